@@ -1,0 +1,1 @@
+"""Networks, the double DQN and the baselines it is compared with."""

@@ -1,0 +1,1 @@
+"""Two microscopes behind one interface."""

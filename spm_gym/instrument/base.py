@@ -1,0 +1,67 @@
+"""What is assumed of a microscope, and the errors that one may raise."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
+
+
+class InstrumentError(RuntimeError):
+    """Anything that went wrong at the instrument."""
+
+
+class ConnectionLost(InstrumentError):
+    """The connection broke; the outcome of a command under way is unknown."""
+
+
+class BadReply(InstrumentError):
+    """The instrument answered something that makes no sense."""
+
+
+class TimedOut(InstrumentError):
+    """No answer came in time; the outcome of the command is unknown."""
+
+
+class LimitExceeded(InstrumentError):
+    """The request lies outside the configured limits; nothing was sent."""
+
+
+class ContactLost(InstrumentError):
+    """The z piezo is fully extended and there is no tunnelling current."""
+
+
+class TipCrashed(InstrumentError):
+    """The z piezo is fully retracted and the tip still touches the surface."""
+
+
+class Instrument(Protocol):
+    """A scanning tunnelling microscope. Every call blocks; failures raise `InstrumentError`."""
+
+    def status(self) -> Status:
+        """Read the present state; moves nothing."""
+        ...
+
+    def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+        """Move to the frame and record its first ``fraction`` of lines; the others are NaN."""
+        ...
+
+    def condition(self, action: Conditioning, x: float, y: float) -> None:
+        """Condition the probe at piezo position x, y (m). No caller ever repeats it on failure."""
+        ...
+
+    def approach(self) -> None:
+        """Bring the tip into tunnelling contact, z piezo near the middle of its range."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take the tip away from the surface; legal in every state, and twice in a row."""
+        ...
+
+    def move_area(self, direction: Direction) -> None:
+        """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the instrument; legal twice."""
+        ...

@@ -1,0 +1,159 @@
+"""Values that cross module boundaries, and the two protocols that policies and judges fulfil.
+
+Everything is in SI units: metres, volts, amperes, seconds. Piezo coordinates have x to the right
+and y up; row 0 of an image lies at the largest y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatImage = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A square scan frame in piezo coordinates.
+
+    Attributes:
+        x: Centre of the frame, m.
+        y: Centre of the frame, m.
+        size: Side length, m.
+        pixels: Pixels per side.
+        angle: Counter-clockwise rotation about the centre, rad.
+    """
+
+    x: float
+    y: float
+    size: float
+    pixels: int
+    angle: float = 0.0
+
+    @property
+    def pixel(self) -> float:
+        """Side of one pixel, m."""
+        return self.size / self.pixels
+
+    def position(self, row: float, col: float) -> tuple[float, float]:
+        """Piezo coordinates (m) of a place in the image; whole numbers are pixel centres."""
+        middle = (self.pixels - 1) / 2
+        u, v = (col - middle) * self.pixel, (middle - row) * self.pixel
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        return float(self.x + cos * u - sin * v), float(self.y + sin * u + cos * v)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One constant-current topography.
+
+    Attributes:
+        frame: Where it was taken.
+        z: Tip height, (pixels, pixels) float32, m; larger is further from the sample; NaN where
+            nothing was scanned.
+        z_range: Lowest and highest height that the z piezo reaches, m; None if unknown.
+        bias: Sample bias, V.
+        setpoint: Tunnelling current held by the feedback, A.
+        started: Seconds on the instrument's clock.
+        path: File of the raw scan, if one was written.
+    """
+
+    frame: Frame
+    z: FloatImage
+    z_range: tuple[float, float] | None = None
+    bias: float = 1.0
+    setpoint: float = 25e-12
+    started: float = 0.0
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Do nothing and look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A bias pulse: ``bias`` in V for ``width`` seconds."""
+
+    bias: float
+    width: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Dip:
+    """A controlled indentation ("tip shaping"): ``depth`` in m, positive into the surface."""
+
+    depth: float
+    bias: float = 0.02
+    width: float = 0.2
+
+
+Conditioning = Stall | Pulse | Dip
+
+
+class Direction(Enum):
+    """Direction of a coarse move of the approach area."""
+
+    X_PLUS = "x+"
+    X_MINUS = "x-"
+    Y_PLUS = "y+"
+    Y_MINUS = "y-"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the instrument says of itself.
+
+    Attributes:
+        x: Piezo position, m.
+        y: Piezo position, m.
+        z: Tip height, m.
+        z_range: Lowest and highest reachable height, m.
+        bias: Sample bias, V.
+        setpoint: Current setpoint, A.
+        current: Tunnelling current, A.
+        approached: Whether the feedback holds the tip at the surface.
+        time: Seconds on the instrument's clock.
+        details: Whatever else the instrument reports, by name.
+    """
+
+    x: float
+    y: float
+    z: float
+    z_range: tuple[float, float]
+    bias: float
+    setpoint: float
+    current: float
+    approached: bool
+    time: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Classifier(Protocol):
+    """Judges probes from their images."""
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map normalised images (N, 1, H, W) to the probability (N,) that the probe is good."""
+        ...
+
+
+class Policy(Protocol):
+    """Chooses actions; the signature is that of stable-baselines3 and sb3-contrib."""
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Return the action for one observation (1, H, W), and the recurrent state (None)."""
+        ...
