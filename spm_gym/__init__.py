@@ -1,0 +1,16 @@
+"""Let a scanning-probe microscope condition its own probe, and study how without owning one."""
+
+from __future__ import annotations
+
+import gymnasium
+
+from spm_gym.config import Config, ConfigError, load_config
+from spm_gym.env import ProbeConditioningEnv
+
+__version__ = "0.1.0"
+__all__ = ["Config", "ConfigError", "ProbeConditioningEnv", "load_config"]
+
+gymnasium.register(
+    id="spm_gym/ProbeConditioning-v0",
+    entry_point="spm_gym.build:make_env",
+)

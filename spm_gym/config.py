@@ -66,7 +66,8 @@ class ActionConfig(Section):
     def conditioning(self) -> Conditioning:
         """The action in SI units."""
         if self.kind == "dip":
-            assert self.depth_nm is not None and self.bias_V is not None
+            assert self.depth_nm is not None
+            assert self.bias_V is not None
             return Dip(self.depth_nm * 1e-9, self.bias_V, self.width_s)
         if self.kind == "pulse":
             assert self.bias_V is not None
@@ -75,9 +76,7 @@ class ActionConfig(Section):
 
 
 def _pulse(bias: float, damaging: bool = False) -> ActionConfig:
-    return ActionConfig(
-        name=f"pulse {bias:+.1f} V", kind="pulse", bias_V=bias, damaging=damaging
-    )
+    return ActionConfig(name=f"pulse {bias:+.1f} V", kind="pulse", bias_V=bias, damaging=damaging)
 
 
 def _dip(depth: float, clean: float, blocked: float) -> ActionConfig:

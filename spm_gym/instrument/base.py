@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
@@ -64,4 +64,21 @@ class Instrument(Protocol):
 
     def close(self) -> None:
         """Let go of the instrument; legal twice."""
+        ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """An instrument that exists in software: it can begin anew, and its state can be kept."""
+
+    def restart(self, seed: int) -> None:
+        """Begin anew, everything drawn from the seed."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that `set_state` needs to continue bit for bit; picklable."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
         ...

@@ -1,0 +1,36 @@
+# Every target prepares .venv first; it is made once and shared.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint bench figures classifier clean
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+install: $(STAMP)  ## make the virtual environment .venv
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## train the default agent, evaluate it against random, blind and oracle
+	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/config.yaml),--resume)
+	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png
+
+test: install lint  ## all tests, the slow ones too
+	$(BIN)/pytest
+
+lint: install  ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+classifier: install  ## make the shipped classifier anew
+	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
+
+clean:  ## remove the virtual environment and the caches, not the runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,173 @@
+"""Interleaved evaluation: policies take turns on one microscope, episode by episode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from spm_gym.types import Policy
+
+BOOTSTRAP_SAMPLES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished episode: number of actions, sum of rewards, whether the probe became good."""
+
+    length: int
+    total_reward: float
+    success: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step as a learner needs it; ``info`` belongs to the next observation."""
+
+    observation: NDArray[np.float32]
+    action: int
+    reward: float
+    next_observation: NDArray[np.float32]
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+def run_episode(
+    env: gym.Env[Any, Any],
+    policy: Policy,
+    seed: int | None = None,
+    on_transition: Callable[[Transition], None] | None = None,
+) -> Episode:
+    """Play one episode; the policy is given the mask of every image.
+
+    Args:
+        env: The environment; `info` carries ``action_mask``.
+        policy: Chooses the actions, deterministically if it can.
+        seed: Of the reset; None continues in the present world.
+        on_transition: Called after every step, so that a policy can learn meanwhile.
+    """
+    observation, info = env.reset(seed=seed)
+    length, total = 0, 0.0
+    while True:
+        action, _ = policy.predict(
+            observation, deterministic=True, action_masks=info["action_mask"]
+        )
+        following, reward, terminated, truncated, info = env.step(int(action))
+        length, total = length + 1, total + float(reward)
+        if on_transition is not None:
+            on_transition(
+                Transition(
+                    observation, int(action), float(reward), following, terminated, truncated, info
+                )
+            )
+        observation = following
+        if terminated or truncated:
+            return Episode(length, total, bool(terminated))
+
+
+def interleave(
+    env: gym.Env[Any, Any],
+    arms: Mapping[str, Policy],
+    episodes: int,
+    seed: int,
+    learners: Mapping[str, Callable[[Transition], None]] | None = None,
+) -> Iterator[tuple[str, Episode]]:
+    """Let the arms alternate after every episode, in the order given, on the same microscope.
+
+    Args:
+        env: One environment for all arms.
+        arms: Policies by name.
+        episodes: Episodes of each arm.
+        seed: Of the first reset; afterwards the world goes on.
+        learners: Arms that learn meanwhile, with what takes their transitions.
+
+    Yields:
+        Name of the arm and its finished episode.
+    """
+    first: int | None = seed
+    for _ in range(episodes):
+        for name, policy in arms.items():
+            yield name, run_episode(env, policy, first, (learners or {}).get(name))
+            first = None
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Mean and its 95 % confidence interval (Student's t).
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not len(values):
+        raise ValueError("the mean of no values is not defined")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, (float("-inf"), float("inf"))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return mean, (mean - half, mean + half)
+
+
+def normalised_score(
+    random: Sequence[float],
+    agent: Sequence[float],
+    oracle: Sequence[float],
+    rng: np.random.Generator,
+) -> tuple[float, tuple[float, float]]:
+    """(random - agent) / (random - oracle) of mean episode lengths: 0 is random, 1 the optimum.
+
+    Args:
+        random: Episode lengths of the random policy.
+        agent: Episode lengths of the agent.
+        oracle: Episode lengths of the policy that knows the hidden state.
+        rng: For the bootstrap.
+
+    Returns:
+        The score and its 95 % bootstrap interval.
+    """
+    means = [np.mean(random), np.mean(agent), np.mean(oracle)]
+    value = (means[0] - means[1]) / (means[0] - means[2])
+    draws = [
+        rng.choice(np.asarray(lengths, float), (BOOTSTRAP_SAMPLES, len(lengths))).mean(axis=1)
+        for lengths in (random, agent, oracle)
+    ]
+    scores = (draws[0] - draws[1]) / (draws[0] - draws[2])
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return float(value), (float(low), float(high))
+
+
+def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, Any]:
+    """Figures of every arm, and the normalised score if agent, random and oracle took part.
+
+    Args:
+        results: Episodes by arm.
+        seed: Of the bootstrap.
+
+    Returns:
+        ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}`` and
+        ``normalised_score.{value, ci95}`` or None.
+    """
+    arms = {}
+    for name, episodes in results.items():
+        lengths = [episode.length for episode in episodes]
+        mean, interval = mean_interval(lengths)
+        arms[name] = {
+            "episodes": len(episodes),
+            "mean_length": mean,
+            "ci95": list(interval),
+            "success_rate": float(np.mean([episode.success for episode in episodes])),
+            "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
+            "lengths": lengths,
+        }
+    score = None
+    if {"random", "agent", "oracle"} <= arms.keys():
+        value, interval = normalised_score(
+            *(arms[name]["lengths"] for name in ("random", "agent", "oracle")),
+            rng=np.random.default_rng(seed),
+        )
+        score = {"value": value, "ci95": list(interval)}
+    return {"arms": arms, "normalised_score": score}

@@ -1,0 +1,43 @@
+"""Picture of an evaluation: how long the episodes of every arm were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = {"agent": "tab:blue", "random": "tab:red", "blind": "tab:orange", "oracle": "tab:green"}
+
+
+def plot_lengths(summary: dict[str, Any], path: Path) -> None:
+    """Draw means with their intervals, and the share of episodes still running after n actions.
+
+    Args:
+        summary: From `agents.evaluation.summarise`.
+        path: File to write; its ending chooses the format.
+    """
+    arms = summary["arms"]
+    figure = Figure(figsize=(9, 3.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
+    for position, (name, arm) in enumerate(arms.items()):
+        colour = COLOURS.get(name, "tab:gray")
+        low, high = arm["ci95"]
+        mean = arm["mean_length"]
+        errors = np.nan_to_num([[mean - low], [high - mean]], posinf=0.0)
+        means.bar(position, mean, color=colour, yerr=errors, capsize=4)
+        means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
+        lengths = np.sort(arm["lengths"])
+        running = 1 - np.arange(1, lengths.size + 1) / lengths.size
+        survival.step(np.r_[0, lengths], np.r_[1, running], where="post", color=colour, label=name)
+    means.set_xticks(range(len(arms)), list(arms))
+    means.set_ylabel("actions per episode (mean, 95 %)")
+    survival.set(xlabel="actions", ylabel="share of probes not yet good", xlim=(0, 40), ylim=(0, 1))
+    survival.legend(frameon=False)
+    score = summary["normalised_score"]
+    if score is not None:
+        survival.set_title(f"normalised score {score['value']:.3f}", fontsize=10)
+    figure.savefig(path)

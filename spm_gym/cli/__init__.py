@@ -1,0 +1,68 @@
+"""Command line: ``spm-gym train``, ``spm-gym evaluate``; also behind train.py and evaluate.py."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from spm_gym.config import ConfigError
+from spm_gym.instrument.base import InstrumentError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be done; the message says what would."""
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse, run the parser's ``command``, and turn what users get wrong into one line.
+
+    Returns:
+        Exit status: 0 done, 2 refused or failed, 130 interrupted.
+    """
+    namespace = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        command: Command = namespace.command
+        return command(namespace)
+    except (ConfigError, UsageError, InstrumentError, OSError, ValueError) as error:
+        if not _is_for_users(error):
+            raise
+        return _fail(" ".join(str(error).split()))
+    except ModuleNotFoundError as error:
+        return _fail(f"the package {error.name!r} is missing: run 'make install'")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _is_for_users(error: Exception) -> bool:
+    """A bare ValueError is a fault of ours and keeps its traceback; our own kinds are messages."""
+    return type(error) is not ValueError
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    from spm_gym.cli import evaluate, train
+
+    parser = argparse.ArgumentParser(prog="spm-gym", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in {"train": train, "evaluate": evaluate}.items():
+        summary = (module.__doc__ or "").partition("\n")[0]
+        options: Any = {"help": summary, "description": summary}
+        module.add_arguments(commands.add_parser(name, **options))
+    return run_command(parser, arguments)

@@ -1,0 +1,123 @@
+"""Train the agent (default) or the image classifier."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from spm_gym.cli import UsageError, run_command
+from spm_gym.cli.run_directory import existing_run, new_run
+from spm_gym.config import Config, load_config
+
+EPILOG = """examples:
+  python train.py                                   the default agent on the simulator
+  python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
+  python train.py --resume                          continue the newest run after a kill
+  python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
+  python train.py classifier                        the classifier, on simulated images
+  python train.py classifier --data my_images/      the classifier, on labelled images of yours
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
+    parser.add_argument("--env", choices=["sim", "real"], default="sim", help="default: sim")
+    parser.add_argument("--steps", type=int, metavar="N", help="sets agent.steps")
+    parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
+    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="change single settings, for example agent.gamma=0.9",
+    )
+    classifier = parser.add_argument_group("classifier")
+    classifier.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="train on labelled images (.npy, .sxm, .gsf) instead of simulated ones: labels from "
+        "manifest.csv or from good/ and bad/ folders",
+    )
+    classifier.add_argument(
+        "--output", type=Path, metavar="FILE", help="also write the trained classifier here"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings in force and stop"
+    )
+    parser.set_defaults(command=train)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of train.py."""
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
+    add_arguments(parser)
+    return run_command(parser, arguments)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train what the command line asks for."""
+    if arguments.resume:
+        run, config = _resumed(arguments)
+    else:
+        config = _settings(arguments)
+    if arguments.print_config:
+        print(config.to_yaml(), end="")
+        return 0
+    _refuse_impossible(arguments)
+    if not arguments.resume:
+        name = arguments.env if arguments.what == "agent" else "classifier"
+        run = new_run(arguments.run_dir, config, name)
+    if arguments.what == "classifier":
+        from spm_gym.cli.train_classifier import train_classifier
+
+        return train_classifier(config, run, arguments.data, arguments.output)
+    from spm_gym.cli.train_agent import train_agent
+
+    return train_agent(config, run)
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    overrides = list(arguments.set)
+    if arguments.steps is not None:
+        overrides.append(f"agent.steps={arguments.steps}")
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return load_config(arguments.config, overrides)
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
+    given = [
+        option
+        for option, value in {
+            "--config": arguments.config,
+            "--set": arguments.set,
+            "--seed": arguments.seed,
+            "--steps": arguments.steps,
+        }.items()
+        if value
+    ]
+    if given:
+        raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
+    run, config = existing_run(arguments.run_dir)
+    print(f"continuing {run}")
+    return run, config
+
+
+def _refuse_impossible(arguments: argparse.Namespace) -> None:
+    if arguments.env == "real":
+        raise UsageError("--env real is not available yet: this version drives the simulator only")
+    if arguments.what == "agent" and (arguments.data or arguments.output):
+        raise UsageError("--data and --output belong to 'train.py classifier'")
+    if arguments.what == "classifier" and arguments.resume:
+        raise UsageError("the classifier trains in minutes and cannot be resumed: start it anew")

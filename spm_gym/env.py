@@ -1,0 +1,345 @@
+"""Probe conditioning as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import ActionConfig, EnvConfig
+from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
+from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
+from spm_gym.regions import Mark, RegionMap, area_direction
+from spm_gym.types import BoolArray, Classifier, Frame, Scan
+
+NM = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One usable image and what was read from it.
+
+    Attributes:
+        scan: The raw topography.
+        observation: Levelled and normalised image, (1, pixels, pixels).
+        square: Largest clean square, pixels.
+        probability: The classifier's probability that the probe is good.
+        mask: Which actions the clean square allows.
+    """
+
+    scan: Scan
+    observation: NDArray[np.float32]
+    square: Square
+    probability: float
+    mask: BoolArray
+
+
+def allowed_actions(actions: Sequence[ActionConfig], side: float) -> BoolArray:
+    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all."""
+    return np.array(
+        [a.anywhere or (side > 0 and side >= a.clean_nm * NM * (1 - 1e-9)) for a in actions]
+    )
+
+
+class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
+    """Repair the probe of a scanning tunnelling microscope.
+
+    ## Description
+    The probe has been damaged. In every step the agent sees an image, chooses one of twelve
+    conditioning actions, which is carried out at the centre of the largest clean square of that
+    image, and sees the next image, taken at another place. The episode ends when the classifier
+    calls the probe good. Source: Krull et al., Commun. Phys. 3, 54 (2020).
+
+    ## Action space
+    `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
+    into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
+    `action_masks()` say which are allowed. An action that is not allowed is refused: nothing
+    happens to the probe, the step counts, and `info["refused"]` is true.
+
+    ## Observation space
+    `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
+    the apparent height of a molecule (2 Å) at +1.
+
+    ## Rewards
+    -1 for every action; +10 *instead* for the one that leads to a good probe.
+
+    ## Starting state
+    The good probe of the last episode is damaged by up to five random strong actions until the
+    classifier's probability falls below 0.1. `reset(options={"damage": False})` only looks.
+
+    ## Episode end
+    Terminated when the classifier's probability exceeds 0.9; truncated after 100 steps unless the
+    hundredth succeeded.
+
+    ## Information
+    | key | meaning |
+    |---|---|
+    | `action_mask` | (12,) bool: actions allowed for the present image |
+    | `probability` | classifier's probability that the probe is good |
+    | `good` | whether that exceeds the threshold |
+    | `x`, `y` | centre of the present image, m, piezo coordinates |
+    | `area` | number of changes of the approach area so far |
+    | `clean_side` | side of the largest clean square, m |
+    | `action` | name of the action that was carried out, "" after a reset |
+    | `refused` | whether the action was not allowed |
+    | `events` | what happened since the last image, in order: actions, bad sample, recoveries |
+    | `time` | instrument's clock at the start of the scan, s |
+
+    ## Version history
+    * v0: first version.
+
+    Args:
+        instrument: The microscope. A simulated one begins anew at every seeded reset.
+        judge: Maps images to the probability of a good probe.
+        config: What is imaged, allowed and paid.
+        render_mode: None or "rgb_array".
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        judge: Classifier,
+        config: EnvConfig | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}")
+        self.config = config or EnvConfig()
+        self.instrument = instrument
+        self.judge = judge
+        self.render_mode = render_mode
+        pixels = self.config.pixels
+        self.observation_space = gym.spaces.Box(-1.5, 1.5, (1, pixels, pixels), np.float32)
+        self.action_space = gym.spaces.Discrete(len(self.config.actions))
+        self._enter_area(0)
+        self.look: Look | None = None
+        self.last_act: tuple[str, float, float] | None = None
+        self._elapsed = 0
+        self._events: list[str] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Damage the probe and look; see the class for the rules.
+
+        Args:
+            seed: Begins a new world on a simulated instrument; on a real one it only seeds the
+                random choices.
+            options: ``{"damage": False}`` leaves the probe as it is.
+
+        Raises:
+            InstrumentError: No usable image could be had.
+        """
+        super().reset(seed=seed)
+        if isinstance(self.instrument, Restartable) and (seed is not None or self.look is None):
+            self.instrument.restart(int(self.np_random.integers(2**63)))
+            self._enter_area(0)
+            self.look = None
+        self._elapsed = 0
+        self._events = []
+        self.last_act = None
+        damage = (options or {}).get("damage", self.config.damage)
+        if self.look is None or not damage:
+            self._look()
+        if damage:
+            self._damage()
+        return self._present().observation, self._info("", refused=False)
+
+    def step(
+        self, action: np.int64 | int
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Carry out an action, look at the next region and judge the probe.
+
+        Raises:
+            InstrumentError: The action failed, or no usable image could be had.
+        """
+        look = self._present()
+        self._events = []
+        chosen = self.config.actions[int(action)]
+        refused = not look.mask[int(action)]
+        if refused:
+            self._events.append(f"refused {chosen.name}")
+            self.last_act = None
+        else:
+            self._act(chosen, look)
+        self._look()
+        self._elapsed += 1
+        good = self.is_good(self._present().probability)
+        reward = self.config.step_reward
+        if good:
+            kept = 0.0 if self.config.success_replaces_step else reward
+            reward = kept + self.config.success_reward
+        truncated = not good and self._elapsed >= self.config.max_steps
+        info = self._info(chosen.name, refused)
+        return self._present().observation, reward, good, truncated, info
+
+    def action_masks(self) -> BoolArray:
+        """Which actions the present image allows, (12,)."""
+        return self._present().mask
+
+    def is_good(self, probability: float) -> bool:
+        """Whether this probability means a good probe."""
+        return probability > self.config.good_above
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """Draw the present scan beside the region map, (height, width, 3)."""
+        if self.render_mode is None or self.look is None:
+            return None
+        from spm_gym.picture import draw_look  # matplotlib is slow to import and seldom needed
+
+        return draw_look(self.look, self.regions, self.last_act, self.config.good_above)
+
+    def close(self) -> None:
+        """Let go of the instrument."""
+        self.instrument.close()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to continue from, in mid-episode too; a real instrument keeps its own state.
+
+        Returns:
+            A picklable dictionary for `set_state`.
+        """
+        kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
+        return {
+            "rng": self.np_random.bit_generator.state,
+            "instrument": kept,
+            "marks": [asdict(mark) for mark in self.regions.marks],
+            "area": self._area,
+            "last_region": self._last_region,
+            "bad_sample": self._bad_sample,
+            "look": self.look,
+            "last_act": self.last_act,
+            "elapsed": self._elapsed,
+            "events": self._events,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self.np_random.bit_generator.state = state["rng"]
+        if isinstance(self.instrument, Restartable):
+            self.instrument.set_state(state["instrument"])
+        self._enter_area(state["area"])
+        self.regions.restore(Mark(**mark) for mark in state["marks"])
+        self._last_region = state["last_region"]
+        self._bad_sample = state["bad_sample"]
+        self.look = state["look"]
+        self.last_act = state["last_act"]
+        self._elapsed = state["elapsed"]
+        self._events = state["events"]
+
+    def _present(self) -> Look:
+        if self.look is None:
+            raise gym.error.ResetNeeded("call reset() before step(), action_masks() or render()")
+        return self.look
+
+    def _enter_area(self, changes: int) -> None:
+        self._area = changes
+        self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
+        self._last_region: tuple[float, float] | None = None
+        self._bad_sample = 0
+
+    def _change_area(self) -> None:
+        self.instrument.move_area(area_direction(self._area))
+        self._enter_area(self._area + 1)
+        self._events.append("new approach area")
+
+    def _damage(self) -> None:
+        damaging = np.array([action.damaging for action in self.config.actions])
+        for _ in range(self.config.damage_actions):
+            look = self._present()
+            if look.probability < self.config.damage_below:
+                return
+            choices = np.flatnonzero(damaging & look.mask)
+            if choices.size:
+                chosen = int(self.np_random.choice(choices))
+                self._act(self.config.actions[chosen], look)
+            self._look()
+
+    def _act(self, action: ActionConfig, look: Look) -> None:
+        x, y = look.scan.frame.position(*look.square.centre)
+        self.last_act = (action.name, x, y)
+        self._events.append(action.name)
+        # The place is spoilt from the moment the command is sent, whatever comes back.
+        self.regions.mark(x, y, action.blocked_nm * NM, action.name)
+        self.instrument.condition(action.conditioning, x, y)
+
+    def _look(self) -> None:
+        """Image the next region until an image is usable; blocks bad sample, recovers contact."""
+        diagnosis: Diagnosis | None = None
+        retry: Frame | None = None
+        for _ in range(self.config.max_attempts):
+            frame = retry or self._next_frame()
+            scan = self._image(frame)
+            diagnosis = diagnose(scan)
+            retry = None
+            if diagnosis is Diagnosis.FINE:
+                self._bad_sample = 0
+                self.look = self._read(scan)
+                return
+            self._events.append(diagnosis.value)
+            if diagnosis is Diagnosis.ROUGH:
+                self._bad_sample += 1
+                radius = np.sqrt(self._bad_sample) * self.config.regions.bad_sample_nm * NM
+                self.regions.mark(frame.x, frame.y, radius, "bad sample")
+            elif diagnosis is Diagnosis.LOST_CONTACT:
+                self.instrument.approach()
+                retry = frame
+            elif diagnosis is Diagnosis.CRASH:
+                self.instrument.withdraw()
+                self.instrument.approach()
+        raise InstrumentError(
+            f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
+            f"the last one: {diagnosis.value if diagnosis else 'none'}"
+        )
+
+    def _next_frame(self) -> Frame:
+        region = self.regions.next_region(self._last_region, self.np_random)
+        if region is None:
+            self._change_area()
+            region = self.regions.next_region(None, self.np_random)
+            assert region is not None, "a fresh area always has a region"
+        self._last_region = region
+        return Frame(*region, size=self.config.image_nm * NM, pixels=self.config.pixels)
+
+    def _image(self, frame: Frame) -> Scan:
+        """Record a partial image for the piezo to settle, discard it, record the real one."""
+        if self.config.settle_fraction > 0:
+            self.instrument.scan(frame, self.config.settle_fraction)
+        scan = self.instrument.scan(frame)
+        blocked = self.config.regions.image_blocked_nm * NM
+        self.regions.mark(frame.x, frame.y, blocked, "image")
+        return scan
+
+    def _read(self, scan: Scan) -> Look:
+        levelled = level(scan.z, method=self.config.plane)
+        observation = normalise(levelled)[None]
+        square = largest_clean_square(levelled)
+        return Look(
+            scan=scan,
+            observation=observation,
+            square=square,
+            probability=float(self.judge(observation[None])[0]),
+            mask=allowed_actions(self.config.actions, square.side * scan.frame.pixel),
+        )
+
+    def _info(self, action: str, refused: bool) -> dict[str, Any]:
+        look = self._present()
+        return {
+            "action_mask": look.mask.copy(),
+            "probability": look.probability,
+            "good": self.is_good(look.probability),
+            "x": look.scan.frame.x,
+            "y": look.scan.frame.y,
+            "area": self._area,
+            "clean_side": look.square.side * look.scan.frame.pixel,
+            "action": action,
+            "refused": refused,
+            "events": tuple(self._events),
+            "time": look.scan.started,
+        }
