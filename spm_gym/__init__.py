@@ -5,10 +5,9 @@ from __future__ import annotations
 import gymnasium
 
 from spm_gym.config import Config, ConfigError, load_config
-from spm_gym.env import ProbeConditioningEnv
 
 __version__ = "0.1.0"
-__all__ = ["Config", "ConfigError", "ProbeConditioningEnv", "load_config"]
+__all__ = ["Config", "ConfigError", "load_config"]
 
 gymnasium.register(
     id="spm_gym/ProbeConditioning-v0",

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from agents.evaluation import (
+    Episode,
+    Transition,
+    interleave,
+    mean_interval,
+    normalised_score,
+    run_episode,
+    summarise,
+)
+from agents.evaluation_plot import plot_lengths
+
+
+class Countdown(gymnasium.Env):
+    """Ends after as many steps as the episode's number; records which action came when."""
+
+    observation_space = gymnasium.spaces.Box(-1.5, 1.5, (1, 8, 8), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self) -> None:
+        self.played: list[list[int]] = []
+        self.seeds: list[int | None] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.seeds.append(seed)
+        self.played.append([])
+        return self._observe(), self._info()
+
+    def step(self, action: int) -> Any:
+        self.played[-1].append(action)
+        ended = len(self.played[-1]) == len(self.played)
+        return self._observe(), 10.0 if ended else -1.0, ended, False, self._info()
+
+    def _observe(self) -> np.ndarray:
+        return np.full((1, 8, 8), len(self.played[-1]) / 10, np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.array([True, len(self.played) % 2 == 0, False])}
+
+
+class Constant:
+    def __init__(self, action: int) -> None:
+        self.action = action
+        self.masks: list[np.ndarray] = []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False,
+                action_masks=None):  # fmt: skip
+        self.masks.append(action_masks)
+        return self.action, None
+
+
+def test_arms_alternate_on_one_world() -> None:
+    env = Countdown()
+    results = list(interleave(env, {"a": Constant(0), "b": Constant(1)}, 2, seed=5))
+    assert [name for name, _ in results] == ["a", "b", "a", "b"]
+    assert env.played == [[0], [1, 1], [0, 0, 0], [1, 1, 1, 1]]
+    assert env.seeds == [5, None, None, None]
+    assert [episode.length for _, episode in results] == [1, 2, 3, 4]
+    assert results[2][1] == Episode(3, 8.0, True)
+
+
+def test_policies_are_given_the_mask_of_every_image() -> None:
+    policy = Constant(0)
+    run_episode(Countdown(), policy)
+    assert policy.masks[0].tolist() == [True, False, False]
+
+
+def test_transitions_join_up() -> None:
+    seen: list[Transition] = []
+    env = Countdown()
+    env.played = [[]] * 2
+    run_episode(env, Constant(1), on_transition=seen.append)
+    assert len(seen) == 3
+    for earlier, later in zip(seen, seen[1:], strict=False):
+        assert np.array_equal(earlier.next_observation, later.observation)
+    assert [t.terminated for t in seen] == [False, False, True]
+
+
+def test_mean_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        _, (low, high) = mean_interval(rng.normal(3.0, 2.0, size=12))
+        covered += low <= 3.0 <= high
+    assert 925 <= covered <= 975
+
+
+def test_score_is_nought_for_random_and_one_for_the_optimum() -> None:
+    rng = np.random.default_rng(0)
+    random, oracle = [10, 12, 8, 10], [3, 3, 2, 4]
+    assert normalised_score(random, random, oracle, rng)[0] == 0
+    assert normalised_score(random, oracle, oracle, rng)[0] == 1
+    value, (low, high) = normalised_score(random, [5, 6, 4, 5], oracle, rng)
+    assert low < value == pytest.approx(5 / 7) < high
+
+
+def test_summary_has_the_promised_keys_and_a_picture(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    results = {
+        name: [Episode(int(n), 11.0 - n, n < 100) for n in 1 + rng.geometric(1 / mean, 50)]
+        for name, mean in {"agent": 4, "random": 11, "oracle": 3}.items()
+    }
+    summary = summarise(results, seed=0)
+    assert summary["arms"]["agent"].keys() >= {
+        "episodes", "mean_length", "ci95", "success_rate", "mean_return",
+    }  # fmt: skip
+    assert summary["normalised_score"].keys() == {"value", "ci95"}
+    assert summarise({"random": results["random"]}, seed=0)["normalised_score"] is None
+    plot_lengths(summary, tmp_path / "evaluation.png")
+    assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
