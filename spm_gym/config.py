@@ -185,7 +185,7 @@ class NetworkConfig(Section):
         dropout: Dropout after each fully connected layer.
     """
 
-    channels: tuple[Count, ...] = (16, 32, 64, 64)
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64, 64)
     convolutions: Count = 1
     pooled_sets: Annotated[int, Field(ge=0)] = 4
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
@@ -193,9 +193,27 @@ class NetworkConfig(Section):
     norm: Literal["batch", "group", "none"] = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @model_validator(mode="after")
+    def _pools_what_it_has(self) -> NetworkConfig:
+        if self.pooled_sets > len(self.channels):
+            raise ValueError(
+                f"pooled_sets must be at most the number of sets, {len(self.channels)}, "
+                f"not {self.pooled_sets}"
+            )
+        return self
+
 
 class ClassifierConfig(Section):
-    """Training of the image classifier."""
+    """Training of the image classifier (paper, *Networks*).
+
+    Attributes:
+        images: Simulated images to train and validate on.
+        validation_fraction: Share of the images that is kept for validation.
+        split: Whether single images or whole measurement sessions are kept.
+        good_weight: Weight of good images in the loss; other than 1 it shifts the probabilities.
+        flips: Whether to mirror images at random.
+        device: A torch device; "auto" takes a GPU if there is one.
+    """
 
     network: NetworkConfig = NetworkConfig()
     images: Count = 24_000
@@ -207,6 +225,7 @@ class ClassifierConfig(Section):
     weight_decay: NonNegative = 5e-5
     good_weight: Positive = 1.0
     flips: bool = True
+    device: str = "auto"
 
 
 class AgentConfig(Section):
@@ -230,6 +249,7 @@ class AgentConfig(Section):
     target_every: Count = 100
     replay_ratio: Positive = 1.0
     parallel: bool = True
+    max_lag: Count = 8
     device: str = "auto"
 
 
@@ -316,7 +336,8 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         reason = first["msg"].removeprefix("Value error, ")
         value = first["input"]
-        shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
+        whole_section = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
+        shown = "" if whole_section else f" = {value!r}"
         return f"setting {key}{shown}: {reason}"
     allowed = list(_section(location[:-1]).model_fields)
     close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
