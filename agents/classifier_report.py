@@ -1,0 +1,181 @@
+"""How well probabilities match labels: figures, a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+
+from spm_gym.config import EnvConfig
+from spm_gym.imaging.files import written_whole
+from spm_gym.types import BoolArray
+
+GOOD_ABOVE: float = EnvConfig().good_above
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Images whose probability lies in one tenth of [0, 1].
+
+    Attributes:
+        count: How many.
+        probability: Their mean probability.
+        good: Share of them that is good.
+    """
+
+    count: int
+    probability: float
+    good: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Quality of a classifier on labelled images.
+
+    Attributes:
+        threshold: An image is called good where the probability is greater.
+        true_positives: Good images called good.
+        false_positives: Bad images called good.
+        true_negatives: Bad images called bad.
+        false_negatives: Good images called bad.
+        auc: Area under the ROC curve.
+        calibration_error: Mean distance of probability and share of good images, over the bins.
+        roc: False-positive rates, and true-positive rates.
+        reliability: The bins that hold images.
+    """
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    auc: float
+    calibration_error: float
+    roc: tuple[tuple[float, ...], tuple[float, ...]]
+    reliability: tuple[Bin, ...]
+
+    @property
+    def good(self) -> int:
+        """Number of good images."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def bad(self) -> int:
+        """Number of bad images."""
+        return self.true_negatives + self.false_positives
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images that are called what they are."""
+        return (self.true_positives + self.true_negatives) / (self.good + self.bad)
+
+    @property
+    def tpr(self) -> float:
+        """Share of good images that are called good."""
+        return self.true_positives / self.good
+
+    @property
+    def fpr(self) -> float:
+        """Share of bad images that are called good."""
+        return self.false_positives / self.bad
+
+    def figures(self) -> dict[str, float]:
+        """Everything but the curves, by name."""
+        names = ("good", "bad", "threshold", "accuracy", "tpr", "fpr", "auc", "calibration_error")
+        return {name: getattr(self, name) for name in names}
+
+    def table(self) -> str:
+        """A few lines for the terminal."""
+        return "\n".join(
+            [
+                f"validation images     {self.good} good, {self.bad} bad",
+                f"called good above     {self.threshold:g}",
+                f"true-positive rate    {self.tpr:.4f}",
+                f"false-positive rate   {self.fpr:.4f}",
+                f"accuracy              {self.accuracy:.4f}",
+                f"area under ROC curve  {self.auc:.5f}",
+                f"calibration error     {self.calibration_error:.4f}",
+            ]
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON."""
+        content: dict[str, Any] = {**self.figures(), **asdict(self)}
+        with written_whole(path) as beside:
+            beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def score(
+    probability: NDArray[np.float32], good: BoolArray, threshold: float = GOOD_ABOVE
+) -> Report:
+    """Compare probabilities (N,) with labels (N,).
+
+    Raises:
+        ValueError: There are not both good and bad images.
+    """
+    if not 0 < good.sum() < good.size:
+        raise ValueError(f"a score needs good and bad images, not {good.sum()} good of {good.size}")
+    tn, fp, fn, tp = confusion_matrix(good, probability > threshold, labels=[False, True]).ravel()
+    false_rate, true_rate, _ = roc_curve(good, probability)
+    bins = _reliability(probability, good)
+    return Report(
+        threshold=threshold,
+        true_positives=int(tp),
+        false_positives=int(fp),
+        true_negatives=int(tn),
+        false_negatives=int(fn),
+        auc=float(roc_auc_score(good, probability)),
+        calibration_error=sum(b.count * abs(b.probability - b.good) for b in bins) / good.size,
+        roc=(tuple(false_rate.tolist()), tuple(true_rate.tolist())),
+        reliability=bins,
+    )
+
+
+def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin, ...]:
+    index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    return tuple(
+        Bin(int(members.sum()), float(probability[members].mean()), float(good[members].mean()))
+        for members in (index == number for number in range(_BINS))
+        if members.any()
+    )
+
+
+def plot(report: Report, probability: NDArray[np.float32], good: BoolArray, path: Path) -> None:
+    """Draw ROC curve, reliability and histograms of the probability into one PNG."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    roc, reliability, histogram = figure.subplots(1, 3)
+    _draw_roc(roc, report)
+    _draw_reliability(reliability, report)
+    for label, members in (("bad", ~good), ("good", good)):
+        histogram.hist(
+            probability[members], bins=50, range=(0, 1), alpha=0.6, label=label, log=True
+        )
+    histogram.axvline(report.threshold, color="black", linestyle=":", label="threshold")
+    histogram.set(xlabel="probability of a good probe", ylabel="images")
+    histogram.legend()
+    with written_whole(path) as beside:
+        figure.savefig(beside, dpi=120)
+
+
+def _draw_roc(axes: Axes, report: Report) -> None:
+    axes.plot(*report.roc, label=f"area {report.auc:.5f}")
+    axes.plot(report.fpr, report.tpr, "o", label=f"at {report.threshold:g}")
+    axes.set_xscale("symlog", linthresh=1e-3)
+    axes.set(xlim=(0, 1), xlabel="false-positive rate", ylabel="true-positive rate")
+    axes.legend(loc="lower right")
+
+
+def _draw_reliability(axes: Axes, report: Report) -> None:
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    axes.plot(
+        [b.probability for b in report.reliability], [b.good for b in report.reliability], "o-"
+    )
+    axes.set(xlabel="mean probability", ylabel="share of good images")

@@ -1,0 +1,121 @@
+"""The paper's VGG-style network (paper, *Networks*), shared by the classifier and the agent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spm_gym.config import NetworkConfig
+
+
+class VGG(nn.Module):
+    """Sets of 3x3 convolutions, fully connected layers and a linear output.
+
+    Attributes:
+        trunk: Everything up to the last hidden layer; maps (N, 1, H, W) to (N, ``features``).
+        head: The output layer; maps to (N, ``outputs``), without an activation.
+        features: Width of what the trunk gives.
+        pixels: Side of the images that it takes.
+        config: What it was built from.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        outputs: int,
+        pixels: int = 64,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Build the network with Xavier-uniform weights and zero biases.
+
+        Args:
+            config: Member of the family.
+            outputs: Units of the output layer.
+            pixels: Side of the square input images.
+            generator: Source of the initial weights; torch's own if None.
+
+        Raises:
+            ValueError: Stride and pooling leave nothing of the image.
+        """
+        super().__init__()
+        self.config = config
+        self.pixels = pixels
+        flat = config.channels[-1] * _final_side(config, pixels) ** 2
+        self.features = config.hidden[-1] if config.hidden else flat
+        self.trunk = nn.Sequential(
+            *_convolutions(config), nn.Flatten(), *_fully_connected(config, flat)
+        )
+        self.head = nn.Linear(self.features, outputs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # Trains almost twice as fast on a CPU; the values are the same.
+                module.weight = nn.Parameter(
+                    module.weight.detach().to(memory_format=torch.channels_last)
+                )
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                _xavier(module, generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, 1, H, W) to outputs (N, ``outputs``)."""
+        outputs: Tensor = self.head(self.trunk(images))
+        return outputs
+
+
+def _final_side(config: NetworkConfig, pixels: int) -> int:
+    side = (pixels - 1) // config.stem_stride + 1
+    side >>= min(config.pooled_sets, len(config.channels))
+    if side < 1:
+        raise ValueError(
+            f"an image of {pixels} px is too small for a first stride of {config.stem_stride} "
+            f"and {config.pooled_sets} poolings: at least "
+            f"{(2**config.pooled_sets - 1) * config.stem_stride + 1} px are needed"
+        )
+    return side
+
+
+def _convolutions(config: NetworkConfig) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    previous, stride = 1, config.stem_stride
+    for index, channels in enumerate(config.channels):
+        for _ in range(config.convolutions):
+            convolution = nn.Conv2d(
+                previous, channels, 3, stride, padding=1, bias=config.norm != "batch"
+            )
+            layers += [convolution, *_norm(config, channels, nn.BatchNorm2d), nn.ReLU(inplace=True)]
+            previous, stride = channels, 1
+        if index < config.pooled_sets:
+            layers.append(nn.MaxPool2d(2))
+    return layers
+
+
+def _fully_connected(config: NetworkConfig, inputs: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for units in config.hidden:
+        layers.append(nn.Linear(inputs, units, bias=config.norm != "batch"))
+        layers += [*_norm(config, units, nn.BatchNorm1d), nn.ReLU(inplace=True)]
+        if config.dropout:
+            layers.append(nn.Dropout(config.dropout))
+        inputs = units
+    return layers
+
+
+def _norm(
+    config: NetworkConfig, channels: int, batch_norm: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]
+) -> list[nn.Module]:
+    if config.norm == "batch":
+        return [batch_norm(channels)]
+    if config.norm == "group":
+        return [nn.GroupNorm(math.gcd(8, channels), channels)]
+    return []
+
+
+def _xavier(layer: nn.Conv2d | nn.Linear, generator: torch.Generator | None) -> None:
+    outputs, inputs = layer.weight.shape[:2]
+    receptive = layer.weight[0, 0].numel()
+    bound = math.sqrt(6 / ((inputs + outputs) * receptive))
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        if layer.bias is not None:
+            layer.bias.zero_()

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from sklearn.metrics import roc_auc_score
+
+from agents.classifier import (
+    ClassifierError,
+    Labelled,
+    ProbeClassifier,
+    fit,
+    flipped,
+    split,
+    train_classifier,
+)
+from agents.classifier_report import GOOD_ABOVE, plot, score
+from agents.vgg import VGG
+from spm_gym.config import ClassifierConfig, EnvConfig, NetworkConfig
+
+PIXELS = 24
+TINY = NetworkConfig(channels=(8, 16), pooled_sets=2, stem_stride=2, hidden=(16,))
+QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu")
+
+
+def blobs(count: int, seed: int) -> Labelled:
+    """Three sharp molecules each; a bad probe sees every one twice, a little aside."""
+    rng = np.random.default_rng(seed)
+    good = rng.random(count) < 0.3
+    place = rng.uniform(4, PIXELS - 4, (count, 3, 2))
+    aside = rng.uniform(-1, 1, (count, 1, 2))
+    aside *= 4 / np.linalg.norm(aside, axis=-1, keepdims=True)
+    heights = sharp(place) + np.where(good, 0, 1)[:, None, None] * sharp(place + aside)
+    noise = rng.normal(0, 0.05, heights.shape)
+    return Labelled(np.clip(2 * heights - 1 + noise, -1.5, 1.5).astype(np.float32), good)
+
+
+def sharp(place: np.ndarray) -> np.ndarray:
+    y, x = np.mgrid[:PIXELS, :PIXELS]
+    squared = (y - place[..., 0, None, None]) ** 2 + (x - place[..., 1, None, None]) ** 2
+    molecules: np.ndarray = np.exp(-squared / 4).sum(axis=1)
+    return molecules
+
+
+@pytest.fixture(scope="module")
+def data() -> Labelled:
+    return blobs(1500, seed=0)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Labelled:
+    return blobs(600, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Labelled) -> ProbeClassifier:
+    return fit(data, QUICK, seed=0)[0]
+
+
+def judged(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
+    return classifier(data.images[:, None])
+
+
+def test_it_tells_sharp_probes_from_double_ones(trained: ProbeClassifier, unseen: Labelled) -> None:
+    report = score(judged(trained, unseen), unseen.good)
+    assert report.auc > 0.98
+    assert report.calibration_error < 0.08
+
+
+def test_shuffled_labels_teach_nothing(data: Labelled, unseen: Labelled) -> None:
+    shuffled = Labelled(data.images, np.random.default_rng(0).permutation(data.good))
+    classifier, _ = fit(shuffled, QUICK, seed=0)
+    assert roc_auc_score(unseen.good, judged(classifier, unseen)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_training_lowers_both_losses_and_reports_each_epoch(
+    data: Labelled, unseen: Labelled
+) -> None:
+    _, history = fit(data, QUICK, seed=3, validation=unseen)
+    assert len(history) == QUICK.epochs
+    assert history[-1].loss < history[0].loss / 2
+    first, last = history[0].validation_loss, history[-1].validation_loss
+    assert first is not None
+    assert last is not None
+    assert last < first / 2
+
+
+def test_the_seed_decides_and_torch_generator_is_left_alone(
+    data: Labelled, unseen: Labelled
+) -> None:
+    config = QUICK.model_copy(
+        update={"epochs": 1, "network": TINY.model_copy(update={"dropout": 0.3})}
+    )
+    torch.manual_seed(5)
+    first = judged(fit(data, config, seed=1)[0], unseen)
+    undisturbed = torch.rand(3)
+    again = judged(fit(data, config, seed=1)[0], unseen)
+    other = judged(fit(data, config, seed=2)[0], unseen)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    torch.manual_seed(5)
+    VGG(config.network, 1, PIXELS, torch.Generator())
+    assert torch.equal(torch.rand(3), undisturbed)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_a_weight_on_good_images_multiplies_the_odds(weight: float) -> None:
+    alike = Labelled(np.ones((200, 8, 8), np.float32), np.arange(200) % 4 == 0)
+    config = ClassifierConfig(
+        network=NetworkConfig(channels=(2,), pooled_sets=1, hidden=(4,), norm="none"),
+        epochs=60,
+        batch_size=100,
+        learning_rate=0.03,
+        good_weight=weight,
+    )
+    classifier, _ = fit(alike, config, seed=0)
+    odds = weight * 1 / 3
+    assert judged(classifier, alike) == pytest.approx(odds / (1 + odds), abs=0.02)
+
+
+def test_flips_keep_the_label_and_every_value() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.randn(200, 1, 4, 4)
+    result = flipped(images, rng)
+    variants = [images, images.flip(-1), images.flip(-2), images.flip(-1, -2)]
+    counts = [sum(torch.equal(a, b) for a, b in zip(result, v, strict=True)) for v in variants]
+    assert sum(counts) == len(images)
+    assert all(30 < count < 70 for count in counts)
+
+
+def test_a_batch_and_single_images_are_judged_alike_without_side_effects(
+    trained: ProbeClassifier, unseen: Labelled
+) -> None:
+    together = judged(trained, unseen)
+    assert together.dtype == np.float32
+    assert together.shape == (600,)
+    assert ((together >= 0) & (together <= 1)).all()
+    alone = np.concatenate([trained(image[None, None]) for image in unseen.images[:20]])
+    assert alone == pytest.approx(together[:20], abs=1e-5)
+    with torch.inference_mode():
+        logits = trained.network.eval()(torch.from_numpy(unseen.images[:, None]))
+    assert together == pytest.approx(torch.sigmoid(logits)[:, 0].numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(PIXELS, PIXELS), (2, PIXELS, PIXELS), (1, 1, 64, 64)])
+def test_other_shapes_are_refused(trained: ProbeClassifier, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ClassifierError, match=r"images \(N, 1, 24, 24\), not"):
+        trained(np.zeros(shape, np.float32))
+
+
+# Files
+
+
+def test_a_loaded_classifier_is_the_saved_one(
+    trained: ProbeClassifier, unseen: Labelled, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    trained.summary = {"seed": 0}
+    trained.save(path)
+    loaded = ProbeClassifier.load(path)
+    assert np.array_equal(judged(loaded, unseen), judged(trained, unseen))
+    assert loaded.summary == {"seed": 0}
+    assert loaded.network.config == TINY
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
+    trained: ProbeClassifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    weights = {key: value.contiguous() for key, value in trained.network.state_dict().items()}
+
+    def refused(reason: str) -> None:
+        with pytest.raises(ClassifierError, match=reason) as caught:
+            ProbeClassifier.load(path)
+        assert str(caught.value).startswith(f"{path} is not a classifier")
+        assert "\n" not in str(caught.value)
+
+    def with_metadata(**changes: object) -> None:
+        about = {"format": "spm-gym probe classifier 1", "pixels": PIXELS, "summary": {}}
+        about |= {"network": TINY.model_dump(mode="json"), **changes}
+        save_file(weights, path, {"about": json.dumps(about)})
+
+    refused("No such file")
+    path.write_bytes(b"")
+    refused("header")
+    path.write_bytes(b"PK\x03\x04" * 50)
+    refused("header")
+    trained.save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    refused("header|incomplete|buffer")
+    save_file(weights, path)
+    refused("lack 'about'")
+    with_metadata(format="another")
+    refused("'another'")
+    with_metadata(network={"chanels": [3]})
+    refused("chanels")
+    with_metadata(pixels=2)
+    refused("too small")
+    with_metadata(pixels=64)
+    refused("do not fit")
+    with_metadata(pixels="many")
+    refused("do not fit")
+    with_metadata()
+    assert isinstance(ProbeClassifier.load(path), ProbeClassifier)
+
+
+# Division into training and validation
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(4, 30), min_size=8, max_size=20),
+    fraction=st.floats(0.15, 0.5),
+    by=st.sampled_from(["image", "session"]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_division_is_complete_and_near_the_fraction(
+    sizes: list[int], fraction: float, by: str, seed: int
+) -> None:
+    session = np.repeat([f"s{number}" for number in range(len(sizes))], sizes)
+    good = np.arange(session.size) % 4 == 0
+    config = ClassifierConfig.model_validate({"validation_fraction": fraction, "split": by})
+    training, validation = split(good, session, config, seed)
+    assert sorted([*training, *validation]) == list(range(session.size))
+    for side in (training, validation):
+        assert 0 < good[side].sum() < side.size
+    again = split(good, session, config, seed)
+    assert np.array_equal(validation, again[1])
+    if by == "session":
+        assert not set(session[training]) & set(session[validation])
+        assert abs(validation.size - fraction * session.size) <= max(sizes)
+    else:
+        assert abs(good[validation].sum() - fraction * good.sum()) <= 1
+        assert abs(validation.size - fraction * session.size) <= 2
+
+
+def test_a_side_without_a_class_is_refused() -> None:
+    good = np.arange(40) < 20
+    session = np.where(good, "good night", "bad night")
+    with pytest.raises(ClassifierError, match=r"split by session leaves .* in 2 sessions"):
+        split(good, session, ClassifierConfig(split="session"), 0)
+
+
+def test_one_class_cannot_be_fitted() -> None:
+    images = np.zeros((8, PIXELS, PIXELS), np.float32)
+    with pytest.raises(ClassifierError, match="not 8 good of 8"):
+        fit(Labelled(images, np.ones(8, bool)), QUICK, seed=0)
+    with pytest.raises(ClassifierError, match=r"not \(8, 24, 24\) and \(7,\)"):
+        Labelled(images, np.ones(7, bool))
+
+
+# Reports
+
+
+def test_a_score_worked_out_by_hand() -> None:
+    probability = np.array([0.95, 0.85, 0.92, 0.9, 0.05], np.float32)
+    good = np.array([True, True, False, False, False])
+    report = score(probability, good)
+    counts = (report.true_positives, report.false_negatives, report.false_positives)
+    assert counts == (1, 1, 1)
+    assert report.true_negatives == 2
+    assert (report.tpr, report.fpr, report.accuracy) == (0.5, 1 / 3, 0.6)
+    # Of the six pairs of a good and a bad image, (0.85, 0.92) and (0.85, 0.9) stand wrong.
+    assert report.auc == pytest.approx(4 / 6)
+    bins = [(b.count, round(b.good, 6)) for b in report.reliability]
+    assert bins == [(1, 0), (1, 1), (3, round(1 / 3, 6))]
+    assert report.roc[0][0] == report.roc[1][0] == 0
+    assert report.roc[0][-1] == report.roc[1][-1] == 1
+
+
+def test_the_threshold_is_the_environments_and_strict() -> None:
+    assert EnvConfig().good_above == GOOD_ABOVE
+    report = score(np.array([0.9, 0.9], np.float64), np.array([True, False]))
+    assert report.tpr == 0
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_probabilities_that_mean_what_they_say_have_no_calibration_error(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probability = rng.random(20_000).astype(np.float32)
+    honest = rng.random(20_000) < probability
+    assert score(probability, honest).calibration_error < 0.02
+    assert score(probability**3, honest).calibration_error > 0.1
+
+
+def test_one_class_cannot_be_scored() -> None:
+    with pytest.raises(ValueError, match="0 good of 3"):
+        score(np.zeros(3, np.float32), np.zeros(3, bool))
+
+
+def test_training_leaves_classifier_report_and_picture(
+    data: Labelled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = np.full(data.good.size, "s")
+    config = QUICK.model_copy(update={"epochs": 2})
+    directory = tmp_path / "run"
+    classifier = train_classifier(
+        data.images, data.good, session, config, 0, directory, progress=False
+    )
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "classifier.safetensors",
+        "report.json",
+        "report.png",
+    ]
+    assert (directory / "report.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((directory / "report.json").read_text())
+    assert report["good"] + report["bad"] == round(0.24 * data.good.size)
+    loaded = ProbeClassifier.load(directory / "classifier.safetensors")
+    assert loaded.summary == classifier.summary
+    assert loaded.summary["validation"]["auc"] == report["auc"]
+    assert loaded.summary["training_images"] == 1140
+    assert f"{report['tpr']:.4f}" in capsys.readouterr().out
+
+
+def test_tensorboard_gets_losses_and_the_precision_recall_curve(
+    data: Labelled, tmp_path: Path
+) -> None:
+    class Writer:
+        seen: set[str] = set()  # noqa: RUF012
+
+        def add_scalar(self, tag: str, *_: object) -> None:
+            self.seen.add(tag)
+
+        def add_pr_curve(self, tag: str, labels: np.ndarray, p: np.ndarray, _: int) -> None:
+            assert labels.shape == p.shape
+            self.seen.add(tag)
+
+    few = data[np.arange(200)]
+    train_classifier(
+        few.images,
+        few.good,
+        np.full(200, "s"),
+        QUICK.model_copy(update={"epochs": 1}),
+        0,
+        tmp_path,
+        progress=False,
+        writer=Writer(),  # type: ignore[arg-type]
+    )
+    assert Writer.seen == {
+        "classifier/loss",
+        "classifier/validation_loss",
+        "classifier/validation",
+    }
+
+
+def test_the_picture_is_drawn_for_certain_probabilities(tmp_path: Path) -> None:
+    good = np.array([True, False, True])
+    probability = good.astype(np.float32)
+    plot(score(probability, good), probability, good, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
