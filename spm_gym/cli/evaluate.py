@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.run_directory import existing_run
+from spm_gym.cli.run_directory import CHECKPOINTS, existing_run
 from spm_gym.config import Config, load_config
 
 ARMS = ("agent", "random", "blind", "mask", "oracle", "shuffled")
@@ -135,7 +135,7 @@ def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None]:
         )
         return config, checkpoint
     run, config = existing_run(arguments.run)
-    checkpoint = latest_checkpoint(run)
+    checkpoint = latest_checkpoint(run / CHECKPOINTS)
     if checkpoint is None:
         raise UsageError(f"the run {run} has no checkpoint yet: train it first")
     return (load_config(arguments.config) if arguments.config else config), checkpoint

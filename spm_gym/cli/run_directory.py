@@ -12,6 +12,9 @@ from spm_gym.config import Config, load_config
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+LEARNING_CURVE = "learning_curve.png"
 
 
 def new_run(path: Path | None, config: Config, name: str) -> Path:

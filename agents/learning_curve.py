@@ -1,0 +1,52 @@
+"""Picture of a training run, drawn from its TensorBoard files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SMOOTHED = 10
+"""Logged points that the running mean covers."""
+
+
+def plot_learning_curve(tensorboard: Path, path: Path) -> None:
+    """Draw episode length, loss and epsilon over the steps of a run.
+
+    Args:
+        tensorboard: Directory of the run's event files; those of a resumed run join up.
+        path: File to write; its ending chooses the format.
+    """
+    events = EventAccumulator(str(tensorboard), size_guidance={"scalars": 0})
+    events.Reload()
+    figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    lengths, losses = figure.subplots(1, 2)
+    _draw(lengths, *_scalars(events, "episode/length"), "actions per episode", "tab:blue")
+    _draw(losses, *_scalars(events, "learn/loss"), "loss", "tab:purple")
+    losses.set_yscale("log")
+    exploring = lengths.twinx()
+    exploring.plot(*_scalars(events, "explore/epsilon"), color="tab:gray", lw=1, ls=":")
+    exploring.set(ylim=(0, 1.05), ylabel="epsilon (dotted)")
+    lengths.set_ylim(bottom=0)
+    figure.savefig(path)
+
+
+def _scalars(events: EventAccumulator, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    found = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+    return np.array([e.step for e in found], int), np.array([e.value for e in found], float)
+
+
+def _draw(
+    axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], label: str, colour: str
+) -> None:
+    axes.plot(steps, values, ".", color=colour, alpha=0.25, ms=4)
+    if values.size >= SMOOTHED:
+        smooth = np.convolve(values, np.full(SMOOTHED, 1 / SMOOTHED), "valid")
+        axes.plot(steps[SMOOTHED - 1 :], smooth, color=colour)
+    axes.set(xlabel="steps", ylabel=label)

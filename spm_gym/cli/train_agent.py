@@ -1,0 +1,82 @@
+"""One training run of the agent, from its first step or from its last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+
+from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.classifier import ProbeClassifier
+from agents.double_dqn import DoubleDQN
+from agents.learning_curve import plot_learning_curve
+from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
+from spm_gym.build import make_env, shipped_classifier
+from spm_gym.cli.run_directory import CHECKPOINTS, LEARNING_CURVE, TENSORBOARD
+from spm_gym.cli.threads import limit_threads
+from spm_gym.config import Config, ConfigError
+
+
+def train_agent(config: Config, run: Path) -> int:
+    """Train until the configured number of steps; continues the run's newest checkpoint.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory; gets checkpoints, TensorBoard files and the learning curve.
+
+    Returns:
+        Exit status.
+    """
+    limit_threads(config.run.threads)
+    model = _model(config, run)
+    model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
+    if model.num_timesteps == 0:
+        model.logger.record("run/settings", config.to_yaml(), exclude=("stdout", "csv"))
+    remaining = config.agent.steps - model.num_timesteps
+    if remaining > 0:
+        model.learn(
+            remaining,
+            callback=_callbacks(config, run),
+            log_interval=None,  # type: ignore[arg-type]
+            reset_num_timesteps=model.num_timesteps == 0,
+        )
+        model.logger.close()
+    plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
+    print(f"trained for {model.num_timesteps} steps: {run}")
+    print(f"  evaluate it    python evaluate.py --run {run}")
+    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {run}")
+    return 0
+
+
+def _model(config: Config, run: Path) -> DoubleDQN:
+    env = Monitor(make_env(config))
+    newest = latest_checkpoint(run / CHECKPOINTS)
+    if newest is not None:
+        model = load_checkpoint(newest, env, config.agent.device).model
+        print(f"from step {model.num_timesteps} of {config.agent.steps}")
+        return model
+    model = DoubleDQN(env, config.agent, seed=config.seed)
+    if config.agent.from_classifier:
+        path = config.env.classifier or shipped_classifier()
+        try:
+            model.initialise_from(ProbeClassifier.load(path).network)
+        except ValueError as error:
+            raise ConfigError(
+                f"setting agent.from_classifier = True: {error}; train a classifier of the same "
+                "network (train.py classifier --config ... --output FILE) and name it in "
+                "env.classifier, or set agent.from_classifier=false"
+            ) from error
+    return model
+
+
+def _callbacks(config: Config, run: Path) -> CallbackList:
+    names = [action.name for action in config.env.actions]
+    return CallbackList(
+        [
+            ProgressBar(),
+            TensorBoardMonitor(names, config.run.image_every),
+            Checkpoints(run / CHECKPOINTS, config.run.checkpoint_every),
+        ]
+    )
