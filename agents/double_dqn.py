@@ -1,0 +1,398 @@
+"""Masked double DQN on stable-baselines3's DQN (paper, *Double DQN*)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.learner import Learner, Snapshot, thinned_weights
+from agents.policy import VGGPolicy
+from agents.replay import FlipReplay
+from agents.schedules import epsilon, learning_rate
+from agents.vgg import VGG
+from spm_gym.config import AgentConfig
+from spm_gym.types import BoolArray
+
+SNAPSHOT_EVERY = 4
+"""Gradient steps after which the acting thread gets the new weights."""
+
+
+def double_q_target(
+    online_next: Tensor,
+    target_next: Tensor,
+    mask_next: Tensor,
+    rewards: Tensor,
+    dones: Tensor,
+    gamma: float,
+) -> Tensor:
+    """What Q(s, a) should be: r + gamma Q_target(s', argmax over allowed a' of Q_online(s', a')).
+
+    Source: van Hasselt, Guez, Silver, AAAI 2016, with the argmax restricted to allowed actions.
+
+    Args:
+        online_next: Online network's values of the next states, (N, A).
+        target_next: Target network's values of the next states, (N, A).
+        mask_next: Actions allowed in the next states, (N, A) bool; ignored where terminal.
+        rewards: (N, 1).
+        dones: (N, 1); 1 where the next state is terminal, 0 where it is not or was cut off.
+        gamma: Discount per step.
+
+    Returns:
+        Targets, (N, 1).
+    """
+    best = online_next.masked_fill(~mask_next, -math.inf).argmax(dim=1, keepdim=True)
+    return rewards + (1 - dones) * gamma * target_next.gather(1, best)
+
+
+def masked_argmax(values: NDArray[Any], masks: BoolArray) -> NDArray[np.int64]:
+    """Index of the largest allowed value in every row.
+
+    Args:
+        values: (N, A).
+        masks: (N, A).
+
+    Raises:
+        ValueError: A row allows nothing.
+    """
+    if not masks.any(axis=1).all():
+        raise ValueError("the action mask allows no action at all")
+    best: NDArray[np.int64] = np.where(masks, values, -np.inf).argmax(axis=1)
+    return best
+
+
+class DoubleDQN(DQN):
+    """Double DQN that never takes, nor bootstraps from, an action that is not allowed.
+
+    It differs from the library's DQN in the network, in the masks, in the targets, in counting
+    epsilon and learning rate by its own steps and the target network's age by gradient steps, and
+    in that it may learn in a second thread. Everything else is the library's: saving, loading,
+    callbacks, loggers. `DoubleDQN.load` needs no environment for prediction.
+
+    Args:
+        env: An environment or a vector of them, with ``action_masks()`` and
+            ``info["action_mask"]``; None only to load a model for prediction.
+        config: What to learn with; None for the defaults.
+        seed: Of initial weights, exploration, sampling and, as is the library's custom, of the
+            environment's first reset.
+        tensorboard_log: Directory for TensorBoard.
+        verbose: As in stable-baselines3.
+        policy: Set by the library when it loads a model.
+        device: Set by the library when it loads a model; otherwise that of the settings.
+    """
+
+    replay_buffer: FlipReplay  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        env: GymEnv | None,
+        config: AgentConfig | None = None,
+        seed: int | None = None,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        *,
+        policy: type[DQNPolicy] = VGGPolicy,
+        device: torch.device | str | None = None,
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.config = config or AgentConfig()
+        sampling, exploring = np.random.SeedSequence(seed).spawn(2)
+        self._exploring = np.random.default_rng(exploring)
+        self._learner: Learner | None = None
+        self._snapshot: Snapshot | None = None
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate=self.config.learning_rate,
+            buffer_size=self.config.buffer_steps,
+            learning_starts=self.config.prefill,
+            batch_size=self.config.batch_size,
+            gamma=self.config.gamma,
+            train_freq=1,
+            replay_buffer_class=FlipReplay,  # type: ignore[arg-type]
+            replay_buffer_kwargs={
+                "flips": self.config.flips,
+                "rng": np.random.default_rng(sampling),
+            },
+            policy_kwargs={"network": self.config.network, "net_arch": []},
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=self.config.device if device is None else device,
+            _init_setup_model=_init_setup_model,
+        )
+
+    def initialise_from(self, classifier_network: VGG) -> None:
+        """Begin with the classifier's trunk; the output layer stays fresh (paper, *Double DQN*).
+
+        Raises:
+            ValueError: The classifier is another member of the network family.
+        """
+        network: VGG = self.q_net.q_net  # type: ignore[assignment]
+        try:
+            network.trunk.load_state_dict(classifier_network.trunk.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the classifier's network ({classifier_network.config}) "
+                f"cannot initialise the agent's ({network.config})"
+            ) from error
+        self.q_net_target.load_state_dict(self.q_net.state_dict())
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str = "DoubleDQN",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> DoubleDQN:
+        """Act and learn, as in stable-baselines3.
+
+        Raises:
+            LearnerError: The learning thread stopped on an error.
+        """
+        if reset_num_timesteps:
+            self._n_updates = 0
+        run = partial(
+            super().learn,
+            total_timesteps,
+            callback,
+            log_interval,  # type: ignore[arg-type]
+            tb_log_name,
+            reset_num_timesteps,
+            progress_bar,
+        )
+        if not self.config.parallel:
+            return run()
+        self._snapshot = Snapshot(self.q_net)
+        try:
+            with Learner(self._learn_aside, self.config.max_lag, self._n_updates) as self._learner:
+                return run()
+        finally:
+            self._learner = self._snapshot = None
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Do, or let the learning thread do, the gradient steps that are due.
+
+        Args:
+            gradient_steps: Ignored: the replay ratio of the settings decides.
+            batch_size: Ignored: that of the settings.
+
+        Raises:
+            LearnerError: The learning thread stopped on an error.
+        """
+        if self._learner is None:
+            losses = self._learn_until_due()
+        else:
+            self._learner.allow(self._due())
+            losses = self._learner.take_losses()
+            self.logger.record("learn/backlog", self._learner.backlog)
+        for loss in losses:
+            self.logger.record_mean("learn/loss", loss)
+        self.logger.record("learn/replay_ratio", self.replay_ratio)
+        self.logger.record("learn/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
+
+    def observe(
+        self,
+        observation: NDArray[np.float32],
+        action: int,
+        reward: float,
+        next_observation: NDArray[np.float32],
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> None:
+        """Learn from one step taken outside `learn`; the gradient steps due are done at once.
+
+        Args:
+            observation: What was seen before, (1, H, W).
+            action: What was done.
+            reward: What it was worth.
+            next_observation: What was seen afterwards, (1, H, W).
+            terminated: Whether the episode ended there.
+            truncated: Whether it was cut off there.
+            info: Belongs to ``next_observation``.
+        """
+        self.replay_buffer.add(
+            observation[None],
+            next_observation[None],
+            np.array([action]),
+            np.array([reward], np.float32),
+            np.array([terminated or truncated]),
+            [info | {"TimeLimit.truncated": truncated and not terminated}],
+        )
+        self.num_timesteps += 1
+        self._learn_until_due()
+
+    def gradient_step(self) -> float:
+        """Do one step of the optimiser on one batch.
+
+        Returns:
+            The loss before the step.
+
+        Raises:
+            FloatingPointError: The loss is not finite; nothing was changed.
+        """
+        batch = self.replay_buffer.sample(self.batch_size)
+        with torch.no_grad():
+            target = double_q_target(
+                self.q_net(batch.next_observations),
+                self.q_net_target(batch.next_observations),
+                batch.next_masks,
+                batch.rewards,
+                batch.dones,
+                self.gamma,
+            )
+        self.q_net.train()
+        chosen = self.q_net(batch.observations).gather(1, batch.actions)
+        loss = self._loss(chosen, target)
+        self.q_net.eval()
+        value = float(loss.item())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"loss is {value} after {self._n_updates} gradient steps")
+        self._descend(loss)
+        return value
+
+    def predict(
+        self,
+        observation: NDArray[np.float32] | dict[str, NDArray[Any]],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Choose the best allowed action or, unless deterministic, sometimes a random allowed one.
+
+        Args:
+            observation: (1, H, W), or (N, 1, H, W).
+            state: Handed back.
+            episode_start: Ignored.
+            deterministic: Whether to always take the best.
+            action_masks: (A,) or (N, A); None allows everything.
+
+        Returns:
+            Action () or (N,), and ``state``.
+
+        Raises:
+            ValueError: A mask allows nothing.
+        """
+        images, batched = self.policy.obs_to_tensor(observation)
+        assert isinstance(images, Tensor)
+        shape = (len(images), self._actions)
+        masks = np.ones(shape, bool) if action_masks is None else np.reshape(action_masks, shape)
+        rate = 0.0 if deterministic else self.exploration_rate
+        random = self._exploring.random(len(images)) < rate if rate else np.zeros(len(images), bool)
+        scores = self._exploring.random(shape) if random.any() else np.zeros(shape)
+        if not random.all():
+            scores = np.where(random[:, None], scores, self._evaluate(images))
+        actions = masked_argmax(scores, masks)
+        return (actions if batched else actions[0]), state
+
+    def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of all actions, (A,) or (N, A), allowed or not."""
+        images, batched = self.policy.obs_to_tensor(observation)
+        assert isinstance(images, Tensor)
+        values = self._evaluate(images)
+        return values if batched else values[0]
+
+    def weights(self, most: int) -> dict[str, Tensor]:
+        """At most about so many values of every weight tensor that acts at present, by name."""
+        if self._snapshot is not None:
+            return self._snapshot.weights(most)
+        return thinned_weights(self.q_net, most)
+
+    @property
+    def replay_ratio(self) -> float:
+        """Gradient steps done per environment step since the prefill; 0 before."""
+        return self._n_updates / max(1, self.num_timesteps - self.config.prefill)
+
+    def save(
+        self,
+        path: str | Path | BinaryIO,  # type: ignore[override]
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Save as in stable-baselines3, after the gradient steps that are due.
+
+        Raises:
+            LearnerError: The learning thread stopped on an error.
+        """
+        if self._learner is not None:
+            self._learner.finish()
+        super().save(path, exclude, include)  # type: ignore[arg-type]
+
+    @property
+    def _actions(self) -> int:
+        return int(self.action_space.n)  # type: ignore[attr-defined]
+
+    def _due(self) -> int:
+        steps = max(0, self.num_timesteps - self.config.prefill)
+        return math.floor(self.config.replay_ratio * steps + 1e-9)
+
+    def _learn_until_due(self) -> list[float]:
+        return [self.gradient_step() for _ in range(self._due() - self._n_updates)]
+
+    def _learn_aside(self) -> float:
+        loss = self.gradient_step()
+        if self._n_updates % SNAPSHOT_EVERY == 0:
+            assert self._snapshot is not None
+            self._snapshot.renew(self.q_net)
+        return loss
+
+    def _loss(self, values: Tensor, target: Tensor) -> Tensor:
+        if self.config.loss == "huber":
+            return functional.smooth_l1_loss(values, target)
+        return functional.mse_loss(values, target)
+
+    def _descend(self, loss: Tensor) -> None:
+        optimizer = self.policy.optimizer
+        # By gradient steps, so that both ways of learning decay alike.
+        step = self.config.prefill + self._n_updates / self.config.replay_ratio
+        update_learning_rate(optimizer, learning_rate(self.config, step))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.config.max_grad_norm)
+        optimizer.step()
+        self._n_updates += 1
+        if self._n_updates % self.config.target_every == 0:
+            self.q_net_target.load_state_dict(self.q_net.state_dict())
+
+    def _evaluate(self, images: Tensor) -> NDArray[np.float32]:
+        if self._snapshot is not None:
+            values = self._snapshot(images)
+        else:
+            with torch.no_grad():
+                values = self.q_net(images)
+        array: NDArray[np.float32] = values.cpu().numpy()
+        return array
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        assert self.env is not None
+        assert isinstance(self._last_obs, np.ndarray)
+        self.exploration_rate = epsilon(self.config, self.num_timesteps)
+        masks = np.stack(self.env.env_method("action_masks"))
+        actions, _ = self.predict(self._last_obs, action_masks=masks)
+        return actions, actions
+
+    def _on_step(self) -> None:
+        """Leave out the library's target update; `_sample_action` sets epsilon."""
+
+    def _excluded_save_params(self) -> list[str]:
+        own = ["_learner", "_snapshot", "batch_norm_stats", "batch_norm_stats_target"]
+        return [*super()._excluded_save_params(), *own]

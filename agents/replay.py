@@ -1,0 +1,180 @@
+"""Replay buffer: every step stored once, flipped when it is sampled (paper, *Double DQN*)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import BaseBuffer
+from torch import Tensor
+
+from spm_gym.types import BoolArray
+
+_STORED = ("observations", "next_observations", "actions", "rewards", "dones", "next_masks")
+
+
+class Transitions(NamedTuple):
+    """A batch of N steps.
+
+    Attributes:
+        observations: (N, 1, H, W) float32.
+        actions: (N, 1) int64.
+        next_observations: (N, 1, H, W) float32, flipped like ``observations``.
+        dones: (N, 1) float32; 1 where the episode terminated, 0 where it was cut off.
+        rewards: (N, 1) float32.
+        next_masks: (N, A) bool; actions allowed in the next observation.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    next_observations: Tensor
+    dones: Tensor
+    rewards: Tensor
+    next_masks: Tensor
+
+
+class FlipReplay(BaseBuffer):
+    """First-in-first-out memory of steps, safe for one thread that adds and one that samples.
+
+    The paper stores four copies of every step (the original and three flips); drawing one of the
+    four at random when sampling gives the same distribution from a quarter of the memory.
+
+    Args:
+        buffer_size: Steps that are kept.
+        observation_space: Of one environment, (1, H, W).
+        action_space: Discrete.
+        device: Where the sampled tensors go.
+        n_envs: Environments whose steps arrive together.
+        optimize_memory_usage: Must be False; stable-baselines3 always passes it.
+        flips: Whether sampled steps are flipped.
+        rng: Of the sampling.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Box,
+        action_space: spaces.Discrete,
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        *,
+        flips: bool = True,
+        rng: np.random.Generator,
+    ) -> None:
+        if optimize_memory_usage:
+            raise ValueError("FlipReplay needs the next observations: no optimize_memory_usage")
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs)
+        shape = observation_space.shape
+        self.observations = np.zeros((buffer_size, *shape), np.float32)
+        self.next_observations = np.zeros((buffer_size, *shape), np.float32)
+        self.actions = np.zeros((buffer_size, 1), np.int64)
+        self.rewards = np.zeros((buffer_size, 1), np.float32)
+        self.dones = np.zeros((buffer_size, 1), np.float32)
+        self.next_masks = np.zeros((buffer_size, int(action_space.n)), np.bool_)
+        self.flips = flips
+        self.rng = rng
+        self._lock = threading.Lock()
+
+    def add(
+        self,
+        obs: NDArray[np.float32],
+        next_obs: NDArray[np.float32],
+        action: NDArray[np.int64],
+        reward: NDArray[np.float32],
+        done: BoolArray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store one step of every environment.
+
+        Args:
+            obs: (n_envs, 1, H, W).
+            next_obs: (n_envs, 1, H, W); at the end of an episode its last observation.
+            action: (n_envs,).
+            reward: (n_envs,).
+            done: (n_envs,); true at either kind of end.
+            infos: ``action_mask`` belongs to ``next_obs``; ``TimeLimit.truncated`` marks ends that
+                are not terminal.
+
+        Raises:
+            ValueError: An episode goes on, but no action is allowed.
+        """
+        masks = np.stack([info["action_mask"] for info in infos])
+        cut_off = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
+        terminal = np.asarray(done, bool) & ~cut_off
+        if not (masks.any(axis=1) | terminal).all():
+            raise ValueError("info['action_mask'] allows no action, but the episode has not ended")
+        with self._lock:
+            rows = (self.pos + np.arange(self.n_envs)) % self.buffer_size
+            self.observations[rows] = obs
+            self.next_observations[rows] = next_obs
+            self.actions[rows, 0] = np.ravel(action)
+            self.rewards[rows, 0] = reward
+            self.dones[rows, 0] = terminal
+            self.next_masks[rows] = masks
+            self.full = self.full or self.pos + self.n_envs >= self.buffer_size
+            self.pos = (self.pos + self.n_envs) % self.buffer_size
+
+    def sample(self, batch_size: int, env: Any = None) -> Transitions:
+        """Draw steps with replacement, each flipped in one of four ways at random.
+
+        Args:
+            batch_size: N.
+            env: Ignored; observations need no further normalisation.
+
+        Raises:
+            ValueError: Nothing has been stored yet.
+        """
+        with self._lock:
+            if not self.size():
+                raise ValueError("cannot sample from an empty replay buffer")
+            rows = self.rng.integers(self.size(), size=batch_size)
+            return self._get_samples(rows)
+
+    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> Transitions:  # type: ignore[override]
+        rows = batch_inds
+        observations, following = self.observations[rows], self.next_observations[rows]
+        if self.flips:
+            up_down, left_right = self.rng.integers(2, size=(2, len(rows))).astype(bool)
+            for images in (observations, following):
+                images[up_down] = images[up_down, :, ::-1]
+                images[left_right] = images[left_right, :, :, ::-1]
+        values = (observations, self.actions[rows], following)
+        more = (self.dones[rows], self.rewards[rows], self.next_masks[rows])
+        return Transitions(*(torch.from_numpy(v).to(self.device) for v in (*values, *more)))
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Everything to continue from, as plain arrays that ``numpy.savez`` takes."""
+        with self._lock:
+            state = {name: getattr(self, name)[: self.size()].copy() for name in _STORED}
+            counters = {
+                "pos": self.pos,
+                "full": bool(self.full),
+                "buffer_size": self.buffer_size,
+                "rng": self.rng.bit_generator.state,
+            }
+        return state | {"counters": np.array(json.dumps(counters))}
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from what `get_state` gave.
+
+        Raises:
+            ValueError: It belongs to a buffer of another size.
+        """
+        counters = json.loads(str(state["counters"]))
+        if counters["buffer_size"] != self.buffer_size:
+            raise ValueError(
+                f"the stored replay buffer holds {counters['buffer_size']} steps, "
+                f"this one {self.buffer_size}"
+            )
+        with self._lock:
+            self.pos, self.full = counters["pos"], counters["full"]
+            self.rng.bit_generator.state = counters["rng"]
+            for name in _STORED:
+                getattr(self, name)[: self.size()] = state[name]

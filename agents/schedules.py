@@ -1,0 +1,23 @@
+"""What changes in the course of training, as functions of the environment step."""
+
+from __future__ import annotations
+
+import math
+
+from spm_gym.config import AgentConfig
+
+
+def epsilon(config: AgentConfig, step: int) -> float:
+    """Probability of a random action at an environment step: 1 while prefilling, then linear."""
+    if step < config.prefill:
+        return 1.0
+    fraction = min(1.0, (step - config.prefill) / config.epsilon_steps)
+    return config.epsilon_start + fraction * (config.epsilon_end - config.epsilon_start)
+
+
+def learning_rate(config: AgentConfig, step: float) -> float:
+    """Learning rate at an environment step: half a cosine down to ``final_learning_rate``."""
+    fraction = min(1.0, step / config.steps)
+    height = (1 + math.cos(math.pi * fraction)) / 2
+    floor = config.final_learning_rate
+    return config.learning_rate * (floor + (1 - floor) * height)

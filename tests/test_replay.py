@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ring_env import RingEnv, ring_config
+
+from agents.double_dqn import DoubleDQN
+from agents.replay import FlipReplay
+
+SPACE = gym.spaces.Box(-1.5, 1.5, (1, 4, 4), np.float32)
+ACTIONS = gym.spaces.Discrete(3)
+
+
+def replay(size: int = 10, flips: bool = False, seed: int = 0) -> FlipReplay:
+    rng = np.random.default_rng(seed)
+    return FlipReplay(size, SPACE, ACTIONS, "cpu", flips=flips, rng=rng)
+
+
+def add(
+    buffer: FlipReplay,
+    image: NDArray[np.float32],
+    number: float = 0.0,
+    done: bool = False,
+    **info: Any,
+) -> None:
+    """One step whose next image is the negative of its image."""
+    info = {"action_mask": np.ones(3, bool)} | info
+    reward, action = np.array([number]), np.array([int(number) % 3])
+    buffer.add(image[None], -image[None], action, reward, np.array([done]), [info])
+
+
+def flat(value: float) -> NDArray[np.float32]:
+    return np.full((1, 4, 4), value, np.float32)
+
+
+def test_the_oldest_steps_are_forgotten_first() -> None:
+    buffer = replay(size=5)
+    for number in range(8):
+        add(buffer, flat(number), number)
+    batch = buffer.sample(300)
+    assert set(batch.rewards[:, 0].tolist()) == {3, 4, 5, 6, 7}
+    assert buffer.size() == 5
+
+
+def test_a_step_stays_together() -> None:
+    buffer = replay()
+    for number in range(7):
+        add(buffer, flat(number), number, action_mask=np.arange(3) <= number % 3)
+    batch = buffer.sample(100)
+    numbers = batch.rewards[:, 0]
+    assert (batch.observations == numbers[:, None, None, None]).all()
+    assert (batch.next_observations == -numbers[:, None, None, None]).all()
+    assert (batch.actions[:, 0] == numbers % 3).all()
+    assert (batch.next_masks.sum(dim=1) == numbers % 3 + 1).all()
+
+
+def test_flips_are_four_equally_often_and_the_same_on_both_images() -> None:
+    buffer = replay(flips=True)
+    image = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    add(buffer, image)
+    batch = buffer.sample(4000)
+    observations = batch.observations.numpy()
+    np.testing.assert_array_equal(batch.next_observations.numpy(), -observations)
+    grid = image[0]
+    for flipped in (grid, grid[::-1], grid[:, ::-1], grid[::-1, ::-1]):
+        times = int((observations == flipped).all(axis=(1, 2, 3)).sum())
+        assert times == pytest.approx(1000, abs=5 * np.sqrt(750))
+    np.testing.assert_array_equal(buffer.observations[0], image)
+
+
+def test_without_flips_images_come_back_as_they_were() -> None:
+    buffer = replay(flips=False)
+    image = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    add(buffer, image)
+    assert (buffer.sample(50).observations.numpy() == image).all()
+
+
+def test_only_termination_counts_as_done() -> None:
+    buffer = replay()
+    add(buffer, flat(0), 0)
+    add(buffer, flat(1), 1, done=True)
+    add(buffer, flat(2), 2, done=True, **{"TimeLimit.truncated": True})
+    assert buffer.dones[:3, 0].tolist() == [0, 1, 0]
+
+
+def test_episode_ends_keep_their_own_image_and_mask() -> None:
+    """The vector environment resets at once; what it then shows must not enter the buffer."""
+    told: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+
+    class Telling(RingEnv):
+        def step(self, action: Any) -> Any:
+            result = super().step(action)
+            told.append((result[0], result[4]["action_mask"]))
+            return result
+
+    model = DoubleDQN(Telling(max_steps=3), ring_config(prefill=200), seed=0).learn(200)
+    assert model.replay_buffer.size() == 200
+    for row, (image, mask) in enumerate(told):
+        np.testing.assert_array_equal(model.replay_buffer.next_observations[row], image)
+        np.testing.assert_array_equal(model.replay_buffer.next_masks[row], mask)
+    assert model._episode_num > 50
+
+
+def test_each_step_is_stored_once() -> None:
+    buffer = replay(size=3750)
+    images = buffer.observations.nbytes + buffer.next_observations.nbytes
+    assert images == 15_000 * 2 * 16 * 4 / 4
+
+
+def test_several_environments_wrap_around_together() -> None:
+    rng = np.random.default_rng(0)
+    buffer = FlipReplay(5, SPACE, ACTIONS, "cpu", 3, flips=False, rng=rng)
+    for start in (0, 3, 6):
+        numbers = np.arange(start, start + 3, dtype=np.float32)
+        images = numbers[:, None, None, None] * np.ones((1, 4, 4), np.float32)
+        infos: list[dict[str, Any]] = [{"action_mask": np.ones(3, bool)}] * 3
+        buffer.add(images, images, np.zeros(3, int), numbers, np.zeros(3, bool), infos)
+    assert sorted(buffer.rewards[:, 0].tolist()) == [4, 5, 6, 7, 8]
+    assert (buffer.full, buffer.pos) == (True, 4)
+
+
+@pytest.mark.parametrize("steps", [4, 13])
+def test_a_restored_buffer_goes_on_alike(tmp_path: Path, steps: int) -> None:
+    buffer, restored = replay(flips=True), replay(flips=True, seed=99)
+    images = np.random.default_rng(1).random((20, 1, 4, 4), np.float32)
+    for number in range(steps):
+        add(buffer, images[number], number)
+    buffer.sample(5)
+    np.savez(tmp_path / "replay.npz", **buffer.get_state())  # type: ignore[arg-type]
+    with np.load(tmp_path / "replay.npz") as state:  # no pickle allowed by default
+        restored.set_state(state)
+    for either in (buffer, restored):
+        add(either, images[19], 19)
+    for ours, theirs in zip(buffer.sample(30), restored.sample(30), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds 10 steps, this one 11"):
+        replay(11).set_state(replay(10).get_state())
+
+
+def test_an_empty_buffer_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        replay().sample(1)
+
+
+def test_going_on_without_any_allowed_action_is_refused() -> None:
+    nothing = np.zeros(3, bool)
+    add(replay(), flat(0), done=True, action_mask=nothing)
+    with pytest.raises(ValueError, match="allows no action"):
+        add(replay(), flat(0), done=False, action_mask=nothing)
+
+
+def test_sampling_never_sees_a_half_written_step() -> None:
+    buffer = replay(size=20)
+    add(buffer, flat(0), 0)
+
+    def write() -> None:
+        for number in range(1, 3000):
+            add(buffer, flat(number), number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        batch = buffer.sample(16)
+        number = batch.rewards[:, 0, None, None, None]
+        assert (batch.observations == number).all()
+        assert (batch.next_observations == -number).all()
+    writer.join()
