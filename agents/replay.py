@@ -150,9 +150,12 @@ class FlipReplay(BaseBuffer):
         return Transitions(*(torch.from_numpy(v).to(self.device) for v in (*values, *more)))
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Everything to continue from, as plain arrays that ``numpy.savez`` takes."""
+        """Everything to continue from, as plain arrays that ``numpy.savez`` takes.
+
+        They are views, to be written before the next `add`: a copy would take longer than writing.
+        """
         with self._lock:
-            state = {name: getattr(self, name)[: self.size()].copy() for name in _STORED}
+            state = {name: getattr(self, name)[: self.size()] for name in _STORED}
             counters = {
                 "pos": self.pos,
                 "full": bool(self.full),
