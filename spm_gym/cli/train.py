@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from spm_gym.cli import UsageError, run_command
@@ -75,16 +76,16 @@ def train(arguments: argparse.Namespace) -> int:
         print(config.to_yaml(), end="")
         return 0
     _refuse_impossible(arguments)
-    if not arguments.resume:
-        name = arguments.env if arguments.what == "agent" else "classifier"
-        run = new_run(arguments.run_dir, config, name)
     if arguments.what == "classifier":
         from spm_gym.cli.train_classifier import train_classifier
 
-        return train_classifier(config, run, arguments.data, arguments.output)
-    from spm_gym.cli.train_agent import train_agent
+        create = partial(new_run, arguments.run_dir, config, "classifier")
+        return train_classifier(config, create, arguments.data, arguments.output)
+    from spm_gym.cli.train_agent import resume_agent, train_agent
 
-    return train_agent(config, run)
+    if arguments.resume:
+        return resume_agent(config, run)
+    return train_agent(config, partial(new_run, arguments.run_dir, config, arguments.env))
 
 
 def _settings(arguments: argparse.Namespace) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stable_baselines3.common.callbacks import CallbackList
@@ -19,21 +20,42 @@ from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config, ConfigError
 
 
-def train_agent(config: Config, run: Path) -> int:
-    """Train until the configured number of steps; continues the run's newest checkpoint.
+def train_agent(config: Config, create_run: Callable[[], Path]) -> int:
+    """Train a new agent for the configured number of steps.
 
     Args:
         config: Settings of the run.
-        run: Its directory; gets checkpoints, TensorBoard files and the learning curve.
+        create_run: Makes the run directory; called when nothing can be wrong with the settings.
 
     Returns:
         Exit status.
     """
     limit_threads(config.run.threads)
-    model = _model(config, run)
+    model = _new_model(config)
+    return _train(model, config, create_run())
+
+
+def resume_agent(config: Config, run: Path) -> int:
+    """Continue from the newest checkpoint of a run, or from the start if it has none.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+
+    Returns:
+        Exit status.
+    """
+    limit_threads(config.run.threads)
+    newest = latest_checkpoint(run / CHECKPOINTS)
+    if newest is None:
+        return _train(_new_model(config), config, run)
+    model = load_checkpoint(newest, Monitor(make_env(config)), config.agent.device).model
+    print(f"from step {model.num_timesteps} of {config.agent.steps}")
+    return _train(model, config, run)
+
+
+def _train(model: DoubleDQN, config: Config, run: Path) -> int:
     model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
-    if model.num_timesteps == 0:
-        model.logger.record("run/settings", config.to_yaml(), exclude=("stdout", "csv"))
     remaining = config.agent.steps - model.num_timesteps
     if remaining > 0:
         model.learn(
@@ -42,7 +64,7 @@ def train_agent(config: Config, run: Path) -> int:
             log_interval=None,  # type: ignore[arg-type]
             reset_num_timesteps=model.num_timesteps == 0,
         )
-        model.logger.close()
+    model.logger.close()
     plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
     print(f"trained for {model.num_timesteps} steps: {run}")
     print(f"  evaluate it    python evaluate.py --run {run}")
@@ -50,14 +72,8 @@ def train_agent(config: Config, run: Path) -> int:
     return 0
 
 
-def _model(config: Config, run: Path) -> DoubleDQN:
-    env = Monitor(make_env(config))
-    newest = latest_checkpoint(run / CHECKPOINTS)
-    if newest is not None:
-        model = load_checkpoint(newest, env, config.agent.device).model
-        print(f"from step {model.num_timesteps} of {config.agent.steps}")
-        return model
-    model = DoubleDQN(env, config.agent, seed=config.seed)
+def _new_model(config: Config) -> DoubleDQN:
+    model = DoubleDQN(Monitor(make_env(config)), config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,14 @@ from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.types import BoolArray
 
 
-def train_classifier(config: Config, run: Path, data: Path | None, output: Path | None) -> int:
+def train_classifier(
+    config: Config, create_run: Callable[[], Path], data: Path | None, output: Path | None
+) -> int:
     """Train on what the settings or ``data`` give.
 
     Args:
         config: Settings of the run.
-        run: Its directory; gets the classifier, its report and TensorBoard files.
+        create_run: Makes the run directory, which gets the classifier and its report.
         data: Folder of labelled images; None for simulated ones.
         output: Where else to write the classifier.
 
@@ -36,10 +39,12 @@ def train_classifier(config: Config, run: Path, data: Path | None, output: Path 
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"there is no folder {output.parent} to write {output.name} into")
     if data is None:
+        run = create_run()
         images, good = simulated(config, config.classifier.images, config.seed)
         session = np.full(len(good), "simulated")
     else:
         loaded = load_folder(data, config.env.pixels)
+        run = create_run()
         _tell(loaded)
         images, good, session = loaded.images, loaded.good, loaded.session
     with SummaryWriter(str(run / TENSORBOARD)) as writer:
@@ -80,4 +85,8 @@ def _tell(loaded: LabelledImages) -> None:
     sessions = len(set(loaded.session))
     print(f"{loaded.good.sum()} good and {(~loaded.good).sum()} bad images, {sessions} sessions")
     for label, count in loaded.ignored.items():
-        print(f"  left out: {count} labelled {label!r}" if label else f"  left out: {count} unlabelled")
+        print(
+            f"  left out: {count} labelled {label!r}"
+            if label
+            else f"  left out: {count} unlabelled"
+        )

@@ -1,0 +1,100 @@
+"""Learning claim: train the default agent with several seeds and evaluate every one of them.
+
+    python benchmarks/agent.py --seeds 5 --episodes 500
+
+Every seed trains by ``train.py`` and is evaluated by ``evaluate.py``, interleaved with random
+choice, the best blind mixture, the oracle and the control that is fed shuffled images.
+Score: (random - agent) / (random - oracle) of the mean actions per episode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation import mean_interval
+
+ROOT = Path(__file__).parent.parent
+ARMS = ("agent", "random", "blind", "oracle", "shuffled")
+
+
+def main() -> None:
+    """Train, evaluate, print one row a seed and the summary."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds; default: 5")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=500, help="of each arm; default: 500")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "default.yaml")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-agent"))
+    arguments = parser.parse_args()
+    rows = []
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        rows.append(measure(arguments, seed))
+        print(line(rows[-1]), flush=True)
+    scores = [row["score"] for row in rows]
+    mean, (low, high) = mean_interval(scores)
+    print(
+        f"normalised score: mean {mean:.3f} (95 % over seeds {low:.3f} .. {high:.3f}), "
+        f"worst seed {min(scores):.3f}; training {np.median([r['wall_s'] for r in rows]):.0f} s"
+    )
+    (arguments.runs / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def measure(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train and evaluate one seed; existing runs are evaluated again, not trained again."""
+    run = arguments.runs / f"seed-{seed}"
+    train = ["train.py", "--config", str(arguments.config), "--seed", str(seed)]
+    settings = ["--set", *arguments.set] if arguments.set else []
+    started = time.monotonic()
+    if not run.exists():
+        command(*train, "--run-dir", str(run), *settings)
+    wall = time.monotonic() - started
+    result = run / "evaluation.json"
+    command(
+        "evaluate.py", "--run", str(run), "--arms", *ARMS, "--seed", str(1000 + seed),
+        "--episodes", str(arguments.episodes), "--json", str(result),
+    )  # fmt: skip
+    document = json.loads(result.read_text())
+    lengths = {name: arm["mean_length"] for name, arm in document["arms"].items()}
+    return {
+        "seed": seed,
+        "wall_s": wall,
+        "lengths": lengths,
+        "score": document["normalised_score"]["value"],
+        "score_ci95": document["normalised_score"]["ci95"],
+        "agent_ci95": document["arms"]["agent"]["ci95"],
+        "success": document["arms"]["agent"]["success_rate"],
+    }
+
+
+def command(*arguments: str) -> None:
+    """Run one of the project's commands; its own output is shown only if it fails."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+
+
+def line(row: dict[str, Any]) -> str:
+    """One seed for the terminal."""
+    lengths = "  ".join(f"{name} {row['lengths'][name]:5.2f}" for name in ARMS)
+    low, high = row["score_ci95"]
+    return (
+        f"seed {row['seed']}: {lengths}  score {row['score']:.3f} ({low:.3f} .. {high:.3f})  "
+        f"training {row['wall_s']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

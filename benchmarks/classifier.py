@@ -1,0 +1,46 @@
+"""Classifier claim: how well it judges freshly simulated images of seeds it has never seen.
+
+    python benchmarks/classifier.py --images 20000 --seed 1234
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from agents.classifier import ProbeClassifier
+from agents.classifier_report import score
+from spm_gym.build import shipped_classifier
+from spm_gym.cli.threads import limit_threads
+from spm_gym.config import load_config
+from spm_gym.imaging import level, normalise
+from spm_gym.instrument.sim.images import simulated_images
+
+
+def main() -> None:
+    """Print the report and the false positives by hidden state."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--classifier", type=Path, default=shipped_classifier())
+    parser.add_argument("--config", type=Path, help="settings of the simulator")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=987_654)
+    arguments = parser.parse_args()
+    limit_threads(1)
+    config = load_config(arguments.config)
+    raw = simulated_images(arguments.images, arguments.seed, config.simulator)
+    prepared = [normalise(level(z, method=config.env.plane)) for z in raw.z]
+    judge = ProbeClassifier.load(arguments.classifier)
+    probability = judge(np.stack(prepared)[:, None])
+    print(score(probability, raw.good).table())
+    print("judged good at 0.9, by hidden state:")
+    for state in np.unique(raw.state):
+        members = raw.state == state
+        print(f"  state {state:2d}: {(probability[members] > 0.9).mean():7.2%} of {members.sum()}")
+
+
+if __name__ == "__main__":
+    main()

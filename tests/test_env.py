@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+import spm_gym  # noqa: F401  (registers the environment)
+from spm_gym.build import build_microscope, make_env
+from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
+from spm_gym.env import ProbeConditioningEnv, allowed_actions
+from spm_gym.instrument.base import InstrumentError
+
+ID = "spm_gym/ProbeConditioning-v0"
+TRUTH = ("env.judge=truth",)
+NM = 1e-9
+
+
+def rollout(env: gymnasium.Env[Any, Any], steps: int, seed: int) -> list[Any]:
+    """Observations, rewards and infos of random allowed actions, in plain comparable form."""
+    rng = np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    seen: list[Any] = [(observation.tobytes(), str(info))]
+    for _ in range(steps):
+        action = rng.choice(np.flatnonzero(info["action_mask"]))
+        observation, reward, terminated, truncated, info = env.step(action)
+        seen.append((observation.tobytes(), reward, terminated, truncated, str(info)))
+        if terminated or truncated:
+            observation, info = env.reset()
+            seen.append((observation.tobytes(), str(info)))
+    return seen
+
+
+class Script:
+    """A judge that reads its verdicts from a list and repeats the last one."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.left = list(probabilities)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        assert images.shape == (1, 1, 64, 64)
+        assert images.dtype == np.float32
+        verdict = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        return np.full(len(images), verdict, np.float32)
+
+
+def scripted(*probabilities: float, **settings: Any) -> ProbeConditioningEnv:
+    return ProbeConditioningEnv(
+        build_microscope(Config()), Script(*probabilities), EnvConfig(**settings)
+    )
+
+
+def test_checkers_have_nothing_to_say() -> None:
+    env = gymnasium.make(ID, overrides=TRUTH, render_mode="rgb_array").unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    sb3_check_env(env, warn=False)
+
+
+def test_spaces_are_the_published_ones() -> None:
+    env = gymnasium.make(ID)
+    assert env.observation_space == gymnasium.spaces.Box(-1.5, 1.5, (1, 64, 64), np.float32)
+    assert env.action_space == gymnasium.spaces.Discrete(12)
+
+
+def test_same_seed_same_trajectory() -> None:
+    first, second = make_env(overrides=TRUTH), make_env(overrides=TRUTH)
+    assert rollout(first, 30, seed=7) == rollout(second, 30, seed=7)
+    assert rollout(first, 5, seed=7) != rollout(first, 5, seed=8)
+
+
+def test_two_environments_do_not_disturb_each_other() -> None:
+    alone = rollout(make_env(overrides=TRUTH), 15, seed=3)
+    env, other = make_env(overrides=TRUTH), make_env(overrides=TRUTH)
+    rng = np.random.default_rng(3)
+    observation, info = env.reset(seed=3)
+    seen: list[Any] = [(observation.tobytes(), str(info))]
+    rollout(other, 3, seed=9)
+    for _ in range(3):
+        action = rng.choice(np.flatnonzero(info["action_mask"]))
+        observation, reward, terminated, truncated, info = env.step(action)
+        seen.append((observation.tobytes(), reward, terminated, truncated, str(info)))
+        rollout(other, 2, seed=9)
+    assert seen == alone[: len(seen)]
+
+
+def test_make_vec_works_with_plain_vectorisation() -> None:
+    envs = gymnasium.make_vec(ID, num_envs=2, vectorization_mode="sync", overrides=TRUTH)
+    observations, infos = envs.reset(seed=0)
+    assert observations.shape == (2, 1, 64, 64)
+    assert infos["action_mask"].shape == (2, 12)
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("side_nm", "names"),
+    [
+        (0.0, ["stall"]),
+        (0.2, ["stall", "pulse +2.5 V", "pulse +4.0 V", "pulse -2.5 V", "pulse -4.0 V",
+               "pulse -8.0 V"]),
+        (1.0, ["dip 0.8 nm", "dip 1.0 nm"]),
+        (2.0, ["dip 1.2 nm", "dip 1.8 nm"]),
+        (3.0, ["dip 2.5 nm"]),
+        (4.0, ["dip 5.0 nm"]),
+    ],
+)  # fmt: skip
+def test_each_clean_square_adds_its_actions(side_nm: float, names: list[str]) -> None:
+    allowed = allowed_actions(PAPER_ACTIONS, side_nm * NM)
+    below = allowed_actions(PAPER_ACTIONS, side_nm * NM * 0.999)
+    added = [a.name for a, now, before in zip(PAPER_ACTIONS, allowed, below, strict=True)
+             if now and (side_nm < 1 or not before)]  # fmt: skip
+    assert added == names
+
+
+def test_success_pays_ten_instead_of_minus_one_and_ends_the_episode() -> None:
+    env = scripted(0.95, 0.05, 0.5, 0.9, 0.901)
+    _, info = env.reset(seed=0)
+    assert info["probability"] == pytest.approx(0.05)
+    assert not info["good"]
+    outcomes = [env.step(0)[1:4] for _ in range(3)]
+    assert outcomes == [(-1.0, False, False), (-1.0, False, False), (10.0, True, False)]
+
+
+def test_success_can_be_added_to_the_price_of_the_step() -> None:
+    env = scripted(0.95, 0.05, 0.99, success_replaces_step=False)
+    env.reset(seed=0)
+    assert env.step(0)[1] == 9.0
+
+
+def test_the_hundredth_step_truncates_and_success_wins() -> None:
+    env = scripted(0.05)
+    env.reset(seed=0)
+    ends = [env.step(0)[2:4] for _ in range(100)]
+    assert ends[:99] == [(False, False)] * 99
+    assert ends[99] == (False, True)
+    env = scripted(*[0.05] * 100, 0.95)
+    env.reset(seed=0)
+    assert [env.step(0)[2:4] for _ in range(100)][99] == (True, False)
+
+
+def test_reset_damages_up_to_five_times_until_the_probe_is_bad() -> None:
+    env = scripted(0.95)
+    _, info = env.reset(seed=0)
+    acts = [event for event in info["events"] if event.startswith(("dip", "pulse"))]
+    assert len(acts) == 5
+    damaging = {action.name for action in PAPER_ACTIONS if action.damaging}
+    assert set(acts) <= damaging
+    env = scripted(0.95, 0.5, 0.2, 0.099)
+    _, info = env.reset(seed=0)
+    assert len(info["events"]) == 3
+
+
+def test_reset_without_damage_only_looks() -> None:
+    env = make_env(overrides=TRUTH)
+    _, info = env.reset(seed=0, options={"damage": False})
+    assert info["events"] == ()
+    assert info["good"]
+    first = info["x"], info["y"]
+    _, info = env.reset(options={"damage": False})
+    assert (info["x"], info["y"]) != first
+
+
+def test_damage_respects_the_mask() -> None:
+    harmless = tuple(a.model_copy(update={"clean_nm": 9.9}) if a.damaging else a
+                     for a in PAPER_ACTIONS)  # fmt: skip
+    env = scripted(0.95, actions=harmless)
+    _, info = env.reset(seed=0)
+    assert info["events"] == ()
+
+
+def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
+    env = make_env(overrides=(*TRUTH, "simulator.molecules_per_nm2=0.2",
+                              "simulator.min_distance_nm=1.45",
+                              "simulator.tip_change_rate=0"))  # fmt: skip
+    _, info = env.reset(seed=1)
+    forbidden = np.flatnonzero(~info["action_mask"])
+    assert forbidden.size
+    before = env.instrument.truth
+    _, reward, _, _, info = env.step(forbidden[-1])
+    assert info["refused"]
+    assert reward == -1
+    assert env.instrument.truth == before
+    assert not any(mark.reason.startswith("dip") and mark.radius == 25 * NM
+                   for mark in env.regions.marks[-3:])  # fmt: skip
+
+
+def test_every_image_lies_on_fresh_ground() -> None:
+    env = make_env(overrides=TRUTH)
+    _, info = env.reset(seed=5)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        spoilt = list(env.regions.marks)
+        _, _, terminated, truncated, info = env.step(
+            rng.choice(np.flatnonzero(info["action_mask"]))
+        )
+        acted = [m for m in spoilt if m.reason != "image"]
+        gaps = [np.hypot(max(abs(info["x"] - m.x) - 5 * NM, 0),
+                         max(abs(info["y"] - m.y) - 5 * NM, 0)) - m.radius
+                for m in acted]  # fmt: skip
+        if info["area"] == 0:
+            assert min(gaps, default=0) > -1e-15
+        if terminated or truncated:
+            _, info = env.reset()
+
+
+def test_a_used_up_area_is_left_for_a_new_one() -> None:
+    env = make_env(overrides=(*TRUTH, "env.regions.area_nm=80"))
+    rollout(env, 25, seed=0)
+    assert env._area >= 2
+    assert len(env.regions.marks) < 40
+
+
+def test_bad_sample_is_blocked_and_skipped() -> None:
+    env = make_env(overrides=(*TRUTH, "simulator.rough_fraction=0.3"))
+    rollout(env, 60, seed=2)
+    radii = [mark.radius / NM for mark in env.regions.marks if mark.reason == "bad sample"]
+    assert radii
+    assert set(np.round(np.square(np.array(radii) / 25))) <= set(range(1, 11))
+
+
+def test_hopeless_sample_stops_with_a_reason() -> None:
+    env = make_env(overrides=(*TRUTH, "simulator.rough_fraction=1.0"))
+    with pytest.raises(InstrumentError, match="no usable image in 10 attempts"):
+        env.reset(seed=0)
+
+
+def test_lost_contact_and_crashes_are_recovered() -> None:
+    env = make_env(
+        overrides=(*TRUTH, "simulator.contact_loss_rate=0.05", "simulator.crash_rate=0.05")
+    )
+    events = str(rollout(env, 60, seed=4))
+    assert "lost contact" in events
+    assert "crash" in events
+    assert env.instrument.status().approached
+
+
+@pytest.mark.parametrize("steps_before", [0, 7])
+def test_a_restored_environment_goes_on_bit_for_bit(steps_before: int) -> None:
+    env = make_env(overrides=TRUTH)
+    rollout(env, steps_before, seed=11)
+    state = pickle.dumps(env.get_state())
+    other = make_env(overrides=TRUTH)
+    other.set_state(pickle.loads(state))
+    for _ in range(8):
+        mask = env.action_masks()
+        assert np.array_equal(mask, other.action_masks())
+        action = int(np.flatnonzero(mask)[-1])
+        ours, theirs = env.step(action), other.step(action)
+        assert ours[0].tobytes() == theirs[0].tobytes()
+        assert str(ours[1:]) == str(theirs[1:])
+
+
+def test_render_draws_scan_and_map() -> None:
+    env = gymnasium.make(ID, overrides=TRUTH, render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()
+    assert before.dtype == np.uint8
+    assert before.ndim == 3
+    assert before.std() > 10
+    env.step(0)
+    assert np.any(env.render() != before)
+
+
+def test_stepping_before_reset_is_an_error() -> None:
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        make_env(overrides=TRUTH).step(0)
+
+
+def test_unknown_render_mode_is_an_error() -> None:
+    with pytest.raises(ValueError, match="human"):
+        make_env(overrides=TRUTH, render_mode="human")
+
+
+def test_the_shipped_classifier_sees_good_and_bad() -> None:
+    env = gymnasium.make(ID).unwrapped
+    agreements = []
+    _, info = env.reset(seed=0)
+    for _ in range(60):
+        agreements.append(info["good"] == env.instrument.truth.good)
+        action = env.np_random.choice(np.flatnonzero(info["action_mask"]))
+        _, _, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            _, info = env.reset()
+    assert np.mean(agreements) > 0.95
+
+
+def test_default_settings_are_what_the_file_lists() -> None:
+    assert load_config() == Config()
