@@ -151,7 +151,7 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}`` and
         ``normalised_score.{value, ci95}`` or None.
     """
-    arms = {}
+    arms: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
         mean, interval = mean_interval(lengths)
@@ -165,9 +165,7 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         }
     score = None
     if {"random", "agent", "oracle"} <= arms.keys():
-        value, interval = normalised_score(
-            *(arms[name]["lengths"] for name in ("random", "agent", "oracle")),
-            rng=np.random.default_rng(seed),
-        )
+        random, agent, oracle = (arms[name]["lengths"] for name in ("random", "agent", "oracle"))
+        value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
         score = {"value": value, "ci95": list(interval)}
     return {"arms": arms, "normalised_score": score}

@@ -1,6 +1,6 @@
 """Classifier claim: how well it judges freshly simulated images of seeds it has never seen.
 
-    python benchmarks/classifier.py --images 20000 --seed 1234
+python benchmarks/classifier.py --images 20000 --seed 1234
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from spm_gym.instrument.sim.images import simulated_images
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
@@ -16,7 +17,6 @@ from spm_gym.build import shipped_classifier
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import load_config
 from spm_gym.imaging import level, normalise
-from spm_gym.instrument.sim.images import simulated_images
 
 
 def main() -> None:

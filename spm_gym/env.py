@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -99,7 +99,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: None or "rgb_array".
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared by Gymnasium)
+        "render_modes": ["rgb_array"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         pixels = self.config.pixels
         self.observation_space = gym.spaces.Box(-1.5, 1.5, (1, pixels, pixels), np.float32)
         self.action_space = gym.spaces.Discrete(len(self.config.actions))
+        self._last_region: tuple[float, float] | None = None
         self._enter_area(0)
         self.look: Look | None = None
         self.last_act: tuple[str, float, float] | None = None
@@ -187,7 +191,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Whether this probability means a good probe."""
         return probability > self.config.good_above
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """Draw the present scan beside the region map, (height, width, 3)."""
         if self.render_mode is None or self.look is None:
             return None
@@ -241,7 +245,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def _enter_area(self, changes: int) -> None:
         self._area = changes
         self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
-        self._last_region: tuple[float, float] | None = None
+        self._last_region = None
         self._bad_sample = 0
 
     def _change_area(self) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spm_gym.config import RegionConfig
 from spm_gym.types import BoolArray, Direction
@@ -41,7 +43,7 @@ class RegionMap:
         self.image = image
         cell = config.cell_nm * 1e-9
         reach = math.floor((config.area_nm * 1e-9 - image) / 2 / cell + 1e-9)
-        self.axis = cell * np.arange(-reach, reach + 1)
+        self.axis: NDArray[np.float64] = cell * np.arange(-reach, reach + 1, dtype=np.float64)
         self.free: BoolArray = np.ones((self.axis.size, self.axis.size), dtype=bool)
         self.marks: list[Mark] = []
         self._centring = config.alpha * np.abs(self.axis)
@@ -93,9 +95,9 @@ class RegionMap:
         for mark in marks:
             self.mark(mark.x, mark.y, mark.radius, mark.reason)
 
-    def _gap(self, offset: np.ndarray) -> np.ndarray:
+    def _gap(self, offset: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Distance along one axis from a disc's centre to the footprint, 0 inside it."""
-        return np.maximum(np.abs(offset) - self.image / 2, 0.0)
+        return np.asarray(np.maximum(np.abs(offset) - self.image / 2, 0.0))
 
 
 def area_direction(changes: int) -> Direction:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import gymnasium
@@ -78,7 +79,7 @@ def test_transitions_join_up() -> None:
     env.played = [[]] * 2
     run_episode(env, Constant(1), on_transition=seen.append)
     assert len(seen) == 3
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in itertools.pairwise(seen):
         assert np.array_equal(earlier.next_observation, later.observation)
     assert [t.terminated for t in seen] == [False, False, True]
 

@@ -61,7 +61,7 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> int:
         model.learn(
             remaining,
             callback=_callbacks(config, run),
-            log_interval=None,  # type: ignore[arg-type]
+            log_interval=None,
             reset_num_timesteps=model.num_timesteps == 0,
         )
     model.logger.close()
