@@ -32,5 +32,14 @@ lint: install  ## style, types, import contracts
 classifier: install  ## make the shipped classifier anew
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
 
+bench: install  ## exact values, classifier, imaging, learning (takes half an hour)
+	$(BIN)/python benchmarks/exact_values.py
+	$(BIN)/python benchmarks/classifier.py
+	$(BIN)/python benchmarks/imaging.py
+	$(BIN)/python benchmarks/agent.py
+
+figures: demo  ## make the pictures of README and docs anew
+	$(BIN)/python docs/figures.py --run runs/demo
+
 clean:  ## remove the virtual environment and the caches, not the runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,156 @@
+"""How the hidden state of the probe changes: a finite Markov process, its probabilities as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+
+from spm_gym.config import ConfigError, Fraction, Section
+from spm_gym.types import Conditioning, Dip, Pulse
+
+STATES = 16
+
+
+class Shape(IntEnum):
+    """Shape of the apex."""
+
+    SHARP = 0
+    WEAK = 1
+    DOUBLE = 2
+    MULTIPLE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenState:
+    """One of the sixteen classes of probes; nobody but labels, oracle and tests may know it."""
+
+    shape: Shape = Shape.SHARP
+    contaminated: bool = False
+    unstable: bool = False
+
+    @property
+    def index(self) -> int:
+        """Number of the class, 0 to 15; 0 is the good probe."""
+        return 4 * self.shape + 2 * self.contaminated + self.unstable
+
+    @property
+    def good(self) -> bool:
+        """Whether the probe is sharp, clean and stable."""
+        return self.index == 0
+
+    @staticmethod
+    def of(index: int) -> HiddenState:
+        """The class with this number."""
+        return HiddenState(Shape(index // 4), bool(index // 2 % 2), bool(index % 2))
+
+
+Row = tuple[Fraction, Fraction, Fraction, Fraction]
+
+
+class Transition(Section):
+    """What one event does to the probe; see the head of ``transitions.yaml``."""
+
+    shape: tuple[Row, Row, Row, Row]
+    desorb: Fraction
+    pick_up: Fraction
+    settle: Fraction
+    destabilise: Fraction
+    damped: bool = False
+
+    @model_validator(mode="after")
+    def _normalised(self) -> Transition:
+        for before, row in zip(Shape, self.shape, strict=True):
+            if abs(sum(row) - 1) > 1e-9:
+                raise ValueError(f"row {before.name} of shape must sum to 1, not {sum(row):g}")
+        return self
+
+    def matrix(self, damping: float) -> NDArray[np.float64]:
+        """Probabilities (16, 16) from the class before (row) to the class after (column)."""
+        contamination = np.array([[1 - self.pick_up, self.pick_up], [self.desorb, 1 - self.desorb]])
+        stability = np.array([[1 - self.destabilise, self.destabilise],
+                              [self.settle, 1 - self.settle]])  # fmt: skip
+        clean = np.array(self.shape)
+        covered = damping * clean + (1 - damping) * np.eye(4) if self.damped else clean
+        shape = np.stack([clean, covered])
+        joint = np.einsum("csS,cC,uU->scuSCU", shape, contamination, stability)
+        return np.asarray(joint.reshape(STATES, STATES))
+
+
+class TransitionTable(Section):
+    """All events; pulses by bias in V, dips by depth in nm."""
+
+    damping: Fraction
+    stall: Transition
+    tip_change: Transition
+    pulses: Annotated[dict[float, Transition], Field(min_length=1)]
+    dips: Annotated[dict[float, Transition], Field(min_length=1)]
+
+    def of(self, action: Conditioning) -> Transition:
+        """The row of the table whose bias or depth is nearest to the action's."""
+        if isinstance(action, Pulse):
+            return self.pulses[min(self.pulses, key=lambda bias: abs(bias - action.bias))]
+        if isinstance(action, Dip):
+            return self.dips[min(self.dips, key=lambda depth: abs(depth - action.depth * 1e9))]
+        return self.stall
+
+
+class ProbeDynamics:
+    """The process that a table describes: matrices, and draws from them.
+
+    Args:
+        path: The table (YAML); None for the one that comes with the package.
+
+    Raises:
+        ConfigError: The table is missing, incomplete or not made of probabilities.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._table = _load(path)
+
+    def action_matrix(self, action: Conditioning) -> NDArray[np.float64]:
+        """Probabilities (16, 16) of an action."""
+        return self._table.of(action).matrix(self._table.damping)
+
+    def scan_matrix(self, rate: float) -> NDArray[np.float64]:
+        """Probabilities (16, 16) of a scan in which the tip changes with probability ``rate``."""
+        change = self._table.tip_change.matrix(self._table.damping)
+        return np.asarray((1 - rate) * np.eye(STATES) + rate * change)
+
+    def act(
+        self, state: HiddenState, action: Conditioning, rng: np.random.Generator
+    ) -> HiddenState:
+        """Draw the class after an action."""
+        return _draw(self.action_matrix(action), state, rng)
+
+    def change(self, state: HiddenState, rng: np.random.Generator) -> HiddenState:
+        """Draw the class after a spontaneous tip change."""
+        return _draw(self.scan_matrix(1.0), state, rng)
+
+
+def _draw(matrix: NDArray[np.float64], state: HiddenState, rng: np.random.Generator) -> HiddenState:
+    return HiddenState.of(int(rng.choice(STATES, p=matrix[state.index])))
+
+
+@cache
+def _load(path: Path | None) -> TransitionTable:
+    source = resources.files(__package__) / "transitions.yaml" if path is None else path
+    try:
+        tree: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
+        return TransitionTable.model_validate(tree)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"setting simulator.transitions = {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        entry = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"setting simulator.transitions = {path}: {entry}: {first['msg']}"
+        ) from error

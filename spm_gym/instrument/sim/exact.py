@@ -1,0 +1,163 @@
+"""Exact values of the hidden-state process: what any policy can attain, without learning.
+
+The process has finitely many states, so the mean number of actions of a policy follows from linear
+algebra and the optimum from value iteration. Every action is followed by a look, in which the tip
+may change by itself. The clean square of each image allows some of the actions; its distribution,
+given the state, is measured elsewhere and taken as independent from image to image. The time limit
+is left out: a policy reaches it hardly ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from spm_gym.config import ActionConfig
+from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
+from spm_gym.types import BoolArray
+
+GOOD = 0
+_ITERATIONS = 10_000
+_RESTARTS = 4
+
+
+@dataclass(frozen=True)
+class HiddenProcess:
+    """The decision process behind the images: A actions, 16 states, L mask levels.
+
+    Attributes:
+        steps: Probabilities of an action and the look after it, (A, 16, 16).
+        look: Probabilities of a look alone, (16, 16).
+        levels: Probability of each mask level given the state, (16, L).
+        allowed: Actions that each level allows, (L, A).
+        damaging: Actions that the damaging reset chooses from, (A,).
+        damage_actions: How many of them it takes at most.
+    """
+
+    steps: NDArray[np.float64]
+    look: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    allowed: BoolArray
+    damaging: BoolArray
+    damage_actions: int
+
+    @cached_property
+    def start(self) -> NDArray[np.float64]:
+        """Distribution (16,) of the state in which an episode begins, after a good probe."""
+        masked = self.allowed & self.damaging
+        mean = np.tensordot(_rows(masked.astype(float)), self.steps, axes=1)
+        mean[~masked.any(axis=1)] = self.look
+        step = np.einsum("sl,lst->st", self.levels, mean)
+        present = np.eye(STATES)[GOOD]
+        done = np.zeros(STATES)
+        for _ in range(self.damage_actions):
+            present = present @ step
+            done += np.where(np.arange(STATES) == GOOD, 0, present)
+            present = np.where(np.arange(STATES) == GOOD, present, 0)
+        return done + present
+
+    def length(self, weights: NDArray[np.float64]) -> float:
+        """Mean number of actions of a mixture that never looks at the image.
+
+        Args:
+            weights: Relative probabilities of the actions, (A,) or (L, A); renormalised over the
+                allowed ones.
+        """
+        policy = _rows(np.broadcast_to(weights, self.allowed.shape) * self.allowed)
+        step = np.einsum("sl,la,ast->st", self.levels, policy, self.steps)
+        return float(self.start @ np.linalg.solve(np.eye(STATES) - _onward(step), np.ones(STATES)))
+
+    @property
+    def random_length(self) -> float:
+        """Mean number of actions of uniform choice among the allowed ones."""
+        return self.length(np.ones(len(self.steps)))
+
+    @cached_property
+    def blind(self) -> NDArray[np.float64]:
+        """The best mixture (A,) that never looks: neither at the image nor at its mask."""
+        return self._best_mixture((1, len(self.steps)))[0]
+
+    @cached_property
+    def mask_only(self) -> NDArray[np.float64]:
+        """The best mixture for every mask level, (L, A): sees the mask, but not the image."""
+        return self._best_mixture(self.allowed.shape)
+
+    @cached_property
+    def oracle(self) -> NDArray[np.float64]:
+        """Negative mean number of actions to go, (16, A), if one goes on optimally."""
+        value = np.zeros(STATES)
+        for _ in range(_ITERATIONS):
+            cost = 1 + np.einsum("ast,t->sa", _onward(self.steps), value)
+            improved = self._best_value(cost)
+            if np.abs(improved - value).max() < 1e-10:
+                break
+            value = improved
+        return -cost
+
+    @property
+    def oracle_length(self) -> float:
+        """Mean number of actions of the optimum, which knows the hidden state."""
+        return float(self.start @ self._best_value(-self.oracle))
+
+    def _best_value(self, cost: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean over the mask levels of the cheapest allowed action, (16,)."""
+        masked = np.where(self.allowed[None], cost[:, None, :], np.inf)
+        return np.asarray((self.levels * masked.min(axis=2)).sum(axis=1))
+
+    def _best_mixture(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+            return _rows(np.exp(logits - logits.max()).reshape(shape))
+
+        rng = np.random.default_rng(0)
+        found = [
+            minimize(lambda logits: self.length(softmax(logits)), rng.normal(size=np.prod(shape)))
+            for _ in range(_RESTARTS)
+        ]
+        return softmax(min(found, key=lambda result: float(result.fun)).x)
+
+
+def hidden_process(
+    actions: Sequence[ActionConfig],
+    dynamics: ProbeDynamics,
+    tip_change_rates: Sequence[float],
+    levels: NDArray[np.float64],
+    allowed: BoolArray,
+    damage_actions: int,
+) -> HiddenProcess:
+    """Put the process together.
+
+    Args:
+        actions: The A actions.
+        dynamics: What they do.
+        tip_change_rates: Probability of a tip change in each of the scans of one look.
+        levels: Probability of each mask level given the state, (16, L).
+        allowed: Actions that each level allows, (L, A).
+        damage_actions: Most actions of a damaging reset.
+    """
+    look = np.linalg.multi_dot(
+        [np.eye(STATES), *(dynamics.scan_matrix(rate) for rate in tip_change_rates), np.eye(STATES)]
+    )
+    return HiddenProcess(
+        steps=np.stack([dynamics.action_matrix(a.conditioning) @ look for a in actions]),
+        look=look,
+        levels=levels,
+        allowed=allowed,
+        damaging=np.array([action.damaging for action in actions]),
+        damage_actions=damage_actions,
+    )
+
+
+def _onward(step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part of transition probabilities that does not end the episode."""
+    return np.where(np.arange(STATES) == GOOD, 0, step)
+
+
+def _rows(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalise rows to 1; rows without weight stay empty."""
+    total = weights.sum(axis=-1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)

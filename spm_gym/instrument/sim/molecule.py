@@ -1,0 +1,111 @@
+"""How magnesium phthalocyanine looks to a perfect tip, from the orbitals of its ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+DECAY = 1e10
+"""Decay constant k of the vacuum wave functions, 1/m: the current falls as exp(-2 k z)."""
+
+APPARENT_HEIGHT = 2.0e-10
+"""Greatest apparent height of a molecule above the terrace, m."""
+
+Orbital = Literal["homo", "lumo"]
+
+_ANGSTROM = 1e-10
+_BOND = 1.6 * _ANGSTROM
+_PI_ELECTRONS = 42
+# Hueckel parameters in units of the resonance integral: Coulomb integrals relative to carbon.
+_PYRROLE_N, _MESO_N = 1.2, 0.5
+_TIP_HEIGHT = 3.5 * _ANGSTROM
+_REACH = 1.3e-9
+_PITCH = 0.025e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Extra current above a molecule, relative to the current above the bare terrace.
+
+    Attributes:
+        rho: Square array centred on the molecule, rows along its y and columns along its x;
+            zero at the border.
+        pitch: Distance of neighbouring samples, m.
+    """
+
+    rho: NDArray[np.float32]
+    pitch: float
+
+    @property
+    def reach(self) -> float:
+        """Distance from the centre beyond which there is no extra current, m."""
+        return self.pitch * (len(self.rho) // 2)
+
+
+def ring() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return positions (40, 2), m, and Coulomb integrals (40,) of the ring's atoms."""
+    quarter = [
+        (1.97, 0.0, _PYRROLE_N),
+        *((x, sign * y, 0.0) for x, y in _CARBONS for sign in (1, -1)),
+        (2.36, 2.36, _MESO_N),
+    ]
+    place, coulomb = np.array(quarter)[:, :2], np.array(quarter)[:, 2]
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    turns = [np.linalg.matrix_power(turn, n) for n in range(4)]
+    return np.vstack([place @ t.T for t in turns]) * _ANGSTROM, np.tile(coulomb, 4)
+
+
+_CARBONS = ((2.79, 1.11), (4.18, 0.70), (5.38, 1.42), (6.56, 0.70))
+
+
+def orbitals() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Solve the Hueckel problem of the doubly charged ring.
+
+    Returns:
+        Binding energies (40,), strongest first, in units of the resonance integral relative to
+        carbon, and coefficients (atom, orbital).
+    """
+    place, coulomb = ring()
+    distance = cdist(place, place)
+    bonded = (distance > 0) & (distance < _BOND)
+    energy, coefficients = np.linalg.eigh(np.diag(coulomb) + bonded)
+    return energy[::-1], coefficients[:, ::-1]
+
+
+def density(
+    orbital: Orbital, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Density of the p_z orbitals of a level at the tip's height (Tersoff-Hamann), unnormalised.
+
+    Args:
+        orbital: Which level; all its degenerate orbitals count.
+        x: Distance from the centre of the molecule, m.
+        y: The same across.
+    """
+    energy, coefficients = orbitals()
+    level = energy[_PI_ELECTRONS // 2 - (orbital == "homo")]
+    place, _ = ring()
+    away = np.sqrt(
+        (x[..., None] - place[:, 0]) ** 2 + (y[..., None] - place[:, 1]) ** 2 + _TIP_HEIGHT**2
+    )
+    waves = np.exp(-DECAY * away) @ coefficients[:, np.abs(energy - level) < 1e-6]
+    return np.asarray((waves**2).sum(axis=-1))
+
+
+@cache
+def template(orbital: Orbital) -> Template:
+    """Return the picture of a molecule, scaled to `APPARENT_HEIGHT`."""
+    count = round(_REACH / _PITCH)
+    axis = np.arange(-count, count + 1) * _PITCH
+    x, y = np.meshgrid(axis, axis)
+    rho = density(orbital, x, y)
+    # Fades out before the border, so that a molecule leaves no square behind.
+    rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
+    rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()
+    rho.setflags(write=False)
+    return Template(rho.astype(np.float32), _PITCH)

@@ -1,0 +1,127 @@
+"""Image formation: what a probe makes of a surface (pure functions)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.special import erf
+
+from spm_gym.instrument.sim.molecule import DECAY, Orbital
+from spm_gym.instrument.sim.probe import Apexes, Probe
+from spm_gym.instrument.sim.surface import Grid, Surface
+from spm_gym.types import Frame
+
+Array = NDArray[np.float64]
+Mode = Literal["current", "linear"]
+
+_RIM_WIDTH = 0.7e-9
+_KERNEL_REACH = 4.0
+
+
+def scan_lines(
+    surface: Surface,
+    frame: Frame,
+    lines: slice,
+    probe: Probe,
+    shift: Array,
+    orbital: Orbital,
+    mode: Mode,
+    rng: np.random.Generator,
+) -> Array:
+    """Image some lines of a frame, without noise and tilt.
+
+    Args:
+        surface: The sample.
+        frame: The whole frame.
+        lines: Which of its lines.
+        probe: As it is during these lines.
+        shift: Drift and creep of every line of the frame along both axes, (2, pixels), m.
+        orbital: Which orbital carries the current.
+        mode: Whether the kernel is convolved with the current or with the heights.
+        rng: Of the instability.
+
+    Returns:
+        Heights (lines, pixels), m.
+    """
+    forms = [probe.apexes, *([probe.instability.apexes] if probe.instability else [])]
+    margin = int(np.ceil(max(reach(form) for form in forms) / frame.pixel)) + 1
+    grid = _grid(frame, lines, margin, shift)
+    heights = surface.heights(grid, orbital)
+    images = [convolve(heights, form, frame.pixel, mode, margin) for form in forms]
+    z = images[0]
+    if probe.instability:
+        jumps = rng.random(z.size) < probe.instability.rate
+        away = (np.cumsum(jumps) % 2).astype(bool).reshape(z.shape)
+        z = np.where(away, images[1] + probe.instability.height, z)
+    if probe.rim:
+        around = gaussian_filter(z, _RIM_WIDTH / frame.pixel, mode="nearest")
+        z = z - probe.rim * (around - z.min())
+    return np.asarray(probe.contrast * z)
+
+
+def convolve(heights: Array, apexes: Apexes, pixel: float, mode: Mode, margin: int) -> Array:
+    """Convolve a surface with the kernel of a probe.
+
+    In current mode the feedback holds the sum of the currents through all apexes, each of which
+    grows as exp(2 k z) with the height below it; in linear mode heights are averaged instead.
+
+    Args:
+        heights: The surface, with a margin on every side.
+        apexes: Form of the probe.
+        pixel: Distance of neighbouring points, m.
+        mode: "current" or "linear".
+        margin: Points on every side that only feed the convolution; at least `reach`.
+
+    Returns:
+        The image without the margin.
+    """
+    lowest = heights.min()
+    field = heights - lowest
+    if mode == "current":
+        field = np.exp(2 * DECAY * field)
+    weights = np.exp(2 * DECAY * apexes.height)
+    down = _kernels(-apexes.offset[:, 1], apexes.width, pixel, heights.shape[0], margin)
+    across = _kernels(apexes.offset[:, 0], apexes.width, pixel, heights.shape[1], margin)
+    mixed = (down * (weights / weights.sum())[:, None, None]) @ field @ across.transpose(0, 2, 1)
+    total = mixed.sum(axis=0)
+    if mode == "current":
+        total = np.log(total) / (2 * DECAY)
+    return np.asarray(lowest + total)
+
+
+def white_and_line_noise(shape: tuple[int, int], white: float, line: float,
+                         rng: np.random.Generator) -> Array:  # fmt: skip
+    """Noise of every pixel and of every line, rms in m."""
+    return np.asarray(rng.normal(0, white, shape) + rng.normal(0, line, (shape[0], 1)))
+
+
+def _kernels(offset: Array, width: Array, pixel: float, size: int, margin: int) -> Array:
+    """Weights (n, size - 2 margin, size) of Gaussians, integrated against linear interpolation.
+
+    The integral over a hat function is the second difference of the twice integrated Gaussian, so
+    the weights are right for apexes narrower than a pixel and for fractions of a pixel.
+    """
+    distance = np.arange(margin - size + 1, size - margin) * pixel
+    ends = np.arange(-1, 2)[:, None, None] * pixel
+    t = (distance[None, None, :] - offset[None, :, None] + ends) / width[None, :, None]
+    twice = t * 0.5 * (1 + erf(t / np.sqrt(2))) + np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    weights = (twice[0] - 2 * twice[1] + twice[2]) * (width[:, None] / pixel)
+    inner = np.arange(margin, size - margin)[:, None]
+    lag = inner - np.arange(size)[None, :]
+    return np.asarray(weights[:, lag - (margin - size + 1)])
+
+
+def reach(apexes: Apexes) -> float:
+    """Distance (m) beyond which the surface does not matter to a pixel."""
+    return float((np.abs(apexes.offset).max(axis=1) + _KERNEL_REACH * apexes.width).max())
+
+
+def _grid(frame: Frame, lines: slice, margin: int, shift: Array) -> Grid:
+    columns = (np.arange(-margin, frame.pixels + margin) - (frame.pixels - 1) / 2) * frame.pixel
+    chosen = np.arange(lines.start - margin, lines.stop + margin)
+    rows = ((frame.pixels - 1) / 2 - chosen) * frame.pixel
+    known = np.clip(chosen, 0, frame.pixels - 1)
+    return Grid(frame.x, frame.y, frame.angle, frame.pixel, columns, rows, shift[:, known])
