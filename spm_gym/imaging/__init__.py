@@ -1,0 +1,22 @@
+"""Reading topographies: plane removal, normalisation, clean square, diagnosis."""
+
+from spm_gym.imaging.clean_square import Square, clean_pixels, largest_clean_square
+from spm_gym.imaging.diagnosis import Diagnosis, diagnose
+from spm_gym.imaging.noise import noise
+from spm_gym.imaging.normalise import normalise
+from spm_gym.imaging.plane import Plane, Terraces, find_terraces, fit_plane, level
+
+__all__ = [
+    "Diagnosis",
+    "Plane",
+    "Square",
+    "Terraces",
+    "clean_pixels",
+    "diagnose",
+    "find_terraces",
+    "fit_plane",
+    "largest_clean_square",
+    "level",
+    "noise",
+    "normalise",
+]

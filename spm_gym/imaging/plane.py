@@ -1,0 +1,221 @@
+"""The plane of the substrate, and the flat terraces parallel to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression, RANSACRegressor
+
+from spm_gym.imaging.noise import core
+from spm_gym.types import BoolArray, FloatImage
+
+FloatArray = NDArray[np.float64]
+Method = Literal["levels", "ransac"]
+
+PM = 1e-12
+SMALLEST_SIDE = 8
+FEWEST_PIXELS = 16
+NARROWEST_PM = 5.0
+SUBSTRATE_SHARE = 0.15
+LEVEL_SHARE = 0.05
+MOST_LEVELS = 12
+MOST_BINS = 2**14
+MAX_ITERATIONS = 10
+SETTLED_PM = 0.02
+
+
+class Plane(NamedTuple):
+    """A plane through an image: height at pixel (0, 0), m, and slopes, m per pixel."""
+
+    offset: float
+    per_row: float
+    per_col: float
+
+    def heights(self, shape: tuple[int, ...]) -> FloatArray:
+        """Heights (H, W) of the plane, m."""
+        rows, cols = np.arange(shape[0])[:, None], np.arange(shape[1])
+        heights: FloatArray = self.offset + self.per_row * rows + self.per_col * cols
+        return heights
+
+
+@dataclass(frozen=True, slots=True)
+class Terraces:
+    """The flat parts of a surface.
+
+    Attributes:
+        plane: Plane of the substrate.
+        heights: Heights of all flat levels above the substrate, ascending, m; 0 is among them.
+        noise: Noise of the image, m rms.
+    """
+
+    plane: Plane
+    heights: FloatArray
+    noise: float
+
+
+def level(
+    z: FloatImage, method: Method = "levels", rng: np.random.Generator | None = None
+) -> FloatImage:
+    """Subtract the plane of the substrate.
+
+    Args:
+        z: Topography (H, W), m, at least 8 pixels a side; NaN where nothing was scanned.
+        method: As in `fit_plane`.
+        rng: As in `fit_plane`.
+
+    Returns:
+        Heights above the substrate, m, in the floating type of ``z``; NaN stays.
+
+    Raises:
+        ValueError: The shape is wrong or hardly anything was scanned.
+    """
+    z = np.asarray(z)
+    levelled = z - fit_plane(z, method, rng).heights(z.shape)
+    return levelled.astype(z.dtype if z.dtype.kind == "f" else np.float64, copy=False)
+
+
+def fit_plane(
+    z: FloatImage, method: Method = "levels", rng: np.random.Generator | None = None
+) -> Plane:
+    """Fit the plane of the substrate.
+
+    Args:
+        z: As for `level`.
+        method: ``levels`` as in `find_terraces`, or ``ransac`` with the settings of the paper
+            (*Preprocessing*): scikit-learn, threshold 5 pm, at most 1000 trials.
+        rng: Source of the RANSAC samples; left out, they are the same every time.
+
+    Raises:
+        ValueError: The shape is wrong, hardly anything was scanned, or no such method.
+    """
+    if method == "levels":
+        return find_terraces(z).plane
+    if method == "ransac":
+        return _ransac(_checked(z), rng or np.random.default_rng(0))
+    raise ValueError(f"method must be 'levels' or 'ransac', not {method!r}")
+
+
+def find_terraces(z: FloatImage) -> Terraces:
+    """Find the substrate and all flat levels parallel to it.
+
+    Flat ground has the same slope at every height, so the most frequent difference of neighbouring
+    pixels gives the tilt. Without it, terraces and flat-topped molecules are peaks in the
+    distribution of heights; the substrate is the lowest large one. Least squares for the common
+    slope with one offset per level then make it exact, so a step does not tilt the plane.
+
+    Raises:
+        ValueError: The shape is wrong or hardly anything was scanned.
+    """
+    heights = _checked(z)
+    return _terraces(heights, _start(heights))
+
+
+class Start(NamedTuple):
+    """First estimate of tilt and noise, pm, and the pixels whose neighbours fit the tilt."""
+
+    slopes: tuple[float, float]
+    noise: float
+    flat: BoolArray
+
+
+def _start(heights: FloatArray) -> Start:
+    between_rows, between_cols = np.diff(heights, axis=0), np.diff(heights, axis=1)
+    per_row, row_spread = core(between_rows)
+    per_col, col_spread = core(between_cols)
+    level_rows = np.abs(between_rows - per_row) <= 3 * row_spread
+    level_cols = np.abs(between_cols - per_col) <= 3 * col_spread
+    # Both neighbours in the line, but only one line: telegraph noise moves parts of lines.
+    flat = np.zeros(heights.shape, dtype=bool)
+    flat[1:] = level_rows
+    flat[:-1] |= level_rows
+    flat[:, 1:] &= level_cols
+    flat[:, :-1] &= level_cols
+    return Start((per_row, per_col), row_spread / float(np.sqrt(2)), flat)
+
+
+def _terraces(heights: FloatArray, start: Start) -> Terraces:
+    flat = start.flat if np.count_nonzero(start.flat) >= FEWEST_PIXELS else np.isfinite(heights)
+    points = np.stack((*np.nonzero(flat), heights[flat]))
+    width = max(NARROWEST_PM, 3 * start.noise)
+    slopes = np.array(start.slopes)
+    levels = _peaks(points[2] - slopes @ points[:2], width)
+    for _ in range(MAX_ITERATIONS):
+        before = slopes
+        slopes, levels, counts = _common_slope(points, slopes, levels, width)
+        if np.abs(slopes - before) @ heights.shape < SETTLED_PM:
+            break
+    large = counts >= min(SUBSTRATE_SHARE * counts.sum(), counts.max())
+    substrate = levels[np.argmax(large)]
+    plane = Plane(substrate * PM, slopes[0] * PM, slopes[1] * PM)
+    return Terraces(plane, (levels - substrate) * PM, start.noise * PM)
+
+
+def _peaks(heights: FloatArray, width: float) -> FloatArray:
+    """Heights, ascending, with many pixels within ``width`` and few at twice the distance."""
+    lowest = float(heights.min())
+    bin_width = max(width / 3, float(np.ptp(heights)) / MOST_BINS)
+    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp) + 9, minlength=19)
+    near = np.convolve(np.append(counts, np.zeros(9)), np.ones(7), mode="same")
+    left = near.copy()
+    peaks = [int(left.argmax())]
+    while len(peaks) < MOST_LEVELS:
+        left[peaks[-1] - 6 : peaks[-1] + 7] = 0
+        peak = int(left.argmax())
+        if left[peak] < LEVEL_SHARE * heights.size:
+            break
+        left[peak] = 0
+        if max(near[peak - 6], near[peak + 6]) < 0.5 * near[peak]:
+            peaks.append(peak)
+    return lowest + (np.sort(peaks) - 8.5) * bin_width
+
+
+def _common_slope(
+    points: FloatArray, slopes: FloatArray, levels: FloatArray, width: float
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+    """Least squares for one slope and an offset per level over the pixels near the levels."""
+    flattened = points[2] - slopes @ points[:2]
+    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, flattened)
+    near = np.flatnonzero(np.abs(flattened - levels[nearest]) <= width)
+    chosen, label = points.take(near, axis=1), nearest.take(near)
+    counts = np.bincount(label, minlength=len(levels))
+    means = np.stack([np.bincount(label, one, len(levels)) for one in chosen])
+    means = means / np.maximum(counts, 1)
+    centred = chosen - means.take(label, axis=1)
+    moments = centred @ centred.T
+    if np.linalg.det(moments[:2, :2]) > 0:
+        slopes = np.linalg.solve(moments[:2, :2], moments[:2, 2])
+    return slopes, means[2] - slopes @ means[:2], counts
+
+
+def _checked(z: FloatImage) -> FloatArray:
+    """The image in pm; what is no number is NaN."""
+    z = np.asarray(z)
+    if z.ndim != 2 or min(z.shape) < SMALLEST_SIDE:
+        raise ValueError(
+            f"an image is (H, W) with at least {SMALLEST_SIDE} pixels a side, not {z.shape}"
+        )
+    heights: FloatArray = z.astype(np.float64) / PM
+    finite = np.isfinite(heights)
+    scanned = np.count_nonzero(finite)
+    if scanned < FEWEST_PIXELS:
+        raise ValueError(f"a plane needs {FEWEST_PIXELS} scanned pixels, the image has {scanned}")
+    if scanned < heights.size:
+        heights[~finite] = np.nan
+    return heights
+
+
+def _ransac(heights: FloatArray, rng: np.random.Generator) -> Plane:
+    places = np.argwhere(np.isfinite(heights))
+    found = heights[np.isfinite(heights)]
+    regressor = RANSACRegressor(
+        LinearRegression(),
+        min_samples=3,
+        residual_threshold=5.0,
+        max_trials=1000,
+        random_state=int(rng.integers(2**31)),
+    ).fit(places, found)
+    per_row, per_col = regressor.estimator_.coef_ * PM
+    return Plane(float(regressor.estimator_.intercept_) * PM, float(per_row), float(per_col))
