@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import READERS, FileFormatError, read_heights
+from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray
 
 MANIFEST = "manifest.csv"
@@ -54,11 +55,16 @@ class _Entry:
     session: str
 
 
-def load_folder(folder: Path, pixels: int = 64) -> LabelledImages:
+def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> LabelledImages:
     """Read, level and normalise the labelled images of a folder.
 
     Levelling an image that is levelled already changes nothing that matters, so the published
     data set loads as it is.
+
+    Args:
+        folder: Laid out as described above.
+        pixels: Side that every image must have.
+        plane: How to find the substrate, as in `spm_gym.imaging.level`.
 
     Raises:
         FileFormatError: No images, no labels, only one class, a manifest that makes no sense, or a
@@ -73,7 +79,7 @@ def load_folder(folder: Path, pixels: int = 64) -> LabelledImages:
     good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
     _check_classes(folder, entries, good)
     return LabelledImages(
-        images=np.stack([_read(entry.path, pixels) for entry in labelled]),
+        images=np.stack([_read(entry.path, pixels, plane) for entry in labelled]),
         good=good,
         session=np.array([entry.session for entry in labelled], dtype=np.str_),
         paths=tuple(entry.path for entry in labelled),
@@ -92,14 +98,14 @@ def _check_classes(folder: Path, entries: list[_Entry], good: BoolArray) -> None
     )
 
 
-def _read(path: Path, pixels: int) -> NDArray[np.float32]:
+def _read(path: Path, pixels: int, plane: Method) -> NDArray[np.float32]:
     z = read_heights(path)
     if z.shape != (pixels, pixels):
         raise FileFormatError(
             f"{path}: the image has {z.shape[0]} x {z.shape[1]} px, "
             f"the classifier takes {pixels} x {pixels} px"
         )
-    return normalise(level(z))
+    return normalise(level(z, plane))
 
 
 def _listed(manifest: Path) -> Iterator[_Entry]:
@@ -135,7 +141,7 @@ def _found(folder: Path) -> Iterator[_Entry]:
 
 def _label(path: Path, parents: tuple[str, ...]) -> str:
     for name in (path.stem, *reversed(parents)):
-        labels = {match.lower() for match in _LABEL.findall(name)}
+        labels = {str(match).lower() for match in _LABEL.findall(name)}
         if len(labels) > 1:
             raise FileFormatError(f"{path}: {name!r} says both good and bad")
         if labels:
