@@ -108,7 +108,8 @@ def _kernels(offset: Array, width: Array, pixel: float, size: int, margin: int) 
     ends = np.arange(-1, 2)[:, None, None] * pixel
     t = (distance[None, None, :] - offset[None, :, None] + ends) / width[None, :, None]
     twice = t * 0.5 * (1 + erf(t / np.sqrt(2))) + np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
-    weights = (twice[0] - 2 * twice[1] + twice[2]) * (width[:, None] / pixel)
+    # Cancellation leaves tiny negative weights, and the current above debris is enormous.
+    weights = np.maximum(twice[0] - 2 * twice[1] + twice[2], 0.0) * (width[:, None] / pixel)
     inner = np.arange(margin, size - margin)[:, None]
     lag = inner - np.arange(size)[None, :]
     return np.asarray(weights[:, lag - (margin - size + 1)])
