@@ -48,7 +48,7 @@ def run_episode(
 
     Args:
         env: The environment; `info` carries ``action_mask``.
-        policy: Chooses the actions, deterministically if it can.
+        policy: Chooses the actions; deterministically, unless it is to learn.
         seed: Of the reset; None continues in the present world.
         on_transition: Called after every step, so that a policy can learn meanwhile.
     """
@@ -56,7 +56,9 @@ def run_episode(
     length, total = 0, 0.0
     while True:
         action, _ = policy.predict(
-            observation, deterministic=True, action_masks=info["action_mask"]
+            observation,
+            deterministic=on_transition is None,
+            action_masks=info["action_mask"],
         )
         following, reward, terminated, truncated, info = env.step(int(action))
         length, total = length + 1, total + float(reward)

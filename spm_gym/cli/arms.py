@@ -1,0 +1,97 @@
+"""The policies that an evaluation compares, and the episodes they play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy, ShuffledPolicy
+from agents.checkpoint import load_checkpoint
+from agents.double_dqn import DoubleDQN
+from agents.evaluation import Episode, Transition, interleave
+from spm_gym.build import make_env
+from spm_gym.cli.threads import limit_threads
+from spm_gym.config import Config
+from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.sim.exact import HiddenProcess
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.reference import level_of, reference_process
+from spm_gym.types import Policy
+
+MODEL_ARMS = {"agent", "shuffled"}
+_PROCESS_ARMS = {"blind", "mask", "oracle"}
+
+
+def play(
+    config: Config,
+    checkpoint: Path | None,
+    names: Sequence[str],
+    episodes: int,
+    seed: int,
+    learn: bool,
+) -> dict[str, list[Episode]]:
+    """Let the arms take turns, with a progress bar.
+
+    Args:
+        config: Settings of the environment.
+        checkpoint: The agent; None if no arm needs it.
+        names: Arms, in the order of their turns.
+        episodes: Of each arm.
+        seed: Of the world and of the arms' own draws.
+        learn: Whether the agent goes on learning at its final epsilon.
+
+    Returns:
+        Episodes by arm.
+    """
+    limit_threads(config.run.threads)
+    env = make_env(config)
+    model = None if checkpoint is None else load_checkpoint(checkpoint).model
+    process = reference_process(config) if _PROCESS_ARMS & set(names) else None
+    arms = {
+        name: _arm(name, model, process, env, np.random.default_rng(own_seed))
+        for name, own_seed in zip(
+            names, np.random.SeedSequence(seed).spawn(len(names)), strict=True
+        )
+    }
+    learners = {"agent": _learner(model)} if learn and model is not None else {}
+    results: dict[str, list[Episode]] = {name: [] for name in arms}
+    turns = interleave(env, arms, episodes, seed, learners)
+    for name, episode in tqdm(turns, "episodes", episodes * len(arms), dynamic_ncols=True):
+        results[name].append(episode)
+    return results
+
+
+def _arm(
+    name: str,
+    model: DoubleDQN | None,
+    process: HiddenProcess | None,
+    env: ProbeConditioningEnv,
+    rng: np.random.Generator,
+) -> Policy:
+    if name == "random":
+        return RandomPolicy(rng)
+    if name in MODEL_ARMS:
+        assert model is not None
+        return model if name == "agent" else ShuffledPolicy(model, rng)
+    assert process is not None
+    if name == "blind":
+        return MixturePolicy(process.blind, rng)
+    if name == "mask":
+        levels = process.allowed
+        return MixturePolicy(process.mask_only, rng, lambda mask: level_of(mask, levels))
+    microscope = env.instrument
+    assert isinstance(microscope, SimulatedMicroscope)
+    return OraclePolicy(process.oracle, lambda: microscope.truth.index)
+
+
+def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
+    def learn(step: Transition) -> None:
+        model.observe(
+            step.observation, step.action, step.reward, step.next_observation,
+            step.terminated, step.truncated, step.info,
+        )  # fmt: skip
+
+    return learn

@@ -1,0 +1,68 @@
+"""What is attainable under given settings: the hidden process with measured action masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import ActionConfig, Config
+from spm_gym.env import allowed_actions
+from spm_gym.imaging import largest_clean_square, level
+from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
+from spm_gym.instrument.sim.exact import HiddenProcess, hidden_process
+from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.types import BoolArray
+
+NM = 1e-9
+IMAGES_PER_STATE = 100
+
+
+def mask_levels(actions: tuple[ActionConfig, ...]) -> BoolArray:
+    """All different action masks, (L, A), from no clean pixel to the largest square needed."""
+    needed = sorted({action.clean_nm for action in actions if not action.anywhere} | {0.0})
+    sides = [0.0, *(max(side, 1e-6) * NM for side in needed)]
+    return np.unique(np.stack([allowed_actions(actions, side) for side in sides]), axis=0)
+
+
+def level_of(mask: BoolArray, levels: BoolArray) -> int:
+    """Row of ``levels`` (L, A) that is the mask (A,)."""
+    return int(np.flatnonzero((levels == mask).all(axis=1))[0])
+
+
+def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[np.float64]:
+    """How often images of every probe class allow which actions.
+
+    Args:
+        config: Settings of simulator and environment.
+        images_per_state: More make it more exact.
+        seed: Of the images.
+
+    Returns:
+        Probability of each mask level given the state, (16, L).
+    """
+    states = np.tile(np.arange(STATES), images_per_state)
+    raw = simulated_images(
+        len(states), seed, config.simulator, config.env.image_nm, config.env.pixels, states=states
+    )
+    levels = mask_levels(config.env.actions)
+    counts = np.zeros((STATES, len(levels)))
+    pixel = config.env.image_nm * NM / config.env.pixels
+    for z, state in zip(raw.z, states, strict=True):
+        square = largest_clean_square(level(z, method=config.env.plane))
+        mask = allowed_actions(config.env.actions, square.side * pixel)
+        counts[state, level_of(mask, levels)] += 1
+    return counts / images_per_state
+
+
+def reference_process(
+    config: Config, images_per_state: int = IMAGES_PER_STATE, seed: int = 0
+) -> HiddenProcess:
+    """The decision process behind the environment of these settings, judged by the truth."""
+    return hidden_process(
+        config.env.actions,
+        ProbeDynamics(config.simulator.transitions),
+        [config.simulator.tip_change_rate * part for part in (config.env.settle_fraction, 1.0)],
+        measure_masks(config, images_per_state, seed),
+        mask_levels(config.env.actions),
+        config.env.damage_actions,
+    )
