@@ -2,9 +2,9 @@
 
 from spm_gym.imaging.clean_square import Square, clean_pixels, largest_clean_square
 from spm_gym.imaging.diagnosis import Diagnosis, diagnose
-from spm_gym.imaging.noise import noise
-from spm_gym.imaging.normalise import normalise
+from spm_gym.imaging.normalisation import normalise
 from spm_gym.imaging.plane import Plane, Terraces, find_terraces, fit_plane, level
+from spm_gym.imaging.robust import noise
 
 __all__ = [
     "Diagnosis",

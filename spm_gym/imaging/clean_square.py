@@ -7,14 +7,14 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.imaging.noise import noise
-from spm_gym.imaging.normalise import heights_of
+from spm_gym.imaging.normalisation import heights_of
+from spm_gym.imaging.robust import noise
 from spm_gym.types import BoolArray, FloatImage
 
 SMALLEST_TOLERANCE = 1e-11
 """0.1 Å, m: the tolerance of the paper."""
 
-TOLERANCE_IN_NOISE = 3.5
+TOLERANCE_IN_NOISE = 4.0
 LARGEST_IN_METRES = 1e-3
 
 

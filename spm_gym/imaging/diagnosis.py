@@ -6,7 +6,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from spm_gym.imaging.plane import find_terraces
+from spm_gym.imaging.plane import Plane, check_shape, find_terraces
+from spm_gym.imaging.robust import core
 from spm_gym.types import FloatImage, Scan
 
 
@@ -23,7 +24,8 @@ class Diagnosis(StrEnum):
 def diagnose(
     scan: Scan | FloatImage,
     *,
-    at_end_share: float = 0.2,
+    at_end_share: float = 0.05,
+    saturated_share: float = 0.1,
     end_margin: float = 0.01,
     missing_rows_share: float = 0.1,
     rough_range: float = 600e-12,
@@ -41,7 +43,8 @@ def diagnose(
 
     Args:
         scan: A scan, or only its heights (H, W), m.
-        at_end_share: Share of the scanned pixels at an end of the piezo that is too much.
+        at_end_share: Share of the scanned pixels at an end of the z range that is too much.
+        saturated_share: The same where the z range is unknown.
         end_margin: What still counts as the end, as a fraction of the z range.
         missing_rows_share: Share of rows not or hardly scanned that makes a scan partial.
         rough_range: Range of heights that makes a sample rough, m.
@@ -51,19 +54,24 @@ def diagnose(
         ValueError: The heights are not (H, W) or too small.
     """
     z, z_range = (scan.z, scan.z_range) if isinstance(scan, Scan) else (scan, None)
-    heights = z[np.isfinite(z)]
+    check_shape(z)
+    scanned = np.isfinite(z)
+    heights = z[scanned]
     if heights.size:
         low, high = _at_ends(heights, z_range, end_margin)
-        if high > at_end_share:
+        too_many = saturated_share if z_range is None else at_end_share
+        if high > too_many:
             return Diagnosis.CRASH
-        if low > at_end_share:
+        if low > too_many:
             return Diagnosis.LOST_CONTACT
-    missing = np.isfinite(z).mean(axis=1) < 0.5
+    missing = scanned.mean(axis=1) < 0.5
     if missing.mean() > missing_rows_share:
         return Diagnosis.PARTIAL
-    if _range_from_terraces(z, rough_percentile) >= rough_range:
-        return Diagnosis.ROUGH
-    return Diagnosis.FINE
+    # Most images are so flat that nobody needs to know their terraces.
+    if _range_from_tilt(z) < rough_range:
+        return Diagnosis.FINE
+    rough = _range_from_terraces(z, rough_percentile) >= rough_range
+    return Diagnosis.ROUGH if rough else Diagnosis.FINE
 
 
 def _at_ends(
@@ -75,6 +83,14 @@ def _at_ends(
     low, high = z_range
     margin *= high - low
     return float(np.mean(heights <= low + margin)), float(np.mean(heights >= high - margin))
+
+
+def _range_from_tilt(z: FloatImage) -> float:
+    """Range of every second pixel of every second line, m, the most frequent slope removed."""
+    few = np.asarray(z[::2, ::2], dtype=np.float64)
+    per_row, per_col = core(np.diff(few, axis=0))[0], core(np.diff(few, axis=1))[0]
+    few = few - Plane(0.0, per_row, per_col).heights(few.shape)
+    return float(np.fmax.reduce(few, axis=None) - np.fmin.reduce(few, axis=None))
 
 
 def _range_from_terraces(z: FloatImage, percentile: float) -> float:

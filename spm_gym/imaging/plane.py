@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression, RANSACRegressor
 
-from spm_gym.imaging.noise import core
+from spm_gym.imaging.robust import core
 from spm_gym.types import BoolArray, FloatImage
 
 FloatArray = NDArray[np.float64]
@@ -18,13 +18,36 @@ Method = Literal["levels", "ransac"]
 PM = 1e-12
 SMALLEST_SIDE = 8
 FEWEST_PIXELS = 16
-NARROWEST_PM = 5.0
+
 SUBSTRATE_SHARE = 0.15
-LEVEL_SHARE = 0.05
+"""Share of the flat pixels that the substrate has at least."""
+
+LEVEL_SHARE = 0.02
+"""Share of the flat pixels that makes a level; all levels help to find the slope."""
+
+STEEP = 3.0
+"""Difference to a neighbour, in its spread, from which on a pixel is not flat."""
+
+FINEST_PM = 1.0
+"""Spread of differences below which nothing is called steep, pm."""
+
+LEAST_NOISE_PM = 5 / 3
+"""Noise that is assumed at least, pm: with it `WIDE` is the paper's threshold."""
+
+WIDE, NARROW = 3.0, 1.5
+"""Half-widths of a level in its noise: to catch all of it, then to leave out molecules' feet."""
+
+GAIN = 1.8
+"""Over-relaxation for `NARROW`: 1 / (1 - 2 k phi(k) / (2 Phi(k) - 1)) with k = 1.5."""
+
+SETTLED = 0.1
+"""Change of the plane across the image, in the noise, that ends the iteration."""
+
+MAX_ITERATIONS = 10
 MOST_LEVELS = 12
 MOST_BINS = 2**14
-MAX_ITERATIONS = 10
-SETTLED_PM = 0.02
+MOST_POINTS = 2**15
+FEW_POINTS = 2**10
 
 
 class Plane(NamedTuple):
@@ -72,7 +95,6 @@ def level(
     Raises:
         ValueError: The shape is wrong or hardly anything was scanned.
     """
-    z = np.asarray(z)
     levelled = z - fit_plane(z, method, rng).heights(z.shape)
     return levelled.astype(z.dtype if z.dtype.kind == "f" else np.float64, copy=False)
 
@@ -125,8 +147,8 @@ def _start(heights: FloatArray) -> Start:
     between_rows, between_cols = np.diff(heights, axis=0), np.diff(heights, axis=1)
     per_row, row_spread = core(between_rows)
     per_col, col_spread = core(between_cols)
-    level_rows = np.abs(between_rows - per_row) <= 3 * row_spread
-    level_cols = np.abs(between_cols - per_col) <= 3 * col_spread
+    level_rows = np.abs(between_rows - per_row) <= STEEP * max(row_spread, FINEST_PM)
+    level_cols = np.abs(between_cols - per_col) <= STEEP * max(col_spread, FINEST_PM)
     # Both neighbours in the line, but only one line: telegraph noise moves parts of lines.
     flat = np.zeros(heights.shape, dtype=bool)
     flat[1:] = level_rows
@@ -138,19 +160,37 @@ def _start(heights: FloatArray) -> Start:
 
 def _terraces(heights: FloatArray, start: Start) -> Terraces:
     flat = start.flat if np.count_nonzero(start.flat) >= FEWEST_PIXELS else np.isfinite(heights)
-    points = np.stack((*np.nonzero(flat), heights[flat]))
-    width = max(NARROWEST_PM, 3 * start.noise)
-    slopes = np.array(start.slopes)
-    levels = _peaks(points[2] - slopes @ points[:2], width)
-    for _ in range(MAX_ITERATIONS):
-        before = slopes
-        slopes, levels, counts = _common_slope(points, slopes, levels, width)
-        if np.abs(slopes - before) @ heights.shape < SETTLED_PM:
-            break
+    points = _at_most(MOST_POINTS, np.stack((*np.nonzero(flat), heights[flat])))
+    extent = np.array(heights.shape)
+    noise = max(start.noise, LEAST_NOISE_PM)
+    slopes, levels, counts = _fit_levels(points, np.array(start.slopes), noise, extent)
+    if np.abs(slopes - start.slopes) @ extent > WIDE * noise:
+        # A poor first tilt smears the peaks, and the small ones are lost.
+        slopes, levels, counts = _fit_levels(points, slopes, noise, extent)
     large = counts >= min(SUBSTRATE_SHARE * counts.sum(), counts.max())
     substrate = levels[np.argmax(large)]
     plane = Plane(substrate * PM, slopes[0] * PM, slopes[1] * PM)
     return Terraces(plane, (levels - substrate) * PM, start.noise * PM)
+
+
+def _fit_levels(
+    points: FloatArray, slopes: FloatArray, noise: float, extent: NDArray[np.intp]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Slopes, heights of the levels and their numbers of pixels, from points (row, col, height)."""
+    levels = _peaks(points[2] - slopes @ points[:2], WIDE * noise)
+    few = _at_most(FEW_POINTS, points)
+    for some, width, gain, settled in ((few, WIDE, 1.0, 0.3), (points, NARROW, GAIN, SETTLED)):
+        for _ in range(MAX_ITERATIONS):
+            change, shifts, counts = _common_slope(some, slopes, levels, width * noise)
+            slopes = slopes + gain * change
+            levels = levels + gain * shifts
+            if np.abs(change) @ extent < settled * noise:
+                break
+    return slopes, levels, counts
+
+
+def _at_most(number: int, points: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(points[:, :: -(-points.shape[1] // number)])
 
 
 def _peaks(heights: FloatArray, width: float) -> FloatArray:
@@ -174,29 +214,44 @@ def _peaks(heights: FloatArray, width: float) -> FloatArray:
 
 def _common_slope(
     points: FloatArray, slopes: FloatArray, levels: FloatArray, width: float
-) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
-    """Least squares for one slope and an offset per level over the pixels near the levels."""
-    flattened = points[2] - slopes @ points[:2]
-    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, flattened)
-    near = np.flatnonzero(np.abs(flattened - levels[nearest]) <= width)
-    chosen, label = points.take(near, axis=1), nearest.take(near)
-    counts = np.bincount(label, minlength=len(levels))
-    means = np.stack([np.bincount(label, one, len(levels)) for one in chosen])
-    means = means / np.maximum(counts, 1)
-    centred = chosen - means.take(label, axis=1)
-    moments = centred @ centred.T
-    if np.linalg.det(moments[:2, :2]) > 0:
-        slopes = np.linalg.solve(moments[:2, :2], moments[:2, 2])
-    return slopes, means[2] - slopes @ means[:2], counts
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Least squares for one slope and an offset per level over the pixels near the levels.
+
+    Returns:
+        Change of the slopes, new levels, and their numbers of pixels.
+    """
+    left = points.copy()
+    left[2] -= slopes @ points[:2]
+    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, left[2])
+    left[2] -= levels.take(nearest)
+    near = np.abs(left[2]) <= width
+    member = ((nearest == np.arange(len(levels))[:, None]) & near).astype(np.float64)
+    counts = member.sum(axis=1)
+    means = (member @ left.T) / np.maximum(counts, 1)[:, None]
+    moments = (left * near) @ left.T - (means.T * counts) @ means
+    (rr, rc, rz), (_, cc, cz), _ = moments.tolist()
+    determinant = rr * cc - rc * rc
+    if determinant < 1e-9 * rr * cc or determinant == 0:
+        return np.zeros(2), means[:, 2], counts
+    change = np.array([rz * cc - cz * rc, cz * rr - rz * rc]) / determinant
+    return change, means[:, 2] - means[:, :2] @ change, counts
 
 
-def _checked(z: FloatImage) -> FloatArray:
-    """The image in pm; what is no number is NaN."""
-    z = np.asarray(z)
+def check_shape(z: FloatImage) -> None:
+    """Refuse what is no image of a surface.
+
+    Raises:
+        ValueError: ``z`` is not (H, W) or too small.
+    """
     if z.ndim != 2 or min(z.shape) < SMALLEST_SIDE:
         raise ValueError(
             f"an image is (H, W) with at least {SMALLEST_SIDE} pixels a side, not {z.shape}"
         )
+
+
+def _checked(z: FloatImage) -> FloatArray:
+    """The image in pm; what is no number is NaN."""
+    check_shape(z)
     heights: FloatArray = z.astype(np.float64) / PM
     finite = np.isfinite(heights)
     scanned = np.count_nonzero(finite)

@@ -37,7 +37,10 @@ def core(values: FloatArray) -> tuple[float, float]:
     Mean and deviation are taken again and again within two standard deviations. NaN is left out;
     (0, 0) without any number.
     """
-    found = values[np.isfinite(values)]
+    found = values.ravel()
+    finite = np.isfinite(found)
+    if not finite.all():
+        found = found[finite]
     if found.size == 0:
         return 0.0, 0.0
     centre, deviation = _first_guess(found)
@@ -48,7 +51,7 @@ def core(values: FloatArray) -> tuple[float, float]:
         before = deviation
         centre = float(inside.mean())
         deviation = float(inside.std()) / _OF_A_NORMAL_CUT_AT_2_SIGMA
-        if abs(before - deviation) <= 0.02 * before:
+        if abs(before - deviation) <= 0.03 * before:
             break
     return centre, deviation
 
