@@ -179,7 +179,7 @@ class Surface:
         self.molecules: Array = places[keep]
         self._azimuth = rng.uniform(0, 2 * np.pi) + rng.choice(_AZIMUTHS, size=len(self.molecules))
         self._present = np.ones(len(self.molecules), dtype=bool)
-        self._tree = cKDTree(self.molecules if len(self.molecules) else np.full((1, 2), np.inf))
+        self._tree = cKDTree(self.molecules)
 
     def _place_debris(self, fraction: float, rng: np.random.Generator) -> Bumps:
         """Patches of tall debris; they cover about the fraction of the area."""
