@@ -25,6 +25,7 @@ from spm_gym.imaging.plane import Method
 
 SHAPE = (64, 64)
 LINE_NOISE = 1.2
+METHODS: tuple[Method, ...] = ("levels", "ransac")
 FloatArray = NDArray[np.float64]
 Surface = Callable[[np.random.Generator], FloatArray]
 
@@ -48,34 +49,35 @@ def image(surface: Surface, white: float, seed: int) -> tuple[FloatArray, FloatA
 def errors_and_times(
     surface: Surface, white: float, method: Method, images: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Rms error of the plane, pm, and time, ms, image by image."""
+    """Rms error of the plane and of its tilt alone, pm, (images, 2), and times, ms."""
     errors, times = [], []
     for seed in range(images):
         z, plane = image(surface, white, seed)
         start = perf_counter()
         found = fit_plane(z, method)
         times.append((perf_counter() - start) * 1e3)
-        errors.append(float(np.sqrt(np.mean((found.heights(SHAPE) - plane) ** 2))) * 1e12)
+        wrong = (found.heights(SHAPE) - plane) * 1e12
+        errors.append((np.sqrt(np.mean(wrong**2)), wrong.std()))
     return np.array(errors), np.array(times)
 
 
 def compare_planes(images: int) -> None:
     """Print errors and times of both methods on the same images."""
-    print(f"Plane, {images} images a row; error: mean (worst) rms, pm; time: median, ms")
-    print(f"{'surface':26} {'noise':>5} {'levels':>16} {'RANSAC':>16} {'ratio':>6}", end="")
-    print(f" {'levels':>8} {'RANSAC':>8} {'ratio':>6}")
+    print(f"{images} images a row. plane, tilt: mean rms error, pm (worst); time: median, ms")
+    columns = f"{'plane':>16} {'tilt':>6} {'time':>6}"
+    print(f"{'':32} {'levels':^30} {'RANSAC':^30} {'RANSAC / levels':>20}")
+    print(f"{'surface':26} {'noise':>5} {columns} {columns} {'plane':>6} {'tilt':>6} {'time':>6}")
     for name, surface in SURFACES.items():
         for white in (2.0, 5.0, 10.0):
-            ours, our_time = errors_and_times(surface, white, "levels", images)
-            theirs, their_time = errors_and_times(surface, white, "ransac", images)
-            print(
-                f"{name:26} {white:5.0f} "
-                f"{ours.mean():8.2f} {f'({ours.max():.2f})':>7} "
-                f"{theirs.mean():8.2f} {f'({theirs.max():.1f})':>7} "
-                f"{theirs.mean() / ours.mean():6.1f} "
-                f"{np.median(our_time):8.2f} {np.median(their_time):8.1f} "
-                f"{np.median(their_time) / np.median(our_time):6.0f}"
-            )
+            rows = []
+            print(f"{name:26} {white:5.0f}", end="")
+            for method in METHODS:
+                errors, times = errors_and_times(surface, white, method, images)
+                plane, tilt = errors.mean(axis=0)
+                worst, time = f"({errors[:, 0].max():.1f})", float(np.median(times))
+                print(f" {plane:8.2f} {worst:>7} {tilt:6.2f} {time:6.2f}", end="")
+                rows.append(np.array([plane, tilt, time]))
+            print(" {:6.1f} {:6.1f} {:6.0f}".format(*(rows[1] / rows[0])))
 
 
 def fastest(call: Callable[[], object], repeats: int) -> float:

@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression, RANSACRegressor
 
 from spm_gym.imaging.robust import core
 from spm_gym.types import BoolArray, FloatImage
@@ -90,12 +89,13 @@ def level(
         rng: As in `fit_plane`.
 
     Returns:
-        Heights above the substrate, m, in the floating type of ``z``; NaN stays.
+        Heights above the substrate, m, in the floating type of ``z``; NaN where ``z`` is no number.
 
     Raises:
         ValueError: The shape is wrong or hardly anything was scanned.
     """
     levelled = z - fit_plane(z, method, rng).heights(z.shape)
+    levelled[~np.isfinite(levelled)] = np.nan
     return levelled.astype(z.dtype if z.dtype.kind == "f" else np.float64, copy=False)
 
 
@@ -263,6 +263,9 @@ def _checked(z: FloatImage) -> FloatArray:
 
 
 def _ransac(heights: FloatArray, rng: np.random.Generator) -> Plane:
+    # Here, because importing it takes a second and the default method does without.
+    from sklearn.linear_model import LinearRegression, RANSACRegressor
+
     places = np.argwhere(np.isfinite(heights))
     found = heights[np.isfinite(heights)]
     regressor = RANSACRegressor(
