@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from spm_gym.instrument.sim.images import simulated_images
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
@@ -17,6 +16,7 @@ from spm_gym.build import shipped_classifier
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import load_config
 from spm_gym.imaging import level, normalise
+from spm_gym.instrument.sim.images import simulated_images
 
 
 def main() -> None:

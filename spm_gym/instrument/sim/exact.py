@@ -59,16 +59,17 @@ class HiddenProcess:
             present = present @ step
             done += np.where(np.arange(STATES) == GOOD, 0, present)
             present = np.where(np.arange(STATES) == GOOD, present, 0)
-        return done + present
+        return np.asarray(done + present)
 
     def length(self, weights: NDArray[np.float64]) -> float:
         """Mean number of actions of a mixture that never looks at the image.
 
         Args:
             weights: Relative probabilities of the actions, (A,) or (L, A); renormalised over the
-                allowed ones.
+                allowed ones, which are equally likely where none of them has any weight.
         """
-        policy = _rows(np.broadcast_to(weights, self.allowed.shape) * self.allowed)
+        wanted = np.broadcast_to(weights, self.allowed.shape) * self.allowed
+        policy = _rows(np.where(wanted.any(axis=1, keepdims=True), wanted, self.allowed))
         step = np.einsum("sl,la,ast->st", self.levels, policy, self.steps)
         return float(self.start @ np.linalg.solve(np.eye(STATES) - _onward(step), np.ones(STATES)))
 
@@ -80,7 +81,8 @@ class HiddenProcess:
     @cached_property
     def blind(self) -> NDArray[np.float64]:
         """The best mixture (A,) that never looks: neither at the image nor at its mask."""
-        return self._best_mixture((1, len(self.steps)))[0]
+        (mixture,) = self._best_mixture((1, len(self.steps)))
+        return np.asarray(mixture)
 
     @cached_property
     def mask_only(self) -> NDArray[np.float64]:
@@ -97,7 +99,7 @@ class HiddenProcess:
             if np.abs(improved - value).max() < 1e-10:
                 break
             value = improved
-        return -cost
+        return np.asarray(-cost)
 
     @property
     def oracle_length(self) -> float:
@@ -118,7 +120,8 @@ class HiddenProcess:
             minimize(lambda logits: self.length(softmax(logits)), rng.normal(size=np.prod(shape)))
             for _ in range(_RESTARTS)
         ]
-        return softmax(min(found, key=lambda result: float(result.fun)).x)
+        best: NDArray[np.float64] = min(found, key=lambda result: float(result.fun)).x
+        return softmax(best)
 
 
 def hidden_process(
@@ -154,10 +157,13 @@ def hidden_process(
 
 def _onward(step: NDArray[np.float64]) -> NDArray[np.float64]:
     """The part of transition probabilities that does not end the episode."""
-    return np.where(np.arange(STATES) == GOOD, 0, step)
+    return np.asarray(np.where(np.arange(STATES) == GOOD, 0, step))
 
 
 def _rows(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normalise rows to 1; rows without weight stay empty."""
     total = weights.sum(axis=-1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros(weights.shape), where=total > 0)
+    shares: NDArray[np.float64] = np.divide(
+        weights, total, out=np.zeros(weights.shape), where=total > 0
+    )
+    return shares

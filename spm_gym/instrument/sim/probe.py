@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 
@@ -123,7 +123,7 @@ def _covered(metal: Apexes, rng: np.random.Generator) -> Apexes:
     radius, turn = rng.uniform(0.35, 0.55), rng.uniform(0, np.pi / 2)
     centre = rng.uniform(-0.2, 0.2, 2)
     lobes = _apexes(
-        centre + _polar(np.full(4, radius), turn + np.pi / 2 * np.arange(4)),
+        centre + _polar(np.full(4, radius), turn + np.pi / 2 * np.arange(4.0)),
         rng.uniform(-0.6, 0.0, 4),
         rng.uniform(0.1, 0.18, 4),
     )
@@ -141,7 +141,7 @@ def _instability(apexes: Apexes, rng: np.random.Generator) -> Instability:
     )
 
 
-def _apexes(offset_nm: object, height_angstrom: object, width_nm: object) -> Apexes:
+def _apexes(offset_nm: ArrayLike, height_angstrom: ArrayLike, width_nm: ArrayLike) -> Apexes:
     return Apexes(
         np.asarray(offset_nm, dtype=float).reshape(-1, 2) * NM,
         np.asarray(height_angstrom, dtype=float) * ANGSTROM,
@@ -157,5 +157,6 @@ def _joined(first: Apexes, second: Apexes) -> Apexes:
     )
 
 
-def _polar(radius: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+def _polar(radius: ArrayLike, angle: ArrayLike) -> NDArray[np.float64]:
+    r, phi = np.asarray(radius, float), np.asarray(angle, float)
+    return np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)

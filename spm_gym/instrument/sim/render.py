@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.special import erf
+from scipy.special import erfc
 
 from spm_gym.instrument.sim.molecule import DECAY, Orbital
 from spm_gym.instrument.sim.probe import Apexes, Probe
@@ -107,9 +107,13 @@ def _kernels(offset: Array, width: Array, pixel: float, size: int, margin: int) 
     distance = np.arange(margin - size + 1, size - margin) * pixel
     ends = np.arange(-1, 2)[:, None, None] * pixel
     t = (distance[None, None, :] - offset[None, :, None] + ends) / width[None, :, None]
-    twice = t * 0.5 * (1 + erf(t / np.sqrt(2))) + np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
-    # Cancellation leaves tiny negative weights, and the current above debris is enormous.
-    weights = np.maximum(twice[0] - 2 * twice[1] + twice[2], 0.0) * (width[:, None] / pixel)
+    # The linear part is taken out by hand: the current above debris would magnify what its
+    # cancellation leaves of it.
+    hat = np.maximum(pixel / width[:, None] - np.abs(t[1]), 0.0)
+    away = np.abs(t)
+    rest = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi) - away * 0.5 * erfc(away / np.sqrt(2))
+    second = hat + rest[0] - 2 * rest[1] + rest[2]
+    weights = np.maximum(second, 0.0) * (width[:, None] / pixel)
     inner = np.arange(margin, size - margin)[:, None]
     lag = inner - np.arange(size)[None, :]
     return np.asarray(weights[:, lag - (margin - size + 1)])
@@ -121,8 +125,9 @@ def reach(apexes: Apexes) -> float:
 
 
 def _grid(frame: Frame, lines: slice, margin: int, shift: Array) -> Grid:
-    columns = (np.arange(-margin, frame.pixels + margin) - (frame.pixels - 1) / 2) * frame.pixel
+    middle = (frame.pixels - 1) / 2
+    across = np.arange(-margin, frame.pixels + margin)
     chosen = np.arange(lines.start - margin, lines.stop + margin)
-    rows = ((frame.pixels - 1) / 2 - chosen) * frame.pixel
+    columns, rows = (np.asarray(n * frame.pixel, float) for n in (across - middle, middle - chosen))
     known = np.clip(chosen, 0, frame.pixels - 1)
     return Grid(frame.x, frame.y, frame.angle, frame.pixel, columns, rows, shift[:, known])

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded
+from spm_gym.instrument.base import ContactLost, LimitExceeded, TipCrashed
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
+from spm_gym.instrument.sim.molecule import Orbital
 from spm_gym.instrument.sim.probe import Probe, draw_probe
 from spm_gym.instrument.sim.render import scan_lines, white_and_line_noise
 from spm_gym.instrument.sim.surface import Surface
@@ -117,7 +118,10 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
+            ValueError: The fraction is not within 0 to 1.
         """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
         self._check_place(frame.x, frame.y)
         self._check_contact()
         self._move(frame.x, frame.y)
@@ -133,10 +137,15 @@ class SimulatedMicroscope:
 
         Raises:
             LimitExceeded: The place lies outside the piezo range.
-            ContactLost: The tip is withdrawn.
+            ContactLost: The tip is withdrawn, or the surface out of reach.
+            TipCrashed: The tip is in the surface.
         """
         self._check_place(x, y)
         self._check_contact()
+        if self._at.fault == "crash":
+            raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
+        if self._at.fault:
+            raise ContactLost("the surface is out of reach: approach first")
         self._move(x, y)
         if isinstance(action, Pulse | Dip):
             self._at.time += action.width
@@ -149,10 +158,10 @@ class SimulatedMicroscope:
         """Bring the tip into contact; also finds the surface again after it was lost.
 
         Raises:
-            InstrumentError: The tip has crashed: withdraw first.
+            TipCrashed: Withdraw first.
         """
         if self._at.fault == "crash":
-            raise InstrumentError("the tip has crashed into the surface: withdraw before approach")
+            raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
         self._at.time += _APPROACH_S
         self._at.approached = True
         self._at.fault = ""
@@ -206,6 +215,8 @@ class SimulatedMicroscope:
         self._at = replace(state["situation"])
 
     def _record(self, frame: Frame, lines: int, fraction: float) -> NDArray[np.float64]:
+        if self._at.fault:
+            return self._saturated(lines, frame.pixels)
         changes = self._fate.random() < self.config.tip_change_rate * fraction
         first = int(self._fate.integers(1, max(2, lines))) if changes else lines
         parts = [self._image(frame, slice(0, first))]
@@ -215,14 +226,17 @@ class SimulatedMicroscope:
         z = np.concatenate(parts) + self._plane(frame, lines)
         self._risk_accident(fraction)
         if self._at.fault:
-            lost = self._at.fault == "lost contact"
-            from_line = 0 if not changes else first // 2
-            z[from_line:] = self.z_range[0 if lost else 1]
-            z[from_line:] += self._noise.normal(0, _SATURATED_NOISE, z[from_line:].shape)
+            line = int(self._fate.integers(lines))
+            z[line:] = self._saturated(lines - line, frame.pixels)
         return z
 
+    def _saturated(self, lines: int, pixels: int) -> NDArray[np.float64]:
+        """What a scan shows while the z piezo is at the end of its range."""
+        end = self.z_range[0 if self._at.fault == "lost contact" else 1]
+        return np.asarray(end + self._noise.normal(0, _SATURATED_NOISE, (lines, pixels)))
+
     def _image(self, frame: Frame, lines: slice) -> NDArray[np.float64]:
-        orbital = "lumo" if self.bias > 0 else "homo"
+        orbital: Orbital = "lumo" if self.bias > 0 else "homo"
         probe = self._at.probe
         shift = self._drift(frame)
         z = scan_lines(

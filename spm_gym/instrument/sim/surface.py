@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.molecule import DECAY, Orbital, template
@@ -172,10 +173,9 @@ class Surface:
         offered = -np.log1p(-min(density * own, 0.999)) / own
         count = rng.poisson(offered * (2 * self.half) ** 2)
         places = rng.uniform(-self.half, self.half, size=(count, 2))
-        pairs = cKDTree(places).query_pairs(distance, output_type="ndarray") if count else []
+        pairs = cKDTree(places).query_pairs(distance, output_type="ndarray")
         keep = np.ones(count, dtype=bool)
-        if len(pairs):
-            keep[pairs.max(axis=1)] = False
+        keep[pairs.max(axis=1)] = False
         self.molecules: Array = places[keep]
         self._azimuth = rng.uniform(0, 2 * np.pi) + rng.choice(_AZIMUTHS, size=len(self.molecules))
         self._present = np.ones(len(self.molecules), dtype=bool)
@@ -211,7 +211,7 @@ class Surface:
         below, above = across.min() - 2 * NM, across.max() + 2 * NM
         z = np.full(x.shape, STEP_HEIGHT * np.searchsorted(self._steps, below))
         for step in self._steps[(self._steps > below) & (self._steps < above)]:
-            z += STEP_HEIGHT / (1 + np.exp((step - across) / _STEP_WIDTH))
+            z += STEP_HEIGHT * expit((across - step) / _STEP_WIDTH)
         return z
 
     def _extra_current(self, grid: Grid, orbital: Orbital) -> Array:
@@ -241,7 +241,7 @@ class Surface:
         return total
 
 
-def _gaussian(x: Array, y: Array, bumps: Bumps, bump: int) -> Array:
+def _gaussian(x: Array, y: Array, bumps: Bumps, bump: np.intp) -> Array:
     width = bumps.width[bump]
     away = ((x - bumps.x[bump]) ** 2 + (y - bumps.y[bump]) ** 2) / (2 * width**2)
     return np.asarray(bumps.height[bump] * np.exp(-away))
