@@ -38,7 +38,7 @@ class ProgressBar(BaseCallback):
             initial=self.model.num_timesteps,
             desc="training",
             unit="step",
-            dynamic_ncols=True,
+            mininterval=1,
         )
 
     def _on_step(self) -> bool:

@@ -59,7 +59,7 @@ def play(
     learners = {"agent": _learner(model)} if learn and model is not None else {}
     results: dict[str, list[Episode]] = {name: [] for name in arms}
     turns = interleave(env, arms, episodes, seed, learners)
-    for name, episode in tqdm(turns, "episodes", episodes * len(arms), dynamic_ncols=True):
+    for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
         results[name].append(episode)
     return results
 

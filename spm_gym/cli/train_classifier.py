@@ -43,7 +43,7 @@ def train_classifier(
         images, good = simulated(config, config.classifier.images, config.seed)
         session = np.full(len(good), "simulated")
     else:
-        loaded = load_folder(data, config.env.pixels)
+        loaded = load_folder(data, config.env.pixels, config.env.plane)
         run = create_run()
         _tell(loaded)
         images, good, session = loaded.images, loaded.good, loaded.session
@@ -68,7 +68,7 @@ def simulated(config: Config, count: int, seed: int) -> tuple[NDArray[np.float32
     Returns:
         Images (count, pixels, pixels) and whether each was taken with a good probe.
     """
-    with tqdm(total=count, desc="images", unit="image", dynamic_ncols=True) as bar:
+    with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
         raw = simulated_images(
             count,
             seed,
@@ -77,7 +77,8 @@ def simulated(config: Config, count: int, seed: int) -> tuple[NDArray[np.float32
             pixels=config.env.pixels,
             progress=bar.update,
         )
-    prepared = [normalise(level(z, method=config.env.plane)) for z in raw.z]
+    bar = tqdm(raw.z, desc="levelling", unit="image", mininterval=1)
+    prepared = [normalise(level(z, method=config.env.plane)) for z in bar]
     return np.stack(prepared), raw.good
 
 
