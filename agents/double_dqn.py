@@ -124,6 +124,7 @@ class DoubleDQN(DQN):
             replay_buffer_class=FlipReplay,  # type: ignore[arg-type]
             replay_buffer_kwargs={
                 "flips": self.config.flips,
+                "shift": self.config.shift_pixels,
                 "rng": np.random.default_rng(sampling),
             },
             policy_kwargs={"network": self.config.network, "net_arch": []},

@@ -53,6 +53,7 @@ class FlipReplay(BaseBuffer):
         n_envs: Environments whose steps arrive together.
         optimize_memory_usage: Must be False; stable-baselines3 always passes it.
         flips: Whether sampled steps are flipped.
+        shift: Sampled images are moved by up to so many pixels along either axis.
         rng: Of the sampling.
     """
 
@@ -66,6 +67,7 @@ class FlipReplay(BaseBuffer):
         optimize_memory_usage: bool = False,
         *,
         flips: bool = True,
+        shift: int = 0,
         rng: np.random.Generator,
     ) -> None:
         if optimize_memory_usage:
@@ -79,6 +81,7 @@ class FlipReplay(BaseBuffer):
         self.dones = np.zeros((buffer_size, 1), np.float32)
         self.next_masks = np.zeros((buffer_size, int(action_space.n)), np.bool_)
         self.flips = flips
+        self.shift = shift
         self.rng = rng
         self._lock = threading.Lock()
 
@@ -145,9 +148,21 @@ class FlipReplay(BaseBuffer):
             for images in (observations, following):
                 images[up_down] = images[up_down, :, ::-1]
                 images[left_right] = images[left_right, :, :, ::-1]
+        if self.shift:
+            observations, following = self._shifted(observations), self._shifted(following)
         values = (observations, self.actions[rows], following)
         more = (self.dones[rows], self.rewards[rows], self.next_masks[rows])
         return Transitions(*(torch.from_numpy(v).to(self.device) for v in (*values, *more)))
+
+    def _shifted(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move every image by its own random offset, its edges repeated."""
+        height, width = images.shape[-2:]
+        down, right = self.rng.integers(-self.shift, self.shift + 1, size=(2, len(images), 1))
+        rows = np.clip(np.arange(height) + down, 0, height - 1)
+        cols = np.clip(np.arange(width) + right, 0, width - 1)
+        which = np.arange(len(images))[:, None, None]
+        moved: NDArray[np.float32] = images[:, 0][which, rows[:, :, None], cols[:, None, :]]
+        return moved[:, None]
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything to continue from, as plain arrays that ``numpy.savez`` takes.

@@ -243,6 +243,7 @@ class AgentConfig(Section):
     loss: Literal["mse", "huber"] = "mse"
     max_grad_norm: Positive | None = None
     flips: bool = True
+    shift_pixels: Annotated[int, Field(ge=0)] = 0
     epsilon_start: Fraction = 1.0
     epsilon_end: Fraction = 0.05
     epsilon_steps: Count = 500

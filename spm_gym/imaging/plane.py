@@ -24,6 +24,9 @@ SUBSTRATE_SHARE = 0.15
 LEVEL_SHARE = 0.02
 """Share of the flat pixels that makes a level; all levels help to find the slope."""
 
+PROMINENCE = 0.7
+"""Density of pixels beside a level, four times the noise away, in that of the level, at most."""
+
 STEEP = 3.0
 """Difference to a neighbour, in its spread, from which on a pixel is not flat."""
 
@@ -177,7 +180,7 @@ def _fit_levels(
     points: FloatArray, slopes: FloatArray, noise: float, extent: NDArray[np.intp]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Slopes, heights of the levels and their numbers of pixels, from points (row, col, height)."""
-    levels = _peaks(points[2] - slopes @ points[:2], WIDE * noise)
+    levels = _peaks(points[2] - slopes @ points[:2], noise)
     few = _at_most(FEW_POINTS, points)
     for some, width, gain, settled in ((few, WIDE, 1.0, 0.3), (points, NARROW, GAIN, SETTLED)):
         for _ in range(MAX_ITERATIONS):
@@ -193,23 +196,23 @@ def _at_most(number: int, points: FloatArray) -> FloatArray:
     return np.ascontiguousarray(points[:, :: -(-points.shape[1] // number)])
 
 
-def _peaks(heights: FloatArray, width: float) -> FloatArray:
-    """Heights, ascending, with many pixels within ``width`` and few at twice the distance."""
+def _peaks(heights: FloatArray, noise: float) -> FloatArray:
+    """Heights, ascending, of the peaks in the distribution of heights."""
     lowest = float(heights.min())
-    bin_width = max(width / 3, float(np.ptp(heights)) / MOST_BINS)
-    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp) + 9, minlength=19)
-    near = np.convolve(np.append(counts, np.zeros(9)), np.ones(7), mode="same")
+    bin_width = max(noise, float(np.ptp(heights)) / MOST_BINS)
+    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp) + 5, minlength=11)
+    near = np.convolve(np.append(counts, np.zeros(5)), np.ones(3), mode="same")
     left = near.copy()
     peaks = [int(left.argmax())]
     while len(peaks) < MOST_LEVELS:
-        left[peaks[-1] - 6 : peaks[-1] + 7] = 0
+        left[peaks[-1] - 3 : peaks[-1] + 4] = 0
         peak = int(left.argmax())
         if left[peak] < LEVEL_SHARE * heights.size:
             break
         left[peak] = 0
-        if max(near[peak - 6], near[peak + 6]) < 0.5 * near[peak]:
+        if max(near[peak - 4], near[peak + 4]) < PROMINENCE * near[peak]:
             peaks.append(peak)
-    return lowest + (np.sort(peaks) - 8.5) * bin_width
+    return lowest + (np.sort(peaks) - 4.5) * bin_width
 
 
 def _common_slope(
