@@ -210,7 +210,7 @@ class ClassifierConfig(Section):
         images: Simulated images to train and validate on.
         validation_fraction: Share of the images that is kept for validation.
         split: Whether single images or whole measurement sessions are kept.
-        good_weight: Weight of good images in the loss; other than 1 it shifts the probabilities.
+        good_weight: Weight of good images in the loss: multiplies the odds that it learns.
         flips: Whether to mirror images at random.
         device: A torch device; "auto" takes a GPU if there is one.
     """
@@ -219,11 +219,11 @@ class ClassifierConfig(Section):
     images: Count = 24_000
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.24
     split: Literal["image", "session"] = "image"
-    epochs: Count = 8
-    batch_size: Count = 128
+    epochs: Count = 12
+    batch_size: Count = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 5e-5
-    good_weight: Positive = 1.0
+    good_weight: Positive = 2.0
     flips: bool = True
     device: str = "auto"
 
