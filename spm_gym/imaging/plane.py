@@ -24,8 +24,8 @@ SUBSTRATE_SHARE = 0.15
 LEVEL_SHARE = 0.02
 """Share of the flat pixels that makes a level; all levels help to find the slope."""
 
-PROMINENCE = 0.7
-"""Density of pixels beside a level, four times the noise away, in that of the level, at most."""
+VALLEY = 0.5
+"""Density of pixels between two levels, in that of the lesser one, at most."""
 
 STEEP = 3.0
 """Difference to a neighbour, in its spread, from which on a pixel is not flat."""
@@ -200,19 +200,19 @@ def _peaks(heights: FloatArray, noise: float) -> FloatArray:
     """Heights, ascending, of the peaks in the distribution of heights."""
     lowest = float(heights.min())
     bin_width = max(noise, float(np.ptp(heights)) / MOST_BINS)
-    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp) + 5, minlength=11)
-    near = np.convolve(np.append(counts, np.zeros(5)), np.ones(3), mode="same")
-    left = near.copy()
-    peaks = [int(left.argmax())]
-    while len(peaks) < MOST_LEVELS:
-        left[peaks[-1] - 3 : peaks[-1] + 4] = 0
-        peak = int(left.argmax())
-        if left[peak] < LEVEL_SHARE * heights.size:
-            break
-        left[peak] = 0
-        if max(near[peak - 4], near[peak + 4]) < PROMINENCE * near[peak]:
-            peaks.append(peak)
-    return lowest + (np.sort(peaks) - 4.5) * bin_width
+    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp))
+    # Three bins are all of a level; beyond the ends there is nothing.
+    near = np.convolve(counts, np.ones(3))
+    inner = near[1:-1]
+    summits = 1 + np.flatnonzero(
+        (inner >= near[:-2]) & (inner > near[2:]) & (inner >= LEVEL_SHARE * heights.size)
+    )
+    peaks = [int(near.argmax())]
+    for summit in summits[np.argsort(-near[summits])][1:MOST_LEVELS]:
+        valleys = (near[min(summit, peak) : max(summit, peak)].min() for peak in peaks)
+        if max(valleys) < VALLEY * near[summit]:
+            peaks.append(int(summit))
+    return lowest + (np.sort(peaks) - 0.5) * bin_width
 
 
 def _common_slope(
