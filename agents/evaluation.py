@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,15 +130,19 @@ def normalised_score(
         rng: For the bootstrap.
 
     Returns:
-        The score and its 95 % bootstrap interval.
+        The score and its 95 % bootstrap interval; all NaN unless the oracle beats random choice,
+        as with very few episodes it may not.
     """
     means = [np.mean(random), np.mean(agent), np.mean(oracle)]
+    if means[0] <= means[2]:
+        return math.nan, (math.nan, math.nan)
     value = (means[0] - means[1]) / (means[0] - means[2])
     draws = [
         rng.choice(np.asarray(lengths, float), (BOOTSTRAP_SAMPLES, len(lengths))).mean(axis=1)
         for lengths in (random, agent, oracle)
     ]
-    scores = (draws[0] - draws[1]) / (draws[0] - draws[2])
+    span = draws[0] - draws[2]
+    scores = (draws[0] - draws[1])[span > 0] / span[span > 0]
     low, high = np.quantile(scores, [0.025, 0.975])
     return float(value), (float(low), float(high))
 
@@ -151,7 +156,7 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
 
     Returns:
         ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}`` and
-        ``normalised_score.{value, ci95}`` or None.
+        ``normalised_score.{value, ci95}``, null if undefined, or None without all three.
     """
     arms: dict[str, Any] = {}
     for name, episodes in results.items():
@@ -169,5 +174,9 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
     if {"random", "agent", "oracle"} <= arms.keys():
         random, agent, oracle = (arms[name]["lengths"] for name in ("random", "agent", "oracle"))
         value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
-        score = {"value": value, "ci95": list(interval)}
+        defined = math.isfinite(value)
+        score = {
+            "value": value if defined else None,
+            "ci95": list(interval) if defined else None,
+        }
     return {"arms": arms, "normalised_score": score}

@@ -38,6 +38,6 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     survival.set(xlabel="actions", ylabel="share of probes not yet good", xlim=(0, 40), ylim=(0, 1))
     survival.legend(frameon=False)
     score = summary["normalised_score"]
-    if score is not None:
+    if score is not None and score["value"] is not None:
         survival.set_title(f"normalised score {score['value']:.3f}", fontsize=10)
     figure.savefig(path)

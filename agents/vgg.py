@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from spm_gym.config import NetworkConfig
+from spm_gym.config import ConfigError, NetworkConfig
 
 
 class VGG(nn.Module):
@@ -37,7 +37,7 @@ class VGG(nn.Module):
             generator: Source of the initial weights; torch's own if None.
 
         Raises:
-            ValueError: Stride and pooling leave nothing of the image.
+            ConfigError: Stride and pooling leave nothing of the image.
         """
         super().__init__()
         self.config = config
@@ -67,9 +67,9 @@ def _final_side(config: NetworkConfig, pixels: int) -> int:
     side = (pixels - 1) // config.stem_stride + 1
     side >>= min(config.pooled_sets, len(config.channels))
     if side < 1:
-        raise ValueError(
-            f"an image of {pixels} px is too small for a first stride of {config.stem_stride} "
-            f"and {config.pooled_sets} poolings: at least "
+        raise ConfigError(
+            f"setting network.pooled_sets = {config.pooled_sets}: an image of {pixels} px is too "
+            f"small for a first stride of {config.stem_stride} and so many poolings: at least "
             f"{(2**config.pooled_sets - 1) * config.stem_stride + 1} px are needed"
         )
     return side

@@ -73,7 +73,7 @@ def test_print_config_shows_what_would_be_in_force(capsys: pytest.CaptureFixture
         (["--set", "env.classifier=missing.safetensors"], ["missing.safetensors"]),
         (["--set", "agent.network.pooled_sets=9", "agent.network.channels=[4,4,4,4,4,4,4,4,4]"],
          ["pool"]),
-        (["--set", "agent.from_classifier=true", "agent.network.channels=[4]"],
+        (["--set", "agent.from_classifier=true", "agent.network.channels=[4,4,4,4]"],
          ["from_classifier", "env.classifier"]),
     ],
 )  # fmt: skip

@@ -103,6 +103,18 @@ def test_score_is_nought_for_random_and_one_for_the_optimum() -> None:
     assert low < value < high
 
 
+def test_score_is_undefined_where_the_oracle_does_not_win() -> None:
+    lost = [Episode(3, 8.0, True)] * 2
+    summary = summarise({"random": lost, "agent": lost, "oracle": lost}, seed=0)
+    assert summary["normalised_score"] == {"value": None, "ci95": None}
+
+
+def test_few_episodes_leave_finite_intervals() -> None:
+    rng = np.random.default_rng(0)
+    value, interval = normalised_score([2, 3], [1, 10], [1, 3], rng)
+    assert np.isfinite([value, *interval]).all()
+
+
 def test_summary_has_the_promised_keys_and_a_picture(tmp_path) -> None:
     rng = np.random.default_rng(1)
     results = {

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from spm_gym.imaging import find_terraces, fit_plane, level, noise
 
@@ -148,6 +150,32 @@ def test_levelling_twice_changes_nothing_that_matters() -> None:
 def test_a_noiseless_plane_is_found_exactly(method: str) -> None:
     z = make.plane((20, 30), 2.5, -1.25) + 3e-9
     assert np.abs(level(z, method)).max() < 1e-6 * PM  # type: ignore[arg-type]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=8, max_side=16),
+               elements=st.one_of(st.integers(-3, 3), st.floats(-50, 50), st.just(np.nan))),
+    st.sampled_from([1.0, 10.0, 100.0, 1e5]),
+)  # fmt: skip
+def test_any_image_comes_out_level_or_is_refused(image: NDArray[np.float64], unit: float) -> None:
+    z = image * unit * PM
+    if np.isfinite(z).sum() < 16:
+        with pytest.raises(ValueError, match="16 scanned pixels"):
+            level(z)
+        return
+    levelled = level(z)
+    np.testing.assert_array_equal(np.isnan(levelled), np.isnan(z))
+    assert np.nanmin(levelled) <= 1 * unit * PM <= np.nanmax(levelled) + 100 * unit * PM
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (20, 44), (44, 20)])
+def test_blunt_probes_leave_the_substrate_where_it_is(sides: tuple[int, int]) -> None:
+    rng = np.random.default_rng(8)
+    plane = tilted(rng)
+    blunt = gaussian_filter(make.molecules(SHAPE, rng, 0.3), (sides[0] / 12, sides[1] / 12))
+    z = plane + blunt + make.noise(SHAPE, rng, 2, 1.2)
+    assert error(z, plane)[0] < 6
 
 
 def test_infinite_heights_count_as_missing() -> None:

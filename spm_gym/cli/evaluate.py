@@ -109,7 +109,7 @@ def table(summary: dict[str, Any]) -> str:
             f"{f'{low:.2f} .. {high:.2f}':>16} {arm['success_rate']:8.1%} {arm['mean_return']:8.2f}"
         )
     score = summary["normalised_score"]
-    if score is not None:
+    if score is not None and score["value"] is not None:
         low, high = score["ci95"]
         lines.append(
             f"normalised score {score['value']:.3f} ({low:.3f} .. {high:.3f}); "

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.imaging.robust import core
+from spm_gym.imaging.robust import core, noise_of_differences
 from spm_gym.types import BoolArray, FloatImage
 
 FloatArray = NDArray[np.float64]
@@ -28,10 +28,10 @@ VALLEY = 0.5
 """Density of pixels between two levels, in that of the lesser one, at most."""
 
 STEEP = 3.0
-"""Difference to a neighbour, in its spread, from which on a pixel is not flat."""
+"""Difference to a neighbour, in that of two noisy pixels, from which on neither is flat."""
 
 FINEST_PM = 1.0
-"""Spread of differences below which nothing is called steep, pm."""
+"""What is taken for that at least, pm."""
 
 LEAST_NOISE_PM = 5 / 3
 """Noise that is assumed at least, pm: with it `WIDE` is the paper's threshold."""
@@ -149,16 +149,18 @@ class Start(NamedTuple):
 def _start(heights: FloatArray) -> Start:
     between_rows, between_cols = np.diff(heights, axis=0), np.diff(heights, axis=1)
     per_row, row_spread = core(between_rows)
-    per_col, col_spread = core(between_cols)
-    level_rows = np.abs(between_rows - per_row) <= STEEP * max(row_spread, FINEST_PM)
-    level_cols = np.abs(between_cols - per_col) <= STEEP * max(col_spread, FINEST_PM)
+    per_col, _ = core(between_cols)
+    noise = noise_of_differences(between_rows, row_spread)
+    steep = STEEP * max(float(np.sqrt(2)) * noise, FINEST_PM)
+    level_rows = np.abs(between_rows - per_row) <= steep
+    level_cols = np.abs(between_cols - per_col) <= steep
     # Both neighbours in the line, but only one line: telegraph noise moves parts of lines.
     flat = np.zeros(heights.shape, dtype=bool)
     flat[1:] = level_rows
     flat[:-1] |= level_rows
     flat[:, 1:] &= level_cols
     flat[:, :-1] &= level_cols
-    return Start((per_row, per_col), row_spread / float(np.sqrt(2)), flat)
+    return Start((per_row, per_col), noise, flat)
 
 
 def _terraces(heights: FloatArray, start: Start) -> Terraces:
@@ -208,8 +210,8 @@ def _peaks(heights: FloatArray, noise: float) -> FloatArray:
         (inner >= near[:-2]) & (inner > near[2:]) & (inner >= LEVEL_SHARE * heights.size)
     )
     peaks = [int(near.argmax())]
-    for summit in summits[np.argsort(-near[summits])][1:MOST_LEVELS]:
-        valleys = (near[min(summit, peak) : max(summit, peak)].min() for peak in peaks)
+    for summit in summits[np.argsort(-near[summits])][:MOST_LEVELS]:
+        valleys = (near[min(summit, peak) : max(summit, peak) + 1].min() for peak in peaks)
         if max(valleys) < VALLEY * near[summit]:
             peaks.append(int(summit))
     return lowest + (np.sort(peaks) - 0.5) * bin_width
