@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from agents.classifier_report import Report, plot, score
+from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, NetworkConfig
 from spm_gym.imaging.files import written_whole
@@ -33,6 +34,7 @@ FORMAT = "spm-gym probe classifier 1"
 NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"
 _LARGEST_BATCH = 512
 _TRIED_DIVISIONS = 200
+_STRANGERS = 500
 
 
 class ClassifierError(ValueError):
@@ -80,7 +82,7 @@ class ProbeClassifier:
         }
         state = {key: value.contiguous() for key, value in self.network.state_dict().items()}
         with written_whole(path) as beside:
-            save_file(state, beside, metadata={"about": json.dumps(about)})
+            beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ProbeClassifier:
@@ -323,7 +325,9 @@ def train_classifier(
 ) -> ProbeClassifier:
     """Split, fit, score on the validation images, and leave all of it in ``directory``.
 
-    Writes ``classifier.safetensors``, ``report.json`` and ``report.png`` and prints the report.
+    Images without molecules join the training images as bad ones, see `counterexamples`; fresh
+    ones are judged at the end. The validation images are labelled ones only. Writes
+    ``classifier.safetensors``, ``report.json`` and ``report.png`` and prints the report.
 
     Args:
         images: Normalised images (N, H, H).
@@ -337,18 +341,32 @@ def train_classifier(
     """
     data = Labelled(images, good)
     training, validation = (data[index] for index in split(good, session, config, seed))
-    classifier, history = fit(training, config, seed, validation, progress, writer)
+    rng = np.random.default_rng([seed, 1])
+    extended = _with_counterexamples(training, config.counterexamples, rng)
+    classifier, history = fit(extended, config, seed, validation, progress, writer)
     probability = classifier(validation.images[:, None])
     report = score(probability, validation.good)
     if writer is not None:
         writer.add_pr_curve("classifier/validation", validation.good, probability, config.epochs)
-    classifier.summary = _summary(training, config, seed, history, report)
+    strangers = classifier(counterexamples(_STRANGERS, images.shape[1], rng)[:, None])
+    called_good = float((strangers > report.threshold).mean())
+    classifier.summary = {
+        **_summary(training, config, seed, history, report),
+        "counterexamples_called_good": called_good,
+    }
     directory.mkdir(parents=True, exist_ok=True)
     classifier.save(directory / "classifier.safetensors")
     report.save(directory / "report.json")
     plot(report, probability, validation.good, directory / "report.png")
     print(report.table())
+    print(f"images without molecules called good  {called_good:.4f} of {_STRANGERS}")
     return classifier
+
+
+def _with_counterexamples(data: Labelled, share: float, rng: np.random.Generator) -> Labelled:
+    more = counterexamples(round(share * data.good.size), data.images.shape[1], rng)
+    good = np.concatenate([data.good, np.zeros(len(more), np.bool_)])
+    return Labelled(np.concatenate([data.images, more]), good)
 
 
 def _summary(

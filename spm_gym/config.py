@@ -212,6 +212,8 @@ class ClassifierConfig(Section):
         split: Whether single images or whole measurement sessions are kept.
         good_weight: Weight of good images in the loss: multiplies the odds that it learns.
         flips: Whether to mirror images at random.
+        counterexamples: Images without molecules that join the training as bad ones, as a share
+            of the training images.
         device: A torch device; "auto" takes a GPU if there is one.
     """
 
@@ -225,6 +227,7 @@ class ClassifierConfig(Section):
     weight_decay: NonNegative = 5e-5
     good_weight: Positive = 2.0
     flips: bool = True
+    counterexamples: Fraction = 0.1
     device: str = "auto"
 
 

@@ -21,6 +21,7 @@ from agents.classifier import (
     train_classifier,
 )
 from agents.classifier_report import GOOD_ABOVE, plot, score
+from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, EnvConfig, NetworkConfig
 
@@ -318,6 +319,35 @@ def test_training_leaves_classifier_report_and_picture(
     assert loaded.summary["validation"]["auc"] == report["auc"]
     assert loaded.summary["training_images"] == 1140
     assert f"{report['tpr']:.4f}" in capsys.readouterr().out
+
+
+def test_counterexamples_are_levelled_images_that_the_seed_decides() -> None:
+    images = counterexamples(60, 32, np.random.default_rng(0))
+    assert images.shape == (60, 32, 32)
+    assert images.dtype == np.float32
+    assert np.abs(images).max() <= 1.5
+    # A bare terrace lies at -1; here every third image is one, with or without noise and debris.
+    assert (np.abs(np.median(images, axis=(1, 2)) + 1) < 0.1).mean() > 0.3
+    assert np.array_equal(images, counterexamples(60, 32, np.random.default_rng(0)))
+    assert len(counterexamples(0, 32, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.slow
+def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
+    data: Labelled, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    bare = counterexamples(200, PIXELS, rng)[:, None]
+    called_good = []
+    for share in (0.0, 0.3):
+        config = QUICK.model_copy(update={"counterexamples": share})
+        classifier = train_classifier(
+            data.images, data.good, np.full(data.good.size, "s"), config, 0, tmp_path, False
+        )
+        called_good.append((classifier(bare) > GOOD_ABOVE).mean())
+        assert roc_auc_score(data.good, judged(classifier, data)) > 0.98
+    assert called_good[0] > 0.1
+    assert called_good[1] < 0.02
 
 
 def test_tensorboard_gets_losses_and_the_precision_recall_curve(
