@@ -227,7 +227,7 @@ class ClassifierConfig(Section):
     weight_decay: NonNegative = 5e-5
     good_weight: Positive = 2.0
     flips: bool = True
-    counterexamples: Fraction = 0.1
+    counterexamples: Fraction = 0.2
     device: str = "auto"
 
 
