@@ -21,7 +21,7 @@ demo: install  ## train the default agent, evaluate it against random, blind and
 	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png
 
 test: install lint  ## all tests, the slow ones too
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 lint: install  ## style, types, import contracts
 	$(BIN)/ruff check .

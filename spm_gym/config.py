@@ -109,7 +109,16 @@ PAPER_ACTIONS: tuple[ActionConfig, ...] = (
 
 
 class RegionConfig(Section):
-    """The approach area and how places in it are chosen (paper, *Region selection*)."""
+    """The approach area and how places in it are chosen (paper, *Region selection*).
+
+    Attributes:
+        cell_nm: Distance of neighbouring candidates.
+        alpha: Weight of the distance from the centre of the area.
+        max_jump_nm: A next region further away than this means a new area.
+        image_blocked_nm: Radius that an image itself uses up.
+        bad_sample_nm: Radius blocked for the first bad sample; the t-th in a row blocks sqrt(t)
+            times as much.
+    """
 
     area_nm: Positive = 850.0
     cell_nm: Positive = 10.0
@@ -120,7 +129,21 @@ class RegionConfig(Section):
 
 
 class EnvConfig(Section):
-    """The episode: what is imaged, what counts as good, what is paid (paper, *Environment*)."""
+    """The episode: what is imaged, what counts as good, what is paid (paper, *Environment*).
+
+    Attributes:
+        settle_fraction: Share of the lines that is scanned and discarded before every image.
+        plane: How the substrate is found; "ransac" is the paper's.
+        judge: Who says that a probe is good; the truth is the simulator's hidden state.
+        classifier: File of the classifier; None for the one in the package.
+        good_above: A probe is good above this probability.
+        damage: Whether a reset damages the probe.
+        damage_below: Damaging ends below this probability.
+        damage_actions: Most damaging actions of a reset.
+        success_replaces_step: Whether the last action pays the success alone, or both.
+        max_steps: Actions after which an episode is cut off.
+        max_attempts: Images that may turn out unusable in a row.
+    """
 
     image_nm: Positive = 10.0
     pixels: Annotated[int, Field(ge=8, le=1024)] = 64
@@ -152,7 +175,20 @@ class EnvConfig(Section):
 
 
 class SimulatorConfig(Section):
-    """The simulated microscope; nothing in it is calibrated against a real one."""
+    """The simulated microscope; nothing in it is calibrated against a real one.
+
+    Attributes:
+        mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
+        tilt_pm_per_nm: Spread of the sample's tilt along either axis.
+        creep_fraction: Share of a move by which the piezo is still off right after it.
+        terrace_nm: Mean width of a terrace.
+        rough_fraction: Share of the area that is bad sample.
+        tip_change_rate: Probability that the tip changes by itself during a scan.
+        contact_loss_rate: Probability that contact is lost during a scan.
+        crash_rate: Probability that the tip crashes during a scan, or in a dip.
+        z_range_nm: Full range of the z piezo.
+        transitions: Table of the probe's changes (YAML); None for the one in the package.
+    """
 
     mode: Literal["current", "linear"] = "current"
     white_noise_pm: NonNegative = 2.0
@@ -232,7 +268,26 @@ class ClassifierConfig(Section):
 
 
 class AgentConfig(Section):
-    """The double DQN (paper, *Double DQN*)."""
+    """The double DQN (paper, *Double DQN*).
+
+    Attributes:
+        network: Of the Q-values; the classifier's, with another output layer, if `from_classifier`.
+        from_classifier: Whether to begin with the weights of the environment's classifier.
+        steps: Actions of a whole training run, prefill included.
+        prefill: Random actions before learning begins.
+        buffer_steps: Steps that the replay buffer keeps; the paper's 15,000 experiences are 3,750
+            steps in four orientations.
+        final_learning_rate: Share of the learning rate that is left at the end.
+        flips: Whether sampled steps are mirrored at random.
+        shift_pixels: Sampled images are moved by up to so many pixels.
+        epsilon_steps: Actions over which epsilon falls, after the prefill.
+        target_every: Gradient steps between two copies to the target network.
+        replay_ratio: Gradient steps per action.
+        parallel: Whether acting and learning share the time in two threads; alone, a run can be
+            repeated bit for bit.
+        max_lag: Gradient steps by which learning may lag behind before acting waits.
+        device: A torch device; "auto" takes a GPU if there is one.
+    """
 
     network: NetworkConfig = NetworkConfig(norm="none")
     from_classifier: bool = False
