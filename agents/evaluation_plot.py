@@ -9,7 +9,14 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-COLOURS = {"agent": "tab:blue", "random": "tab:red", "blind": "tab:orange", "oracle": "tab:green"}
+COLOURS = {
+    "agent": "tab:blue",
+    "random": "tab:red",
+    "blind": "tab:orange",
+    "mask": "tab:olive",
+    "oracle": "tab:green",
+    "shuffled": "tab:purple",
+}
 
 
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
@@ -20,7 +27,7 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
         path: File to write; its ending chooses the format.
     """
     arms = summary["arms"]
-    figure = Figure(figsize=(9, 3.8), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 3.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
     for position, (name, arm) in enumerate(arms.items()):
