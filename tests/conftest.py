@@ -1,6 +1,11 @@
-"""One thread per test process: the work is small, and tests run in several processes."""
+"""One thread per test process, for the work is small; no deadlines, for machines are noisy."""
 
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+from hypothesis import settings  # noqa: E402 (NumPy reads the variables when it is imported)
+
+settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("project")
