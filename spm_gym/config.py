@@ -226,7 +226,7 @@ class NetworkConfig(Section):
     pooled_sets: Annotated[int, Field(ge=0)] = 4
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
     hidden: tuple[Count, ...] = (128,)
-    norm: Literal["batch", "group", "none"] = "batch"
+    norm: Literal["batch", "group", "none"] = "none"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
@@ -254,14 +254,14 @@ class ClassifierConfig(Section):
     """
 
     network: NetworkConfig = NetworkConfig()
-    images: Count = 24_000
+    images: Count = 40_000
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.24
     split: Literal["image", "session"] = "image"
-    epochs: Count = 12
+    epochs: Count = 10
     batch_size: Count = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 5e-5
-    good_weight: Positive = 2.0
+    good_weight: Positive = 3.0
     flips: bool = True
     counterexamples: Fraction = 0.2
     device: str = "auto"
@@ -289,11 +289,11 @@ class AgentConfig(Section):
         device: A torch device; "auto" takes a GPU if there is one.
     """
 
-    network: NetworkConfig = NetworkConfig(norm="none")
-    from_classifier: bool = False
+    network: NetworkConfig = NetworkConfig()
+    from_classifier: bool = True
     steps: Count = 5_360
     prefill: Annotated[int, Field(ge=0)] = 500
-    buffer_steps: Count = 3_750
+    buffer_steps: Count = 5_360
     batch_size: Count = 64
     gamma: Fraction = 0.95
     learning_rate: Positive = 5e-4
@@ -301,7 +301,7 @@ class AgentConfig(Section):
     loss: Literal["mse", "huber"] = "mse"
     max_grad_norm: Positive | None = None
     flips: bool = True
-    shift_pixels: Annotated[int, Field(ge=0)] = 0
+    shift_pixels: Annotated[int, Field(ge=0)] = 4
     epsilon_start: Fraction = 1.0
     epsilon_end: Fraction = 0.05
     epsilon_steps: Count = 500

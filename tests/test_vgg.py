@@ -61,7 +61,7 @@ def test_shapes_of_trunk_and_head(norm: str, hidden: tuple[int, ...]) -> None:
 
 
 def test_every_layer_but_the_output_has_norm_and_relu_and_each_hidden_layer_dropout() -> None:
-    network = VGG(TINY.model_copy(update={"dropout": 0.5, "convolutions": 2}), 1)
+    network = VGG(TINY.model_copy(update={"norm": "batch", "dropout": 0.5, "convolutions": 2}), 1)
     kinds = [type(layer).__name__ for layer in network.trunk]
     convolution = ["Conv2d", "BatchNorm2d", "ReLU"]
     assert kinds == (
