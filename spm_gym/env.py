@@ -197,7 +197,12 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             return None
         from spm_gym.picture import draw_look  # matplotlib is slow to import and seldom needed
 
-        return draw_look(self.look, self.regions, self.last_act, self.config.good_above)
+        look = self.look
+        judged = "good" if self.is_good(look.probability) else "bad"
+        verdict = f"{judged} probe, p = {look.probability:.3f}"
+        return draw_look(
+            look.scan.frame, look.observation, look.square, verdict, self.regions, self.last_act
+        )
 
     def close(self) -> None:
         """Let go of the instrument."""
