@@ -14,6 +14,8 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,14 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "default.yaml")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-agent"))
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; default: 1")
     arguments = parser.parse_args()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     rows = []
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        rows.append(measure(arguments, seed))
-        print(line(rows[-1]), flush=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for row in pool.map(partial(measure, arguments), seeds):
+            print(line(row), flush=True)
+            rows.append(row)
     scores = [row["score"] for row in rows]
     mean, (low, high) = mean_interval(scores)
     print(
