@@ -271,7 +271,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             self._look()
 
     def _act(self, action: ActionConfig, look: Look) -> None:
-        x, y = look.scan.frame.position(*look.square.centre)
+        frame = look.scan.frame
+        x, y = frame.position(*look.square.centre) if look.square.side else (frame.x, frame.y)
         self.last_act = (action.name, x, y)
         self._events.append(action.name)
         # The place is spoilt from the moment the command is sent, whatever comes back.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pickle
 import warnings
@@ -16,6 +17,7 @@ import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.build import build_microscope, make_env
 from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
 from spm_gym.env import ProbeConditioningEnv, allowed_actions
+from spm_gym.imaging import Square
 from spm_gym.instrument.base import InstrumentError
 
 ID = "spm_gym/ProbeConditioning-v0"
@@ -189,6 +191,21 @@ def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
     assert env.instrument.truth == before
     assert not any(mark.reason.startswith("dip") and mark.radius == 25 * NM
                    for mark in env.regions.marks[-3:])  # fmt: skip
+
+
+def test_actions_are_done_at_the_centre_of_the_clean_square() -> None:
+    env = scripted(0.05)
+    env.reset(seed=0, options={"damage": False})
+    frame, square = env.look.scan.frame, env.look.square
+    env.step(1)
+    name, x, y = env.last_act
+    assert name == "pulse +2.5 V"
+    assert (x, y) == frame.position(square.row + (square.side - 1) / 2,
+                                    square.col + (square.side - 1) / 2)  # fmt: skip
+    env.look = dataclasses.replace(env.look, square=Square(0, 0, 0))
+    frame = env.look.scan.frame
+    env.step(0)
+    assert env.last_act == ("stall", frame.x, frame.y)
 
 
 def test_every_image_lies_on_fresh_ground() -> None:

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     from spm_gym.cli import evaluate, train
 
-    parser = argparse.ArgumentParser(prog="spm-gym", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in {"train": train, "evaluate": evaluate}.items():
         summary = (module.__doc__ or "").partition("\n")[0]
