@@ -31,7 +31,7 @@ def test_measured_masks_are_distributions_and_blunt_probes_allow_less() -> None:
 @pytest.mark.slow
 def test_the_environment_reproduces_the_exact_values() -> None:
     """With the true judge, mean lengths of every policy lie within 4 standard errors."""
-    process = reference_process(TRUTH, images_per_state=150, seed=5)
+    process = reference_process(TRUTH, images_per_state=80, seed=5)
     env = make_env(TRUTH)
     rng = np.random.default_rng(0)
     policies = {
@@ -51,7 +51,7 @@ def test_the_environment_reproduces_the_exact_values() -> None:
     assert process.oracle_length + 1 < policies["blind"][1] < process.random_length - 1
     lengths: dict[str, list[int]] = {name: [] for name in policies}
     arms = {name: policy for name, (policy, _) in policies.items()}
-    for name, episode in interleave(env, arms, 120, seed=7):
+    for name, episode in interleave(env, arms, 80, seed=7):
         lengths[name].append(episode.length)
     for name, (_, exact) in policies.items():
         assert abs(np.mean(lengths[name]) - exact) < 4 * stats.sem(lengths[name]), name

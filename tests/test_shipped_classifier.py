@@ -27,7 +27,7 @@ def test_it_is_small() -> None:
 
 @pytest.mark.slow
 def test_it_judges_unseen_simulated_images() -> None:
-    raw = simulated_images(4000, seed=2718281)
+    raw = simulated_images(3000, seed=2718281)
     report = score(ProbeClassifier.load(shipped_classifier())(prepared(raw.z)), raw.good)
     assert report.auc >= 0.999
     assert report.tpr >= 0.97
