@@ -89,6 +89,7 @@ def ring_config(**changes: Any) -> AgentConfig:
         "learning_rate": 3e-3,
         "epsilon_steps": 300,
         "target_every": 25,
+        "shift_pixels": 0,  # where its spots are is what the toy is about
         "parallel": False,
         "device": "cpu",
     }

@@ -174,3 +174,24 @@ def test_sampling_never_sees_a_half_written_step() -> None:
         assert (batch.observations == number).all()
         assert (batch.next_observations == -number).all()
     writer.join()
+
+
+def test_shifts_move_images_by_no_more_than_asked_and_repeat_the_edge() -> None:
+    space = gym.spaces.Box(-1.5, 1.5, (1, 16, 16), np.float32)
+    replay = FlipReplay(
+        4, space, gym.spaces.Discrete(2), flips=False, shift=3, rng=np.random.default_rng(0)
+    )
+    image = np.full((1, 1, 16, 16), -1, np.float32)
+    image[0, 0, 8, 5] = 1
+    replay.add(
+        image, image, np.array([0]), np.array([0.0], np.float32), np.array([False]),
+        [{"action_mask": np.ones(2, bool)}],
+    )  # fmt: skip
+    batch = replay.sample(200)
+    places = batch.observations[:, 0].reshape(200, -1).argmax(dim=1).numpy()
+    rows, cols = np.divmod(places, 16)
+    assert set(rows - 8) == set(range(-3, 4))
+    assert set(cols - 5) == set(range(-3, 4))
+    assert (batch.observations.sum(dim=(1, 2, 3)) == -254).all()
+    others = batch.next_observations[:, 0].reshape(200, -1).argmax(dim=1).numpy()
+    assert (others != places).mean() > 0.9
