@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from agents.learner import Learner, Snapshot, thinned_weights
 from agents.policy import VGGPolicy
-from agents.replay import FlipReplay
+from agents.replay import FlipReplay, Transitions
 from agents.schedules import epsilon, learning_rate
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig
@@ -248,15 +248,7 @@ class DoubleDQN(DQN):
             FloatingPointError: The loss is not finite; nothing was changed.
         """
         batch = self.replay_buffer.sample(self.batch_size)
-        with torch.no_grad():
-            target = double_q_target(
-                self.q_net(batch.next_observations),
-                self.q_net_target(batch.next_observations),
-                batch.next_masks,
-                batch.rewards,
-                batch.dones,
-                self.gamma,
-            )
+        target = self._target(batch)
         self.q_net.train()
         chosen = self.q_net(batch.observations).gather(1, batch.actions)
         loss = self._loss(chosen, target)
@@ -352,6 +344,22 @@ class DoubleDQN(DQN):
             assert self._snapshot is not None
             self._snapshot.renew(self.q_net)
         return loss
+
+    def _target(self, batch: Transitions) -> Tensor:
+        """Targets (N, 1); terminal states, about every fourth, cost no look at what follows."""
+        onward = batch.dones[:, 0] == 0
+        following = batch.next_observations[onward]
+        target = batch.rewards.clone()
+        with torch.no_grad():
+            target[onward] = double_q_target(
+                self.q_net(following),
+                self.q_net_target(following),
+                batch.next_masks[onward],
+                batch.rewards[onward],
+                batch.dones[onward],
+                self.gamma,
+            )
+        return target
 
     def _loss(self, values: Tensor, target: Tensor) -> Tensor:
         if self.config.loss == "huber":

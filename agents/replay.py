@@ -157,12 +157,13 @@ class FlipReplay(BaseBuffer):
     def _shifted(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Move every image by its own random offset, its edges repeated."""
         height, width = images.shape[-2:]
-        down, right = self.rng.integers(-self.shift, self.shift + 1, size=(2, len(images), 1))
-        rows = np.clip(np.arange(height) + down, 0, height - 1)
-        cols = np.clip(np.arange(width) + right, 0, width - 1)
-        which = np.arange(len(images))[:, None, None]
-        moved: NDArray[np.float32] = images[:, 0][which, rows[:, :, None], cols[:, None, :]]
-        return moved[:, None]
+        down, right = self.rng.integers(2 * self.shift + 1, size=(2, len(images))).tolist()
+        edge = (self.shift, self.shift)
+        padded = np.pad(images, ((0, 0), (0, 0), edge, edge), mode="edge")
+        moved = np.empty_like(images)
+        for image, wide, row, col in zip(moved, padded, down, right, strict=True):
+            image[:] = wide[:, row : row + height, col : col + width]
+        return moved
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything to continue from, as plain arrays that ``numpy.savez`` takes.

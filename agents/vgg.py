@@ -86,7 +86,8 @@ def _convolutions(config: NetworkConfig) -> list[nn.Module]:
             layers += [convolution, *_norm(config, channels, nn.BatchNorm2d), nn.ReLU(inplace=True)]
             previous, stride = channels, 1
         if index < config.pooled_sets:
-            layers.append(nn.MaxPool2d(2))
+            # Before the ReLU: the same result from a quarter of the work.
+            layers.insert(-1, nn.MaxPool2d(2))
     return layers
 
 

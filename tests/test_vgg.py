@@ -65,7 +65,7 @@ def test_every_layer_but_the_output_has_norm_and_relu_and_each_hidden_layer_drop
     kinds = [type(layer).__name__ for layer in network.trunk]
     convolution = ["Conv2d", "BatchNorm2d", "ReLU"]
     assert kinds == (
-        [*convolution, *convolution, "MaxPool2d"] * 2
+        [*convolution, "Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"] * 2
         + ["Flatten", "Linear", "BatchNorm1d", "ReLU", "Dropout"]
     )
     assert isinstance(network.head, nn.Linear)
