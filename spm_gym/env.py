@@ -51,7 +51,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Description
     The probe has been damaged. In every step the agent sees an image, chooses one of twelve
     conditioning actions, which is carried out at the centre of the largest clean square of that
-    image, and sees the next image, taken at another place. The episode ends when the classifier
+    image (or of the image, if no pixel is
+    clean), and sees the next image, taken at another place. The episode ends when the classifier
     calls the probe good. Source: Krull et al., Commun. Phys. 3, 54 (2020).
 
     ## Action space

@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", type=Path, metavar="DIR", help="default: the newest run")
     source.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="a checkpoint instead of a run's newest"
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint (step_... folder) instead of a run's newest",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], default="sim", help="default: sim")
@@ -49,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="default: 1")
     learning = parser.add_mutually_exclusive_group()
     learning.add_argument(
-        "--learn", action="store_true", help="the agent goes on learning at its final epsilon"
+        "--learn",
+        action="store_true",
+        help="the agent goes on learning at its final epsilon; what it learns is not kept",
     )
     learning.add_argument(
         "--frozen", action="store_true", help="the agent is greedy and stays as it is (default)"
