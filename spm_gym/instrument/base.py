@@ -12,7 +12,11 @@ class InstrumentError(RuntimeError):
 
 
 class ConnectionLost(InstrumentError):
-    """The connection broke; the outcome of a command under way is unknown."""
+    """The connection broke or none could be had."""
+
+
+class OutcomeUnknown(InstrumentError):
+    """A physical act was sent and its reply never came: look at the instrument, never repeat it."""
 
 
 class BadReply(InstrumentError):
@@ -20,7 +24,11 @@ class BadReply(InstrumentError):
 
 
 class TimedOut(InstrumentError):
-    """No answer came in time; the outcome of the command is unknown."""
+    """No answer came in time."""
+
+
+class CommandFailed(InstrumentError):
+    """The instrument answered that it could not or would not do what it was told."""
 
 
 class LimitExceeded(InstrumentError):
@@ -60,6 +68,10 @@ class Instrument(Protocol):
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo."""
+        ...
+
+    def reconnect(self) -> None:
+        """Give up what is left of the connection and connect anew; no act is sent again."""
         ...
 
     def close(self) -> None:

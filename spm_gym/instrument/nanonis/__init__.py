@@ -1,0 +1,1 @@
+"""The SPECS Nanonis controller over its TCP programming interface."""
