@@ -1,0 +1,140 @@
+"""Settings: YAML files and ``key=value`` arguments become validated, frozen values.
+
+Every default of the project is written here, once; ``configs/default.yaml`` lists them all and a
+test keeps the two equal. Lengths in settings carry their unit in the name (``_nm``, ``_pm``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
+from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
+from spm_gym.config.real import RealConfig
+from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
+from spm_gym.config.simulator import SimulatorConfig
+
+__all__ = [
+    "PAPER_ACTIONS",
+    "ActionConfig",
+    "AgentConfig",
+    "ClassifierConfig",
+    "Config",
+    "ConfigError",
+    "EnvConfig",
+    "Fraction",
+    "NetworkConfig",
+    "NonNegative",
+    "Positive",
+    "RealConfig",
+    "RegionConfig",
+    "RunConfig",
+    "Section",
+    "SimulatorConfig",
+    "load_config",
+]
+
+
+class RunConfig(Section):
+    """What a run writes and how it uses the machine."""
+
+    checkpoint_every: Count = 500
+    image_every: Count = 500
+    threads: Count = 1
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    env: EnvConfig = EnvConfig()
+    simulator: SimulatorConfig = SimulatorConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+    agent: AgentConfig = AgentConfig()
+    run: RunConfig = RunConfig()
+    real: RealConfig = RealConfig()
+
+    def to_yaml(self) -> str:
+        """The settings as YAML that `load_config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read settings from a YAML file and ``key=value`` arguments, which win.
+
+    Args:
+        path: YAML file; what it leaves out keeps its default.
+        overrides: For example ``"agent.steps=1000"``; the value is YAML.
+
+    Raises:
+        ConfigError: One line that names the key, the value and what is allowed.
+    """
+    tree: Any = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        if tree is None:
+            tree = {}
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} must hold settings as 'key: value', not {tree!r}")
+    for override in overrides:
+        _set(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_first_line(error)) from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, for example agent.steps=1000, not {override!r}")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: {parent!r} has no settings below it")
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = first["loc"]
+    key = ".".join(str(part) for part in location) or "settings"
+    if first["type"] != "extra_forbidden":
+        reason = first["msg"].removeprefix("Value error, ")
+        value = first["input"]
+        whole_section = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
+        shown = "" if whole_section else f" = {value!r}"
+        return f"setting {key}{shown}: {reason}"
+    allowed = list(_section(location[:-1]).model_fields)
+    close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"unknown setting {key} = {first['input']!r}: {hint}allowed here are {', '.join(allowed)}"
+    )
+
+
+def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if part == "actions" or isinstance(part, int):
+            section = ActionConfig
+            continue
+        annotation = section.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    return section

@@ -1,0 +1,153 @@
+"""Settings of the environment: actions, regions, episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+from spm_gym.types import Conditioning, Dip, Pulse, Stall
+
+
+class ActionConfig(Section):
+    """One of the conditioning actions the agent chooses from.
+
+    Attributes:
+        kind: What is done; ``bias_V`` belongs to pulses and dips, ``depth_nm`` to dips.
+        width_s: Duration of a pulse or dip, s.
+        clean_nm: Side of the clean square that the action needs.
+        blocked_nm: Radius that the action spoils around its place.
+        damaging: Whether the damaging reset may choose it.
+        anywhere: Whether it is allowed when there is no clean pixel at all.
+    """
+
+    name: str
+    kind: Literal["stall", "pulse", "dip"]
+    bias_V: float | None = None
+    depth_nm: float | None = None
+    width_s: Positive = 0.2
+    clean_nm: NonNegative = 0.0
+    blocked_nm: NonNegative = 10.0
+    damaging: bool = False
+    anywhere: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> ActionConfig:
+        needed = {"stall": set(), "pulse": {"bias_V"}, "dip": {"bias_V", "depth_nm"}}[self.kind]
+        given = {key for key in ("bias_V", "depth_nm") if getattr(self, key) is not None}
+        if needed != given:
+            raise ValueError(f"a {self.kind} is given by {sorted(needed) or 'nothing'}")
+        return self
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """The action in SI units."""
+        if self.kind == "dip":
+            assert self.depth_nm is not None
+            assert self.bias_V is not None
+            return Dip(self.depth_nm * 1e-9, self.bias_V, self.width_s)
+        if self.kind == "pulse":
+            assert self.bias_V is not None
+            return Pulse(self.bias_V, self.width_s)
+        return Stall()
+
+
+def _pulse(bias: float, damaging: bool = False) -> ActionConfig:
+    return ActionConfig(name=f"pulse {bias:+.1f} V", kind="pulse", bias_V=bias, damaging=damaging)
+
+
+def _dip(depth: float, clean: float, blocked: float) -> ActionConfig:
+    return ActionConfig(
+        name=f"dip {depth:.1f} nm",
+        kind="dip",
+        bias_V=0.02,
+        depth_nm=depth,
+        clean_nm=clean,
+        blocked_nm=blocked,
+        damaging=True,
+    )
+
+
+PAPER_ACTIONS: tuple[ActionConfig, ...] = (
+    ActionConfig(name="stall", kind="stall", blocked_nm=50.0, anywhere=True),
+    _pulse(2.5),
+    _pulse(4.0),
+    _pulse(-2.5),
+    _pulse(-4.0),
+    _pulse(-8.0, damaging=True),
+    _dip(0.8, clean=1.0, blocked=10.0),
+    _dip(1.0, clean=1.0, blocked=10.0),
+    _dip(1.2, clean=2.0, blocked=10.0),
+    _dip(1.8, clean=2.0, blocked=10.0),
+    _dip(2.5, clean=3.0, blocked=25.0),
+    _dip(5.0, clean=4.0, blocked=25.0),
+)
+"""The twelve actions of the paper, with the clean squares and blocked radii of its code."""
+
+
+class RegionConfig(Section):
+    """The approach area and how places in it are chosen (paper, *Region selection*).
+
+    Attributes:
+        cell_nm: Distance of neighbouring candidates.
+        alpha: Weight of the distance from the centre of the area.
+        max_jump_nm: A next region further away than this means a new area.
+        image_blocked_nm: Radius that an image itself uses up.
+        bad_sample_nm: Radius blocked for the first bad sample; the t-th in a row blocks sqrt(t)
+            times as much.
+    """
+
+    area_nm: Positive = 850.0
+    cell_nm: Positive = 10.0
+    alpha: NonNegative = 1.0
+    max_jump_nm: Positive = 500.0
+    image_blocked_nm: NonNegative = 5.0
+    bad_sample_nm: Positive = 25.0
+
+
+class EnvConfig(Section):
+    """The episode: what is imaged, what counts as good, what is paid (paper, *Environment*).
+
+    Attributes:
+        settle_fraction: Share of the lines that is scanned and discarded before every image.
+        plane: How the substrate is found; "ransac" is the paper's.
+        judge: Who says that a probe is good; the truth is the simulator's hidden state.
+        classifier: File of the classifier; None for the one in the package.
+        good_above: A probe is good above this probability.
+        damage: Whether a reset damages the probe.
+        damage_below: Damaging ends below this probability.
+        damage_actions: Most damaging actions of a reset.
+        success_replaces_step: Whether the last action pays the success alone, or both.
+        max_steps: Actions after which an episode is cut off.
+        max_attempts: Images that may turn out unusable in a row.
+    """
+
+    image_nm: Positive = 10.0
+    pixels: Annotated[int, Field(ge=8, le=1024)] = 64
+    settle_fraction: Fraction = 0.25
+    plane: Literal["levels", "ransac"] = "levels"
+    judge: Literal["classifier", "truth"] = "classifier"
+    classifier: Path | None = None
+    good_above: Fraction = 0.9
+    damage: bool = True
+    damage_below: Fraction = 0.1
+    damage_actions: Annotated[int, Field(ge=0)] = 5
+    step_reward: float = -1.0
+    success_reward: float = 10.0
+    success_replaces_step: bool = True
+    max_steps: Count = 100
+    max_attempts: Count = 10
+    regions: RegionConfig = RegionConfig()
+    actions: tuple[ActionConfig, ...] = PAPER_ACTIONS
+
+    @model_validator(mode="after")
+    def _playable(self) -> EnvConfig:
+        if not any(action.anywhere for action in self.actions):
+            raise ValueError("at least one action must be allowed anywhere")
+        if len({action.name for action in self.actions}) != len(self.actions):
+            raise ValueError("action names must differ")
+        if self.regions.area_nm < self.image_nm:
+            raise ValueError("regions.area_nm must be at least image_nm")
+        return self

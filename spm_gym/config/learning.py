@@ -1,0 +1,113 @@
+"""Settings of the networks and of their training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+
+
+class NetworkConfig(Section):
+    """A member of the paper's VGG family (paper, *Networks*).
+
+    Attributes:
+        channels: Feature maps of each set of 3x3 convolutions.
+        convolutions: Convolutions in each set.
+        pooled_sets: How many of the first sets are followed by 2x2 max pooling.
+        stem_stride: Stride of the very first convolution.
+        hidden: Units of each fully connected layer before the output.
+        norm: Normalisation on every layer but the output.
+        dropout: Dropout after each fully connected layer.
+    """
+
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64, 64)
+    convolutions: Count = 1
+    pooled_sets: Annotated[int, Field(ge=0)] = 4
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
+    hidden: tuple[Count, ...] = (128,)
+    norm: Literal["batch", "group", "none"] = "none"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _pools_what_it_has(self) -> NetworkConfig:
+        if self.pooled_sets > len(self.channels):
+            raise ValueError(
+                f"pooled_sets must be at most the number of sets, {len(self.channels)}, "
+                f"not {self.pooled_sets}"
+            )
+        return self
+
+
+class ClassifierConfig(Section):
+    """Training of the image classifier (paper, *Networks*).
+
+    Attributes:
+        images: Simulated images to train and validate on.
+        validation_fraction: Share of the images that is kept for validation.
+        split: Whether single images or whole measurement sessions are kept.
+        good_weight: Weight of good images in the loss: multiplies the odds that it learns.
+        flips: Whether to mirror images at random.
+        counterexamples: Images without molecules that join the training as bad ones, as a share
+            of the training images.
+        device: A torch device; "auto" takes a GPU if there is one.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    images: Count = 40_000
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.24
+    split: Literal["image", "session"] = "image"
+    epochs: Count = 10
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 5e-5
+    good_weight: Positive = 3.0
+    flips: bool = True
+    counterexamples: Fraction = 0.2
+    device: str = "auto"
+
+
+class AgentConfig(Section):
+    """The double DQN (paper, *Double DQN*).
+
+    Attributes:
+        network: Of the Q-values; the classifier's, with another output layer, if `from_classifier`.
+        from_classifier: Whether to begin with the weights of the environment's classifier.
+        steps: Actions of a whole training run, prefill included.
+        prefill: Random actions before learning begins.
+        buffer_steps: Steps that the replay buffer keeps; the paper's 15,000 experiences are 3,750
+            steps in four orientations.
+        final_learning_rate: Share of the learning rate that is left at the end.
+        flips: Whether sampled steps are mirrored at random.
+        shift_pixels: Sampled images are moved by up to so many pixels.
+        epsilon_steps: Actions over which epsilon falls, after the prefill.
+        target_every: Gradient steps between two copies to the target network.
+        replay_ratio: Gradient steps per action.
+        parallel: Whether acting and learning share the time in two threads; alone, a run can be
+            repeated bit for bit.
+        max_lag: Gradient steps by which learning may lag behind before acting waits.
+        device: A torch device; "auto" takes a GPU if there is one.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    from_classifier: bool = True
+    steps: Count = 5_360
+    prefill: Annotated[int, Field(ge=0)] = 500
+    buffer_steps: Count = 5_360
+    batch_size: Count = 64
+    gamma: Fraction = 0.95
+    learning_rate: Positive = 5e-4
+    final_learning_rate: Fraction = 0.02
+    loss: Literal["mse", "huber"] = "mse"
+    max_grad_norm: Positive | None = None
+    flips: bool = True
+    shift_pixels: Annotated[int, Field(ge=0)] = 4
+    epsilon_start: Fraction = 1.0
+    epsilon_end: Fraction = 0.05
+    epsilon_steps: Count = 500
+    target_every: Count = 100
+    replay_ratio: Positive = 1.0
+    parallel: bool = True
+    max_lag: Count = 8
+    device: str = "auto"

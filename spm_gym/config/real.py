@@ -1,0 +1,134 @@
+"""Settings of the real microscope: a Nanonis controller over TCP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spm_gym.config.sections import Count, NonNegative, Positive, Section
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ImagingConfig(Section):
+    """How the controller scans.
+
+    Attributes:
+        bias_V: Sample bias while imaging; None keeps what the operator has set.
+        setpoint_pA: Current setpoint while imaging; None keeps what the operator has set.
+        speed_nm_per_s: Of the tip, forward and backward.
+        autosave: Whether the controller saves every finished scan as a .sxm file of its own.
+        channel: Name of the signal that holds the tip height.
+    """
+
+    bias_V: float | None = None
+    setpoint_pA: Positive | None = None
+    speed_nm_per_s: Positive = 80.0
+    autosave: bool = False
+    channel: str = "Z (m)"
+
+
+class ShapingConfig(Section):
+    """The parts of a dip that an action's depth, bias and width leave open (module Tip Shaper).
+
+    Attributes:
+        switch_off_delay_s: The height that a dip counts from is averaged over this time.
+        settle_s: Pause at the lowest point.
+        end_wait_s: Pause before the feedback takes over.
+    """
+
+    switch_off_delay_s: NonNegative = 0.05
+    settle_s: NonNegative = 0.05
+    end_wait_s: NonNegative = 0.05
+
+
+class CoarseConfig(Section):
+    """The coarse motor, for changes of the approach area.
+
+    Attributes:
+        retract: Which direction of the z motor takes the tip away from the sample: a matter of how
+            the microscope was wired. None forbids coarse moves.
+        retract_steps: Steps away from the sample before a move sideways.
+        sideways_steps: Steps sideways.
+        group: Motor group, counted from 1.
+        creep_wait_s: Pause after the approach for the piezos to settle.
+    """
+
+    retract: Literal["z+", "z-"] | None = None
+    retract_steps: Count = 20
+    sideways_steps: Count = 10
+    group: Annotated[int, Field(ge=1, le=6)] = 1
+    creep_wait_s: NonNegative = 120.0
+
+
+class LimitsConfig(Section):
+    """What must never be exceeded at an instrument; whatever does is refused, nothing is sent.
+
+    Attributes:
+        bias_V: Smallest and largest magnitude of the bias, of pulses and dips too.
+        setpoint_pA: Largest setpoint.
+        dip_nm: Largest depth of a dip, or lift.
+        width_s: Shortest and longest pulse or dip.
+        position_nm: Largest distance from the centre along either axis; an image must lie within
+            it as a whole.
+        image_nm: Smallest and largest image.
+        pixels: Fewest and most pixels along a side.
+        coarse_steps: Most steps of one coarse move.
+        actions_per_area: Most pulses and dips in one approach area.
+        actions_per_hour: Most pulses and dips in any hour; None sets no bound.
+    """
+
+    bias_V: tuple[NonNegative, Positive] = (0.019, 8.2)
+    setpoint_pA: Positive = 1000.0
+    dip_nm: Positive = 30.0
+    width_s: tuple[NonNegative, Positive] = (0.02, 5.0)
+    position_nm: Positive = 430.0
+    image_nm: tuple[NonNegative, Positive] = (1.0, 200.0)
+    pixels: tuple[Count, Count] = (8, 1024)
+    coarse_steps: Count = 100
+    actions_per_area: Count = 5000
+    actions_per_hour: Count | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitsConfig:
+        for name in ("bias_V", "width_s", "image_nm", "pixels"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [smallest, largest], not [{low}, {high}]")
+        return self
+
+
+class RealConfig(Section):
+    """The real microscope.
+
+    Attributes:
+        host: Of the controller.
+        ports: Of its programming interface; the first carries the run, the second is for stopping
+            and looking while the first one waits.
+        release: Of the controller's software; None asks it, which releases before R11798 do not
+            answer.
+        timeout_s: Longest time for the reply to a command, beyond the time that the command itself
+            takes.
+        approach_timeout_s: Longest automatic approach.
+        withdraw_timeout_s: Longest withdrawal.
+        withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends.
+    """
+
+    host: str = "127.0.0.1"
+    ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
+    release: Annotated[int, Field(ge=10000)] | None = None
+    timeout_s: Positive = 10.0
+    approach_timeout_s: Positive = 600.0
+    withdraw_timeout_s: Positive = 60.0
+    withdraw_on_exit: bool = True
+    imaging: ImagingConfig = ImagingConfig()
+    shaping: ShapingConfig = ShapingConfig()
+    coarse: CoarseConfig = CoarseConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @model_validator(mode="after")
+    def _different_ports(self) -> RealConfig:
+        if len(set(self.ports)) != len(self.ports):
+            raise ValueError("the ports must differ")
+        return self

@@ -1,0 +1,184 @@
+"""One connection to one port of a controller: a command goes out, its reply comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import Any, Protocol
+
+from spm_gym.instrument.base import (
+    BadReply,
+    CommandFailed,
+    ConnectionLost,
+    InstrumentError,
+    OutcomeUnknown,
+    TimedOut,
+)
+from spm_gym.instrument.nanonis.commands import RELEASES, commands
+from spm_gym.instrument.nanonis.wire import (
+    HEADER_SIZE,
+    ErrorReply,
+    Values,
+    WireError,
+    decode_header,
+    decode_reply,
+    encode_request,
+)
+
+
+class Controller(Protocol):
+    """What carries out commands: a connection, or something that only pretends to."""
+
+    release: int
+
+    def call(self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any) -> Values:
+        """Carry out a command and return its values; see `Connection.call`."""
+        ...
+
+    def connect(self) -> None:
+        """Connect if there is no connection."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+class Connection:
+    """A connection that never guesses where a reply ends.
+
+    Whatever is wrong with a reply - late, cut short, of another name or size - closes the
+    connection, because nobody could say to which command the next bytes belong. Nothing connects
+    anew by itself and nothing is ever sent twice.
+
+    Args:
+        host: Of the controller.
+        port: Of its programming interface; each port serves one program at a time.
+        timeout: Longest time for a reply, s, beyond what the command itself takes.
+        release: Of the controller's software; decides the layout of some commands.
+    """
+
+    def __init__(
+        self, host: str, port: int, timeout: float = 10.0, release: int = RELEASES[-1]
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.timeout = timeout
+        self.release = release
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Connect, unless connected.
+
+        Raises:
+            ConnectionLost: Nobody listens, or not in time.
+        """
+        if self._socket is not None:
+            return
+        try:
+            self._socket = socket.create_connection((self.host, self.port), self.timeout)
+        except OSError as error:
+            raise ConnectionLost(
+                f"cannot reach {self._where}: {error}; is the TCP programming interface switched "
+                "on there, and are real.host and real.ports right?"
+            ) from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """End the connection; legal twice, and from another thread to end a wait."""
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+            connected.close()
+
+    def call(self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any) -> Values:
+        """Send a command and wait for its reply.
+
+        Args:
+            name: For example "Bias.Set".
+            takes: How long the command itself may take, s.
+            act: Whether it does something that must not be done twice.
+            values: Its arguments.
+
+        Returns:
+            Its return values by name.
+
+        Raises:
+            CommandFailed: The controller says so; the connection stays.
+            ConnectionLost: There is no connection, or it broke.
+            TimedOut: No reply came in time; the connection is closed.
+            BadReply: What came is no reply to this command; the connection is closed.
+            OutcomeUnknown: One of the last three, after an act had been sent.
+            ValueError: The arguments do not fit the command; nothing was sent.
+        """
+        command = commands(self.release).get(name)
+        if command is None:
+            raise CommandFailed(f"{name} does not exist in release {self.release}")
+        request = encode_request(command, values)
+        with self._lock:
+            if self._socket is None:
+                raise ConnectionLost(f"{name}: there is no connection to {self._where}")
+            try:
+                body = self._exchange(self._socket, name, request, self.timeout + takes)
+                return decode_reply(command, body)
+            except ErrorReply as failure:
+                raise CommandFailed(
+                    f"{name}: {failure.text or 'error without a text'} (status {failure.status})"
+                ) from failure
+            except WireError as error:
+                self.close()
+                raise _unknown(act, BadReply(f"{name}: {error}; connection closed")) from error
+            except InstrumentError as error:
+                self.close()
+                raise _unknown(act, error) from error
+            except BaseException:
+                # Interrupted between request and reply: the reply would answer the next command.
+                self.close()
+                raise
+
+    @property
+    def _where(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def _exchange(
+        self, connected: socket.socket, name: str, request: bytes, timeout: float
+    ) -> bytes:
+        deadline = time.monotonic() + timeout
+        try:
+            connected.settimeout(timeout)
+            connected.sendall(request)
+            header = decode_header(_receive(connected, HEADER_SIZE, deadline))
+            if header.name != name:
+                raise BadReply(
+                    f"{name}: the reply of {self._where} is for {header.name!r}; connection closed"
+                )
+            return _receive(connected, header.size, deadline)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"{name}: no reply from {self._where} within {timeout:.3g} s; connection closed"
+            ) from error
+        except OSError as error:
+            raise ConnectionLost(f"{name}: connection to {self._where} broke: {error}") from error
+
+
+def _receive(connected: socket.socket, size: int, deadline: float) -> bytes:
+    received = bytearray(size)
+    view = memoryview(received)
+    while view:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connected.settimeout(left)
+        count = connected.recv_into(view)
+        if not count:
+            raise ConnectionError("closed by the controller")
+        view = view[count:]
+    return bytes(received)
+
+
+def _unknown(act: bool, error: InstrumentError) -> InstrumentError:
+    return OutcomeUnknown(f"{error}; whether it was done is not known") if act else error
