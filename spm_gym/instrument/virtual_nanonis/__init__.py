@@ -1,0 +1,1 @@
+"""A Nanonis controller in software, with a simulated microscope behind it."""
