@@ -174,7 +174,7 @@ def test_the_header_has_the_keys_of_a_real_file_and_the_layout_too(tmp_path: Pat
 def test_gwyddion_shows_the_image_as_it_was_on_the_screen(tmp_path: Path, upward: bool) -> None:
     path = tmp_path / "scan.sxm"
     [_, z] = channels((5, 8))
-    write_sxm(path, header(upward=upward), [z])
+    write_sxm(path, header(upward=upward, comment="two\n :lines"), [z])
     gwyddion = ["xvfb-run", "-a", "gwyddion"]
     found = subprocess.run([*gwyddion, "--identify", path], capture_output=True, check=True)
     assert b"Nanonis SXM" in found.stdout

@@ -176,7 +176,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _one_line(text: str) -> str:
     """Make text unable to end its header entry: on one line that does not begin with a colon."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
-    return f" {line}" if line.startswith(":") else line
+    # Gwyddion takes an indented colon for the next entry too.
+    return f"|{line}" if line.lstrip().startswith(":") else line
 
 
 def _columns(values: Sequence[float], digits: int) -> str:
