@@ -72,8 +72,9 @@ def save_checkpoint(
     Args:
         directory: Where all checkpoints of the run are.
         model: The agent.
-        env_state: The state of every environment, as its ``get_state()`` gives it; None if it
-            cannot be put back, as with a real microscope: then loading begins a new episode.
+        env_state: The state of every environment, as its ``get_state()`` gives it; None if there
+            is none. Without it, or where ``mid_episode`` in it is false, as with a real
+            microscope, learning goes on with a new episode.
         extra: Anything else that the run needs to continue; picklable.
 
     Returns:
@@ -217,13 +218,17 @@ def _restore_torch_generators(state: dict[str, Any]) -> None:
 
 
 def _restore_env(model: DoubleDQN, state: dict[str, Any]) -> None:
-    if state["env"] is None:
+    states = state["env"] or []
+    goes_on = bool(states) and all(kept.get("mid_episode", True) for kept in states)
+    if not goes_on:
         model._last_obs = None  # the library then resets the environment when learning begins
-        return
     assert model.env is not None
-    model.env.reset()  # wrappers refuse to step before a reset
-    for index, env_state in enumerate(state["env"]):
+    if goes_on:
+        model.env.reset()  # wrappers refuse to step before a reset
+    for index, env_state in enumerate(states):
         model.env.env_method("set_state", env_state, indices=[index])
+    if not goes_on:
+        return
     for monitor, rewards in zip(_monitors(model.env), state["monitors"], strict=True):
         monitor.rewards = rewards
 

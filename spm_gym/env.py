@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
-from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
+from spm_gym.instrument.base import (
+    BadReply,
+    ConnectionLost,
+    Instrument,
+    InstrumentError,
+    OutcomeUnknown,
+    Restartable,
+    TimedOut,
+)
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
 NM = 1e-9
+_CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +151,13 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             InstrumentError: No usable image could be had.
         """
         super().reset(seed=seed)
-        if isinstance(self.instrument, Restartable) and (seed is not None or self.look is None):
-            self.instrument.restart(int(self.np_random.integers(2**63)))
-            self._enter_area(0)
-            self.look = None
+        if seed is not None or self.look is None:
+            # Drawn for every instrument, so that the choices that follow are the same on all.
+            world = int(self.np_random.integers(2**63))
+            if isinstance(self.instrument, Restartable):
+                self.instrument.restart(world)
+                self._enter_area(0)
+                self.look = None
         self._elapsed = 0
         self._events = []
         self.last_act = None
@@ -210,13 +222,16 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.instrument.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, in mid-episode too; a real instrument keeps its own state.
+        """Everything to continue from, in mid-episode too if the instrument's state can be kept.
 
         Returns:
-            A picklable dictionary for `set_state`.
+            A picklable dictionary for `set_state`; ``mid_episode`` says whether an episode can go
+            on from it. A real instrument has changed meanwhile: only map and generator are put
+            back, and a reset must follow.
         """
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
         return {
+            "mid_episode": kept is not None,
             "rng": self.np_random.bit_generator.state,
             "instrument": kept,
             "marks": [asdict(mark) for mark in self.regions.marks],
@@ -232,12 +247,14 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
         self.np_random.bit_generator.state = state["rng"]
-        if isinstance(self.instrument, Restartable):
-            self.instrument.set_state(state["instrument"])
         self._enter_area(state["area"])
         self.regions.restore(Mark(**mark) for mark in state["marks"])
         self._last_region = state["last_region"]
         self._bad_sample = state["bad_sample"]
+        if not isinstance(self.instrument, Restartable):
+            self.look = None
+            return
+        self.instrument.set_state(state["instrument"])
         self.look = state["look"]
         self.last_act = state["last_act"]
         self._elapsed = state["elapsed"]
@@ -278,15 +295,29 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._events.append(action.name)
         # The place is spoilt from the moment the command is sent, whatever comes back.
         self.regions.mark(x, y, action.blocked_nm * NM, action.name)
-        self.instrument.condition(action.conditioning, x, y)
+        try:
+            self.instrument.condition(action.conditioning, x, y)
+        except OutcomeUnknown as error:
+            # Never again: the next image shows what it did, if anything.
+            self._recover(f"outcome unknown: {error}")
+        except _CONNECTION_ERRORS as error:
+            self._recover(f"not done: {error}")
+
+    def _recover(self, event: str) -> None:
+        self._events.append(event)
+        self.instrument.reconnect()
 
     def _look(self) -> None:
         """Image the next region until an image is usable; blocks bad sample, recovers contact."""
-        diagnosis: Diagnosis | None = None
         retry: Frame | None = None
         for _ in range(self.config.max_attempts):
             frame = retry or self._next_frame()
-            scan = self._image(frame)
+            try:
+                scan = self._image(frame)
+            except _CONNECTION_ERRORS as error:
+                self._recover(f"no scan: {error}")
+                retry = frame
+                continue
             diagnosis = diagnose(scan)
             retry = None
             if diagnosis is Diagnosis.FINE:
@@ -306,7 +337,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
                 self.instrument.approach()
         raise InstrumentError(
             f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
-            f"the last one: {diagnosis.value if diagnosis else 'none'}"
+            f"the last one: {self._events[-1]}"
         )
 
     def _next_frame(self) -> Frame:

@@ -30,17 +30,20 @@ class ImagingConfig(Section):
 
 
 class ShapingConfig(Section):
-    """The parts of a dip that an action's depth, bias and width leave open (module Tip Shaper).
+    """What an action's depth, bias and width leave open of a dip (module Tip Shaper).
 
     Attributes:
         switch_off_delay_s: The height that a dip counts from is averaged over this time.
         settle_s: Pause at the lowest point.
         end_wait_s: Pause before the feedback takes over.
+        safe_tip_nA: Current above which the controller withdraws the tip by itself (module Safe
+            Tip), except during pulses and dips; None leaves the module as the operator has set it.
     """
 
     switch_off_delay_s: NonNegative = 0.05
     settle_s: NonNegative = 0.05
     end_wait_s: NonNegative = 0.05
+    safe_tip_nA: Positive | None = None
 
 
 class CoarseConfig(Section):
@@ -131,4 +134,24 @@ class RealConfig(Section):
     def _different_ports(self) -> RealConfig:
         if len(set(self.ports)) != len(self.ports):
             raise ValueError("the ports must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _within_own_limits(self) -> RealConfig:
+        limits = self.limits
+        smallest, largest = limits.bias_V
+        bias, setpoint = self.imaging.bias_V, self.imaging.setpoint_pA
+        if bias is not None and not smallest <= abs(bias) <= largest:
+            raise ValueError(f"imaging.bias_V = {bias:g} exceeds limits.bias_V = {limits.bias_V}")
+        if setpoint is not None and setpoint > limits.setpoint_pA:
+            raise ValueError(
+                f"imaging.setpoint_pA = {setpoint:g} exceeds limits.setpoint_pA = "
+                f"{limits.setpoint_pA:g}"
+            )
+        for name in ("retract_steps", "sideways_steps"):
+            if getattr(self.coarse, name) > limits.coarse_steps:
+                raise ValueError(
+                    f"coarse.{name} = {getattr(self.coarse, name)} exceeds limits.coarse_steps = "
+                    f"{limits.coarse_steps}"
+                )
         return self

@@ -1,0 +1,189 @@
+"""The limits of a microscope, checked before anything is sent, and the record of every act."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from spm_gym.config.real import LimitsConfig
+from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, OutcomeUnknown
+from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
+
+NM = 1e-9
+_HOUR_S = 3600.0
+_ROUNDING = 1e-9
+
+Record = Callable[[dict[str, Any]], None]
+
+
+class Guard:
+    """An instrument that refuses what lies outside its limits; fulfils `Instrument`.
+
+    Nothing is ever clamped: a request is carried out as it is, or refused before anything is sent.
+    Before every act on the probe or on the coarse motor an intent is recorded, with height and
+    current, and after it the result: "done", "refused" (nothing was sent), "failed", or "unknown".
+
+    Args:
+        instrument: What carries out the rest.
+        limits: What must not be exceeded.
+        record: Takes the intents and results.
+        clock: Seconds, for the budget by the hour.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        limits: LimitsConfig,
+        record: Record = lambda entry: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.instrument = instrument
+        self.limits = limits
+        self._record = record
+        self._clock = clock
+        self._acts = 0
+        self._in_area = 0
+        self._times: deque[float] = deque()
+
+    def status(self) -> Status:
+        """Read the present state."""
+        return self.instrument.status()
+
+    def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+        """Scan a frame.
+
+        Raises:
+            LimitExceeded: The frame is too small, too large, or reaches too far out.
+        """
+        limits = self.limits
+        _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
+        _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
+        corners = [
+            (row, col) for row in (-0.5, frame.pixels - 0.5) for col in (-0.5, frame.pixels - 0.5)
+        ]
+        for corner in corners:
+            self._check_place(*frame.position(*corner))
+        return self.instrument.scan(frame, fraction)
+
+    def condition(self, action: Conditioning, x: float, y: float) -> None:
+        """Condition the probe.
+
+        Raises:
+            LimitExceeded: Place or action is out of bounds, or a budget is spent.
+        """
+        self._check_place(x, y)
+        check_action(action, self.limits)
+        if not isinstance(action, Stall):
+            self._spend()
+        self._act(
+            {"act": type(action).__name__.lower(), **_numbers(action), "x": x, "y": y},
+            lambda: self.instrument.condition(action, x, y),
+        )
+
+    def approach(self) -> None:
+        """Approach."""
+        self._act({"act": "approach"}, self.instrument.approach)
+
+    def withdraw(self) -> None:
+        """Withdraw."""
+        self._act({"act": "withdraw"}, self.instrument.withdraw)
+
+    def move_area(self, direction: Direction) -> None:
+        """Change the approach area; its budget of actions begins anew."""
+        entry = {"act": "move area", "direction": direction.value}
+        self._act(entry, lambda: self.instrument.move_area(direction))
+        self._in_area = 0
+
+    def reconnect(self) -> None:
+        """Connect anew, and record what the instrument looks like."""
+        self.instrument.reconnect()
+        self._record({"time": time.time(), "act": "reconnect", "result": "done", **self._look()})
+
+    def close(self) -> None:
+        """Let go of the instrument."""
+        self.instrument.close()
+
+    def _act(self, entry: dict[str, Any], act: Callable[[], None]) -> None:
+        self._acts += 1
+        entry = {"number": self._acts, **entry}
+        self._record({"time": time.time(), **entry, "result": "intended", **self._look()})
+        result, reason = "unknown", "interrupted"
+        try:
+            act()
+            result, reason = "done", ""
+        except OutcomeUnknown as error:
+            reason = str(error)
+            raise
+        except LimitExceeded as error:
+            result, reason = "refused", str(error)
+            raise
+        except InstrumentError as error:
+            result, reason = "failed", str(error)
+            raise
+        finally:
+            seen = self._look() if result == "done" else {}
+            self._record({"time": time.time(), **entry, "result": result, "reason": reason, **seen})
+
+    def _look(self) -> dict[str, Any]:
+        """Height and current; an act is not undone by a look that fails."""
+        try:
+            status = self.instrument.status()
+        except InstrumentError as error:
+            return {"look": str(error)}
+        return {"z": status.z, "current": status.current, "approached": status.approached}
+
+    def _check_place(self, x: float, y: float) -> None:
+        for distance in (x, y):
+            bounds = (0.0, self.limits.position_nm)
+            _within("position_nm", abs(distance) / NM, bounds, "a place {} nm from the centre")
+
+    def _spend(self) -> None:
+        """Count an action against the budgets, unless one of them is spent."""
+        hourly, now = self.limits.actions_per_hour, self._clock()
+        while self._times and self._times[0] <= now - _HOUR_S:
+            self._times.popleft()
+        if hourly is not None and len(self._times) >= hourly:
+            raise LimitExceeded(
+                f"{len(self._times)} actions in the last hour; allowed are {hourly} "
+                "(real.limits.actions_per_hour)"
+            )
+        if self._in_area >= self.limits.actions_per_area:
+            raise LimitExceeded(
+                f"{self._in_area} actions in this approach area; allowed are "
+                f"{self.limits.actions_per_area} (real.limits.actions_per_area)"
+            )
+        self._times.append(now)
+        self._in_area += 1
+
+
+def check_action(action: Conditioning, limits: LimitsConfig) -> None:
+    """Refuse an action outside the limits.
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    if isinstance(action, Pulse | Dip):
+        _within("bias_V", abs(action.bias), limits.bias_V, "a bias of {} V")
+        _within("width_s", action.width, limits.width_s, "an action of {} s")
+    if isinstance(action, Dip):
+        _within("dip_nm", abs(action.depth) / NM, (0.0, limits.dip_nm), "a dip of {} nm")
+
+
+def _within(limit: str, value: float, bounds: tuple[float, float], what: str) -> None:
+    low, high = bounds
+    # Written so that a value that is no number is refused as well.
+    if not low * (1 - _ROUNDING) <= value <= high * (1 + _ROUNDING):
+        raise LimitExceeded(
+            f"{what.format(f'{value:.6g}')} is refused: allowed are {low:g} to {high:g} "
+            f"(real.limits.{limit})"
+        )
+
+
+def _numbers(action: Conditioning) -> dict[str, float]:
+    if isinstance(action, Dip):
+        return {"depth": action.depth, "bias": action.bias, "width": action.width}
+    if isinstance(action, Pulse):
+        return {"bias": action.bias, "width": action.width}
+    return {}

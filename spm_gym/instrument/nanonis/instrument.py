@@ -1,0 +1,397 @@
+"""A Nanonis controller as an `Instrument`."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from spm_gym.config import RealConfig
+from spm_gym.instrument.base import (
+    BadReply,
+    CommandFailed,
+    ContactLost,
+    InstrumentError,
+    LimitExceeded,
+    TimedOut,
+    TipCrashed,
+)
+from spm_gym.instrument.nanonis import acts
+from spm_gym.instrument.nanonis.connection import Connection, Controller
+from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
+from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
+
+NM = 1e-9
+PA = 1e-12
+_FEEDBACK_ON = 2
+_END_MARGIN = 0.01
+_CRASH_FACTOR = 10.0
+_POLL_S = 0.2
+_MOTOR_S_PER_STEP = 0.5
+_MOTOR = {
+    Direction.X_PLUS: 0,
+    Direction.X_MINUS: 1,
+    Direction.Y_PLUS: 2,
+    Direction.Y_MINUS: 3,
+}
+_MOTOR_Z = {"z+": 4, "z-": 5}
+
+
+def connect(
+    config: RealConfig, keep: Path | None = None, tell: Callable[[str], None] = print
+) -> NanonisInstrument:
+    """Connect to the controller of these settings and prepare it for imaging.
+
+    Raises:
+        InstrumentError: It cannot be reached or does not answer as it should.
+    """
+    main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell)
+    try:
+        instrument.open()
+    except BaseException:
+        instrument.close()
+        raise
+    return instrument
+
+
+def ask_release(controller: Controller, config: RealConfig) -> int:
+    """The release of the controller's software, by the settings or by asking.
+
+    Raises:
+        InstrumentError: It does not say.
+    """
+    if config.release is not None:
+        return config.release
+    try:
+        version = controller.call("Util.VersionGet")
+    except (CommandFailed, BadReply) as error:
+        raise InstrumentError(
+            f"the controller does not tell its release ({error}): set real.release, for example "
+            "real.release=10862 for software older than R11798"
+        ) from error
+    return int(version["host_release"])
+
+
+def read_z_range(controller: Controller) -> tuple[float, float]:
+    """Lowest and highest height that the z piezo reaches, m."""
+    limits = controller.call("ZCtrl.LimitsGet")
+    low, high = limits["low"], limits["high"]
+    if not low < high:
+        raise BadReply(f"ZCtrl.LimitsGet: a z range from {low:g} to {high:g} m")
+    return low, high
+
+
+def read_status(controller: Controller, z_range: tuple[float, float]) -> Status:
+    """Ask for everything that a `Status` tells; moves nothing."""
+    place = controller.call("FolMe.XYPosGet", newest=0)
+    return Status(
+        x=place["x"],
+        y=place["y"],
+        z=controller.call("ZCtrl.ZPosGet")["z"],
+        z_range=z_range,
+        bias=controller.call("Bias.Get")["bias"],
+        setpoint=controller.call("ZCtrl.SetpntGet")["setpoint"],
+        current=controller.call("Current.Get")["current"],
+        approached=controller.call("ZCtrl.StatusGet")["status"] == _FEEDBACK_ON,
+        time=time.time(),
+    )
+
+
+class NanonisInstrument:
+    """A scanning tunnelling microscope behind a Nanonis controller.
+
+    One connection carries everything in order; another one, on the next port, stops the scan and
+    withdraws the tip while the first still waits.
+
+    Args:
+        main: Carries out everything.
+        side: For the way out.
+        config: The settings of the real microscope.
+        keep: File for the operator's settings while the run has changed them. If it is there, an
+            earlier run could not restore them, and they are taken from it.
+        sleep: Waits so many seconds.
+        tell: Takes sentences for the operator.
+    """
+
+    def __init__(
+        self,
+        main: Controller,
+        side: Controller,
+        config: RealConfig,
+        keep: Path | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self.config = config
+        self._main = main
+        self._side = side
+        self._keep = keep
+        self._sleep = sleep
+        self._tell = tell
+        self._scanner = Scanner(main, config.imaging, config.timeout_s)
+        self._before: Settings | None = None
+        self._z_range = (0.0, 0.0)
+        self._busy_until = 0.0
+        self._open = False
+
+    def open(self) -> None:
+        """Connect, read the operator's settings, set those for imaging.
+
+        Raises:
+            InstrumentError: The controller cannot be reached or used.
+        """
+        self._open = True
+        atexit.register(self.close)
+        self._main.connect()
+        self._main.release = self._side.release = ask_release(self._main, self.config)
+        self._side.connect()
+        self._side.call("Scan.StatusGet")
+        self._z_range = read_z_range(self._main)
+        self._before = self._operators_settings()
+        self._prepare()
+
+    def status(self) -> Status:
+        """Read the present state."""
+        return read_status(self._main, self._z_range)
+
+    def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+        """Move to the frame and record its first ``fraction`` of lines.
+
+        Raises:
+            ContactLost: The tip is withdrawn.
+            TimedOut: The scan did not end in time; it was stopped.
+            InstrumentError: The controller does not scan such a frame, or any other failure.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
+        if self._main.call("ZCtrl.StatusGet")["status"] != _FEEDBACK_ON:
+            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
+        return self._scanner.scan(frame, fraction, self._z_range)
+
+    def condition(self, action: Conditioning, x: float, y: float) -> None:
+        """Move to x, y (m) and condition the probe there.
+
+        Raises:
+            ContactLost: The tip is withdrawn, or the surface out of reach.
+            TipCrashed: The tip is in the surface.
+            OutcomeUnknown: The act was sent, its reply never came.
+            InstrumentError: Any other failure.
+        """
+        self._check_contact()
+        self._move(x, y)
+        if isinstance(action, Stall):
+            return
+        shaping = self.config.shaping
+        acts.prepare(self._main, action, shaping)
+        self._busy_until = time.monotonic() + acts.duration(action, shaping)
+        acts.carry_out(self._main, action, shaping)
+        self._busy_until = 0.0
+        acts.watch_tip(self._main, shaping)
+
+    def approach(self) -> None:
+        """Let the controller approach automatically; also finds a lost surface again.
+
+        Raises:
+            TipCrashed: Withdraw first.
+            ContactLost: The approach ended without contact.
+            TimedOut: It did not end; it was stopped.
+            OutcomeUnknown: It was started, the reply never came.
+        """
+        if self._crashed(self.status()):
+            raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
+        with contextlib.suppress(CommandFailed):  # some releases: the module is open already
+            self._main.call("AutoApproach.Open")
+        self._main.call("AutoApproach.OnOffSet", act=True, on=1)
+        self._await_approach()
+        status = self.status()
+        if not status.approached or self._out_of_reach(status):
+            raise ContactLost(
+                f"the automatic approach ended without contact: z = {status.z / NM:.1f} nm, "
+                f"current = {status.current / PA:.3g} pA"
+            )
+
+    def withdraw(self) -> None:
+        """Stop the scan and take the tip to the upper end of the z piezo."""
+        self._withdraw(self._main)
+
+    def move_area(self, direction: Direction) -> None:
+        """Withdraw, step away from the sample and sideways, approach, wait for the creep.
+
+        Raises:
+            LimitExceeded: The settings do not say which way is away from the sample.
+            OutcomeUnknown: Steps were sent, the reply never came.
+            InstrumentError: Any other failure.
+        """
+        coarse = self.config.coarse
+        if coarse.retract is None:
+            raise LimitExceeded(
+                "a new approach area is needed, and real.coarse.retract does not say whether z+ or "
+                "z- takes the tip away from the sample: nothing was moved"
+            )
+        self.withdraw()
+        self._move(0.0, 0.0)
+        self._step(_MOTOR_Z[coarse.retract], coarse.retract_steps)
+        self._step(_MOTOR[direction], coarse.sideways_steps)
+        self.approach()
+        self._sleep(coarse.creep_wait_s)
+
+    def reconnect(self) -> None:
+        """Connect anew, wait until an act under way is over, stop the scan."""
+        for controller in (self._main, self._side):
+            controller.close()
+            controller.connect()
+        self._await_act()
+        stop_scan(self._main)
+        self._prepare()
+
+    def close(self) -> None:
+        """Leave the instrument in the safe condition and let go of it; legal twice.
+
+        Scan and approach are stopped, the tip is withdrawn if so configured, and the operator's
+        settings are restored.
+
+        Raises:
+            InstrumentError: The safe condition was not reached; says what is missing.
+        """
+        if not self._open:
+            return
+        self._open = False
+        atexit.unregister(self.close)
+        self._main.close()
+        # Before that, nothing was changed.
+        troubles = [] if self._before is None else self._make_safe(self._before)
+        self._side.close()
+        if troubles:
+            raise InstrumentError(
+                "THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: " + "; ".join(troubles)
+            )
+        if self._before is not None:
+            if self._keep is not None:
+                self._keep.unlink(missing_ok=True)
+            tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left at the surface"
+            self._tell(f"instrument: scan stopped, {tip}, settings restored")
+
+    def _make_safe(self, before: Settings) -> list[str]:
+        """Do all that belongs to the safe condition; returns what could not be done."""
+        self._await_act()
+        side = self._side
+        troubles = self._try("scan not stopped", lambda: stop_scan(side))
+        troubles += self._try(
+            "approach not stopped", lambda: side.call("AutoApproach.OnOffSet", on=0)
+        )
+        if self.config.withdraw_on_exit:
+            troubles += self._try("tip not withdrawn", lambda: self._withdraw(side))
+        for name, command, values in before.commands(side.release):
+            troubles += self._try(f"{name} not restored", partial(side.call, command, **values))
+        return troubles
+
+    def _try(self, what: str, step: Callable[[], object]) -> list[str]:
+        """Do one step of the way out, which may be done twice, and once more if need be."""
+        for last in (False, True):
+            try:
+                self._side.connect()
+                step()
+                return []
+            except InstrumentError as error:
+                if last or isinstance(error, CommandFailed):
+                    return [f"{what}: {error}"]
+        return []
+
+    def _operators_settings(self) -> Settings:
+        if self._keep is not None and self._keep.is_file():
+            self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
+            return Settings.load(self._keep)
+        settings = Settings.read(self._main)
+        if self._keep is not None:
+            settings.save(self._keep)
+        return settings
+
+    def _prepare(self) -> None:
+        imaging = self.config.imaging
+        if imaging.bias_V is not None:
+            self._main.call("Bias.Set", bias=imaging.bias_V)
+        if imaging.setpoint_pA is not None:
+            self._main.call("ZCtrl.SetpntSet", setpoint=imaging.setpoint_pA * PA)
+        acts.watch_tip(self._main, self.config.shaping)
+        self._scanner.prepare()
+
+    def _move(self, x: float, y: float) -> None:
+        here = self._main.call("FolMe.XYPosGet", newest=0)
+        speed = self._main.call("FolMe.SpeedGet")["speed"]
+        way = math.hypot(x - here["x"], y - here["y"])
+        self._main.call(
+            "FolMe.XYPosSet", takes=2 * way / speed if speed > 0 else 0.0, x=x, y=y, wait=1
+        )
+        there = self._main.call("FolMe.XYPosGet", newest=1)
+        if math.hypot(x - there["x"], y - there["y"]) > NM:
+            raise InstrumentError(
+                f"the tip is at ({there['x'] / NM:.1f}, {there['y'] / NM:.1f}) nm instead of "
+                f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
+            )
+
+    def _step(self, motor: int, steps: int) -> None:
+        takes = steps * _MOTOR_S_PER_STEP
+        self._busy_until = time.monotonic() + takes
+        self._main.call(
+            "Motor.StartMove", takes=takes, act=True, direction=motor, steps=steps,
+            group=self.config.coarse.group - 1, wait=1,
+        )  # fmt: skip
+        self._busy_until = 0.0
+
+    def _await_act(self) -> None:
+        """Let an act end whose reply never came: no command stops it."""
+        left = self._busy_until - time.monotonic()
+        if left > 0:
+            self._sleep(left)
+        self._busy_until = 0.0
+
+    def _await_approach(self) -> None:
+        deadline = time.monotonic() + self.config.approach_timeout_s
+        while self._main.call("AutoApproach.OnOffGet")["on"]:
+            if time.monotonic() > deadline:
+                self._main.call("AutoApproach.OnOffSet", on=0)
+                raise TimedOut(
+                    f"the automatic approach did not end within {self.config.approach_timeout_s:g} "
+                    "s (real.approach_timeout_s); it was stopped"
+                )
+            self._sleep(_POLL_S)
+
+    def _withdraw(self, controller: Controller) -> None:
+        seconds = self.config.withdraw_timeout_s
+        stop_scan(controller)
+        controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
+        status = read_status(controller, self._z_range)
+        if status.approached or not self._retracted(status):
+            raise InstrumentError(
+                f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
+                f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
+            )
+
+    def _check_contact(self) -> None:
+        status = self.status()
+        if not status.approached:
+            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
+        if self._out_of_reach(status):
+            raise ContactLost("the surface is out of reach: approach first")
+        if self._retracted(status):
+            raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
+
+    def _crashed(self, status: Status) -> bool:
+        too_much = _CRASH_FACTOR * abs(status.setpoint)
+        return self._retracted(status) and abs(status.current) > too_much
+
+    def _retracted(self, status: Status) -> bool:
+        return status.z > self._z_range[1] - self._margin
+
+    def _out_of_reach(self, status: Status) -> bool:
+        return status.z < self._z_range[0] + self._margin
+
+    @property
+    def _margin(self) -> float:
+        return _END_MARGIN * (self._z_range[1] - self._z_range[0])

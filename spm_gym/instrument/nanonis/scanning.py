@@ -1,0 +1,175 @@
+"""Scans of a Nanonis controller: frame, buffer, speed, waiting, data."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config.real import ImagingConfig
+from spm_gym.instrument.base import BadReply, InstrumentError, TimedOut
+from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.settings import properties_to_set
+from spm_gym.types import Frame, Scan
+
+NM = 1e-9
+DOWN = 0
+_FORWARD = 1
+_START, _STOP = 0, 1
+_SLOTS_UNTIL = 11798
+_PATIENCE = 1.5
+
+
+def stop_scan(controller: Controller) -> None:
+    """Stop whatever is being scanned; legal when nothing is."""
+    controller.call("Scan.Action", action=_STOP, direction=DOWN)
+
+
+class Scanner:
+    """Scans frames downwards and reads them in forward direction.
+
+    What no document tells about the order of rows and columns in the other directions does not
+    matter so.
+
+    Args:
+        controller: Carries out the commands.
+        imaging: How to scan.
+        patience: Longest delay of the end of a scan, s.
+    """
+
+    def __init__(self, controller: Controller, imaging: ImagingConfig, patience: float) -> None:
+        self._controller = controller
+        self._imaging = imaging
+        self._patience = patience
+        self._prepared: tuple[float, int] | None = None
+        self._line_time = 0.0
+        self._channels: list[int] = []
+
+    def prepare(self) -> None:
+        """Find the height signal; have finished scans neither repeated nor saved unasked.
+
+        Raises:
+            InstrumentError: There is no such signal.
+        """
+        call = self._controller.call
+        self._channel = self._height_channel()
+        self._channels = sorted({*call("Scan.BufferGet")["channel_indexes"], self._channel})
+        autosave = 1 if self._imaging.autosave else 3
+        changes = properties_to_set(
+            self._controller.release, call("Scan.PropsGet"),
+            continuous=2, bouncy=2, autosave=autosave,
+        )  # fmt: skip
+        call("Scan.PropsSet", **changes)
+        self._prepared = None
+
+    def scan(self, frame: Frame, fraction: float, z_range: tuple[float, float]) -> Scan:
+        """Record the first ``fraction`` of the lines of a frame.
+
+        Raises:
+            TimedOut: The scan did not end in time; it was stopped.
+            InstrumentError: The controller does not scan such a frame, or any other failure.
+        """
+        if self._prepared != (frame.size, frame.pixels):
+            self._set_buffer(frame.pixels)
+            self._set_speed(frame.size)
+            self._prepared = (frame.size, frame.pixels)
+        self._set_frame(frame)
+        started = time.time()
+        lines = math.ceil(fraction * frame.pixels)
+        self._record(lines, frame.pixels)
+        z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
+        if lines:
+            z[:lines] = self._grab(frame.pixels)[:lines]
+        bias = self._controller.call("Bias.Get")["bias"]
+        setpoint = self._controller.call("ZCtrl.SetpntGet")["setpoint"]
+        return Scan(frame, z, z_range, bias, setpoint, started)
+
+    def _height_channel(self) -> int:
+        """Index of the height signal, as the scan commands of this release count it."""
+        slots = self._controller.release < _SLOTS_UNTIL
+        names = self._controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")[
+            "names"
+        ]
+        wanted = self._imaging.channel
+        if wanted not in names:
+            raise InstrumentError(
+                f"setting real.imaging.channel = {wanted!r}: the controller has no such signal; "
+                f"it has {', '.join(name for name in names if name)}"
+            )
+        return int(names.index(wanted))
+
+    def _set_buffer(self, pixels: int) -> None:
+        call = self._controller.call
+        call("Scan.BufferSet", channel_indexes=self._channels, pixels=pixels, lines=pixels)
+        buffer = call("Scan.BufferGet")
+        if (buffer["pixels"], buffer["lines"]) != (pixels, pixels):
+            raise InstrumentError(
+                f"the controller scans {buffer['pixels']} x {buffer['lines']} pixels instead of "
+                f"{pixels} x {pixels}: choose a multiple of 16"
+            )
+
+    def _set_speed(self, size: float) -> None:
+        call = self._controller.call
+        speed = self._imaging.speed_nm_per_s * NM
+        call(
+            "Scan.SpeedSet", fwd_speed=speed, bwd_speed=speed, fwd_time=size / speed,
+            bwd_time=size / speed, constant=1, speed_ratio=1.0,
+        )  # fmt: skip
+        taken = call("Scan.SpeedGet")
+        if not math.isclose(taken["fwd_speed"], speed, rel_tol=1e-3):
+            raise InstrumentError(
+                f"setting real.imaging.speed_nm_per_s: the controller scans at "
+                f"{taken['fwd_speed'] / NM:.4g} nm/s instead of {speed / NM:.4g}"
+            )
+        self._line_time = size / taken["fwd_speed"] * (1 + 1 / taken["speed_ratio"])
+
+    def _set_frame(self, frame: Frame) -> None:
+        wanted: dict[str, Any] = {
+            "centre_x": frame.x, "centre_y": frame.y, "width": frame.size, "height": frame.size,
+            "angle": -math.degrees(frame.angle),
+        }  # fmt: skip
+        self._controller.call("Scan.FrameSet", **wanted)
+        taken = self._controller.call("Scan.FrameGet")
+        for name, value in wanted.items():
+            tolerance = 1e-3 if name == "angle" else 1e-3 * frame.pixel
+            if not math.isclose(taken[name], value, rel_tol=1e-6, abs_tol=tolerance):
+                raise InstrumentError(
+                    f"the controller made the scan frame's {name} {taken[name]:.6g} of "
+                    f"{value:.6g}: the frame does not fit into its range"
+                )
+
+    def _record(self, lines: int, pixels: int) -> None:
+        """Scan so many lines from the top and stop."""
+        whole = lines == pixels
+        seconds = lines * self._line_time
+        if whole:
+            seconds = _PATIENCE * seconds + self._patience
+        self._controller.call("Scan.Action", action=_START, direction=DOWN)
+        timed_out = not whole
+        if lines:
+            waited = self._controller.call(
+                "Scan.WaitEndOfScan", takes=seconds, timeout=math.ceil(seconds * 1e3)
+            )
+            timed_out = bool(waited["timed_out"])
+        if timed_out:
+            stop_scan(self._controller)
+            if whole:
+                raise TimedOut(f"the scan was not finished after {seconds:.0f} s; it was stopped")
+
+    def _grab(self, pixels: int) -> NDArray[np.float32]:
+        grabbed = self._controller.call(
+            "Scan.FrameDataGrab", channel_index=self._channel, direction=_FORWARD
+        )
+        data: NDArray[np.float32] = grabbed["data"].astype(np.float32)
+        name = grabbed["channel_name"]
+        if name != self._imaging.channel or data.shape != (pixels, pixels):
+            raise BadReply(
+                f"Scan.FrameDataGrab: {data.shape} pixels of {name!r} instead of "
+                f"{(pixels, pixels)} of {self._imaging.channel!r}"
+            )
+        if grabbed["scan_direction"] != DOWN:
+            raise BadReply("Scan.FrameDataGrab: an image scanned upwards; somebody else scans")
+        return data
