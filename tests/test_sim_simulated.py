@@ -164,11 +164,10 @@ def test_a_tip_change_leaves_the_earlier_lines_alone() -> None:
         lively.restart(place)
         still, broken = quiet.scan(frame()).z, lively.scan(frame()).z
         same = np.isclose(still, broken, atol=1e-14).all(axis=1)
-        assert same[0]
         if not lively.truth.good:
-            changed = True
             first = int(np.flatnonzero(~same)[0])
-            assert not same[first:].all()
+            changed |= first > 0
+            assert not same[first:].any()
     assert changed
 
 
@@ -285,7 +284,7 @@ def test_after_an_accident_the_piezo_stays_at_its_end(rate: str, end: int) -> No
     microscope.scan(frame())
     scan = microscope.scan(frame())
     assert np.nanmedian(scan.z) == pytest.approx(limits(scan)[end], rel=1e-4)
-    assert microscope.status().current == 0
+    assert microscope.status().current in (0.0, 100e-9)[end : end + 1]
 
 
 def test_lost_contact_is_found_again_by_an_approach() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import erfc
 
-from spm_gym.instrument.sim.molecule import DECAY, Orbital
+from spm_gym.instrument.sim.molecule import DECAY, Orbital, template
 from spm_gym.instrument.sim.probe import Apexes, Probe
 from spm_gym.instrument.sim.surface import Grid, Surface
-from spm_gym.types import Frame
+from spm_gym.types import BoolArray, Frame
 
 Array = NDArray[np.float64]
 Mode = Literal["current", "linear"]
@@ -29,36 +30,35 @@ def scan_lines(
     shift: Array,
     orbital: Orbital,
     mode: Mode,
-    rng: np.random.Generator,
+    away: BoolArray,
 ) -> Array:
     """Image some lines of a frame, without noise and tilt.
 
     Args:
         surface: The sample.
         frame: The whole frame.
-        lines: Which of its lines.
+        lines: Which of its lines, counted from the largest y.
         probe: As it is during these lines.
         shift: Drift and creep of every line of the frame along both axes, (2, pixels), m.
         orbital: Which orbital carries the current.
         mode: Whether the kernel is convolved with the current or with the heights.
-        rng: Of the instability.
+        away: In which pixels an unstable probe has its second form, (lines, pixels).
 
     Returns:
         Heights (lines, pixels), m.
     """
     forms = [probe.apexes, *([probe.instability.apexes] if probe.instability else [])]
     margin = int(np.ceil(max(reach(form) for form in forms) / frame.pixel)) + 1
-    grid = _grid(frame, lines, margin, shift)
-    heights = surface.heights(grid, orbital)
-    images = [convolve(heights, form, frame.pixel, mode, margin) for form in forms]
+    around = _neighbourhood(frame, lines, shift, orbital)
+    heights = surface.heights(_grid(frame, around, margin, shift), orbital)
+    wanted = slice(lines.start - around.start, lines.stop - around.start)
+    images = [convolve(heights, form, frame.pixel, mode, margin)[wanted] for form in forms]
     z = images[0]
     if probe.instability:
-        jumps = rng.random(z.size) < probe.instability.rate
-        away = (np.cumsum(jumps) % 2).astype(bool).reshape(z.shape)
         z = np.where(away, images[1] + probe.instability.height, z)
     if probe.rim:
-        around = gaussian_filter(z, _RIM_WIDTH / frame.pixel, mode="nearest")
-        z = z - probe.rim * (around - z.min())
+        blurred = gaussian_filter(z, _RIM_WIDTH / frame.pixel, mode="nearest")
+        z = z - probe.rim * (blurred - z.min())
     return np.asarray(probe.contrast * z)
 
 
@@ -92,10 +92,28 @@ def convolve(heights: Array, apexes: Apexes, pixel: float, mode: Mode, margin: i
     return np.asarray(lowest + total)
 
 
+def jumping(
+    shape: tuple[int, int], probe: Probe, away: bool, rng: np.random.Generator
+) -> BoolArray:
+    """In which pixels the probe has its second form, in order of acquisition.
+
+    Args:
+        shape: Lines and pixels.
+        probe: Stable or not.
+        away: Whether it was in its second form in the pixel before the first.
+        rng: Draws one number for each pixel of an unstable probe, none for a stable one's.
+    """
+    if probe.instability is None:
+        return np.zeros(shape, dtype=bool)
+    jumps = rng.random(shape) < probe.instability.rate
+    return np.asarray((np.cumsum(jumps).reshape(shape) + away) % 2 == 1)
+
+
 def white_and_line_noise(shape: tuple[int, int], white: float, line: float,
                          rng: np.random.Generator) -> Array:  # fmt: skip
-    """Noise of every pixel and of every line, rms in m."""
-    return np.asarray(rng.normal(0, white, shape) + rng.normal(0, line, (shape[0], 1)))
+    """Noise of every pixel and of every line, rms in m; drawn line by line."""
+    drawn = rng.standard_normal((shape[0], shape[1] + 1))
+    return np.asarray(white * drawn[:, :-1] + line * drawn[:, -1:])
 
 
 def _kernels(offset: Array, width: Array, pixel: float, size: int, margin: int) -> Array:
@@ -104,24 +122,33 @@ def _kernels(offset: Array, width: Array, pixel: float, size: int, margin: int) 
     The integral over a hat function is the second difference of the twice integrated Gaussian, so
     the weights are right for apexes narrower than a pixel and for fractions of a pixel.
     """
-    distance = np.arange(margin - size + 1, size - margin) * pixel
-    ends = np.arange(-1, 2)[:, None, None] * pixel
-    t = (distance[None, None, :] - offset[None, :, None] + ends) / width[None, :, None]
+    distance = np.arange(margin - size, size - margin + 1) * pixel
+    t = (distance - offset[:, None]) / width[:, None]
     # The linear part is taken out by hand: the current above debris would magnify what its
     # cancellation leaves of it.
-    hat = np.maximum(pixel / width[:, None] - np.abs(t[1]), 0.0)
+    hat = np.maximum(pixel / width[:, None] - np.abs(t[:, 1:-1]), 0.0)
     away = np.abs(t)
     rest = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi) - away * 0.5 * erfc(away / np.sqrt(2))
-    second = hat + rest[0] - 2 * rest[1] + rest[2]
+    second = hat + rest[:, :-2] - 2 * rest[:, 1:-1] + rest[:, 2:]
     weights = np.maximum(second, 0.0) * (width[:, None] / pixel)
-    inner = np.arange(margin, size - margin)[:, None]
-    lag = inner - np.arange(size)[None, :]
-    return np.asarray(weights[:, lag - (margin - size + 1)])
+    return np.ascontiguousarray(sliding_window_view(weights[:, ::-1], size, axis=1)[:, ::-1])
 
 
 def reach(apexes: Apexes) -> float:
     """Distance (m) beyond which the surface does not matter to a pixel."""
     return float((np.abs(apexes.offset).max(axis=1) + _KERNEL_REACH * apexes.width).max())
+
+
+def _neighbourhood(frame: Frame, lines: slice, shift: Array, orbital: Orbital) -> slice:
+    """Those lines and all whose molecules reach into them.
+
+    A molecule is displaced as the line of its centre is, so that line must be looked at too.
+    """
+    far = template(orbital).reach
+    above, below = (far + shift[1].max()) / frame.pixel, (far - shift[1].min()) / frame.pixel
+    first = lines.start - max(int(above) + 2, 0)
+    last = lines.stop + max(int(below) + 2, 0)
+    return slice(max(first, 0), min(last, frame.pixels))
 
 
 def _grid(frame: Frame, lines: slice, margin: int, shift: Array) -> Grid:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.base import ContactLost, LimitExceeded, TipCrashed
+from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded, TipCrashed
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import Orbital
+from spm_gym.instrument.sim.piezo import CREEP_OVER_S, line_shift, tilt
 from spm_gym.instrument.sim.probe import Probe, draw_probe
-from spm_gym.instrument.sim.render import scan_lines, white_and_line_noise
+from spm_gym.instrument.sim.render import jumping, scan_lines, white_and_line_noise
+from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
+from spm_gym.instrument.sim.running_scan import Accident, Course, Event, RunningScan, foresee
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
@@ -22,9 +26,11 @@ NM = 1e-9
 _EXTENSION_AFTER_APPROACH = 0.8
 _APPROACH_S = 60.0
 _COARSE_MOVE_S = 30.0
-_CREEP_ONSET_S = 1.0
-_CREEP_OVER_S = 120.0
+_CRASH_CURRENT = 100e-9
 _SATURATED_NOISE = 0.05e-12
+_ROUNDING = 1e-7
+"""More than single precision can change a number, as a share of it."""
+
 _STRIDE = {
     Direction.X_PLUS: (1, 0),
     Direction.X_MINUS: (-1, 0),
@@ -33,34 +39,45 @@ _STRIDE = {
 }
 
 
+def world_seed(seed: int) -> int:
+    """The seed of the world that a simulated environment begins when it is reset with ``seed``."""
+    # Gymnasium seeds its environments so.
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    return int(rng.integers(2**63))
+
+
 @dataclass(slots=True)
 class _Situation:
     """Where the tip is and what has befallen it; everything a restart resets."""
 
     state: HiddenState
     probe: Probe
+    away: bool = False
     area: tuple[int, int] = (0, 0)
     x: float = 0.0
     y: float = 0.0
     time: float = 0.0
     moved: tuple[float, float, float] = (0.0, 0.0, -math.inf)
     approached: bool = True
-    fault: str = ""
+    shifted: bool = False
+    fault: Literal["", Accident] = ""
 
 
 class SimulatedMicroscope:
     """A scanning tunnelling microscope that exists in software; fulfils `Instrument`.
 
-    Nothing sleeps: the clock jumps by what each act would take.
+    Nothing sleeps: the clock jumps by what each act would take. Frames and the strengths of
+    conditioning are rounded to single precision, in which controllers are told of them.
+
+    Attributes:
+        bias: Sample bias, V; its sign decides which orbital is imaged.
+        setpoint: Tunnelling current held by the feedback, A.
 
     Args:
         config: The simulation.
         area_nm: Side of the approach area, nm; the xy piezo reaches half of it either way.
         seed: Surface, probe, noise and accidents all follow from it.
     """
-
-    bias = 1.0
-    setpoint = 25e-12
 
     def __init__(self, config: SimulatorConfig, area_nm: float = 850.0, seed: int = 0) -> None:
         self.config = config
@@ -73,9 +90,13 @@ class SimulatedMicroscope:
     def restart(self, seed: int) -> None:
         """Begin anew with a good probe in a fresh area, everything drawn from the seed."""
         self._seed = seed
-        fate, imaging = np.random.SeedSequence(seed).spawn(2)
+        self.bias = 1.0
+        self.setpoint = 25e-12
+        fate, imaging, jumps = np.random.SeedSequence(seed).spawn(3)
         self._fate = np.random.default_rng(fate)
         self._noise = np.random.default_rng(imaging)
+        self._jumps = np.random.default_rng(jumps)
+        self._course: Course | None = None
         good = HiddenState()
         self._at = _Situation(good, draw_probe(good, self._fate))
         self._surfaces: dict[tuple[int, int], Surface] = {}
@@ -84,6 +105,11 @@ class SimulatedMicroscope:
     def truth(self) -> HiddenState:
         """The hidden state of the probe: for labels, oracle and tests only."""
         return self._at.state
+
+    @property
+    def fault(self) -> Literal["", Accident]:
+        """The accident that has not been recovered from yet, if there is one."""
+        return self._at.fault
 
     @property
     def surface(self) -> Surface:
@@ -99,7 +125,6 @@ class SimulatedMicroscope:
     def status(self) -> Status:
         """Read the present state."""
         at = self._at
-        touching = at.approached and not at.fault
         return Status(
             x=at.x,
             y=at.y,
@@ -107,7 +132,7 @@ class SimulatedMicroscope:
             z_range=self.z_range,
             bias=self.bias,
             setpoint=self.setpoint,
-            current=self.setpoint if touching else 0.0,
+            current=self._current(),
             approached=at.approached,
             time=at.time,
         )
@@ -122,15 +147,40 @@ class SimulatedMicroscope:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
-        self._check_place(frame.x, frame.y)
+        running = self.begin_scan(frame)
+        running.advance(math.ceil(fraction * frame.pixels))
+        return running.scan()
+
+    def begin_scan(
+        self, frame: Frame, upward: bool = False, line_time: float | None = None
+    ) -> RunningScan:
+        """Move to the frame and be ready to record its first line.
+
+        The scan ends when the microscope is told to do something else.
+
+        Args:
+            frame: Where to scan.
+            upward: Whether to begin at the smallest y.
+            line_time: Forward plus backward of one line, s; None for the configured speed.
+
+        Raises:
+            LimitExceeded: The centre lies outside the piezo range.
+            ContactLost: The tip is withdrawn.
+        """
+        sent = sent_frame(frame)
+        self._check_place(sent.x, sent.y)
         self._check_contact()
-        self._move(frame.x, frame.y)
+        self._move(sent.x, sent.y)
+        self._at.away = False
+        if line_time is None:
+            line_time = 2 * sent.size / single(self.config.speed_nm_per_s * NM)
         started = self._at.time
-        lines = math.ceil(fraction * frame.pixels)
+        events = foresee(self.config, frame.pixels, self._fate)
+        course = Course(sent, line_time, upward, started, events)
+        self._course = course
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
-        z[:lines] = self._record(frame, lines, fraction)
-        self._at.time += lines * self._line_time(frame)
-        return Scan(frame, z, self.z_range, self.bias, self.setpoint, started)
+        blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, started)
+        return RunningScan(blank, course, lambda lines: self._record(course, lines))
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         """Condition the probe at x, y (m).
@@ -147,12 +197,34 @@ class SimulatedMicroscope:
         if self._at.fault:
             raise ContactLost("the surface is out of reach: approach first")
         self._move(x, y)
+        self._course = None
+        action = sent_action(action)
         if isinstance(action, Pulse | Dip):
             self._at.time += action.width
         self.surface.mark(action, x, y, self._fate)
         self._become(self.dynamics.act(self._at.state, action, self._fate))
         if isinstance(action, Dip) and self._fate.random() < self.config.crash_rate:
-            self._crash()
+            self.suffer("crash")
+
+    def suffer(self, what: Accident) -> None:
+        """Let an accident happen now.
+
+        Raises:
+            ContactLost: The tip is withdrawn.
+        """
+        self._check_contact()
+        self._at.fault = what
+        if what == "crash":
+            self._become(HiddenState(Shape.MULTIPLE, self.truth.contaminated, self.truth.unstable))
+
+    def move_to(self, x: float, y: float) -> None:
+        """Move the tip to x, y (m), in contact or not.
+
+        Raises:
+            LimitExceeded: The place lies outside the piezo range.
+        """
+        self._check_place(x, y)
+        self._move(x, y)
 
     def approach(self) -> None:
         """Bring the tip into contact; also finds the surface again after it was lost.
@@ -165,106 +237,126 @@ class SimulatedMicroscope:
         self._at.time += _APPROACH_S
         self._at.approached = True
         self._at.fault = ""
+        if self._at.shifted:
+            self._at.shifted = False
+            self._at.moved = (self.reach, self.reach, self._at.time)
+            self.wait(CREEP_OVER_S)
 
     def withdraw(self) -> None:
         """Take the tip away from the surface."""
+        self._course = None
         self._at.approached = False
         self._at.fault = ""
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step to the neighbouring approach area, approach, centre the xy piezo."""
         self.withdraw()
-        dx, dy = _STRIDE[direction]
-        self._at.area = (self._at.area[0] + dx, self._at.area[1] + dy)
-        self._at.x = self._at.y = 0.0
-        self._at.time += _COARSE_MOVE_S
+        self.shift_area(*_STRIDE[direction])
         self.approach()
-        self._at.moved = (self.reach, self.reach, self._at.time)
-        self.wait(_CREEP_OVER_S)
+
+    def shift_area(self, dx: int, dy: int) -> None:
+        """Move coarsely by so many approach areas and centre the xy piezo.
+
+        Raises:
+            InstrumentError: The tip is not withdrawn.
+        """
+        if dx == dy == 0:
+            return
+        at = self._at
+        if at.approached:
+            raise InstrumentError("withdraw before a coarse move")
+        at.area = (at.area[0] + dx, at.area[1] + dy)
+        at.x = at.y = 0.0
+        at.shifted = True
+        at.time += _COARSE_MOVE_S * (abs(dx) + abs(dy))
 
     def equip(self, state: HiddenState) -> None:
         """Mount another probe of the given class: for labelled images and tests only."""
-        self._at.state = state
-        self._at.probe = draw_probe(state, self._fate)
+        self._mount(state)
 
     def wait(self, seconds: float) -> None:
         """Let the clock run, for creep to fade."""
         self._at.time += seconds
 
+    def reconnect(self) -> None:
+        """Do nothing; there is no connection."""
+
     def close(self) -> None:
         """Do nothing; a real microscope would let go of its connection."""
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, bit for bit; picklable."""
+        """Everything to continue from, bit for bit, but for a scan in progress; picklable."""
         return {
             "seed": self._seed,
+            "bias": self.bias,
+            "setpoint": self.setpoint,
             "situation": replace(self._at),
             "fate": self._fate.bit_generator.state,
             "noise": self._noise.bit_generator.state,
+            "jumps": self._jumps.bit_generator.state,
             "surfaces": {area: surface.get_state() for area, surface in self._surfaces.items()},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
         self.restart(state["seed"])
+        self.bias = state["bias"]
+        self.setpoint = state["setpoint"]
         self._fate.bit_generator.state = state["fate"]
         self._noise.bit_generator.state = state["noise"]
+        self._jumps.bit_generator.state = state["jumps"]
         for area, kept in state["surfaces"].items():
             self._at.area = area
             self.surface.set_state(kept)
         self._at = replace(state["situation"])
 
-    def _record(self, frame: Frame, lines: int, fraction: float) -> NDArray[np.float64]:
-        if self._at.fault:
-            return self._saturated(lines, frame.pixels)
-        changes = self._fate.random() < self.config.tip_change_rate * fraction
-        first = int(self._fate.integers(1, max(2, lines))) if changes else lines
-        parts = [self._image(frame, slice(0, first))]
-        if changes:
+    def _record(self, course: Course, lines: slice) -> NDArray[np.float64]:
+        """Record the next lines of a scan, in order of acquisition."""
+        if course is not self._course:
+            raise InstrumentError("this scan has ended: the microscope was told to do other things")
+        between = {line for line, _ in course.events if lines.start < line < lines.stop}
+        parts = []
+        for start, stop in pairwise(sorted({lines.start, lines.stop} | between)):
+            for line, event in course.events:
+                if line == start and not self._at.fault:
+                    self._befall(event)
+            parts.append(self._image(course, slice(start, stop)))
+            # One addition for each line: the sum must not depend on how lines are grouped.
+            for _ in range(start, stop):
+                self._at.time += course.line_time
+        return np.concatenate(parts)
+
+    def _befall(self, event: Event) -> None:
+        if event == "tip change":
             self._become(self.dynamics.change(self._at.state, self._fate))
-            parts.append(self._image(frame, slice(first, lines)))
-        z = np.concatenate(parts) + self._plane(frame, lines)
-        self._risk_accident(fraction)
+        else:
+            self.suffer(event)
+
+    def _image(self, course: Course, lines: slice) -> NDArray[np.float64]:
+        """Heights under the probe as it is, in order of acquisition."""
+        frame, probe, step = course.frame, self._at.probe, course.step
+        shape = (lines.stop - lines.start, frame.pixels)
         if self._at.fault:
-            line = int(self._fate.integers(lines))
-            z[line:] = self._saturated(lines - line, frame.pixels)
-        return z
-
-    def _saturated(self, lines: int, pixels: int) -> NDArray[np.float64]:
-        """What a scan shows while the z piezo is at the end of its range."""
-        end = self.z_range[0 if self._at.fault == "lost contact" else 1]
-        return np.asarray(end + self._noise.normal(0, _SATURATED_NOISE, (lines, pixels)))
-
-    def _image(self, frame: Frame, lines: slice) -> NDArray[np.float64]:
+            end_of_range = self._height(frame.x, frame.y)
+            return end_of_range + self._noise.normal(0, _SATURATED_NOISE, shape)
         orbital: Orbital = "lumo" if self.bias > 0 else "homo"
-        probe = self._at.probe
-        shift = self._drift(frame)
+        rows = course.rows(lines)
+        shift = line_shift(course, self._at.moved, self.config)
+        away = jumping(shape, probe, self._at.away, self._jumps)
+        self._at.away = bool(away[-1, -1])
         z = scan_lines(
-            self.surface, frame, lines, probe, shift, orbital, self.config.mode, self._noise
-        )
+            self.surface, frame, rows, probe, shift[:, ::step], orbital, self.config.mode,
+            away[::step],
+        )  # fmt: skip
+        z += self._height(frame.x, frame.y) + tilt(frame, rows, self.surface.slope)
         white = probe.noise * self.config.white_noise_pm * 1e-12
-        return z + white_and_line_noise(
-            z.shape, white, self.config.line_noise_pm * 1e-12, self._noise
-        )
+        line = self.config.line_noise_pm * 1e-12
+        return np.asarray(z[::step] + white_and_line_noise(shape, white, line, self._noise))
 
-    def _drift(self, frame: Frame) -> NDArray[np.float64]:
-        """How far the tip is from where it should be in each line, (2, pixels), m."""
-        elapsed = self._line_time(frame) * np.arange(frame.pixels)
-        dx, dy, when = self._at.moved
-        since = self._at.time - when + elapsed
-        left = 1 - np.log1p(since / _CREEP_ONSET_S) / np.log1p(_CREEP_OVER_S / _CREEP_ONSET_S)
-        creep = -self.config.creep_fraction * np.clip(left, 0, 1)
-        drift = self.config.drift_pm_per_s * 1e-12 * elapsed
-        return np.stack([creep * dx + drift, creep * dy + drift])
-
-    def _plane(self, frame: Frame, lines: int) -> NDArray[np.float64]:
-        middle = (frame.pixels - 1) / 2
-        along = (np.arange(frame.pixels) - middle) * frame.pixel
-        cos, sin = math.cos(frame.angle), math.sin(frame.angle)
-        a, b = self.surface.slope
-        u, v = along[None, :], -along[:lines, None]
-        tilt = (a * cos + b * sin) * u + (b * cos - a * sin) * v
-        return np.asarray(self._height(frame.x, frame.y) + tilt)
+    def _current(self) -> float:
+        if not self._at.approached or self._at.fault == "lost contact":
+            return 0.0
+        return _CRASH_CURRENT if self._at.fault else self.setpoint
 
     def _height(self, x: float, y: float) -> float:
         """Tip height above a place of the bare substrate, m."""
@@ -277,36 +369,26 @@ class SimulatedMicroscope:
         surface = high - _EXTENSION_AFTER_APPROACH * (high - low) + a * x + b * y
         return float(np.clip(surface, low, high))
 
-    def _risk_accident(self, fraction: float) -> None:
-        drawn = self._fate.random()
-        if drawn < self.config.contact_loss_rate * fraction:
-            self._at.fault = "lost contact"
-        elif drawn < (self.config.contact_loss_rate + self.config.crash_rate) * fraction:
-            self._crash()
-
-    def _crash(self) -> None:
-        self._at.fault = "crash"
-        self._become(HiddenState(Shape.MULTIPLE, self.truth.contaminated, self.truth.unstable))
-
     def _become(self, state: HiddenState) -> None:
         if state != self._at.state:
-            self._at.state = state
-            self._at.probe = draw_probe(state, self._fate)
+            self._mount(state)
+
+    def _mount(self, state: HiddenState) -> None:
+        self._at.state = state
+        self._at.probe = draw_probe(state, self._fate)
+        self._at.away = False
 
     def _move(self, x: float, y: float) -> None:
         at = self._at
         dx, dy = x - at.x, y - at.y
         if dx or dy:
+            self._course = None
             at.time += math.hypot(dx, dy) / (self.config.speed_nm_per_s * NM)
             at.moved = (dx, dy, at.time)
             at.x, at.y = x, y
 
-    def _line_time(self, frame: Frame) -> float:
-        """Forward and back, s."""
-        return 2 * frame.size / (self.config.speed_nm_per_s * NM)
-
     def _check_place(self, x: float, y: float) -> None:
-        if max(abs(x), abs(y)) > self.reach * (1 + 1e-9):
+        if max(abs(x), abs(y)) > self.reach * (1 + _ROUNDING):
             raise LimitExceeded(
                 f"({x / NM:.1f}, {y / NM:.1f}) nm lies outside the piezo range of "
                 f"+-{self.reach / NM:.1f} nm"

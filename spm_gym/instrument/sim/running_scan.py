@@ -1,0 +1,113 @@
+"""A scan in progress, as a controller sees one: some lines are done, the others not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import SimulatorConfig
+from spm_gym.types import Frame, Scan
+
+Array = NDArray[np.float64]
+Accident = Literal["lost contact", "crash"]
+Event = Accident | Literal["tip change"]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is settled about a scan when it begins.
+
+    Attributes:
+        frame: As single precision transmits it.
+        line_time: Forward plus backward of one line, s.
+        upward: Whether the slow axis runs from the smallest y to the largest.
+        started: Seconds on the instrument's clock.
+        events: What befalls the probe, and at which line in order of acquisition.
+    """
+
+    frame: Frame
+    line_time: float
+    upward: bool
+    started: float
+    events: tuple[tuple[int, Event], ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Turns lines in order of acquisition into rows of the image, and back: 1 or -1."""
+        return -1 if self.upward else 1
+
+    def rows(self, lines: slice) -> slice:
+        """The rows of the image, falling y, that these lines fill."""
+        if not self.upward:
+            return lines
+        return slice(self.frame.pixels - lines.stop, self.frame.pixels - lines.start)
+
+
+def foresee(
+    config: SimulatorConfig, pixels: int, rng: np.random.Generator
+) -> tuple[tuple[int, Event], ...]:
+    """Draw what will befall the probe in a whole image: the events and their lines, in order."""
+    change, accident = rng.random(2)
+    change_at, accident_at = (int(line) for line in rng.integers(pixels, size=2))
+    events: list[tuple[int, Event]] = []
+    if change < config.tip_change_rate:
+        events.append((change_at, "tip change"))
+    if accident < config.contact_loss_rate:
+        events.append((accident_at, "lost contact"))
+    elif accident < config.contact_loss_rate + config.crash_rate:
+        events.append((accident_at, "crash"))
+    return tuple(sorted(events, key=lambda event: event[0]))
+
+
+class RunningScan:
+    """A scan in progress; `SimulatedMicroscope.begin_scan` begins one.
+
+    Attributes:
+        frame: Where it is taken, as it was asked for.
+        line_time: Forward plus backward of one line, s.
+        upward: Whether the slow axis runs from the smallest y to the largest.
+        lines_done: How many lines have been recorded.
+
+    Args:
+        blank: The scan before its first line; all of its heights are NaN.
+        course: What is settled about it.
+        record: Records the next lines, numbered and given in order of acquisition.
+    """
+
+    def __init__(self, blank: Scan, course: Course, record: Callable[[slice], Array]) -> None:
+        self.frame = blank.frame
+        self.line_time = course.line_time
+        self.upward = course.upward
+        self.lines_done = 0
+        self._scan = blank
+        self._lines = blank.z[:: course.step]
+        self._record = record
+
+    @property
+    def finished(self) -> bool:
+        """Whether every line has been recorded."""
+        return self.lines_done == self.frame.pixels
+
+    def advance(self, lines: int) -> None:
+        """Record until ``lines`` lines in all are done; the clock runs by `line_time` for each.
+
+        An advance in several parts gives the same image as one, but for what a filter along the
+        slow axis does at the borders of the parts.
+
+        Raises:
+            ValueError: The frame has fewer lines.
+            InstrumentError: The microscope has done something else since.
+        """
+        if lines > self.frame.pixels:
+            raise ValueError(f"the frame has {self.frame.pixels} lines, not {lines}")
+        if lines > self.lines_done:
+            self._lines[self.lines_done : lines] = self._record(slice(self.lines_done, lines))
+            self.lines_done = lines
+
+    def scan(self) -> Scan:
+        """The scan so far; row 0 lies at the largest y whichever way it runs."""
+        return replace(self._scan, z=self._scan.z.copy())
