@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from scripted_port import Answer, ScriptedPort, hang_up, say_nothing, send
+
+from spm_gym.instrument.base import (
+    BadReply,
+    CommandFailed,
+    ConnectionLost,
+    InstrumentError,
+    OutcomeUnknown,
+    TimedOut,
+)
+from spm_gym.instrument.nanonis.commands import RELEASES, commands
+from spm_gym.instrument.nanonis.connection import Connection
+from spm_gym.instrument.nanonis.wire import encode_error, encode_reply
+
+COMMANDS = commands(RELEASES[-1])
+BIAS = encode_reply(COMMANDS["Bias.Get"], {"bias": 0.5})
+DONE = encode_reply(COMMANDS["Bias.Set"], {})
+PULSE = {"wait": 1, "width": 0.1, "bias": 4.0, "z_control": 1, "mode": 2}
+
+
+def reply(name: str, size: int, body: bytes) -> bytes:
+    return struct.pack(">32siHH", name.encode(), size, 0, 0) + body
+
+
+@contextmanager
+def connected(*script: Answer, timeout: float = 5.0) -> Iterator[tuple[Connection, ScriptedPort]]:
+    with ScriptedPort(script) as port:
+        connection = Connection("127.0.0.1", port.port, timeout)
+        connection.connect()
+        try:
+            yield connection, port
+        finally:
+            connection.close()
+
+
+def test_values_come_back_by_name() -> None:
+    with connected(send(BIAS), send(DONE)) as (connection, port):
+        assert connection.call("Bias.Get") == {"bias": 0.5}
+        assert connection.call("Bias.Set", bias=1.0) == {}
+        assert port.requests == ["Bias.Get", "Bias.Set"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 39, 41])
+def test_a_reply_in_pieces_is_put_together(size: int) -> None:
+    pieces = [BIAS[at : at + size] for at in range(0, len(BIAS), size)]
+    with connected(send(*pieces, pause=0.001)) as (connection, _):
+        assert connection.call("Bias.Get") == {"bias": 0.5}
+
+
+def test_an_error_names_command_status_and_text_and_keeps_the_connection() -> None:
+    with connected(send(encode_error("Bias.Set", "access denied", 7)), send(BIAS)) as (link, _):
+        with pytest.raises(CommandFailed, match=r"Bias\.Set: access denied \(status 7\)"):
+            link.call("Bias.Set", bias=1.0)
+        assert link.call("Bias.Get") == {"bias": 0.5}
+
+
+broken = [
+    pytest.param(hang_up, ConnectionLost, id="closed"),
+    pytest.param(say_nothing, TimedOut, id="silent"),
+    pytest.param(send(BIAS[:20]), TimedOut, id="half a header"),
+    pytest.param(send(BIAS[:45]), TimedOut, id="half a body"),
+    pytest.param(send(DONE), BadReply, id="another command's reply"),
+    pytest.param(send(reply("Bias.Get", -1, b"")), BadReply, id="negative size"),
+    pytest.param(send(reply("Bias.Get", 2**30, b"")), BadReply, id="huge size"),
+    pytest.param(send(reply("Bias.Get", 4, bytes(4))), BadReply, id="no error block"),
+    pytest.param(send(reply("Bias.Get", 16, bytes(16))), BadReply, id="too long"),
+    pytest.param(send(reply("", 12, bytes(12))), BadReply, id="no name"),
+]
+
+
+@pytest.mark.parametrize(("answer", "kind"), broken)
+def test_whatever_is_wrong_closes_the_connection(
+    answer: Answer, kind: type[InstrumentError]
+) -> None:
+    with connected(answer, send(BIAS), timeout=0.3) as (connection, port):
+        with pytest.raises(kind, match=r"Bias\.Get"):
+            connection.call("Bias.Get")
+        with pytest.raises(ConnectionLost, match="no connection"):
+            connection.call("Bias.Get")
+        assert port.requests == ["Bias.Get"]
+        connection.connect()
+        assert connection.call("Bias.Get") == {"bias": 0.5}
+
+
+@pytest.mark.parametrize(("answer", "kind"), broken)
+def test_an_act_without_its_reply_is_unknown_and_sent_once(
+    answer: Answer, kind: type[InstrumentError]
+) -> None:
+    with connected(answer, send(DONE), timeout=0.3) as (connection, port):
+        with pytest.raises(OutcomeUnknown, match=r"Bias\.Pulse"):
+            connection.call("Bias.Pulse", act=True, **PULSE)
+        assert port.requests == ["Bias.Pulse"]
+
+
+def test_an_act_that_was_never_sent_is_not_unknown() -> None:
+    connection = Connection("127.0.0.1", 1)
+    with pytest.raises(ConnectionLost):
+        connection.call("Bias.Pulse", act=True, **PULSE)
+
+
+def test_an_act_that_the_controller_refuses_is_not_unknown() -> None:
+    refusal = send(encode_error("Bias.Pulse", "no module"))
+    with connected(refusal) as (link, _), pytest.raises(CommandFailed, match="no module"):
+        link.call("Bias.Pulse", act=True, **PULSE)
+
+
+def test_a_late_reply_is_never_taken_for_the_next_one() -> None:
+    late = encode_reply(COMMANDS["Bias.Get"], {"bias": 9.0})
+
+    def answer_late(client: socket.socket, request: bytes) -> None:
+        time.sleep(0.4)
+        client.sendall(late)
+
+    with connected(answer_late, send(BIAS), timeout=0.2) as (connection, _):
+        with pytest.raises(TimedOut):
+            connection.call("Bias.Get")
+        connection.connect()
+        connection.timeout = 5.0
+        assert connection.call("Bias.Get") == {"bias": 0.5}
+
+
+def test_a_command_may_take_its_time() -> None:
+    pulse = encode_reply(COMMANDS["Bias.Pulse"], {})
+
+    def answer_late(client: socket.socket, request: bytes) -> None:
+        time.sleep(0.4)
+        client.sendall(pulse)
+
+    with connected(answer_late, timeout=0.2) as (connection, _):
+        assert connection.call("Bias.Pulse", takes=20.0, act=True, **PULSE) == {}
+
+
+def test_threads_share_a_connection_and_get_their_own_replies() -> None:
+    def echo(client: socket.socket, request: bytes) -> None:
+        index = struct.unpack(">i", request[40:44])[0]
+        values = {"calibration_per_volt": index, "offset": 0.0}
+        client.sendall(encode_reply(COMMANDS["Signals.CalibrGet"], values))
+
+    wrong = []
+
+    def ask(thread: int) -> None:
+        for index in range(thread, 200, 4):
+            got = connection.call("Signals.CalibrGet", signal_index=index)
+            if got["calibration_per_volt"] != index:
+                wrong.append(index)
+
+    with connected(*[echo] * 200) as (connection, _):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_an_interrupt_in_the_middle_closes_the_connection() -> None:
+    class Interrupted(BaseException):
+        pass
+
+    with connected(send(BIAS)) as (connection, _):
+
+        def interrupt(*arguments: object) -> bytes:
+            raise Interrupted
+
+        connection._exchange = interrupt  # type: ignore[method-assign]
+        with pytest.raises(Interrupted):
+            connection.call("Bias.Get")
+        with pytest.raises(ConnectionLost):
+            connection.call("Bias.Get")
+
+
+@pytest.mark.parametrize("values", [{"bias": float("nan")}, {"bias": 1e40}, {"volts": 1.0}, {}])
+def test_nothing_unspeakable_is_sent(values: dict[str, float]) -> None:
+    with connected(send(BIAS)) as (connection, port):
+        with pytest.raises(ValueError, match=r"Bias\.Set"):
+            connection.call("Bias.Set", **values)
+        assert connection.call("Bias.Get") == {"bias": 0.5}
+        assert port.requests == ["Bias.Get"]
+
+
+def test_a_command_that_the_release_lacks_is_not_sent() -> None:
+    with connected(send(BIAS)) as (connection, port):
+        connection.release = 10862
+        with pytest.raises(CommandFailed, match=r"Util\.VersionGet .* 10862"):
+            connection.call("Util.VersionGet")
+        assert not port.requests
+
+
+def test_nobody_listening_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(ConnectionLost, match=rf"127\.0\.0\.1:{port}.*real\.ports"):
+        Connection("127.0.0.1", port).connect()
+
+
+@pytest.mark.slow
+def test_malformed_replies_never_hang_nor_pass() -> None:
+    """Ten thousand replies, each damaged in one way: no value of them is accepted."""
+    rng = np.random.default_rng(1)
+    values = {"channel_name": "Z (m)", "data": np.ones((4, 4)), "scan_direction": 0}
+    whole = encode_reply(COMMANDS["Scan.FrameDataGrab"], values)
+    outcomes: dict[str, int] = {}
+    with ScriptedPort(damage(whole, rng) for _ in range(10_000)) as port:
+        connection = Connection("127.0.0.1", port.port, timeout=0.5)
+        for _ in range(10_000):
+            connection.connect()
+            try:
+                got = connection.call("Scan.FrameDataGrab", channel_index=30, direction=1)
+            except InstrumentError as error:
+                outcomes[type(error).__name__] = outcomes.get(type(error).__name__, 0) + 1
+            else:
+                raise AssertionError(f"accepted: {got}")
+        connection.close()
+    assert sum(outcomes.values()) == 10_000
+    assert len(port.requests) == 10_000
+
+
+def damage(whole: bytes, rng: np.random.Generator) -> Answer:
+    """Cut a reply short and hang up, lengthen it, or change what frames it."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return closing(whole[: rng.integers(len(whole))])
+    if kind == 1:
+        extra = bytes(rng.integers(0, 256, rng.integers(1, 50)).astype(np.uint8))
+        size = struct.pack(">i", len(whole) - 40 + len(extra))
+        return closing(whole[:32] + size + whole[36:] + extra)
+    changed = bytearray(whole)
+    # Name, size, or one of the inner sizes; not the payload, where every value is a value.
+    places = [*range(18), *range(32, 36), *range(40, 44), *range(49, 57)]
+    place = int(rng.choice(places))
+    changed[place] ^= int(rng.integers(1, 256))
+    return closing(bytes(changed))
+
+
+def closing(data: bytes) -> Answer:
+    def answer(client: socket.socket, request: bytes) -> None:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+
+    return answer
