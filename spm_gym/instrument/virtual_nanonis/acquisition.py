@@ -1,0 +1,212 @@
+"""One scan of the virtual controller, made of a running scan of the simulated microscope."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.instrument.sim.running_scan import RunningScan
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.types import Frame
+
+Image = NDArray[np.float32]
+
+LARGEST = 2048
+"""Most pixels along a side."""
+
+_SMALLEST_PIXEL = 0.5e-12
+_PART_OF_A_LINE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """What a scan covers, and how fast.
+
+    Attributes:
+        x: Centre, m.
+        y: Centre, m.
+        width: Along the lines, m.
+        height: Across the lines, m.
+        angle: Degrees, clockwise.
+        pixels: In a line.
+        lines: Of the image.
+        upward: Whether it begins at the smallest y.
+        line_time: Forward plus backward, s.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+    pixels: int
+    lines: int
+    upward: bool
+    line_time: float
+
+    @property
+    def duration(self) -> float:
+        """Of the whole scan, s."""
+        return self.lines * self.line_time
+
+    def place(self, across: float, along: float) -> tuple[float, float]:
+        """Piezo coordinates (m) of a place, given as shares of width and height from top left."""
+        frame = Frame(self.x, self.y, self.width, 1, -math.radians(self.angle))
+        return frame.position((across - 0.5) * self.height / self.width, along - 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Excerpt:
+    """Which pixels of a square scan make up an image; None if all do, one for one."""
+
+    frame: Frame
+    chosen: tuple[NDArray[np.intp], NDArray[np.intp]] | None
+
+    @staticmethod
+    def of(raster: Raster) -> _Excerpt:
+        r = raster
+        size = max(r.width, r.height)
+        angle = -math.radians(r.angle)
+        fine = math.ceil(max(r.pixels * size / r.width, r.lines * size / r.height) - 1e-6)
+        pixels = int(max(min(fine, LARGEST, size / _SMALLEST_PIXEL), 1))
+        frame = Frame(r.x, r.y, size, pixels, angle)
+        if r.width == r.height and r.pixels == r.lines == pixels:
+            return _Excerpt(frame, None)
+        rows = _nearest(r.lines, r.height / frame.pixel, pixels)
+        return _Excerpt(frame, (rows, _nearest(r.pixels, r.width / frame.pixel, pixels)))
+
+    def cut(self, image: Image) -> Image:
+        return image if self.chosen is None else np.asarray(image[np.ix_(*self.chosen)])
+
+    def lines_needed(self, lines: int, raster: Raster) -> int:
+        """How many lines of the square scan the first lines of the image take."""
+        if self.chosen is None or lines in (0, raster.lines):
+            return self.frame.pixels if lines == raster.lines else lines
+        rows = self.chosen[0]
+        if raster.upward:
+            return self.frame.pixels - int(rows[-lines])
+        return int(rows[lines - 1]) + 1
+
+
+def _nearest(count: int, extent: float, pixels: int) -> NDArray[np.intp]:
+    """Pixels nearest to the centres of ``count`` parts of the middle ``extent`` of them."""
+    centres = (pixels - extent) / 2 + (np.arange(count) + 0.5) * extent / count
+    return np.clip(np.floor(centres).astype(np.intp), 0, pixels - 1)
+
+
+class Acquisition:
+    """A scan from its beginning to its end; knows times, not the clock.
+
+    Attributes:
+        raster: What it covers.
+        begun: When the first line began, not counting pauses, s.
+        paused: When it was paused, if it is.
+
+    Args:
+        raster: What to cover.
+        now: The time, s.
+        microscope: Scans.
+        blind_at: Height at which the tip is held, m, or None if the feedback follows the surface.
+        before: What the buffer holds until the first lines are done.
+    """
+
+    def __init__(
+        self,
+        raster: Raster,
+        now: float,
+        microscope: SimulatedMicroscope,
+        blind_at: float | None,
+        before: Image | None = None,
+    ) -> None:
+        self.raster = raster
+        self.begun = now
+        self.paused: float | None = None
+        self.bias = microscope.bias
+        self.setpoint = microscope.setpoint
+        self._excerpt = _Excerpt.of(raster)
+        self._blind_at = blind_at
+        self._lines = self._seen = 0
+        self._before = before
+        self._running: RunningScan | None = None
+        if blind_at is None:
+            frame = self._excerpt.frame
+            line_time = raster.line_time
+            if self._excerpt.chosen is not None:
+                line_time *= raster.lines / frame.pixels
+            self._running = microscope.begin_scan(frame, raster.upward, line_time)
+
+    @property
+    def end(self) -> float:
+        """When the last line is done; infinite during a pause."""
+        return math.inf if self.paused is not None else self.begun + self.raster.duration
+
+    def elapsed(self, now: float) -> float:
+        """Time spent scanning, s."""
+        return (now if self.paused is None else self.paused) - self.begun
+
+    def due(self, now: float) -> int:
+        """How many lines are done by now."""
+        lines = math.floor(self.elapsed(now) / self.raster.line_time + _PART_OF_A_LINE)
+        return min(lines, self.raster.lines)
+
+    def pause(self, now: float) -> None:
+        """Stop in the middle, to go on later."""
+        if self.paused is None:
+            self.paused = now
+
+    def resume(self, now: float) -> None:
+        """Go on where it was paused."""
+        if self.paused is not None:
+            self.begun += now - self.paused
+            self.paused = None
+
+    def record(self, lines: int, blind_at: float | None) -> None:
+        """Record until so many lines are done.
+
+        Args:
+            lines: In all.
+            blind_at: As when it began; once the tip was held it stays so for this scan.
+        """
+        if self._blind_at is None and blind_at is not None:
+            self._blind_at = blind_at
+        if self._blind_at is None and lines > self._lines:
+            assert self._running is not None
+            self._running.advance(self._excerpt.lines_needed(lines, self.raster))
+            self._seen = lines
+        self._lines = max(lines, self._lines)
+
+    def heights(self) -> Image:
+        """The image so far (lines, pixels), m; row 0 lies at the top of the frame."""
+        z = np.full((self.raster.lines, self.raster.pixels), np.nan, dtype=np.float32)
+        in_order = z[:: -1 if self.raster.upward else 1]
+        if self._running is not None:
+            seen = self._excerpt.cut(self._running.scan().z)[:: -1 if self.raster.upward else 1]
+            in_order[: self._seen] = seen[: self._seen]
+        if self._blind_at is not None:
+            in_order[self._seen : self._lines] = self._blind_at
+        if self._before is not None and self._before.shape == z.shape:
+            z = np.where(np.isnan(z), self._before, z)
+        return z
+
+    def blind(self) -> NDArray[np.bool_]:
+        """In which lines the feedback did not follow the surface, from the top."""
+        order = np.arange(self.raster.lines)
+        return order[:: -1 if self.raster.upward else 1] >= (
+            self.raster.lines if self._blind_at is None else self._seen
+        )
+
+    def position(self, now: float) -> tuple[float, float]:
+        """Where the tip is, m."""
+        lines = min(self.elapsed(now) / self.raster.line_time, self.raster.lines)
+        done = math.floor(lines)
+        there_and_back = 1 - abs(2 * (lines - done) - 1)
+        down = min((done + 0.5) / self.raster.lines, 1.0)
+        return self.raster.place(1 - down if self.raster.upward else down, there_and_back)
+
+
+def upside_down(raster: Raster) -> Raster:
+    """The same raster in the other direction."""
+    return replace(raster, upward=not raster.upward)

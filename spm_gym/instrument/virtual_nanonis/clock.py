@@ -1,0 +1,43 @@
+"""The time of the virtual controller: real, faster than real, or only moving when waited for."""
+
+from __future__ import annotations
+
+import math
+import time
+
+
+class Clock:
+    """Seconds since the controller was switched on.
+
+    Args:
+        scale: How much faster than real time it runs; 0: it stands still, and whoever waits sets
+            it forward to the end of the waiting.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"a clock runs at a finite scale from 0 up, not {scale:g}")
+        self.scale = scale
+        self._began = time.monotonic()
+        self._set_to = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it moves by itself."""
+        return self.scale > 0
+
+    @property
+    def now(self) -> float:
+        """The time, s."""
+        if not self.runs:
+            return self._set_to
+        return (time.monotonic() - self._began) * self.scale
+
+    def set_forward(self, moment: float) -> None:
+        """Make it ``moment`` at least, if the clock does not move by itself."""
+        if not self.runs and moment > self._set_to:
+            self._set_to = moment
+
+    def real_seconds(self, moment: float) -> float:
+        """How long it really takes until ``moment``, s."""
+        return max(moment - self.now, 0.0) / self.scale if self.runs else math.inf

@@ -1,0 +1,187 @@
+"""The virtual controller without its sockets: commands in, values out."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.nanonis.commands import Command, commands
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.virtual_nanonis.bench import Abandoned, Bench, Handler, Module, Refused
+from spm_gym.instrument.virtual_nanonis.clock import Clock
+from spm_gym.instrument.virtual_nanonis.coarse import CoarseMotion, Retract
+from spm_gym.instrument.virtual_nanonis.marks import Marks
+from spm_gym.instrument.virtual_nanonis.memory import Memory
+from spm_gym.instrument.virtual_nanonis.positioning import Positioning
+from spm_gym.instrument.virtual_nanonis.scanning import Scanning
+from spm_gym.instrument.virtual_nanonis.spectra import Spectra
+from spm_gym.instrument.virtual_nanonis.tip import TipConditioning
+from spm_gym.instrument.virtual_nanonis.utilities import Utilities
+from spm_gym.instrument.virtual_nanonis.z_controller import ZController
+
+__all__ = ["Abandoned", "Refused", "VirtualController"]
+
+SESSION = Path("virtual-nanonis")
+_REMEMBERED = 10_000
+_MAY_BE_INFINITE = ("BiasSpectr.TimingSet",)
+
+_LAZY = ("Scan.WaitEndOfScan", "Scan.WaitEndOfLine", "Scan.StatusGet")
+"""Commands that need no lines of a running scan before it ends: rendered at once they cost less."""
+
+
+class VirtualController:
+    """A Nanonis controller with a simulated microscope.
+
+    Many threads may call `execute` at a time, as the clients on several ports do; a command that
+    waits does not keep the others from being carried out.
+
+    Attributes:
+        microscope: The simulated one; look at it, but tell only the controller what to do.
+        executed: The commands so far and their arguments, the oldest forgotten.
+
+    Args:
+        microscope: Does the physics.
+        release: Of the software that is played.
+        time_scale: How much faster than real time everything runs; 0: waiting takes no time, and
+            the clock moves only when somebody waits.
+        retract: Which direction of the z motor takes the tip away from the sample.
+        session: Folder for saved scans, made when the first is saved.
+
+    Raises:
+        ValueError: The time scale or the direction is impossible.
+    """
+
+    def __init__(
+        self,
+        microscope: SimulatedMicroscope,
+        release: int = 14718,
+        time_scale: float = 1.0,
+        retract: Retract = "z+",
+        session: Path = SESSION,
+    ) -> None:
+        self.release = release
+        self.microscope = microscope
+        self.executed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
+        self._commands = commands(release)
+        self._bench = bench = Bench(microscope, Clock(time_scale), Memory(release), release)
+        bench.memory.of("Util.SessionPath")["path"] = str(session.absolute())
+        self._z = ZController(bench)
+        self._scanning = Scanning(bench, self._z)
+        self._coarse = CoarseMotion(bench, self._z, retract)
+        self._positioning = Positioning(bench, self._scanning)
+        self._modules: list[Module] = [
+            self._scanning,
+            self._scanning.signals,
+            self._z,
+            self._coarse,
+            self._positioning,
+            TipConditioning(bench, self._z, self._scanning),
+            Spectra(bench, self._z, self._scanning),
+            Marks(),
+            Utilities(bench),
+        ]
+        self._handlers: dict[str, Handler] = {}
+        for module in self._modules:
+            self._handlers.update(module.handlers())
+
+    def execute(
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """Carry out one command, as long as it takes.
+
+        Args:
+            name: Of the command.
+            values: Its arguments.
+            is_gone: Says whether nobody waits for the reply any more; asked while waiting.
+
+        Returns:
+            The return values.
+
+        Raises:
+            Refused: There is no such command, or it cannot be carried out.
+            Abandoned: Nobody waits any more; what was begun goes on.
+        """
+        command = self._commands.get(name)
+        if command is None:
+            raise Refused(f"the command {name!r} does not exist in release R{self.release}")
+        arguments = _arguments(command, values)
+        with self._bench.condition:
+            self._bench.caller.is_gone = is_gone
+            self.executed.append((name, arguments))
+            try:
+                if name not in _LAZY:
+                    self._update()
+                return dict(self._answer(command, arguments))
+            except InstrumentError as error:
+                raise Refused(f"{name}: {error}") from error
+            finally:
+                self._z.check_safe_tip()
+                self._bench.condition.notify_all()
+
+    def suffer(self, what: Literal["lost contact", "crash"]) -> None:
+        """Let an accident happen now, if the tip is in contact."""
+        with self._bench.condition:
+            self._update()
+            if self._z.in_contact:
+                self.microscope.suffer(what)
+
+    def let_approach_hang(self) -> None:
+        """Let every further automatic approach run until it is stopped."""
+        with self._bench.condition:
+            self._coarse.stuck = True
+
+    def close(self) -> None:
+        """Refuse whatever still waits, and all further waiting; legal twice."""
+        with self._bench.condition:
+            self._bench.closed = True
+            self._bench.condition.notify_all()
+
+    def _answer(self, command: Command, arguments: dict[str, Any]) -> Mapping[str, Any]:
+        handler = self._handlers.get(command.name)
+        if handler is not None:
+            return handler(**arguments) or {}
+        if command.name.endswith("Set"):
+            self._bench.memory.set(command, arguments)
+            return {}
+        return self._bench.memory.get(command, arguments)
+
+    def _update(self) -> None:
+        for module in self._modules:
+            module.update()
+        busy = self._scanning.advancing or self._coarse.busy or self._positioning.moving
+        if self._bench.clock.runs and not busy:
+            idle = self._bench.now - self.microscope.status().time
+            self.microscope.wait(max(idle, 0.0))
+
+
+def _arguments(command: Command, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the wire would have carried them.
+
+    Raises:
+        Refused: One is missing, unknown or no number.
+    """
+    names = {field.name for field in command.request}
+    missing = names - values.keys() - {f.name for f in command.request if f.optional}
+    if missing or values.keys() - names:
+        raise Refused(f"{command.name} takes {sorted(names)}, not {sorted(values)}")
+    arguments = {field.name: values.get(field.name, 0) for field in command.request}
+    for field in command.request:
+        if field.type == "f32" and not field.array:
+            arguments[field.name] = float(np.float32(arguments[field.name]))
+        if field.type in ("f32", "f64") and command.name not in _MAY_BE_INFINITE:
+            _check_finite(command, field.name, arguments[field.name])
+    return arguments
+
+
+def _check_finite(command: Command, name: str, value: Any) -> None:
+    if not (math.isfinite(value) if isinstance(value, float) else np.isfinite(value).all()):
+        raise Refused(f"{command.name}: {name} = {value} is not finite")

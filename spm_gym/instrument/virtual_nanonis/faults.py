@@ -1,0 +1,104 @@
+"""Faults on purpose: what goes wrong, at which command, and how."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from spm_gym.config.sections import ConfigError, NonNegative, Section
+from spm_gym.instrument.nanonis.commands import RELEASES, commands
+
+Kind = Literal[
+    "split", "late", "drop", "error", "garbage", "short", "stuck_approach", "crash",
+    "lost_contact", "nan_frame",
+]  # fmt: skip
+
+
+class Fault(Section):
+    """One rule.
+
+    Attributes:
+        fault: "split": the reply comes in pieces, its header cut in two; "late": after a while;
+            "drop": the connection is closed; "error": an error block, nothing is carried out;
+            "garbage": a reply under another name; "short": a reply without its last byte;
+            "stuck_approach": from here on automatic approaches never end; "crash",
+            "lost_contact": befall the tip; "nan_frame": the image holds no data.
+        command: At which command.
+        nth: At which of these commands, counted from 1.
+        every: At each of them, from the nth on.
+        when: Before the command is carried out, or after; for "drop", "crash", "lost_contact".
+        seconds: Real time; for "split" and "late".
+        text: Of the error.
+    """
+
+    fault: Kind
+    command: str
+    nth: Annotated[int, Field(ge=1)] = 1
+    every: bool = False
+    when: Literal["before", "after"] = "before"
+    seconds: NonNegative = 0.2
+    text: str = "injected fault"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Fault:
+        if not any(self.command in commands(release) for release in RELEASES):
+            raise ValueError(f"there is no command {self.command!r}")
+        if self.fault == "nan_frame" and self.command != "Scan.FrameDataGrab":
+            raise ValueError("nan_frame belongs to Scan.FrameDataGrab")
+        return self
+
+
+def load_faults(path: Path) -> tuple[Fault, ...]:
+    """Read rules from a YAML file: a list.
+
+    Raises:
+        ConfigError: One line that names the rule, the key, the value and what is allowed.
+    """
+    try:
+        tree: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the faults {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, list):
+        raise ConfigError(f"{path} must hold a list of faults, not {tree!r}")
+    return tuple(_fault(path, number, entry) for number, entry in enumerate(tree, 1))
+
+
+def _fault(path: Path, number: int, entry: Any) -> Fault:
+    try:
+        return Fault.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "".join(f" {part}" for part in first["loc"])
+        value = f" = {first['input']!r}" if first["loc"] else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        allowed = ", ".join(Fault.model_fields)
+        hint = f"; allowed here are {allowed}" if first["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"{path}: fault {number}{key}{value}: {reason}{hint}") from error
+
+
+class Saboteur:
+    """Says which faults are due; counts the commands of all ports together."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._faults = tuple(faults)
+        self._seen: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def due(self, command: str) -> dict[Kind, Fault]:
+        """Count one command; the faults that befall it."""
+        with self._lock:
+            self._seen[command] += 1
+            seen = self._seen[command]
+        return {
+            rule.fault: rule
+            for rule in self._faults
+            if rule.command == command and (rule.nth == seen or (rule.every and rule.nth < seen))
+        }

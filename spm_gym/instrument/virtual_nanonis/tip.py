@@ -1,0 +1,78 @@
+"""What is done to the tip on purpose: module Tip Shaper, and the pulses of module Bias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, seconds
+from spm_gym.instrument.virtual_nanonis.scanning import Scanning
+from spm_gym.instrument.virtual_nanonis.z_controller import ZController
+from spm_gym.types import Conditioning, Dip, Pulse
+
+_LONGEST_S = 1000.0
+_PULSES_FROM_V = 2.0
+_REACH_OF_PULSES = 5e-9
+_HIGHEST_BIAS = 10.0
+_RELATIVE = 1
+
+
+class TipConditioning:
+    """Dips and pulses where the tip is; a running scan ends.
+
+    Nothing happens to tip and surface while the tip is withdrawn, has lost contact or has crashed.
+    """
+
+    def __init__(self, bench: Bench, z: ZController, scanning: Scanning) -> None:
+        self._bench = bench
+        self._z = z
+        self._scanning = scanning
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers the commands."""
+        return {"Bias.Pulse": self._pulse, "TipShaper.Start": self._shape}
+
+    def update(self) -> None:
+        """Nothing becomes due: what is done is done at the beginning."""
+
+    def _pulse(self, wait: int, width: float, bias: float, z_control: int, mode: int) -> None:
+        kept = self._bench.memory.of("Bias.Pulse")
+        mode = kept["mode"] = mode or kept.get("mode", 2)
+        if mode == _RELATIVE:
+            bias += self._bench.microscope.bias
+        if self._z.above_surface < _REACH_OF_PULSES:
+            self._condition(Pulse(_limited(bias), _duration(width)))
+        if wait:
+            self._bench.wait_until(self._bench.now + _duration(width))
+
+    def _shape(self, wait: int, timeout: int) -> None:
+        props = self._bench.memory.of("TipShaper.Props")
+        bias = props["bias"] if props["change_bias"] else self._bench.microscope.bias
+        bias, width = _limited(bias), _duration(props["lift_time_1"])
+        depth = -props["tip_lift"] - self._z.above_surface
+        if depth > 0:
+            low, high = self._bench.microscope.z_range
+            self._condition(Dip(min(depth, high - low), bias, width))
+        elif abs(bias) >= _PULSES_FROM_V and self._z.above_surface < _REACH_OF_PULSES:
+            self._condition(Pulse(bias, width))
+        if not props["restore_feedback"] and self._z.loop:
+            self._z.hold_at(props["tip_lift"] + props["lift_height"])
+        if wait:
+            timers = ("switch_off_delay", "bias_settling_time", "lift_time_2", "end_wait")
+            takes = width + sum(_duration(props[name]) for name in timers)
+            self._bench.wait_until(self._bench.now + min(takes, seconds(timeout)))
+
+    def _condition(self, act: Conditioning) -> None:
+        self._scanning.stop()
+        microscope = self._bench.microscope
+        status = microscope.status()
+        if status.approached and not microscope.fault:
+            self._bench.resting = None
+            microscope.condition(act, status.x, status.y)
+
+
+def _duration(asked: float) -> float:
+    return min(max(asked, 0.0), _LONGEST_S)
+
+
+def _limited(bias: float) -> float:
+    return min(max(bias, -_HIGHEST_BIAS), _HIGHEST_BIAS)
