@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.base import Instrument, LimitExceeded
+from spm_gym.instrument.guard import Guard, Record, check_action
+from spm_gym.instrument.nanonis import instrument as nanonis
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.virtual_nanonis.controller import VirtualController
+from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
 from spm_gym.types import Classifier
 
 
@@ -20,7 +26,7 @@ def shipped_classifier() -> Path:
     return Path(str(resources.files("spm_gym") / "data" / "classifier.safetensors"))
 
 
-def build_judge(config: Config, microscope: SimulatedMicroscope | None = None) -> Classifier:
+def build_judge(config: Config, microscope: Instrument | None = None) -> Classifier:
     """The configured judge of images.
 
     Raises:
@@ -28,7 +34,7 @@ def build_judge(config: Config, microscope: SimulatedMicroscope | None = None) -
         ClassifierError: The classifier cannot be read.
     """
     if config.env.judge == "truth":
-        if microscope is None:
+        if not isinstance(microscope, SimulatedMicroscope):
             raise ConfigError("setting env.judge = 'truth': only the simulator knows the truth")
         return _true_judge(microscope)
     from agents.classifier import ProbeClassifier  # torch is slow to import
@@ -41,17 +47,73 @@ def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
     return SimulatedMicroscope(config.simulator, area_nm=config.env.regions.area_nm, seed=seed)
 
 
+def connect_microscope(
+    config: Config, keep: Path | None = None, record: Record = lambda entry: None
+) -> Guard:
+    """The real microscope of these settings, within their limits.
+
+    Args:
+        config: All settings.
+        keep: File for the operator's settings, until they are restored.
+        record: Takes an entry before and after every act.
+
+    Raises:
+        LimitExceeded: An action of the settings lies outside the limits.
+        InstrumentError: The microscope cannot be reached or used.
+    """
+    check_actions(config)
+    return Guard(nanonis.connect(config.real, keep), config.real.limits, record)
+
+
+def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
+    """Show every command instead of sending it; the replies come from a simulated controller."""
+    check_actions(config)
+    controller = virtual_controller(config, config.seed, time_scale=0)
+    channel = Rehearsal(controller, show)
+    instrument = nanonis.NanonisInstrument(
+        channel, channel, config.real, sleep=lambda seconds: None
+    )
+    instrument.open()
+    return Guard(instrument, config.real.limits)
+
+
+def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualController:
+    """A virtual Nanonis over the world that a reset of the simulated environment begins.
+
+    Args:
+        config: Settings of simulator and approach area.
+        seed: Of that reset.
+        options: Of `VirtualController`.
+    """
+    return VirtualController(build_microscope(config, world_seed(seed)), **options)
+
+
+def check_actions(config: Config) -> None:
+    """See that the configured actions lie within the limits of the real microscope.
+
+    Raises:
+        LimitExceeded: One does not.
+    """
+    for action in config.env.actions:
+        try:
+            check_action(action.conditioning, config.real.limits)
+        except LimitExceeded as error:
+            raise LimitExceeded(f"action {action.name!r}: {error}") from error
+
+
 def make_env(
     config: Config | Path | str | None = None,
     overrides: Sequence[str] = (),
     render_mode: str | None = None,
+    instrument: Instrument | None = None,
 ) -> ProbeConditioningEnv:
-    """Build the environment on the simulated microscope; this is what `gymnasium.make` calls.
+    """Build the environment; this is what `gymnasium.make` calls.
 
     Args:
         config: Settings, or a YAML file of them.
         overrides: More settings as ``"key=value"``.
         render_mode: None or "rgb_array".
+        instrument: The microscope; None simulates one.
 
     Raises:
         ConfigError: A setting is unknown or impossible.
@@ -60,7 +122,7 @@ def make_env(
         config = load_config(Path(config) if config else None, overrides)
     elif overrides:
         raise ConfigError("overrides go with a configuration file, not with finished settings")
-    microscope = build_microscope(config)
+    microscope = build_microscope(config) if instrument is None else instrument
     judge = build_judge(config, microscope)
     return ProbeConditioningEnv(microscope, judge, config.env, render_mode)
 

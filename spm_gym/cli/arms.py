@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
+from spm_gym.cli.evaluate import MODEL_ARMS, PROCESS_ARMS
+from spm_gym.cli.microscope import microscope
+from spm_gym.cli.run_directory import new_run
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
@@ -21,47 +24,43 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.reference import level_of, reference_process
 from spm_gym.types import Policy
 
-MODEL_ARMS = {"agent", "shuffled"}
-_PROCESS_ARMS = {"blind", "mask", "oracle"}
-
 
 def play(
     config: Config,
     checkpoint: Path | None,
-    names: Sequence[str],
+    results: dict[str, list[Episode]],
     episodes: int,
     seed: int,
     learn: bool,
-) -> dict[str, list[Episode]]:
+    dry_run: bool = False,
+) -> None:
     """Let the arms take turns, with a progress bar.
 
     Args:
-        config: Settings of the environment.
+        config: Settings of environment and microscope.
         checkpoint: The agent; None if no arm needs it.
-        names: Arms, in the order of their turns.
+        results: Gets the episodes of every arm that it names, in the order of their turns.
         episodes: Of each arm.
         seed: Of the world and of the arms' own draws.
         learn: Whether the agent goes on learning at its final epsilon.
-
-    Returns:
-        Episodes by arm.
+        dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
     limit_threads(config.run.threads)
-    env = make_env(config)
-    model = None if checkpoint is None else load_checkpoint(checkpoint).model
-    process = reference_process(config) if _PROCESS_ARMS & set(names) else None
-    arms = {
-        name: _arm(name, model, process, env, np.random.default_rng(own_seed))
-        for name, own_seed in zip(
-            names, np.random.SeedSequence(seed).spawn(len(names)), strict=True
-        )
-    }
-    learners = {"agent": _learner(model)} if learn and model is not None else {}
-    results: dict[str, list[Episode]] = {name: [] for name in arms}
-    turns = interleave(env, arms, episodes, seed, learners)
-    for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
-        results[name].append(episode)
-    return results
+    real = config.run.microscope == "real" and not dry_run
+    run = new_run(None, config, "evaluation") if real else Path()
+    with microscope(config, run, dry_run) as instrument:
+        env = make_env(config, instrument=instrument)
+        model = None if checkpoint is None else load_checkpoint(checkpoint).model
+        process = reference_process(config) if PROCESS_ARMS & results.keys() else None
+        own_seeds = np.random.SeedSequence(seed).spawn(len(results))
+        arms = {
+            name: _arm(name, model, process, env, np.random.default_rng(own_seed))
+            for name, own_seed in zip(results, own_seeds, strict=True)
+        }
+        learners = {"agent": _learner(model)} if learn and model is not None else {}
+        turns = interleave(env, arms, episodes, seed, learners)
+        for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
+            results[name].append(episode)
 
 
 def _arm(

@@ -6,14 +6,22 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.run_directory import CHECKPOINTS, existing_run
+from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run
 from spm_gym.config import Config, load_config
 
+if TYPE_CHECKING:
+    from agents.evaluation import Episode
+
+Results = dict[str, "list[Episode]"]
+
+MODEL_ARMS = {"agent", "shuffled"}
+PROCESS_ARMS = {"blind", "mask", "oracle"}
 ARMS = ("agent", "random", "blind", "mask", "oracle", "shuffled")
 DEFAULT_ARMS = ("agent", "random", "blind", "oracle")
+REAL_ARMS = ("agent", "random")
 EPILOG = """arms:
   agent     the trained network, greedy
   random    uniform over the allowed actions
@@ -37,14 +45,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint (step_... folder) instead of a run's newest",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="instead of the run's settings")
-    parser.add_argument("--env", choices=["sim", "real"], default="sim", help="default: sim")
+    parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="change single settings, for example real.host=192.168.1.5",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show every command to the real microscope instead of sending it",
+    )
     parser.add_argument(
         "--arms",
         nargs="+",
         choices=ARMS,
-        default=list(DEFAULT_ARMS),
         metavar="ARM",
-        help=f"any of {', '.join(ARMS)}; default: {' '.join(DEFAULT_ARMS)}",
+        help=f"any of {', '.join(ARMS)}; default: {' '.join(DEFAULT_ARMS)}, "
+        f"with --env real {' '.join(REAL_ARMS)}",
     )
     parser.add_argument(
         "--episodes", type=int, default=200, metavar="N", help="of each arm; default: 200"
@@ -73,21 +94,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Play the interleaved episodes and report them."""
-    if arguments.env == "real":
-        raise UsageError("--env real is not available yet: this version drives the simulator only")
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
     for target in (arguments.json, arguments.plot):
         if target is not None and not target.parent.is_dir():
             raise UsageError(f"there is no folder {target.parent} to write {target.name} into")
-    config, checkpoint = _subject(arguments)
+    config, checkpoint, arms = _subject(arguments)
 
     from spm_gym.cli.arms import play
 
-    results = play(
-        config, checkpoint, arguments.arms, arguments.episodes, arguments.seed, arguments.learn
-    )
+    results: Results = {name: [] for name in arms}
+    try:
+        play(
+            config, checkpoint, results, arguments.episodes, arguments.seed, arguments.learn,
+            arguments.dry_run,
+        )  # fmt: skip
+    finally:
+        # On an instrument every episode is dear: report what there is, whatever ended it.
+        if all(results.values()):
+            _report(results, config, arguments)
+    return 0
 
+
+def _report(results: Results, config: Config, arguments: argparse.Namespace) -> None:
     from agents.evaluation import summarise
     from agents.evaluation_plot import plot_lengths
 
@@ -98,7 +127,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
         plot_lengths(summary, arguments.plot)
-    return 0
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -123,24 +151,38 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None]:
-    """The settings to evaluate under, and the checkpoint if an arm needs one."""
-    if not {"agent", "shuffled"} & set(arguments.arms) and not arguments.run:
-        return load_config(arguments.config), None
+def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequence[str]]:
+    """The settings to evaluate under, the checkpoint if an arm needs one, and the arms."""
+    changes = list(arguments.set)
+    if arguments.env is not None:
+        changes.append(f"run.microscope={arguments.env}")
+    if arguments.arms is not None and not MODEL_ARMS & set(arguments.arms) and not arguments.run:
+        config = load_config(arguments.config, changes)
+        return config, None, _arms(arguments, config)
 
     from agents.checkpoint import latest_checkpoint
 
-    if arguments.checkpoint is not None:
-        checkpoint: Path | None = arguments.checkpoint
-        run_of_checkpoint = arguments.checkpoint.resolve().parent.parent
-        config = (
-            load_config(arguments.config)
-            if arguments.config
-            else existing_run(run_of_checkpoint)[1]
-        )
-        return config, checkpoint
-    run, config = existing_run(arguments.run)
-    checkpoint = latest_checkpoint(run / CHECKPOINTS)
+    checkpoint: Path | None = arguments.checkpoint
+    run = checkpoint.resolve().parent.parent if checkpoint is not None else arguments.run
+    if checkpoint is None or arguments.config is None:
+        run, _ = existing_run(run)
+    config = load_config(arguments.config or run / SETTINGS, changes)
     if checkpoint is None:
-        raise UsageError(f"the run {run} has no checkpoint yet: train it first")
-    return (load_config(arguments.config) if arguments.config else config), checkpoint
+        checkpoint = latest_checkpoint(run / CHECKPOINTS)
+        if checkpoint is None:
+            raise UsageError(f"the run {run} has no checkpoint yet: train it first")
+    return config, checkpoint, _arms(arguments, config)
+
+
+def _arms(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
+    real = config.run.microscope == "real"
+    if arguments.dry_run and not real:
+        raise UsageError("--dry-run goes with --env real: nothing else sends commands")
+    arms: Sequence[str] = arguments.arms or (REAL_ARMS if real else DEFAULT_ARMS)
+    simulated = PROCESS_ARMS & set(arms)
+    if real and simulated:
+        raise UsageError(
+            f"the arm {sorted(simulated)[0]!r} is computed from the simulator: it cannot take part "
+            "with --env real"
+        )
+    return arms

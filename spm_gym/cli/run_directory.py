@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +41,18 @@ def new_run(path: Path | None, config: Config, name: str) -> Path:
     header = f"# Settings of this run, made with Python {platform.python_version()}, {versions}\n"
     (path / SETTINGS).write_text(header + config.to_yaml(), encoding="utf-8")
     return path
+
+
+@contextmanager
+def discarded_if_stillborn(path: Path) -> Iterator[None]:
+    """Remove a run directory again if the block fails before anything but settings is in it."""
+    try:
+        yield
+    except BaseException:
+        if [file.name for file in path.iterdir()] == [SETTINGS]:
+            (path / SETTINGS).unlink()
+            path.rmdir()
+        raise
 
 
 def existing_run(path: Path | None) -> tuple[Path, Config]:

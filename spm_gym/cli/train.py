@@ -16,6 +16,7 @@ EPILOG = """examples:
   python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
   python train.py --resume                          continue the newest run after a kill
   python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
+  python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
 """
@@ -29,7 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
-    parser.add_argument("--env", choices=["sim", "real"], default="sim", help="default: sim")
+    parser.add_argument(
+        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show every command to the real microscope instead of sending it",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="sets agent.steps")
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
@@ -75,7 +83,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return 0
-    _refuse_impossible(arguments)
+    _refuse_impossible(arguments, config)
     if arguments.what == "classifier":
         from spm_gym.cli.train_classifier import train_classifier
 
@@ -85,13 +93,16 @@ def train(arguments: argparse.Namespace) -> int:
 
     if arguments.resume:
         return resume_agent(config, run)
-    return train_agent(config, partial(new_run, arguments.run_dir, config, arguments.env))
+    run = new_run(arguments.run_dir, config, config.run.microscope)
+    return train_agent(config, run, arguments.dry_run)
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
     overrides = list(arguments.set)
     if arguments.steps is not None:
         overrides.append(f"agent.steps={arguments.steps}")
+    if arguments.env is not None:
+        overrides.append(f"run.microscope={arguments.env}")
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     return load_config(arguments.config, overrides)
@@ -111,13 +122,19 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
     if given:
         raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
     run, config = existing_run(arguments.run_dir)
+    if arguments.env not in (None, config.run.microscope):
+        raise UsageError(
+            f"{run} was a run with --env {config.run.microscope}: resume it without --env"
+        )
     print(f"continuing {run}")
     return run, config
 
 
-def _refuse_impossible(arguments: argparse.Namespace) -> None:
-    if arguments.env == "real":
-        raise UsageError("--env real is not available yet: this version drives the simulator only")
+def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
+    if arguments.dry_run and (config.run.microscope != "real" or arguments.resume):
+        raise UsageError(
+            "--dry-run goes with a new run and --env real: nothing else sends commands"
+        )
     if arguments.what == "agent" and (arguments.data or arguments.output):
         raise UsageError("--data and --output belong to 'train.py classifier'")
     if arguments.what == "classifier" and arguments.resume:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
@@ -15,24 +15,32 @@ from agents.double_dqn import DoubleDQN
 from agents.learning_curve import plot_learning_curve
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from spm_gym.build import make_env, shipped_classifier
-from spm_gym.cli.run_directory import CHECKPOINTS, LEARNING_CURVE, TENSORBOARD
+from spm_gym.cli.microscope import microscope
+from spm_gym.cli.run_directory import (
+    CHECKPOINTS,
+    LEARNING_CURVE,
+    TENSORBOARD,
+    discarded_if_stillborn,
+)
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config, ConfigError
 
 
-def train_agent(config: Config, create_run: Callable[[], Path]) -> int:
+def train_agent(config: Config, run: Path, dry_run: bool = False) -> int:
     """Train a new agent for the configured number of steps.
 
     Args:
         config: Settings of the run.
-        create_run: Makes the run directory; called when nothing can be wrong with the settings.
+        run: Its directory; removed again if training cannot begin.
+        dry_run: Whether to show the commands to a real microscope instead of sending them.
 
     Returns:
         Exit status.
     """
     limit_threads(config.run.threads)
-    model = _new_model(config)
-    return _train(model, config, create_run())
+    with discarded_if_stillborn(run), microscope(config, run, dry_run) as instrument:
+        env = Monitor(make_env(config, instrument=instrument))
+        return _train(_new_model(config, env), config, run)
 
 
 def resume_agent(config: Config, run: Path) -> int:
@@ -47,11 +55,13 @@ def resume_agent(config: Config, run: Path) -> int:
     """
     limit_threads(config.run.threads)
     newest = latest_checkpoint(run / CHECKPOINTS)
-    if newest is None:
-        return _train(_new_model(config), config, run)
-    model = load_checkpoint(newest, Monitor(make_env(config)), config.agent.device).model
-    print(f"from step {model.num_timesteps} of {config.agent.steps}")
-    return _train(model, config, run)
+    with microscope(config, run) as instrument:
+        env = Monitor(make_env(config, instrument=instrument))
+        if newest is None:
+            return _train(_new_model(config, env), config, run)
+        model = load_checkpoint(newest, env, config.agent.device).model
+        print(f"from step {model.num_timesteps} of {config.agent.steps}")
+        return _train(model, config, run)
 
 
 def _train(model: DoubleDQN, config: Config, run: Path) -> int:
@@ -72,8 +82,8 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> int:
     return 0
 
 
-def _new_model(config: Config) -> DoubleDQN:
-    model = DoubleDQN(Monitor(make_env(config)), config.agent, seed=config.seed)
+def _new_model(config: Config, env: Monitor[Any, Any]) -> DoubleDQN:
+    model = DoubleDQN(env, config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
         try:

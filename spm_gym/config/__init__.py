@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -42,8 +42,9 @@ __all__ = [
 
 
 class RunConfig(Section):
-    """What a run writes and how it uses the machine."""
+    """Which microscope a run drives, what it writes and how it uses the machine."""
 
+    microscope: Literal["sim", "real"] = "sim"
     checkpoint_every: Count = 500
     image_every: Count = 500
     threads: Count = 1

@@ -205,6 +205,8 @@ def _encode_field(field: Field, value: Any, finite: bool) -> bytes:
 
 def _encode_matrix(field: Field, value: Any, finite: bool) -> bytes:
     array = np.asarray(value, dtype=object if field.type == "str" else None)
+    if array.shape == (0,):
+        array = array.reshape(0, 0)
     if array.ndim != 2:
         raise ValueError("it must have rows and columns")
     return struct.pack(">ii", *array.shape) + _encode_elements(field.type, array.ravel(), finite)

@@ -1,0 +1,66 @@
+"""The microscope that a command drives, and its way out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spm_gym.build import build_microscope, connect_microscope, rehearse_microscope
+from spm_gym.config import Config
+from spm_gym.instrument.base import Instrument
+
+ACTS = "acts.jsonl"
+SETTINGS_BEFORE = "settings_before.json"
+
+
+@contextmanager
+def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Instrument]:
+    """The configured microscope; left in the safe condition, however the block is left.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory, which gets the record of acts.
+        dry_run: Whether to show the commands to a real microscope instead of sending them.
+    """
+    if config.run.microscope == "sim":
+        yield build_microscope(config)
+        return
+    if dry_run:
+        instrument = rehearse_microscope(config, print)
+    else:
+        instrument = connect_microscope(config, run / SETTINGS_BEFORE, _recorder(run / ACTS))
+    try:
+        yield instrument
+    finally:
+        with _undisturbed():
+            instrument.close()
+
+
+def _recorder(path: Path) -> Any:
+    def record(entry: dict[str, Any]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    return record
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM: the way to the safe condition is not to be cut short."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def refuse(number: int, frame: Any) -> None:
+        print("the instrument is being made safe: please wait", file=sys.stderr)
+
+    for number in before:
+        signal.signal(number, refuse)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
