@@ -57,13 +57,18 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    from spm_gym.cli import check, evaluate, train
+    from spm_gym.cli import check, evaluate, train, virtual_nanonis
 
     parser = argparse.ArgumentParser(
         prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    modules = {"train": train, "evaluate": evaluate, "check": check}
+    modules = {
+        "train": train,
+        "evaluate": evaluate,
+        "check": check,
+        "virtual-nanonis": virtual_nanonis,
+    }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]
         options: Any = {"help": summary, "description": summary}

@@ -1,0 +1,173 @@
+"""Play a Nanonis controller: the vendor's TCP protocol over a simulated microscope."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from spm_gym.build import virtual_controller
+from spm_gym.cli import UsageError, run_command
+from spm_gym.config import Config, load_config
+from spm_gym.instrument.nanonis.commands import RELEASES
+from spm_gym.instrument.virtual_nanonis.controller import SESSION
+from spm_gym.instrument.virtual_nanonis.faults import Fault, load_faults
+from spm_gym.instrument.virtual_nanonis.server import PORTS, VirtualNanonis
+
+EPILOG = """examples:
+  spm-gym virtual-nanonis                           in real time, on the ports of a real one
+  spm-gym virtual-nanonis --time-scale 20           twenty times faster
+  spm-gym virtual-nanonis --time-scale off          waiting takes no time
+  spm-gym virtual-nanonis --faults faults.yaml      something goes wrong on purpose
+  spm-gym virtual-nanonis --set simulator.crash_rate=0.1
+
+a fault, for example:
+  - {fault: drop, command: TipShaper.Start, nth: 2, when: after}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "--ports",
+        nargs="+",
+        type=_ports,
+        default=[list(PORTS)],
+        metavar="N",
+        help="such as 6501-6504 (default) or 6501 6502; 0 is any free one",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--release",
+        type=int,
+        choices=RELEASES,
+        default=RELEASES[-1],
+        help="of the software that is played (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--time-scale",
+        type=_scale,
+        default=1.0,
+        metavar="X",
+        help="how much faster than real time; 'off': waiting takes no time (default: 1)",
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="sets seed: of surface and probe")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong (YAML)")
+    parser.add_argument(
+        "--session", type=Path, default=SESSION, metavar="DIR", help="for scans that are saved"
+    )
+    parser.add_argument(
+        "--retract",
+        choices=["z+", "z-"],
+        default="z+",
+        help="motor direction away from the sample (default: %(default)s)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="change single settings, for example simulator.drift_pm_per_s=0",
+    )
+    parser.set_defaults(command=serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point for tests."""
+    parser = argparse.ArgumentParser(prog="spm-gym virtual-nanonis", description=__doc__)
+    add_arguments(parser)
+    return run_command(parser, arguments)
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    config = _settings(arguments)
+    faults = load_faults(arguments.faults) if arguments.faults else ()
+    if not _is_loopback(arguments.host):
+        print(
+            f"warning: whoever reaches {arguments.host} can drive this controller: the protocol "
+            "has no authentication",
+            file=sys.stderr,
+        )
+    with _served(arguments, config, faults) as server:
+        ports = " ".join(str(port) for port in server.ports)
+        scale = f"{arguments.time_scale:g}" if arguments.time_scale else "off"
+        print(
+            f"virtual Nanonis R{arguments.release} on {arguments.host} ports {ports}, "
+            f"time scale {scale}, seed {config.seed}; Ctrl-C ends it",
+            flush=True,
+        )
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("ended")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    overrides = list(arguments.set)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return load_config(arguments.config, overrides)
+
+
+def _served(
+    arguments: argparse.Namespace, config: Config, faults: Sequence[Fault]
+) -> VirtualNanonis:
+    controller = virtual_controller(
+        config,
+        config.seed,
+        release=arguments.release,
+        time_scale=arguments.time_scale,
+        retract=arguments.retract,
+        session=arguments.session,
+    )
+    ports = [port for group in arguments.ports for port in group]
+    try:
+        return VirtualNanonis(controller, ports, arguments.host, faults)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {arguments.host} port {error.filename}: {error.strerror}; choose "
+            "others with --ports"
+        ) from error
+
+
+def _ports(text: str) -> list[int]:
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and (last or first).isdigit()):
+        raise argparse.ArgumentTypeError(f"ports are given as 6501 or 6501-6504, not {text!r}")
+    ports = list(range(int(first), int(last or first) + 1))
+    if not ports or ports[-1] > 65535:
+        raise argparse.ArgumentTypeError(f"ports go upwards from 0 to 65535, not {text!r}")
+    return ports
+
+
+def _scale(text: str) -> float:
+    if text == "off":
+        return 0.0
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = -1.0
+    if not 0 <= scale < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"a time scale is a number from 0 up, or off, not {text!r}"
+        )
+    return scale
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
