@@ -131,7 +131,9 @@ class Acquisition:
         self._lines = self._seen = 0
         self._before = before
         self._running: RunningScan | None = None
-        if blind_at is None:
+        if blind_at is not None:
+            microscope.move_to(raster.x, raster.y)
+        else:
             frame = self._excerpt.frame
             line_time = raster.line_time
             if self._excerpt.chosen is not None:

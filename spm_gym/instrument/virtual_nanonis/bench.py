@@ -16,6 +16,7 @@ Values = dict[str, Any]
 Handler = Callable[..., Mapping[str, Any] | None]
 
 _LOOK_EVERY_S = 0.1
+_ROUNDING = 1e-7
 
 
 class Refused(Exception):
@@ -33,10 +34,6 @@ class Module(Protocol):
         """What answers its commands; called with the arguments by name, returns the values."""
         ...
 
-    def update(self) -> None:
-        """Do what has become due since the last call."""
-        ...
-
 
 class Bench:
     """The simulated microscope and what surrounds it.
@@ -47,6 +44,7 @@ class Bench:
         memory: The settings.
         release: Of the software that is played.
         condition: Guards everything; told when anything has happened.
+        caller: Of each thread, what says whether anybody still waits for its reply.
         resting: Where Follow Me has put the tip, if nothing was done to it since.
     """
 
@@ -58,7 +56,6 @@ class Bench:
         self.memory = memory
         self.release = release
         self.condition = threading.Condition()
-        self.closed = False
         self.resting: tuple[float, float] | None = None
         self.caller = threading.local()
 
@@ -78,7 +75,6 @@ class Bench:
             Whether it was done in time.
 
         Raises:
-            Refused: The controller was closed.
             Abandoned: The client is gone.
         """
         deadline = self.now + timeout
@@ -108,10 +104,13 @@ class Bench:
             self.clock.set_forward(moment)
             return
         self.condition.wait(min(self.clock.real_seconds(moment), _LOOK_EVERY_S))
-        if self.closed:
-            raise Refused("the controller was shut down")
         if self.caller.is_gone():
             raise Abandoned
+
+
+def coerced(value: float, limit: float) -> float:
+    """The value, or the limit if it exceeds that by more than rounding explains."""
+    return value if abs(value) <= limit * (1 + _ROUNDING) else math.copysign(limit, value)
 
 
 def seconds(timeout_ms: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -17,14 +18,17 @@ STEPS_PER_AREA = 10
 
 _APPROACH_S = 60.0
 _STEP = 100e-9
+_MOST_STEPS = 10**6
+_SLOWEST_HZ = 1.0
 _FREE_STEPS = 2
 """Steps towards the sample that fit below a withdrawn tip."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
+    """Steps along one axis (x, y, z), in the direction of their sign."""
+
     axis: int
-    sign: int
     count: int
     begun: float
     until: float
@@ -48,7 +52,7 @@ class CoarseMotion:
         self._bench = bench
         self._z = z
         self._away = 1 if retract == "z+" else -1
-        self._steps: _Steps | None = None
+        self._queue: deque[_Steps] = deque()
         self._counted = [0, 0, 0]
         self._position = [0, 0, 0]
         self._beside = [0, 0]
@@ -71,12 +75,15 @@ class CoarseMotion:
     @property
     def busy(self) -> bool:
         """Whether a motor or the approach runs."""
-        return self._steps is not None or self._approach_until is not None
+        return bool(self._queue) or self._approach_until is not None
 
     def update(self) -> None:
         """End steps and approach whose time is over."""
-        if self._steps and (self._bench.now >= self._steps.until or not self._bench.clock.runs):
-            self._end_steps(self._steps.count)
+        while self._queue and (
+            self._bench.now >= self._queue[0].until or not self._bench.clock.runs
+        ):
+            done = self._queue.popleft()
+            self._take(done.axis, done.count)
         until = self._approach_until
         if until is not None and self._bench.now >= until:
             self._approach_until = None
@@ -101,51 +108,54 @@ class CoarseMotion:
     def _start(self, direction: int, steps: int, group: int, wait: int) -> None:
         if not 0 <= direction <= 5:
             raise Refused(f"there is no motor direction {direction}; directions go from 0 to 5")
-        axis, sign = direction // 2, 1 - 2 * (direction % 2)
-        self._move(axis, sign, steps, bool(wait))
+        axis, backward = divmod(direction, 2)
+        self._move({axis: -steps if backward else steps}, bool(wait))
 
-    def _move(self, axis: int, sign: int, steps: int, wait: bool) -> None:
+    def _go(self, mode: int, x: float, y: float, z: float, wait: int, group: int = 0) -> None:
+        targets = {axis: _steps_for(length) for axis, length in enumerate((x, y, z))}
+        if mode:
+            targets = {axis: n - self._position[axis] for axis, n in targets.items()}
+        self._move(targets, bool(wait))
+
+    def _move(self, steps: Mapping[int, int], wait: bool) -> None:
+        """Step along one axis after the other."""
         self._stop_steps()
-        frequency = max(self._bench.memory.of("Motor.FreqAmp")["frequency"], 1.0)
-        now = self._bench.now
-        self._steps = moving = _Steps(axis, sign, steps, now, now + steps / frequency)
+        frequency = max(self._bench.memory.of("Motor.FreqAmp")["frequency"], _SLOWEST_HZ)
+        begun = self._bench.now
+        for axis, count in steps.items():
+            until = begun + abs(count) / frequency
+            self._queue.append(_Steps(axis, count, begun, until))
+            begun = until
+        last = self._queue[-1]
 
         def due() -> float | None:
             self.update()
-            return moving.until if self._steps is moving else None
+            return last.until if any(each is last for each in self._queue) else None
 
         if due() is not None and wait:
             self._bench.wait(due)
 
-    def _go(self, mode: int, x: float, y: float, z: float, wait: int, group: int = 0) -> None:
-        """Step to a place, one axis after the other; z last, as a retraction comes by itself."""
-        for axis, target in enumerate((x, y, z)):
-            start = self._position[axis] if mode else 0
-            steps = round(min(max(target / _STEP, -1e6), 1e6)) - start
-            if steps:
-                self._move(axis, int(math.copysign(1, steps)), abs(steps), bool(wait))
-
     def _stop_steps(self) -> None:
-        if self._steps:
-            moving = self._steps
-            share = (self._bench.now - moving.begun) / (moving.until - moving.begun)
-            self._end_steps(int(moving.count * min(share, 1.0)))
+        self.update()
+        if self._queue:
+            present = self._queue[0]
+            share = (self._bench.now - present.begun) / (present.until - present.begun)
+            self._queue.clear()
+            self._take(present.axis, int(present.count * share))
 
-    def _end_steps(self, count: int) -> None:
-        assert self._steps is not None
-        axis, sign = self._steps.axis, self._steps.sign
-        self._steps = None
-        self._position[axis] += sign * count
-        self._counted[axis] += sign * count
-        if count == 0:
-            return
+    def _take(self, axis: int, steps: int) -> None:
+        """What so many steps do."""
+        self._position[axis] += steps
+        self._counted[axis] += steps
         if axis == 2:
-            self._change_distance(sign * self._away * count)
-        else:
-            self._step_sideways(axis, sign * count)
+            self._change_distance(self._away * steps)
+        elif steps:
+            self._step_sideways(axis, steps)
 
     def _change_distance(self, away: int) -> None:
         microscope = self._bench.microscope
+        if away == 0:
+            return
         if away < 0 and (self._z.in_contact or self._z.coarse + away < -_FREE_STEPS):
             self._crash()
             return
@@ -167,6 +177,7 @@ class CoarseMotion:
         microscope = self._bench.microscope
         if not self._z.in_contact:
             microscope.approach()
+            self._z.coarse = 0
         microscope.suffer("crash")
 
     def _get_position(self, group: int = 0, timeout: int = 0) -> dict[str, float]:
@@ -178,3 +189,7 @@ class CoarseMotion:
             if reset:
                 self._counted[axis] = 0
         return counted
+
+
+def _steps_for(length: float) -> int:
+    return round(min(max(length / _STEP, -_MOST_STEPS), _MOST_STEPS))

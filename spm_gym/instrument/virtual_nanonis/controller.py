@@ -16,6 +16,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.bench import Abandoned, Bench, Handler, Module, Refused
 from spm_gym.instrument.virtual_nanonis.clock import Clock
 from spm_gym.instrument.virtual_nanonis.coarse import CoarseMotion, Retract
+from spm_gym.instrument.virtual_nanonis.defaults import INDEXES
 from spm_gym.instrument.virtual_nanonis.marks import Marks
 from spm_gym.instrument.virtual_nanonis.memory import Memory
 from spm_gym.instrument.virtual_nanonis.positioning import Positioning
@@ -29,6 +30,9 @@ __all__ = ["Abandoned", "Refused", "VirtualController"]
 
 SESSION = Path("virtual-nanonis")
 _REMEMBERED = 10_000
+_DEVICES = 16
+"""Modulators, demodulators and outputs, of each."""
+
 _MAY_BE_INFINITE = ("BiasSpectr.TimingSet",)
 
 _LAZY = ("Scan.WaitEndOfScan", "Scan.WaitEndOfLine", "Scan.StatusGet")
@@ -75,7 +79,7 @@ class VirtualController:
         self._scanning = Scanning(bench, self._z)
         self._coarse = CoarseMotion(bench, self._z, retract)
         self._positioning = Positioning(bench, self._scanning)
-        self._modules: list[Module] = [
+        modules: list[Module] = [
             self._scanning,
             self._scanning.signals,
             self._z,
@@ -87,7 +91,7 @@ class VirtualController:
             Utilities(bench),
         ]
         self._handlers: dict[str, Handler] = {}
-        for module in self._modules:
+        for module in modules:
             self._handlers.update(module.handlers())
 
     def execute(
@@ -124,7 +128,10 @@ class VirtualController:
             except InstrumentError as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
-                self._z.check_safe_tip()
+                if self._z.trips() and self._bench.memory.of("SafeTip.Props").get(
+                    "auto_pause_scan"
+                ):
+                    self._scanning.pause()
                 self._bench.condition.notify_all()
 
     def suffer(self, what: Literal["lost contact", "crash"]) -> None:
@@ -139,12 +146,6 @@ class VirtualController:
         with self._bench.condition:
             self._coarse.stuck = True
 
-    def close(self) -> None:
-        """Refuse whatever still waits, and all further waiting; legal twice."""
-        with self._bench.condition:
-            self._bench.closed = True
-            self._bench.condition.notify_all()
-
     def _answer(self, command: Command, arguments: dict[str, Any]) -> Mapping[str, Any]:
         handler = self._handlers.get(command.name)
         if handler is not None:
@@ -155,7 +156,7 @@ class VirtualController:
         return self._bench.memory.get(command, arguments)
 
     def _update(self) -> None:
-        for module in self._modules:
+        for module in (self._scanning, self._z, self._coarse, self._positioning):
             module.update()
         busy = self._scanning.advancing or self._coarse.busy or self._positioning.moving
         if self._bench.clock.runs and not busy:
@@ -174,6 +175,9 @@ def _arguments(command: Command, values: Mapping[str, Any]) -> dict[str, Any]:
     if missing or values.keys() - names:
         raise Refused(f"{command.name} takes {sorted(names)}, not {sorted(values)}")
     arguments = {field.name: values.get(field.name, 0) for field in command.request}
+    for key in INDEXES:
+        if not 1 <= arguments.get(key, 1) <= _DEVICES:
+            raise Refused(f"{command.name}: there is no {key} {arguments[key]}")
     for field in command.request:
         if field.type == "f32" and not field.array:
             arguments[field.name] = float(np.float32(arguments[field.name]))

@@ -126,6 +126,8 @@ class Conversation:
         return encode_reply(command, reply)
 
     def _is_gone(self) -> bool:
+        if self._closing.is_set():
+            return True
         if not select.select([self._client], [], [], 0)[0]:
             return False
         try:

@@ -35,9 +35,6 @@ class Marks:
             "Marks.LinesGet": lambda: _listed((*_LINE, "visible"), lines),
         }
 
-    def update(self) -> None:
-        """Nothing becomes due."""
-
 
 def _split(keys: tuple[str, ...], marks: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = zip(*(marks[key] for key in keys), strict=True)

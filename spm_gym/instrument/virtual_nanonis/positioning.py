@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, coerced
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
 
 _SLOWEST = 1e-12
-_ROUNDING = 1e-7
 _LONGEST_RECORD = 100_000
 _HIGH_VOLTAGE = 400.0
 """Between the ends of a piezo's range, V."""
@@ -91,7 +90,8 @@ class Positioning:
     def _go(self, x: float, y: float, wait: int) -> None:
         self.stop()
         self._scanning.stop()
-        start, end = self._scanning.position(), (self._coerced(x), self._coerced(y))
+        reach = self._bench.microscope.reach
+        start, end = self._scanning.position(), (coerced(x, reach), coerced(y, reach))
         now = self._bench.now
         kept = self._bench.memory.of("FolMe.Speed")
         speed = kept["speed"] if kept.get("custom") else self._scanning.speed
@@ -115,11 +115,6 @@ class Positioning:
         size = self._bench.memory.of("TipRec.BufferSize")["size"]
         while len(self._record) > max(size, 1):
             self._record.popleft()
-
-    def _coerced(self, value: float) -> float:
-        """The nearest value that the piezo reaches."""
-        reach = self._bench.microscope.reach
-        return value if abs(value) <= reach * (1 + _ROUNDING) else math.copysign(reach, value)
 
     def _set_size(self, size: int) -> None:
         self._bench.memory.of("TipRec.BufferSize")["size"] = min(max(size, 1), _LONGEST_RECORD)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.virtual_nanonis.acquisition import (
     LARGEST,
     Acquisition,
@@ -17,14 +18,13 @@ from spm_gym.instrument.virtual_nanonis.acquisition import (
     upside_down,
 )
 from spm_gym.instrument.virtual_nanonis.autosave import Recorded, save_scan
-from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, seconds
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced, seconds
 from spm_gym.instrument.virtual_nanonis.signals import BIAS, CURRENT, NAMES, Signals, Z
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 _START, _STOP, _PAUSE, _RESUME, _FREEZE, _UNFREEZE, _TO_CENTRE = range(7)
 _ALL, _NEXT, _OFF = range(3)
 _SMALLEST_FRAME = 5e-11
-_ROUNDING = 1e-6
 _SPEEDS = (1e-12, 1e-3)
 _TIMES = (1e-5, 1e4)
 _RATIOS = (1e-3, 1e3)
@@ -59,6 +59,7 @@ class Scanning:
             "Scan.WaitEndOfLine": self._wait_for_line,
             "Scan.FrameSet": self._set_frame,
             "Scan.BufferSet": self._set_buffer,
+            "Scan.PropsGet": self._get_props,
             "Scan.SpeedSet": self._set_speed,
             "Scan.SpeedGet": self._get_speed,
             "Scan.FrameDataGrab": self._grab,
@@ -97,6 +98,19 @@ class Scanning:
             self._ended += 1
             self._path = ""
 
+    def pause(self) -> None:
+        """Interrupt the scan, to be resumed."""
+        if self._scan and self._active:
+            self._scan.pause(self._bench.now)
+
+    @property
+    def speed(self) -> float:
+        """Forward speed of the tip, m/s."""
+        speed = self._bench.memory.of("Scan.Speed")
+        if speed["constant"]:
+            return float(self._bench.memory.of("Scan.Frame")["width"] / speed["fwd_time"])
+        return float(speed["fwd_speed"])
+
     def _look(self) -> bool:
         """Whether a scan runs, or would still run if the clock moved by itself."""
         if self._scan and self._active and not self._props["continuous"]:
@@ -112,8 +126,7 @@ class Scanning:
         elif action == _STOP:
             self.stop()
         elif action in (_PAUSE, _FREEZE):
-            if self._scan and self._active:
-                self._scan.pause(self._bench.now)
+            self.pause()
         elif action in (_RESUME, _UNFREEZE):
             if self._scan:
                 self._scan.resume(self._bench.now)
@@ -181,7 +194,11 @@ class Scanning:
                 return None
             if scan.due(self._bench.now) > line:
                 return None
-            return math.inf if scan.paused else scan.begun + (line + 1) * scan.raster.line_time
+            return (
+                math.inf
+                if scan.paused is not None
+                else scan.begun + (line + 1) * scan.raster.line_time
+            )
 
         in_time = self._bench.wait(due, seconds(timeout))
         done = line + 1 if in_time else line
@@ -190,6 +207,16 @@ class Scanning:
     @property
     def _props(self) -> dict[str, Any]:
         return self._bench.memory.of("Scan.Props")
+
+    def _get_props(self) -> dict[str, Any]:
+        """The properties; no module of this controller adds parameters to a scan file."""
+        command = commands(self._bench.release)["Scan.PropsGet"]
+        values = self._bench.memory.get(command, {})
+        if "module_names" in values:
+            modules = len(values["module_names"])
+            values["parameters_per_module"] = [0] * modules
+            values["parameters"] = np.empty((modules, 0), dtype=object)
+        return values
 
     def _raster(self, upward: bool) -> Raster:
         frame, buffer = self._bench.memory.of("Scan.Frame"), self._bench.memory.of("Scan.Buffer")
@@ -211,14 +238,14 @@ class Scanning:
         reach = self._bench.microscope.reach
         frame = self._bench.memory.of("Scan.Frame")
         frame.update(
-            centre_x=_within(centre_x, reach), centre_y=_within(centre_y, reach), angle=angle
+            centre_x=coerced(centre_x, reach), centre_y=coerced(centre_y, reach), angle=angle
         )
         for name, value in (("width", width), ("height", height)):
             if value > 0:
-                frame[name] = max(_within(value, 2 * reach), _SMALLEST_FRAME)
+                frame[name] = max(coerced(value, 2 * reach), _SMALLEST_FRAME)
 
     def _set_buffer(self, channel_indexes: Any, pixels: int, lines: int) -> None:
-        channels = [int(index) for index in channel_indexes]
+        channels = list(dict.fromkeys(int(index) for index in channel_indexes))
         for channel in channels:
             self.signals.rt_index(channel)
         buffer, frame = self._bench.memory.of("Scan.Buffer"), self._bench.memory.of("Scan.Frame")
@@ -261,14 +288,6 @@ class Scanning:
             "constant": speed["constant"],
             "speed_ratio": ratio,
         }
-
-    @property
-    def speed(self) -> float:
-        """Forward speed of the tip, m/s."""
-        speed = self._bench.memory.of("Scan.Speed")
-        if speed["constant"]:
-            return float(self._bench.memory.of("Scan.Frame")["width"] / speed["fwd_time"])
-        return float(speed["fwd_speed"])
 
     def _line_time(self, width: float) -> float:
         ratio: float = self._bench.memory.of("Scan.Speed")["speed_ratio"]
@@ -337,8 +356,3 @@ class Scanning:
         ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
         recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
         return save_scan(self._bench.memory.of("Util.SessionPath")["path"], recorded)
-
-
-def _within(value: float, limit: float) -> float:
-    """The value, coerced if it is out of range by more than rounding explains."""
-    return value if abs(value) <= limit * (1 + _ROUNDING) else math.copysign(limit, value)

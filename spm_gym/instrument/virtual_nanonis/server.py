@@ -82,7 +82,6 @@ class VirtualNanonis:
         if self._closing.is_set():
             return
         self._closing.set()
-        self._controller.close()
         self._wake.close()
         with self._lock:
             for client in self._clients:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 CURRENT, BIAS, X, Y, Z = 0, 24, 26, 27, 30
 _SLOTS_UNTIL = 11798
 _SLOTS = 24
-_BIAS_LIMIT = 10.0
+HIGHEST_BIAS = 10.0
 
 _KNOWN = {CURRENT: "Current (A)", BIAS: "Bias (V)", X: "X (m)", Y: "Y (m)", Z: "Z (m)"} | {
     86 + 2 * demodulator + part: f"LI Demod {demodulator + 1} {'XY'[part]} (A)"
@@ -70,9 +70,6 @@ class Signals:
             "Signals.InSlotsGet": self._slot_names,
         }
 
-    def update(self) -> None:
-        """Nothing becomes due."""
-
     def rt_index(self, channel: int) -> int:
         """Number of the signal that a scan command of this release means.
 
@@ -101,7 +98,7 @@ class Signals:
         return self._z.current if index == CURRENT else 0.0
 
     def _set_bias(self, bias: float) -> None:
-        self._bench.microscope.bias = min(max(bias, -_BIAS_LIMIT), _BIAS_LIMIT)
+        self._bench.microscope.bias = coerced(bias, HIGHEST_BIAS)
 
     def _gains(self) -> dict[str, Any]:
         kept = self._bench.memory.of("Current.Gain")
@@ -127,7 +124,7 @@ class Signals:
             return self._bench.microscope.z_range
         if index in (X, Y):
             return -reach, reach
-        largest = 100e-9 if NAMES[index].endswith("(A)") else _BIAS_LIMIT
+        largest = 100e-9 if NAMES[index].endswith("(A)") else HIGHEST_BIAS
         return -largest, largest
 
     def _values(self, signal_indexes: Any, newest: int) -> dict[str, Any]:

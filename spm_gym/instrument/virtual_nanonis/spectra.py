@@ -42,9 +42,6 @@ class Spectra:
             "Osci2T.DataGet": self._scope,
         }
 
-    def update(self) -> None:
-        """Nothing becomes due: a spectrum changes nothing."""
-
     @property
     def _running(self) -> bool:
         return self._bench.clock.runs and self._bench.now < self._until

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, seconds
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, coerced, seconds
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
+from spm_gym.instrument.virtual_nanonis.signals import HIGHEST_BIAS
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 from spm_gym.types import Conditioning, Dip, Pulse
 
 _LONGEST_S = 1000.0
 _PULSES_FROM_V = 2.0
 _REACH_OF_PULSES = 5e-9
-_HIGHEST_BIAS = 10.0
 _RELATIVE = 1
 
 
@@ -31,23 +31,20 @@ class TipConditioning:
         """What answers the commands."""
         return {"Bias.Pulse": self._pulse, "TipShaper.Start": self._shape}
 
-    def update(self) -> None:
-        """Nothing becomes due: what is done is done at the beginning."""
-
     def _pulse(self, wait: int, width: float, bias: float, z_control: int, mode: int) -> None:
         kept = self._bench.memory.of("Bias.Pulse")
         mode = kept["mode"] = mode or kept.get("mode", 2)
         if mode == _RELATIVE:
             bias += self._bench.microscope.bias
         if self._z.above_surface < _REACH_OF_PULSES:
-            self._condition(Pulse(_limited(bias), _duration(width)))
+            self._condition(Pulse(coerced(bias, HIGHEST_BIAS), _duration(width)))
         if wait:
             self._bench.wait_until(self._bench.now + _duration(width))
 
     def _shape(self, wait: int, timeout: int) -> None:
         props = self._bench.memory.of("TipShaper.Props")
         bias = props["bias"] if props["change_bias"] else self._bench.microscope.bias
-        bias, width = _limited(bias), _duration(props["lift_time_1"])
+        bias, width = coerced(bias, HIGHEST_BIAS), _duration(props["lift_time_1"])
         depth = -props["tip_lift"] - self._z.above_surface
         if depth > 0:
             low, high = self._bench.microscope.z_range
@@ -72,7 +69,3 @@ class TipConditioning:
 
 def _duration(asked: float) -> float:
     return min(max(asked, 0.0), _LONGEST_S)
-
-
-def _limited(bias: float) -> float:
-    return min(max(bias, -_HIGHEST_BIAS), _HIGHEST_BIAS)

@@ -35,9 +35,6 @@ class Utilities:
             "Pattern.GridSet": self._set_grid,
         }
 
-    def update(self) -> None:
-        """Nothing becomes due."""
-
     def _quit(self, **_: Any) -> None:
         raise Refused("a virtual controller is ended where it was started")
 

@@ -179,18 +179,15 @@ class ZController:
         self.coarse = 0
         self.loop = True
 
-    def halt(self) -> None:
-        """Leave the tip where the approach has been stopped."""
-        self._hold(self.z)
-
-    def check_safe_tip(self) -> None:
-        """Withdraw if the safe tip is on and there is too much current."""
+    def trips(self) -> bool:
+        """Withdraw if the safe tip is on and there is too much current; whether it was so."""
         memory = self._bench.memory
-        if not memory.of("SafeTip.OnOff").get("on"):
-            return
-        if abs(self.current) > memory.of("SafeTip.Props")["threshold"]:
-            self.withdraw()
-            self._tripped = True
+        limit = memory.of("SafeTip.Props")["threshold"]
+        if not memory.of("SafeTip.OnOff").get("on") or abs(self.current) <= limit:
+            return False
+        self.withdraw()
+        self._tripped = True
+        return True
 
     @property
     def _switching_off(self) -> bool:
