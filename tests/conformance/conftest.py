@@ -1,0 +1,48 @@
+"""A virtual Nanonis for other people's clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conversation import HOST, RELEASE
+
+from spm_gym.config import SimulatorConfig
+from spm_gym.instrument.nanonis.connection import Connection
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.virtual_nanonis import VirtualController, VirtualNanonis
+
+CALM = SimulatorConfig(
+    rough_fraction=0, tip_change_rate=0, contact_loss_rate=0, crash_rate=0, creep_fraction=0
+)
+"""Nothing happens by accident."""
+
+
+@pytest.fixture
+def simulator() -> SimulatorConfig:
+    """Of which microscope; a test may take another."""
+    return CALM
+
+
+@pytest.fixture
+def controller(tmp_path: Path, simulator: SimulatorConfig) -> VirtualController:
+    """A controller for which nobody has to wait."""
+    microscope = SimulatedMicroscope(simulator, seed=3)
+    return VirtualController(microscope, RELEASE, time_scale=0, session=tmp_path / "session")
+
+
+@pytest.fixture
+def ports(controller: VirtualController) -> Iterator[tuple[int, ...]]:
+    """Where it can be reached."""
+    with VirtualNanonis(controller, ports=(0, 0, 0, 0), host=HOST) as server:
+        yield server.ports
+
+
+@pytest.fixture
+def witness(ports: tuple[int, ...]) -> Iterator[Connection]:
+    """Our own connection, on the last port."""
+    connection = Connection(HOST, ports[-1], timeout=60, release=RELEASE)
+    connection.connect()
+    yield connection
+    connection.close()
