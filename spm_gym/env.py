@@ -14,12 +14,15 @@ from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
 from spm_gym.instrument.base import (
     BadReply,
+    CommandFailed,
     ConnectionLost,
+    ContactLost,
     Instrument,
     InstrumentError,
     OutcomeUnknown,
     Restartable,
     TimedOut,
+    TipCrashed,
 )
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
@@ -300,6 +303,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         except OutcomeUnknown as error:
             # Never again: the next image shows what it did, if anything.
             self._recover(f"outcome unknown: {error}")
+        except (ContactLost, TipCrashed) as error:
+            # The next image shows it too, and that is where contact is found again.
+            self._events.append(f"not done: {error}")
         except _CONNECTION_ERRORS as error:
             self._recover(f"not done: {error}")
 
@@ -314,7 +320,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             frame = retry or self._next_frame()
             try:
                 scan = self._image(frame)
-            except _CONNECTION_ERRORS as error:
+            except (*_CONNECTION_ERRORS, CommandFailed) as error:
                 self._recover(f"no scan: {error}")
                 retry = frame
                 continue

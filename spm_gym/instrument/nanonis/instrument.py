@@ -14,6 +14,7 @@ from spm_gym.config import RealConfig
 from spm_gym.instrument.base import (
     BadReply,
     CommandFailed,
+    ConnectionLost,
     ContactLost,
     InstrumentError,
     LimitExceeded,
@@ -32,6 +33,7 @@ _FEEDBACK_ON = 2
 _END_MARGIN = 0.01
 _CRASH_FACTOR = 10.0
 _POLL_S = 0.2
+_ATTEMPTS = 4
 _MOTOR_S_PER_STEP = 0.5
 _MOTOR = {
     Direction.X_PLUS: 0,
@@ -170,8 +172,7 @@ class NanonisInstrument:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
-        if self._main.call("ZCtrl.StatusGet")["status"] != _FEEDBACK_ON:
-            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
+        self._check_feedback()
         return self._scanner.scan(frame, fraction, self._z_range)
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -185,6 +186,7 @@ class NanonisInstrument:
         """
         self._check_contact()
         self._move(x, y)
+        self._check_contact()
         if isinstance(action, Stall):
             return
         shaping = self.config.shaping
@@ -210,7 +212,7 @@ class NanonisInstrument:
         self._main.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach()
         status = self.status()
-        if not status.approached or self._out_of_reach(status):
+        if not status.approached or self._out_of_reach(status.z):
             raise ContactLost(
                 f"the automatic approach ended without contact: z = {status.z / NM:.1f} nm, "
                 f"current = {status.current / PA:.3g} pA"
@@ -242,13 +244,28 @@ class NanonisInstrument:
         self._sleep(coarse.creep_wait_s)
 
     def reconnect(self) -> None:
-        """Connect anew, wait until an act under way is over, stop the scan."""
-        for controller in (self._main, self._side):
-            controller.close()
-            controller.connect()
-        self._await_act()
-        stop_scan(self._main)
-        self._prepare()
+        """Connect anew, wait until an act under way is over, stop the scan.
+
+        A port may still be busy with what was begun over the lost connection, so there are some
+        attempts.
+
+        Raises:
+            ConnectionLost: There is no connection to be had.
+            InstrumentError: Any other failure.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            for controller in (self._main, self._side):
+                controller.close()
+            self._await_act()
+            try:
+                self._main.connect()
+                self._side.connect()
+                stop_scan(self._main)
+                self._prepare()
+                return
+            except (ConnectionLost, TimedOut, BadReply):
+                if not left:
+                    raise
 
     def close(self) -> None:
         """Leave the instrument in the safe condition and let go of it; legal twice.
@@ -292,14 +309,14 @@ class NanonisInstrument:
         return troubles
 
     def _try(self, what: str, step: Callable[[], object]) -> list[str]:
-        """Do one step of the way out, which may be done twice, and once more if need be."""
-        for last in (False, True):
+        """Do one step of the way out, which does nothing more when it is done again."""
+        for left in reversed(range(_ATTEMPTS)):
             try:
                 self._side.connect()
                 step()
-                return []
+                break
             except InstrumentError as error:
-                if last or isinstance(error, CommandFailed):
+                if not left:
                     return [f"{what}: {error}"]
         return []
 
@@ -367,30 +384,33 @@ class NanonisInstrument:
         stop_scan(controller)
         controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
         status = read_status(controller, self._z_range)
-        if status.approached or not self._retracted(status):
+        if status.approached or not self._retracted(status.z):
             raise InstrumentError(
                 f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
                 f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
             )
 
     def _check_contact(self) -> None:
-        status = self.status()
-        if not status.approached:
-            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
-        if self._out_of_reach(status):
+        self._check_feedback()
+        z = self._main.call("ZCtrl.ZPosGet")["z"]
+        if self._out_of_reach(z):
             raise ContactLost("the surface is out of reach: approach first")
-        if self._retracted(status):
+        if self._retracted(z):
             raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
+
+    def _check_feedback(self) -> None:
+        if self._main.call("ZCtrl.StatusGet")["status"] != _FEEDBACK_ON:
+            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
 
     def _crashed(self, status: Status) -> bool:
         too_much = _CRASH_FACTOR * abs(status.setpoint)
-        return self._retracted(status) and abs(status.current) > too_much
+        return self._retracted(status.z) and abs(status.current) > too_much
 
-    def _retracted(self, status: Status) -> bool:
-        return status.z > self._z_range[1] - self._margin
+    def _retracted(self, z: float) -> bool:
+        return z > self._z_range[1] - self._margin
 
-    def _out_of_reach(self, status: Status) -> bool:
-        return status.z < self._z_range[0] + self._margin
+    def _out_of_reach(self, z: float) -> bool:
+        return z < self._z_range[0] + self._margin
 
     @property
     def _margin(self) -> float:
