@@ -14,7 +14,7 @@ from spm_gym.types import Frame
 
 Image = NDArray[np.float32]
 
-LARGEST = 2048
+LARGEST = 1024
 """Most pixels along a side."""
 
 _SMALLEST_PIXEL = 0.5e-12

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, coerced, seconds
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
 from spm_gym.instrument.virtual_nanonis.signals import HIGHEST_BIAS
-from spm_gym.instrument.virtual_nanonis.z_controller import ZController
+from spm_gym.instrument.virtual_nanonis.z_controller import DEEPEST, ZController
 from spm_gym.types import Conditioning, Dip, Pulse
 
 _LONGEST_S = 1000.0
@@ -47,8 +47,7 @@ class TipConditioning:
         bias, width = coerced(bias, HIGHEST_BIAS), _duration(props["lift_time_1"])
         depth = -props["tip_lift"] - self._z.above_surface
         if depth > 0:
-            low, high = self._bench.microscope.z_range
-            self._condition(Dip(min(depth, high - low), bias, width))
+            self._condition(Dip(min(depth, DEEPEST), bias, width))
         elif abs(bias) >= _PULSES_FROM_V and self._z.above_surface < _REACH_OF_PULSES:
             self._condition(Pulse(bias, width))
         if not props["restore_feedback"] and self._z.loop:

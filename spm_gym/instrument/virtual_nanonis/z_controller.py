@@ -15,6 +15,9 @@ from spm_gym.types import Dip
 _EXTENSION_RATE = 1e-6
 _CONTROLLERS = ("log Current", "Current")
 _CURRENT_LIMIT = 100e-9
+DEEPEST = 30e-9
+"""What goes deeper into the surface does no more to it, m."""
+
 _NEVER = 1e-3
 """Slowest rate, as a share of the usual one: no motion takes for ever."""
 
@@ -262,7 +265,7 @@ class ZController:
 
     def _rise(self) -> None:
         """Leave the surface with the mark of how deep the tip has been."""
-        depth, self._indentation = self._indentation, 0.0
+        depth, self._indentation = min(self._indentation, DEEPEST), 0.0
         status = self._microscope.status()
         if depth > 0 and self.in_contact and not self._microscope.fault:
             self._microscope.condition(Dip(depth, status.bias), status.x, status.y)
