@@ -26,10 +26,16 @@ def simulator() -> SimulatorConfig:
 
 
 @pytest.fixture
-def controller(tmp_path: Path, simulator: SimulatorConfig) -> VirtualController:
+def release() -> int:
+    """Of the controller's software; a test may take another."""
+    return RELEASE
+
+
+@pytest.fixture
+def controller(tmp_path: Path, simulator: SimulatorConfig, release: int) -> VirtualController:
     """A controller for which nobody has to wait."""
     microscope = SimulatedMicroscope(simulator, seed=3)
-    return VirtualController(microscope, RELEASE, time_scale=0, session=tmp_path / "session")
+    return VirtualController(microscope, release, time_scale=0, session=tmp_path / "session")
 
 
 @pytest.fixture
