@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import Instrument, LimitExceeded
 from spm_gym.instrument.guard import Guard, Record, check_action
+from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis import instrument as nanonis
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
@@ -62,11 +64,29 @@ def connect_microscope(
         InstrumentError: The microscope cannot be reached or used.
     """
     check_actions(config)
-    return Guard(nanonis.connect(config.real, keep), config.real.limits, record)
+    real = config.real
+    instrument: Instrument
+    if real.protocol == "labview":
+        instrument = LabviewInstrument(
+            real.host,
+            real.labview_port,
+            bias=math.nan if real.imaging.bias_V is None else real.imaging.bias_V,
+            setpoint=(real.imaging.setpoint_pA or math.nan) * 1e-12,
+            speed=real.imaging.speed_nm_per_s * 1e-9,
+        )
+    else:
+        instrument = nanonis.connect(real, keep)
+    return Guard(instrument, real.limits, record)
 
 
 def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
-    """Show every command instead of sending it; the replies come from a simulated controller."""
+    """Show every command instead of sending it; the replies come from a simulated controller.
+
+    Raises:
+        ConfigError: The instrument speaks another protocol than Nanonis.
+    """
+    if config.real.protocol != "nanonis":
+        raise ConfigError("setting real.protocol: only commands to a Nanonis can be rehearsed")
     check_actions(config)
     controller = virtual_controller(config, config.seed, time_scale=0)
     channel = Rehearsal(controller, show)

@@ -57,7 +57,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    from spm_gym.cli import check, evaluate, train, virtual_nanonis
+    from spm_gym.cli import check, evaluate, labview_server, train, virtual_nanonis
 
     parser = argparse.ArgumentParser(
         prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "check": check,
         "virtual-nanonis": virtual_nanonis,
+        "labview-server": labview_server,
     }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]

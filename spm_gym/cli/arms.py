@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
 from spm_gym.cli.evaluate import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
-from spm_gym.cli.run_directory import new_run
+from spm_gym.cli.run_directory import discarded_if_stillborn, new_run
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
@@ -48,7 +49,11 @@ def play(
     limit_threads(config.run.threads)
     real = config.run.microscope == "real" and not dry_run
     run = new_run(None, config, "evaluation") if real else Path()
-    with microscope(config, run, dry_run) as instrument:
+    with ExitStack() as stack:
+        if real:
+            stack.enter_context(discarded_if_stillborn(run))
+            print(f"acts are recorded in {run}")
+        instrument = stack.enter_context(microscope(config, run, dry_run))
         env = make_env(config, instrument=instrument)
         model = None if checkpoint is None else load_checkpoint(checkpoint).model
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from spm_gym.build import check_actions
 from spm_gym.cli import UsageError, run_command
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis.preflight import Finding, inspect
 
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
     config = load_config(arguments.config, arguments.set)
-    findings = inspect(config.real, config.env)
+    findings = (_ask_labview if config.real.protocol == "labview" else _ask_nanonis)(config)
     try:
         check_actions(config)
     except InstrumentError as error:
@@ -51,6 +53,21 @@ def check(arguments: argparse.Namespace) -> int:
         raise UsageError(f"not ready: {troubles} of the above, marked !!, must be dealt with first")
     print("ready; nothing was moved or changed")
     return 0
+
+
+def _ask_nanonis(config: Config) -> list[Finding]:
+    return inspect(config.real, config.env)
+
+
+def _ask_labview(config: Config) -> list[Finding]:
+    real, area_nm = config.real, config.env.regions.area_nm
+    with closing(LabviewInstrument(real.host, real.labview_port)) as instrument:
+        side_nm, z_range = instrument.area_side() * 1e9, instrument.status().z_range
+    return [
+        Finding("connection", f"{real.host} port {real.labview_port} answers"),
+        Finding("piezo range", f"{side_nm:g} nm; used are {area_nm:g} nm", area_nm > side_nm),
+        Finding("z range", f"{z_range[0] * 1e9:g} to {z_range[1] * 1e9:g} nm"),
+    ]
 
 
 def _plan(config: Config) -> str:

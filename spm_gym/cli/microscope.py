@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -35,16 +36,26 @@ def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Ins
     else:
         instrument = connect_microscope(config, run / SETTINGS_BEFORE, _recorder(run / ACTS))
     try:
+        automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
+        if automatic and not instrument.status().approached:
+            print("instrument: the tip is withdrawn; automatic approach")
+            instrument.approach()
         yield instrument
     finally:
         with _undisturbed():
             instrument.close()
+            if config.real.protocol == "labview":
+                print("instrument: connection closed; this protocol cannot withdraw the tip")
 
 
 def _recorder(path: Path) -> Any:
     def record(entry: dict[str, Any]) -> None:
+        known = {  # JSON has no NaN
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in entry.items()
+        }
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(known) + "\n")
 
     return record
 

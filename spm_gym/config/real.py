@@ -106,24 +106,31 @@ class RealConfig(Section):
     """The real microscope.
 
     Attributes:
+        protocol: What the instrument speaks; "labview" is the text protocol of the DeepSPM server,
+            of which only `host`, `labview_port`, `imaging` and `limits` are used.
         host: Of the controller.
-        ports: Of its programming interface; the first carries the run, the second is for stopping
-            and looking while the first one waits.
+        labview_port: Of the DeepSPM server.
+        ports: Of the controller's programming interface; the first carries the run, the second is
+            for stopping and looking while the first one waits.
         release: Of the controller's software; None asks it, which releases before R11798 do not
             answer.
         timeout_s: Longest time for the reply to a command, beyond the time that the command itself
             takes.
         approach_timeout_s: Longest automatic approach.
         withdraw_timeout_s: Longest withdrawal.
+        approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
         withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends.
     """
 
+    protocol: Literal["nanonis", "labview"] = "nanonis"
     host: str = "127.0.0.1"
+    labview_port: Port = 50008
     ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
     release: Annotated[int, Field(ge=10000)] | None = None
     timeout_s: Positive = 10.0
     approach_timeout_s: Positive = 600.0
     withdraw_timeout_s: Positive = 60.0
+    approach_at_start: bool = True
     withdraw_on_exit: bool = True
     imaging: ImagingConfig = ImagingConfig()
     shaping: ShapingConfig = ShapingConfig()

@@ -59,7 +59,7 @@ def _side_connection(real: RealConfig) -> Iterator[Finding]:
 def _read(controller: Controller, real: RealConfig, env: EnvConfig) -> Iterator[Finding]:
     call = controller.call
     yield Finding("release", f"R{controller.release}")
-    yield _status(controller)
+    yield _status(controller, real.approach_at_start)
     yield _range(controller, env)
     yield _finding("height signal", partial(_channel, controller, real.imaging.channel))
     yield _finding("tip shaper", lambda: _values(call("TipShaper.PropsGet")))
@@ -67,19 +67,20 @@ def _read(controller: Controller, real: RealConfig, env: EnvConfig) -> Iterator[
     yield _finding("scan", lambda: _values(call("Scan.FrameGet")) + "; " + _scanning(controller))
 
 
-def _status(controller: Controller) -> Finding:
+def _status(controller: Controller, approach: bool) -> Finding:
     try:
         status = read_status(controller, read_z_range(controller))
     except InstrumentError as error:
         return Finding("status", str(error), trouble=True)
     low, high = (end / NM for end in status.z_range)
-    feedback = "on" if status.approached else "off or the tip withdrawn: approach before a run"
+    then = "a run would approach automatically" if approach else "approach before a run"
+    feedback = "on" if status.approached else f"off or the tip withdrawn: {then}"
     text = (
         f"bias {status.bias:g} V, setpoint {status.setpoint / PA:g} pA, current "
         f"{status.current / PA:.3g} pA, z {status.z / NM:.2f} nm of {low:g} to {high:g} nm, tip at "
         f"({status.x / NM:.1f}, {status.y / NM:.1f}) nm, feedback {feedback}"
     )
-    return Finding("status", text, trouble=not status.approached)
+    return Finding("status", text, trouble=not (status.approached or approach))
 
 
 def _range(controller: Controller, env: EnvConfig) -> Finding:

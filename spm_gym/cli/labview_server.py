@@ -1,0 +1,62 @@
+"""Play the server of the original DeepSPM: its text protocol over a simulated microscope."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from spm_gym.build import build_microscope
+from spm_gym.cli import UsageError, run_command
+from spm_gym.config import load_config
+from spm_gym.instrument.labview.protocol import PORT
+from spm_gym.instrument.labview.server import LabviewServer
+from spm_gym.instrument.sim.simulated import world_seed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.add_argument("--port", type=int, default=PORT, help="default: %(default)s; 0 is any")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of surface and probe")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="key=value",
+        help="change single settings, for example simulator.drift_pm_per_s=0",
+    )
+    parser.set_defaults(command=serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point for tests."""
+    parser = argparse.ArgumentParser(prog="spm-gym labview-server", description=__doc__)
+    add_arguments(parser)
+    return run_command(parser, arguments)
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    config = load_config(arguments.config, arguments.set)
+    microscope = build_microscope(config, world_seed(arguments.seed))
+    area = config.env.regions.area_nm * 1e-9
+    try:
+        server = LabviewServer(microscope, arguments.host, arguments.port, area=area)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}; choose "
+            "another with --port"
+        ) from error
+    with server:
+        host, port = server.address
+        print(f"DeepSPM server on {host} port {port}; Ctrl-C ends it", flush=True)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            print("ended")
+    return 0
