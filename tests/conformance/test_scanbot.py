@@ -24,7 +24,8 @@ METAL = SimulatorConfig(molecules_per_nm2=0, rough_fraction=0, tilt_pm_per_nm=2)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not PYTHON.exists(), reason="Scanbot is not installed; 'make scanbot' does it"
+        not PYTHON.exists(),
+        reason="Scanbot is not installed; tests/conformance/install_scanbot.sh does it",
     ),
 ]
 
