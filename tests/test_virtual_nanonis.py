@@ -700,6 +700,19 @@ def test_a_series_name_cannot_leave_the_session(tmp_path: Path) -> None:
     assert [path.parent for path in tmp_path.rglob("*.sxm")] == [tmp_path / "session"]
 
 
+def test_nothing_is_saved_beside_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = Told(session=tmp_path / "session")
+    told("Scan.PropsSet", 0, 0, 1, "", "", [], 0)
+    for path in ("", "elsewhere"):
+        told("Util.SessionPathSet", path, 0)
+        told.scan(frame())
+        assert told("Scan.WaitEndOfScan", -1)["path"] == ""
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_scan_that_cannot_be_saved_has_no_path(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     told = Told(session=tmp_path / "taken")

@@ -47,7 +47,10 @@ def save_scan(folder: str, recorded: Recorded) -> str:
         SxmChannel(*_name_and_unit(signal), forward, backward, index=signal)
         for signal, (forward, backward) in recorded.images.items()
     ]
-    if not channels:
+    if not channels or not Path(folder).is_absolute():
+        _LOG.warning(
+            "the scan was not saved: no channels, or the folder %r is no full path", folder
+        )
         return ""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
