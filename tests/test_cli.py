@@ -62,7 +62,7 @@ def test_print_config_shows_what_would_be_in_force(capsys: pytest.CaptureFixture
         (["--set", "agent.stepz=1"], ["agent.stepz", "did you mean 'steps'"]),
         (["--steps", "0"], ["agent.steps", "0", "greater than or equal to 1"]),
         (["--config", "none.yaml"], ["none.yaml"]),
-        (["--env", "real"], ["real", "simulator only"]),
+        (["--env", "real", "--set", "real.ports=[1,2]"], ["cannot reach", "real.ports"]),
         (["--run-dir", "taken"], ["taken", "exists", "--resume"]),
         (["--resume"], ["no run below runs/"]),
         (["--resume", "--run-dir", "taken"], ["taken", "not a run directory"]),
@@ -95,7 +95,7 @@ def test_wrong_requests_get_one_line_and_leave_nothing(
         (["--checkpoint", "broken"], ["broken"]),
         (["--episodes", "0", "--arms", "random"], ["--episodes", "0"]),
         (["--arms", "random", "--json", "no/such/file.json"], ["no/such"]),
-        (["--env", "real"], ["real"]),
+        (["--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
     ],
 )
 def test_evaluation_of_nothing_gets_one_line(

@@ -1,0 +1,266 @@
+"""train.py, evaluate.py and spm-gym on a virtual Nanonis in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from virtual import virtual_nanonis
+
+from spm_gym.build import make_env
+from spm_gym.cli import check, evaluate, main, train
+from spm_gym.config import RealConfig, load_config
+from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.nanonis.connection import Connection
+from spm_gym.instrument.nanonis.instrument import connect
+
+ROOT = Path(__file__).parent.parent
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
+
+
+@pytest.fixture(autouse=True)
+def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[list[int]]:
+    with virtual_nanonis("--seed", "11") as ports:
+        yield ports
+
+
+def on(ports: list[int]) -> str:
+    return f"real.ports={ports}"
+
+
+def ask(ports: list[int], name: str, **values: Any) -> dict[str, Any]:
+    connection = Connection("127.0.0.1", ports[1])
+    connection.connect()
+    try:
+        return connection.call(name, **values)
+    finally:
+        connection.close()
+
+
+def is_safe(ports: list[int]) -> bool:
+    """Whether the tip is withdrawn, the loop off."""
+    withdrawn = ask(ports, "ZCtrl.ZPosGet")["z"] > 0.99 * ask(ports, "ZCtrl.LimitsGet")["high"]
+    return bool(withdrawn and ask(ports, "ZCtrl.StatusGet")["status"] == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 4])
+def test_an_episode_through_tcp_is_the_same_as_in_the_process(seed: int) -> None:
+    """Images, rewards, masks and events are equal to the last bit, changes of area included."""
+    settings = ["env.regions.area_nm=80", "real.coarse.retract=z+", "real.coarse.creep_wait_s=0"]
+    trajectories = []
+    with virtual_nanonis("--seed", str(seed), "--set", settings[0]) as ports:
+        config = load_config(None, [*settings, on(ports)])
+        instrument = connect(config.real, tell=lambda text: None)
+        for microscope in (Guard(instrument, config.real.limits), None):
+            trajectories.append(trajectory(make_env(config, instrument=microscope), seed))
+    over_tcp, in_process = trajectories
+    assert over_tcp[-1]["area"] > 0
+    assert len(over_tcp) == len(in_process)
+    for far, near in zip(over_tcp, in_process, strict=True):
+        assert np.array_equal(far.pop("observation"), near.pop("observation"))
+        assert np.array_equal(far.pop("action_mask"), near.pop("action_mask"))
+        assert far == near
+
+
+def trajectory(env: Any, seed: int, steps: int = 60) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    found = [{"observation": observation, **info}]
+    while len(found) < steps:
+        action = rng.choice(np.flatnonzero(info["action_mask"]))
+        observation, reward, terminated, truncated, info = env.step(action)
+        found.append({"observation": observation, "reward": reward, "end": terminated, **info})
+        if terminated or truncated:
+            observation, info = env.reset()
+            found.append({"observation": observation, **info})
+    env.close()
+    for step in found:
+        del step["time"]  # the simulator's clock, and the computer's
+    return found
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_on_a_nanonis(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--env", "real", "--config", SMOKE, "--set", on(ports), "--run-dir", "run"]
+    assert train.main([*arguments, "--steps", "60"]) == 0
+    assert "scan stopped, tip withdrawn, settings restored" in capsys.readouterr().out
+    assert is_safe(ports)
+    acts = [json.loads(line) for line in Path("run/acts.jsonl").read_text().splitlines()]
+    assert len(acts) > 100
+    numbers = [act["number"] for act in acts if act["result"] == "intended"]
+    assert numbers == sorted(set(numbers))
+    assert {act["result"] for act in acts} == {"intended", "done"}
+    assert not Path("run/settings_before.json").exists()
+    assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
+    out = capsys.readouterr().out
+    assert "automatic approach" in out
+    assert set(json.loads(Path("found.json").read_text())["arms"]) == {"agent", "random"}
+    assert is_safe(ports)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
+    ports: list[int], number: signal.Signals
+) -> None:
+    process = training(ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
+    wait_for_acts(Path("run/acts.jsonl"), 40)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "tip withdrawn, settings restored" in out
+    assert is_safe(ports)
+    assert train.main(["--resume", "--run-dir", "run", "--print-config"]) == 0
+
+
+@pytest.mark.slow
+def test_settings_that_a_killed_run_could_not_restore_are_restored_by_its_resumption(
+    ports: list[int],
+) -> None:
+    ask(ports, "Bias.Set", bias=-0.5)
+    changed = ["real.imaging.bias_V=1.5", "run.checkpoint_every=10"]
+    process = training(
+        ports, "--run-dir", "run", "--config", SMOKE, "--steps", "300", "--set", *changed
+    )
+    wait_for_acts(Path("run/acts.jsonl"), 60)
+    process.kill()
+    process.communicate()
+    assert ask(ports, "Bias.Get")["bias"] == 1.5
+    resumed = training(ports, "--resume", "--run-dir", "run")
+    wait_for_acts(Path("run/acts.jsonl"), 200)
+    resumed.send_signal(signal.SIGTERM)
+    out, err = resumed.communicate(timeout=60)
+    assert "an earlier run could not restore the settings" in out, err
+    assert ask(ports, "Bias.Get")["bias"] == -0.5
+    assert is_safe(ports)
+    ask(ports, "Bias.Set", bias=1.0)
+
+
+def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    if "--resume" not in arguments:
+        command += ["--env", "real", "--set", on(ports)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_acts(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert time.monotonic() < deadline, "the run does not act"
+        time.sleep(0.05)
+
+
+def test_check_looks_and_changes_nothing(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert check.main(["--set", on(ports)]) == 0
+    out = capsys.readouterr().out
+    for word in ("R14718", "bias 1 V", "25 pA", "850 x 850 x 300 nm", "Z (m)", "dip_nm <= 30",
+                 "nothing was moved"):  # fmt: skip
+        assert word in out
+    after = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert str(before) == str(after)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
+     ("env.pixels=60", "multiple of 16"),
+     ("real.limits.dip_nm=2", "dip_nm"),
+     ("real.imaging.channel=Height", "Height")],
+)  # fmt: skip
+def test_check_finds_what_a_run_would_die_of(
+    ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check.main(["--set", on(ports), setting]) == 2
+    shown = capsys.readouterr()
+    assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
+    assert "not ready: 1 of the above" in shown.err
+
+
+def test_nobody_listening_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (
+        ["train", "--env", "real", "--config", SMOKE, "--set", "real.ports=[1,2]"],
+        ["evaluate", "--env", "real", "--arms", "random", "--set", "real.ports=[1,2]"],
+        ["check", "--set", "real.ports=[1,2]"],
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: cannot reach 127.0.0.1:1")
+        assert "real.ports" in error
+        assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--dry-run"], ["--dry-run", "--env real"]),
+        (["evaluate", "--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
+        (["train", "--env", "real", "--set", "env.judge=truth", on([1, 2])], ["real.ports"]),
+        (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),
+        (["check", "--set", "real.imaging.bias_V=9"], ["imaging.bias_V", "limits.bias_V"]),
+        (["check", "--set", "real.coarse.sideways_steps=101"], ["coarse.sideways_steps", "100"]),
+        (["check", "--set", "real.ports=[6501,6501]"], ["ports must differ"]),
+        (["check", "--set", "real.ports=[6501]"], ["real.ports"]),
+    ],
+)
+def test_impossible_requests_get_one_line(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    for word in words:
+        assert word in error
+    assert not list(Path().glob("runs/*"))
+
+
+def test_a_dry_run_shows_every_command_and_sends_none(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
+    assert train.main([*arguments, "--set", "real.ports=[1,2]"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
+                    "ZCtrl.Withdraw(wait=1", "Bias.Set(bias=1.0)"):  # fmt: skip
+        assert any(line.startswith(command) for line in lines)
+
+
+def test_all_releases_can_be_driven() -> None:
+    for release in ("10862", "13742", "14718"):
+        with virtual_nanonis("--release", release) as ports:
+            known = int(release) if release == "10862" else None
+            config = load_config(None, [on(ports), f"real.release={known or 'null'}"])
+            instrument = connect(config.real, tell=lambda text: None)
+            env = make_env(config, instrument=Guard(instrument, config.real.limits))
+            observation, info = env.reset(seed=1, options={"damage": False})
+            _, _, _, _, info = env.step(int(np.flatnonzero(info["action_mask"])[-1]))
+            assert observation.shape == (1, 64, 64)
+            assert info["action"].startswith("dip")
+            env.close()
+            assert is_safe(ports)
+
+
+def test_a_release_that_does_not_tell_is_asked_for() -> None:
+    with (
+        virtual_nanonis("--release", "10862") as ports,
+        pytest.raises(Exception, match=r"set real\.release"),
+    ):
+        connect(RealConfig(ports=tuple(ports)))
