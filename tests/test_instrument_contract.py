@@ -16,7 +16,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
 
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.imaging import level
@@ -25,6 +24,7 @@ from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.instrument import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
+from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
 from spm_gym.types import Dip, Direction, Frame, Pulse, Stall
 
 NM = 1e-9

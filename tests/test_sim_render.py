@@ -147,3 +147,12 @@ def test_noise_has_the_configured_strength() -> None:
 def test_weights_of_the_decay() -> None:
     """One angstrom of distance costs a factor e squared of current."""
     assert np.exp(2 * DECAY * ANGSTROM) == pytest.approx(np.e**2)
+
+
+def test_no_relief_is_too_deep_for_the_current() -> None:
+    heights = np.zeros((40, 40))
+    heights[20, 20] = 60e-9
+    probe = draw_probe(HiddenState(), np.random.default_rng(0))
+    z = convolve(heights, probe.apexes, 0.2e-9, "current", 12)
+    assert np.isfinite(z).all()
+    assert z.max() > 25e-9

@@ -333,6 +333,40 @@ def test_random_requests_neither_kill_nor_desynchronise_it(
     assert not [record for record in caplog.records if "failed" in record.getMessage()]
 
 
+@pytest.mark.slow
+def test_ten_thousand_damaged_messages_change_nothing(serve: Serve, tmp_path: Path) -> None:
+    """Cut short, too long or with a wrong size or name: never a value, never the end of it."""
+    rng = random.Random(2)
+    server = serve(session=tmp_path)
+    with Client(server.ports[0]) as client:
+        client.ask("Bias.Set", bias=0.5)
+    whole = request("Bias.Set", struct.pack(">f", 9.0))
+    for count in range(10_000):
+        raw = socket.create_connection(("127.0.0.1", server.ports[0]))
+        with raw, suppress(OSError):  # it may hang up in the middle
+            raw.sendall(damaged(whole, rng))
+            raw.shutdown(socket.SHUT_WR)
+            while raw.recv(4096):
+                pass
+        if count % 100 == 0:
+            with Client(server.ports[1]) as client:
+                assert client.ask("Bias.Get") == {"bias": 0.5}
+    with Client(server.ports[0]) as client:
+        assert client.ask("Bias.Get") == {"bias": 0.5}
+
+
+def damaged(whole: bytes, rng: random.Random) -> bytes:
+    kind = rng.randrange(4)
+    if kind == 0:
+        return whole[: rng.randrange(len(whole))]
+    if kind == 1:
+        extra = rng.randbytes(rng.randrange(1, 60))
+        return whole[:32] + struct.pack(">i", 4 + len(extra)) + whole[36:] + extra
+    changed = bytearray(whole)
+    changed[rng.choice([*range(8), *range(32, 36)])] ^= rng.randrange(1, 256)
+    return bytes(changed)
+
+
 def sensible(rng: random.Random, name: str) -> dict[str, Any]:
     """Arguments of the right kinds, sometimes absurd."""
     values: dict[str, Any] = {}

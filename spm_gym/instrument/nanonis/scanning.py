@@ -21,6 +21,8 @@ _FORWARD = 1
 _START, _STOP = 0, 1
 _SLOTS_UNTIL = 11798
 _PATIENCE = 1.5
+_END_MARGIN = 0.01
+_LOOK_EVERY_S = 30.0
 
 
 def stop_scan(controller: Controller) -> None:
@@ -68,6 +70,9 @@ class Scanner:
     def scan(self, frame: Frame, fraction: float, z_range: tuple[float, float]) -> Scan:
         """Record the first ``fraction`` of the lines of a frame.
 
+        A long scan is stopped when the z piezo has come to an end of its range meanwhile; the
+        image shows what there is.
+
         Raises:
             TimedOut: The scan did not end in time; it was stopped.
             InstrumentError: The controller does not scan such a frame, or any other failure.
@@ -79,7 +84,7 @@ class Scanner:
         self._set_frame(frame)
         started = time.time()
         lines = math.ceil(fraction * frame.pixels)
-        self._record(lines, frame.pixels)
+        self._record(lines, frame.pixels, z_range)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
         if lines:
             z[:lines] = self._grab(frame.pixels)[:lines]
@@ -141,23 +146,39 @@ class Scanner:
                     f"{value:.6g}: the frame does not fit into its range"
                 )
 
-    def _record(self, lines: int, pixels: int) -> None:
+    def _record(self, lines: int, pixels: int, z_range: tuple[float, float]) -> None:
         """Scan so many lines from the top and stop."""
         whole = lines == pixels
         seconds = lines * self._line_time
         if whole:
             seconds = _PATIENCE * seconds + self._patience
         self._controller.call("Scan.Action", action=_START, direction=DOWN)
-        timed_out = not whole
-        if lines:
-            waited = self._controller.call(
-                "Scan.WaitEndOfScan", takes=seconds, timeout=math.ceil(seconds * 1e3)
-            )
-            timed_out = bool(waited["timed_out"])
-        if timed_out:
+        ended = lines > 0 and self._await_end(seconds, z_range)
+        if not ended:
             stop_scan(self._controller)
-            if whole:
+            if whole and not self._off_the_surface(z_range):
                 raise TimedOut(f"the scan was not finished after {seconds:.0f} s; it was stopped")
+
+    def _await_end(self, seconds: float, z_range: tuple[float, float]) -> bool:
+        """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
+        while seconds > 0:
+            takes = min(seconds, _LOOK_EVERY_S)
+            seconds -= takes
+            waited = self._controller.call(
+                "Scan.WaitEndOfScan", takes=takes, timeout=math.ceil(takes * 1e3)
+            )
+            if not waited["timed_out"]:
+                return True
+            if seconds > 0 and self._off_the_surface(z_range):
+                return False
+        return False
+
+    def _off_the_surface(self, z_range: tuple[float, float]) -> bool:
+        """Whether the z piezo is at an end of its range: nothing is to be seen any more."""
+        z = self._controller.call("ZCtrl.ZPosGet")["z"]
+        low, high = z_range
+        margin = _END_MARGIN * (high - low)
+        return not low + margin < z < high - margin
 
     def _grab(self, pixels: int) -> NDArray[np.float32]:
         grabbed = self._controller.call(

@@ -20,6 +20,7 @@ Mode = Literal["current", "linear"]
 
 _RIM_WIDTH = 0.7e-9
 _KERNEL_REACH = 4.0
+_DEEPEST = 30e-9
 
 
 def scan_lines(
@@ -81,7 +82,8 @@ def convolve(heights: Array, apexes: Apexes, pixel: float, mode: Mode, margin: i
     lowest = heights.min()
     field = heights - lowest
     if mode == "current":
-        field = np.exp(2 * DECAY * field)
+        # Beyond that relief the current would be no number; nothing shallower changes.
+        field = np.exp(2 * DECAY * np.minimum(field, _DEEPEST))
     weights = np.exp(2 * DECAY * apexes.height)
     down = _kernels(-apexes.offset[:, 1], apexes.width, pixel, heights.shape[0], margin)
     across = _kernels(apexes.offset[:, 0], apexes.width, pixel, heights.shape[1], margin)
