@@ -32,8 +32,10 @@ lint: install  ## style, types, import contracts
 classifier: install  ## make the shipped classifier anew
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
 
-bench: install  ## exact values, classifier, imaging, learning (takes half an hour)
+bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning (takes half an hour)
 	$(BIN)/python benchmarks/exact_values.py
+	$(BIN)/python benchmarks/nanonis.py
+	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/classifier.py
 	$(BIN)/python benchmarks/imaging.py
 	$(BIN)/python benchmarks/agent.py
