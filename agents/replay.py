@@ -94,7 +94,7 @@ class FlipReplay(BaseBuffer):
         done: BoolArray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Store one step of every environment.
+        """Store one step of every environment, unless its action may not have been carried out.
 
         Args:
             obs: (n_envs, 1, H, W).
@@ -103,7 +103,7 @@ class FlipReplay(BaseBuffer):
             reward: (n_envs,).
             done: (n_envs,); true at either kind of end.
             infos: ``action_mask`` belongs to ``next_obs``; ``TimeLimit.truncated`` marks ends that
-                are not terminal.
+                are not terminal, ``uncertain`` steps that teach nothing.
 
         Raises:
             ValueError: An episode goes on, but no action is allowed.
@@ -113,16 +113,18 @@ class FlipReplay(BaseBuffer):
         terminal = np.asarray(done, bool) & ~cut_off
         if not (masks.any(axis=1) | terminal).all():
             raise ValueError("info['action_mask'] allows no action, but the episode has not ended")
+        certain = np.array([not info.get("uncertain", False) for info in infos])
+        count = int(certain.sum())
         with self._lock:
-            rows = (self.pos + np.arange(self.n_envs)) % self.buffer_size
-            self.observations[rows] = obs
-            self.next_observations[rows] = next_obs
-            self.actions[rows, 0] = np.ravel(action)
-            self.rewards[rows, 0] = reward
-            self.dones[rows, 0] = terminal
-            self.next_masks[rows] = masks
-            self.full = self.full or self.pos + self.n_envs >= self.buffer_size
-            self.pos = (self.pos + self.n_envs) % self.buffer_size
+            rows = (self.pos + np.arange(count)) % self.buffer_size
+            self.observations[rows] = obs[certain]
+            self.next_observations[rows] = next_obs[certain]
+            self.actions[rows, 0] = np.ravel(action)[certain]
+            self.rewards[rows, 0] = np.ravel(reward)[certain]
+            self.dones[rows, 0] = terminal[certain]
+            self.next_masks[rows] = masks[certain]
+            self.full = self.full or self.pos + count >= self.buffer_size
+            self.pos = (self.pos + count) % self.buffer_size
 
     def sample(self, batch_size: int, env: Any = None) -> Transitions:
         """Draw steps with replacement, each flipped in one of four ways at random.

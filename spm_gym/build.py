@@ -91,7 +91,7 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     controller = virtual_controller(config, config.seed, time_scale=0)
     channel = Rehearsal(controller, show)
     instrument = nanonis.NanonisInstrument(
-        channel, channel, config.real, sleep=lambda seconds: None
+        channel, channel, config.real, sleep=lambda seconds: None, tell=lambda text: None
     )
     instrument.open()
     return Guard(instrument, config.real.limits)

@@ -29,6 +29,7 @@ from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
 NM = 1e-9
 _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
+_NO_CONTACT = (ContactLost, TipCrashed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     | `clean_side` | side of the largest clean square, m |
     | `action` | name of the action that was carried out, "" after a reset |
     | `refused` | whether the action was not allowed |
+    | `uncertain` | whether it may not have been: its reply was lost, or the tip out of reach |
     | `events` | what happened since the last image, in order: actions, bad sample, recoveries |
     | `time` | instrument's clock at the start of the scan, s |
 
@@ -139,6 +141,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.last_act: tuple[str, float, float] | None = None
         self._elapsed = 0
         self._events: list[str] = []
+        self._uncertain = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -163,6 +166,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
                 self.look = None
         self._elapsed = 0
         self._events = []
+        self._uncertain = False
         self.last_act = None
         damage = (options or {}).get("damage", self.config.damage)
         if self.look is None or not damage:
@@ -181,6 +185,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """
         look = self._present()
         self._events = []
+        self._uncertain = False
         chosen = self.config.actions[int(action)]
         refused = not look.mask[int(action)]
         if refused:
@@ -300,18 +305,13 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.regions.mark(x, y, action.blocked_nm * NM, action.name)
         try:
             self.instrument.condition(action.conditioning, x, y)
-        except OutcomeUnknown as error:
-            # Never again: the next image shows what it did, if anything.
-            self._recover(f"outcome unknown: {error}")
-        except (ContactLost, TipCrashed) as error:
-            # The next image shows it too, and that is where contact is found again.
-            self._events.append(f"not done: {error}")
-        except _CONNECTION_ERRORS as error:
-            self._recover(f"not done: {error}")
-
-    def _recover(self, event: str) -> None:
-        self._events.append(event)
-        self.instrument.reconnect()
+        except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
+            # Never again: the next image shows what it did, if anything, and finds contact again.
+            self._uncertain = True
+            what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
+            self._events.append(f"{what}: {error}")
+            if not isinstance(error, _NO_CONTACT):
+                self.instrument.reconnect()
 
     def _look(self) -> None:
         """Image the next region until an image is usable; blocks bad sample, recovers contact."""
@@ -321,7 +321,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             try:
                 scan = self._image(frame)
             except (*_CONNECTION_ERRORS, CommandFailed) as error:
-                self._recover(f"no scan: {error}")
+                self._events.append(f"no scan: {error}")
+                self.instrument.reconnect()
                 retry = frame
                 continue
             diagnosis = diagnose(scan)
@@ -388,6 +389,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             "clean_side": look.square.side * look.scan.frame.pixel,
             "action": action,
             "refused": refused,
+            "uncertain": self._uncertain,
             "events": tuple(self._events),
             "time": look.scan.started,
         }

@@ -18,7 +18,16 @@ from spm_gym.build import build_microscope, make_env
 from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
 from spm_gym.env import ProbeConditioningEnv, allowed_actions
 from spm_gym.imaging import Square
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.base import (
+    BadReply,
+    CommandFailed,
+    ConnectionLost,
+    ContactLost,
+    InstrumentError,
+    OutcomeUnknown,
+    TimedOut,
+    TipCrashed,
+)
 
 ID = "spm_gym/ProbeConditioning-v0"
 TRUTH = ("env.judge=truth",)
@@ -191,6 +200,74 @@ def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
     assert env.instrument.truth == before
     assert not any(mark.reason.startswith("dip") and mark.radius == 25 * NM
                    for mark in env.regions.marks[-3:])  # fmt: skip
+
+
+class Failing:
+    """A microscope of which one verb fails a given number of times."""
+
+    def __init__(self, verb: str, error: Exception, times: int = 1) -> None:
+        self._inner = build_microscope(Config())
+        self._verb, self._error, self._times = verb, error, times
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._inner, name)
+        if name not in ("scan", "condition", "reconnect", "approach", "withdraw"):
+            return inner
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            if name == self._verb and self._times:
+                self._times -= 1
+                raise self._error
+            return inner(*arguments)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "reconnects"),
+    [(OutcomeUnknown("lost"), "outcome unknown: lost", 1), (ConnectionLost("lost"), "not done", 1),
+     (TimedOut("late"), "not done: late", 1), (BadReply("hm"), "not done: hm", 1),
+     (ContactLost("far"), "not done: far", 0), (TipCrashed("in"), "not done: in", 0)],
+)  # fmt: skip
+def test_an_act_that_fails_is_never_repeated_but_looked_at(
+    error: Exception, event: str, reconnects: int
+) -> None:
+    microscope = Failing("condition", error)
+    env = ProbeConditioningEnv(microscope, Script(0.05), EnvConfig())
+    env.reset(seed=0, options={"damage": False})
+    marks = len(env.regions.marks)
+    del microscope.calls[:]
+    _, reward, terminated, _, info = env.step(1)
+    assert microscope.calls == ["condition", *["reconnect"] * reconnects, "scan", "scan"]
+    assert info["uncertain"]
+    assert any(each.startswith(event) for each in info["events"])
+    assert reward == -1
+    assert not terminated
+    assert len(env.regions.marks) == marks + 2  # the place is used up, and the image's
+    _, _, _, _, info = env.step(1)
+    assert not info["uncertain"]
+
+
+def test_an_act_that_the_instrument_refuses_ends_the_episode() -> None:
+    env = ProbeConditioningEnv(Failing("condition", CommandFailed("no")), Script(0.05), EnvConfig())
+    env.reset(seed=0, options={"damage": False})
+    with pytest.raises(CommandFailed):
+        env.step(1)
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("x"), TimedOut("x"), BadReply("x"),
+                                   CommandFailed("x")])  # fmt: skip
+def test_a_scan_that_fails_is_repeated_at_the_same_place(error: Exception) -> None:
+    microscope = Failing("scan", error, times=3)
+    env = ProbeConditioningEnv(microscope, Script(0.05), EnvConfig())
+    _, info = env.reset(seed=0, options={"damage": False})
+    assert microscope.calls == [*["scan", "reconnect"] * 3, "scan", "scan"]
+    assert (info["x"], info["y"]) == (0, 0)
+    endless = ProbeConditioningEnv(Failing("scan", error, times=99), Script(0.05), EnvConfig())
+    with pytest.raises(InstrumentError, match="no usable image in 10 attempts"):
+        endless.reset(seed=0, options={"damage": False})
 
 
 def test_actions_are_done_at_the_centre_of_the_clean_square() -> None:

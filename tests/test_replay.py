@@ -48,6 +48,14 @@ def test_the_oldest_steps_are_forgotten_first() -> None:
     assert buffer.size() == 5
 
 
+def test_a_step_whose_action_is_uncertain_teaches_nothing() -> None:
+    buffer = replay()
+    for number in range(6):
+        add(buffer, flat(number), number, uncertain=number % 2 == 1)
+    assert set(buffer.sample(200).rewards[:, 0].tolist()) == {0, 2, 4}
+    assert buffer.size() == 3
+
+
 def test_a_step_stays_together() -> None:
     buffer = replay()
     for number in range(7):

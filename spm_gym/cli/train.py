@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.run_directory import existing_run, new_run
+from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
 from spm_gym.config import Config, load_config
 
 EPILOG = """examples:
@@ -92,9 +93,22 @@ def train(arguments: argparse.Namespace) -> int:
     from spm_gym.cli.train_agent import resume_agent, train_agent
 
     if arguments.resume:
-        return resume_agent(config, run)
+        resume_agent(config, run)
+        return _tell(run)
+    if arguments.dry_run:
+        with TemporaryDirectory() as folder:
+            train_agent(config, Path(folder), dry_run=True)
+        print("dry run: nothing was sent, nothing was kept")
+        return 0
     run = new_run(arguments.run_dir, config, config.run.microscope)
-    return train_agent(config, run, arguments.dry_run)
+    train_agent(config, run)
+    return _tell(run)
+
+
+def _tell(run: Path) -> int:
+    print(f"  evaluate it    python evaluate.py --run {run}")
+    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {run}")
+    return 0
 
 
 def _settings(arguments: argparse.Namespace) -> Config:

@@ -26,45 +26,40 @@ from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config, ConfigError
 
 
-def train_agent(config: Config, run: Path, dry_run: bool = False) -> int:
+def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
     """Train a new agent for the configured number of steps.
 
     Args:
         config: Settings of the run.
         run: Its directory; removed again if training cannot begin.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
-
-    Returns:
-        Exit status.
     """
     limit_threads(config.run.threads)
     with discarded_if_stillborn(run), microscope(config, run, dry_run) as instrument:
         env = Monitor(make_env(config, instrument=instrument))
-        return _train(_new_model(config, env), config, run)
+        _train(_new_model(config, env), config, run)
 
 
-def resume_agent(config: Config, run: Path) -> int:
+def resume_agent(config: Config, run: Path) -> None:
     """Continue from the newest checkpoint of a run, or from the start if it has none.
 
     Args:
         config: Settings of the run.
         run: Its directory.
-
-    Returns:
-        Exit status.
     """
     limit_threads(config.run.threads)
     newest = latest_checkpoint(run / CHECKPOINTS)
     with microscope(config, run) as instrument:
         env = Monitor(make_env(config, instrument=instrument))
         if newest is None:
-            return _train(_new_model(config, env), config, run)
-        model = load_checkpoint(newest, env, config.agent.device).model
-        print(f"from step {model.num_timesteps} of {config.agent.steps}")
-        return _train(model, config, run)
+            model = _new_model(config, env)
+        else:
+            model = load_checkpoint(newest, env, config.agent.device).model
+            print(f"from step {model.num_timesteps} of {config.agent.steps}")
+        _train(model, config, run)
 
 
-def _train(model: DoubleDQN, config: Config, run: Path) -> int:
+def _train(model: DoubleDQN, config: Config, run: Path) -> None:
     model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
     remaining = config.agent.steps - model.num_timesteps
     if remaining > 0:
@@ -77,9 +72,6 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> int:
     model.logger.close()
     plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
     print(f"trained for {model.num_timesteps} steps: {run}")
-    print(f"  evaluate it    python evaluate.py --run {run}")
-    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {run}")
-    return 0
 
 
 def _new_model(config: Config, env: Monitor[Any, Any]) -> DoubleDQN:
