@@ -46,6 +46,8 @@ def on_the_real_one() -> Iterator[Instrument]:
         coarse={"retract": COARSE or None},
     )
     instrument = connect(config)
+    if not instrument.status().approached:  # the last test withdrew the tip
+        instrument.approach()
     yield Guard(instrument, config.limits)
     instrument.close()
 
