@@ -16,7 +16,7 @@ import pytest
 from virtual import virtual_nanonis
 
 from spm_gym.build import make_env
-from spm_gym.cli import check, evaluate, main, train
+from spm_gym.cli import evaluate, main, train
 from spm_gym.config import RealConfig, load_config
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.connection import Connection
@@ -170,7 +170,7 @@ def test_check_looks_and_changes_nothing(
     ports: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
-    assert check.main(["--set", on(ports)]) == 0
+    assert main(["check", "--set", on(ports)]) == 0
     out = capsys.readouterr().out
     for word in ("R14718", "bias 1 V", "25 pA", "850 x 850 x 300 nm", "Z (m)", "dip_nm <= 30",
                  "nothing was moved"):  # fmt: skip
@@ -189,7 +189,7 @@ def test_check_looks_and_changes_nothing(
 def test_check_finds_what_a_run_would_die_of(
     ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check.main(["--set", on(ports), setting]) == 2
+    assert main(["check", "--set", on(ports), setting]) == 2
     shown = capsys.readouterr()
     assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
     assert "not ready: 1 of the above" in shown.err

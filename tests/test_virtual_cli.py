@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spm_gym.cli import virtual_nanonis
+from spm_gym.cli import main
 from spm_gym.config import Config, RealConfig
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.nanonis.instrument import connect
@@ -82,7 +82,7 @@ def image_of_a_reset(seed: int) -> np.ndarray:
 def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
 ) -> None:
-    assert virtual_nanonis.main(["--ports", "0", *arguments]) == 2
+    assert main(["virtual-nanonis", "--ports", "0", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -92,7 +92,7 @@ def test_mistakes_are_one_line(
 def test_a_busy_port_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert virtual_nanonis.main(["--ports", str(port)]) == 2
+        assert main(["virtual-nanonis", "--ports", str(port)]) == 2
     error = capsys.readouterr().err
     assert f"port {port}" in error
     assert "--ports" in error
@@ -102,7 +102,7 @@ def test_a_busy_port_names_the_option(capsys: pytest.CaptureFixture[str]) -> Non
 def test_other_hosts_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        assert virtual_nanonis.main(["--host", "0.0.0.0", "--ports", str(port)]) == 2
+        assert main(["virtual-nanonis", "--host", "0.0.0.0", "--ports", str(port)]) == 2
     assert "no authentication" in capsys.readouterr().err
 
 
@@ -121,5 +121,5 @@ def test_other_hosts_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_impossible_options(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
-        virtual_nanonis.main(arguments)
+        main(["virtual-nanonis", *arguments])
     assert arguments[0] in capsys.readouterr().err

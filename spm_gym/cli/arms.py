@@ -14,7 +14,7 @@ from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
-from spm_gym.cli.evaluate import MODEL_ARMS, PROCESS_ARMS
+from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.run_directory import discarded_if_stillborn, new_run
 from spm_gym.cli.threads import limit_threads

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from spm_gym.build import check_actions
-from spm_gym.cli import UsageError, run_command
+from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.labview.client import LabviewInstrument
@@ -18,23 +17,9 @@ from spm_gym.instrument.nanonis.preflight import Finding, inspect
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options on a parser."""
     parser.add_argument("--env", choices=["real"], default="real", help="default: real")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="change single settings, for example real.host=192.168.1.5",
-    )
+    add_config(parser)
+    add_set(parser, "real.host=192.168.1.5")
     parser.set_defaults(command=check)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point for tests."""
-    parser = argparse.ArgumentParser(prog="spm-gym check", description=__doc__)
-    add_arguments(parser)
-    return run_command(parser, arguments)
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spm_gym.cli import UsageError, run_command
+from spm_gym.cli.arm_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
+from spm_gym.cli.options import add_config, add_set
 from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run
 from spm_gym.config import Config, load_config
 
@@ -17,11 +19,6 @@ if TYPE_CHECKING:
 
 Results = dict[str, "list[Episode]"]
 
-MODEL_ARMS = {"agent", "shuffled"}
-PROCESS_ARMS = {"blind", "mask", "oracle"}
-ARMS = ("agent", "random", "blind", "mask", "oracle", "shuffled")
-DEFAULT_ARMS = ("agent", "random", "blind", "oracle")
-REAL_ARMS = ("agent", "random")
 EPILOG = """arms:
   agent     the trained network, greedy
   random    uniform over the allowed actions
@@ -44,16 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a checkpoint (step_... folder) instead of a run's newest",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of the run's settings")
+    add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="change single settings, for example real.host=192.168.1.5",
-    )
+    add_set(parser, "real.host=192.168.1.5")
     parser.add_argument(
         "--dry-run",
         action="store_true",

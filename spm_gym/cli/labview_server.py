@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
 from spm_gym.build import build_microscope
-from spm_gym.cli import UsageError, run_command
+from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import load_config
 from spm_gym.instrument.labview.protocol import PORT
 from spm_gym.instrument.labview.server import LabviewServer
@@ -21,23 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of surface and probe")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="change single settings, for example simulator.drift_pm_per_s=0",
-    )
+    add_config(parser)
+    add_set(parser, "simulator.drift_pm_per_s=0")
     parser.set_defaults(command=serve)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point for tests."""
-    parser = argparse.ArgumentParser(prog="spm-gym labview-server", description=__doc__)
-    add_arguments(parser)
-    return run_command(parser, arguments)
 
 
 def serve(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from spm_gym.cli import UsageError, run_command
+from spm_gym.cli.options import add_config, add_set
 from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
 from spm_gym.config import Config, load_config
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
+    add_config(parser)
     parser.add_argument(
         "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
     )
@@ -43,14 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="change single settings, for example agent.gamma=0.9",
-    )
+    add_set(parser, "agent.gamma=0.9")
     classifier = parser.add_argument_group("classifier")
     classifier.add_argument(
         "--data",

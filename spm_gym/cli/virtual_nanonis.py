@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spm_gym.build import virtual_controller
-from spm_gym.cli import UsageError, run_command
+from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.virtual_nanonis.controller import SESSION
@@ -70,23 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="z+",
         help="motor direction away from the sample (default: %(default)s)",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (YAML)")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="key=value",
-        help="change single settings, for example simulator.drift_pm_per_s=0",
-    )
+    add_config(parser)
+    add_set(parser, "simulator.drift_pm_per_s=0")
     parser.set_defaults(command=serve)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point for tests."""
-    parser = argparse.ArgumentParser(prog="spm-gym virtual-nanonis", description=__doc__)
-    add_arguments(parser)
-    return run_command(parser, arguments)
 
 
 def serve(arguments: argparse.Namespace) -> int:

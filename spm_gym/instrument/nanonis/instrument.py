@@ -23,13 +23,18 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.instrument.nanonis import acts
 from spm_gym.instrument.nanonis.connection import Connection, Controller
+from spm_gym.instrument.nanonis.reading import (
+    FEEDBACK_ON,
+    ask_release,
+    read_status,
+    read_z_range,
+)
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
 PA = 1e-12
-_FEEDBACK_ON = 2
 _END_MARGIN = 0.01
 _CRASH_FACTOR = 10.0
 _POLL_S = 0.2
@@ -60,49 +65,6 @@ def connect(
         instrument.close()
         raise
     return instrument
-
-
-def ask_release(controller: Controller, config: RealConfig) -> int:
-    """The release of the controller's software, by the settings or by asking.
-
-    Raises:
-        InstrumentError: It does not say.
-    """
-    if config.release is not None:
-        return config.release
-    try:
-        version = controller.call("Util.VersionGet")
-    except (CommandFailed, BadReply) as error:
-        raise InstrumentError(
-            f"the controller does not tell its release ({error}): set real.release, for example "
-            "real.release=10862 for software older than R11798"
-        ) from error
-    return int(version["host_release"])
-
-
-def read_z_range(controller: Controller) -> tuple[float, float]:
-    """Lowest and highest height that the z piezo reaches, m."""
-    limits = controller.call("ZCtrl.LimitsGet")
-    low, high = limits["low"], limits["high"]
-    if not low < high:
-        raise BadReply(f"ZCtrl.LimitsGet: a z range from {low:g} to {high:g} m")
-    return low, high
-
-
-def read_status(controller: Controller, z_range: tuple[float, float]) -> Status:
-    """Ask for everything that a `Status` tells; moves nothing."""
-    place = controller.call("FolMe.XYPosGet", newest=0)
-    return Status(
-        x=place["x"],
-        y=place["y"],
-        z=controller.call("ZCtrl.ZPosGet")["z"],
-        z_range=z_range,
-        bias=controller.call("Bias.Get")["bias"],
-        setpoint=controller.call("ZCtrl.SetpntGet")["setpoint"],
-        current=controller.call("Current.Get")["current"],
-        approached=controller.call("ZCtrl.StatusGet")["status"] == _FEEDBACK_ON,
-        time=time.time(),
-    )
 
 
 class NanonisInstrument:
@@ -399,7 +361,7 @@ class NanonisInstrument:
             raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
 
     def _check_feedback(self) -> None:
-        if self._main.call("ZCtrl.StatusGet")["status"] != _FEEDBACK_ON:
+        if self._main.call("ZCtrl.StatusGet")["status"] != FEEDBACK_ON:
             raise ContactLost("the tip is withdrawn or the feedback off: approach first")
 
     def _crashed(self, status: Status) -> bool:

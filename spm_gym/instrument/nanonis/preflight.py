@@ -10,7 +10,7 @@ from typing import Any
 from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.connection import Connection, Controller
-from spm_gym.instrument.nanonis.instrument import ask_release, read_status, read_z_range
+from spm_gym.instrument.nanonis.reading import ask_release, read_status, read_z_range
 
 NM = 1e-9
 PA = 1e-12

@@ -1,0 +1,9 @@
+"""Names of the policies that an evaluation compares."""
+
+MODEL_ARMS = {"agent", "shuffled"}
+"""Need a trained agent."""
+PROCESS_ARMS = {"blind", "mask", "oracle"}
+"""Are computed from the simulator."""
+ARMS = ("agent", "random", "blind", "mask", "oracle", "shuffled")
+DEFAULT_ARMS = ("agent", "random", "blind", "oracle")
+REAL_ARMS = ("agent", "random")
