@@ -142,6 +142,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._elapsed = 0
         self._events: list[str] = []
         self._uncertain = False
+        self._begun = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,7 +158,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             InstrumentError: No usable image could be had.
         """
         super().reset(seed=seed)
-        if seed is not None or self.look is None:
+        if seed is not None or not self._begun:
+            self._begun = True
             # Drawn for every instrument, so that the choices that follow are the same on all.
             world = int(self.np_random.integers(2**63))
             if isinstance(self.instrument, Restartable):
@@ -254,6 +256,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
+        self._begun = True
         self.np_random.bit_generator.state = state["rng"]
         self._enter_area(state["area"])
         self.regions.restore(Mark(**mark) for mark in state["marks"])
@@ -267,6 +270,11 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.last_act = state["last_act"]
         self._elapsed = state["elapsed"]
         self._events = state["events"]
+
+    def enter_fresh_area(self) -> None:
+        """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
+        self._enter_area(self._area + 1)
+        self.look = None
 
     def _present(self) -> Look:
         if self.look is None:

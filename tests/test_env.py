@@ -270,6 +270,17 @@ def test_a_scan_that_fails_is_repeated_at_the_same_place(error: Exception) -> No
         endless.reset(seed=0, options={"damage": False})
 
 
+def test_a_fresh_area_forgets_what_was_used_up() -> None:
+    env = scripted(0.05)
+    env.reset(seed=0, options={"damage": False})
+    env.step(1)
+    assert env.regions.marks
+    env.enter_fresh_area()
+    assert not env.regions.marks
+    _, info = env.reset(options={"damage": False})
+    assert (info["x"], info["y"], info["area"]) == (0, 0, 1)
+
+
 def test_actions_are_done_at_the_centre_of_the_clean_square() -> None:
     env = scripted(0.05)
     env.reset(seed=0, options={"damage": False})

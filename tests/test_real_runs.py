@@ -152,6 +152,29 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_by_its_resump
     ask(ports, "Bias.Set", bias=1.0)
 
 
+@pytest.mark.slow
+def test_a_used_up_area_ends_the_run_and_a_fresh_one_goes_on(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["env.regions.area_nm=160", "run.checkpoint_every=100000"]
+    arguments = ["--env", "real", "--config", SMOKE, "--run-dir", "run", "--steps", "200"]
+    assert train.main([*arguments, "--set", on(ports), *small]) == 2
+    shown = capsys.readouterr()
+    assert "error: the approach area is used up" in shown.err
+    assert "--fresh-area" in shown.err
+    first = kept_step(shown.out)
+    assert 0 < first < 200
+    assert is_safe(ports)
+    assert train.main(["--resume", "--run-dir", "run"]) == 2
+    assert kept_step(capsys.readouterr().out) == first
+    assert train.main(["--resume", "--run-dir", "run", "--fresh-area"]) == 2
+    assert first < kept_step(capsys.readouterr().out) < 200
+
+
+def kept_step(out: str) -> int:
+    return int(out.partition("kept step ")[2].partition(":")[0])
+
+
 def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     if "--resume" not in arguments:
@@ -214,6 +237,7 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
     ("arguments", "words"),
     [
         (["train", "--dry-run"], ["--dry-run", "--env real"]),
+        (["train", "--fresh-area"], ["--fresh-area", "--resume"]),
         (["evaluate", "--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
         (["train", "--env", "real", "--set", "env.judge=truth", on([1, 2])], ["real.ports"]),
         (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),

@@ -36,6 +36,9 @@ def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Ins
     else:
         instrument = connect_microscope(config, run / SETTINGS_BEFORE, _recorder(run / ACTS))
     try:
+        if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
+            print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
+                  "run ends when the approach area is used up")  # fmt: skip
         automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
         if automatic and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")

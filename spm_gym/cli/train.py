@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
+    parser.add_argument(
+        "--fresh-area",
+        action="store_true",
+        help="with --resume: the microscope was moved to a fresh approach area by hand",
+    )
     add_set(parser, "agent.gamma=0.9")
     classifier = parser.add_argument_group("classifier")
     classifier.add_argument(
@@ -87,7 +92,7 @@ def train(arguments: argparse.Namespace) -> int:
     from spm_gym.cli.train_agent import resume_agent, train_agent
 
     if arguments.resume:
-        resume_agent(config, run)
+        resume_agent(config, run, arguments.fresh_area)
         return _tell(run)
     if arguments.dry_run:
         with TemporaryDirectory() as folder:
@@ -143,6 +148,8 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError(
             "--dry-run goes with a new run and --env real: nothing else sends commands"
         )
+    if arguments.fresh_area and not (config.run.microscope == "real" and arguments.resume):
+        raise UsageError("--fresh-area goes with --resume of a run with --env real")
     if arguments.what == "agent" and (arguments.data or arguments.output):
         raise UsageError("--data and --output belong to 'train.py classifier'")
     if arguments.what == "classifier" and arguments.resume:

@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
 from agents.learning_curve import plot_learning_curve
@@ -24,6 +24,7 @@ from spm_gym.cli.run_directory import (
 )
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config, ConfigError
+from spm_gym.instrument.base import InstrumentError
 
 
 def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
@@ -40,22 +41,26 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
         _train(_new_model(config, env), config, run)
 
 
-def resume_agent(config: Config, run: Path) -> None:
+def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
     """Continue from the newest checkpoint of a run, or from the start if it has none.
 
     Args:
         config: Settings of the run.
         run: Its directory.
+        fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
     """
     limit_threads(config.run.threads)
     newest = latest_checkpoint(run / CHECKPOINTS)
     with microscope(config, run) as instrument:
-        env = Monitor(make_env(config, instrument=instrument))
+        bare = make_env(config, instrument=instrument)
+        env = Monitor(bare)
         if newest is None:
             model = _new_model(config, env)
         else:
             model = load_checkpoint(newest, env, config.agent.device).model
             print(f"from step {model.num_timesteps} of {config.agent.steps}")
+        if fresh_area:
+            bare.enter_fresh_area()
         _train(model, config, run)
 
 
@@ -63,15 +68,26 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> None:
     model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
     remaining = config.agent.steps - model.num_timesteps
     if remaining > 0:
-        model.learn(
-            remaining,
-            callback=_callbacks(config, run),
-            log_interval=None,
-            reset_num_timesteps=model.num_timesteps == 0,
-        )
+        try:
+            model.learn(
+                remaining,
+                callback=_callbacks(config, run),
+                log_interval=None,
+                reset_num_timesteps=model.num_timesteps == 0,
+            )
+        except (InstrumentError, KeyboardInterrupt):
+            _keep(model, config, run)
+            raise
     model.logger.close()
     plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
     print(f"trained for {model.num_timesteps} steps: {run}")
+
+
+def _keep(model: DoubleDQN, config: Config, run: Path) -> None:
+    """On an instrument every step is dear, and an episode does not go on anyway: lose none."""
+    if config.run.microscope == "real" and model.num_timesteps and model.env is not None:
+        save_checkpoint(run / CHECKPOINTS, model, model.env.env_method("get_state"), {})
+        print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
 
 
 def _new_model(config: Config, env: Monitor[Any, Any]) -> DoubleDQN:

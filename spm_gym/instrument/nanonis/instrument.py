@@ -195,8 +195,9 @@ class NanonisInstrument:
         coarse = self.config.coarse
         if coarse.retract is None:
             raise LimitExceeded(
-                "a new approach area is needed, and real.coarse.retract does not say whether z+ or "
-                "z- takes the tip away from the sample: nothing was moved"
+                "the approach area is used up, and real.coarse.retract does not say whether z+ or "
+                "z- takes the tip away from the sample: nothing was moved; set it, or move the "
+                "microscope by hand and resume with --fresh-area"
             )
         self.withdraw()
         self._move(0.0, 0.0)
