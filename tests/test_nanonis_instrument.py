@@ -21,6 +21,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
 )
+from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
@@ -251,6 +252,18 @@ def test_the_tip_stays_at_the_surface_if_so_configured() -> None:
         instrument.scan(HERE)
     assert controller.microscope.status().approached
     assert not sent(controller, "ZCtrl.Withdraw")
+
+
+def test_a_port_that_serves_another_program_is_said_to() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        first, second = (Connection("127.0.0.1", server.ports[0], 0.3) for _ in range(2))
+        first.connect()
+        assert first.call("Bias.Get") == {"bias": 1.0}
+        second.connect()
+        with pytest.raises(TimedOut, match="another program may be using this port"):
+            second.call("Bias.Get")
+        first.close()
 
 
 def test_what_was_never_opened_is_closed_without_a_command() -> None:

@@ -68,6 +68,7 @@ class Connection:
         self.timeout = timeout
         self.release = release
         self._socket: socket.socket | None = None
+        self._answered = False
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -86,6 +87,7 @@ class Connection:
                 "on there, and are real.host and real.ports right?"
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._answered = False
 
     def close(self) -> None:
         """End the connection; legal twice, and from another thread to end a wait."""
@@ -156,13 +158,18 @@ class Connection:
                 raise BadReply(
                     f"{name}: the reply of {self._where} is for {header.name!r}; connection closed"
                 )
-            return _receive(connected, header.size, deadline)
+            body = _receive(connected, header.size, deadline)
         except TimeoutError as error:
+            # A controller accepts a second program on a port, and never answers it.
+            busy = "" if self._answered else "; another program may be using this port"
             raise TimedOut(
                 f"{name}: no reply from {self._where} within {timeout:.3g} s; connection closed"
+                f"{busy}"
             ) from error
         except OSError as error:
             raise ConnectionLost(f"{name}: connection to {self._where} broke: {error}") from error
+        self._answered = True
+        return body
 
 
 def _receive(connected: socket.socket, size: int, deadline: float) -> bytes:
