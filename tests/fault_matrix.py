@@ -112,6 +112,7 @@ def settings_on(ports: tuple[int, ...]) -> Config:
     return load_config(None, [
         f"real.ports={list(ports)}", f"real.timeout_s={REPLY_S}", "real.approach_timeout_s=0.5",
         "real.imaging.bias_V=1.0", "simulator.rough_fraction=0", "simulator.crash_rate=0",
+        "simulator.molecules_per_nm2=0",
         "simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "env.max_attempts=4",
     ])  # fmt: skip
 
@@ -174,6 +175,7 @@ def play(seed: int, rules: list[Fault], action: str) -> Cell:
         del record[:]
         names = [each.name for each in env.config.actions]
         controller.executed.clear()
+        assert env.action_masks()[names.index(action)], "the image allows no such action"
         try:
             env.step(names.index(action))
         except InstrumentError as failure:

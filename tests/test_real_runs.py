@@ -56,19 +56,28 @@ def is_safe(ports: list[int]) -> bool:
     return bool(withdrawn and ask(ports, "ZCtrl.StatusGet")["status"] == 1)
 
 
+LIVELY = ["simulator.contact_loss_rate=0.03", "simulator.crash_rate=0.03",
+          "simulator.tip_change_rate=0.1", "simulator.rough_fraction=0.2"]  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 4])
-def test_an_episode_through_tcp_is_the_same_as_in_the_process(seed: int) -> None:
-    """Images, rewards, masks and events are equal to the last bit, changes of area included."""
-    settings = ["env.regions.area_nm=80", "real.coarse.retract=z+", "real.coarse.creep_wait_s=0"]
+@pytest.mark.parametrize(("seed", "accidents"), [(0, []), (4, LIVELY)])
+def test_an_episode_through_tcp_is_the_same_as_in_the_process(
+    seed: int, accidents: list[str]
+) -> None:
+    """Images, rewards, masks, events: equal to the last bit, also through accidents and moves."""
+    world = ["env.regions.area_nm=100", *accidents]
     trajectories = []
-    with virtual_nanonis("--seed", str(seed), "--set", settings[0]) as ports:
-        config = load_config(None, [*settings, on(ports)])
+    with virtual_nanonis("--seed", str(seed), "--set", *world) as ports:
+        lab = ["real.coarse.retract=z+", "real.coarse.creep_wait_s=0", on(ports)]
+        config = load_config(None, [*world, *lab])
         instrument = connect(config.real, tell=lambda text: None)
         for microscope in (Guard(instrument, config.real.limits), None):
             trajectories.append(trajectory(make_env(config, instrument=microscope), seed))
     over_tcp, in_process = trajectories
     assert over_tcp[-1]["area"] > 0
+    events = {event for step in in_process for event in step["events"]}
+    assert {"lost contact", "crash", "rough sample"} <= events or not accidents
     assert len(over_tcp) == len(in_process)
     for far, near in zip(over_tcp, in_process, strict=True):
         assert np.array_equal(far.pop("observation"), near.pop("observation"))
