@@ -18,6 +18,7 @@ from spm_gym.instrument.base import (
     ContactLost,
     InstrumentError,
     LimitExceeded,
+    OutcomeUnknown,
     TimedOut,
     TipCrashed,
 )
@@ -200,9 +201,46 @@ def test_an_approach_that_does_not_end_is_stopped() -> None:
     stuck = Fault(fault="stuck_approach", command="AutoApproach.Open")
     with lab(stuck, approach_timeout_s=0.3) as (instrument, controller):
         instrument.withdraw()
-        with pytest.raises(TimedOut, match="approach_timeout_s"):
+        with pytest.raises(CommandFailed, match="approach_timeout_s"):
             instrument.approach()
         assert controller.execute("AutoApproach.OnOffGet", {})["on"] == 0
+
+
+def drop(command: str, nth: int = 1) -> Fault:
+    return Fault(fault="drop", command=command, nth=nth, when="after")
+
+
+def test_an_approach_lost_on_the_way_is_unknown_not_failed() -> None:
+    with lab(drop("AutoApproach.OnOffGet")) as (instrument, _):
+        instrument.withdraw()
+        with pytest.raises(OutcomeUnknown, match="was started"):
+            instrument.approach()
+
+
+def test_coarse_steps_whose_approach_is_lost_are_unknown_not_failed() -> None:
+    coarse = {"retract": "z+", "creep_wait_s": 0}
+    with lab(drop("AutoApproach.Open"), coarse=coarse) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="steps were done"):
+            instrument.move_area(Direction.X_PLUS)
+        assert len(sent(controller, "Motor.StartMove")) == 2
+
+
+def test_the_motor_is_stopped_on_the_way_out_of_a_lost_step() -> None:
+    lost = pytest.raises(OutcomeUnknown, match=r"Motor\.StartMove")
+    with lab(drop("Motor.StartMove"), coarse={"retract": "z+"}) as (instrument, controller), lost:
+        instrument.move_area(Direction.X_PLUS)
+    assert len(sent(controller, "Motor.StartMove")) == 1
+    assert len(sent(controller, "Motor.StopMove")) == 1
+
+
+def test_an_act_done_before_the_connection_broke_is_not_called_failed() -> None:
+    fault = drop("SafeTip.OnOffSet", nth=3)  # on at the start, off for the act, on again
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="the act was done"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        instrument.reconnect()
+        assert len(sent(controller, "Bias.Pulse")) == 1
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
 
 
 def test_no_coarse_step_unless_the_way_out_is_known() -> None:

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from spm_gym.instrument.base import (
     ContactLost,
     InstrumentError,
     LimitExceeded,
+    OutcomeUnknown,
     TimedOut,
     TipCrashed,
 )
@@ -67,6 +68,15 @@ def connect(
     return instrument
 
 
+@contextlib.contextmanager
+def _begun(what: str) -> Iterator[None]:
+    """Say that an act is under way or over, if the connection is lost in the block."""
+    try:
+        yield
+    except (ConnectionLost, BadReply, TimedOut) as error:
+        raise OutcomeUnknown(f"{what}: {error}") from error
+
+
 class NanonisInstrument:
     """A scanning tunnelling microscope behind a Nanonis controller.
 
@@ -102,6 +112,7 @@ class NanonisInstrument:
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
+        self._stepping = False
         self._open = False
 
     def open(self) -> None:
@@ -156,7 +167,8 @@ class NanonisInstrument:
         self._busy_until = time.monotonic() + acts.duration(action, shaping)
         acts.carry_out(self._main, action, shaping)
         self._busy_until = 0.0
-        acts.watch_tip(self._main, shaping)
+        with _begun("the act was done, but Safe Tip may be off"):
+            acts.watch_tip(self._main, shaping)
 
     def approach(self) -> None:
         """Let the controller approach automatically; also finds a lost surface again.
@@ -164,8 +176,8 @@ class NanonisInstrument:
         Raises:
             TipCrashed: Withdraw first.
             ContactLost: The approach ended without contact.
-            TimedOut: It did not end; it was stopped.
-            OutcomeUnknown: It was started, the reply never came.
+            CommandFailed: It did not end; it was stopped.
+            OutcomeUnknown: It was started, and then the connection lost.
         """
         if self._crashed(self.status()):
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
@@ -173,7 +185,8 @@ class NanonisInstrument:
             self._main.call("AutoApproach.Open")
         self._main.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach()
-        status = self.status()
+        with _begun("the automatic approach was started"):
+            status = self.status()
         if not status.approached or self._out_of_reach(status.z):
             raise ContactLost(
                 f"the automatic approach ended without contact: z = {status.z / NM:.1f} nm, "
@@ -189,7 +202,7 @@ class NanonisInstrument:
 
         Raises:
             LimitExceeded: The settings do not say which way is away from the sample.
-            OutcomeUnknown: Steps were sent, the reply never came.
+            OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
         coarse = self.config.coarse
@@ -203,7 +216,8 @@ class NanonisInstrument:
         self._move(0.0, 0.0)
         self._step(_MOTOR_Z[coarse.retract], coarse.retract_steps)
         self._step(_MOTOR[direction], coarse.sideways_steps)
-        self.approach()
+        with _begun("the coarse steps were done"):
+            self.approach()
         self._sleep(coarse.creep_wait_s)
 
     def reconnect(self) -> None:
@@ -259,9 +273,12 @@ class NanonisInstrument:
 
     def _make_safe(self, before: Settings) -> list[str]:
         """Do all that belongs to the safe condition; returns what could not be done."""
-        self._await_act()
         side = self._side
-        troubles = self._try("scan not stopped", lambda: stop_scan(side))
+        troubles = []
+        if self._stepping:
+            troubles += self._try("motor not stopped", lambda: side.call("Motor.StopMove"))
+        self._await_act()
+        troubles += self._try("scan not stopped", lambda: stop_scan(side))
         troubles += self._try(
             "approach not stopped", lambda: side.call("AutoApproach.OnOffSet", on=0)
         )
@@ -316,13 +333,12 @@ class NanonisInstrument:
             )
 
     def _step(self, motor: int, steps: int) -> None:
-        takes = steps * _MOTOR_S_PER_STEP
-        self._busy_until = time.monotonic() + takes
+        self._stepping = True
         self._main.call(
-            "Motor.StartMove", takes=takes, act=True, direction=motor, steps=steps,
+            "Motor.StartMove", takes=steps * _MOTOR_S_PER_STEP, act=True, direction=motor, steps=steps,
             group=self.config.coarse.group - 1, wait=1,
         )  # fmt: skip
-        self._busy_until = 0.0
+        self._stepping = False
 
     def _await_act(self) -> None:
         """Let an act end whose reply never came: no command stops it."""
@@ -333,14 +349,18 @@ class NanonisInstrument:
 
     def _await_approach(self) -> None:
         deadline = time.monotonic() + self.config.approach_timeout_s
-        while self._main.call("AutoApproach.OnOffGet")["on"]:
+        while self._approaching():
             if time.monotonic() > deadline:
                 self._main.call("AutoApproach.OnOffSet", on=0)
-                raise TimedOut(
+                raise CommandFailed(
                     f"the automatic approach did not end within {self.config.approach_timeout_s:g} "
                     "s (real.approach_timeout_s); it was stopped"
                 )
             self._sleep(_POLL_S)
+
+    def _approaching(self) -> bool:
+        with _begun("the automatic approach was started"):
+            return bool(self._main.call("AutoApproach.OnOffGet")["on"])
 
     def _withdraw(self, controller: Controller) -> None:
         seconds = self.config.withdraw_timeout_s
