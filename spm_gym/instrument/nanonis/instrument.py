@@ -335,8 +335,8 @@ class NanonisInstrument:
     def _step(self, motor: int, steps: int) -> None:
         self._stepping = True
         self._main.call(
-            "Motor.StartMove", takes=steps * _MOTOR_S_PER_STEP, act=True, direction=motor, steps=steps,
-            group=self.config.coarse.group - 1, wait=1,
+            "Motor.StartMove", takes=steps * _MOTOR_S_PER_STEP, act=True, direction=motor,
+            steps=steps, group=self.config.coarse.group - 1, wait=1,
         )  # fmt: skip
         self._stepping = False
 
