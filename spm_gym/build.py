@@ -17,6 +17,7 @@ from spm_gym.instrument.base import Instrument, LimitExceeded
 from spm_gym.instrument.guard import Guard, Record, check_action
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis import instrument as nanonis
+from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
@@ -88,12 +89,20 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     if config.real.protocol != "nanonis":
         raise ConfigError("setting real.protocol: only commands to a Nanonis can be rehearsed")
     check_actions(config)
-    controller = virtual_controller(config, config.seed, time_scale=0)
+    release = config.real.release or RELEASES[-1]
+    retract = config.real.coarse.retract or "z+"
+    controller = virtual_controller(
+        config, config.seed, time_scale=0, release=release, retract=retract
+    )
     channel = Rehearsal(controller, show)
     instrument = nanonis.NanonisInstrument(
         channel, channel, config.real, sleep=lambda seconds: None, tell=lambda text: None
     )
-    instrument.open()
+    try:
+        instrument.open()
+    except BaseException:
+        instrument.close()
+        raise
     return Guard(instrument, config.real.limits)
 
 

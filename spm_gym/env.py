@@ -314,7 +314,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         try:
             self.instrument.condition(action.conditioning, x, y)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
-            # Never again: the next image shows what it did, if anything, and finds contact again.
+            # Never again: the next image shows what it did, if anything, and finds contact again,
+            # unless somebody has withdrawn the tip: that ends the episode.
             self._uncertain = True
             what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
             self._events.append(f"{what}: {error}")

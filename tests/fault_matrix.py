@@ -21,8 +21,10 @@ from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault
 from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
 
-REPLY_S = 0.25
-LATE_S = 0.6
+REPLY_S = 1.0
+"""Longest wait for a reply; a slow machine has to keep it, and only late replies do not."""
+LATE_S = 3.0
+"""Later than any command of the step may take."""
 
 PHASES: dict[str, tuple[str, int, str]] = {
     "look before": ("Current.Get", 1, "dip 1.0 nm"),
@@ -111,6 +113,7 @@ def settings_on(ports: tuple[int, ...]) -> Config:
     """Short waits, and no accidents but those of the matrix."""
     return load_config(None, [
         f"real.ports={list(ports)}", f"real.timeout_s={REPLY_S}", "real.approach_timeout_s=0.5",
+        "real.withdraw_timeout_s=0.5", "real.imaging.speed_nm_per_s=1e5",
         "real.imaging.bias_V=1.0", "simulator.rough_fraction=0", "simulator.crash_rate=0",
         "simulator.molecules_per_nm2=0",
         "simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "env.max_attempts=4",

@@ -243,6 +243,55 @@ def test_an_act_done_before_the_connection_broke_is_not_called_failed() -> None:
         assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
 
 
+def test_an_act_done_is_not_called_failed_when_safe_tip_is_refused_afterwards() -> None:
+    fault = Fault(fault="error", command="SafeTip.OnOffSet", nth=3)
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="the act was done"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert len(sent(controller, "Bias.Pulse")) == 1
+
+
+def test_safe_tip_is_on_again_after_an_act_that_was_refused() -> None:
+    fault = Fault(fault="error", command="Bias.Pulse")
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(CommandFailed, match="Pulse"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
+
+
+def test_a_way_out_that_was_interrupted_can_be_gone_again() -> None:
+    with lab(imaging={"bias_V": 2.0}) as (instrument, controller):
+        restore = instrument._side.call
+
+        def interrupt(name: str, **rest: Any) -> dict[str, Any]:
+            if name == "Bias.Set":
+                raise KeyboardInterrupt
+            return restore(name, **rest)
+
+        instrument._side.call = interrupt  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            instrument.close()
+        assert controller.microscope.bias == 2.0
+        instrument._side.call = restore  # type: ignore[method-assign]
+        instrument.close()
+        assert controller.microscope.bias == 1.0
+
+
+def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step() -> None:
+    silent = Fault(fault="late", command="Scan.Action", every=True, seconds=1.0)
+    with lab(silent, timeout_s=0.2, withdraw_timeout_s=0.2) as (instrument, _):
+        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
+            instrument.close()
+        assert str(said.value).count("no reply") == 1
+
+
+def test_damaged_settings_of_an_earlier_run_are_named(tmp_path: Path) -> None:
+    keep = tmp_path / "before.json"
+    keep.write_text('{"bias": ')
+    with pytest.raises(InstrumentError, match=r"before\.json are damaged"), lab(keep=keep):
+        pass
+
+
 def test_no_coarse_step_unless_the_way_out_is_known() -> None:
     with lab() as (instrument, controller):
         with pytest.raises(LimitExceeded, match=r"real\.coarse\.retract"):

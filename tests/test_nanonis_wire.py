@@ -208,6 +208,15 @@ def test_errors_come_in_several_shapes(body: bytes) -> None:
     assert caught.value.status == 1
 
 
+@pytest.mark.parametrize("channels", [[16], [20, 3], [24, 30, 31]])
+def test_values_that_look_like_an_error_block_are_values(channels: list[int]) -> None:
+    """The count reads as a status, and the first channel as the size of a text."""
+    values = {"channel_indexes": channels, "pixels": 64, "lines": 64}
+    command = NEWEST["Scan.BufferGet"]
+    received = decode_reply(command, encode_reply(command, values)[HEADER_SIZE:])
+    assert received["channel_indexes"].tolist() == channels
+
+
 def test_an_error_behind_values_is_an_error() -> None:
     body = struct.pack(">fIi", 1.0, 1, 4) + b"hmm!"
     with pytest.raises(ErrorReply, match="hmm!"):

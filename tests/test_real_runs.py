@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from virtual import virtual_nanonis
 
 from spm_gym.build import make_env
 from spm_gym.cli import evaluate, main, train
+from spm_gym.cli.microscope import microscope
 from spm_gym.config import RealConfig, load_config
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.connection import Connection
@@ -120,11 +122,13 @@ def test_train_and_evaluate_on_a_nanonis(
     out = capsys.readouterr().out
     assert "automatic approach" in out
     assert set(json.loads(Path("found.json").read_text())["arms"]) == {"agent", "random"}
+    Path("run").rename("runs/trained")
+    assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
     assert is_safe(ports)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
     ports: list[int], number: signal.Signals
 ) -> None:
@@ -139,8 +143,9 @@ def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
 
 
 @pytest.mark.slow
-def test_settings_that_a_killed_run_could_not_restore_are_restored_by_its_resumption(
-    ports: list[int],
+@pytest.mark.parametrize("how", ["resume", "restore"])
+def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
+    ports: list[int], how: str
 ) -> None:
     ask(ports, "Bias.Set", bias=-0.5)
     changed = ["real.imaging.bias_V=1.5", "run.checkpoint_every=10"]
@@ -151,6 +156,13 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_by_its_resump
     process.kill()
     process.communicate()
     assert ask(ports, "Bias.Get")["bias"] == 1.5
+    if how == "restore":
+        assert main(["restore", "run"]) == 0
+        assert ask(ports, "Bias.Get")["bias"] == -0.5
+        assert is_safe(ports)
+        assert main(["restore", "run"]) == 2
+        ask(ports, "Bias.Set", bias=1.0)
+        return
     resumed = training(ports, "--resume", "--run-dir", "run")
     wait_for_acts(Path("run/acts.jsonl"), 200)
     resumed.send_signal(signal.SIGTERM)
@@ -267,13 +279,42 @@ def test_impossible_requests_get_one_line(
     assert not list(Path().glob("runs/*"))
 
 
-def test_a_dry_run_shows_every_command_and_sends_none(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("release", [10862, 13742, "null"])
+def test_a_dry_run_shows_every_command_and_sends_none(
+    release: int | str, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
-    assert train.main([*arguments, "--set", "real.ports=[1,2]"]) == 0
+    lab = ["real.ports=[1,2]", f"real.release={release}"]
+    assert train.main([*arguments, "--set", *lab]) == 0
     lines = capsys.readouterr().out.splitlines()
     for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
                     "ZCtrl.Withdraw(wait=1", "Bias.Set(bias=1.0)"):  # fmt: skip
         assert any(line.startswith(command) for line in lines)
+
+
+def test_a_dry_run_steps_away_in_the_configured_direction(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lab = ["real.coarse.retract=z-", "env.regions.area_nm=60"]
+    arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
+    assert train.main(arguments) == 0
+    assert "Motor.StartMove(direction=5, steps=20" in capsys.readouterr().out
+
+
+def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
+    with virtual_nanonis() as ports:
+        status: list[int] = []
+        config = load_config(None, [on(ports), "run.microscope=real"])
+
+        def drive() -> None:
+            with microscope(config, Path()) as instrument:
+                status.append(int(instrument.status().approached))
+
+        thread = threading.Thread(target=drive)
+        thread.start()
+        thread.join()
+        assert status == [1]
+        assert is_safe(ports)
 
 
 def test_all_releases_can_be_driven() -> None:

@@ -26,7 +26,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         Exit status: 0 done, 2 refused or failed, 130 interrupted.
     """
     namespace = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # asked to end, terminal closed, Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     try:
         command: Command = namespace.command
         return command(namespace)
@@ -57,7 +59,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    from spm_gym.cli import check, evaluate, labview_server, train, virtual_nanonis
+    from spm_gym.cli import check, evaluate, labview_server, restore, train, virtual_nanonis
 
     parser = argparse.ArgumentParser(
         prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "evaluate": evaluate,
         "check": check,
+        "restore": restore,
         "virtual-nanonis": virtual_nanonis,
         "labview-server": labview_server,
     }

@@ -16,7 +16,7 @@ from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
-from spm_gym.cli.run_directory import discarded_if_stillborn, new_run
+from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
@@ -48,7 +48,7 @@ def play(
     """
     limit_threads(config.run.threads)
     real = config.run.microscope == "real" and not dry_run
-    run = new_run(None, config, "evaluation") if real else Path()
+    run = new_run(None, config, "evaluation", EVALUATION) if real else Path()
     with ExitStack() as stack:
         if real:
             stack.enter_context(discarded_if_stillborn(run))

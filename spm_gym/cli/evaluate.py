@@ -101,8 +101,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     finally:
         # On an instrument every episode is dear: report what there is, whatever ended it.
-        if all(results.values()):
-            _report(results, config, arguments)
+        finished = {name: episodes for name, episodes in results.items() if episodes}
+        if finished:
+            _report(finished, config, arguments)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,16 +66,19 @@ def _recorder(path: Path) -> Any:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM: the way to the safe condition is not to be cut short."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ignore Ctrl-C and the like: the way to the safe condition is not to be cut short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
 
     def refuse(number: int, frame: Any) -> None:
         print("the instrument is being made safe: please wait", file=sys.stderr)
 
-    for number in before:
-        signal.signal(number, refuse)
+    before = {number: signal.signal(number, refuse) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +15,25 @@ from spm_gym.config import Config, load_config
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
+EVALUATION = "evaluation.yaml"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
 
 
-def new_run(path: Path | None, config: Config, name: str) -> Path:
+def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) -> Path:
     """Create a run directory and write the settings in force into it.
 
     Args:
         path: The directory; None makes ``runs/<date>_<time>_<name>``.
         config: What will be in force.
         name: End of the automatic name.
+        file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
 
     Raises:
         UsageError: The directory exists.
     """
-    path = path or Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}"
+    path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
     try:
         path.mkdir(parents=True)
     except FileExistsError:
@@ -39,7 +42,7 @@ def new_run(path: Path | None, config: Config, name: str) -> Path:
         ) from None
     versions = ", ".join(f"{package} {_version(package)}" for package in _PACKAGES)
     header = f"# Settings of this run, made with Python {platform.python_version()}, {versions}\n"
-    (path / SETTINGS).write_text(header + config.to_yaml(), encoding="utf-8")
+    (path / file).write_text(header + config.to_yaml(), encoding="utf-8")
     return path
 
 
@@ -49,8 +52,9 @@ def discarded_if_stillborn(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if [file.name for file in path.iterdir()] == [SETTINGS]:
-            (path / SETTINGS).unlink()
+        files = list(path.iterdir())
+        if len(files) == 1 and files[0].name in (SETTINGS, EVALUATION):
+            files[0].unlink()
             path.rmdir()
         raise
 
@@ -72,6 +76,12 @@ def existing_run(path: Path | None) -> tuple[Path, Config]:
     if not (path / SETTINGS).is_file():
         raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
     return path, load_config(path / SETTINGS)
+
+
+def _unused(path: Path) -> Path:
+    """The path, or one with a number behind it if two runs begin in the same second."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
 
 
 def _version(package: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.logger import configure
@@ -24,6 +24,7 @@ from spm_gym.cli.run_directory import (
 )
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config, ConfigError
+from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
 
 
@@ -35,10 +36,8 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
         run: Its directory; removed again if training cannot begin.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    limit_threads(config.run.threads)
-    with discarded_if_stillborn(run), microscope(config, run, dry_run) as instrument:
-        env = Monitor(make_env(config, instrument=instrument))
-        _train(_new_model(config, env), config, run)
+    with discarded_if_stillborn(run):
+        _drive(config, run, lambda env: _new_model(config, env), dry_run)
 
 
 def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
@@ -49,49 +48,59 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
         run: Its directory.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
     """
-    limit_threads(config.run.threads)
     newest = latest_checkpoint(run / CHECKPOINTS)
-    with microscope(config, run) as instrument:
-        bare = make_env(config, instrument=instrument)
-        env = Monitor(bare)
+
+    def resumed(env: ProbeConditioningEnv) -> DoubleDQN:
         if newest is None:
-            model = _new_model(config, env)
-        else:
-            model = load_checkpoint(newest, env, config.agent.device).model
-            print(f"from step {model.num_timesteps} of {config.agent.steps}")
+            return _new_model(config, env)
+        model = load_checkpoint(newest, Monitor(env), config.agent.device).model
+        print(f"from step {model.num_timesteps} of {config.agent.steps}")
         if fresh_area:
-            bare.enter_fresh_area()
-        _train(model, config, run)
+            env.enter_fresh_area()
+        return model
+
+    _drive(config, run, resumed)
+
+
+def _drive(
+    config: Config,
+    run: Path,
+    make_model: Callable[[ProbeConditioningEnv], DoubleDQN],
+    dry_run: bool = False,
+) -> None:
+    limit_threads(config.run.threads)
+    model: DoubleDQN | None = None
+    try:
+        with microscope(config, run, dry_run) as instrument:
+            model = make_model(make_env(config, instrument=instrument))
+            _train(model, config, run)
+    except (InstrumentError, KeyboardInterrupt):
+        # On an instrument every step is dear, and an episode does not go on anyway: lose none.
+        if config.run.microscope == "real" and model is not None and model.num_timesteps:
+            assert model.env is not None
+            states = model.env.env_method("get_state")
+            save_checkpoint(run / CHECKPOINTS, model, states, {})
+            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
+        raise
 
 
 def _train(model: DoubleDQN, config: Config, run: Path) -> None:
     model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
     remaining = config.agent.steps - model.num_timesteps
     if remaining > 0:
-        try:
-            model.learn(
-                remaining,
-                callback=_callbacks(config, run),
-                log_interval=None,
-                reset_num_timesteps=model.num_timesteps == 0,
-            )
-        except (InstrumentError, KeyboardInterrupt):
-            _keep(model, config, run)
-            raise
+        model.learn(
+            remaining,
+            callback=_callbacks(config, run),
+            log_interval=None,
+            reset_num_timesteps=model.num_timesteps == 0,
+        )
     model.logger.close()
     plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
     print(f"trained for {model.num_timesteps} steps: {run}")
 
 
-def _keep(model: DoubleDQN, config: Config, run: Path) -> None:
-    """On an instrument every step is dear, and an episode does not go on anyway: lose none."""
-    if config.run.microscope == "real" and model.num_timesteps and model.env is not None:
-        save_checkpoint(run / CHECKPOINTS, model, model.env.env_method("get_state"), {})
-        print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
-
-
-def _new_model(config: Config, env: Monitor[Any, Any]) -> DoubleDQN:
-    model = DoubleDQN(env, config.agent, seed=config.seed)
+def _new_model(config: Config, env: ProbeConditioningEnv) -> DoubleDQN:
+    model = DoubleDQN(Monitor(env), config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
         try:

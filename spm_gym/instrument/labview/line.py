@@ -87,12 +87,13 @@ class Line:
             ConnectionLost: Nobody listens, or not in time.
         """
         try:
-            self._socket = socket.create_connection(self._address, self._timeouts.connect)
+            connected = socket.create_connection(self._address, self._timeouts.connect)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise ConnectionLost(
                 f"cannot reach {self._where}: {error}; does the LabVIEW server run there?"
             ) from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected
 
     def close(self) -> None:
         """End the connection; legal twice."""

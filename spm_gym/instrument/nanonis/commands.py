@@ -10,13 +10,14 @@ from importlib import resources
 RELEASES = (10862, 13742, 14718)
 """Releases whose protocol documents the table was compared with."""
 
+RT_INDEXES_SINCE = 11798
+"""From this release on scans count channels as the list of signals does; before, by 24 slots."""
+
 _FIELD = re.compile(
     r"(?P<type>u16|u32|i32|f32|f64|strs|str|packed)(?P<optional>\?)?"
     r"(?P<array>\[\]\[\]|\[\w*\])?(?:=(?P<repeats>\w+)(?:\((?P<of>\w+)\))?)? (?P<name>[a-z]\w*)"
 )
-_HEAD = re.compile(
-    r"(?P<name>[A-Za-z0-9]+\.\w+)(?P<blocks> \*)?( >=(?P<since>\d+))?( <(?P<until>\d+))?"
-)
+_HEAD = re.compile(r"(?P<name>[A-Za-z0-9]+\.\w+)( \*)?( >=(?P<since>\d+))?( <(?P<until>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,11 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Layout of one command; ``blocks`` if it holds its connection until it is done."""
+    """Layout of one command."""
 
     name: str
     request: tuple[Field, ...]
     reply: tuple[Field, ...]
-    blocks: bool
 
 
 @cache
@@ -72,7 +72,7 @@ def _line(line: str) -> tuple[int, int | None, Command]:
     match = _HEAD.fullmatch(head)
     assert match is not None, f"commands.txt: {line}"
     until = match["until"]
-    command = Command(match["name"], _fields(request), _fields(reply), bool(match["blocks"]))
+    command = Command(match["name"], _fields(request), _fields(reply))
     return int(match["since"] or 0), int(until) if until else None, command
 
 

@@ -80,14 +80,15 @@ class Connection:
         if self._socket is not None:
             return
         try:
-            self._socket = socket.create_connection((self.host, self.port), self.timeout)
+            connected = socket.create_connection((self.host, self.port), self.timeout)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise ConnectionLost(
                 f"cannot reach {self._where}: {error}; is the TCP programming interface switched "
                 "on there, and are real.host and real.ports right?"
             ) from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answered = False
+        self._socket = connected
 
     def close(self) -> None:
         """End the connection; legal twice, and from another thread to end a wait."""

@@ -12,14 +12,11 @@ from pathlib import Path
 
 from spm_gym.config import RealConfig
 from spm_gym.instrument.base import (
-    BadReply,
     CommandFailed,
-    ConnectionLost,
     ContactLost,
     InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
-    TimedOut,
     TipCrashed,
 )
 from spm_gym.instrument.nanonis import acts
@@ -27,19 +24,20 @@ from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.reading import (
     FEEDBACK_ON,
     ask_release,
+    out_of_reach,
     read_status,
     read_z_range,
+    retracted,
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.instrument.nanonis.way_out import ATTEMPTS, LOST, Step, Trouble, go_way_out
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
 PA = 1e-12
-_END_MARGIN = 0.01
 _CRASH_FACTOR = 10.0
 _POLL_S = 0.2
-_ATTEMPTS = 4
 _MOTOR_S_PER_STEP = 0.5
 _MOTOR = {
     Direction.X_PLUS: 0,
@@ -70,10 +68,10 @@ def connect(
 
 @contextlib.contextmanager
 def _begun(what: str) -> Iterator[None]:
-    """Say that an act is under way or over, if the connection is lost in the block."""
+    """Say that an act is under way or over, if a command fails in the block."""
     try:
         yield
-    except (ConnectionLost, BadReply, TimedOut) as error:
+    except (*LOST, CommandFailed) as error:
         raise OutcomeUnknown(f"{what}: {error}") from error
 
 
@@ -113,6 +111,7 @@ class NanonisInstrument:
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
         self._stepping = False
+        self._approaching = False
         self._open = False
 
     def open(self) -> None:
@@ -165,7 +164,11 @@ class NanonisInstrument:
         shaping = self.config.shaping
         acts.prepare(self._main, action, shaping)
         self._busy_until = time.monotonic() + acts.duration(action, shaping)
-        acts.carry_out(self._main, action, shaping)
+        try:
+            acts.carry_out(self._main, action, shaping)
+        except CommandFailed:
+            acts.watch_tip(self._main, shaping)
+            raise
         self._busy_until = 0.0
         with _begun("the act was done, but Safe Tip may be off"):
             acts.watch_tip(self._main, shaping)
@@ -183,11 +186,13 @@ class NanonisInstrument:
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
         with contextlib.suppress(CommandFailed):  # some releases: the module is open already
             self._main.call("AutoApproach.Open")
+        self._approaching = True
         self._main.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach()
+        self._approaching = False
         with _begun("the automatic approach was started"):
             status = self.status()
-        if not status.approached or self._out_of_reach(status.z):
+        if not status.approached or out_of_reach(status.z, self._z_range):
             raise ContactLost(
                 f"the automatic approach ended without contact: z = {status.z / NM:.1f} nm, "
                 f"current = {status.current / PA:.3g} pA"
@@ -221,7 +226,7 @@ class NanonisInstrument:
         self._sleep(coarse.creep_wait_s)
 
     def reconnect(self) -> None:
-        """Connect anew, wait until an act under way is over, stop the scan.
+        """Connect anew, wait until an act under way is over, stop motor, approach and scan.
 
         A port may still be busy with what was begun over the lost connection, so there are some
         attempts.
@@ -230,17 +235,18 @@ class NanonisInstrument:
             ConnectionLost: There is no connection to be had.
             InstrumentError: Any other failure.
         """
-        for left in reversed(range(_ATTEMPTS)):
+        for left in reversed(range(ATTEMPTS)):
             for controller in (self._main, self._side):
                 controller.close()
             self._await_act()
             try:
                 self._main.connect()
                 self._side.connect()
+                self._stop_coarse(self._main)
                 stop_scan(self._main)
                 self._prepare()
                 return
-            except (ConnectionLost, TimedOut, BadReply):
+            except LOST:
                 if not left:
                     raise
 
@@ -255,15 +261,18 @@ class NanonisInstrument:
         """
         if not self._open:
             return
-        self._open = False
-        atexit.unregister(self.close)
         self._main.close()
-        # Before that, nothing was changed.
+        # Until the settings were read, nothing was changed.
         troubles = [] if self._before is None else self._make_safe(self._before)
         self._side.close()
+        # Only now: whoever was interrupted on the way may close once more.
+        self._open = False
+        atexit.unregister(self.close)
         if troubles:
+            missing = ", ".join(what for what, _ in troubles)
             raise InstrumentError(
-                "THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: " + "; ".join(troubles)
+                f"THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: {missing}: "
+                f"{troubles[0][1]}"
             )
         if self._before is not None:
             if self._keep is not None:
@@ -271,34 +280,28 @@ class NanonisInstrument:
             tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left at the surface"
             self._tell(f"instrument: scan stopped, {tip}, settings restored")
 
-    def _make_safe(self, before: Settings) -> list[str]:
-        """Do all that belongs to the safe condition; returns what could not be done."""
+    def _make_safe(self, before: Settings) -> list[Trouble]:
+        """Do all that belongs to the safe condition; returns what could not be done, and why."""
         side = self._side
-        troubles = []
-        if self._stepping:
-            troubles += self._try("motor not stopped", lambda: side.call("Motor.StopMove"))
-        self._await_act()
-        troubles += self._try("scan not stopped", lambda: stop_scan(side))
-        troubles += self._try(
-            "approach not stopped", lambda: side.call("AutoApproach.OnOffSet", on=0)
-        )
+        steps: list[Step] = [
+            ("motor or approach not stopped", partial(self._stop_coarse, side)),
+            ("scan not stopped", partial(stop_scan, side)),
+        ]
         if self.config.withdraw_on_exit:
-            troubles += self._try("tip not withdrawn", lambda: self._withdraw(side))
+            steps.append(("tip not withdrawn", partial(self._withdraw, side)))
         for name, command, values in before.commands(side.release):
-            troubles += self._try(f"{name} not restored", partial(side.call, command, **values))
-        return troubles
+            steps.append((f"{name} not restored", partial(side.call, command, **values)))
+        self._await_act()
+        return go_way_out(side, steps)
 
-    def _try(self, what: str, step: Callable[[], object]) -> list[str]:
-        """Do one step of the way out, which does nothing more when it is done again."""
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                self._side.connect()
-                step()
-                break
-            except InstrumentError as error:
-                if not left:
-                    return [f"{what}: {error}"]
-        return []
+    def _stop_coarse(self, controller: Controller) -> None:
+        """Stop motor and approach, if they may be under way."""
+        if self._stepping:
+            controller.call("Motor.StopMove")
+            self._stepping = False
+        if self._approaching:
+            controller.call("AutoApproach.OnOffSet", on=0)
+            self._approaching = False
 
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
@@ -349,16 +352,17 @@ class NanonisInstrument:
 
     def _await_approach(self) -> None:
         deadline = time.monotonic() + self.config.approach_timeout_s
-        while self._approaching():
+        while self._still_approaching():
             if time.monotonic() > deadline:
-                self._main.call("AutoApproach.OnOffSet", on=0)
+                with _begun("the automatic approach was started and could not be stopped"):
+                    self._stop_coarse(self._main)
                 raise CommandFailed(
                     f"the automatic approach did not end within {self.config.approach_timeout_s:g} "
                     "s (real.approach_timeout_s); it was stopped"
                 )
             self._sleep(_POLL_S)
 
-    def _approaching(self) -> bool:
+    def _still_approaching(self) -> bool:
         with _begun("the automatic approach was started"):
             return bool(self._main.call("AutoApproach.OnOffGet")["on"])
 
@@ -367,7 +371,7 @@ class NanonisInstrument:
         stop_scan(controller)
         controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
         status = read_status(controller, self._z_range)
-        if status.approached or not self._retracted(status.z):
+        if status.approached or not retracted(status.z, self._z_range):
             raise InstrumentError(
                 f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
                 f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
@@ -376,9 +380,9 @@ class NanonisInstrument:
     def _check_contact(self) -> None:
         self._check_feedback()
         z = self._main.call("ZCtrl.ZPosGet")["z"]
-        if self._out_of_reach(z):
+        if out_of_reach(z, self._z_range):
             raise ContactLost("the surface is out of reach: approach first")
-        if self._retracted(z):
+        if retracted(z, self._z_range):
             raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
 
     def _check_feedback(self) -> None:
@@ -387,14 +391,4 @@ class NanonisInstrument:
 
     def _crashed(self, status: Status) -> bool:
         too_much = _CRASH_FACTOR * abs(status.setpoint)
-        return self._retracted(status.z) and abs(status.current) > too_much
-
-    def _retracted(self, z: float) -> bool:
-        return z > self._z_range[1] - self._margin
-
-    def _out_of_reach(self, z: float) -> bool:
-        return z < self._z_range[0] + self._margin
-
-    @property
-    def _margin(self) -> float:
-        return _END_MARGIN * (self._z_range[1] - self._z_range[0])
+        return retracted(status.z, self._z_range) and abs(status.current) > too_much

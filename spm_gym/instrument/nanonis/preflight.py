@@ -10,7 +10,12 @@ from typing import Any
 from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.connection import Connection, Controller
-from spm_gym.instrument.nanonis.reading import ask_release, read_status, read_z_range
+from spm_gym.instrument.nanonis.reading import (
+    ask_release,
+    height_channel,
+    read_status,
+    read_z_range,
+)
 
 NM = 1e-9
 PA = 1e-12
@@ -52,8 +57,10 @@ def _side_connection(real: RealConfig) -> Iterator[Finding]:
         side.call("Scan.StatusGet")
         return f"{real.host} ports {real.ports[0]} and {real.ports[1]} answer"
 
-    yield _finding("connection", ask)
-    side.close()
+    try:
+        yield _finding("connection", ask)
+    finally:
+        side.close()
 
 
 def _read(controller: Controller, real: RealConfig, env: EnvConfig) -> Iterator[Finding]:
@@ -97,10 +104,7 @@ def _range(controller: Controller, env: EnvConfig) -> Finding:
 
 
 def _channel(controller: Controller, wanted: str) -> str:
-    names = controller.call("Signals.NamesGet")["names"]
-    if wanted not in names:
-        raise InstrumentError(f"real.imaging.channel = {wanted!r} is not among the signals")
-    return f"{wanted!r} is signal {names.index(wanted)}"
+    return f"{wanted!r} is channel {height_channel(controller, wanted)}"
 
 
 def _scanning(controller: Controller) -> str:

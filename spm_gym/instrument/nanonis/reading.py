@@ -6,11 +6,14 @@ import time
 
 from spm_gym.config import RealConfig
 from spm_gym.instrument.base import BadReply, CommandFailed, InstrumentError
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.types import Status
 
 FEEDBACK_ON = 2
 """Reply of ZCtrl.StatusGet while the feedback holds the tip."""
+
+_END_MARGIN = 0.01
 
 
 def ask_release(controller: Controller, config: RealConfig) -> int:
@@ -54,3 +57,33 @@ def read_status(controller: Controller, z_range: tuple[float, float]) -> Status:
         approached=controller.call("ZCtrl.StatusGet")["status"] == FEEDBACK_ON,
         time=time.time(),
     )
+
+
+def height_channel(controller: Controller, wanted: str) -> int:
+    """Index of the height signal, as the scan commands of this release count it.
+
+    Raises:
+        InstrumentError: There is no such signal.
+    """
+    slots = controller.release < RT_INDEXES_SINCE
+    names = controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")["names"]
+    if wanted not in names:
+        raise InstrumentError(
+            f"setting real.imaging.channel = {wanted!r}: the controller has no such signal; "
+            f"it has {', '.join(name for name in names if name)}"
+        )
+    return int(names.index(wanted))
+
+
+def retracted(z: float, z_range: tuple[float, float]) -> bool:
+    """Whether this height is the upper end of the z piezo: withdrawn, or crashed."""
+    return z > z_range[1] - _margin(z_range)
+
+
+def out_of_reach(z: float, z_range: tuple[float, float]) -> bool:
+    """Whether this height is the lower end of the z piezo: contact is lost."""
+    return z < z_range[0] + _margin(z_range)
+
+
+def _margin(z_range: tuple[float, float]) -> float:
+    return _END_MARGIN * (z_range[1] - z_range[0])

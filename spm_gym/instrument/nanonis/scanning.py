@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spm_gym.config.real import ImagingConfig
 from spm_gym.instrument.base import BadReply, InstrumentError, TimedOut
 from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.reading import height_channel, out_of_reach, retracted
 from spm_gym.instrument.nanonis.settings import properties_to_set
 from spm_gym.types import Frame, Scan
 
@@ -19,9 +20,7 @@ NM = 1e-9
 DOWN = 0
 _FORWARD = 1
 _START, _STOP = 0, 1
-_SLOTS_UNTIL = 11798
 _PATIENCE = 1.5
-_END_MARGIN = 0.01
 _LOOK_EVERY_S = 30.0
 
 
@@ -57,7 +56,7 @@ class Scanner:
             InstrumentError: There is no such signal.
         """
         call = self._controller.call
-        self._channel = self._height_channel()
+        self._channel = height_channel(self._controller, self._imaging.channel)
         self._channels = sorted({*call("Scan.BufferGet")["channel_indexes"], self._channel})
         autosave = 1 if self._imaging.autosave else 3
         changes = properties_to_set(
@@ -91,20 +90,6 @@ class Scanner:
         bias = self._controller.call("Bias.Get")["bias"]
         setpoint = self._controller.call("ZCtrl.SetpntGet")["setpoint"]
         return Scan(frame, z, z_range, bias, setpoint, started)
-
-    def _height_channel(self) -> int:
-        """Index of the height signal, as the scan commands of this release count it."""
-        slots = self._controller.release < _SLOTS_UNTIL
-        names = self._controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")[
-            "names"
-        ]
-        wanted = self._imaging.channel
-        if wanted not in names:
-            raise InstrumentError(
-                f"setting real.imaging.channel = {wanted!r}: the controller has no such signal; "
-                f"it has {', '.join(name for name in names if name)}"
-            )
-        return int(names.index(wanted))
 
     def _set_buffer(self, pixels: int) -> None:
         call = self._controller.call
@@ -176,9 +161,7 @@ class Scanner:
     def _off_the_surface(self, z_range: tuple[float, float]) -> bool:
         """Whether the z piezo is at an end of its range: nothing is to be seen any more."""
         z = self._controller.call("ZCtrl.ZPosGet")["z"]
-        low, high = z_range
-        margin = _END_MARGIN * (high - low)
-        return not low + margin < z < high - margin
+        return retracted(z, z_range) or out_of_reach(z, z_range)
 
     def _grab(self, pixels: int) -> NDArray[np.float32]:
         grabbed = self._controller.call(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
 
 Values = dict[str, Any]
@@ -67,12 +69,24 @@ class Settings:
 
     def save(self, path: Path) -> None:
         """Write them to a file, for a run that cannot restore them itself."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
 
     @staticmethod
     def load(path: Path) -> Settings:
-        """Read what `save` wrote."""
-        return Settings(**json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote.
+
+        Raises:
+            InstrumentError: The file is damaged.
+        """
+        try:
+            return Settings(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InstrumentError(
+                f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
+                "by hand, and remove the file"
+            ) from error
 
 
 def properties_to_set(release: int, known: Values, **changes: Any) -> Values:
@@ -81,7 +95,7 @@ def properties_to_set(release: int, known: Values, **changes: Any) -> Values:
     Whether an empty text would keep them, no document says.
     """
     values = {"series_name": known["series_name"], "comment": known["comment"], **changes}
-    if release >= 11798:
+    if release >= RT_INDEXES_SINCE:
         values["module_names"] = known.get("module_names", [])
     if release >= 14573:
         values["autopaste"] = 0

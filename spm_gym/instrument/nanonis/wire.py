@@ -112,17 +112,15 @@ def decode_reply(command: Command, body: bytes) -> Values:
         ErrorReply: The error block says that the command failed.
         WireError: Values and error block do not fill the body exactly.
     """
-    failure = _failure(body, 0)
-    if failure is not None:
-        raise failure
     reader = _Reader(body, trust_sizes=True)
     try:
         values = reader.values(command.reply)
         status, text = reader.error_block()
         reader.end()
     except WireError:
-        # Some controllers send fewer zeros than the values would take.
-        failure = _failure(body, len(body) - len(body.lstrip(b"\0")) - 3)
+        # An error block may come alone, or behind fewer zeros than the values would take.
+        zeros = len(body) - len(body.lstrip(b"\0")) - 3
+        failure = _failure(body, 0) or _failure(body, zeros)
         if failure is None:
             raise
         raise failure from None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 CURRENT, BIAS, X, Y, Z = 0, 24, 26, 27, 30
-_SLOTS_UNTIL = 11798
 _SLOTS = 24
 HIGHEST_BIAS = 10.0
 
@@ -46,7 +46,7 @@ class Signals:
         self._slots = list(range(_SLOTS))
         self._slots[8], self._slots[14] = BIAS, Z
         self._additional = [0, 0]
-        if bench.release < _SLOTS_UNTIL:
+        if bench.release < RT_INDEXES_SINCE:
             bench.memory.of("Scan.Buffer")["channel_indexes"] = [0, 14]
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -76,7 +76,7 @@ class Signals:
         Raises:
             Refused: There is none.
         """
-        if self._bench.release >= _SLOTS_UNTIL:
+        if self._bench.release >= RT_INDEXES_SINCE:
             return _checked(channel)
         if not 0 <= channel < _SLOTS:
             raise Refused(f"there is no slot {channel}; slots go from 0 to {_SLOTS - 1}")

@@ -1,0 +1,31 @@
+"""Bring the microscope of a killed run into the safe condition, with the operator's settings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spm_gym.build import connect_microscope
+from spm_gym.cli import UsageError
+from spm_gym.cli.microscope import SETTINGS_BEFORE
+from spm_gym.cli.run_directory import EVALUATION, SETTINGS
+from spm_gym.config import load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the killed run has written")
+    parser.set_defaults(command=restore)
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Connect, and leave as a run would have left."""
+    kept = arguments.run / SETTINGS_BEFORE
+    if not kept.is_file():
+        raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
+    names = (SETTINGS, EVALUATION)
+    settings = next((path for name in names if (path := arguments.run / name).is_file()), None)
+    if settings is None:
+        raise UsageError(f"{arguments.run} is not a run directory: it has no {SETTINGS}")
+    connect_microscope(load_config(settings), kept).close()
+    return 0
