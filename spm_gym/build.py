@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import Instrument, LimitExceeded
-from spm_gym.instrument.guard import Guard, Record, check_action
+from spm_gym.instrument.guard import Guard, Record, check_action, check_frame
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis import instrument as nanonis
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
-from spm_gym.types import Classifier
+from spm_gym.types import Classifier, Frame
 
 
 def shipped_classifier() -> Path:
@@ -45,13 +45,28 @@ def build_judge(config: Config, microscope: Instrument | None = None) -> Classif
     return ProbeClassifier.load(config.env.classifier or shipped_classifier())
 
 
+def check_judge(config: Config) -> None:
+    """See that the judge of a real microscope takes the images of these settings.
+
+    Raises:
+        ConfigError: It needs the simulator.
+        ClassifierError: It cannot be read, or takes other images.
+    """
+    pixels = config.env.pixels
+    build_judge(config)(np.zeros((1, 1, pixels, pixels), np.float32))
+
+
 def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
     """The simulated microscope of these settings."""
     return SimulatedMicroscope(config.simulator, area_nm=config.env.regions.area_nm, seed=seed)
 
 
 def connect_microscope(
-    config: Config, keep: Path | None = None, record: Record = lambda entry: None
+    config: Config,
+    keep: Path | None = None,
+    record: Record = lambda entry: None,
+    history: Iterable[dict[str, Any]] = (),
+    tell: Callable[[str], None] = print,
 ) -> Guard:
     """The real microscope of these settings, within their limits.
 
@@ -59,12 +74,14 @@ def connect_microscope(
         config: All settings.
         keep: File for the operator's settings, until they are restored.
         record: Takes an entry before and after every act.
+        history: What was recorded before.
+        tell: Takes sentences for the operator.
 
     Raises:
-        LimitExceeded: An action of the settings lies outside the limits.
+        LimitExceeded: An action or the image of the settings lies outside the limits.
         InstrumentError: The microscope cannot be reached or used.
     """
-    check_actions(config)
+    check_limits(config)
     real = config.real
     instrument: Instrument
     if real.protocol == "labview":
@@ -76,8 +93,8 @@ def connect_microscope(
             speed=real.imaging.speed_nm_per_s * 1e-9,
         )
     else:
-        instrument = nanonis.connect(real, keep)
-    return Guard(instrument, real.limits, record)
+        instrument = nanonis.connect(real, keep, tell)
+    return Guard(instrument, real.limits, record, history)
 
 
 def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
@@ -88,7 +105,7 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     """
     if config.real.protocol != "nanonis":
         raise ConfigError("setting real.protocol: only commands to a Nanonis can be rehearsed")
-    check_actions(config)
+    check_limits(config)
     release = config.real.release or RELEASES[-1]
     retract = config.real.coarse.retract or "z+"
     controller = virtual_controller(
@@ -117,12 +134,16 @@ def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualCont
     return VirtualController(build_microscope(config, world_seed(seed)), **options)
 
 
-def check_actions(config: Config) -> None:
-    """See that the configured actions lie within the limits of the real microscope.
+def check_limits(config: Config) -> None:
+    """See that actions and images of the settings lie within the limits of the real microscope.
 
     Raises:
         LimitExceeded: One does not.
     """
+    env = config.env
+    furthest = (env.regions.area_nm - env.image_nm) / 2 * 1e-9
+    frame = Frame(furthest, furthest, env.image_nm * 1e-9, env.pixels)
+    check_frame(frame, config.real.limits)
     for action in config.env.actions:
         try:
             check_action(action.conditioning, config.real.limits)

@@ -113,6 +113,7 @@ def settings_on(ports: tuple[int, ...]) -> Config:
     """Short waits, and no accidents but those of the matrix."""
     return load_config(None, [
         f"real.ports={list(ports)}", f"real.timeout_s={REPLY_S}", "real.approach_timeout_s=0.5",
+        "real.outage_s=1",
         "real.withdraw_timeout_s=0.5", "real.imaging.speed_nm_per_s=1e5",
         "real.imaging.bias_V=1.0", "simulator.rough_fraction=0", "simulator.crash_rate=0",
         "simulator.molecules_per_nm2=0",

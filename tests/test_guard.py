@@ -176,6 +176,27 @@ def test_every_act_is_recorded_before_and_after_with_height_and_current() -> Non
         assert expected.items() <= entry.items()
 
 
+def test_budgets_outlive_the_program() -> None:
+    history: list[dict[str, Any]] = []
+    limits = LimitsConfig(actions_per_hour=3, actions_per_area=2)
+    now = [1e9]
+    for _ in range(2):
+        guard = Guard(Recorder(), limits, history.append, list(history), lambda: now[0])
+        guard.condition(Pulse(2.5), 0, 0)
+        for entry in history:
+            entry["time"] = now[0]
+    guard = Guard(Recorder(), limits, history.append, list(history), lambda: now[0])
+    with pytest.raises(LimitExceeded, match="actions_per_area"):
+        guard.condition(Pulse(2.5), 0, 0)
+    guard.move_area(Direction.X_PLUS)
+    guard = Guard(Recorder(), limits, history.append, list(history), lambda: now[0])
+    guard.condition(Pulse(2.5), 0, 0)
+    history[-1]["time"] = history[-2]["time"] = now[0]
+    with pytest.raises(LimitExceeded, match="actions_per_hour"):
+        guard.condition(Pulse(2.5), 0, 0)
+    assert [entry["number"] for entry in history] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
 @pytest.mark.parametrize(
     ("error", "result"),
     [(OutcomeUnknown("lost"), "unknown"), (CommandFailed("no"), "failed"),

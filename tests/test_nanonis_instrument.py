@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import select
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.instrument.base import (
     BadReply,
     CommandFailed,
+    ConnectionLost,
     ContactLost,
     InstrumentError,
     LimitExceeded,
@@ -22,8 +27,10 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
 )
+from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
+from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault
@@ -220,7 +227,7 @@ def test_an_approach_lost_on_the_way_is_unknown_not_failed() -> None:
 def test_coarse_steps_whose_approach_is_lost_are_unknown_not_failed() -> None:
     coarse = {"retract": "z+", "creep_wait_s": 0}
     with lab(drop("AutoApproach.Open"), coarse=coarse) as (instrument, controller):
-        with pytest.raises(OutcomeUnknown, match="steps were done"):
+        with pytest.raises(OutcomeUnknown, match="was stepped away"):
             instrument.move_area(Direction.X_PLUS)
         assert len(sent(controller, "Motor.StartMove")) == 2
 
@@ -283,6 +290,71 @@ def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step()
         with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
             instrument.close()
         assert str(said.value).count("no reply") == 1
+
+
+def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        ports = server.ports
+        instrument = connect(RealConfig(ports=ports, outage_s=20.0), tell=lambda text: None)
+    servers = []
+
+    def repair_later() -> threading.Timer:
+        timer = threading.Timer(
+            1.0, lambda: servers.append(VirtualNanonis(controller, ports=ports))
+        )
+        timer.start()
+        return timer
+
+    first = repair_later()
+    with pytest.raises(ConnectionLost):
+        instrument.status()
+    instrument.reconnect()
+    assert instrument.status().approached
+    first.join()
+    servers.pop().close()
+    second = repair_later()
+    instrument.close()
+    assert not controller.microscope.status().approached
+    second.join()
+    servers.pop().close()
+
+
+def test_no_setting_can_make_the_way_out_unspeakable() -> None:
+    with pytest.raises(ValidationError, match="withdraw_timeout_s"):
+        RealConfig(withdraw_timeout_s=3e6)
+    with lab() as (instrument, _):
+        instrument.config = instrument.config.model_copy(update={"withdraw_timeout_s": 3e6})
+        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE CONDITION.* tip not withdrawn"):
+            instrument.close()
+
+
+@pytest.mark.parametrize("command", ["SafeTip.PropsSet", "SafeTip.OnOffSet"])
+def test_an_act_is_never_called_failed_for_what_came_after_it(command: str) -> None:
+    nth = 2 if command == "SafeTip.PropsSet" else 3
+    fault = Fault(fault="error", command=command, nth=nth)
+    unknown = pytest.raises(OutcomeUnknown, match="the act was done")
+    with lab(fault, shaping={"safe_tip_nA": 5.0}) as (instrument, _), unknown:
+        instrument.condition(Dip(1 * NM), 0, 0)
+
+
+def test_a_second_coarse_step_that_is_refused_does_not_hide_the_first() -> None:
+    fault = Fault(fault="error", command="Motor.StartMove", nth=2)
+    unknown = pytest.raises(OutcomeUnknown, match="was stepped away")
+    with lab(fault, coarse={"retract": "z+"}) as (instrument, _), unknown:
+        instrument.move_area(Direction.X_PLUS)
+
+
+def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
+    with lab() as (instrument, controller):
+        main = instrument._main
+        main._socket.sendall(encode_request(commands(14718)["Bias.Get"], {}))
+        deadline = time.monotonic() + 10
+        while not select.select([main._socket], [], [], 0.1)[0]:
+            assert time.monotonic() < deadline
+        with pytest.raises(ConnectionLost, match="nothing was sent"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert not sent(controller, "Bias.Pulse")
 
 
 def test_damaged_settings_of_an_earlier_run_are_named(tmp_path: Path) -> None:

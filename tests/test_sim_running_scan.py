@@ -68,6 +68,28 @@ def test_parts_make_the_whole(state: HiddenState, parts: list[int], upward: bool
     assert repr(after[0]) == repr(after[1])
 
 
+@pytest.mark.parametrize("upward", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_looks_in_mid_scan_leave_no_trace(seed: int, upward: bool) -> None:
+    """Bit for bit, on rough ground, with any probe, through tip changes and accidents."""
+    lively = {"tip_change_rate": 1.0, "contact_loss_rate": 0.5, "crash_rate": 0.5,
+              "rough_fraction": 0.5}  # fmt: skip
+    for state in map(HiddenState.of, range(16)):
+        scans, after = [], []
+        for looks in ([5, 17, 18, 50], []):
+            one = microscope(seed, **lively)
+            one.equip(state)
+            running = one.begin_scan(HERE, upward)
+            for lines in looks:
+                running.advance(lines, look=True)
+                assert np.isfinite(running.scan().z).sum() == lines * 64
+            running.advance(64)
+            scans.append(running.scan())
+            after.append(repr(one.get_state()))
+        assert same(*scans)
+        assert after[0] == after[1]
+
+
 def test_a_rim_filter_is_all_that_tells_parts_from_the_whole() -> None:
     """A negative control: contaminated probes have the filter, and it does see the border."""
     scans = []

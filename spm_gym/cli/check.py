@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 
-from spm_gym.build import check_actions
+from spm_gym.build import check_judge, check_limits
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config
@@ -26,10 +26,11 @@ def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
     config = load_config(arguments.config, arguments.set)
     findings = (_ask_labview if config.real.protocol == "labview" else _ask_nanonis)(config)
-    try:
-        check_actions(config)
-    except InstrumentError as error:
-        findings.append(Finding("actions", str(error), trouble=True))
+    for what, look in (("limits", check_limits), ("judge", check_judge)):
+        try:
+            look(config)
+        except (InstrumentError, ValueError) as error:
+            findings.append(Finding(what, str(error), trouble=True))
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")
     print(_plan(config))

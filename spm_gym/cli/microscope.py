@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from spm_gym.build import build_microscope, connect_microscope, rehearse_microscope
+from spm_gym.build import (
+    build_microscope,
+    check_judge,
+    connect_microscope,
+    rehearse_microscope,
+)
 from spm_gym.config import Config
 from spm_gym.instrument.base import Instrument
 
@@ -32,10 +37,13 @@ def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Ins
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    check_judge(config)
     if dry_run:
         instrument = rehearse_microscope(config, print)
     else:
-        instrument = connect_microscope(config, run / SETTINGS_BEFORE, _recorder(run / ACTS))
+        instrument = connect_microscope(
+            config, run / SETTINGS_BEFORE, _recorder(run / ACTS), _history(run / ACTS), _tell
+        )
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
             print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
@@ -50,6 +58,19 @@ def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Ins
             instrument.close()
             if config.real.protocol == "labview":
                 print("instrument: connection closed; this protocol cannot withdraw the tip")
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # a pipe may be broken; what is told is done all the same
+        print(text, flush=True)
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """What earlier parts of the run have done."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]  # the last may be cut short
 
 
 def _recorder(path: Path) -> Any:
@@ -74,7 +95,8 @@ def _undisturbed() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
 
     def refuse(number: int, frame: Any) -> None:
-        print("the instrument is being made safe: please wait", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone, and that must not end it either
+            os.write(2, b"the instrument is being made safe: please wait\n")
 
     before = {number: signal.signal(number, refuse) for number in numbers}
     try:

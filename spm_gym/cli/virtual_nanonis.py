@@ -78,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    if not arguments.host:
+        raise UsageError("--host must be an address, such as 127.0.0.1, not ''")
     config = _settings(arguments)
     faults = load_faults(arguments.faults) if arguments.faults else ()
     if not _is_loopback(arguments.host):
@@ -131,12 +133,11 @@ def _served(
 
 def _ports(text: str) -> list[int]:
     first, _, last = text.partition("-")
-    if not (first.isdigit() and (last or first).isdigit()):
+    if not (first.isdecimal() and (last or first).isdecimal()):
         raise argparse.ArgumentTypeError(f"ports are given as 6501 or 6501-6504, not {text!r}")
-    ports = list(range(int(first), int(last or first) + 1))
-    if not ports or ports[-1] > 65535:
+    if not int(first) <= int(last or first) <= 65535:
         raise argparse.ArgumentTypeError(f"ports go upwards from 0 to 65535, not {text!r}")
-    return ports
+    return list(range(int(first), int(last or first) + 1))
 
 
 def _scale(text: str) -> float:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from spm_gym.config.sections import Count, NonNegative, Positive, Section
 
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Pause = Annotated[float, Field(ge=0, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -24,7 +26,7 @@ class ImagingConfig(Section):
 
     bias_V: float | None = None
     setpoint_pA: Positive | None = None
-    speed_nm_per_s: Positive = 80.0
+    speed_nm_per_s: Annotated[float, Field(ge=0.01, le=1e6)] = 80.0
     autosave: bool = False
     channel: str = "Z (m)"
 
@@ -40,9 +42,9 @@ class ShapingConfig(Section):
             Tip), except during pulses and dips; None leaves the module as the operator has set it.
     """
 
-    switch_off_delay_s: NonNegative = 0.05
-    settle_s: NonNegative = 0.05
-    end_wait_s: NonNegative = 0.05
+    switch_off_delay_s: Pause = 0.05
+    settle_s: Pause = 0.05
+    end_wait_s: Pause = 0.05
     safe_tip_nA: Positive | None = None
 
 
@@ -62,7 +64,7 @@ class CoarseConfig(Section):
     retract_steps: Count = 20
     sideways_steps: Count = 10
     group: Annotated[int, Field(ge=1, le=6)] = 1
-    creep_wait_s: NonNegative = 120.0
+    creep_wait_s: Pause = 120.0
 
 
 class LimitsConfig(Section):
@@ -116,6 +118,7 @@ class RealConfig(Section):
             answer.
         timeout_s: Longest time for the reply to a command, beyond the time that the command itself
             takes.
+        outage_s: How long a lost connection is tried again, on the way out too.
         approach_timeout_s: Longest automatic approach.
         withdraw_timeout_s: Longest withdrawal.
         approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
@@ -127,9 +130,10 @@ class RealConfig(Section):
     labview_port: Port = 50008
     ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
     release: Annotated[int, Field(ge=10000)] | None = None
-    timeout_s: Positive = 10.0
-    approach_timeout_s: Positive = 600.0
-    withdraw_timeout_s: Positive = 60.0
+    timeout_s: Seconds = 10.0
+    outage_s: Pause = 30.0
+    approach_timeout_s: Seconds = 600.0
+    withdraw_timeout_s: Seconds = 60.0
     approach_at_start: bool = True
     withdraw_on_exit: bool = True
     imaging: ImagingConfig = ImagingConfig()

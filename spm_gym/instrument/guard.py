@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from spm_gym.config.real import LimitsConfig
@@ -29,7 +29,8 @@ class Guard:
         instrument: What carries out the rest.
         limits: What must not be exceeded.
         record: Takes the intents and results.
-        clock: Seconds, for the budget by the hour.
+        history: What was recorded before, so that budgets outlive the program.
+        clock: Seconds since the epoch, for the budget by the hour.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class Guard:
         instrument: Instrument,
         limits: LimitsConfig,
         record: Record = lambda entry: None,
-        clock: Callable[[], float] = time.monotonic,
+        history: Iterable[dict[str, Any]] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
@@ -46,6 +48,8 @@ class Guard:
         self._acts = 0
         self._in_area = 0
         self._times: deque[float] = deque()
+        for entry in history:
+            self._remember(entry)
 
     def status(self) -> Status:
         """Read the present state."""
@@ -57,14 +61,7 @@ class Guard:
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
         """
-        limits = self.limits
-        _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
-        _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
-        corners = [
-            (row, col) for row in (-0.5, frame.pixels - 0.5) for col in (-0.5, frame.pixels - 0.5)
-        ]
-        for corner in corners:
-            self._check_place(*frame.position(*corner))
+        check_frame(frame, self.limits)
         return self.instrument.scan(frame, fraction)
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -73,7 +70,7 @@ class Guard:
         Raises:
             LimitExceeded: Place or action is out of bounds, or a budget is spent.
         """
-        self._check_place(x, y)
+        _check_place(x, y, self.limits)
         check_action(action, self.limits)
         if not isinstance(action, Stall):
             self._spend()
@@ -134,10 +131,13 @@ class Guard:
             return {"look": str(error)}
         return {"z": status.z, "current": status.current, "approached": status.approached}
 
-    def _check_place(self, x: float, y: float) -> None:
-        for distance in (x, y):
-            bounds = (0.0, self.limits.position_nm)
-            _within("position_nm", abs(distance) / NM, bounds, "a place {} nm from the centre")
+    def _remember(self, entry: dict[str, Any]) -> None:
+        self._acts = max(self._acts, entry.get("number", 0))
+        if entry["act"] in ("pulse", "dip") and entry["result"] == "intended":
+            self._times.append(entry["time"])
+            self._in_area += 1
+        if entry["act"] == "move area" and entry["result"] == "done":
+            self._in_area = 0
 
     def _spend(self) -> None:
         """Count an action against the budgets, unless one of them is spent."""
@@ -158,6 +158,20 @@ class Guard:
         self._in_area += 1
 
 
+def check_frame(frame: Frame, limits: LimitsConfig) -> None:
+    """Refuse a frame outside the limits.
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
+    _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
+    ends = (-0.5, frame.pixels - 0.5)
+    for row in ends:
+        for col in ends:
+            _check_place(*frame.position(row, col), limits)
+
+
 def check_action(action: Conditioning, limits: LimitsConfig) -> None:
     """Refuse an action outside the limits.
 
@@ -169,6 +183,12 @@ def check_action(action: Conditioning, limits: LimitsConfig) -> None:
         _within("width_s", action.width, limits.width_s, "an action of {} s")
     if isinstance(action, Dip):
         _within("dip_nm", abs(action.depth) / NM, (0.0, limits.dip_nm), "a dip of {} nm")
+
+
+def _check_place(x: float, y: float, limits: LimitsConfig) -> None:
+    for distance in (x, y):
+        bounds = (0.0, limits.position_nm)
+        _within("position_nm", abs(distance) / NM, bounds, "a place {} nm from the centre")
 
 
 def _within(limit: str, value: float, bounds: tuple[float, float], what: str) -> None:

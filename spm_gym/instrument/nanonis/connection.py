@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -125,6 +126,13 @@ class Connection:
         with self._lock:
             if self._socket is None:
                 raise ConnectionLost(f"{name}: there is no connection to {self._where}")
+            if select.select([self._socket], [], [], 0)[0]:
+                # Closed, or a reply too many, which would be taken for the one to come.
+                self.close()
+                raise ConnectionLost(
+                    f"{name}: {self._where} closed the connection or sent what nobody asked for; "
+                    "nothing was sent, connection closed"
+                )
             try:
                 body = self._exchange(self._socket, name, request, self.timeout + takes)
                 return decode_reply(command, body)

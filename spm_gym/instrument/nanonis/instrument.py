@@ -31,7 +31,7 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
-from spm_gym.instrument.nanonis.way_out import ATTEMPTS, LOST, Step, Trouble, go_way_out
+from spm_gym.instrument.nanonis.way_out import Step, Trouble, go_way_out, persist
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
@@ -71,7 +71,7 @@ def _begun(what: str) -> Iterator[None]:
     """Say that an act is under way or over, if a command fails in the block."""
     try:
         yield
-    except (*LOST, CommandFailed) as error:
+    except InstrumentError as error:
         raise OutcomeUnknown(f"{what}: {error}") from error
 
 
@@ -220,35 +220,24 @@ class NanonisInstrument:
         self.withdraw()
         self._move(0.0, 0.0)
         self._step(_MOTOR_Z[coarse.retract], coarse.retract_steps)
-        self._step(_MOTOR[direction], coarse.sideways_steps)
-        with _begun("the coarse steps were done"):
+        with _begun("the tip was stepped away"):
+            self._step(_MOTOR[direction], coarse.sideways_steps)
             self.approach()
         self._sleep(coarse.creep_wait_s)
 
     def reconnect(self) -> None:
         """Connect anew, wait until an act under way is over, stop motor, approach and scan.
 
-        A port may still be busy with what was begun over the lost connection, so there are some
-        attempts.
+        A port may still be busy with what was begun over the lost connection, or the network down
+        for a while: see ``real.outage_s``.
 
         Raises:
             ConnectionLost: There is no connection to be had.
             InstrumentError: Any other failure.
         """
-        for left in reversed(range(ATTEMPTS)):
-            for controller in (self._main, self._side):
-                controller.close()
-            self._await_act()
-            try:
-                self._main.connect()
-                self._side.connect()
-                self._stop_coarse(self._main)
-                stop_scan(self._main)
-                self._prepare()
-                return
-            except LOST:
-                if not left:
-                    raise
+        trouble = persist(self._connect_anew, self.config.outage_s, self._sleep)
+        if trouble is not None:
+            raise trouble
 
     def close(self) -> None:
         """Leave the instrument in the safe condition and let go of it; legal twice.
@@ -292,7 +281,25 @@ class NanonisInstrument:
         for name, command, values in before.commands(side.release):
             steps.append((f"{name} not restored", partial(side.call, command, **values)))
         self._await_act()
-        return go_way_out(side, steps)
+        return go_way_out(
+            ((missing, partial(self._on_side, step)) for missing, step in steps),
+            self.config.outage_s,
+            self._sleep,
+        )
+
+    def _on_side(self, step: Callable[[], object]) -> None:
+        self._side.connect()
+        step()
+
+    def _connect_anew(self) -> None:
+        for controller in (self._main, self._side):
+            controller.close()
+        self._await_act()
+        self._main.connect()
+        self._side.connect()
+        self._stop_coarse(self._main)
+        stop_scan(self._main)
+        self._prepare()
 
     def _stop_coarse(self, controller: Controller) -> None:
         """Stop motor and approach, if they may be under way."""

@@ -57,7 +57,8 @@ class Scanner:
         """
         call = self._controller.call
         self._channel = height_channel(self._controller, self._imaging.channel)
-        self._channels = sorted({*call("Scan.BufferGet")["channel_indexes"], self._channel})
+        recorded = (int(index) for index in call("Scan.BufferGet")["channel_indexes"])
+        self._channels = sorted({*recorded, self._channel})
         autosave = 1 if self._imaging.autosave else 3
         changes = properties_to_set(
             self._controller.release, call("Scan.PropsGet"),

@@ -63,6 +63,39 @@ def foresee(
     return tuple(sorted(events, key=lambda event: event[0]))
 
 
+class Rendered:
+    """Lines that were rendered before they were due, so that looks in mid-scan leave no seam."""
+
+    def __init__(self) -> None:
+        self._made_of: tuple[object, ...] = ()
+        self._first = 0
+        self._image: Array = np.empty((0, 0))
+
+    def lines(
+        self,
+        made_of: tuple[object, ...],
+        wanted: slice,
+        until: int,
+        render: Callable[[slice], Array],
+    ) -> Array:
+        """Lines of what was rendered, or of what is rendered now.
+
+        Args:
+            made_of: What the image depends on; other objects mean another image.
+            wanted: Which lines.
+            until: How far to render, if that has to be done.
+            render: Renders lines.
+        """
+        last = self._first + len(self._image)
+        same = len(made_of) == len(self._made_of) and all(
+            new is old for new, old in zip(made_of, self._made_of, strict=True)
+        )
+        if not (same and self._first <= wanted.start and wanted.stop <= last):
+            self._made_of, self._first = made_of, wanted.start
+            self._image = render(slice(wanted.start, until))
+        return self._image[wanted.start - self._first : wanted.stop - self._first]
+
+
 class RunningScan:
     """A scan in progress; `SimulatedMicroscope.begin_scan` begins one.
 
@@ -75,10 +108,11 @@ class RunningScan:
     Args:
         blank: The scan before its first line; all of its heights are NaN.
         course: What is settled about it.
-        record: Records the next lines, numbered and given in order of acquisition.
+        record: Records the next lines, numbered and given in order of acquisition; told whether
+            more may be rendered ahead.
     """
 
-    def __init__(self, blank: Scan, course: Course, record: Callable[[slice], Array]) -> None:
+    def __init__(self, blank: Scan, course: Course, record: Callable[[slice, bool], Array]) -> None:
         self.frame = blank.frame
         self.line_time = course.line_time
         self.upward = course.upward
@@ -92,11 +126,13 @@ class RunningScan:
         """Whether every line has been recorded."""
         return self.lines_done == self.frame.pixels
 
-    def advance(self, lines: int) -> None:
+    def advance(self, lines: int, look: bool = False) -> None:
         """Record until ``lines`` lines in all are done; the clock runs by `line_time` for each.
 
-        An advance in several parts gives the same image as one, but for what a filter along the
-        slow axis does at the borders of the parts.
+        Args:
+            lines: In all.
+            look: Whether the scan goes on afterwards: then all that is to come is rendered at once,
+                and the image has no seams. It costs as much as the whole scan.
 
         Raises:
             ValueError: The frame has fewer lines.
@@ -105,7 +141,7 @@ class RunningScan:
         if lines > self.frame.pixels:
             raise ValueError(f"the frame has {self.frame.pixels} lines, not {lines}")
         if lines > self.lines_done:
-            self._lines[self.lines_done : lines] = self._record(slice(self.lines_done, lines))
+            self._lines[self.lines_done : lines] = self._record(slice(self.lines_done, lines), look)
             self.lines_done = lines
 
     def scan(self) -> Scan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -18,7 +19,14 @@ from spm_gym.instrument.sim.piezo import CREEP_OVER_S, line_shift, tilt
 from spm_gym.instrument.sim.probe import Probe, draw_probe
 from spm_gym.instrument.sim.render import jumping, scan_lines, white_and_line_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
-from spm_gym.instrument.sim.running_scan import Accident, Course, Event, RunningScan, foresee
+from spm_gym.instrument.sim.running_scan import (
+    Accident,
+    Course,
+    Event,
+    Rendered,
+    RunningScan,
+    foresee,
+)
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
@@ -97,6 +105,7 @@ class SimulatedMicroscope:
         self._noise = np.random.default_rng(imaging)
         self._jumps = np.random.default_rng(jumps)
         self._course: Course | None = None
+        self._rendered = Rendered()
         good = HiddenState()
         self._at = _Situation(good, draw_probe(good, self._fate))
         self._surfaces: dict[tuple[int, int], Surface] = {}
@@ -180,7 +189,7 @@ class SimulatedMicroscope:
         self._course = course
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
         blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, started)
-        return RunningScan(blank, course, lambda lines: self._record(course, lines))
+        return RunningScan(blank, course, partial(self._record, course))
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         """Condition the probe at x, y (m).
@@ -310,7 +319,7 @@ class SimulatedMicroscope:
             self.surface.set_state(kept)
         self._at = replace(state["situation"])
 
-    def _record(self, course: Course, lines: slice) -> NDArray[np.float64]:
+    def _record(self, course: Course, lines: slice, look: bool) -> NDArray[np.float64]:
         """Record the next lines of a scan, in order of acquisition."""
         if course is not self._course:
             raise InstrumentError("this scan has ended: the microscope was told to do other things")
@@ -320,7 +329,14 @@ class SimulatedMicroscope:
             for line, event in course.events:
                 if line == start and not self._at.fault:
                     self._befall(event)
-            parts.append(self._image(course, slice(start, stop)))
+            until = min([n for n, _ in course.events if n > start] + [course.frame.pixels])
+            made_of = (course, self._at.probe, self._at.fault, self.bias > 0)
+            parts.append(
+                self._rendered.lines(
+                    made_of, slice(start, stop), until if look else stop,
+                    partial(self._image, course),
+                )
+            )  # fmt: skip
             # One addition for each line: the sum must not depend on how lines are grouped.
             for _ in range(start, stop):
                 self._at.time += course.line_time

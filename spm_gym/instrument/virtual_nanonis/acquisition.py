@@ -165,18 +165,19 @@ class Acquisition:
             self.begun += now - self.paused
             self.paused = None
 
-    def record(self, lines: int, blind_at: float | None) -> None:
+    def record(self, lines: int, blind_at: float | None, look: bool) -> None:
         """Record until so many lines are done.
 
         Args:
             lines: In all.
             blind_at: As when it began; once the tip was held it stays so for this scan.
+            look: Whether the scan goes on afterwards.
         """
         if self._blind_at is None and blind_at is not None:
             self._blind_at = blind_at
         if self._blind_at is None and lines > self._lines:
             assert self._running is not None
-            self._running.advance(self._excerpt.lines_needed(lines, self.raster))
+            self._running.advance(self._excerpt.lines_needed(lines, self.raster), look)
             self._seen = lines
         self._lines = max(lines, self._lines)
 

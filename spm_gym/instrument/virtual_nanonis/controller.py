@@ -123,7 +123,7 @@ class VirtualController:
             self.executed.append((name, arguments))
             try:
                 if name not in _LAZY:
-                    self._update()
+                    self._update(stops=name == "Scan.Action")
                 return dict(self._answer(command, arguments))
             except InstrumentError as error:
                 raise Refused(f"{name}: {error}") from error
@@ -155,8 +155,10 @@ class VirtualController:
             return {}
         return self._bench.memory.get(command, arguments)
 
-    def _update(self) -> None:
-        for module in (self._scanning, self._z, self._coarse, self._positioning):
+    def _update(self, stops: bool = False) -> None:
+        if not stops:  # what stops a scan renders no more of it than was done
+            self._scanning.update()
+        for module in (self._z, self._coarse, self._positioning):
             module.update()
         busy = self._scanning.advancing or self._coarse.busy or self._positioning.moving
         if self._bench.clock.runs and not busy:

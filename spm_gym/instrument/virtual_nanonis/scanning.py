@@ -82,17 +82,12 @@ class Scanning:
         return status.x, status.y
 
     def update(self) -> None:
-        """Record the lines that are done by now."""
-        now = self._bench.now
-        while self._scan and self._active:
-            if now < self._scan.end:
-                self._record(self._scan.due(now))
-                return
-            self._finish()
+        """Record the lines that are done by now, as somebody may look."""
+        self._catch_up(look=True)
 
     def stop(self) -> None:
         """End the scan where it is."""
-        self.update()
+        self._catch_up(look=False)
         if self._active:
             self._active = False
             self._ended += 1
@@ -110,6 +105,14 @@ class Scanning:
         if speed["constant"]:
             return float(self._bench.memory.of("Scan.Frame")["width"] / speed["fwd_time"])
         return float(speed["fwd_speed"])
+
+    def _catch_up(self, look: bool) -> None:
+        now = self._bench.now
+        while self._scan and self._active:
+            if now < self._scan.end:
+                self._record(self._scan.due(now), look)
+                return
+            self._finish()
 
     def _look(self) -> bool:
         """Whether a scan runs, or would still run if the clock moved by itself."""
@@ -145,9 +148,9 @@ class Scanning:
     def _blind_at(self) -> float | None:
         return None if self._z.tracking else self._z.z
 
-    def _record(self, lines: int) -> None:
+    def _record(self, lines: int, look: bool = False) -> None:
         assert self._scan is not None
-        self._scan.record(lines, self._blind_at())
+        self._scan.record(lines, self._blind_at(), look)
 
     def _finish_if_due(self) -> None:
         if self._scan and self._active and self._bench.now >= self._scan.end:
