@@ -35,6 +35,8 @@ classifier: install  ## make the shipped classifier anew
 bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning (takes half an hour)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
+	$(BIN)/python benchmarks/trajectories.py
+	$(BIN)/python benchmarks/malformed.py
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/classifier.py
 	$(BIN)/python benchmarks/imaging.py

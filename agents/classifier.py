@@ -24,8 +24,8 @@ from agents.classifier_report import Report, plot, score
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, NetworkConfig
-from spm_gym.imaging.files import written_whole
 from spm_gym.types import BoolArray
+from spm_gym.whole_file import written_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from spm_gym.config import EnvConfig
-from spm_gym.imaging.files import written_whole
 from spm_gym.types import BoolArray
+from spm_gym.whole_file import written_whole
 
 GOOD_ABOVE: float = EnvConfig().good_above
 _BINS = 10

@@ -64,9 +64,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Description
     The probe has been damaged. In every step the agent sees an image, chooses one of twelve
     conditioning actions, which is carried out at the centre of the largest clean square of that
-    image (or of the image, if no pixel is
-    clean), and sees the next image, taken at another place. The episode ends when the classifier
-    calls the probe good. Source: Krull et al., Commun. Phys. 3, 54 (2020).
+    image (or of the image, if no pixel is clean), and sees the next image, taken at another place.
+    The episode ends when the classifier calls the probe good.
+    Source: Krull et al., Commun. Phys. 3, 54 (2020).
 
     ## Action space
     `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
@@ -287,11 +287,6 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._last_region = None
         self._bad_sample = 0
 
-    def _change_area(self) -> None:
-        self.instrument.move_area(area_direction(self._area))
-        self._enter_area(self._area + 1)
-        self._events.append("new approach area")
-
     def _damage(self) -> None:
         damaging = np.array([action.damaging for action in self.config.actions])
         for _ in range(self.config.damage_actions):
@@ -300,8 +295,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
                 return
             choices = np.flatnonzero(damaging & look.mask)
             if choices.size:
-                chosen = int(self.np_random.choice(choices))
-                self._act(self.config.actions[chosen], look)
+                self._act(self.config.actions[self.np_random.choice(choices)], look)
             self._look()
 
     def _act(self, action: ActionConfig, look: Look) -> None:
@@ -314,8 +308,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         try:
             self.instrument.condition(action.conditioning, x, y)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
-            # Never again: the next image shows what it did, if anything, and finds contact again,
-            # unless somebody has withdrawn the tip: that ends the episode.
+            # Never again: the next image shows what it did and finds contact, unless withdrawn.
             self._uncertain = True
             what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
             self._events.append(f"{what}: {error}")
@@ -359,7 +352,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def _next_frame(self) -> Frame:
         region = self.regions.next_region(self._last_region, self.np_random)
         if region is None:
-            self._change_area()
+            self.instrument.move_area(area_direction(self._area))
+            self._enter_area(self._area + 1)
+            self._events.append("new approach area")
             region = self.regions.next_region(None, self.np_random)
             assert region is not None, "a fresh area always has a region"
         self._last_region = region

@@ -17,10 +17,10 @@ from spm_gym.imaging.files import (
     read_heights,
     read_topography,
     write_gsf,
-    written_whole,
 )
 from spm_gym.imaging.folder import load_folder
 from spm_gym.types import Frame, Scan
+from spm_gym.whole_file import written_whole
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real scans are not here")

@@ -11,7 +11,6 @@ from spm_gym.config.real import LimitsConfig
 from spm_gym.instrument.base import (
     CommandFailed,
     ConnectionLost,
-    InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
 )
@@ -227,7 +226,3 @@ def test_a_look_that_fails_does_not_undo_the_act() -> None:
     guard.condition(Pulse(2.5), 0, 0)
     assert [entry["result"] for entry in entries] == ["intended", "done"]
     assert entries[1]["look"] == "gone"
-
-
-def test_refusals_are_instrument_errors() -> None:
-    assert issubclass(LimitExceeded, InstrumentError)

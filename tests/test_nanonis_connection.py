@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
+from damage import attack_client
 from scripted_port import Answer, ScriptedPort, hang_up, say_nothing, send
 
 from spm_gym.instrument.base import (
@@ -212,46 +212,6 @@ def test_nobody_listening_is_one_clear_error() -> None:
 
 @pytest.mark.slow
 def test_malformed_replies_never_hang_nor_pass() -> None:
-    """Ten thousand replies, each damaged in one way: no value of them is accepted."""
-    rng = np.random.default_rng(1)
-    values = {"channel_name": "Z (m)", "data": np.ones((4, 4)), "scan_direction": 0}
-    whole = encode_reply(COMMANDS["Scan.FrameDataGrab"], values)
-    outcomes: dict[str, int] = {}
-    with ScriptedPort(damage(whole, rng) for _ in range(10_000)) as port:
-        connection = Connection("127.0.0.1", port.port, timeout=0.5)
-        for _ in range(10_000):
-            connection.connect()
-            try:
-                got = connection.call("Scan.FrameDataGrab", channel_index=30, direction=1)
-            except InstrumentError as error:
-                outcomes[type(error).__name__] = outcomes.get(type(error).__name__, 0) + 1
-            else:
-                raise AssertionError(f"accepted: {got}")
-        connection.close()
-    assert sum(outcomes.values()) == 10_000
-    assert len(port.requests) == 10_000
-
-
-def damage(whole: bytes, rng: np.random.Generator) -> Answer:
-    """Cut a reply short and hang up, lengthen it, or change what frames it."""
-    kind = rng.integers(4)
-    if kind == 0:
-        return closing(whole[: rng.integers(len(whole))])
-    if kind == 1:
-        extra = bytes(rng.integers(0, 256, rng.integers(1, 50)).astype(np.uint8))
-        size = struct.pack(">i", len(whole) - 40 + len(extra))
-        return closing(whole[:32] + size + whole[36:] + extra)
-    changed = bytearray(whole)
-    # Name, size, or one of the inner sizes; not the payload, where every value is a value.
-    places = [*range(18), *range(32, 36), *range(40, 44), *range(49, 57)]
-    place = int(rng.choice(places))
-    changed[place] ^= int(rng.integers(1, 256))
-    return closing(bytes(changed))
-
-
-def closing(data: bytes) -> Answer:
-    def answer(client: socket.socket, request: bytes) -> None:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-
-    return answer
+    outcomes = attack_client(10_000, seed=1)
+    assert outcomes["accepted"] == 0
+    assert outcomes["asked"] == 10_000

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trajectories import LIVELY, both, equal
 from virtual import virtual_nanonis
 
 from spm_gym.build import make_env
@@ -58,10 +59,6 @@ def is_safe(ports: list[int]) -> bool:
     return bool(withdrawn and ask(ports, "ZCtrl.StatusGet")["status"] == 1)
 
 
-LIVELY = ["simulator.contact_loss_rate=0.03", "simulator.crash_rate=0.03",
-          "simulator.tip_change_rate=0.1", "simulator.rough_fraction=0.2"]  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "accidents"),
@@ -71,40 +68,13 @@ def test_an_episode_through_tcp_is_the_same_as_in_the_process(
     seed: int, accidents: list[str]
 ) -> None:
     """Images, rewards, masks, events: equal to the last bit, also through accidents and moves."""
-    world = ["env.regions.area_nm=120", *accidents]
-    trajectories = []
-    with virtual_nanonis("--seed", str(seed), "--set", *world) as ports:
-        lab = ["real.coarse.retract=z+", "real.coarse.creep_wait_s=0", on(ports)]
-        config = load_config(None, [*world, *lab])
-        instrument = connect(config.real, tell=lambda text: None)
-        for microscope in (Guard(instrument, config.real.limits), None):
-            trajectories.append(trajectory(make_env(config, instrument=microscope), seed))
-    over_tcp, in_process = trajectories
+    over_tcp, in_process = both(seed, ["env.regions.area_nm=120", *accidents])
     assert over_tcp[-1]["area"] > 0
     events = {event for step in in_process for event in step["events"]}
     assert {"lost contact", "crash", "rough sample"} <= events or accidents is not LIVELY
     assert len(over_tcp) == len(in_process)
-    for far, near in zip(over_tcp, in_process, strict=True):
-        assert np.array_equal(far.pop("observation"), near.pop("observation"))
-        assert np.array_equal(far.pop("action_mask"), near.pop("action_mask"))
-        assert far == near
-
-
-def trajectory(env: Any, seed: int, steps: int = 60) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(seed)
-    observation, info = env.reset(seed=seed)
-    found = [{"observation": observation, **info}]
-    while len(found) < steps:
-        action = rng.choice(np.flatnonzero(info["action_mask"]))
-        observation, reward, terminated, truncated, info = env.step(action)
-        found.append({"observation": observation, "reward": reward, "end": terminated, **info})
-        if terminated or truncated:
-            observation, info = env.reset()
-            found.append({"observation": observation, **info})
-    env.close()
-    for step in found:
-        del step["time"]  # the simulator's clock, and the computer's
-    return found
+    assert all(equal(far, near) for far, near in zip(over_tcp, in_process, strict=True))
+    assert not equal(over_tcp[0], over_tcp[1])
 
 
 @pytest.mark.slow
@@ -324,6 +294,21 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
         thread.join()
         assert status == [1]
         assert is_safe(ports)
+
+
+def test_a_record_that_a_kill_has_cut_short_goes_on(ports: list[int]) -> None:
+    whole = {"time": 0.0, "number": 6, "act": "dip", "result": "intended"}
+    Path("acts.jsonl").write_text(json.dumps(whole) + '\n{"time": 17955, "numb')
+    config = load_config(None, [on(ports), "run.microscope=real"])
+    for _ in range(2):
+        with microscope(config, Path()) as instrument:
+            instrument.withdraw()
+    lines = Path("acts.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines if line != '{"time": 17955, "numb']
+    assert len(entries) == len(lines) - 1
+    numbers = [entry["number"] for entry in entries]
+    assert numbers == sorted(numbers)
+    assert [e["act"] for e in entries if e["result"] == "done"].count("withdraw") == 2
 
 
 def test_all_releases_can_be_driven() -> None:

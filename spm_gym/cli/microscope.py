@@ -20,6 +20,7 @@ from spm_gym.build import (
 )
 from spm_gym.config import Config
 from spm_gym.instrument.base import Instrument
+from spm_gym.instrument.guard import Record
 
 ACTS = "acts.jsonl"
 SETTINGS_BEFORE = "settings_before.json"
@@ -69,11 +70,18 @@ def _history(path: Path) -> list[dict[str, Any]]:
     """What earlier parts of the run have done."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]  # the last may be cut short
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # a kill may have cut one short
+            entries.append(json.loads(line))
+    return entries
 
 
-def _recorder(path: Path) -> Any:
+def _recorder(path: Path) -> Record:
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")  # so that what a kill has cut short spoils no other line
+
     def record(entry: dict[str, Any]) -> None:
         known = {  # JSON has no NaN
             key: None if isinstance(value, float) and math.isnan(value) else value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -18,6 +16,7 @@ from nanonispy2.read import Scan as NanonisScan
 from numpy.typing import NDArray
 
 from spm_gym.types import Scan
+from spm_gym.whole_file import written_whole
 
 _METRES = {"": 1.0, "m": 1.0, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "nm": 1e-9, "Å": 1e-10}
 _METRES |= {"A": 1e-10, "Ang": 1e-10, "pm": 1e-12, "μm": 1e-6}
@@ -190,20 +189,3 @@ def write_gsf(path: Path, scan: Scan) -> None:
     heights = np.asarray(scan.z, dtype=np.float32)
     with written_whole(path) as beside:
         gsffile.write_gsf(beside, heights, header)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; what is there at the end replaces ``path``.
-
-    A reader, or a restart after a power cut, sees the old file or the new one, never half of one.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -281,11 +281,8 @@ class NanonisInstrument:
         for name, command, values in before.commands(side.release):
             steps.append((f"{name} not restored", partial(side.call, command, **values)))
         self._await_act()
-        return go_way_out(
-            ((missing, partial(self._on_side, step)) for missing, step in steps),
-            self.config.outage_s,
-            self._sleep,
-        )
+        over_side = [(missing, partial(self._on_side, step)) for missing, step in steps]
+        return go_way_out(over_side, self.config.outage_s, self._sleep)
 
     def _on_side(self, step: Callable[[], object]) -> None:
         self._side.connect()

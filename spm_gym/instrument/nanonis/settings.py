@@ -12,6 +12,7 @@ import numpy as np
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
 
@@ -69,9 +70,8 @@ class Settings:
 
     def save(self, path: Path) -> None:
         """Write them to a file, for a run that cannot restore them itself."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with written_whole(path) as beside:
+            beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: Path) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded,
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import Orbital
 from spm_gym.instrument.sim.piezo import CREEP_OVER_S, line_shift, tilt
-from spm_gym.instrument.sim.probe import Probe, draw_probe
+from spm_gym.instrument.sim.probe import draw_probe
 from spm_gym.instrument.sim.render import jumping, scan_lines, white_and_line_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
 from spm_gym.instrument.sim.running_scan import (
@@ -27,6 +27,7 @@ from spm_gym.instrument.sim.running_scan import (
     RunningScan,
     foresee,
 )
+from spm_gym.instrument.sim.situation import Situation
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
@@ -52,23 +53,6 @@ def world_seed(seed: int) -> int:
     # Gymnasium seeds its environments so.
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     return int(rng.integers(2**63))
-
-
-@dataclass(slots=True)
-class _Situation:
-    """Where the tip is and what has befallen it; everything a restart resets."""
-
-    state: HiddenState
-    probe: Probe
-    away: bool = False
-    area: tuple[int, int] = (0, 0)
-    x: float = 0.0
-    y: float = 0.0
-    time: float = 0.0
-    moved: tuple[float, float, float] = (0.0, 0.0, -math.inf)
-    approached: bool = True
-    shifted: bool = False
-    fault: Literal["", Accident] = ""
 
 
 class SimulatedMicroscope:
@@ -107,7 +91,7 @@ class SimulatedMicroscope:
         self._course: Course | None = None
         self._rendered = Rendered()
         good = HiddenState()
-        self._at = _Situation(good, draw_probe(good, self._fate))
+        self._at = Situation(good, draw_probe(good, self._fate))
         self._surfaces: dict[tuple[int, int], Surface] = {}
 
     @property

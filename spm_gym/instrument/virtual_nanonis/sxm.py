@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spm_gym.types import FloatImage
+from spm_gym.whole_file import written_whole
 
 _ROW = "\t"
 _DATA_FOLLOWS = b"\n:SCANIT_END:\n\n\n\x1a\x04"
@@ -107,12 +107,8 @@ def write_sxm(path: Path, header: SxmHeader, channels: Sequence[SxmChannel]) -> 
     entries = _entries(path, header, shape, channels)
     text = "\n".join(f":{key}:\n{value}" for key, value in entries.items()) + "\n"
     content = text.encode() + _DATA_FOLLOWS + _data(channels, header.upward)
-    beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
+    with written_whole(path) as beside:
         beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _data(channels: Sequence[SxmChannel], upward: bool) -> bytes:
