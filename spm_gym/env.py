@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.config import ActionConfig, EnvConfig
-from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
+from spm_gym.config import EnvConfig
+from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.instrument.base import (
     BadReply,
     CommandFailed,
@@ -24,38 +23,12 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
 )
-from spm_gym.regions import Mark, RegionMap, area_direction
+from spm_gym.regions import Mark
+from spm_gym.survey import Look, Survey, read
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
-NM = 1e-9
 _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
 _NO_CONTACT = (ContactLost, TipCrashed)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One usable image and what was read from it.
-
-    Attributes:
-        scan: The raw topography.
-        observation: Levelled and normalised image, (1, pixels, pixels).
-        square: Largest clean square, pixels.
-        probability: The classifier's probability that the probe is good.
-        mask: Which actions the clean square allows.
-    """
-
-    scan: Scan
-    observation: NDArray[np.float32]
-    square: Square
-    probability: float
-    mask: BoolArray
-
-
-def allowed_actions(actions: Sequence[ActionConfig], side: float) -> BoolArray:
-    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all."""
-    return np.array(
-        [a.anywhere or (side > 0 and side >= a.clean_nm * NM * (1 - 1e-9)) for a in actions]
-    )
 
 
 class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -135,12 +108,13 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         pixels = self.config.pixels
         self.observation_space = gym.spaces.Box(-1.5, 1.5, (1, pixels, pixels), np.float32)
         self.action_space = gym.spaces.Discrete(len(self.config.actions))
-        self._last_region: tuple[float, float] | None = None
-        self._enter_area(0)
+        self.survey = Survey(instrument, self.config)
         self.look: Look | None = None
         self.last_act: tuple[str, float, float] | None = None
         self._elapsed = 0
         self._events: list[str] = []
+        self._chosen: int | None = None
+        self._refused = False
         self._uncertain = False
         self._begun = False
 
@@ -152,7 +126,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         Args:
             seed: Begins a new world on a simulated instrument; on a real one it only seeds the
                 random choices.
-            options: ``{"damage": False}`` leaves the probe as it is.
+            options: ``{"damage": False}`` leaves the probe as it is; ``"look"`` besides is a
+                `Look` that was taken already, and no other one is taken.
 
         Raises:
             InstrumentError: No usable image could be had.
@@ -164,18 +139,22 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             world = int(self.np_random.integers(2**63))
             if isinstance(self.instrument, Restartable):
                 self.instrument.restart(world)
-                self._enter_area(0)
+                self.survey.enter_area(0)
                 self.look = None
         self._elapsed = 0
         self._events = []
-        self._uncertain = False
+        self._chosen = None
+        self._refused = self._uncertain = False
         self.last_act = None
-        damage = (options or {}).get("damage", self.config.damage)
-        if self.look is None or not damage:
+        options = options or {}
+        damage = options.get("damage", self.config.damage)
+        if "look" in options:
+            self.look = options["look"]
+        elif self.look is None or not damage:
             self._look()
         if damage:
             self._damage()
-        return self._present().observation, self._info("", refused=False)
+        return self._present().observation, self._info()
 
     def step(
         self, action: np.int64 | int
@@ -185,26 +164,48 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         Raises:
             InstrumentError: The action failed, or no usable image could be had.
         """
+        self.act(action)
+        self._look()
+        return self.observe(self._present())
+
+    def act(self, action: np.int64 | int) -> None:
+        """Do the first half of a step: carry out an action, or refuse it.
+
+        The second half is `observe`; whoever takes the images himself needs the two apart.
+
+        Raises:
+            InstrumentError: The action failed in a way from which looking cannot recover.
+        """
         look = self._present()
         self._events = []
         self._uncertain = False
-        chosen = self.config.actions[int(action)]
-        refused = not look.mask[int(action)]
-        if refused:
-            self._events.append(f"refused {chosen.name}")
+        self._chosen = int(action)
+        self._refused = not look.mask[self._chosen]
+        if self._refused:
+            self._events.append(f"refused {self.config.actions[self._chosen].name}")
             self.last_act = None
         else:
-            self._act(chosen, look)
-        self._look()
+            self._act(self._chosen, look)
+
+    def observe(self, look: Look) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Do the second half of a step: take in the image that followed the action.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no action.
+        """
+        if self._chosen is None:
+            raise gym.error.ResetNeeded("call act() before observe()")
+        self.look = look
         self._elapsed += 1
-        good = self.is_good(self._present().probability)
+        good = self.is_good(look.probability)
         reward = self.config.step_reward
         if good:
             kept = 0.0 if self.config.success_replaces_step else reward
             reward = kept + self.config.success_reward
         truncated = not good and self._elapsed >= self.config.max_steps
-        info = self._info(chosen.name, refused)
-        return self._present().observation, reward, good, truncated, info
+        info = self._info()
+        self._chosen = None
+        return look.observation, reward, good, truncated, info
 
     def action_masks(self) -> BoolArray:
         """Which actions the present image allows, (12,)."""
@@ -224,8 +225,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         judged = "good" if self.is_good(look.probability) else "bad"
         verdict = f"{judged} probe, p = {look.probability:.3f}"
         return draw_look(
-            look.scan.frame, look.observation, look.square, verdict, self.regions, self.last_act
-        )
+            look.scan.frame, look.observation, look.square, verdict, self.survey.regions,
+            self.last_act,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let go of the instrument."""
@@ -244,10 +246,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             "mid_episode": kept is not None,
             "rng": self.np_random.bit_generator.state,
             "instrument": kept,
-            "marks": [asdict(mark) for mark in self.regions.marks],
-            "area": self._area,
-            "last_region": self._last_region,
-            "bad_sample": self._bad_sample,
+            "marks": [asdict(mark) for mark in self.survey.regions.marks],
+            "area": self.survey.area,
+            "last_region": self.survey.last_region,
+            "bad_sample": self.survey.bad_sample,
             "look": self.look,
             "last_act": self.last_act,
             "elapsed": self._elapsed,
@@ -258,10 +260,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Continue from what `get_state` gave."""
         self._begun = True
         self.np_random.bit_generator.state = state["rng"]
-        self._enter_area(state["area"])
-        self.regions.restore(Mark(**mark) for mark in state["marks"])
-        self._last_region = state["last_region"]
-        self._bad_sample = state["bad_sample"]
+        self.survey.enter_area(state["area"])
+        self.survey.regions.restore(Mark(**mark) for mark in state["marks"])
+        self.survey.last_region = state["last_region"]
+        self.survey.bad_sample = state["bad_sample"]
         if not isinstance(self.instrument, Restartable):
             self.look = None
             return
@@ -273,19 +275,13 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
-        self._enter_area(self._area + 1)
+        self.survey.enter_area(self.survey.area + 1)
         self.look = None
 
     def _present(self) -> Look:
         if self.look is None:
             raise gym.error.ResetNeeded("call reset() before step(), action_masks() or render()")
         return self.look
-
-    def _enter_area(self, changes: int) -> None:
-        self._area = changes
-        self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
-        self._last_region = None
-        self._bad_sample = 0
 
     def _damage(self) -> None:
         damaging = np.array([action.damaging for action in self.config.actions])
@@ -295,18 +291,15 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
                 return
             choices = np.flatnonzero(damaging & look.mask)
             if choices.size:
-                self._act(self.config.actions[self.np_random.choice(choices)], look)
+                self._act(int(self.np_random.choice(choices)), look)
             self._look()
 
-    def _act(self, action: ActionConfig, look: Look) -> None:
-        frame = look.scan.frame
-        x, y = frame.position(*look.square.centre) if look.square.side else (frame.x, frame.y)
-        self.last_act = (action.name, x, y)
+    def _act(self, index: int, look: Look) -> None:
+        action = self.config.actions[index]
+        self.last_act = (action.name, *look.place)
         self._events.append(action.name)
-        # The place is spoilt from the moment the command is sent, whatever comes back.
-        self.regions.mark(x, y, action.blocked_nm * NM, action.name)
         try:
-            self.instrument.condition(action.conditioning, x, y)
+            self.survey.act(action, look.place)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
             # Never again: the next image shows what it did and finds contact, unless withdrawn.
             self._uncertain = True
@@ -330,14 +323,12 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             diagnosis = diagnose(scan)
             retry = None
             if diagnosis is Diagnosis.FINE:
-                self._bad_sample = 0
-                self.look = self._read(scan)
+                self.survey.bad_sample = 0
+                self.look = read(scan, self.judge, self.config)
                 return
             self._events.append(diagnosis.value)
             if diagnosis is Diagnosis.ROUGH:
-                self._bad_sample += 1
-                radius = np.sqrt(self._bad_sample) * self.config.regions.bad_sample_nm * NM
-                self.regions.mark(frame.x, frame.y, radius, "bad sample")
+                self.survey.reject(frame)
             elif diagnosis is Diagnosis.LOST_CONTACT:
                 self.instrument.approach()
                 retry = frame
@@ -350,49 +341,32 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         )
 
     def _next_frame(self) -> Frame:
-        region = self.regions.next_region(self._last_region, self.np_random)
-        if region is None:
-            self.instrument.move_area(area_direction(self._area))
-            self._enter_area(self._area + 1)
+        frame = self.survey.next_frame(self.np_random)
+        if frame is None:
+            self.survey.change_area()
+            self.survey.await_creep()
             self._events.append("new approach area")
-            region = self.regions.next_region(None, self.np_random)
-            assert region is not None, "a fresh area always has a region"
-        self._last_region = region
-        return Frame(*region, size=self.config.image_nm * NM, pixels=self.config.pixels)
+            frame = self.survey.next_frame(self.np_random)
+            assert frame is not None, "a fresh area always has a region"
+        return frame
 
     def _image(self, frame: Frame) -> Scan:
-        """Record a partial image for the piezo to settle, discard it, record the real one."""
-        if self.config.settle_fraction > 0:
-            self.instrument.scan(frame, self.config.settle_fraction)
-        scan = self.instrument.scan(frame)
-        blocked = self.config.regions.image_blocked_nm * NM
-        self.regions.mark(frame.x, frame.y, blocked, "image")
-        return scan
+        self.survey.settle(frame)
+        return self.survey.image(frame)
 
-    def _read(self, scan: Scan) -> Look:
-        levelled = level(scan.z, method=self.config.plane)
-        observation = normalise(levelled)[None]
-        square = largest_clean_square(levelled)
-        return Look(
-            scan=scan,
-            observation=observation,
-            square=square,
-            probability=float(self.judge(observation[None])[0]),
-            mask=allowed_actions(self.config.actions, square.side * scan.frame.pixel),
-        )
-
-    def _info(self, action: str, refused: bool) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         look = self._present()
+        chosen = self._chosen
         return {
             "action_mask": look.mask.copy(),
             "probability": look.probability,
             "good": self.is_good(look.probability),
             "x": look.scan.frame.x,
             "y": look.scan.frame.y,
-            "area": self._area,
-            "clean_side": look.square.side * look.scan.frame.pixel,
-            "action": action,
-            "refused": refused,
+            "area": self.survey.area,
+            "clean_side": look.clean_side,
+            "action": "" if chosen is None else self.config.actions[chosen].name,
+            "refused": self._refused,
             "uncertain": self._uncertain,
             "events": tuple(self._events),
             "time": look.scan.started,

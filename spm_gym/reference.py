@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, Config
-from spm_gym.env import allowed_actions
 from spm_gym.imaging import largest_clean_square, level
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.instrument.sim.exact import HiddenProcess, hidden_process
 from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.survey import allowed_actions
 from spm_gym.types import BoolArray
 
 NM = 1e-9

@@ -16,7 +16,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.build import build_microscope, make_env
 from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
-from spm_gym.env import ProbeConditioningEnv, allowed_actions
+from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import Square
 from spm_gym.instrument.base import (
     BadReply,
@@ -28,6 +28,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
 )
+from spm_gym.survey import allowed_actions
 
 ID = "spm_gym/ProbeConditioning-v0"
 TRUTH = ("env.judge=truth",)
@@ -199,7 +200,7 @@ def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
     assert reward == -1
     assert env.instrument.truth == before
     assert not any(mark.reason.startswith("dip") and mark.radius == 25 * NM
-                   for mark in env.regions.marks[-3:])  # fmt: skip
+                   for mark in env.survey.regions.marks[-3:])  # fmt: skip
 
 
 class Failing:
@@ -237,7 +238,7 @@ def test_an_act_that_fails_is_never_repeated_but_looked_at(
     microscope = Failing("condition", error)
     env = ProbeConditioningEnv(microscope, Script(0.05), EnvConfig())
     env.reset(seed=0, options={"damage": False})
-    marks = len(env.regions.marks)
+    marks = len(env.survey.regions.marks)
     del microscope.calls[:]
     _, reward, terminated, _, info = env.step(1)
     assert microscope.calls == ["condition", *["reconnect"] * reconnects, "scan", "scan"]
@@ -245,7 +246,7 @@ def test_an_act_that_fails_is_never_repeated_but_looked_at(
     assert any(each.startswith(event) for each in info["events"])
     assert reward == -1
     assert not terminated
-    assert len(env.regions.marks) == marks + 2  # the place is used up, and the image's
+    assert len(env.survey.regions.marks) == marks + 2  # the place is used up, and the image's
     _, _, _, _, info = env.step(1)
     assert not info["uncertain"]
 
@@ -274,9 +275,9 @@ def test_a_fresh_area_forgets_what_was_used_up() -> None:
     env = scripted(0.05)
     env.reset(seed=0, options={"damage": False})
     env.step(1)
-    assert env.regions.marks
+    assert env.survey.regions.marks
     env.enter_fresh_area()
-    assert not env.regions.marks
+    assert not env.survey.regions.marks
     _, info = env.reset(options={"damage": False})
     assert (info["x"], info["y"], info["area"]) == (0, 0, 1)
 
@@ -301,7 +302,7 @@ def test_every_image_lies_on_fresh_ground() -> None:
     _, info = env.reset(seed=5)
     rng = np.random.default_rng(5)
     for _ in range(60):
-        spoilt = list(env.regions.marks)
+        spoilt = list(env.survey.regions.marks)
         _, _, terminated, truncated, info = env.step(
             rng.choice(np.flatnonzero(info["action_mask"]))
         )
@@ -318,14 +319,14 @@ def test_every_image_lies_on_fresh_ground() -> None:
 def test_a_used_up_area_is_left_for_a_new_one() -> None:
     env = make_env(overrides=(*TRUTH, "env.regions.area_nm=80"))
     rollout(env, 25, seed=0)
-    assert env._area >= 2
-    assert len(env.regions.marks) < 40
+    assert env.survey.area >= 2
+    assert len(env.survey.regions.marks) < 40
 
 
 def test_bad_sample_is_blocked_and_skipped() -> None:
     env = make_env(overrides=(*TRUTH, "simulator.rough_fraction=0.3"))
     rollout(env, 60, seed=2)
-    radii = [mark.radius / NM for mark in env.regions.marks if mark.reason == "bad sample"]
+    radii = [mark.radius / NM for mark in env.survey.regions.marks if mark.reason == "bad sample"]
     assert radii
     assert set(np.round(np.square(np.array(radii) / 25))) <= set(range(1, 11))
 

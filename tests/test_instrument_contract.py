@@ -31,7 +31,7 @@ NM = 1e-9
 CALM = SimulatorConfig(
     rough_fraction=0.0, tip_change_rate=0.0, contact_loss_rate=0.0, crash_rate=0.0
 )
-QUICK = {"coarse": {"retract": "z+", "creep_wait_s": 0.0}}
+QUICK = {"coarse": {"retract": "z+"}}
 ACTS, COARSE = (os.environ.get(f"SPM_GYM_REAL_{name}", "") for name in ("ACTS", "COARSE"))
 
 

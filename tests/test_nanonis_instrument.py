@@ -225,7 +225,7 @@ def test_an_approach_lost_on_the_way_is_unknown_not_failed() -> None:
 
 
 def test_coarse_steps_whose_approach_is_lost_are_unknown_not_failed() -> None:
-    coarse = {"retract": "z+", "creep_wait_s": 0}
+    coarse = {"retract": "z+"}
     with lab(drop("AutoApproach.Open"), coarse=coarse) as (instrument, controller):
         with pytest.raises(OutcomeUnknown, match="was stepped away"):
             instrument.move_area(Direction.X_PLUS)
@@ -372,8 +372,7 @@ def test_no_coarse_step_unless_the_way_out_is_known() -> None:
 
 
 def test_a_change_of_area_steps_away_before_it_steps_sideways() -> None:
-    coarse = {"retract": "z+", "retract_steps": 7, "sideways_steps": 10, "group": 2,
-              "creep_wait_s": 0}  # fmt: skip
+    coarse = {"retract": "z+", "retract_steps": 7, "sideways_steps": 10, "group": 2}
     with lab(coarse=coarse) as (instrument, controller):
         instrument.move_area(Direction.Y_MINUS)
         names = [name for name, _ in controller.executed]

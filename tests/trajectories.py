@@ -23,7 +23,7 @@ def both(seed: int, world: list[str], steps: int = 60) -> tuple[Trajectory, Traj
     """Play with one seed on a virtual Nanonis in a process of its own, and on the simulator."""
     settings = ["--set", *world] if world else []
     with virtual_nanonis("--seed", str(seed), *settings) as ports:
-        lab = ["real.coarse.retract=z+", "real.coarse.creep_wait_s=0", f"real.ports={ports}"]
+        lab = ["real.coarse.retract=z+", "env.creep_wait_s=0", f"real.ports={ports}"]
         config = load_config(None, [*world, *lab])
         instrument = connect(config.real, tell=lambda text: None)
         guarded = Guard(instrument, config.real.limits)

@@ -111,6 +111,7 @@ class EnvConfig(Section):
     """The episode: what is imaged, what counts as good, what is paid (paper, *Environment*).
 
     Attributes:
+        creep_wait_s: Pause after a coarse move for the piezos to settle.
         settle_fraction: Share of the lines that is scanned and discarded before every image.
         plane: How the substrate is found; "ransac" is the paper's.
         judge: Who says that a probe is good; the truth is the simulator's hidden state.
@@ -126,6 +127,7 @@ class EnvConfig(Section):
 
     image_nm: Positive = 10.0
     pixels: Annotated[int, Field(ge=8, le=1024)] = 64
+    creep_wait_s: NonNegative = 120.0
     settle_fraction: Fraction = 0.25
     plane: Literal["levels", "ransac"] = "levels"
     judge: Literal["classifier", "truth"] = "classifier"

@@ -57,14 +57,12 @@ class CoarseConfig(Section):
         retract_steps: Steps away from the sample before a move sideways.
         sideways_steps: Steps sideways.
         group: Motor group, counted from 1.
-        creep_wait_s: Pause after the approach for the piezos to settle.
     """
 
     retract: Literal["z+", "z-"] | None = None
     retract_steps: Count = 20
     sideways_steps: Count = 10
     group: Annotated[int, Field(ge=1, le=6)] = 1
-    creep_wait_s: Pause = 120.0
 
 
 class LimitsConfig(Section):

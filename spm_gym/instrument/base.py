@@ -66,8 +66,19 @@ class Instrument(Protocol):
         """Take the tip away from the surface; legal in every state, and twice in a row."""
         ...
 
+    def retract(self) -> None:
+        """Withdraw, and take the tip further away with the coarse motor, as after a crash."""
+        ...
+
     def move_area(self, direction: Direction) -> None:
-        """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo."""
+        """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo.
+
+        Piezos creep afterwards: whoever calls this waits.
+        """
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass on the instrument's clock; does nothing else."""
         ...
 
     def reconnect(self) -> None:

@@ -87,11 +87,19 @@ class Guard:
         """Withdraw."""
         self._act({"act": "withdraw"}, self.instrument.withdraw)
 
+    def retract(self) -> None:
+        """Withdraw and step away."""
+        self._act({"act": "retract"}, self.instrument.retract)
+
     def move_area(self, direction: Direction) -> None:
         """Change the approach area; its budget of actions begins anew."""
         entry = {"act": "move area", "direction": direction.value}
         self._act(entry, lambda: self.instrument.move_area(direction))
         self._in_area = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.instrument.wait(seconds)
 
     def reconnect(self) -> None:
         """Connect anew, and record what the instrument looks like."""

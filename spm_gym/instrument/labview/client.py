@@ -174,6 +174,18 @@ class LabviewInstrument:
             "(after a crash, clean_tip lets the server retract and approach again)"
         )
 
+    def retract(self) -> None:
+        """Refuse: see `withdraw`.
+
+        Raises:
+            CommandFailed: Always; nothing was sent.
+        """
+        self.withdraw()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
     def move_area(self, direction: Direction) -> None:
         """Let the server move coarsely to a fresh approach area and approach there.
 

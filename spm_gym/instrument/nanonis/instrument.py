@@ -202,28 +202,37 @@ class NanonisInstrument:
         """Stop the scan and take the tip to the upper end of the z piezo."""
         self._withdraw(self._main)
 
+    def retract(self) -> None:
+        """Withdraw, and step away from the sample.
+
+        Raises:
+            LimitExceeded: The settings do not say which way that is; nothing was moved.
+            OutcomeUnknown: Steps were sent, and then the connection lost.
+            InstrumentError: Any other failure.
+        """
+        away = self._away()
+        self.withdraw()
+        self._step(away, self.config.coarse.retract_steps)
+
     def move_area(self, direction: Direction) -> None:
-        """Withdraw, step away from the sample and sideways, approach, wait for the creep.
+        """Withdraw, step away from the sample and sideways, approach.
 
         Raises:
             LimitExceeded: The settings do not say which way is away from the sample.
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
-        coarse = self.config.coarse
-        if coarse.retract is None:
-            raise LimitExceeded(
-                "the approach area is used up, and real.coarse.retract does not say whether z+ or "
-                "z- takes the tip away from the sample: nothing was moved; set it, or move the "
-                "microscope by hand and resume with --fresh-area"
-            )
+        away = self._away()
         self.withdraw()
         self._move(0.0, 0.0)
-        self._step(_MOTOR_Z[coarse.retract], coarse.retract_steps)
+        self._step(away, self.config.coarse.retract_steps)
         with _begun("the tip was stepped away"):
-            self._step(_MOTOR[direction], coarse.sideways_steps)
+            self._step(_MOTOR[direction], self.config.coarse.sideways_steps)
             self.approach()
-        self._sleep(coarse.creep_wait_s)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        self._sleep(seconds)
 
     def reconnect(self) -> None:
         """Connect anew, wait until an act under way is over, stop motor, approach and scan.
@@ -338,6 +347,17 @@ class NanonisInstrument:
                 f"the tip is at ({there['x'] / NM:.1f}, {there['y'] / NM:.1f}) nm instead of "
                 f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
             )
+
+    def _away(self) -> int:
+        """The motor direction that takes the tip away from the sample."""
+        direction = self.config.coarse.retract
+        if direction is None:
+            raise LimitExceeded(
+                "real.coarse.retract does not say whether z+ or z- takes the tip away from the "
+                "sample: nothing was moved; set it, or move the microscope by hand and resume "
+                "with --fresh-area"
+            )
+        return _MOTOR_Z[direction]
 
     def _step(self, motor: int, steps: int) -> None:
         self._stepping = True

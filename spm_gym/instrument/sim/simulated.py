@@ -15,7 +15,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded, TipCrashed
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import Orbital
-from spm_gym.instrument.sim.piezo import CREEP_OVER_S, line_shift, tilt
+from spm_gym.instrument.sim.piezo import line_shift, tilt
 from spm_gym.instrument.sim.probe import draw_probe
 from spm_gym.instrument.sim.render import jumping, scan_lines, white_and_line_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
@@ -233,13 +233,16 @@ class SimulatedMicroscope:
         if self._at.shifted:
             self._at.shifted = False
             self._at.moved = (self.reach, self.reach, self._at.time)
-            self.wait(CREEP_OVER_S)
 
     def withdraw(self) -> None:
         """Take the tip away from the surface."""
         self._course = None
         self._at.approached = False
         self._at.fault = ""
+
+    def retract(self) -> None:
+        """Withdraw; nothing is left for a coarse motor to do."""
+        self.withdraw()
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step to the neighbouring approach area, approach, centre the xy piezo."""

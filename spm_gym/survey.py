@@ -1,0 +1,156 @@
+"""Imaging one region of an approach area after another, and what an image says.
+
+The environment and the autonomous runner both do it with this, so that nothing can differ between
+training, evaluation and operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import ActionConfig, EnvConfig
+from spm_gym.imaging import Square, largest_clean_square, level, normalise
+from spm_gym.instrument.base import Instrument
+from spm_gym.regions import Mark, RegionMap, area_direction
+from spm_gym.types import BoolArray, Classifier, Frame, Scan
+
+NM = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One usable image and what was read from it.
+
+    Attributes:
+        scan: The raw topography.
+        observation: Levelled and normalised image, (1, pixels, pixels).
+        square: Largest clean square, pixels.
+        probability: The classifier's probability that the probe is good.
+        mask: Which actions the clean square allows.
+    """
+
+    scan: Scan
+    observation: NDArray[np.float32]
+    square: Square
+    probability: float
+    mask: BoolArray
+
+    @property
+    def clean_side(self) -> float:
+        """Side of the largest clean square, m."""
+        return self.square.side * self.scan.frame.pixel
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where an action is carried out, m: in the middle of the clean square, or the image."""
+        frame = self.scan.frame
+        return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
+
+
+def allowed_actions(actions: Sequence[ActionConfig], side: float) -> BoolArray:
+    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all."""
+    return np.array(
+        [a.anywhere or (side > 0 and side >= a.clean_nm * NM * (1 - 1e-9)) for a in actions]
+    )
+
+
+def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
+    """What a usable scan says."""
+    levelled = level(scan.z, method=config.plane)
+    observation = normalise(levelled)[None]
+    square = largest_clean_square(levelled)
+    return Look(
+        scan=scan,
+        observation=observation,
+        square=square,
+        probability=float(judge(observation[None])[0]),
+        mask=allowed_actions(config.actions, square.side * scan.frame.pixel),
+    )
+
+
+class Survey:
+    """Works through approach areas, region by region.
+
+    Attributes:
+        area: Number of changes of the approach area so far.
+        regions: The map of the present area.
+        last_region: Centre of the last region in it, m; None before the first.
+        bad_sample: Rough images in a row.
+        on_mark: Is told of every place that is blocked, with the number of its area.
+
+    Args:
+        instrument: The microscope.
+        config: What is imaged.
+    """
+
+    def __init__(self, instrument: Instrument, config: EnvConfig) -> None:
+        self.instrument = instrument
+        self.config = config
+        self.on_mark: Callable[[int, Mark], None] = lambda area, mark: None
+        self.enter_area(0)
+
+    def enter_area(self, number: int) -> None:
+        """Begin with an empty map."""
+        self.area = number
+        self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
+        self.last_region: tuple[float, float] | None = None
+        self.bad_sample = 0
+
+    def mark(self, x: float, y: float, radius: float, reason: str) -> None:
+        """Block the disc at x, y (m)."""
+        self.regions.mark(x, y, radius, reason)
+        self.on_mark(self.area, self.regions.marks[-1])
+
+    def next_frame(self, rng: np.random.Generator) -> Frame | None:
+        """The frame of the next region; None when the area is used up."""
+        region = self.regions.next_region(self.last_region, rng)
+        if region is None:
+            return None
+        self.last_region = region
+        return Frame(*region, size=self.config.image_nm * NM, pixels=self.config.pixels)
+
+    def change_area(self) -> None:
+        """Move to the next approach area; the piezos creep afterwards.
+
+        Raises:
+            InstrumentError: The map is still that of the old area.
+        """
+        self.instrument.move_area(area_direction(self.area))
+        self.enter_area(self.area + 1)
+
+    def await_creep(self) -> None:
+        """Wait for the piezos to settle after a coarse move."""
+        self.instrument.wait(self.config.creep_wait_s)
+
+    def settle(self, frame: Frame) -> Scan | None:
+        """Record the partial image that is discarded, for the piezo to settle at a new place."""
+        if not self.config.settle_fraction:
+            return None
+        return self.instrument.scan(frame, self.config.settle_fraction)
+
+    def image(self, frame: Frame) -> Scan:
+        """Record an image; its place is used up."""
+        scan = self.instrument.scan(frame)
+        self.mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
+        return scan
+
+    def reject(self, frame: Frame) -> None:
+        """Block the neighbourhood of bad sample, the further the more there was in a row."""
+        self.bad_sample += 1
+        radius = math.sqrt(self.bad_sample) * self.config.regions.bad_sample_nm * NM
+        self.mark(frame.x, frame.y, radius, "bad sample")
+
+    def act(self, action: ActionConfig, place: tuple[float, float]) -> None:
+        """Condition the probe at a place (m).
+
+        Raises:
+            InstrumentError: The place is blocked all the same: it is spoilt from the moment the
+                command is sent, whatever comes back.
+        """
+        self.mark(*place, action.blocked_nm * NM, action.name)
+        self.instrument.condition(action.conditioning, *place)
