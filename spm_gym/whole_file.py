@@ -9,17 +9,19 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, synchronise: bool = True) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; what is there at the end replaces ``path``.
 
     A reader, or a restart after a power cut, sees the old file or the new one, never half of one.
+    Without synchronising that goes for kills, not for power cuts.
     """
     path = Path(path)
     beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
+        if synchronise:
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

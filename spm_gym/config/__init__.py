@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
 from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
+from spm_gym.config.operation import FaultConfig, OperationConfig, ScheduledFault
 from spm_gym.config.real import RealConfig
 from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
 from spm_gym.config.simulator import SimulatorConfig
@@ -28,13 +29,16 @@ __all__ = [
     "Config",
     "ConfigError",
     "EnvConfig",
+    "FaultConfig",
     "Fraction",
     "NetworkConfig",
     "NonNegative",
+    "OperationConfig",
     "Positive",
     "RealConfig",
     "RegionConfig",
     "RunConfig",
+    "ScheduledFault",
     "Section",
     "SimulatorConfig",
     "load_config",
@@ -59,7 +63,18 @@ class Config(Section):
     classifier: ClassifierConfig = ClassifierConfig()
     agent: AgentConfig = AgentConfig()
     run: RunConfig = RunConfig()
+    operation: OperationConfig = OperationConfig()
+    faults: FaultConfig | None = None
     real: RealConfig = RealConfig()
+
+    @model_validator(mode="after")
+    def _cleans_with_what_there_is(self) -> Config:
+        clean, names = self.operation.clean_action, [action.name for action in self.env.actions]
+        if clean is not None and clean not in names:
+            raise ValueError(
+                f"operation.clean_action = {clean!r} is not one of env.actions: {', '.join(names)}"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The settings as YAML that `load_config` reads back."""

@@ -87,8 +87,9 @@ def read_topography(path: Path, min_finite: float = 0.5) -> Topography:
     except FileFormatError:
         raise
     except _UNREADABLE as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise FileFormatError(f"{path}: not a readable {path.suffix} image: {detail}") from error
+        raise FileFormatError(
+            f"{path}: not a readable {path.suffix} image: {_one_line(error)}"
+        ) from error
     _check(path, topography.z, min_finite)
     return topography
 
@@ -149,6 +150,10 @@ READERS: dict[str, Callable[[Path], Topography]] = {
 }
 
 
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _scanned(z: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(np.isfinite(z), z, np.nan).astype(np.float64)
 
@@ -161,11 +166,24 @@ def _unit(path: Path, unit: str) -> float:
         raise FileFormatError(f"{path}: the unit must be one of {allowed}, not {unit!r}") from None
 
 
-def write_gsf(path: Path, scan: Scan) -> None:
+def read_gsf_scan(path: Path) -> NDArray[np.float32]:
+    """Heights of a scan as `write_gsf` stored them, to the last bit, NaN where not scanned.
+
+    Raises:
+        FileFormatError: Unreadable or damaged.
+    """
+    try:
+        heights, _ = gsffile.read_gsf(path)
+    except _UNREADABLE as error:
+        raise FileFormatError(f"{path}: not a readable .gsf image: {_one_line(error)}") from error
+    return np.array(heights, np.float32)
+
+
+def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
     """Store raw heights (float32) and how they were taken as a Gwyddion Simple Field.
 
     ``XOffset`` and ``YOffset`` are the lower left corner of the frame before its rotation. The
-    file appears whole or not at all.
+    file appears whole or not at all; if it is synchronised, after a power cut too.
 
     Raises:
         ValueError: The path does not end in .gsf, or the heights are not a 2-D array.
@@ -187,5 +205,5 @@ def write_gsf(path: Path, scan: Scan) -> None:
     if scan.z_range is not None:
         header |= {"ZLowest": scan.z_range[0], "ZHighest": scan.z_range[1]}
     heights = np.asarray(scan.z, dtype=np.float32)
-    with written_whole(path) as beside:
+    with written_whole(path, synchronise) as beside:
         gsffile.write_gsf(beside, heights, header)

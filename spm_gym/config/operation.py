@@ -1,0 +1,91 @@
+"""Settings of autonomous operation, and of the faults that are put in its way on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+
+
+class OperationConfig(Section):
+    """How the microscope is operated without anybody watching (paper, *Operation*).
+
+    Attributes:
+        hours: Time on the instrument's clock after which the run ends; None sets no bound.
+        scans: Judged images after which it ends; None sets no bound.
+        policy: Who chooses the actions.
+        agent: Run directory or checkpoint of a trained agent; None for the one in the package.
+        learn: Whether the agent goes on learning.
+        checkpoint_every: Actions that it learns from between two checkpoints.
+        condition_after: Images of a bad probe in a row that start conditioning.
+        max_recoveries: Troubles in a row, without a usable image in between, that end the run.
+        spot_attempts: Troubles at one place after which it is blocked.
+        spot_nm: Radius that is blocked then, and where the tip has crashed.
+        max_bad_sample: Images of bad sample in a row after which the approach area is changed.
+        clean_action: Name of the action done after a crash, at the place of the crash; None for
+            none.
+        over_current_nA: Current that means a crash if it is still there `confirm_s` later; pulses
+            and dips are over by then.
+        confirm_s: Pause before an over-current is believed.
+        retry_s: Pause after the first failure to reconnect; it doubles with every further one.
+        notify: File of addresses for notifications (a configuration of apprise); it may hold
+            passwords and is never copied. None for none.
+        notify_every_s: Notifications of one kind come at most so often.
+    """
+
+    hours: Positive | None = None
+    scans: Count | None = None
+    policy: Literal["agent", "random"] = "agent"
+    agent: Path | None = None
+    learn: bool = True
+    checkpoint_every: Count = 100
+    condition_after: Count = 10
+    max_recoveries: Count = 5
+    spot_attempts: Count = 2
+    spot_nm: Positive = 25.0
+    max_bad_sample: Count = 30
+    clean_action: str | None = "pulse +4.0 V"
+    over_current_nA: Positive = 5.0
+    confirm_s: NonNegative = 2.5
+    retry_s: NonNegative = 10.0
+    notify: Path | None = None
+    notify_every_s: NonNegative = 600.0
+
+
+class ScheduledFault(Section):
+    """A fault at a certain scan, counted from 1; partial ones count as well."""
+
+    scan: Count
+    fault: Literal["lost contact", "crash", "connection", "missing lines", "debris"]
+
+
+class FaultConfig(Section):
+    """Faults of a simulated microscope.
+
+    Attributes:
+        lost_contact: Probability, for every scan, that contact is lost in the middle of it.
+        crash: That the tip crashes.
+        connection: That the connection breaks; for acts too, before or after they are done.
+        outage: That a broken connection cannot be made anew at an attempt.
+        missing_lines: That lines come as NaN.
+        rough_region: Share of the sample that is bad besides `simulator.rough_fraction`.
+        schedule: Faults at certain scans.
+    """
+
+    lost_contact: Fraction = 0.002
+    crash: Fraction = 0.001
+    connection: Fraction = 0.002
+    outage: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    missing_lines: Fraction = 0.003
+    rough_region: Fraction = 0.05
+    schedule: tuple[ScheduledFault, ...] = ()
+
+    @model_validator(mode="after")
+    def _at_most_certain(self) -> FaultConfig:
+        total = self.lost_contact + self.crash + self.connection + self.missing_lines
+        if total > 1:
+            raise ValueError(f"the probabilities for a scan add up to {total:g}, more than 1")
+        return self

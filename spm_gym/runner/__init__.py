@@ -1,0 +1,1 @@
+"""Autonomous operation: the state machine, its journal, notifications."""

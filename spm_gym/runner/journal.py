@@ -1,0 +1,405 @@
+"""The journal of a run: SQLite, an intent before and a result after every physical act.
+
+Every scan is a file of its own besides. What belongs together is committed together: the rows of a
+transition of the runner and the state that it leads to appear at once, so that a run that was
+killed at any instant goes on from its last whole transition. Only intents are committed by
+themselves, before the act.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import pickle
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from spm_gym.imaging.files import read_gsf_scan, write_gsf
+from spm_gym.regions import Mark
+from spm_gym.types import Frame, Scan
+
+JOURNAL = "journal.sqlite"
+SCANS = "scans"
+LOCK = "lock"
+VERSION = 1
+
+
+class JournalError(ValueError):
+    """There is no journal, or it is not one, or another program writes it."""
+
+
+class Label(StrEnum):
+    """What a scan is."""
+
+    GOOD = "good"
+    BAD_PROBE = "bad probe"
+    BAD_SAMPLE = "bad sample"
+    DISCARDED = "discarded"
+    CONDITIONING = "conditioning"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where everything that follows comes from: hashes of what decides, versions of the packages.
+
+    Attributes:
+        config_sha256: Of the settings as YAML.
+        classifier_sha256: Of the file.
+        agent_sha256: Of the weights that the agent begins with; empty without an agent.
+        versions: Of packages.
+        resumed: Whether the run goes on.
+    """
+
+    config_sha256: str
+    classifier_sha256: str
+    agent_sha256: str
+    versions: dict[str, str]
+    resumed: bool
+
+
+class Journal:
+    """Writes the journal of a run; use it in a ``with`` block.
+
+    Args:
+        run: The run directory.
+        durable: Whether what was committed survives a power cut too, not only a kill.
+
+    Raises:
+        JournalError: Another program writes it, or it is not a journal.
+    """
+
+    def __init__(self, run: Path, durable: bool = True) -> None:
+        self.run = run
+        self._durable = durable
+        (run / SCANS).mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(run / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise JournalError(f"another program is at work on {run}: stop it first") from None
+        self._db = open_journal(run / JOURNAL, writing=True)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
+            schema = resources.files("spm_gym.runner") / "schema.sql"
+            self._db.executescript(
+                f"BEGIN; {schema.read_text(encoding='utf-8')} PRAGMA user_version = {VERSION};"
+                "COMMIT;"
+            )
+        self.session = 0
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; what was not committed is forgotten."""
+        self._db.close()
+        self._lock.release()
+
+    def begin_session(self, session: Session, pid: int) -> None:
+        """Note what everything that follows comes from."""
+        self.session = self._insert(
+            "sessions",
+            wall=time.time(),
+            pid=pid,
+            resumed=session.resumed,
+            config_sha256=session.config_sha256,
+            classifier_sha256=session.classifier_sha256,
+            agent_sha256=session.agent_sha256,
+            versions=json.dumps(session.versions),
+        )
+        self._db.commit()
+
+    def load_state(self) -> tuple[dict[str, Any], Any] | None:
+        """State of the runner and of a simulated microscope at the last commit, if there is one."""
+        row = self._db.execute("SELECT runner, instrument FROM state").fetchone()
+        if row is None:
+            return None
+        instrument = None if row["instrument"] is None else pickle.loads(row["instrument"])
+        return json.loads(row["runner"]), instrument
+
+    def commit(self, runner: dict[str, Any], instrument: Any) -> None:
+        """End a transition: everything written since the last commit, and where the run goes on."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO state VALUES (1, ?, ?)",
+            (json.dumps(runner), None if instrument is None else pickle.dumps(instrument)),
+        )
+        self._db.commit()
+
+    def record_act(self, entry: dict[str, Any]) -> None:
+        """Take an intent or a result as `Guard` gives them; an intent is committed at once."""
+        known = {key: _plain(value) for key, value in entry.items()}
+        wall, act, result = known.pop("time"), known.pop("act"), known.pop("result")
+        number, reason = known.pop("number", None), known.pop("reason", "")
+        seen = {key: known.pop(key) for key in _SEEN if key in known}
+        if number is not None and result != "intended":
+            self._db.execute(
+                "UPDATE acts SET result = ?, reason = ?, wall_result = ?, after = ?"
+                " WHERE number = ? AND result IS NULL",
+                (result, reason, wall, json.dumps(seen), number),
+            )
+            return
+        intended = result == "intended"
+        self._insert(
+            "acts",
+            session=self.session,
+            number=number,
+            act=act,
+            details=json.dumps(known),
+            wall=wall,
+            before=json.dumps(seen if intended else {}),
+            result=None if intended else result,
+            reason=reason,
+            wall_result=None if intended else wall,
+            after=json.dumps({} if intended else seen),
+        )
+        if intended:
+            self._db.commit()
+
+    def acts(self) -> Iterator[dict[str, Any]]:
+        """Intents and results so far, as `Guard` takes them for its budgets."""
+        for row in self._db.execute("SELECT number, act, wall, result FROM acts ORDER BY id"):
+            entry = {"act": row["act"], "time": row["wall"]}
+            if row["number"] is not None:
+                yield entry | {"number": row["number"], "result": "intended"}
+            if row["result"] is not None:
+                yield entry | {"result": row["result"]}
+
+    def last_act(self) -> int | None:
+        """Number of the last act."""
+        number: int | None = self._db.execute("SELECT MAX(number) FROM acts").fetchone()[0]
+        return number
+
+    def give_up_unfinished(self) -> str:
+        """Call an act unknown whose result was never written; returns its name, or ""."""
+        row = self._db.execute("SELECT id, act FROM acts WHERE result IS NULL").fetchone()
+        if row is None:
+            return ""
+        self._db.execute(
+            "UPDATE acts SET result = 'unknown', reason = 'the program was killed', wall_result = ?"
+            " WHERE id = ?",
+            (time.time(), row["id"]),
+        )
+        return str(row["act"])
+
+    def add_area(
+        self, number: int, coarse: tuple[int, int], certain: bool, now: float, reason: str
+    ) -> None:
+        """Note that an approach area is entered."""
+        self._insert(
+            "areas",
+            number=number,
+            coarse_x=coarse[0],
+            coarse_y=coarse[1],
+            certain=certain,
+            time=now,
+            reason=reason,
+        )
+
+    def add_mark(self, area: int, mark: Mark) -> None:
+        """Note a blocked place."""
+        self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
+
+    def marks(self, area: int) -> list[Mark]:
+        """Blocked places of an area, in the order in which they were blocked."""
+        rows = self._db.execute("SELECT * FROM marks WHERE area = ? ORDER BY id", (area,))
+        return [Mark(row["x"], row["y"], row["radius"], row["reason"]) for row in rows]
+
+    def add_scan(
+        self,
+        scan: Scan,
+        *,
+        fraction: float,
+        area: int,
+        elapsed: float,
+        label: Label | None,
+        episode: int | None,
+    ) -> int:
+        """Write a scan to its file, and its row.
+
+        Returns:
+            Number of the scan, from 1.
+        """
+        last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        file = scan_file(last + 1)
+        write_gsf(self.run / file, scan, synchronise=self._durable)
+        frame = scan.frame
+        z_low, z_high = scan.z_range or (None, None)
+        return self._insert(
+            "scans",
+            id=last + 1,
+            session=self.session,
+            file=file,
+            label=label,
+            area=area,
+            x=frame.x,
+            y=frame.y,
+            size=frame.size,
+            pixels=frame.pixels,
+            angle=frame.angle,
+            fraction=fraction,
+            bias=_plain(scan.bias),
+            setpoint=_plain(scan.setpoint),
+            z_low=z_low,
+            z_high=z_high,
+            time=scan.started,
+            wall=time.time(),
+            elapsed=elapsed,
+            episode=episode,
+        )
+
+    def label_scan(self, number: int, label: Label, reason: str = "") -> None:
+        """Say what a scan is."""
+        self._update("scans", number, label=label, reason=reason)
+
+    def judge_scan(self, number: int, probability: float, clean_side: float) -> None:
+        """Note what was read from a scan."""
+        self._update("scans", number, probability=probability, clean_side=clean_side)
+
+    def scan(self, number: int) -> Scan:
+        """Read a scan back, to the last bit.
+
+        Raises:
+            FileFormatError: Its file is gone or damaged.
+        """
+        row = self._db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+        return read_scan(self.run, row)
+
+    def begin_episode(self, area: int, now: float, elapsed: float, first_scan: int) -> int:
+        """Note that conditioning begins; returns the episode's number, from 1."""
+        return self._insert("episodes", area=area, time=now, elapsed=elapsed, first_scan=first_scan)
+
+    def end_episode(self, number: int, outcome: str, now: float, elapsed: float) -> None:
+        """Note that it is over: "good" or "limit"."""
+        self._update("episodes", number, outcome=outcome, time_end=now, elapsed_end=elapsed)
+
+    def add_step(self, episode: int, number: int, **values: Any) -> int:
+        """Note a decision before it is carried out; returns the row's number."""
+        self._db.execute("UPDATE episodes SET actions = ? WHERE id = ?", (number, episode))
+        return self._insert("steps", episode=episode, number=number, **values)
+
+    def end_step(self, step: int, **values: Any) -> None:
+        """Note what came of a decision."""
+        self._update("steps", step, **values)
+
+    def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
+        """Finished, certain steps with numbers beyond ``after``, in their order."""
+        yield from self._db.execute(
+            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL ORDER BY id", (after,)
+        )
+
+    def add_recovery(self, trouble: str, **values: Any) -> int:
+        """Note that something has to be recovered from; returns the row's number."""
+        return self._insert("recoveries", trouble=trouble, **values)
+
+    def end_recovery(self, number: int, result: str) -> None:
+        """Note how it ended: "recovered" or "failed"."""
+        self._update("recoveries", number, result=result)
+
+    def add_event(self, now: float, kind: str, text: str) -> None:
+        """Note something for people to read."""
+        self._insert("events", wall=time.time(), time=now, kind=kind, text=text)
+
+    def remove_orphan(self) -> None:
+        """Delete the file of a scan whose row a kill has prevented: it will be taken again."""
+        last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        (self.run / scan_file(last + 1)).unlink(missing_ok=True)
+
+    def _insert(self, table: str, **values: Any) -> int:
+        names = ", ".join(values)
+        places = ", ".join("?" for _ in values)
+        cursor = self._db.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(values.values())
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _update(self, table: str, number: int, **values: Any) -> None:
+        settings = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"UPDATE {table} SET {settings} WHERE id = ?", (*values.values(), number))
+
+
+_SEEN = ("z", "current", "approached", "look")
+
+
+def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
+    """Connect to a journal; rows come by name.
+
+    Args:
+        path: The file.
+        writing: Whether to create it if need be; otherwise it can only be read, also while a run
+            writes it.
+
+    Raises:
+        JournalError: It is missing, or not a journal that this program reads.
+    """
+    if not writing and not path.is_file():
+        raise JournalError(f"{path.parent} has no journal: it is not the directory of a run")
+    mode = "rwc" if writing else "ro"
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise JournalError(f"{path} is not a journal: {error}") from error
+    if version not in (VERSION, 0) or (version == 0 and not writing):
+        db.close()
+        raise JournalError(f"{path} has journal format {version}, this program reads {VERSION}")
+    db.row_factory = sqlite3.Row
+    return db
+
+
+@contextlib.contextmanager
+def reading(run: Path) -> Iterator[sqlite3.Connection]:
+    """The journal of a run directory, to be read only; all that is read is of one moment.
+
+    Raises:
+        JournalError: As for `open_journal`.
+    """
+    db = open_journal(run / JOURNAL)
+    try:
+        db.execute("BEGIN")
+        yield db
+    finally:
+        db.close()
+
+
+def scan_file(number: int) -> str:
+    """Path of a scan, relative to the run directory."""
+    return f"{SCANS}/{number:06d}.gsf"
+
+
+def read_scan(run: Path, row: sqlite3.Row) -> Scan:
+    """The scan of a row of the table ``scans``, to the last bit.
+
+    Raises:
+        FileFormatError: Its file is gone or damaged.
+    """
+    z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
+    path = run / row["file"]
+    return Scan(
+        frame=Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"]),
+        z=read_gsf_scan(path),
+        z_range=z_range,
+        bias=math.nan if row["bias"] is None else row["bias"],
+        setpoint=math.nan if row["setpoint"] is None else row["setpoint"],
+        started=row["time"],
+        path=path,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """JSON and SQL have no NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
