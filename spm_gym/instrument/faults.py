@@ -1,0 +1,243 @@
+"""A simulated microscope on which things go wrong, for trials of unattended operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from spm_gym.config.operation import FaultConfig
+from spm_gym.instrument.base import ConnectionLost, OutcomeUnknown
+from spm_gym.instrument.sim.dynamics import HiddenState
+from spm_gym.instrument.sim.running_scan import Accident
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.sim.surface import Bumps
+from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
+
+NM = 1e-9
+_SPAWN_KEY = (0xFA,)
+"""Not one of the microscope's: both may be given the same seed."""
+
+_MISSING_SHARE = (0.05, 0.6)
+_DEBRIS_PER_NM2 = 0.1
+
+Fault = Literal["lost contact", "crash", "connection", "missing lines", "debris"]
+
+
+class FaultyMicroscope:
+    """A simulated microscope with faults; fulfils `Instrument` and `Restartable`.
+
+    A scan without a fault is that of the microscope, bit for bit. While the connection is broken,
+    all but `reconnect`, `wait` and `close` raise `ConnectionLost`.
+
+    Attributes:
+        microscope: What carries out the rest.
+
+    Args:
+        microscope: Its sample gets the rough regions.
+        config: What goes wrong, and how often.
+        seed: When and where it does; the sample follows from the microscope's seed.
+    """
+
+    def __init__(self, microscope: SimulatedMicroscope, config: FaultConfig, seed: int) -> None:
+        self.microscope = microscope
+        self.config = config
+        self._schedule: dict[int, Fault] = {due.scan: due.fault for due in config.schedule}
+        _roughen(microscope, config.rough_region)
+        self._begin(seed)
+
+    def restart(self, seed: int) -> None:
+        """Begin anew, connected, microscope and faults drawn from the seed."""
+        self.microscope.restart(seed)
+        self._begin(seed)
+
+    def _begin(self, seed: int) -> None:
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY))
+        self._scans = 0
+        self._broken = False
+
+    @property
+    def truth(self) -> HiddenState:
+        """The hidden state of the probe: for labels, oracle and tests only."""
+        return self.microscope.truth
+
+    def status(self) -> Status:
+        """Read the present state.
+
+        Raises:
+            ConnectionLost: The connection is broken.
+        """
+        self._check_connection()
+        return self.microscope.status()
+
+    def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+        """Move to the frame and record its first ``fraction`` of lines.
+
+        Raises:
+            ConnectionLost: The connection breaks before or in the middle of it, or is broken.
+            InstrumentError: As on the microscope.
+            ValueError: The fraction is not within 0 to 1.
+        """
+        self._check_connection()
+        self._scans += 1
+        kind, where, extent = self._rng.random(3)
+        fault = self._schedule.get(self._scans) or self._random_fault(kind)
+        lines = math.ceil(fraction * frame.pixels)
+        if lines > 0 and (fault == "lost contact" or fault == "crash"):
+            return self._interrupted(frame, lines, int(where * lines), fault)
+        if lines > 0 and fault == "connection":
+            self._cut_off(frame, int(where * lines), extent < 0.5)
+        if fault == "debris":
+            self._strew(frame)
+        scan = self.microscope.scan(frame, fraction)
+        return _incomplete(scan, lines, where, extent) if fault == "missing lines" else scan
+
+    def condition(self, action: Conditioning, x: float, y: float) -> None:
+        """Condition the probe at x, y (m).
+
+        Raises:
+            ConnectionLost: Nothing was done.
+            OutcomeUnknown: It was done, and the connection broke.
+            InstrumentError: As on the microscope.
+        """
+        self._act("conditioning", lambda: self.microscope.condition(action, x, y))
+
+    def approach(self) -> None:
+        """Bring the tip into contact; raises what `condition` does."""
+        self._act("the approach", self.microscope.approach)
+
+    def withdraw(self) -> None:
+        """Take the tip away from the surface; raises what `condition` does."""
+        self._act("withdrawing", self.microscope.withdraw)
+
+    def retract(self) -> None:
+        """Take the tip further away; raises what `condition` does."""
+        self._act("retracting", self.microscope.retract)
+
+    def move_area(self, direction: Direction) -> None:
+        """Move to the neighbouring approach area; raises what `condition` does."""
+        self._act("the coarse move", lambda: self.microscope.move_area(direction))
+
+    def wait(self, seconds: float) -> None:
+        """Let the clock run, connected or not."""
+        self.microscope.wait(seconds)
+
+    def reconnect(self) -> None:
+        """Mend a broken connection.
+
+        Raises:
+            ConnectionLost: Not this time.
+        """
+        if self._broken and self._rng.random() < self.config.outage:
+            raise ConnectionLost("the connection cannot be made anew yet")
+        self._broken = False
+        self.microscope.reconnect()
+
+    def close(self) -> None:
+        """Let go of the microscope."""
+        self.microscope.close()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to continue from, bit for bit; picklable."""
+        return {
+            "microscope": self.microscope.get_state(),
+            "rng": self._rng.bit_generator.state,
+            "scans": self._scans,
+            "broken": self._broken,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self.microscope.set_state(state["microscope"])
+        self._rng.bit_generator.state = state["rng"]
+        self._scans = state["scans"]
+        self._broken = state["broken"]
+
+    def _random_fault(self, kind: float) -> Fault | None:
+        """What befalls a scan, by a number from 0 to 1."""
+        config = self.config
+        rates: tuple[tuple[Fault, float], ...] = (
+            ("lost contact", config.lost_contact),
+            ("crash", config.crash),
+            ("connection", config.connection),
+            ("missing lines", config.missing_lines),
+        )
+        for fault, rate in rates:
+            if kind < rate:
+                return fault
+            kind -= rate
+        return None
+
+    def _interrupted(self, frame: Frame, lines: int, at: int, accident: Accident) -> Scan:
+        """A scan with an accident before line ``at``."""
+        running = self.microscope.begin_scan(frame)
+        running.advance(at)
+        if not self.microscope.fault:
+            self.microscope.suffer(accident)
+        running.advance(lines)
+        return running.scan()
+
+    def _cut_off(self, frame: Frame, lines: int, early: bool) -> NoReturn:
+        """Lose the connection before the scan or when some of its lines are done."""
+        if early:
+            self._broken = True
+            raise ConnectionLost("the connection broke before the scan began")
+        self.microscope.begin_scan(frame).advance(lines)
+        self._broken = True
+        raise ConnectionLost(f"the connection broke after {lines} of {frame.pixels} lines")
+
+    def _strew(self, frame: Frame) -> None:
+        """Leave debris on the sample, as far as the frame reaches and somewhat further."""
+        rng, surface = self._rng, self.microscope.surface
+        count = rng.poisson(np.pi * (frame.size / NM) ** 2 * _DEBRIS_PER_NM2)
+        away, angle = frame.size * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
+        debris = Bumps(
+            frame.x + away * np.cos(angle),
+            frame.y + away * np.sin(angle),
+            rng.uniform(0.6, 1.8, count) * NM,
+            rng.uniform(0.6, 1.8, count) * NM,
+        )
+        state = surface.get_state()
+        marks = Bumps(*state["marks"]).join(debris)
+        surface.set_state(state | {"marks": (marks.x, marks.y, marks.width, marks.height)})
+
+    def _act(self, name: str, act: Callable[[], None]) -> None:
+        self._check_connection()
+        breaks, early = self._rng.random(2)
+        if breaks >= self.config.connection:
+            act()
+        elif early < 0.5:
+            self._broken = True
+            raise ConnectionLost(f"the connection broke before {name} was begun")
+        else:
+            act()
+            self._broken = True
+            raise OutcomeUnknown(f"the connection broke before the reply to {name} came")
+
+    def _check_connection(self) -> None:
+        if self._broken:
+            raise ConnectionLost("the connection is broken: reconnect first")
+
+
+def _roughen(microscope: SimulatedMicroscope, share: float) -> None:
+    """Cover so much more of every approach area with patches of debris."""
+    if share == 0:
+        return
+    state, config = microscope.get_state(), microscope.config
+    rough = 1 - (1 - config.rough_fraction) * (1 - share)
+    microscope.config = config.model_copy(update={"rough_fraction": rough})
+    # Areas that it has been to are made anew as well.
+    microscope.set_state(state)
+
+
+def _incomplete(scan: Scan, lines: int, where: float, extent: float) -> Scan:
+    """The scan without a block of its lines, placed and sized by numbers from 0 to 1."""
+    least, most = _MISSING_SHARE
+    gone = round((least + extent * (most - least)) * lines)
+    first = int(where * (lines - gone + 1))
+    z = scan.z.copy()
+    z[first : first + gone] = np.nan
+    return replace(scan, z=z)
