@@ -301,6 +301,21 @@ class DoubleDQN(DQN):
         values = self._evaluate(images)
         return values if batched else values[0]
 
+    def skip_training(self) -> None:
+        """Count the configured training as done: the weights come from somewhere else."""
+        self.num_timesteps = self.config.steps
+        self._n_updates = self._due()
+        self.exploration_rate = epsilon(self.config, self.num_timesteps)
+
+    @property
+    def exploration_state(self) -> dict[str, Any]:
+        """State of the generator that draws random actions."""
+        return dict(self._exploring.bit_generator.state)
+
+    @exploration_state.setter
+    def exploration_state(self, state: dict[str, Any]) -> None:
+        self._exploring.bit_generator.state = state
+
     def weights(self, most: int) -> dict[str, Tensor]:
         """At most about so many values of every weight tensor that acts at present, by name."""
         if self._snapshot is not None:

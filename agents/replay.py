@@ -74,8 +74,9 @@ class FlipReplay(BaseBuffer):
             raise ValueError("FlipReplay needs the next observations: no optimize_memory_usage")
         super().__init__(buffer_size, observation_space, action_space, device, n_envs)
         shape = observation_space.shape
-        self.observations = np.zeros((buffer_size, *shape), np.float32)
-        self.next_observations = np.zeros((buffer_size, *shape), np.float32)
+        # Filled, not zeros: memory that a run of days will need is taken now or refused now.
+        self.observations = np.full((buffer_size, *shape), 0, np.float32)
+        self.next_observations = np.full((buffer_size, *shape), 0, np.float32)
         self.actions = np.zeros((buffer_size, 1), np.int64)
         self.rewards = np.zeros((buffer_size, 1), np.float32)
         self.dones = np.zeros((buffer_size, 1), np.float32)

@@ -29,6 +29,11 @@ def shipped_classifier() -> Path:
     return Path(str(resources.files("spm_gym") / "data" / "classifier.safetensors"))
 
 
+def shipped_agent() -> Path:
+    """Path of the weights of the agent that comes with the package."""
+    return Path(str(resources.files("spm_gym") / "data" / "agent.safetensors"))
+
+
 def build_judge(config: Config, microscope: Instrument | None = None) -> Classifier:
     """The configured judge of images.
 

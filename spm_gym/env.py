@@ -133,20 +133,20 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             InstrumentError: No usable image could be had.
         """
         super().reset(seed=seed)
-        if seed is not None or not self._begun:
-            self._begun = True
+        options = options or {}
+        if seed is not None or not (self._begun or "look" in options):
             # Drawn for every instrument, so that the choices that follow are the same on all.
             world = int(self.np_random.integers(2**63))
             if isinstance(self.instrument, Restartable):
                 self.instrument.restart(world)
                 self.survey.enter_area(0)
                 self.look = None
+        self._begun = True
         self._elapsed = 0
         self._events = []
         self._chosen = None
         self._refused = self._uncertain = False
         self.last_act = None
-        options = options or {}
         damage = options.get("damage", self.config.damage)
         if "look" in options:
             self.look = options["look"]
@@ -207,9 +207,35 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._chosen = None
         return look.observation, reward, good, truncated, info
 
+    def resume_episode(
+        self,
+        look: Look,
+        elapsed: int,
+        chosen: int | None = None,
+        refused: bool = False,
+        uncertain: bool = False,
+    ) -> None:
+        """Go on in the middle of an episode whose images were taken by somebody else.
+
+        Args:
+            look: The present image.
+            elapsed: Actions whose outcome has been observed.
+            chosen: The action whose outcome has not.
+            refused: Whether it was not allowed.
+            uncertain: Whether it may not have been carried out.
+        """
+        self.reset(options={"damage": False, "look": look})
+        self._elapsed, self._chosen = elapsed, chosen
+        self._refused, self._uncertain = refused, uncertain
+
     def action_masks(self) -> BoolArray:
         """Which actions the present image allows, (12,)."""
         return self._present().mask
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the last action may not have been carried out."""
+        return self._uncertain
 
     def is_good(self, probability: float) -> bool:
         """Whether this probability means a good probe."""
@@ -298,15 +324,17 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         action = self.config.actions[index]
         self.last_act = (action.name, *look.place)
         self._events.append(action.name)
+        self._uncertain = True
         try:
             self.survey.act(action, look.place)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
             # Never again: the next image shows what it did and finds contact, unless withdrawn.
-            self._uncertain = True
             what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
             self._events.append(f"{what}: {error}")
             if not isinstance(error, _NO_CONTACT):
                 self.instrument.reconnect()
+        else:
+            self._uncertain = False
 
     def _look(self) -> None:
         """Image the next region until an image is usable; blocks bad sample, recovers contact."""

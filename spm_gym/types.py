@@ -106,6 +106,12 @@ class Direction(Enum):
     Y_PLUS = "y+"
     Y_MINUS = "y-"
 
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Where it leads, in approach areas along x and y."""
+        length = 1 if self.value[1] == "+" else -1
+        return (length, 0) if self.value[0] == "x" else (0, length)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:

@@ -1,4 +1,4 @@
-"""Command line: ``spm-gym train``, ``spm-gym evaluate``; also behind train.py and evaluate.py."""
+"""Command line: ``spm-gym COMMAND``; also behind train.py and evaluate.py."""
 
 from __future__ import annotations
 
@@ -59,13 +59,28 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    from spm_gym.cli import check, evaluate, labview_server, restore, train, virtual_nanonis
+    from spm_gym.cli import (
+        check,
+        evaluate,
+        export,
+        journal,
+        labview_server,
+        report,
+        restore,
+        run,
+        train,
+        virtual_nanonis,
+    )
 
     parser = argparse.ArgumentParser(
         prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = {
+        "run": run,
+        "report": report,
+        "journal": journal,
+        "export": export,
         "train": train,
         "evaluate": evaluate,
         "check": check,

@@ -21,19 +21,23 @@ from spm_gym.build import (
 from spm_gym.config import Config
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
+from spm_gym.runner.journal import Journal
 
 ACTS = "acts.jsonl"
 SETTINGS_BEFORE = "settings_before.json"
 
 
 @contextmanager
-def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Instrument]:
+def microscope(
+    config: Config, run: Path, dry_run: bool = False, journal: Journal | None = None
+) -> Iterator[Instrument]:
     """The configured microscope; left in the safe condition, however the block is left.
 
     Args:
         config: Settings of the run.
         run: Its directory, which gets the record of acts.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
+        journal: Records the acts instead; whoever keeps one also approaches.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
@@ -42,15 +46,18 @@ def microscope(config: Config, run: Path, dry_run: bool = False) -> Iterator[Ins
     if dry_run:
         instrument = rehearse_microscope(config, print)
     else:
-        instrument = connect_microscope(
-            config, run / SETTINGS_BEFORE, _recorder(run / ACTS), _history(run / ACTS), _tell
+        record, history = (
+            (_recorder(run / ACTS), _history(run / ACTS))
+            if journal is None
+            else (journal.record_act, journal.acts())
         )
+        instrument = connect_microscope(config, run / SETTINGS_BEFORE, record, history, _tell)
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
             print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
                   "run ends when the approach area is used up")  # fmt: skip
         automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
-        if automatic and not instrument.status().approached:
+        if automatic and journal is None and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")
             instrument.approach()
         yield instrument

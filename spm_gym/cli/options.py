@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 
@@ -21,3 +22,18 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
         metavar="key=value",
         help=f"change single settings, for example {example}",
     )
+
+
+def time_scale(text: str) -> float:
+    """How much faster than real time a clock runs; "off" and 0: waiting takes no time."""
+    if text == "off":
+        return 0.0
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = -1.0
+    if not 0 <= scale < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"a time scale is a number from 0 up, or off, not {text!r}"
+        )
+    return scale

@@ -40,8 +40,8 @@ def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) 
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"
         ) from None
-    versions = ", ".join(f"{package} {_version(package)}" for package in _PACKAGES)
-    header = f"# Settings of this run, made with Python {platform.python_version()}, {versions}\n"
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    header = f"# Settings of this run, made with {made_with}\n"
     (path / file).write_text(header + config.to_yaml(), encoding="utf-8")
     return path
 
@@ -76,6 +76,11 @@ def existing_run(path: Path | None) -> tuple[Path, Config]:
     if not (path / SETTINGS).is_file():
         raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
     return path, load_config(path / SETTINGS)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run does."""
+    return {"Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def _unused(path: Path) -> Path:

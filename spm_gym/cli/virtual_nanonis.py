@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from spm_gym.build import virtual_controller
 from spm_gym.cli import UsageError
-from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.virtual_nanonis.controller import SESSION
@@ -55,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-scale",
-        type=_scale,
+        type=time_scale,
         default=1.0,
         metavar="X",
         help="how much faster than real time; 'off': waiting takes no time (default: 1)",
@@ -138,20 +137,6 @@ def _ports(text: str) -> list[int]:
     if not int(first) <= int(last or first) <= 65535:
         raise argparse.ArgumentTypeError(f"ports go upwards from 0 to 65535, not {text!r}")
     return list(range(int(first), int(last or first) + 1))
-
-
-def _scale(text: str) -> float:
-    if text == "off":
-        return 0.0
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = -1.0
-    if not 0 <= scale < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"a time scale is a number from 0 up, or off, not {text!r}"
-        )
-    return scale
 
 
 def _is_loopback(host: str) -> bool:

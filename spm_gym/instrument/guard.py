@@ -27,7 +27,7 @@ class Guard:
 
     Args:
         instrument: What carries out the rest.
-        limits: What must not be exceeded.
+        limits: What must not be exceeded; None for a microscope that cannot be harmed.
         record: Takes the intents and results.
         history: What was recorded before, so that budgets outlive the program.
         clock: Seconds since the epoch, for the budget by the hour.
@@ -36,7 +36,7 @@ class Guard:
     def __init__(
         self,
         instrument: Instrument,
-        limits: LimitsConfig,
+        limits: LimitsConfig | None,
         record: Record = lambda entry: None,
         history: Iterable[dict[str, Any]] = (),
         clock: Callable[[], float] = time.time,
@@ -61,7 +61,8 @@ class Guard:
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
         """
-        check_frame(frame, self.limits)
+        if self.limits is not None:
+            check_frame(frame, self.limits)
         return self.instrument.scan(frame, fraction)
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -70,10 +71,11 @@ class Guard:
         Raises:
             LimitExceeded: Place or action is out of bounds, or a budget is spent.
         """
-        _check_place(x, y, self.limits)
-        check_action(action, self.limits)
-        if not isinstance(action, Stall):
-            self._spend()
+        if self.limits is not None:
+            _check_place(x, y, self.limits)
+            check_action(action, self.limits)
+            if not isinstance(action, Stall):
+                self._spend(self.limits)
         self._act(
             {"act": type(action).__name__.lower(), **_numbers(action), "x": x, "y": y},
             lambda: self.instrument.condition(action, x, y),
@@ -147,9 +149,9 @@ class Guard:
         if entry["act"] == "move area" and entry["result"] == "done":
             self._in_area = 0
 
-    def _spend(self) -> None:
+    def _spend(self, limits: LimitsConfig) -> None:
         """Count an action against the budgets, unless one of them is spent."""
-        hourly, now = self.limits.actions_per_hour, self._clock()
+        hourly, now = limits.actions_per_hour, self._clock()
         while self._times and self._times[0] <= now - _HOUR_S:
             self._times.popleft()
         if hourly is not None and len(self._times) >= hourly:
@@ -157,10 +159,10 @@ class Guard:
                 f"{len(self._times)} actions in the last hour; allowed are {hourly} "
                 "(real.limits.actions_per_hour)"
             )
-        if self._in_area >= self.limits.actions_per_area:
+        if self._in_area >= limits.actions_per_area:
             raise LimitExceeded(
                 f"{self._in_area} actions in this approach area; allowed are "
-                f"{self.limits.actions_per_area} (real.limits.actions_per_area)"
+                f"{limits.actions_per_area} (real.limits.actions_per_area)"
             )
         self._times.append(now)
         self._in_area += 1

@@ -104,6 +104,14 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def keep(self) -> None:
+        """Commit what was written, without going on: the run ends in the middle of a transition."""
+        self._db.commit()
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit: a transition was interrupted."""
+        self._db.rollback()
+
     def close(self) -> None:
         """Let go of the files; what was not committed is forgotten."""
         self._db.close()
@@ -294,6 +302,11 @@ class Journal:
     def end_step(self, step: int, **values: Any) -> None:
         """Note what came of a decision."""
         self._update("steps", step, **values)
+
+    def last_step(self) -> sqlite3.Row:
+        """The last decision."""
+        row: sqlite3.Row = self._db.execute("SELECT * FROM steps ORDER BY id DESC").fetchone()
+        return row
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
         """Finished, certain steps with numbers beyond ``after``, in their order."""

@@ -40,13 +40,6 @@ _SATURATED_NOISE = 0.05e-12
 _ROUNDING = 1e-7
 """More than single precision can change a number, as a share of it."""
 
-_STRIDE = {
-    Direction.X_PLUS: (1, 0),
-    Direction.X_MINUS: (-1, 0),
-    Direction.Y_PLUS: (0, 1),
-    Direction.Y_MINUS: (0, -1),
-}
-
 
 def world_seed(seed: int) -> int:
     """The seed of the world that a simulated environment begins when it is reset with ``seed``."""
@@ -247,7 +240,7 @@ class SimulatedMicroscope:
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step to the neighbouring approach area, approach, centre the xy piezo."""
         self.withdraw()
-        self.shift_area(*_STRIDE[direction])
+        self.shift_area(*direction.stride)
         self.approach()
 
     def shift_area(self, dx: int, dy: int) -> None:

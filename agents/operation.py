@@ -1,0 +1,166 @@
+"""Who chooses the actions of an autonomous run: an agent that may go on learning, or chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from stable_baselines3.common.type_aliases import GymEnv
+
+from agents.baselines import RandomPolicy
+from agents.checkpoint import save_checkpoint
+from agents.double_dqn import DoubleDQN
+from spm_gym.config import AgentConfig
+from spm_gym.types import BoolArray
+from spm_gym.whole_file import written_whole
+
+FORMAT = "spm-gym agent 1"
+Observation = NDArray[np.float32]
+
+
+class AgentFileError(ValueError):
+    """A file of an agent's weights does not fit; the message says why."""
+
+
+class OperatingAgent:
+    """A trained agent at its final epsilon; greedy if it does not learn.
+
+    Args:
+        model: The agent.
+        checkpoints: Where its checkpoints go.
+        learns: Whether it goes on learning.
+    """
+
+    def __init__(self, model: DoubleDQN, checkpoints: Path, learns: bool) -> None:
+        self.model = model
+        self._checkpoints = checkpoints
+        self._learns = learns
+        model.exploration_rate = model.config.epsilon_end
+
+    def choose(self, observation: Observation, mask: BoolArray) -> tuple[int, list[float] | None]:
+        """Choose an allowed action for an image (1, H, W); also gives the values of all actions."""
+        values = self.model.q_values(observation)
+        action, _ = self.model.predict(
+            observation, deterministic=not self._learns, action_masks=mask
+        )
+        return int(action), [float(value) for value in values]
+
+    def learn(
+        self,
+        observation: Observation,
+        action: int,
+        reward: float,
+        next_observation: Observation,
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> None:
+        """Learn from one step; the gradient steps due are done at once."""
+        self.model.observe(
+            observation, action, reward, next_observation, terminated, truncated, info
+        )
+
+    def save(self, learned: int) -> None:
+        """Write a checkpoint; the last decision that was learned from has this number."""
+        save_checkpoint(self._checkpoints, self.model, None, {"learned": learned})
+
+    def get_state(self) -> dict[str, Any]:
+        """State of the generator of random actions."""
+        return self.model.exploration_state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self.model.exploration_state = state
+
+
+class RandomChooser:
+    """Every allowed action is equally likely."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._policy = RandomPolicy(rng)
+
+    def choose(self, observation: Observation, mask: BoolArray) -> tuple[int, list[float] | None]:
+        """Draw an allowed action."""
+        action, _ = self._policy.predict(observation, action_masks=mask)
+        return int(action), None
+
+    def learn(
+        self,
+        observation: Observation,
+        action: int,
+        reward: float,
+        next_observation: Observation,
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> None:
+        """Do nothing: chance does not learn."""
+
+    def save(self, learned: int) -> None:
+        """Do nothing."""
+
+    def get_state(self) -> dict[str, Any]:
+        """State of the generator."""
+        return dict(self._rng.bit_generator.state)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self._rng.bit_generator.state = state
+
+
+def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
+    """Write the weights of a trained agent, and what they belong to; whole or not at all."""
+    network = model.config.network
+    about = {
+        "format": FORMAT,
+        "network": network.model_dump(mode="json"),
+        "actions": list(actions),
+        "steps": model.num_timesteps,
+    }
+    state = {key: value.contiguous() for key, value in model.q_net.state_dict().items()}
+    with written_whole(path) as beside:
+        beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
+
+
+def load_weights(
+    path: Path, env: GymEnv, config: AgentConfig, actions: Sequence[str], seed: int
+) -> DoubleDQN:
+    """Build an agent with these weights, at the end of its training schedules.
+
+    Args:
+        path: What `save_weights` wrote.
+        env: Where it will act.
+        config: How it goes on learning; the network must be that of the file.
+        actions: Names of the environment's actions.
+        seed: Of its further random choices.
+
+    Raises:
+        AgentFileError: Unreadable, or for another network or other actions.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
+    wanted = {"format": FORMAT, "network": config.network.model_dump(mode="json"),
+              "actions": list(actions)}  # fmt: skip
+    for name, value in wanted.items():
+        if about.get(name) != value:
+            raise AgentFileError(
+                f"the agent {path} has {name} {about.get(name)}, the settings have {value}: train "
+                "one with these settings (train.py) and name its run with --agent, or use "
+                "--policy random"
+            )
+    model = DoubleDQN(env, config, seed=seed)
+    model.q_net.load_state_dict(state)
+    model.q_net_target.load_state_dict(state)
+    model.skip_training()
+    return model

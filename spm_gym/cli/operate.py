@@ -1,0 +1,244 @@
+"""One session of autonomous operation: everything is put together, run, and let go of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.operation import OperatingAgent, RandomChooser, load_weights
+from spm_gym.build import build_judge, build_microscope, shipped_agent, shipped_classifier
+from spm_gym.cli import UsageError
+from spm_gym.cli.microscope import microscope
+from spm_gym.cli.run_directory import CHECKPOINTS, versions
+from spm_gym.cli.threads import limit_threads
+from spm_gym.config import Config
+from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
+from spm_gym.instrument.faults import FaultyMicroscope
+from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.runner import control
+from spm_gym.runner.chooser import Chooser
+from spm_gym.runner.journal import Journal, Session
+from spm_gym.runner.notify import Kind, Notifier
+from spm_gym.runner.runner import Runner
+from spm_gym.survey import read
+from spm_gym.types import Classifier
+
+
+class Lab(NamedTuple):
+    """What a run works with.
+
+    Attributes:
+        instrument: The microscope, with a record of its acts.
+        simulated: The same, if it exists in software only.
+        judge: Of its images.
+        clock: The instrument's clock, s.
+    """
+
+    instrument: Instrument
+    simulated: Restartable | None
+    judge: Classifier
+    clock: Callable[[], float]
+
+
+def operate(
+    config: Config, run: Path, scale: float, resumed: bool = False, fresh_area: bool = False
+) -> int:
+    """Operate the microscope until the end.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+        scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
+        resumed: Whether the run goes on.
+        fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
+
+    Returns:
+        Exit status: 0 done, 2 given up, 130 interrupted.
+    """
+    limit_threads(config.run.threads)
+    durable = config.run.microscope == "real"
+    settings = config.operation
+    notifier = Notifier(settings.notify, settings.notify_every_s, run.name, _tell)
+    try:
+        with Journal(run, durable) as journal, _lab(config, run, journal) as lab:
+            env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
+            chooser, learned, weights = _chooser(config, run, env)
+            session = Session(_hash_text(config.to_yaml()), _classifier_hash(config), weights,
+                              versions(), resumed)  # fmt: skip
+            journal.begin_session(session, os.getpid())
+            if settings.learn:
+                _learn_again(journal, chooser, learned, env)
+            control.forget(run)
+            with _Progress(config) as progress:
+                runner = Runner(
+                    env,
+                    settings,
+                    journal,
+                    chooser,
+                    seed=config.seed,
+                    simulated=lab.simulated,
+                    clock=lab.clock,
+                    notify=lambda kind, text: notifier.send(Kind(kind), kind, text),
+                    requests=partial(control.asked, run),
+                    pace=_pacer(scale),
+                    watch=progress.show,
+                )
+                if fresh_area:
+                    runner.operator.enter_fresh_area()
+                outcome = runner.run()
+            print(f"{outcome.ending}: {runner.summary()}")
+    finally:
+        notifier.close()
+    if not outcome.safe:
+        raise InstrumentError(
+            f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
+        )
+    _tell(f"  what happened   spm-gym report {run}")
+    _tell(f"  go on           spm-gym run --resume --run-dir {run}")
+    if outcome.ending == "interrupted":
+        return 130
+    return 2 if outcome.failed else 0
+
+
+@contextmanager
+def _lab(config: Config, run: Path, journal: Journal) -> Iterator[Lab]:
+    if config.run.microscope == "real":
+        with microscope(config, run, journal=journal) as instrument:
+            _refuse_withdrawn(config, instrument)
+            yield Lab(instrument, None, build_judge(config), time.time)
+        return
+    bare = build_microscope(config, world_seed(config.seed))
+    simulated: SimulatedMicroscope | FaultyMicroscope = bare
+    if config.faults is not None:
+        simulated = FaultyMicroscope(bare, config.faults, config.seed)
+    guarded = Guard(simulated, None, journal.record_act, journal.acts())
+    yield Lab(guarded, simulated, build_judge(config, bare), lambda: bare.status().time)
+
+
+def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
+    real = config.real
+    by_hand = real.protocol == "nanonis" and not real.approach_at_start
+    if by_hand and not instrument.status().approached:
+        raise InstrumentError(
+            "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"
+        )
+
+
+def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Chooser, int, str]:
+    """Who chooses, the last decision it has learned from, and the hash of its weights."""
+    settings = config.operation
+    if settings.policy == "random":
+        return RandomChooser(np.random.default_rng(config.seed)), 0, ""
+    own = latest_checkpoint(run / CHECKPOINTS)
+    given = own or settings.agent or shipped_agent()
+    learned = 0
+    if given.is_dir():
+        path = given if (given / "meta.json").is_file() else latest_checkpoint(given / CHECKPOINTS)
+        if path is None:
+            raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
+        checkpoint = load_checkpoint(path, device=config.agent.device)
+        model, file = checkpoint.model, path / "model.zip"
+        if own is not None:
+            learned = checkpoint.extra["learned"]
+    else:
+        names = [action.name for action in config.env.actions]
+        model, file = load_weights(given, env, config.agent, names, config.seed), given
+    if (model.observation_space, model.action_space) != (env.observation_space, env.action_space):
+        raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
+                         "actions than these settings have")  # fmt: skip
+    agent = OperatingAgent(model, run / CHECKPOINTS, settings.learn)
+    if own is None:
+        agent.save(0)
+    return agent, learned, hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _learn_again(
+    journal: Journal, chooser: Chooser, learned: int, env: ProbeConditioningEnv
+) -> None:
+    """Learn what was learned after the last checkpoint, from the journal and its scans."""
+    for step in journal.learned_steps(learned):
+        if not step["uncertain"]:
+            before, after = (
+                read(journal.scan(step[name]), env.judge, env.config)
+                for name in ("scan", "scan_after")
+            )
+            chooser.learn(
+                before.observation, step["action"], step["reward"], after.observation,
+                bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
+            )  # fmt: skip
+
+
+class _Progress:
+    """One line: how far the run is, what it does, and how well it goes."""
+
+    def __init__(self, config: Config) -> None:
+        settings = config.operation
+        self._by_hours = settings.scans is None
+        self._bar = tqdm(
+            desc="operation",
+            total=settings.hours if self._by_hours else settings.scans,
+            unit="h" if self._by_hours else "image",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} {unit} [{remaining}"
+            " left{postfix}]"
+            if settings.hours or settings.scans
+            else "{desc}:{postfix}",
+            mininterval=1,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, runner: Runner) -> None:
+        """Move on."""
+        m = runner.memory
+        done = m.elapsed / 3600 if self._by_hours else m.images
+        good, bad = m.counters["good"], m.counters["bad probe"]
+        self._bar.set_postfix(
+            {
+                "state": m.state,
+                "images": m.images,
+                "good": f"{good / max(1, good + bad):.0%}",
+                "conditionings": m.counters["episodes"],
+                "troubles": m.counters["recoveries"],
+            },
+            refresh=False,
+        )
+        limit = self._bar.total
+        self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
+
+
+def _pacer(scale: float) -> Callable[[float], None]:
+    if not scale:
+        return lambda seconds: None
+    return lambda seconds: time.sleep(seconds / scale)
+
+
+def _classifier_hash(config: Config) -> str:
+    if config.env.judge == "truth":
+        return "truth"
+    path = config.env.classifier or shipped_classifier()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""Operate the microscope by itself, for hours or days."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_config, add_set, time_scale
+from spm_gym.cli.run_directory import discarded_if_stillborn, existing_run, new_run
+from spm_gym.config import Config, load_config
+
+EPILOG = """examples:
+  spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
+  spm-gym run --env sim --hours 86 --faults random  days, with everything going wrong that can
+  spm-gym run --env real --config configs/real.yaml --hours 60
+  spm-gym run --resume                              go on after a kill, a stop, or a power cut
+  spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
+  spm-gym run --policy random                       chance instead of the agent, to compare
+
+while it runs, from anywhere:
+  echo pause > RUN_DIR/control                      withdraws; "resume" goes on, "stop" ends
+  spm-gym report RUN_DIR                            a page with everything so far
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    add_config(parser)
+    parser.add_argument(
+        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
+    )
+    parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
+    parser.add_argument("--scans", type=int, metavar="N", help="sets operation.scans")
+    parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
+    parser.add_argument(
+        "--agent",
+        type=Path,
+        metavar="PATH",
+        help="sets operation.agent: a run of train.py, one of its checkpoints, or a file of "
+        "weights (default: the agent in the package)",
+    )
+    parser.add_argument("--policy", choices=["agent", "random"], help="sets operation.policy")
+    parser.add_argument(
+        "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to tell"
+    )
+    simulated = parser.add_argument_group("simulated microscope")
+    simulated.add_argument(
+        "--faults",
+        metavar="random|FILE",
+        help="sets faults: what goes wrong on purpose, at random or as a file (YAML) says",
+    )
+    simulated.add_argument(
+        "--time-scale",
+        type=time_scale,
+        default=0.0,
+        metavar="X",
+        help="how much faster than real time it works (default: off, as fast as it goes)",
+    )
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_run")
+    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
+    parser.add_argument(
+        "--fresh-area",
+        action="store_true",
+        help="with --resume: the microscope was moved to a fresh approach area by hand",
+    )
+    add_set(parser, "operation.condition_after=5")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Operate as the command line asks."""
+    folder, config = _resumed(arguments) if arguments.resume else (None, _settings(arguments))
+    _refuse_impossible(arguments, config)
+    from spm_gym.cli.operate import operate  # torch is slow to import
+
+    if folder is not None:
+        return operate(config, folder, arguments.time_scale, True, arguments.fresh_area)
+    folder = new_run(arguments.run_dir, config, "run")
+    with discarded_if_stillborn(folder):
+        return operate(config, folder, arguments.time_scale)
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    overrides = [*arguments.set, *_given(arguments)]
+    if arguments.faults is not None:
+        overrides.append(f"faults={_faults(arguments.faults)}")
+    return load_config(arguments.config, overrides)
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """Options that stand for settings, as ``key=value``."""
+    settings = {
+        "run.microscope": arguments.env,
+        "operation.hours": arguments.hours,
+        "operation.scans": arguments.scans,
+        "operation.agent": arguments.agent,
+        "operation.policy": arguments.policy,
+        "operation.notify": arguments.notify,
+        "seed": arguments.seed,
+    }
+    return [f"{key}={value}" for key, value in settings.items() if value is not None]
+
+
+def _faults(given: str) -> str:
+    if given == "random":
+        return "{}"
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--faults takes random or a readable file: {error}") from error
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
+    fixed = ("config", "set", "env", "seed", "agent", "policy", "faults")
+    for name in fixed:
+        if getattr(arguments, name):
+            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
+    folder, config = existing_run(arguments.run_dir)
+    print(f"continuing {folder}")
+    return folder, load_config(folder / "config.yaml", _given(arguments)) if _given(
+        arguments
+    ) else config
+
+
+def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
+    real = config.run.microscope == "real"
+    if real and config.faults is not None:
+        raise UsageError("--faults goes with --env sim; a virtual Nanonis has faults of its own")
+    if real and arguments.time_scale:
+        raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
+    if arguments.fresh_area and not (real and arguments.resume):
+        raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    if config.env.judge == "truth" and real:
+        raise UsageError("setting env.judge = 'truth': only the simulator knows the truth")

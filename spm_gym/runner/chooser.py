@@ -1,0 +1,45 @@
+"""Who chooses the actions of a run, as the runner sees it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.types import BoolArray
+
+
+class Chooser(Protocol):
+    """A policy that may learn, and whose state can be kept."""
+
+    def choose(
+        self, observation: NDArray[np.float32], mask: BoolArray
+    ) -> tuple[int, list[float] | None]:
+        """Choose an allowed action for an image (1, H, W); with the values of all, if known."""
+        ...
+
+    def learn(
+        self,
+        observation: NDArray[np.float32],
+        action: int,
+        reward: float,
+        next_observation: NDArray[np.float32],
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> None:
+        """Learn from one step of the environment; ``info`` belongs to the next observation."""
+        ...
+
+    def save(self, learned: int) -> None:
+        """Write a checkpoint; the last decision that was learned from has this number."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """What `choose` changes, as JSON has it; what `learn` changes is in the checkpoints."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        ...

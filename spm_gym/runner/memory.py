@@ -1,0 +1,111 @@
+"""What a run must know to go on: everything that is not in the tables of the journal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from spm_gym.runner.journal import Label
+from spm_gym.runner.states import State
+from spm_gym.types import Frame
+
+
+def _no_counts() -> dict[str, int]:
+    names = ("scans", "episodes", "actions", "recoveries", "areas")
+    return dict.fromkeys([*names, *map(str, Label)], 0)
+
+
+@dataclass(slots=True)
+class Memory:
+    """State of a run between two transitions; JSON holds all of it.
+
+    Attributes:
+        state: What is done next.
+        elapsed: Time of operation on the instrument's clock, s.
+        now: The instrument's clock at the last transition, s.
+        area: Number of the approach area.
+        coarse: Its position, in coarse moves.
+        last_region: As in `Survey`.
+        bad_sample: As in `Survey`.
+        frame: What is being imaged: x, y, size, pixels, angle; None when a region is to be chosen.
+        scan: Number of the image in hand.
+        spot_troubles: Troubles at this frame.
+        troubles: Troubles since the last usable image.
+        trouble: Kind of the one that is being recovered from.
+        open_recoveries: Rows of recoveries that no usable image has ended yet.
+        leaving: Why the approach area is to be left; "" to stay.
+        clean_at: Where the tip is to be cleaned after a crash, m.
+        bad_probe: Images of a bad probe in a row.
+        episode: Row of the episode under way.
+        steps: Decisions in it so far.
+        look: Number of the scan that the next decision rests on.
+        step: Row of the decision whose outcome has not been seen yet.
+        chosen: Its action.
+        refused: Whether the environment refused it.
+        uncertain: Whether it may not have been carried out.
+        learned: Row of the last decision that the agent has learned from.
+        unsaved: Decisions learned from since the last checkpoint.
+        rng: State of the generator that breaks ties between regions.
+        chooser: State of who chooses the actions.
+        images: Images taken, without the partial ones.
+        counters: Rows of the journal, by kind and label.
+        next_summary: When the next daily summary is due, s of `elapsed`.
+        ending: Why the run has ended, or is to end.
+        failed: Whether that is a failure.
+    """
+
+    state: State = State.APPROACH
+    elapsed: float = 0.0
+    now: float = 0.0
+    area: int = 0
+    coarse: tuple[int, int] = (0, 0)
+    last_region: tuple[float, float] | None = None
+    bad_sample: int = 0
+    frame: tuple[float, float, float, int, float] | None = None
+    scan: int | None = None
+    spot_troubles: int = 0
+    troubles: int = 0
+    trouble: str = ""
+    open_recoveries: list[int] = field(default_factory=list)
+    leaving: str = ""
+    clean_at: tuple[float, float] | None = None
+    bad_probe: int = 0
+    episode: int | None = None
+    steps: int = 0
+    look: int | None = None
+    step: int | None = None
+    chosen: int | None = None
+    refused: bool = False
+    uncertain: bool = False
+    learned: int = 0
+    unsaved: int = 0
+    rng: dict[str, Any] = field(default_factory=dict)
+    chooser: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    counters: dict[str, int] = field(default_factory=_no_counts)
+    next_summary: float = 86_400.0
+    ending: str = ""
+    failed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Memory:
+        """Take what `to_json` gave, after JSON has made lists of its tuples."""
+        known = {each.name: values[each.name] for each in fields(cls)}
+        for name in ("coarse", "last_region", "frame", "clean_at"):
+            known[name] = None if known[name] is None else tuple(known[name])
+        return cls(**known | {"state": State(known["state"])})
+
+    @property
+    def target(self) -> Frame | None:
+        """The frame that is being imaged."""
+        return None if self.frame is None else Frame(*self.frame)
+
+    @target.setter
+    def target(self, frame: Frame | None) -> None:
+        self.frame = None
+        if frame is not None:
+            self.frame = (frame.x, frame.y, frame.size, frame.pixels, frame.angle)

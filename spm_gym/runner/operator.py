@@ -1,0 +1,489 @@
+"""What is done in every state of a run, and what is decided from it (paper, *Operation*)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from spm_gym.config import OperationConfig
+from spm_gym.env import ProbeConditioningEnv
+from spm_gym.imaging import Diagnosis, diagnose
+from spm_gym.instrument.base import (
+    BadReply,
+    ConnectionLost,
+    ContactLost,
+    InstrumentError,
+    LimitExceeded,
+    OutcomeUnknown,
+    TimedOut,
+    TipCrashed,
+)
+from spm_gym.regions import area_direction
+from spm_gym.runner.chooser import Chooser
+from spm_gym.runner.journal import Journal, Label
+from spm_gym.runner.memory import Memory
+from spm_gym.runner.states import State
+from spm_gym.runner.watchdog import over_current
+from spm_gym.survey import Look, read
+from spm_gym.types import Scan
+
+NM = 1e-9
+_LONGEST_RETRY = 16
+_DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
+_TROUBLES = {
+    Diagnosis.LOST_CONTACT: "lost contact",
+    Diagnosis.CRASH: "crash",
+    Diagnosis.PARTIAL: "missing lines",
+}
+
+Notify = Callable[[str, str], None]
+
+
+class Operator:
+    """Does what a state asks for; returns the state that follows.
+
+    Args:
+        env: The environment over the microscope; conditioning is an episode of it.
+        config: How to operate.
+        journal: Is told of everything.
+        chooser: Who chooses the actions.
+        memory: Where the run stands.
+        rng: Breaks ties between regions.
+        notify: Takes the kind of a notification and its text.
+    """
+
+    def __init__(
+        self,
+        env: ProbeConditioningEnv,
+        config: OperationConfig,
+        journal: Journal,
+        chooser: Chooser,
+        memory: Memory,
+        rng: np.random.Generator,
+        notify: Notify,
+    ) -> None:
+        self.env = env
+        self.config = config
+        self.journal = journal
+        self.chooser = chooser
+        self.memory = memory
+        self.rng = rng
+        self.survey = env.survey
+        self.survey.on_mark = journal.add_mark
+        self.instrument = env.instrument
+        self._notify = notify
+        self._scan: Scan | None = None
+        self._look: Look | None = None
+        self._do: dict[State, Callable[[], State]] = {
+            State.APPROACH: self._approach,
+            State.SETTLE: self._settle,
+            State.CLEAN: self._clean,
+            State.CHOOSE: self._choose,
+            State.PARTIAL: self._partial,
+            State.IMAGE: self._image,
+            State.DIAGNOSE: self._diagnose,
+            State.CLASSIFY: self._classify,
+            State.COLLECT: self._collect,
+            State.CONDITION: self._condition,
+            State.RECOVER: self._recover,
+            State.CHANGE_AREA: self._change_area,
+        }
+
+    def do(self, state: State) -> State:
+        """Carry out a state; troubles of the instrument lead to `State.RECOVER`, or to the end."""
+        try:
+            return self._do[state]()
+        except LimitExceeded as error:
+            return self.fail(str(error))
+        except ContactLost as error:
+            return self._trouble("lost contact", str(error))
+        except TipCrashed as error:
+            return self._trouble("crash", str(error))
+        except _DISCONNECTED as error:
+            return self._trouble("connection", str(error))
+        except InstrumentError as error:
+            return self._trouble("refused", str(error))
+
+    def begin(self) -> None:
+        """Note the first approach area."""
+        self._note_area(certain=True, reason="start")
+
+    def fail(self, reason: str) -> State:
+        """Give up."""
+        m = self.memory
+        m.ending, m.failed = reason, True
+        for row in m.open_recoveries:
+            self.journal.end_recovery(row, "failed")
+        m.open_recoveries = []
+        self._event("failure", reason)
+        return State.STOP
+
+    def adopt_unknown_act(self, act: str) -> None:
+        """Go on after the program was killed in the middle of an act, which is not repeated."""
+        m = self.memory
+        self._event("unknown outcome", f"{act}: killed in the middle of it; not repeated")
+        if m.state is State.CONDITION:
+            step = self.journal.last_step()
+            self._await_outcome(step["id"], step["action"], refused=False, uncertain=True)
+            m.state = State.CHOOSE
+            return
+        if m.state is State.CHANGE_AREA:
+            self._enter_next_area(certain=False, reason="killed during the move")
+        if m.state is State.CLEAN:
+            m.clean_at = None
+        m.state = State.APPROACH
+
+    def enter_fresh_area(self) -> None:
+        """Take it that the microscope was moved to a fresh approach area by hand."""
+        self._enter_next_area(certain=True, reason="moved by hand")
+
+    def _approach(self) -> State:
+        if self.instrument.status().approached and not self.memory.trouble:
+            return self._onward()
+        self.instrument.approach()
+        self.memory.trouble = ""
+        self._event("approach", "approached")
+        return State.SETTLE
+
+    def _settle(self) -> State:
+        self.survey.await_creep()
+        return self._onward()
+
+    def _onward(self) -> State:
+        """Back to what was interrupted."""
+        if self.memory.clean_at is not None:
+            return State.CLEAN
+        return State.PARTIAL if self.memory.frame is not None else State.CHOOSE
+
+    def _clean(self) -> State:
+        place, self.memory.clean_at = self.memory.clean_at, None
+        assert place is not None
+        action = next(a for a in self.env.config.actions if a.name == self.config.clean_action)
+        self._event("clean", f"{action.name} after a crash at {_at(place)}")
+        self.survey.act(action, place)
+        return State.CHOOSE
+
+    def _choose(self) -> State:
+        m, limits = self.memory, self.config
+        if limits.hours is not None and m.elapsed >= limits.hours * 3600:
+            m.ending = f"{limits.hours:g} hours are over"
+            return State.STOP
+        if limits.scans is not None and m.images >= limits.scans:
+            m.ending = f"{limits.scans} images are taken"
+            return State.STOP
+        if self.survey.bad_sample >= limits.max_bad_sample:
+            m.leaving = "bad sample"
+        if not m.leaving:
+            m.spot_troubles = 0
+            m.target = self.survey.next_frame(self.rng)
+            if m.frame is not None:
+                return State.PARTIAL
+            m.leaving = "used up"
+        return State.CHANGE_AREA
+
+    def _partial(self) -> State:
+        frame = self.memory.target
+        assert frame is not None
+        scan = self.survey.settle(frame)
+        if scan is None:
+            return State.IMAGE
+        seen = diagnose(scan)
+        trouble = seen in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        label = Label.UNUSABLE if trouble else Label.DISCARDED
+        number = self._store(scan, self.env.config.settle_fraction, label)
+        if trouble:
+            self.journal.label_scan(number, label, seen)
+            return self._trouble(_TROUBLES[seen], "seen in the partial image")
+        return State.IMAGE
+
+    def _image(self) -> State:
+        frame = self.memory.target
+        assert frame is not None
+        self._scan = self.survey.image(frame)
+        self.memory.scan = self._store(self._scan, 1.0, None)
+        self.memory.images += 1
+        return State.DIAGNOSE
+
+    def _diagnose(self) -> State:
+        m, frame = self.memory, self.memory.target
+        assert frame is not None
+        seen = diagnose(self._scan_in_hand())
+        if seen is Diagnosis.FINE and self._over_current():
+            seen = Diagnosis.CRASH
+        if seen is Diagnosis.FINE:
+            self._all_is_well()
+            return State.CLASSIFY
+        if seen is Diagnosis.ROUGH:
+            self._label(Label.BAD_SAMPLE, seen)
+            self.survey.reject(frame)
+            m.frame = None
+            return State.CHOOSE
+        self._label(Label.UNUSABLE, seen)
+        return self._trouble(_TROUBLES[seen], "seen in the image")
+
+    def _classify(self) -> State:
+        m = self.memory
+        assert m.scan is not None
+        look = self._look_in_hand()
+        self.journal.judge_scan(m.scan, look.probability, look.clean_side)
+        if m.episode is None:
+            return State.COLLECT
+        self._label(Label.CONDITIONING)
+        return self._observe(look)
+
+    def _collect(self) -> State:
+        m = self.memory
+        assert m.scan is not None
+        look = self._look_in_hand()
+        if self.env.is_good(look.probability):
+            self._label(Label.GOOD)
+            m.bad_probe = 0
+            return State.CHOOSE
+        self._label(Label.BAD_PROBE)
+        m.bad_probe += 1
+        if m.bad_probe < self.config.condition_after:
+            return State.CHOOSE
+        m.episode = self.journal.begin_episode(m.area, m.now, m.elapsed, m.scan)
+        m.counters["episodes"] += 1
+        m.steps, m.look = 0, m.scan
+        self.env.reset(options={"damage": False, "look": look})
+        self._event("episode", f"conditioning {m.episode} begins after {m.bad_probe} bad images")
+        return State.CONDITION
+
+    def _condition(self) -> State:
+        m = self.memory
+        look = self._look_of_episode()
+        chosen, values = self.chooser.choose(look.observation, look.mask)
+        action = self.env.config.actions[chosen]
+        allowed = bool(look.mask[chosen])
+        assert m.episode is not None
+        row = self.journal.add_step(
+            m.episode,
+            m.steps + 1,
+            scan=m.look,
+            action=chosen,
+            name=action.name,
+            mask=json.dumps(look.mask.tolist()),
+            q=json.dumps(values),
+            refused=not allowed,
+        )
+        self._await_outcome(row, chosen, refused=not allowed, uncertain=True)
+        before = self.journal.last_act()
+        try:
+            self.env.act(chosen)
+            m.uncertain = self.env.uncertain
+        finally:
+            after = self.journal.last_act()
+            self.journal.end_step(row, act=after if after != before else None)
+        if self._over_current():
+            return self._trouble("crash", f"over-current after {action.name}", look.place)
+        return State.CHOOSE
+
+    def _recover(self) -> State:
+        m = self.memory
+        if m.trouble in ("connection", "refused"):
+            self._pause_before_retry()
+            self.instrument.reconnect()
+        elif m.trouble == "crash":
+            self._retract()
+            return State.APPROACH
+        if m.trouble == "lost contact":
+            return State.APPROACH
+        m.trouble = ""
+        return self._onward_in_contact()
+
+    def _onward_in_contact(self) -> State:
+        if not self.instrument.status().approached:
+            return State.APPROACH
+        return State.PARTIAL if self.memory.frame is not None else State.CHOOSE
+
+    def _pause_before_retry(self) -> None:
+        """Wait the longer the more often it went wrong; the first time not at all."""
+        times = self.memory.troubles - 1
+        if times > 0:
+            self.instrument.wait(self.config.retry_s * min(2 ** (times - 1), _LONGEST_RETRY))
+
+    def _retract(self) -> None:
+        try:
+            self.instrument.retract()
+        except LimitExceeded as error:
+            self._event("retract", f"no coarse step: {error}; withdrawn only")
+            self.instrument.withdraw()
+
+    def _change_area(self) -> State:
+        m = self.memory
+        try:
+            self.instrument.move_area(area_direction(m.area))
+        except OutcomeUnknown:
+            self._enter_next_area(certain=False, reason="outcome of the move unknown")
+            raise
+        self._enter_next_area(certain=True, reason=m.leaving)
+        # Nothing but area after area without a usable image is trouble as well.
+        m.troubles += 1
+        if m.troubles > self.config.max_recoveries:
+            return self.fail(f"{m.troubles} troubles in a row without a usable image")
+        return State.SETTLE
+
+    def _enter_next_area(self, certain: bool, reason: str) -> None:
+        m = self.memory
+        dx, dy = area_direction(m.area).stride
+        m.area, m.coarse = m.area + 1, (m.coarse[0] + dx, m.coarse[1] + dy)
+        m.frame, m.leaving = None, ""
+        self.survey.enter_area(m.area)
+        self._note_area(certain, reason)
+        text = f"approach area {m.area} entered ({reason})"
+        self._event("area change", text)
+        self._notify("area change", text)
+
+    def _note_area(self, certain: bool, reason: str) -> None:
+        m = self.memory
+        self.journal.add_area(m.area, m.coarse, certain, m.now, reason)
+        m.counters["areas"] += 1
+
+    def _observe(self, look: Look) -> State:
+        """Take in what an action has led to."""
+        m, env = self.memory, self.env
+        assert m.episode is not None
+        assert m.scan is not None
+        if m.step is None:
+            # The program was stopped in between: look again before deciding.
+            env.resume_episode(look, m.steps)
+            m.look = m.scan
+            return self._end_episode("good") if env.is_good(look.probability) else State.CONDITION
+        before = self._look_of_episode()
+        observation, reward, terminated, truncated, info = env.observe(look)
+        assert m.chosen is not None
+        self.journal.end_step(
+            m.step,
+            scan_after=m.scan,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            uncertain=m.uncertain,
+        )
+        self._event("action", f"{info['action']}: probability {before.probability:.3f} -> "
+                    f"{look.probability:.3f}")  # fmt: skip
+        if self.config.learn and not m.uncertain:
+            self.chooser.learn(
+                before.observation, m.chosen, reward, observation, terminated, truncated, info
+            )
+            m.unsaved += 1
+        m.learned, m.look = m.step, m.scan
+        m.steps, m.step, m.chosen = m.steps + 1, None, None
+        if terminated:
+            return self._end_episode("good")
+        return self._end_episode("limit") if truncated else State.CONDITION
+
+    def _end_episode(self, outcome: str) -> State:
+        m = self.memory
+        assert m.episode is not None
+        self.journal.end_episode(m.episode, outcome, m.now, m.elapsed)
+        self._event("episode", f"conditioning {m.episode} ends after {m.steps} actions: {outcome}")
+        m.episode, m.look = None, None
+        if outcome == "limit":
+            # One more bad image in the new area is enough to go on.
+            m.leaving, m.bad_probe = "time limit", self.config.condition_after - 1
+        else:
+            m.bad_probe = 0
+        return State.CHOOSE
+
+    def _await_outcome(self, row: int, action: int, refused: bool, uncertain: bool) -> None:
+        m = self.memory
+        m.step, m.chosen, m.refused, m.uncertain = row, action, refused, uncertain
+        m.counters["actions"] += 1
+
+    def _over_current(self) -> bool:
+        limit = self.config.over_current_nA * 1e-9
+        return over_current(self.instrument, limit, self.config.confirm_s)
+
+    def _trouble(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> State:
+        """Note what has happened, and where, and decide whether and how to go on."""
+        m = self.memory
+        m.trouble = kind
+        m.troubles += 1
+        m.spot_troubles += 1
+        place = at if m.frame is None else (m.frame[0], m.frame[1])
+        row = self.journal.add_recovery(
+            kind,
+            area=m.area,
+            x=place and place[0],
+            y=place and place[1],
+            time=m.now,
+            elapsed=m.elapsed,
+            detail=detail,
+        )
+        m.counters["recoveries"] += 1
+        m.open_recoveries.append(row)
+        self._event("trouble", f"{kind}: {detail}")
+        if m.troubles > self.config.max_recoveries:
+            return self.fail(f"{m.troubles} troubles in a row, the last one {kind}: {detail}")
+        crashed = kind == "crash"
+        # What comes next shows what the crash did to the tip, not what the action did.
+        m.uncertain = m.uncertain or (crashed and m.step is not None)
+        if place is not None and (crashed or m.spot_troubles >= self.config.spot_attempts):
+            self.survey.mark(*place, self.config.spot_nm * NM, kind)
+            m.frame = None
+            if crashed and self.config.clean_action is not None:
+                m.clean_at = place
+        return State.RECOVER
+
+    def _all_is_well(self) -> None:
+        m = self.memory
+        for row in m.open_recoveries:
+            self.journal.end_recovery(row, "recovered")
+        m.open_recoveries = []
+        m.troubles = m.spot_troubles = 0
+        m.trouble = ""
+        m.frame = None
+        self.survey.bad_sample = 0
+
+    def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:
+        m = self.memory
+        self._look = None
+        number = self.journal.add_scan(
+            scan,
+            fraction=fraction,
+            area=m.area,
+            elapsed=m.elapsed,
+            label=label,
+            episode=m.episode,
+        )
+        m.counters["scans"] += 1
+        if label is not None:
+            m.counters[label] += 1
+        return number
+
+    def _label(self, label: Label, reason: str = "") -> None:
+        assert self.memory.scan is not None
+        self.journal.label_scan(self.memory.scan, label, reason)
+        self.memory.counters[label] += 1
+
+    def _scan_in_hand(self) -> Scan:
+        if self._scan is None:
+            assert self.memory.scan is not None
+            self._scan = self.journal.scan(self.memory.scan)
+        return self._scan
+
+    def _look_in_hand(self) -> Look:
+        if self._look is None:
+            self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+        return self._look
+
+    def _look_of_episode(self) -> Look:
+        """What the decision rests on: kept by the environment, or in the journal."""
+        m = self.memory
+        if self.env.look is None:
+            assert m.look is not None
+            look = read(self.journal.scan(m.look), self.env.judge, self.env.config)
+            self.env.resume_episode(look, m.steps, m.chosen, m.refused, m.uncertain)
+            return look
+        return self.env.look
+
+    def _event(self, kind: str, text: str) -> None:
+        self.journal.add_event(self.memory.now, kind, text)
+
+
+def _at(place: tuple[float, float]) -> str:
+    return f"({place[0] / NM:.0f}, {place[1] / NM:.0f}) nm"
