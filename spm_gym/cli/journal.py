@@ -1,0 +1,86 @@
+"""Print what a run has done in figures, and whether its journal is consistent.
+
+With ``--json`` the keys are the attributes of `spm_gym.view.summary.Summary`. The exit status is 0
+if journal and files agree, 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spm_gym.view.summary import Summary, summarise
+
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of the run")
+    parser.add_argument("--json", action="store_true", help="for scripts: one JSON object")
+    parser.set_defaults(command=journal)
+
+
+def journal(arguments: argparse.Namespace) -> int:
+    """Print the figures."""
+    summary = summarise(arguments.run)
+    if arguments.json:
+        print(json.dumps(asdict(summary), indent=2))
+    else:
+        for name, text in _lines(summary):
+            print(f"{name:20} {text}")
+        _print_consistency(summary)
+    return 0 if summary.consistent else 1
+
+
+def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    resumes = f", {summary.resumes} of them resumed" if summary.resumes else ""
+    yield "state", _state(summary)
+    yield "sessions", f"{summary.sessions}{resumes}"
+    yield "simulated hours", f"{summary.simulated_hours:.2f}"
+    yield "images", f"{summary.images} ({summary.scans} scans with the discarded ones)"
+    yield "", _listed(summary.labels)
+    yield "share good", _figure(summary.share_good, "of good and bad probe")
+    yield "good per hour", _figure(summary.good_per_hour, "images per simulated hour")
+    yield "episodes", _listed(summary.episodes)
+    yield "actions", _listed({k: v for k, v in summary.actions.items() if k != "by_name"})
+    yield "", _listed(summary.actions["by_name"])
+    for act, results in summary.acts.items():
+        yield f"act {act}", _listed(results)
+    yield "unknown outcomes", f"{summary.unknown_outcomes}; under way {summary.acts_under_way}"
+    yield "recoveries", str(summary.recoveries["total"])
+    yield "", _listed(summary.recoveries["by_trouble"])
+    yield "", _listed(summary.recoveries["by_result"])
+    yield "areas", f"{summary.areas}, blocked places in them {summary.blocked_places}"
+
+
+def _state(summary: Summary) -> str:
+    if not summary.finished:
+        return f"{summary.state or 'nothing done yet'}, not finished"
+    return f"finished{' with a failure' if summary.failed else ''}: {summary.ending}"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "none yet" if value is None else f"{value:.3g} {unit}"
+
+
+def _listed(counts: dict[str, Any]) -> str:
+    shown = {name: f"{n:.3g}" if isinstance(n, float) else n for name, n in counts.items()}
+    known = (f"{name.replace('_', ' ')} {n}" for name, n in shown.items() if n is not None)
+    return ", ".join(known) or "none"
+
+
+def _print_consistency(summary: Summary) -> None:
+    if summary.consistent:
+        print("consistent: journal and files agree")
+        return
+    found = summary.inconsistencies
+    print(f"NOT consistent: {len(found)} findings")
+    for sentence in found[:_SHOWN]:
+        print(f"  {sentence}")
+    if len(found) > _SHOWN:
+        print(f"  and {len(found) - _SHOWN} more; --json lists all")
