@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _DAY_S = 86400.0
 _MOST_WAITING = 50
+_TELLTALE = ("apprise", "urllib3.connectionpool")
+"""Loggers that tell addresses."""
 
 
 class Kind(StrEnum):
@@ -68,7 +70,7 @@ class Notifier:
         self._tell = tell
         self._clock = clock
         self._addresses = [] if file is None else _read_addresses(file)
-        self._waiting: deque[_Message] = deque()
+        self._waiting: list[_Message] = []
         self._news = threading.Condition()
         self._closed = False
         self._sent: dict[Kind, float] = {}
@@ -86,18 +88,14 @@ class Notifier:
 
     def send(self, kind: Kind, title: str, body: str) -> None:
         """Have a notification sent soon; never waits and never raises."""
-        full = False
         with self._news:
             if self._thread is None or self._closed or self._held_back(kind):
                 return
             message = _Message(kind, f"{self._name}: {title}", body + self._withheld_before(kind))
-            if kind == Kind.STOP:
-                self._waiting.appendleft(message)
-            elif len(self._waiting) < _MOST_WAITING:
+            full = kind != Kind.STOP and len(self._waiting) >= _MOST_WAITING
+            if not full:
                 self._waiting.append(message)
-            else:
-                full = True
-            self._news.notify()
+                self._news.notify()
         if full:
             self._complain(kind, f"were dropped: {_MOST_WAITING} others wait already")
 
@@ -136,7 +134,8 @@ class Notifier:
                 self._news.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting:
                     return
-                message = self._waiting.popleft()
+                message = min(self._waiting, key=lambda waiting: waiting.kind != Kind.STOP)
+                self._waiting.remove(message)
             self._deliver(message)
 
     def _deliver(self, message: _Message) -> None:
@@ -221,7 +220,7 @@ def _read_addresses(file: Path) -> list[NotifyBase]:
 
 @contextlib.contextmanager
 def _complaints() -> Iterator[list[int]]:
-    """Count apprise's warnings and errors; silences it for good, for they tell addresses.
+    """Count apprise's warnings and errors; afterwards there are no more, for they tell addresses.
 
     Yields:
         Their levels so far.
@@ -241,4 +240,5 @@ def _complaints() -> Iterator[list[int]]:
         yield levels
     finally:
         logger.removeFilter(keep)
-        logger.disabled = True
+        for name in _TELLTALE:
+            logging.getLogger(name).disabled = True
