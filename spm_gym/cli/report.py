@@ -1,0 +1,33 @@
+"""Render a page, complete in itself, that shows how a run went; the run may be under way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spm_gym.cli import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the run has written")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page; default: report.html in RUN_DIR"
+    )
+    parser.set_defaults(command=report)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the page, and say where it is and what could not be read."""
+    from spm_gym.view.report import REPORT, write_report  # matplotlib is slow to import
+
+    output: Path = arguments.output or arguments.run / REPORT
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--output {output}: the page is HTML, its name must end in .html")
+    files = write_report(arguments.run, output)
+    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+    for problem in list(files.unreadable.values())[:5]:
+        print(f"unreadable: {problem}")
+    if len(files.unreadable) > 5:
+        print(f"and {len(files.unreadable) - 5} more")
+    return 0

@@ -1,0 +1,263 @@
+"""Pictures of scans for a run's report: every approach area with all its images, and examples."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from spm_gym.imaging import level, normalise
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.runner.journal import Label, read_scan
+from spm_gym.types import FloatImage
+
+NM = 1e-9
+UNDECIDED = "undecided"
+COLOURS = {
+    Label.GOOD: "#009e73",
+    Label.BAD_PROBE: "#d55e00",
+    Label.BAD_SAMPLE: "#cc79a7",
+    Label.CONDITIONING: "#56b4e9",
+    Label.UNUSABLE: "#f0e442",
+    UNDECIDED: "#999999",
+}
+"""Frames of the images by label, after Okabe and Ito."""
+
+MOST_PAINTED = 40_000
+"""Of more images, every n-th is painted."""
+
+EXAMPLES = 6
+EXAMPLE_PIXELS = 96
+
+_WIDEST_MAP = 1400
+_MANY_MAPS = 6
+_FINEST_PER_NM = 5.0
+_SMALLEST_SIDE_NM = 100.0
+_QUALITY = 70
+_NOT_SCANNED = 0
+
+
+@dataclass(slots=True)
+class Reading:
+    """How the files were read: what a report has to own up to.
+
+    Attributes:
+        painted: Images that are in the maps.
+        left_out: Images that are not, because there are too many.
+        unreadable: What is wrong with files that could not be read.
+    """
+
+    painted: int = 0
+    left_out: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Blocked places of one kind.
+
+    Attributes:
+        kind: "bad sample", "conditioning" or "other".
+        path: Their outlines as an SVG path, nm, y down.
+        reasons: Their numbers by reason.
+    """
+
+    kind: str
+    path: str
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AreaMap:
+    """One approach area: a raster of its images, and what is drawn on it.
+
+    Attributes:
+        area: Its row of the table ``areas``.
+        picture: The raster as a data URI, transparent where nothing was imaged.
+        left: Edge of the map, nm.
+        top: Edge of the map, nm.
+        side: Of the map, nm.
+        x_ticks: Round positions within it, nm.
+        y_ticks: The same upwards.
+        labels: Number of images by label.
+        blocked: Places that must not be imaged any more, without those of the images themselves.
+    """
+
+    area: sqlite3.Row
+    picture: str
+    left: float
+    top: float
+    side: float
+    x_ticks: list[float]
+    y_ticks: list[float]
+    labels: dict[str, int]
+    blocked: list[Blocked]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image by itself: its row of ``scans``, and the picture as a data URI."""
+
+    scan: sqlite3.Row
+    picture: str
+
+
+def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[AreaMap]:
+    """Paint the approach areas in the order of their use, one at a time.
+
+    Args:
+        db: The journal.
+        run: The run directory.
+        reading: Takes note of what was painted and what could not be.
+    """
+    areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
+    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {_IMAGE}").fetchone()[0]
+    stride = -(-images // MOST_PAINTED) or 1
+    actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
+    widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
+    for area in areas:
+        number = area["number"]
+        left, top, side = _bounds(db, number)
+        canvas = _Canvas(left, top, side, min(widest / side, _FINEST_PER_NM))
+        labels: Counter[str] = Counter()
+        query = f"SELECT * FROM scans WHERE area = ? AND {_IMAGE} ORDER BY id"
+        for row in db.execute(query, (number,)):
+            labels[row["label"] or UNDECIDED] += 1
+            if row["id"] % stride:
+                reading.left_out += 1
+            else:
+                _paint(canvas, run, row, reading)
+        yield AreaMap(
+            area=area,
+            picture=_uri(canvas.image),
+            left=left,
+            top=top,
+            side=side,
+            x_ticks=_ticks(left, side),
+            y_ticks=_ticks(top - side, side),
+            labels=dict(labels),
+            blocked=_blocked(db, number, actions),
+        )
+
+
+_IMAGE = f"(label IS NULL OR label <> '{Label.DISCARDED}')"
+
+
+def examples(
+    db: sqlite3.Connection, run: Path, label: Label, reading: Reading
+) -> Iterator[Example]:
+    """A few images with a label, spread over the run."""
+    number = db.execute("SELECT COUNT(*) FROM scans WHERE label = ?", (label,)).fetchone()[0]
+    shown = min(number, EXAMPLES)
+    for place in range(shown):
+        query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
+        row = db.execute(query, (label, number * place // shown)).fetchone()
+        grey = _grey_of(run, row, reading)
+        if grey is not None:
+            size = (EXAMPLE_PIXELS, EXAMPLE_PIXELS)
+            yield Example(row, _uri(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)))
+
+
+class _Canvas:
+    """The raster of one area: left and top edge and side in nm, pixels per nm."""
+
+    def __init__(self, left: float, top: float, side: float, per_nm: float) -> None:
+        pixels = max(1, round(side * per_nm))
+        self.image = Image.new("RGBA", (pixels, pixels))
+        self._left, self._top, self._per_nm = left, top, pixels / side
+
+    def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
+        """Put an image in its place, within a frame in the colour of its label."""
+        pixels = max(2, round(row["size"] / NM * self._per_nm))
+        small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
+        colour = COLOURS[row["label"] or UNDECIDED]
+        ImageDraw.Draw(small).rectangle(
+            (0, 0, pixels - 1, pixels - 1), outline=colour, width=max(1, pixels // 14)
+        )
+        if row["angle"]:
+            small = small.rotate(math.degrees(row["angle"]), expand=True)
+        x = (row["x"] / NM - self._left) * self._per_nm - small.width / 2
+        y = (self._top - row["y"] / NM) * self._per_nm - small.height / 2
+        self.image.paste(small, (round(x), round(y)), small)
+
+
+def _paint(canvas: _Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
+    grey = _grey_of(run, row, reading)
+    if grey is not None:
+        canvas.paste(row, grey)
+        reading.painted += 1
+
+
+def _grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
+    """The scan as grey values; None, and a note, if its file cannot be read."""
+    try:
+        return grey_values(read_scan(run, row).z)
+    except FileFormatError as error:
+        reading.unreadable[row["file"]] = str(error)
+        return None
+
+
+def grey_values(z: FloatImage) -> NDArray[np.uint8]:
+    """The levelled, normalised image between black and white; black where it has no plane."""
+    try:
+        image = normalise(level(z))
+    except ValueError:  # hardly anything was scanned
+        return np.full(z.shape, _NOT_SCANNED, np.uint8)
+    return np.asarray(np.rint((image + LIMIT) / (2 * LIMIT) * 255), np.uint8)
+
+
+def _bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
+    """Left and top edge and side, nm, of a square around all images and blocked places."""
+    low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
+    if low_x is None:
+        return -_SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM
+    side = max(1.04 * max(high_x - low_x, high_y - low_y) / NM, _SMALLEST_SIDE_NM)
+    return (low_x + high_x) / 2 / NM - side / 2, (low_y + high_y) / 2 / NM + side / 2, side
+
+
+_EXTENT = f"""
+SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
+    SELECT x, y, size * CASE WHEN angle THEN 0.71 ELSE 0.5 END AS reach FROM scans
+    WHERE area = :area AND {_IMAGE}
+    UNION ALL SELECT x, y, radius FROM marks WHERE area = :area)
+"""
+
+
+def _blocked(db: sqlite3.Connection, area: int, actions: set[str]) -> list[Blocked]:
+    paths: dict[str, list[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
+    for row in db.execute(query, (area,)):
+        reason = row["reason"]
+        kind = "conditioning" if reason in actions else "other"
+        kind = reason if reason == Label.BAD_SAMPLE else kind
+        x, y, radius = (round(row[name] / NM, 1) for name in ("x", "y", "radius"))
+        half = f"a{radius:g} {radius:g} 0 1 0"
+        path = f"M{x - radius:.6g} {-y:g}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
+        paths.setdefault(kind, []).append(path)
+        reasons.setdefault(kind, Counter())[reason] += 1
+    return [Blocked(kind, "".join(paths[kind]), dict(reasons[kind])) for kind in sorted(paths)]
+
+
+def _ticks(low: float, extent: float) -> list[float]:
+    """Round numbers, about five of them."""
+    power = 10 ** math.floor(math.log10(extent / 4))
+    step = next(m * power for m in (5, 2, 1) if m * power <= extent / 4)
+    first = math.ceil(low / step)
+    return [step * n for n in range(first, math.floor((low + extent) / step) + 1)]
+
+
+def _uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,351 @@
+"""What the journal of a run says, counted for its report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.runner.journal import Label
+
+HOUR = 3600.0
+DATA = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE)
+"""Labels of the images outside conditioning that the probe or the sample was judged by."""
+
+MOST_ROWS = 500
+MOST_EVENTS = 200
+_BINS = 480
+_WINDOW_BINS = 20
+_NORMAL_95 = 1.96
+
+_DATA_SQL = ", ".join(f"'{label}'" for label in DATA)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The figures that a report begins with.
+
+    Attributes:
+        elapsed: Time of operation, s.
+        labels: Number of scans by label; "undecided" for those without.
+        probabilities: Mean probability of a good probe by label, where it was judged.
+        episodes: Number of conditioning episodes by outcome; "under way" for those without.
+        actions: Decisions in them, refused ones included.
+        recoveries: Number by result; "under way" for those without.
+        areas: Approach areas used.
+        sessions: Starts of the program.
+    """
+
+    elapsed: float
+    labels: dict[str, int]
+    probabilities: dict[str, float]
+    episodes: dict[str, int]
+    actions: int
+    recoveries: dict[str, int]
+    areas: int
+    sessions: int
+
+    @property
+    def images(self) -> int:
+        """Scans that are not the discarded, partial ones."""
+        return sum(self.labels.values()) - self.labels.get(Label.DISCARDED, 0)
+
+    @property
+    def good(self) -> int:
+        """Good images."""
+        return self.labels.get(Label.GOOD, 0)
+
+    @property
+    def data(self) -> int:
+        """Images outside conditioning: good, bad probe, bad sample."""
+        return sum(self.labels.get(label, 0) for label in DATA)
+
+
+def overview(db: sqlite3.Connection) -> Overview:
+    """Count everything."""
+    query = "SELECT COALESCE(label, 'undecided'), AVG(probability) FROM scans GROUP BY 1"
+    return Overview(
+        elapsed=_elapsed(db),
+        labels=_counts(db, "scans", "COALESCE(label, 'undecided')"),
+        probabilities={label: mean for label, mean in db.execute(query) if mean is not None},
+        episodes=_counts(db, "episodes", "COALESCE(outcome, 'under way')"),
+        actions=_single(db, "SELECT COUNT(*) FROM steps"),
+        recoveries=_counts(db, "recoveries", "COALESCE(result, 'under way')"),
+        areas=_single(db, "SELECT COUNT(*) FROM areas"),
+        sessions=_single(db, "SELECT COUNT(*) FROM sessions"),
+    )
+
+
+def stand(db: sqlite3.Connection) -> tuple[str, bool]:
+    """How the run stands or ended, as a sentence, and whether that is a failure."""
+    state = _state(db)
+    if not state:
+        return "Nothing has been done yet.", False
+    if state.get("state") == "stop":
+        return f"Ended: {state.get('ending') or 'no reason noted'}", bool(state.get("failed"))
+    last = _single(
+        db,
+        "SELECT MAX(wall) FROM (SELECT MAX(wall) AS wall FROM scans UNION ALL"
+        " SELECT MAX(wall) FROM events UNION ALL SELECT MAX(wall) FROM sessions UNION ALL"
+        " SELECT MAX(COALESCE(wall_result, wall)) FROM acts)",
+    )
+    since = "" if last is None else f"; the last entry is from {utc(last)}"
+    ending = f", ending: {state['ending']}" if state.get("ending") else ""
+    return (
+        f"Under way, or killed, before “{state.get('state', 'its first act')}”{ending}{since}",
+        False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Good images over time.
+
+    Attributes:
+        hours: Right edges of equal bins of the time of operation, h.
+        good: Good images until then.
+        share: Good ones among those of `DATA` within the window around each; NaN without any.
+        window: Width of that window, h.
+    """
+
+    hours: NDArray[np.float64]
+    good: NDArray[np.int64]
+    share: NDArray[np.float64]
+    window: float
+
+
+def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
+    """Count good images over the time of operation ``elapsed`` (s, more than 0)."""
+    width = elapsed / _BINS
+    taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    for place, judged, fine in db.execute(
+        f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
+        f" FROM scans WHERE label IN ({_DATA_SQL}) GROUP BY 1",
+        (width, _BINS - 1),
+    ):
+        taken[place], good[place] = judged, fine
+    window = np.ones(_WINDOW_BINS + 1)
+    near = np.convolve(taken, window, "same")
+    found = np.convolve(good, window, "same")
+    share = np.where(near > 0, found / np.maximum(near, 1), np.nan)
+    hours = np.arange(1, _BINS + 1, dtype=np.float64) * (width / HOUR)
+    return Yield(hours, np.cumsum(good), share, window.size * width / HOUR)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When things happened, in hours of operation: what is marked in the yield.
+
+    Attributes:
+        episodes: Begin and end of conditioning.
+        recoveries: By kind of trouble.
+        areas: First image of every further approach area.
+    """
+
+    episodes: list[tuple[float, float]]
+    recoveries: dict[str, list[float]]
+    areas: list[float]
+
+
+def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
+    """When conditioning, recoveries and changes of the area took place."""
+    recoveries: dict[str, list[float]] = {}
+    for trouble, when in db.execute("SELECT trouble, elapsed FROM recoveries ORDER BY id"):
+        recoveries.setdefault(trouble, []).append(when / HOUR)
+    spans = db.execute("SELECT elapsed, COALESCE(elapsed_end, ?) FROM episodes", (elapsed,))
+    areas = db.execute("SELECT MIN(elapsed) FROM scans GROUP BY area ORDER BY area")
+    return Moments(
+        episodes=[(begin / HOUR, end / HOUR) for begin, end in spans],
+        recoveries=recoveries,
+        areas=[first / HOUR for (first,) in areas][1:],
+    )
+
+
+def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
+    """How many finished episodes had how many actions, by outcome."""
+    lengths: dict[str, dict[int, int]] = {}
+    for outcome, actions, number in db.execute(
+        "SELECT outcome, actions, COUNT(*) FROM episodes WHERE outcome IS NOT NULL GROUP BY 1, 2"
+    ):
+        lengths.setdefault(outcome, {})[actions] = number
+    return lengths
+
+
+def mean_length(lengths: dict[str, dict[int, int]]) -> float:
+    """Mean number of actions of finished episodes; NaN without any."""
+    found = [each for outcome in lengths.values() for each in outcome.items()]
+    total = sum(number for _, number in found)
+    return sum(actions * number for actions, number in found) / total if total else math.nan
+
+
+def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """The last `MOST_ROWS` episodes with their sequences of actions, in their order."""
+    rows = db.execute("SELECT * FROM episodes ORDER BY id DESC LIMIT ?", (MOST_ROWS,)).fetchall()
+    return [dict(row) | {"sequence": _sequence(db, row["id"])} for row in reversed(rows)]
+
+
+def _sequence(db: sqlite3.Connection, episode: int) -> str:
+    """Names of the actions, repeated ones counted."""
+    rows = db.execute(
+        "SELECT name, refused, uncertain FROM steps WHERE episode = ? ORDER BY number", (episode,)
+    )
+    names = (
+        name + " (refused)" * bool(refused) + " (uncertain)" * bool(uncertain)
+        for name, refused, uncertain in rows
+    )
+    runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
+    return " → ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Achievement:
+    """What an action has achieved where it was certainly carried out and judged.
+
+    Attributes:
+        name: Of the action.
+        chosen: Decisions for it.
+        refused: Of these, refused by the environment or the instrument.
+        uncertain: Of these, maybe not carried out.
+        judged: Of the others, followed by a judged image.
+        change: Mean change of the probability of a good probe, with half its 95 % interval; NaN if
+            too few.
+        good: Of the judged, with a good image next.
+        good_interval: 95 % interval of that share (Wilson).
+    """
+
+    name: str
+    chosen: int
+    refused: int
+    uncertain: int
+    judged: int
+    change: tuple[float, float]
+    good: int
+    good_interval: tuple[float, float]
+
+
+def achievements(db: sqlite3.Connection) -> list[Achievement]:
+    """What every action that was chosen has achieved, in the order of their numbers."""
+    return [
+        Achievement(
+            name=row["name"],
+            chosen=row["chosen"],
+            refused=row["refused"],
+            uncertain=row["uncertain"],
+            judged=row["judged"],
+            change=_mean(row["changes"], row["change"], row["square"]),
+            good=row["good"],
+            good_interval=_wilson(row["good"], row["judged"]),
+        )
+        for row in db.execute(_ACHIEVEMENTS)
+    ]
+
+
+_ACHIEVEMENTS = """
+WITH outcomes AS (
+    SELECT name, action, refused, uncertain,
+           NOT refused AND NOT uncertain AND scan_after IS NOT NULL AS judged,
+           COALESCE(terminated, 0) AS good,
+           later.probability - earlier.probability AS change
+    FROM steps
+    LEFT JOIN scans AS earlier ON earlier.id = steps.scan
+    LEFT JOIN scans AS later ON later.id = steps.scan_after
+)
+SELECT name, COUNT(*) AS chosen, SUM(refused) AS refused, SUM(uncertain) AS uncertain,
+       SUM(judged) AS judged, SUM(judged AND good) AS good,
+       COUNT(change) FILTER (WHERE judged) AS changes,
+       AVG(change) FILTER (WHERE judged) AS change,
+       AVG(change * change) FILTER (WHERE judged) AS square
+FROM outcomes GROUP BY name ORDER BY MIN(action), name
+"""
+
+
+def acts(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Physical acts by kind and result, "under way" for those without."""
+    table: dict[str, dict[str, int]] = {}
+    for act, result, number in db.execute(
+        "SELECT act, COALESCE(result, 'under way'), COUNT(*) FROM acts GROUP BY 1, 2"
+    ):
+        table.setdefault(act, {})[result] = number
+    return [{"act": act} | results for act, results in table.items()]
+
+
+def unknown_acts(db: sqlite3.Connection) -> tuple[int, list[sqlite3.Row]]:
+    """How many acts have an unknown or no outcome, and the last `MOST_ROWS` of them."""
+    unknown = "FROM acts WHERE result IS NULL OR result = 'unknown'"
+    rows = db.execute(f"SELECT * {unknown} ORDER BY id DESC LIMIT ?", (MOST_ROWS,)).fetchall()
+    return _single(db, f"SELECT COUNT(*) {unknown}"), rows[::-1]
+
+
+def recoveries(db: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The last `MOST_ROWS` recoveries, in their order."""
+    query = "SELECT * FROM recoveries ORDER BY id DESC LIMIT ?"
+    return db.execute(query, (MOST_ROWS,)).fetchall()[::-1]
+
+
+def events(db: sqlite3.Connection) -> tuple[dict[str, int], list[sqlite3.Row]]:
+    """Number of events by kind, and the last `MOST_EVENTS` of them."""
+    query = "SELECT * FROM events ORDER BY id DESC LIMIT ?"
+    return _counts(db, "events", "kind"), db.execute(query, (MOST_EVENTS,)).fetchall()[::-1]
+
+
+def sessions(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """All starts of the program, versions as one text."""
+    for row in db.execute("SELECT * FROM sessions ORDER BY id"):
+        versions = json.loads(row["versions"])
+        yield dict(row) | {"versions": ", ".join(f"{k} {v}" for k, v in versions.items())}
+
+
+def utc(wall: float) -> str:
+    """Seconds since 1970 as date and time."""
+    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _state(db: sqlite3.Connection) -> dict[str, Any]:
+    row = db.execute("SELECT runner FROM state").fetchone()
+    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
+    return known
+
+
+def _elapsed(db: sqlite3.Connection) -> float:
+    latest = _single(
+        db,
+        "SELECT MAX(elapsed) FROM (SELECT MAX(elapsed) AS elapsed FROM scans UNION ALL"
+        " SELECT MAX(elapsed) FROM recoveries UNION ALL"
+        " SELECT MAX(COALESCE(elapsed_end, elapsed)) FROM episodes)",
+    )
+    return max(latest or 0.0, float(_state(db).get("elapsed", 0.0)))
+
+
+def _counts(db: sqlite3.Connection, table: str, by: str) -> dict[str, int]:
+    return dict(map(tuple, db.execute(f"SELECT {by}, COUNT(*) FROM {table} GROUP BY 1")))
+
+
+def _single(db: sqlite3.Connection, query: str) -> Any:
+    return db.execute(query).fetchone()[0]
+
+
+def _mean(number: int, mean: float | None, square: float | None) -> tuple[float, float]:
+    if mean is None or square is None:
+        return math.nan, math.nan
+    if number < 2:
+        return mean, math.nan
+    variance = max(square - mean * mean, 0.0) / (number - 1)
+    return mean, _NORMAL_95 * math.sqrt(variance)
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share."""
+    if not trials:
+        return math.nan, math.nan
+    square, share = _NORMAL_95**2, successes / trials
+    middle = share + square / (2 * trials)
+    half = _NORMAL_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)

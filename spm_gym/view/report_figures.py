@@ -1,0 +1,187 @@
+"""Charts of a run's report, each for light and for dark pages."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from spm_gym.view.report_facts import Achievement, Moments, Yield
+
+_MOST_BINS = 40
+_MARKERS = "ovsD^Px*"
+_LAST_KNOWN_LETTER = "\u04ff"
+"""The charts' font has the Latin, Greek and Cyrillic letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours, chosen after Okabe and Ito to be told apart by the colour-blind."""
+
+    ink: str
+    grid: str
+    good: str
+    share: str
+    limit: str
+    conditioning: str
+    trouble: str
+
+
+LIGHT = Theme("#222222", "#d0d0d0", "#009e73", "#0072b2", "#d55e00", "#56b4e9", "#b04a00")
+DARK = Theme("#dddddd", "#4a4a4a", "#2fc79a", "#6cbcf0", "#f08a3c", "#3d7fa6", "#f0a24c")
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart as data URIs, and what it shows in words."""
+
+    light: str
+    dark: str
+    alt: str
+
+
+def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], None]) -> Chart:
+    """Let ``paint`` fill a figure of this size (inches), once for each theme."""
+    return Chart(_render(size, paint, LIGHT), _render(size, paint, DARK), alt)
+
+
+def yield_chart(good: Yield, marked: Moments) -> Chart:
+    """Cumulative good images and their rolling share over the hours of operation."""
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        total, share = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
+        total.step(np.r_[0, good.hours], np.r_[0, good.good], where="post", color=theme.good)
+        total.set(ylabel="good images", ylim=(0, None), xlim=(0, good.hours[-1]))
+        total.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        share.plot(good.hours - good.hours[0] / 2, 100 * good.share, color=theme.share)
+        share.set(ylabel="share good (%)", xlabel="time of operation (h)", ylim=(-3, 103))
+        for axes in (total, share):
+            _mark(axes, marked, theme)
+            _style(axes, theme)
+        _mark_recoveries(total, marked, theme)
+        _legend(total, theme)
+
+    alt = (
+        f"Cumulative good images, {good.good[-1]} after {good.hours[-1]:.1f} hours, and the share "
+        f"of good images within {good.window:.2g} hours, over the time of operation"
+    )
+    return draw((7.4, 4.4), alt, paint)
+
+
+def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
+    """How many actions the conditioning episodes took, by outcome."""
+    longest = max(max(each) for each in lengths.values())
+    width = -(-(longest + 1) // _MOST_BINS)
+    edges = np.arange(0, longest + width + 1, width) - 0.5
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        axes = figure.subplots()
+        bottom = np.zeros(edges.size - 1)
+        for outcome, colour in (("good", theme.good), ("limit", theme.limit)):
+            found = lengths.get(outcome, {})
+            if found:
+                weights = list(found.values())
+                counts, _ = np.histogram(list(found), bins=edges, weights=weights)
+                hatch = "" if outcome == "good" else "//"
+                axes.bar(
+                    edges[:-1], counts, width, bottom, align="edge", color=colour, hatch=hatch,
+                    edgecolor=theme.ink, linewidth=0.3, label=f"ended: {outcome}",
+                )  # fmt: skip
+                bottom += counts
+        axes.set(xlabel="actions in the episode", ylabel="episodes")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _style(axes, theme)
+        _legend(axes, theme)
+
+    number = sum(sum(each.values()) for each in lengths.values())
+    alt = f"Histogram of the lengths of {number} conditioning episodes, the longest {longest}"
+    return draw((4.8, 3.2), alt, paint)
+
+
+def actions_chart(achieved: list[Achievement]) -> Chart:
+    """What every action has achieved: change of the probability, and good images next."""
+    places = np.arange(len(achieved))
+    names = [_known_letters(each.name) for each in achieved]
+    change, half = np.array([each.change for each in achieved]).T
+    judged = np.array([each.judged for each in achieved])
+    share = np.array([each.good for each in achieved]) / np.where(judged, judged, np.nan)
+    low, high = np.array([each.good_interval for each in achieved]).T
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        bars = {"height": 0.65, "ecolor": theme.ink, "capsize": 2, "error_kw": {"lw": 1}}
+        left.barh(places, change, xerr=half, color=theme.share, **bars)
+        left.axvline(0, color=theme.ink, lw=0.8)
+        left.set_xlabel("mean change of the\nprobability of a good probe")
+        left.set_yticks(places, names, parse_math=False)
+        left.invert_yaxis()
+        errors = 100 * np.clip([share - low, high - share], 0, None)
+        right.barh(places, 100 * share, xerr=errors, color=theme.good, **bars)
+        right.set(xlabel="next image good (%)", xlim=(0, None))
+        for axes in (left, right):
+            _style(axes, theme, grid="x")
+
+    alt = "For each action, the mean change of the probability and how often a good image followed"
+    return draw((7.4, 1.2 + 0.3 * len(achieved)), alt, paint)
+
+
+def _render(size: tuple[float, float], paint: Callable[[Figure, Theme], None], theme: Theme) -> str:
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasSVG(figure)
+    paint(figure, theme)
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _mark(axes: Axes, marked: Moments, theme: Theme) -> None:
+    spans = [(begin, end - begin) for begin, end in marked.episodes]
+    axes.broken_barh(
+        spans, (0, 1), transform=axes.get_xaxis_transform(), color=theme.conditioning, alpha=0.45,
+        linewidth=0.4, zorder=0, label="conditioning" if spans else None,
+    )  # fmt: skip
+    for number, when in enumerate(marked.areas):
+        label = None if number else "new approach area"
+        axes.axvline(when, color=theme.ink, lw=1, ls="--", zorder=1, label=label)
+
+
+def _mark_recoveries(axes: Axes, marked: Moments, theme: Theme) -> None:
+    for number, (trouble, when) in enumerate(marked.recoveries.items()):
+        axes.plot(
+            when, np.full(len(when), 0.04 + 0.05 * (number % 4)), linestyle="none",
+            marker=_MARKERS[number % len(_MARKERS)], markersize=5, color=theme.trouble,
+            markeredgecolor=theme.ink, markeredgewidth=0.4, clip_on=False,
+            transform=axes.get_xaxis_transform(), label=_known_letters(trouble),
+        )  # fmt: skip
+
+
+def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
+    axes.grid(axis=grid, color=theme.grid, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.ink)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(theme.ink)
+    axes.xaxis.label.set_color(theme.ink)
+    axes.yaxis.label.set_color(theme.ink)
+
+
+def _legend(axes: Axes, theme: Theme) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(frameon=False, fontsize=8, labelcolor=theme.ink)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _known_letters(text: str) -> str:
+    """The text as far as the charts' font has it, and not too long."""
+    shown = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
+    return shown if len(shown) <= 24 else f"{shown[:23]}…"
