@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +21,7 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.regions import area_direction
 from spm_gym.runner.chooser import Chooser
+from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.journal import Journal, Label
 from spm_gym.runner.memory import Memory
 from spm_gym.runner.states import State
@@ -67,7 +67,7 @@ class Operator:
         self.env = env
         self.config = config
         self.journal = journal
-        self.chooser = chooser
+        self.conditioning = Conditioning(env, config, journal, chooser, memory)
         self.memory = memory
         self.rng = rng
         self.survey = env.survey
@@ -125,8 +125,7 @@ class Operator:
         m = self.memory
         self._event("unknown outcome", f"{act}: killed in the middle of it; not repeated")
         if m.state is State.CONDITION:
-            step = self.journal.last_step()
-            self._await_outcome(step["id"], step["action"], refused=False, uncertain=True)
+            self.conditioning.adopt_killed()
             m.state = State.CHOOSE
             return
         if m.state is State.CHANGE_AREA:
@@ -231,7 +230,14 @@ class Operator:
         if m.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
-        return self._observe(look)
+        ending = self.conditioning.observe(look)
+        if not ending:
+            return State.CONDITION
+        m.bad_probe = 0
+        if ending == "limit":
+            # One more bad image in the new area is enough to go on.
+            m.leaving, m.bad_probe = "time limit", self.config.condition_after - 1
+        return State.CHOOSE
 
     def _collect(self) -> State:
         m = self.memory
@@ -245,40 +251,13 @@ class Operator:
         m.bad_probe += 1
         if m.bad_probe < self.config.condition_after:
             return State.CHOOSE
-        m.episode = self.journal.begin_episode(m.area, m.now, m.elapsed, m.scan)
-        m.counters["episodes"] += 1
-        m.steps, m.look = 0, m.scan
-        self.env.reset(options={"damage": False, "look": look})
-        self._event("episode", f"conditioning {m.episode} begins after {m.bad_probe} bad images")
+        self.conditioning.begin(look)
         return State.CONDITION
 
     def _condition(self) -> State:
-        m = self.memory
-        look = self._look_of_episode()
-        chosen, values = self.chooser.choose(look.observation, look.mask)
-        action = self.env.config.actions[chosen]
-        allowed = bool(look.mask[chosen])
-        assert m.episode is not None
-        row = self.journal.add_step(
-            m.episode,
-            m.steps + 1,
-            scan=m.look,
-            action=chosen,
-            name=action.name,
-            mask=json.dumps(look.mask.tolist()),
-            q=json.dumps(values),
-            refused=not allowed,
-        )
-        self._await_outcome(row, chosen, refused=not allowed, uncertain=True)
-        before = self.journal.last_act()
-        try:
-            self.env.act(chosen)
-            m.uncertain = self.env.uncertain
-        finally:
-            after = self.journal.last_act()
-            self.journal.end_step(row, act=after if after != before else None)
+        place = self.conditioning.act()
         if self._over_current():
-            return self._trouble("crash", f"over-current after {action.name}", look.place)
+            return self._trouble("crash", "over-current after an action", place)
         return State.CHOOSE
 
     def _recover(self) -> State:
@@ -341,58 +320,6 @@ class Operator:
         m = self.memory
         self.journal.add_area(m.area, m.coarse, certain, m.now, reason)
         m.counters["areas"] += 1
-
-    def _observe(self, look: Look) -> State:
-        """Take in what an action has led to."""
-        m, env = self.memory, self.env
-        assert m.episode is not None
-        assert m.scan is not None
-        if m.step is None:
-            # The program was stopped in between: look again before deciding.
-            env.resume_episode(look, m.steps)
-            m.look = m.scan
-            return self._end_episode("good") if env.is_good(look.probability) else State.CONDITION
-        before = self._look_of_episode()
-        observation, reward, terminated, truncated, info = env.observe(look)
-        assert m.chosen is not None
-        self.journal.end_step(
-            m.step,
-            scan_after=m.scan,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            uncertain=m.uncertain,
-        )
-        self._event("action", f"{info['action']}: probability {before.probability:.3f} -> "
-                    f"{look.probability:.3f}")  # fmt: skip
-        if self.config.learn and not m.uncertain:
-            self.chooser.learn(
-                before.observation, m.chosen, reward, observation, terminated, truncated, info
-            )
-            m.unsaved += 1
-        m.learned, m.look = m.step, m.scan
-        m.steps, m.step, m.chosen = m.steps + 1, None, None
-        if terminated:
-            return self._end_episode("good")
-        return self._end_episode("limit") if truncated else State.CONDITION
-
-    def _end_episode(self, outcome: str) -> State:
-        m = self.memory
-        assert m.episode is not None
-        self.journal.end_episode(m.episode, outcome, m.now, m.elapsed)
-        self._event("episode", f"conditioning {m.episode} ends after {m.steps} actions: {outcome}")
-        m.episode, m.look = None, None
-        if outcome == "limit":
-            # One more bad image in the new area is enough to go on.
-            m.leaving, m.bad_probe = "time limit", self.config.condition_after - 1
-        else:
-            m.bad_probe = 0
-        return State.CHOOSE
-
-    def _await_outcome(self, row: int, action: int, refused: bool, uncertain: bool) -> None:
-        m = self.memory
-        m.step, m.chosen, m.refused, m.uncertain = row, action, refused, uncertain
-        m.counters["actions"] += 1
 
     def _over_current(self) -> bool:
         limit = self.config.over_current_nA * 1e-9
@@ -470,16 +397,6 @@ class Operator:
         if self._look is None:
             self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
         return self._look
-
-    def _look_of_episode(self) -> Look:
-        """What the decision rests on: kept by the environment, or in the journal."""
-        m = self.memory
-        if self.env.look is None:
-            assert m.look is not None
-            look = read(self.journal.scan(m.look), self.env.judge, self.env.config)
-            self.env.resume_episode(look, m.steps, m.chosen, m.refused, m.uncertain)
-            return look
-        return self.env.look
 
     def _event(self, kind: str, text: str) -> None:
         self.journal.add_event(self.memory.now, kind, text)
