@@ -20,9 +20,10 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.runner.journal import Label, read_scan
 from spm_gym.types import FloatImage
+from spm_gym.view.report_facts import IMAGE
+from spm_gym.view.summary import UNDECIDED
 
 NM = 1e-9
-UNDECIDED = "undecided"
 COLOURS = {
     Label.GOOD: "#009e73",
     Label.BAD_PROBE: "#d55e00",
@@ -39,7 +40,7 @@ MOST_PAINTED = 40_000
 EXAMPLES = 6
 EXAMPLE_PIXELS = 96
 
-_WIDEST_MAP = 1400
+_WIDEST_MAP = 1700
 _MANY_MAPS = 6
 _FINEST_PER_NM = 5.0
 _SMALLEST_SIDE_NM = 100.0
@@ -121,7 +122,7 @@ def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[A
         reading: Takes note of what was painted and what could not be.
     """
     areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
-    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {_IMAGE}").fetchone()[0]
+    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
     stride = -(-images // MOST_PAINTED) or 1
     actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
     widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
@@ -130,7 +131,7 @@ def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[A
         left, top, side = _bounds(db, number)
         canvas = _Canvas(left, top, side, min(widest / side, _FINEST_PER_NM))
         labels: Counter[str] = Counter()
-        query = f"SELECT * FROM scans WHERE area = ? AND {_IMAGE} ORDER BY id"
+        query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
         for row in db.execute(query, (number,)):
             labels[row["label"] or UNDECIDED] += 1
             if row["id"] % stride:
@@ -145,12 +146,9 @@ def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[A
             side=side,
             x_ticks=_ticks(left, side),
             y_ticks=_ticks(top - side, side),
-            labels=dict(labels),
+            labels={each: labels[each] for each in COLOURS if each in labels},
             blocked=_blocked(db, number, actions),
         )
-
-
-_IMAGE = f"(label IS NULL OR label <> '{Label.DISCARDED}')"
 
 
 def examples(
@@ -182,7 +180,7 @@ class _Canvas:
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
         colour = COLOURS[row["label"] or UNDECIDED]
         ImageDraw.Draw(small).rectangle(
-            (0, 0, pixels - 1, pixels - 1), outline=colour, width=max(1, pixels // 14)
+            (0, 0, pixels - 1, pixels - 1), outline=colour, width=max(1, round(pixels / 11))
         )
         if row["angle"]:
             small = small.rotate(math.degrees(row["angle"]), expand=True)
@@ -208,12 +206,13 @@ def _grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8]
 
 
 def grey_values(z: FloatImage) -> NDArray[np.uint8]:
-    """The levelled, normalised image between black and white; black where it has no plane."""
+    """The levelled, normalised image between black and white; black where nothing was scanned."""
     try:
-        image = normalise(level(z))
-    except ValueError:  # hardly anything was scanned
+        levelled = level(z)
+    except ValueError:  # hardly anything was
         return np.full(z.shape, _NOT_SCANNED, np.uint8)
-    return np.asarray(np.rint((image + LIMIT) / (2 * LIMIT) * 255), np.uint8)
+    grey = np.rint((normalise(levelled) + LIMIT) / (2 * LIMIT) * 255)
+    return np.where(np.isnan(levelled), _NOT_SCANNED, grey).astype(np.uint8)
 
 
 def _bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
@@ -228,7 +227,7 @@ def _bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
 _EXTENT = f"""
 SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
     SELECT x, y, size * CASE WHEN angle THEN 0.71 ELSE 0.5 END AS reach FROM scans
-    WHERE area = :area AND {_IMAGE}
+    WHERE area = :area AND {IMAGE}
     UNION ALL SELECT x, y, radius FROM marks WHERE area = :area)
 """
 

@@ -90,7 +90,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
 
 
 def _timeline(db: sqlite3.Connection, overview: facts.Overview) -> facts.Yield | None:
-    if not overview.data or not overview.elapsed:
+    if not overview.judged or not overview.elapsed:
         return None
     return facts.good_over_time(db, overview.elapsed)
 

@@ -15,18 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.runner.journal import Label
+from spm_gym.view.summary import UNCERTAIN, UNDECIDED
 
 HOUR = 3600.0
-DATA = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE)
-"""Labels of the images outside conditioning that the probe or the sample was judged by."""
+JUDGED = (Label.GOOD, Label.BAD_PROBE)
+"""Labels of the images outside conditioning that say how the probe was."""
+
+IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
+"""Condition for scans that are images."""
 
 MOST_ROWS = 500
 MOST_EVENTS = 200
+_UNBROKEN = "\u00a0"
 _BINS = 480
 _WINDOW_BINS = 20
 _NORMAL_95 = 1.96
 
-_DATA_SQL = ", ".join(f"'{label}'" for label in DATA)
+_JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,8 @@ class Overview:
 
     Attributes:
         elapsed: Time of operation, s.
-        labels: Number of scans by label; "undecided" for those without.
-        probabilities: Mean probability of a good probe by label, where it was judged.
+        labels: By label, `UNDECIDED` for none: number of scans, how many of them are images, and
+            the mean probability of a good probe, None where it was not judged.
         episodes: Number of conditioning episodes by outcome; "under way" for those without.
         actions: Decisions in them, refused ones included.
         recoveries: Number by result; "under way" for those without.
@@ -45,8 +50,7 @@ class Overview:
     """
 
     elapsed: float
-    labels: dict[str, int]
-    probabilities: dict[str, float]
+    labels: dict[str, tuple[int, int, float | None]]
     episodes: dict[str, int]
     actions: int
     recoveries: dict[str, int]
@@ -54,34 +58,49 @@ class Overview:
     sessions: int
 
     @property
+    def scans(self) -> int:
+        """All scans."""
+        return sum(scans for scans, _, _ in self.labels.values())
+
+    @property
     def images(self) -> int:
-        """Scans that are not the discarded, partial ones."""
-        return sum(self.labels.values()) - self.labels.get(Label.DISCARDED, 0)
+        """Whole scans that were not discarded."""
+        return sum(images for _, images, _ in self.labels.values())
 
     @property
     def good(self) -> int:
         """Good images."""
-        return self.labels.get(Label.GOOD, 0)
+        return self._number(Label.GOOD)
 
     @property
-    def data(self) -> int:
-        """Images outside conditioning: good, bad probe, bad sample."""
-        return sum(self.labels.get(label, 0) for label in DATA)
+    def judged(self) -> int:
+        """Images outside conditioning that were good or bad by their probe."""
+        return sum(map(self._number, JUDGED))
+
+    def _number(self, label: Label) -> int:
+        return self.labels.get(label, (0, 0, None))[0]
 
 
 def overview(db: sqlite3.Connection) -> Overview:
     """Count everything."""
-    query = "SELECT COALESCE(label, 'undecided'), AVG(probability) FROM scans GROUP BY 1"
     return Overview(
         elapsed=_elapsed(db),
-        labels=_counts(db, "scans", "COALESCE(label, 'undecided')"),
-        probabilities={label: mean for label, mean in db.execute(query) if mean is not None},
+        labels=_labels(db),
         episodes=_counts(db, "episodes", "COALESCE(outcome, 'under way')"),
         actions=_single(db, "SELECT COUNT(*) FROM steps"),
         recoveries=_counts(db, "recoveries", "COALESCE(result, 'under way')"),
         areas=_single(db, "SELECT COUNT(*) FROM areas"),
         sessions=_single(db, "SELECT COUNT(*) FROM sessions"),
     )
+
+
+def _labels(db: sqlite3.Connection) -> dict[str, tuple[int, int, float | None]]:
+    rows = db.execute(
+        f"SELECT COALESCE(label, '{UNDECIDED}'), COUNT(*), SUM({IMAGE}), AVG(probability)"
+        " FROM scans GROUP BY 1"
+    )
+    found = {label: (scans, images, mean) for label, scans, images, mean in rows}
+    return {label: found[label] for label in (*Label, UNDECIDED) if label in found}
 
 
 def stand(db: sqlite3.Connection) -> tuple[str, bool]:
@@ -112,7 +131,7 @@ class Yield:
     Attributes:
         hours: Right edges of equal bins of the time of operation, h.
         good: Good images until then.
-        share: Good ones among those of `DATA` within the window around each; NaN without any.
+        share: Good ones among those `JUDGED` within the window around each; NaN without any.
         window: Width of that window, h.
     """
 
@@ -128,7 +147,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
     for place, judged, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
-        f" FROM scans WHERE label IN ({_DATA_SQL}) GROUP BY 1",
+        f" FROM scans WHERE label IN ({_JUDGED_SQL}) GROUP BY 1",
         (width, _BINS - 1),
     ):
         taken[place], good[place] = judged, fine
@@ -195,14 +214,16 @@ def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
 def _sequence(db: sqlite3.Connection, episode: int) -> str:
     """Names of the actions, repeated ones counted."""
     rows = db.execute(
-        "SELECT name, refused, uncertain FROM steps WHERE episode = ? ORDER BY number", (episode,)
+        f"SELECT name, refused, {UNCERTAIN} FROM steps WHERE episode = ? ORDER BY number",
+        (episode,),
     )
     names = (
         name + " (refused)" * bool(refused) + " (uncertain)" * bool(uncertain)
         for name, refused, uncertain in rows
     )
     runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
-    return " → ".join(name if times == 1 else f"{times} × {name}" for name, times in runs)
+    counted = (name if times == 1 else f"{times} × {name}" for name, times in runs)
+    return " → ".join(each.replace(" ", _UNBROKEN) for each in counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +269,10 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
     ]
 
 
-_ACHIEVEMENTS = """
+_ACHIEVEMENTS = f"""
 WITH outcomes AS (
-    SELECT name, action, refused, uncertain,
-           NOT refused AND NOT uncertain AND scan_after IS NOT NULL AS judged,
+    SELECT name, action, refused, {UNCERTAIN} AS uncertain,
+           NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS judged,
            COALESCE(terminated, 0) AS good,
            later.probability - earlier.probability AS change
     FROM steps
@@ -277,11 +298,12 @@ def acts(db: sqlite3.Connection) -> list[dict[str, Any]]:
     return [{"act": act} | results for act, results in table.items()]
 
 
-def unknown_acts(db: sqlite3.Connection) -> tuple[int, list[sqlite3.Row]]:
-    """How many acts have an unknown or no outcome, and the last `MOST_ROWS` of them."""
-    unknown = "FROM acts WHERE result IS NULL OR result = 'unknown'"
-    rows = db.execute(f"SELECT * {unknown} ORDER BY id DESC LIMIT ?", (MOST_ROWS,)).fetchall()
-    return _single(db, f"SELECT COUNT(*) {unknown}"), rows[::-1]
+def unknown_acts(db: sqlite3.Connection) -> tuple[dict[str, int], list[sqlite3.Row]]:
+    """How many acts have no certain outcome, by result, and the last `MOST_ROWS` of them."""
+    unknown = "acts WHERE result IS NULL OR result = 'unknown'"
+    query = f"SELECT * FROM {unknown} ORDER BY id DESC LIMIT ?"
+    rows = db.execute(query, (MOST_ROWS,)).fetchall()
+    return _counts(db, unknown, "COALESCE(result, 'under way')"), rows[::-1]
 
 
 def recoveries(db: sqlite3.Connection) -> list[sqlite3.Row]:

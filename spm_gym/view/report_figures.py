@@ -73,7 +73,7 @@ def yield_chart(good: Yield, marked: Moments) -> Chart:
         f"Cumulative good images, {good.good[-1]} after {good.hours[-1]:.1f} hours, and the share "
         f"of good images within {good.window:.2g} hours, over the time of operation"
     )
-    return draw((7.4, 4.4), alt, paint)
+    return draw((9.4, 4.8), alt, paint)
 
 
 def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
@@ -124,6 +124,8 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
         left.set_xlabel("mean change of the\nprobability of a good probe")
         left.set_yticks(places, names, parse_math=False)
         left.invert_yaxis()
+        low_end, high_end = left.get_xlim()
+        left.set_xlim(max(low_end, -1.05), min(high_end, 1.05))
         errors = 100 * np.clip([share - low, high - share], 0, None)
         right.barh(places, 100 * share, xerr=errors, color=theme.good, **bars)
         right.set(xlabel="next image good (%)", xlim=(0, None))
@@ -176,7 +178,10 @@ def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
 
 def _legend(axes: Axes, theme: Theme) -> None:
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(frameon=False, fontsize=8, labelcolor=theme.ink)
+        legend = axes.legend(
+            frameon=False, fontsize=9, labelcolor=theme.ink, ncols=6, loc="lower left",
+            bbox_to_anchor=(0, 1), borderaxespad=0, handletextpad=0.4, columnspacing=1.2,
+        )  # fmt: skip
         for text in legend.get_texts():
             text.set_parse_math(False)
 
