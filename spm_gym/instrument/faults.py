@@ -85,10 +85,11 @@ class FaultyMicroscope:
         self._scans += 1
         kind, where, extent = self._rng.random(3)
         fault = self._schedule.get(self._scans) or self._random_fault(kind)
-        lines = math.ceil(fraction * frame.pixels)
-        if lines > 0 and (fault == "lost contact" or fault == "crash"):
+        # What the microscope will refuse is left to it.
+        lines = math.ceil(fraction * frame.pixels) if 0 < fraction <= 1 else 0
+        if lines and (fault == "lost contact" or fault == "crash"):
             return self._interrupted(frame, lines, int(where * lines), fault)
-        if lines > 0 and fault == "connection":
+        if lines and fault == "connection":
             self._cut_off(frame, int(where * lines), extent < 0.5)
         if fault == "debris":
             self._strew(frame)
