@@ -22,9 +22,10 @@ from spm_gym.cli import run_command
 from spm_gym.regions import Mark
 from spm_gym.runner.journal import JOURNAL, Journal, Label, Session, reading
 from spm_gym.types import Frame, Scan
+from spm_gym.view.achievements import achievements
 from spm_gym.view.mosaic import Reading, area_maps, grey_values
 from spm_gym.view.report import render_report, write_report
-from spm_gym.view.report_facts import achievements, episodes, good_over_time, overview
+from spm_gym.view.report_facts import episodes, good_over_time, overview
 
 NM = 1e-9
 HOSTILE = "</pre></td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }} $x_{$ \x07"

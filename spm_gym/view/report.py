@@ -13,6 +13,7 @@ import jinja2
 
 from spm_gym.runner.journal import Label, reading
 from spm_gym.view import report_facts as facts
+from spm_gym.view.achievements import achievements
 from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
@@ -60,7 +61,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
     timeline = _timeline(db, overview)
     sentence, failed = facts.stand(db)
     settings = run / _SETTINGS
-    achieved = facts.achievements(db)
+    achieved = achievements(db)
     lengths = facts.episode_lengths(db)
     return {
         "name": run.resolve().name,

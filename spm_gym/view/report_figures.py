@@ -14,7 +14,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spm_gym.view.report_facts import Achievement, Moments, Yield
+from spm_gym.view.achievements import Achievement
+from spm_gym.view.report_facts import Moments, Yield
 
 _MOST_BINS = 40
 _MARKERS = "ovsD^Px*"
