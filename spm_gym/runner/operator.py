@@ -165,14 +165,10 @@ class Operator:
         return State.CHOOSE
 
     def _choose(self) -> State:
-        m, limits = self.memory, self.config
-        if limits.hours is not None and m.elapsed >= limits.hours * 3600:
-            m.ending = f"{limits.hours:g} hours are over"
+        m = self.memory
+        if m.step is None and self._is_over():
             return State.STOP
-        if limits.scans is not None and m.images >= limits.scans:
-            m.ending = f"{limits.scans} images are taken"
-            return State.STOP
-        if self.survey.bad_sample >= limits.max_bad_sample:
+        if self.survey.bad_sample >= self.config.max_bad_sample:
             m.leaving = "bad sample"
         if not m.leaving:
             m.spot_troubles = 0
@@ -255,6 +251,8 @@ class Operator:
         return State.CONDITION
 
     def _condition(self) -> State:
+        if self._is_over():
+            return State.STOP  # before the act: none should be left without a look at what it did
         place = self.conditioning.act()
         if self._over_current():
             return self._trouble("crash", "over-current after an action", place)
@@ -321,6 +319,15 @@ class Operator:
         self.journal.add_area(m.area, m.coarse, certain, m.now, reason)
         m.counters["areas"] += 1
 
+    def _is_over(self) -> bool:
+        """Whether the run has lasted as long as it is to."""
+        m, hours, scans = self.memory, self.config.hours, self.config.scans
+        if hours is not None and m.elapsed >= hours * 3600:
+            m.ending = f"{hours:g} hours are over"
+        elif scans is not None and m.images >= scans:
+            m.ending = f"{scans} images are taken"
+        return bool(m.ending)
+
     def _over_current(self) -> bool:
         limit = self.config.over_current_nA * 1e-9
         return over_current(self.instrument, limit, self.config.confirm_s)
@@ -330,7 +337,7 @@ class Operator:
         m = self.memory
         m.trouble = kind
         m.troubles += 1
-        m.spot_troubles += 1
+        m.spot_troubles += kind != "connection"
         place = at if m.frame is None else (m.frame[0], m.frame[1])
         row = self.journal.add_recovery(
             kind,

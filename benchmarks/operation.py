@@ -1,0 +1,172 @@
+"""Autonomous operation: days with faults, and the agent against chance in the loop.
+
+    python benchmarks/operation.py soak                  86 simulated hours with random faults
+    python benchmarks/operation.py compare --seeds 8     good images per simulated hour
+
+Every run is the command of the user, ``spm-gym run``, in a process of its own; memory is read from
+outside. The first figures of a comparison are those of a microscope whose tip changes as often as
+the simulator's default says, with ``--tip-change-rate`` those of a worse one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation import mean_interval
+from spm_gym.runner.journal import JOURNAL, JournalError, open_journal
+
+COMMAND = (sys.executable, "-m", "spm_gym")
+_SETTLED_H = 10.0
+_PAGE = 4096
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=["soak", "compare"])
+    parser.add_argument("--hours", type=float, help="default: 86 for the soak, 24 to compare")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--tip-change-rate", type=float, help="sets simulator.tip_change_rate")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    world = []
+    if arguments.tip_change_rate is not None:
+        world = ["--set", f"simulator.tip_change_rate={arguments.tip_change_rate}"]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        if arguments.what == "soak":
+            runs = pool.map(lambda seed: soak(seed, arguments.hours or 86.0, world), seeds)
+            figures: Any = list(runs)
+            for each in figures:
+                show(each)
+        else:
+            figures = compare(pool, seeds, arguments.hours or 24.0, world)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def soak(seed: int, hours: float, world: list[str]) -> dict[str, Any]:
+    """One run with random faults; figures of its journal, its memory by the hour, its wall time."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        began = time.monotonic()
+        memory = _watched(run, seed, hours, ["--faults", "random", *world])
+        seconds = time.monotonic() - began
+        figures = journal(run)
+    settled = {hour: size for hour, size in memory.items() if hour >= _SETTLED_H}
+    growth = max(settled.values()) / settled[min(settled)] - 1 if settled else None
+    return figures | {"seed": seed, "wall_s": seconds, "memory_bytes": memory, "growth": growth}
+
+
+def compare(
+    pool: ThreadPoolExecutor, seeds: range, hours: float, world: list[str]
+) -> dict[str, Any]:
+    """The same worlds with the agent and with chance; prints and returns the figures."""
+    policies = ("agent", "random")
+    kinds = list(itertools.product(seeds, policies))
+    found = list(pool.map(lambda kind: _yield(*kind, hours, world), kinds))
+    rates = {
+        policy: [rate for (_, chosen), rate in zip(kinds, found, strict=True) if chosen == policy]
+        for policy in policies
+    }
+    for policy, values in rates.items():
+        mean, (low, high) = mean_interval(values)
+        print(f"{policy:8}{mean:8.2f} good images per hour ({low:.2f} .. {high:.2f})")
+    gains = np.array(rates["agent"]) / np.array(rates["random"]) - 1
+    mean, (low, high) = mean_interval(list(gains))
+    print(f"gain    {mean:+8.2%} ({low:+.2%} .. {high:+.2%}), {len(gains)} worlds of {hours:g} h")
+    return {"hours": hours, "rates": rates, "gain": mean, "gain_ci95": [low, high]}
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures of a soak."""
+    good, bad = figures["labels"]["good"], figures["labels"]["bad probe"]
+    growth = "" if figures["growth"] is None else f"{figures['growth']:+.1%}"
+    print(
+        f"seed {figures['seed']}: {figures['simulated_hours']:.1f} h in {figures['wall_s']:.0f} s, "
+        f"{figures['images']} images, {good / max(1, good + bad):.1%} good, "
+        f"{figures['episodes']['total']} conditionings, {figures['recoveries']['total']} "
+        f"recoveries, {figures['areas']} areas, memory {growth or '-'} from hour {_SETTLED_H:g} "
+        f"on, consistent: {figures['consistent']}"
+    )
+
+
+def journal(run: Path) -> dict[str, Any]:
+    """What ``spm-gym journal --json`` says."""
+    done = subprocess.run(
+        [*COMMAND, "journal", str(run), "--json"], capture_output=True, text=True, check=False
+    )
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def _yield(seed: int, policy: str, hours: float, world: list[str]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        _finish(_start(run, seed, hours, ["--policy", policy, *world]), run)
+        figures = journal(run)
+    assert figures["consistent"], figures["inconsistencies"]
+    return float(figures["labels"]["good"] / figures["simulated_hours"])
+
+
+def _watched(run: Path, seed: int, hours: float, options: list[str]) -> dict[float, int]:
+    """Run to the end; memory (bytes) of the process by simulated hour."""
+    memory: dict[float, int] = {}
+    process = _start(run, seed, hours, options)
+    statm = Path(f"/proc/{process.pid}/statm")
+    while process.poll() is None:
+        hour = _simulated_hours(run)
+        if hour is not None and statm.exists():
+            fields = statm.read_text().split()
+            if len(fields) > 1 and int(fields[1]):
+                memory[hour] = int(fields[1]) * _PAGE
+        time.sleep(0.5)
+    _finish(process, run)
+    return memory
+
+
+def _start(run: Path, seed: int, hours: float, options: list[str]) -> subprocess.Popen[bytes]:
+    command = [*COMMAND, "run", "--env", "sim", "--hours", str(hours), "--seed", str(seed)]
+    with _log(run).open("wb") as log:
+        return subprocess.Popen(
+            [*command, "--run-dir", str(run), *options], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def _finish(process: subprocess.Popen[bytes], run: Path) -> None:
+    if process.wait():
+        said = _log(run).read_text(encoding="utf-8")[-2000:]
+        raise RuntimeError(f"the run ended with status {process.returncode}: {said}")
+
+
+def _log(run: Path) -> Path:
+    return run.with_name(f"{run.name}.log")
+
+
+def _simulated_hours(run: Path) -> float | None:
+    try:
+        db = open_journal(run / JOURNAL)
+    except JournalError:
+        return None
+    try:
+        row = db.execute("SELECT runner FROM state").fetchone()
+    finally:
+        db.close()
+    return None if row is None else float(json.loads(row["runner"])["elapsed"]) / 3600
+
+
+if __name__ == "__main__":
+    main()
