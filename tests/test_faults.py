@@ -29,10 +29,22 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Direction, Frame, Pulse, Scan
 
 NM = 1e-9
-NONE: dict[str, Any] = {"lost_contact": 0.0, "crash": 0.0, "connection": 0.0, "outage": 0.0, "missing_lines": 0.0,
-        "rough_region": 0.0}  # fmt: skip
-OFTEN = NONE | {"lost_contact": 0.1, "crash": 0.1, "connection": 0.2, "outage": 0.5,
-                "missing_lines": 0.2, "rough_region": 0.2}  # fmt: skip
+NONE: dict[str, Any] = {
+    "lost_contact": 0,
+    "crash": 0,
+    "connection": 0,
+    "outage": 0,
+    "missing_lines": 0,
+    "rough_region": 0,
+}
+OFTEN = NONE | {
+    "lost_contact": 0.1,
+    "crash": 0.1,
+    "connection": 0.2,
+    "outage": 0.5,
+    "missing_lines": 0.2,
+    "rough_region": 0.2,
+}
 CALM = SimulatorConfig(tip_change_rate=0, contact_loss_rate=0, crash_rate=0, rough_fraction=0)
 QUIET = {
     "white_noise_pm": 0.0,
@@ -370,7 +382,12 @@ def test_a_whole_connection_stays_whole() -> None:
 
 
 def test_faults_come_as_often_as_they_should() -> None:
-    rates = {"lost_contact": 0.1, "crash": 0.05, "connection": 0.15, "missing_lines": 0.2}
+    rates: dict[str, Any] = {
+        "lost_contact": 0.1,
+        "crash": 0.05,
+        "connection": 0.15,
+        "missing_lines": 0.2,
+    }
     small = Frame(0, 0, 10 * NM, 8)
     microscope = faulty(4, **rates)
     seen: Counter[str] = Counter()
@@ -466,10 +483,35 @@ def test_outside_rough_regions_nothing_changes() -> None:
     assert 20 < unchanged < 60
 
 
-def test_rough_regions_come_besides_those_of_the_simulator_and_keep_what_was_done() -> None:
-    microscope = bare(rough_fraction=0.1)
-    microscope.condition(Pulse(8.0), 0, 0)
-    kept = microscope.surface.get_state()
-    beset(microscope, rough_region=0.2)
+def test_rough_regions_come_besides_those_of_the_simulator() -> None:
+    microscope = beset(bare(rough_fraction=0.1), rough_region=0.2).microscope
     assert microscope.config.rough_fraction == pytest.approx(0.28)
-    assert repr(microscope.surface.get_state()) == repr(kept)
+
+
+def test_rough_regions_come_to_areas_seen_before_and_leave_what_was_done_there() -> None:
+    places = np.random.default_rng(0).uniform(-60, 60, (40, 2))
+    seen = bare(**QUIET)
+    seen.condition(Pulse(8.0), 0, 0)
+    kept = repr(seen.surface.get_state())
+    found = _rough_places(beset(seen, rough_region=0.5), places)
+    assert found == _rough_places(beset(bare(**QUIET), rough_region=0.5), places)
+    assert any(found)
+    assert repr(seen.surface.get_state()) == kept
+
+
+def test_scheduled_debris_leaves_what_was_done_there() -> None:
+    microscope = faulty(schedule={1: "debris"})
+    microscope.condition(Pulse(8.0), HERE.x, HERE.y)
+    before = microscope.microscope.surface.get_state()
+    microscope.scan(HERE)
+    after = microscope.microscope.surface.get_state()
+    assert np.array_equal(before["taken"], after["taken"])
+    for old, new in zip(before["marks"], after["marks"], strict=True):
+        assert len(new) > len(old) > 0
+        assert np.array_equal(old, new[: len(old)])
+
+
+def test_faults_do_not_follow_the_dice_of_a_microscope_of_the_same_seed() -> None:
+    state = faulty(0).get_state()
+    for name in ("fate", "noise", "jumps"):
+        assert state["rng"] != bare().get_state()[name]

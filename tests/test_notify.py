@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -42,7 +43,7 @@ class Mailbox(ThreadingHTTPServer):
         return f"json://me:{PASSWORD}@127.0.0.1:{self.server_address[1]}/{end}"
 
     def await_letter(self) -> None:
-        assert self.arrived.acquire(timeout=60)
+        assert self.arrived.acquire(timeout=20)
 
     def titles(self) -> list[str]:
         return [letter["title"] for letter in self.received]
@@ -64,15 +65,23 @@ class Letter(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
+@contextlib.contextmanager
+def serving() -> Iterator[Mailbox]:
     with Mailbox() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
+        try:
+            yield server
+        finally:
+            server.may_answer.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with serving() as server:
         yield server
-        server.may_answer.set()
-        server.shutdown()
-        thread.join()
     for other in threading.enumerate():
         if other.name == "notifications":
             other.join(60)
@@ -310,9 +319,7 @@ def test_a_listener_that_fails_ends_nothing(mailbox: Mailbox, tmp_path: Path) ->
 
 def test_an_address_that_fails_comes_last_the_next_time(mailbox: Mailbox, tmp_path: Path) -> None:
     """So that the last words reach somebody before time is up."""
-    with Mailbox() as other:
-        thread = threading.Thread(target=other.serve_forever, args=(0.02,))
-        thread.start()
+    with serving() as other:
         mailbox.answer = 500
         file = addressed(tmp_path, mailbox.address("?rto=60"), other.address())
         notifier = Notifier(file, 0, "run", lambda line: None)
@@ -324,8 +331,6 @@ def test_an_address_that_fails_comes_last_the_next_time(mailbox: Mailbox, tmp_pa
         other.await_letter()
         notifier.close(timeout_s=0)
         mailbox.may_answer.set()
-        other.shutdown()
-        thread.join()
     assert other.titles() == ["run: area", "run: stop"]
 
 
