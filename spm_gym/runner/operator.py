@@ -24,18 +24,25 @@ from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.journal import Journal, Label
 from spm_gym.runner.memory import Memory
+from spm_gym.runner.recovery import (
+    CONNECTION,
+    CRASH,
+    LOST_CONTACT,
+    MISSING_LINES,
+    REFUSED,
+    Recovery,
+)
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
 from spm_gym.survey import Look, read
 from spm_gym.types import Scan
 
 NM = 1e-9
-_LONGEST_RETRY = 16
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
-    Diagnosis.LOST_CONTACT: "lost contact",
-    Diagnosis.CRASH: "crash",
-    Diagnosis.PARTIAL: "missing lines",
+    Diagnosis.LOST_CONTACT: LOST_CONTACT,
+    Diagnosis.CRASH: CRASH,
+    Diagnosis.PARTIAL: MISSING_LINES,
 }
 
 Notify = Callable[[str, str], None]
@@ -72,6 +79,7 @@ class Operator:
         self.rng = rng
         self.survey = env.survey
         self.survey.on_mark = journal.add_mark
+        self.recovery = Recovery(env.survey, config, journal, memory)
         self.instrument = env.instrument
         self._notify = notify
         self._scan: Scan | None = None
@@ -98,13 +106,13 @@ class Operator:
         except LimitExceeded as error:
             return self.fail(str(error))
         except ContactLost as error:
-            return self._trouble("lost contact", str(error))
+            return self._trouble(LOST_CONTACT, str(error))
         except TipCrashed as error:
-            return self._trouble("crash", str(error))
+            return self._trouble(CRASH, str(error))
         except _DISCONNECTED as error:
-            return self._trouble("connection", str(error))
+            return self._trouble(CONNECTION, str(error))
         except InstrumentError as error:
-            return self._trouble("refused", str(error))
+            return self._trouble(REFUSED, str(error))
 
     def begin(self) -> None:
         """Note the first approach area."""
@@ -114,9 +122,7 @@ class Operator:
         """Give up."""
         m = self.memory
         m.ending, m.failed = reason, True
-        for row in m.open_recoveries:
-            self.journal.end_recovery(row, "failed")
-        m.open_recoveries = []
+        self.recovery.give_up()
         self._event("failure", reason)
         return State.STOP
 
@@ -208,7 +214,8 @@ class Operator:
         if seen is Diagnosis.FINE and self._over_current():
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
-            self._all_is_well()
+            self.recovery.succeed()
+            m.frame, self.survey.bad_sample = None, 0
             return State.CLASSIFY
         if seen is Diagnosis.ROUGH:
             self._label(Label.BAD_SAMPLE, seen)
@@ -255,39 +262,14 @@ class Operator:
             return State.STOP  # before the act: none should be left without a look at what it did
         place = self.conditioning.act()
         if self._over_current():
-            return self._trouble("crash", "over-current after an action", place)
+            return self._trouble(CRASH, "over-current after an action", place)
         return State.CHOOSE
 
     def _recover(self) -> State:
-        m = self.memory
-        if m.trouble in ("connection", "refused"):
-            self._pause_before_retry()
-            self.instrument.reconnect()
-        elif m.trouble == "crash":
-            self._retract()
+        must_approach = self.recovery.start()
+        if must_approach or not self.instrument.status().approached:
             return State.APPROACH
-        if m.trouble == "lost contact":
-            return State.APPROACH
-        m.trouble = ""
-        return self._onward_in_contact()
-
-    def _onward_in_contact(self) -> State:
-        if not self.instrument.status().approached:
-            return State.APPROACH
-        return State.PARTIAL if self.memory.frame is not None else State.CHOOSE
-
-    def _pause_before_retry(self) -> None:
-        """Wait the longer the more often it went wrong; the first time not at all."""
-        times = self.memory.troubles - 1
-        if times > 0:
-            self.instrument.wait(self.config.retry_s * min(2 ** (times - 1), _LONGEST_RETRY))
-
-    def _retract(self) -> None:
-        try:
-            self.instrument.retract()
-        except LimitExceeded as error:
-            self._event("retract", f"no coarse step: {error}; withdrawn only")
-            self.instrument.withdraw()
+        return self._onward()
 
     def _change_area(self) -> State:
         m = self.memory
@@ -333,45 +315,8 @@ class Operator:
         return over_current(self.instrument, limit, self.config.confirm_s)
 
     def _trouble(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> State:
-        """Note what has happened, and where, and decide whether and how to go on."""
-        m = self.memory
-        m.trouble = kind
-        m.troubles += 1
-        m.spot_troubles += kind != "connection"
-        place = at if m.frame is None else (m.frame[0], m.frame[1])
-        row = self.journal.add_recovery(
-            kind,
-            area=m.area,
-            x=place and place[0],
-            y=place and place[1],
-            time=m.now,
-            elapsed=m.elapsed,
-            detail=detail,
-        )
-        m.counters["recoveries"] += 1
-        m.open_recoveries.append(row)
-        self._event("trouble", f"{kind}: {detail}")
-        if m.troubles > self.config.max_recoveries:
-            return self.fail(f"{m.troubles} troubles in a row, the last one {kind}: {detail}")
-        crashed = kind == "crash"
-        # What comes next shows what the crash did to the tip, not what the action did.
-        m.uncertain = m.uncertain or (crashed and m.step is not None)
-        if place is not None and (crashed or m.spot_troubles >= self.config.spot_attempts):
-            self.survey.mark(*place, self.config.spot_nm * NM, kind)
-            m.frame = None
-            if crashed and self.config.clean_action is not None:
-                m.clean_at = place
-        return State.RECOVER
-
-    def _all_is_well(self) -> None:
-        m = self.memory
-        for row in m.open_recoveries:
-            self.journal.end_recovery(row, "recovered")
-        m.open_recoveries = []
-        m.troubles = m.spot_troubles = 0
-        m.trouble = ""
-        m.frame = None
-        self.survey.bad_sample = 0
+        hopeless = self.recovery.note(kind, detail, at)
+        return self.fail(hopeless) if hopeless else State.RECOVER
 
     def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:
         m = self.memory
