@@ -178,9 +178,10 @@ class _Canvas:
         """Put an image in its place, within a frame in the colour of its label."""
         pixels = max(2, round(row["size"] / NM * self._per_nm))
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
-        colour = COLOURS[row["label"] or UNDECIDED]
+        label = row["label"] or UNDECIDED
+        width = max(1, round(pixels / (22 if label == Label.GOOD else 10)))
         ImageDraw.Draw(small).rectangle(
-            (0, 0, pixels - 1, pixels - 1), outline=colour, width=max(1, round(pixels / 11))
+            (0, 0, pixels - 1, pixels - 1), outline=COLOURS[label], width=width
         )
         if row["angle"]:
             small = small.rotate(math.degrees(row["angle"]), expand=True)

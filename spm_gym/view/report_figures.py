@@ -18,7 +18,6 @@ from spm_gym.view.achievements import Achievement
 from spm_gym.view.report_facts import Moments, Yield
 
 _MOST_BINS = 40
-_MARKERS = "ovsD^Px*"
 _LAST_KNOWN_LETTER = "\u04ff"
 """The charts' font has the Latin, Greek and Cyrillic letters."""
 
@@ -56,25 +55,29 @@ def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], N
 
 def yield_chart(good: Yield, marked: Moments) -> Chart:
     """Cumulative good images and their rolling share over the hours of operation."""
+    troubles = len(marked.recoveries)
+    heights = [2.4, 1.7] + [0.2 + 0.2 * troubles] * bool(troubles)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        total, share = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
+        total, share, *rest = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         total.step(np.r_[0, good.hours], np.r_[0, good.good], where="post", color=theme.good)
         total.set(ylabel="good images", ylim=(0, None), xlim=(0, good.hours[-1]))
         total.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         share.plot(good.hours - good.hours[0] / 2, 100 * good.share, color=theme.share)
-        share.set(ylabel="share good (%)", xlabel="time of operation (h)", ylim=(-3, 103))
-        for axes in (total, share):
+        share.set(ylabel="share good (%)", ylim=(-3, 103))
+        for axes in rest:
+            _draw_recoveries(axes, marked.recoveries, theme)
+        for axes in (total, share, *rest):
             _mark(axes, marked, theme)
             _style(axes, theme)
-        _mark_recoveries(total, marked, theme)
+        (rest or [share])[-1].set_xlabel("time of operation (h)")
         _legend(total, theme)
 
     alt = (
         f"Cumulative good images, {good.good[-1]} after {good.hours[-1]:.1f} hours, and the share "
         f"of good images within {good.window:.2g} hours, over the time of operation"
     )
-    return draw((9.4, 4.8), alt, paint)
+    return draw((9.4, 0.7 + sum(heights)), alt, paint)
 
 
 def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
@@ -157,14 +160,12 @@ def _mark(axes: Axes, marked: Moments, theme: Theme) -> None:
         axes.axvline(when, color=theme.ink, lw=1, ls="--", zorder=1, label=label)
 
 
-def _mark_recoveries(axes: Axes, marked: Moments, theme: Theme) -> None:
-    for number, (trouble, when) in enumerate(marked.recoveries.items()):
-        axes.plot(
-            when, np.full(len(when), 0.04 + 0.05 * (number % 4)), linestyle="none",
-            marker=_MARKERS[number % len(_MARKERS)], markersize=5, color=theme.trouble,
-            markeredgecolor=theme.ink, markeredgewidth=0.4, clip_on=False,
-            transform=axes.get_xaxis_transform(), label=_known_letters(trouble),
-        )  # fmt: skip
+def _draw_recoveries(axes: Axes, recoveries: dict[str, list[float]], theme: Theme) -> None:
+    for place, when in enumerate(recoveries.values()):
+        axes.plot(when, np.full(len(when), place), "|", color=theme.trouble, ms=8, mew=1.2)
+    names = [_known_letters(trouble) for trouble in recoveries]
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
@@ -179,12 +180,10 @@ def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
 
 def _legend(axes: Axes, theme: Theme) -> None:
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(
+        axes.legend(
             frameon=False, fontsize=9, labelcolor=theme.ink, ncols=6, loc="lower left",
             bbox_to_anchor=(0, 1), borderaxespad=0, handletextpad=0.4, columnspacing=1.2,
         )  # fmt: skip
-        for text in legend.get_texts():
-            text.set_parse_math(False)
 
 
 def _known_letters(text: str) -> str:
