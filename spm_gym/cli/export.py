@@ -1,0 +1,54 @@
+"""Make datasets of a run: for training a classifier, for offline reinforcement learning."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spm_gym.cli import UsageError
+from spm_gym.cli.run_directory import existing_run
+from spm_gym.view.export import export_images
+from spm_gym.view.offline import DATASET, export_episodes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="directory of the run")
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FOLDER",
+        help="copy the images of good and bad probes, as 'train.py classifier --data' takes them",
+    )
+    parser.add_argument(
+        "--conditioning",
+        action="store_true",
+        help="with --classifier: those between conditioning actions too, if judged clearly",
+    )
+    parser.add_argument(
+        "--offline",
+        type=Path,
+        metavar="FOLDER",
+        help="write the finished conditioning episodes as a Minari dataset",
+    )
+    parser.set_defaults(command=export)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write what was asked for, and say what was left out."""
+    images, episodes = arguments.classifier, arguments.offline
+    if images is None and episodes is None:
+        raise UsageError("say what to make: --classifier FOLDER, --offline FOLDER, or both")
+    if arguments.conditioning and images is None:
+        raise UsageError("--conditioning goes with --classifier")
+    run, config = existing_run(arguments.run)
+    if images is not None:
+        print(f"{images}: {export_images(run, images, config.env, arguments.conditioning)}")
+        print(f"  train on it     python train.py classifier --data {images}")
+    if episodes is not None:
+        print(f"{episodes}: {export_episodes(run, episodes, config)}")
+        print(
+            f"  load it         MINARI_DATASETS_PATH={episodes.absolute()} python -c "
+            f"\"import minari; print(minari.load_dataset('{DATASET}').spec)\""
+        )
+    return 0
