@@ -355,6 +355,28 @@ def test_whatever_goes_wrong_for_ever_is_given_up(tmp_path: Path, error: Instrum
         assert len(it.rows("SELECT * FROM recoveries")) == 6
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_tip_that_somebody_else_has_withdrawn_is_left_so_unless_allowed(
+    tmp_path: Path, again: bool
+) -> None:
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=4",
+             f"operation.approach_withdrawn={again}") as it:  # fmt: skip
+        it.until(State.COLLECT)
+        it.microscope.withdraw()
+        outcome = it.runner.run()
+        assert outcome.failed is not again
+        assert it.rows("SELECT COUNT(*) FROM acts WHERE act = 'approach'") == [(int(again),)]
+        assert again or "approach_withdrawn" in outcome.ending
+
+
+def test_a_tip_withdrawn_while_the_connection_was_lost_is_left_so(tmp_path: Path) -> None:
+    microscope = Mishap(scan={4: ConnectionLost("cut")})
+    with lab(tmp_path, Verdicts(GOOD), microscope=microscope) as it:
+        it.until(State.RECOVER)
+        it.microscope.withdraw()
+        assert "withdrawn while" in it.runner.run().ending
+
+
 def test_repeated_trouble_at_one_spot_blocks_it(tmp_path: Path) -> None:
     microscope = Mishap(scan={2: "lost contact", 4: "lost contact"})
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=4", microscope=microscope) as it:

@@ -27,6 +27,8 @@ class OperationConfig(Section):
         max_bad_sample: Images of bad sample in a row after which the approach area is changed.
         clean_action: Name of the action done after a crash, at the place of the crash; None for
             none.
+        approach_withdrawn: Whether a tip that somebody else, or the controller's Safe Tip, has
+            withdrawn is approached again; otherwise that ends the run.
         over_current_nA: Current that means a crash if it is still there `confirm_s` later; pulses
             and dips are over by then.
         confirm_s: Pause before an over-current is believed.
@@ -48,6 +50,7 @@ class OperationConfig(Section):
     spot_nm: Positive = 25.0
     max_bad_sample: Count = 30
     clean_action: str | None = "pulse +4.0 V"
+    approach_withdrawn: bool = False
     over_current_nA: Positive = 5.0
     confirm_s: NonNegative = 2.5
     retry_s: NonNegative = 10.0

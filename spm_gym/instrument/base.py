@@ -39,6 +39,10 @@ class ContactLost(InstrumentError):
     """The z piezo is fully extended and there is no tunnelling current."""
 
 
+class TipWithdrawn(ContactLost):
+    """The feedback does not hold the tip: it was withdrawn, by whomever."""
+
+
 class TipCrashed(InstrumentError):
     """The z piezo is fully retracted and the tip still touches the surface."""
 

@@ -31,6 +31,7 @@ class Memory:
         scan: Number of the image in hand.
         spot_troubles: Troubles at this frame.
         troubles: Troubles since the last usable image.
+        in_contact: Whether the tip should be at the surface, as far as the run knows.
         trouble: Kind of the one that is being recovered from.
         open_recoveries: Rows of recoveries that no usable image has ended yet.
         leaving: Why the approach area is to be left; "" to stay.
@@ -65,6 +66,7 @@ class Memory:
     scan: int | None = None
     spot_troubles: int = 0
     troubles: int = 0
+    in_contact: bool = False
     trouble: str = ""
     open_recoveries: list[int] = field(default_factory=list)
     leaving: str = ""

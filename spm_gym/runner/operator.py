@@ -18,6 +18,7 @@ from spm_gym.instrument.base import (
     OutcomeUnknown,
     TimedOut,
     TipCrashed,
+    TipWithdrawn,
 )
 from spm_gym.regions import area_direction
 from spm_gym.runner.chooser import Chooser
@@ -30,6 +31,7 @@ from spm_gym.runner.recovery import (
     LOST_CONTACT,
     MISSING_LINES,
     REFUSED,
+    WITHDRAWN,
     Recovery,
 )
 from spm_gym.runner.states import State
@@ -105,6 +107,8 @@ class Operator:
             return self._do[state]()
         except LimitExceeded as error:
             return self.fail(str(error))
+        except TipWithdrawn as error:
+            return self._withdrawn(str(error))
         except ContactLost as error:
             return self._trouble(LOST_CONTACT, str(error))
         except TipCrashed as error:
@@ -145,10 +149,12 @@ class Operator:
         self._enter_next_area(certain=True, reason="moved by hand")
 
     def _approach(self) -> State:
-        if self.instrument.status().approached and not self.memory.trouble:
+        m = self.memory
+        if self.instrument.status().approached and not m.trouble:
+            m.in_contact = True
             return self._onward()
         self.instrument.approach()
-        self.memory.trouble = ""
+        m.trouble, m.in_contact = "", True
         self._event("approach", "approached")
         return State.SETTLE
 
@@ -266,18 +272,23 @@ class Operator:
         return State.CHOOSE
 
     def _recover(self) -> State:
-        must_approach = self.recovery.start()
-        if must_approach or not self.instrument.status().approached:
+        if self.recovery.start():
             return State.APPROACH
-        return self._onward()
+        if self.instrument.status().approached:
+            return self._onward()
+        if self.memory.in_contact:
+            raise TipWithdrawn("the tip was withdrawn while there was no connection")
+        return State.APPROACH
 
     def _change_area(self) -> State:
         m = self.memory
+        m.in_contact = False
         try:
             self.instrument.move_area(area_direction(m.area))
         except OutcomeUnknown:
             self._enter_next_area(certain=False, reason="outcome of the move unknown")
             raise
+        m.in_contact = True
         self._enter_next_area(certain=True, reason=m.leaving)
         # Nothing but area after area without a usable image is trouble as well.
         m.troubles += 1
@@ -313,6 +324,15 @@ class Operator:
     def _over_current(self) -> bool:
         limit = self.config.over_current_nA * 1e-9
         return over_current(self.instrument, limit, self.config.confirm_s)
+
+    def _withdrawn(self, detail: str) -> State:
+        """Somebody has withdrawn the tip: that is respected, unless the settings say otherwise."""
+        if self.config.approach_withdrawn or not self.memory.in_contact:
+            return self._trouble(WITHDRAWN, detail)
+        return self.fail(
+            f"{detail} (not by this run, so it is left as it is; to approach again go on with "
+            "--resume, or set operation.approach_withdrawn=true)"
+        )
 
     def _trouble(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> State:
         hopeless = self.recovery.note(kind, detail, at)

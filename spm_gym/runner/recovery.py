@@ -10,7 +10,7 @@ from spm_gym.survey import Survey
 
 NM = 1e-9
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
-REFUSED, MISSING_LINES = "refused", "missing lines"
+REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
 _LONGEST_RETRY = 16
 
 
@@ -80,8 +80,9 @@ class Recovery:
         """
         m = self.memory
         if m.trouble == CRASH:
+            m.in_contact = False
             self._retract()
-        if m.trouble in (CRASH, LOST_CONTACT):
+        if m.trouble in (CRASH, LOST_CONTACT, WITHDRAWN):
             return True
         if m.trouble in (CONNECTION, REFUSED):
             self._pause_before_retry()

@@ -176,6 +176,7 @@ class Runner:
             self.journal.add_event(self.memory.now, "pause", "goes on")
             return State.APPROACH
         if self.env.instrument.status().approached:
+            self.memory.in_contact = False
             self.env.instrument.withdraw()
         time.sleep(_LOOK_EVERY_S)
         return State.PAUSE
@@ -249,12 +250,12 @@ class Runner:
         if self._simulated is not None:
             self._simulated.set_state(instrument_state)
         else:
-            m.now = self._clock()
+            m.now, m.in_contact = self._clock(), False
         lived_on = self._simulated is None
         unknown = self.journal.give_up_unfinished()
         if unknown:
             self.operator.adopt_unknown_act(unknown)
         if m.state in (State.STOP, State.PAUSE) or (lived_on and touches_instrument(m.state)):
-            m.state = State.APPROACH
+            m.state, m.in_contact = State.APPROACH, False
         m.ending, m.failed, m.troubles = "", False, 0
         self._commit()

@@ -18,6 +18,7 @@ from spm_gym.instrument.base import (
     LimitExceeded,
     OutcomeUnknown,
     TipCrashed,
+    TipWithdrawn,
 )
 from spm_gym.instrument.nanonis import acts
 from spm_gym.instrument.nanonis.connection import Connection, Controller
@@ -411,7 +412,7 @@ class NanonisInstrument:
 
     def _check_feedback(self) -> None:
         if self._main.call("ZCtrl.StatusGet")["status"] != FEEDBACK_ON:
-            raise ContactLost("the tip is withdrawn or the feedback off: approach first")
+            raise TipWithdrawn("the tip is withdrawn or the feedback off: approach first")
 
     def _crashed(self, status: Status) -> bool:
         too_much = _CRASH_FACTOR * abs(status.setpoint)

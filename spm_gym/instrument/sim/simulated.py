@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded, TipCrashed
+from spm_gym.instrument.base import (
+    ContactLost,
+    InstrumentError,
+    LimitExceeded,
+    TipCrashed,
+    TipWithdrawn,
+)
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import Orbital
 from spm_gym.instrument.sim.piezo import line_shift, tilt
@@ -392,4 +398,4 @@ class SimulatedMicroscope:
 
     def _check_contact(self) -> None:
         if not self._at.approached:
-            raise ContactLost("the tip is withdrawn: approach first")
+            raise TipWithdrawn("the tip is withdrawn: approach first")
