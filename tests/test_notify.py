@@ -84,7 +84,7 @@ def mailbox() -> Iterator[Mailbox]:
         yield server
     for other in threading.enumerate():
         if other.name == "notifications":
-            other.join(60)
+            other.join(10)
             assert not other.is_alive()
 
 

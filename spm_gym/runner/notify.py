@@ -89,7 +89,7 @@ class Notifier:
     def send(self, kind: Kind, title: str, body: str) -> None:
         """Have a notification sent soon; never waits and never raises."""
         with self._news:
-            if self._thread is None or self._closed or self._held_back(kind):
+            if self._thread is None or self._held_back(kind):
                 return
             message = _Message(kind, f"{self._name}: {title}", body + self._withheld_before(kind))
             full = kind != Kind.STOP and len(self._waiting) >= _MOST_WAITING
