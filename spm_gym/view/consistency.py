@@ -58,6 +58,11 @@ _RULES = (
         "act {}: claimed by {} steps",
     ),
     (
+        "SELECT steps.id, acts.number, acts.act FROM steps JOIN acts ON acts.number = steps.act"
+        " WHERE acts.act NOT IN ('pulse', 'dip', 'stall')",
+        "step row {}: its act {} is a {}",
+    ),
+    (
         "SELECT id FROM steps WHERE reward IS NOT NULL AND scan_after IS NULL",
         "step row {}: a reward, but no image that it was for",
     ),

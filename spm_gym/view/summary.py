@@ -14,8 +14,6 @@ from spm_gym.view.consistency import find_inconsistencies, scan_files
 
 UNDECIDED = "undecided"
 UNDER_WAY = "under_way"
-UNCERTAIN = "uncertain OR (act IS NULL AND NOT refused AND scan_after IS NOT NULL)"
-"""Condition for steps whose act may not have been carried out; a kill leaves no act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ def _actions(db: sqlite3.Connection) -> dict[str, Any]:
     return {
         "total": _number(db, "SELECT COUNT(*) FROM steps"),
         "refused": _number(db, "SELECT COUNT(*) FROM steps WHERE refused"),
-        "uncertain": _number(db, f"SELECT COUNT(*) FROM steps WHERE {UNCERTAIN}"),
+        "uncertain": _number(db, "SELECT COUNT(*) FROM steps WHERE uncertain"),
         "by_name": _counts(db, "name", "steps"),
     }
 
