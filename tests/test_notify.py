@@ -350,6 +350,7 @@ def test_nobody_listens_at_the_port(mailbox: Mailbox, tmp_path: Path) -> None:
     [
         b"",
         b"# nobody yet\n",
+        b"urls: []\n",
         b"what is this?\n",
         f"nosuchservice://me:{PASSWORD}@example.com\n".encode(),
         f"urls:\n  - nosuchservice://me:{PASSWORD}@example.com\n".encode(),
@@ -358,7 +359,7 @@ def test_nobody_listens_at_the_port(mailbox: Mailbox, tmp_path: Path) -> None:
         f"json://me:{PASSWORD}@\xff".encode("latin-1"),
         b"\0\1\2",
     ],
-    ids=["empty", "comment", "prose", "service", "yaml service", "broken yaml", "one of two",
+    ids=["empty", "comment", "no urls", "prose", "service", "yaml service", "broken yaml", "one of two",
          "not utf-8", "binary"],
 )  # fmt: skip
 def test_a_file_that_notifies_nobody_is_refused_at_once(
@@ -374,6 +375,7 @@ def test_a_file_that_notifies_nobody_is_refused_at_once(
     with pytest.raises(ConfigError, match=r"operation\.notify = '.*addresses'") as info:
         Notifier(path, 600, "run", pytest.fail)
     assert "\n" not in str(info.value)
+    assert info.value.__cause__ is None
     assert threading.active_count() == before
     assert PASSWORD not in "".join(
         [str(info.value), repr(info.value), caplog.text, *capfd.readouterr()]
