@@ -1,0 +1,112 @@
+"""Autonomous runs, killed at moments of every kind in every state, and what is left of them.
+
+Run ``python benchmarks/kills.py``; it ends with status 1 if anything was lost or repeated. "sim"
+is a simulated microscope that dies with the run, "real" a virtual Nanonis that lives on and counts
+what it does, "quiet" the first again, killed only where no act is under way: it must end bit for
+bit like a run that nobody has killed.
+"""
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"  # threads do not survive a fork
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import multiprocessing  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from collections import Counter  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
+from dataclasses import asdict  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from killing import KINDS, STATES, Kind, Trial, trial  # noqa: E402
+
+Task = tuple[Kind, int, int, Path]
+
+
+def main() -> int:
+    """Kill, print figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kills", type=int, default=200, metavar="N", help="of every kind")
+    parser.add_argument("--per-run", type=int, default=25, metavar="N", help="kills of one run")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        tasks = list(_tasks(arguments, folder))
+        with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+            trials = []
+            for done in pool.imap_unordered(_try, tasks):
+                trials.append(done)
+                print(f"{done.kind} {done.seed}: {done.kills} kills in {done.seconds:.0f} s, "
+                      f"{len(done.faults)} faults", file=sys.stderr)  # fmt: skip
+    found = {kind: _total([each for each in trials if each.kind == kind])
+             for kind in arguments.kinds}  # fmt: skip
+    for kind, figures in found.items():
+        _show(kind, figures)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return int(any(figures["faults"] for figures in found.values()))
+
+
+def _tasks(arguments: argparse.Namespace, folder: Path) -> Iterator[Task]:
+    for kind in arguments.kinds:
+        left, seed = arguments.kills, arguments.seed
+        while left > 0:
+            kills = min(left, arguments.per_run)
+            yield kind, kills, seed, folder / f"{kind}-{seed}"
+            left, seed = left - kills, seed + 1
+
+
+def _try(task: Task) -> Trial:
+    return trial(*task)
+
+
+def _total(trials: Sequence[Trial]) -> dict[str, Any]:
+    states, rows = Counter[str](), Counter[str]()
+    acts: dict[str, Counter[str]] = {}
+    for each in trials:
+        states.update(each.states)
+        rows.update(each.rows)
+        for result, counts in each.acts.items():
+            acts.setdefault(result, Counter()).update(counts)
+    return {
+        "runs": len(trials),
+        "kills": sum(each.kills for each in trials),
+        "states": {name: states[name] for name in ("start", *STATES)},
+        "ended": sum(each.ended for each in trials),
+        "rows": rows,
+        "acts": acts,
+        "commands": sum(each.commands for each in trials),
+        "seconds": sum(each.seconds for each in trials),
+        "faults": [f"{e.kind} {e.seed}: {fault}" for e in trials for fault in e.faults],
+        "trials": [asdict(each) for each in trials],
+    }
+
+
+def _show(kind: str, figures: dict[str, Any]) -> None:
+    print(f"{kind}: {figures['kills']} kills of {figures['runs']} runs, {figures['seconds']:.0f} s")
+    print("  in " + ", ".join(f"{state} {count}" for state, count in figures["states"].items()))
+    print("  rows: " + ", ".join(f"{name} {count}" for name, count in figures["rows"].items()))
+    for result, counts in figures["acts"].items():
+        print(f"  acts {result}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    if figures["commands"]:
+        print(f"  commands carried out by the controller: {figures['commands']}")
+    print(f"  faults: {len(figures['faults'])}")
+    for fault in figures["faults"]:
+        print(f"    {fault}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
