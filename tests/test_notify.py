@@ -359,8 +359,8 @@ def test_nobody_listens_at_the_port(mailbox: Mailbox, tmp_path: Path) -> None:
         f"json://me:{PASSWORD}@\xff".encode("latin-1"),
         b"\0\1\2",
     ],
-    ids=["empty", "comment", "no urls", "prose", "service", "yaml service", "broken yaml", "one of two",
-         "not utf-8", "binary"],
+    ids=["empty", "comment", "no urls", "prose", "service", "yaml service", "broken yaml",
+         "one of two", "not utf-8", "binary"],
 )  # fmt: skip
 def test_a_file_that_notifies_nobody_is_refused_at_once(
     tmp_path: Path,
