@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
@@ -65,21 +66,16 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
     if not episodes.parts:
         raise ExportError(f"{run} has no finished conditioning episode with a finished step")
     make_empty(folder)
-    unfinished = folder / f".{DATASET}"
-    unfinished.mkdir()
-    pixels = config.env.pixels
-    storage = storage_class.new(
-        unfinished / "data",
-        observation_space=gymnasium.spaces.Box(-1.5, 1.5, (1, pixels, pixels), np.float32),
-        action_space=gymnasium.spaces.Discrete(len(config.env.actions)),
-        env_spec=_env_spec(config),
-    )
-    storage.update_metadata(_metadata(run, config, episodes))
-    bar = tqdm(episodes.parts, desc="episodes", unit="episode", mininterval=1)
-    storage.update_episodes(
-        buffer_class(**_episode(run, part, episodes.scans, config.env)) for part in bar
-    )
-    unfinished.rename(folder / DATASET)
+    with TemporaryDirectory(prefix=".", dir=folder) as unfinished:
+        dataset = Path(unfinished) / DATASET
+        dataset.mkdir()
+        storage = storage_class.new(dataset / "data", *_spaces(config.env), _env_spec(config))
+        storage.update_metadata(_metadata(run, config, episodes))
+        with tqdm(episodes.parts, desc="episodes", unit="episode", mininterval=1) as bar:
+            storage.update_episodes(
+                buffer_class(**_episode(run, part, episodes.scans, config.env)) for part in bar
+            )
+        dataset.rename(folder / DATASET)
     return Exported(_written(episodes), episodes.left_out)
 
 
@@ -166,6 +162,12 @@ def _episode(
 
 def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.float32]:
     return normalise(level(read_scan(run, scan).z, method=config.plane))[None]
+
+
+def _spaces(config: EnvConfig) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
+    shape = (1, config.pixels, config.pixels)
+    observations = gymnasium.spaces.Box(-1.5, 1.5, shape, np.float32)
+    return observations, gymnasium.spaces.Discrete(len(config.actions))
 
 
 def _env_spec(config: Config) -> Any:
