@@ -21,6 +21,7 @@ from spm_gym.imaging.folder import load_folder
 from spm_gym.runner.journal import scan_file
 from spm_gym.view.export import ExportError, export_images
 from spm_gym.view.offline import DATASET, export_episodes
+from spm_gym.view.summary import summarise
 
 ROOT = Path(__file__).parent.parent
 GOOD, BAD, UNCLEAR = 0.95, 0.02, 0.5
@@ -266,6 +267,16 @@ def test_uncertain_and_refused_steps_are_kept_and_flagged(
     assert first.infos["refused"].tolist() == [False, False, False, True]
     assert not second.infos["uncertain"].any()
     assert "6 steps, 1 of them uncertain" in str(exported)
+
+
+def test_a_step_without_an_act_is_uncertain(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql(run, "UPDATE steps SET act = NULL WHERE id = 2")
+    export_episodes(run, tmp_path / "set", settings(run))
+    first, _ = load_offline(tmp_path / "set", monkeypatch).iterate_episodes()
+    assert first.infos["uncertain"].tolist() == [False, False, True, False]
+    assert summarise(run).actions["uncertain"] == 1
 
 
 def test_what_a_kill_has_left_unfinished_is_left_out(

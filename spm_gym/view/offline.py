@@ -29,6 +29,7 @@ from spm_gym.imaging import level, normalise
 from spm_gym.runner.journal import read_scan, reading
 from spm_gym.survey import allowed_actions
 from spm_gym.view.export import Exported, ExportError, make_empty
+from spm_gym.view.summary import UNCERTAIN
 
 DATASET = "probe-conditioning-v0"
 _ENVIRONMENT = "spm_gym/ProbeConditioning-v0"
@@ -94,7 +95,9 @@ def _minari() -> tuple[Any, Any]:
 def _read_episodes(run: Path) -> _Episodes:
     with reading(run) as db:
         outcomes = dict(db.execute("SELECT id, outcome FROM episodes ORDER BY id").fetchall())
-        steps = db.execute("SELECT * FROM steps ORDER BY episode, number").fetchall()
+        steps = db.execute(
+            f"SELECT *, ({UNCERTAIN}) AS doubtful FROM steps ORDER BY episode, number"
+        ).fetchall()
         scans = db.execute(
             "SELECT * FROM scans WHERE id IN"
             " (SELECT scan FROM steps UNION SELECT scan_after FROM steps)"
@@ -153,7 +156,7 @@ def _episode(
         "infos": {
             "action_mask": np.array([json.loads(s["mask"]) for s in part] + [last_mask.tolist()]),
             "probability": np.array([scan["probability"] for scan in seen]),
-            "uncertain": np.array([False, *(bool(step["uncertain"]) for step in part)]),
+            "uncertain": np.array([False, *(bool(step["doubtful"]) for step in part)]),
             "refused": np.array([False, *(bool(step["refused"]) for step in part)]),
             "scan": np.array([scan["id"] for scan in seen]),
         },
@@ -193,7 +196,7 @@ def _metadata(run: Path, config: Config, episodes: _Episodes) -> dict[str, Any]:
 
 def _written(episodes: _Episodes) -> str:
     steps = sum(map(len, episodes.parts))
-    uncertain = sum(bool(step["uncertain"]) for part in episodes.parts for step in part)
+    uncertain = sum(bool(step["doubtful"]) for part in episodes.parts for step in part)
     text = f"{len(episodes.parts)} episodes with {steps} steps, {uncertain} of them uncertain"
     if episodes.divided:
         text += f" ({episodes.divided} episodes of the run were interrupted and are divided)"

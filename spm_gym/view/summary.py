@@ -14,6 +14,8 @@ from spm_gym.view.consistency import find_inconsistencies, scan_files
 
 UNDECIDED = "undecided"
 UNDER_WAY = "under_way"
+UNCERTAIN = "uncertain OR (act IS NULL AND NOT refused AND scan_after IS NOT NULL)"
+"""SQL: a step whose action may not have been carried out; every view counts by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _actions(db: sqlite3.Connection) -> dict[str, Any]:
     return {
         "total": _number(db, "SELECT COUNT(*) FROM steps"),
         "refused": _number(db, "SELECT COUNT(*) FROM steps WHERE refused"),
-        "uncertain": _number(db, "SELECT COUNT(*) FROM steps WHERE uncertain"),
+        "uncertain": _number(db, f"SELECT COUNT(*) FROM steps WHERE {UNCERTAIN}"),
         "by_name": _counts(db, "name", "steps"),
     }
 
