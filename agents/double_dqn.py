@@ -308,6 +308,12 @@ class DoubleDQN(DQN):
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
 
     @property
+    def pixels(self) -> int:
+        """Side of the images it takes."""
+        assert self.observation_space.shape is not None
+        return self.observation_space.shape[-1]
+
+    @property
     def exploration_state(self) -> dict[str, Any]:
         """State of the generator that draws random actions."""
         return dict(self._exploring.bit_generator.state)

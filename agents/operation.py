@@ -122,6 +122,7 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         "format": FORMAT,
         "network": network.model_dump(mode="json"),
         "actions": list(actions),
+        "pixels": model.pixels,
         "steps": model.num_timesteps,
     }
     state = {key: value.contiguous() for key, value in model.q_net.state_dict().items()}
@@ -144,14 +145,19 @@ def load_weights(
     Raises:
         AgentFileError: Unreadable, or for another network or other actions.
     """
+    model = DoubleDQN(env, config, seed=seed)
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
-    wanted = {"format": FORMAT, "network": config.network.model_dump(mode="json"),
-              "actions": list(actions)}  # fmt: skip
+    wanted = {
+        "format": FORMAT,
+        "network": config.network.model_dump(mode="json"),
+        "actions": list(actions),
+        "pixels": model.pixels,
+    }
     for name, value in wanted.items():
         if about.get(name) != value:
             raise AgentFileError(
@@ -159,7 +165,6 @@ def load_weights(
                 "one with these settings (train.py) and name its run with --agent, or use "
                 "--policy random"
             )
-    model = DoubleDQN(env, config, seed=seed)
     model.q_net.load_state_dict(state)
     model.q_net_target.load_state_dict(state)
     model.skip_training()

@@ -74,6 +74,7 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, _tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal) as lab:
+            lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
             env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
             chooser, learned, weights = _chooser(config, run, env)
             session = Session(_hash_text(config.to_yaml()), _classifier_hash(config), weights,

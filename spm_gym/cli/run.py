@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, time_scale
-from spm_gym.cli.run_directory import discarded_if_stillborn, existing_run, new_run
+from spm_gym.cli.run_directory import existing_run, new_run
 from spm_gym.config import Config, load_config
+from spm_gym.runner.journal import has_begun
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
@@ -79,8 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     if folder is not None:
         return operate(config, folder, arguments.time_scale, True, arguments.fresh_area)
     folder = new_run(arguments.run_dir, config, "run")
-    with discarded_if_stillborn(folder):
+    try:
         return operate(config, folder, arguments.time_scale)
+    except BaseException:
+        if not has_begun(folder):
+            shutil.rmtree(folder)
+        raise
 
 
 def _settings(arguments: argparse.Namespace) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -151,6 +151,7 @@ def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
             section = ActionConfig
             continue
         annotation = section.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
+        for choice in (annotation, *get_args(annotation)):
+            if isinstance(choice, type) and issubclass(choice, BaseModel):
+                section = choice
     return section

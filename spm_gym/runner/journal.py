@@ -389,6 +389,18 @@ def reading(run: Path) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
+def has_begun(run: Path) -> bool:
+    """Whether anything has happened in a run, or may have."""
+    try:
+        with reading(run) as db:
+            return any(
+                db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+                for table in ("state", "acts")
+            )
+    except JournalError:
+        return False
+
+
 def scan_file(number: int) -> str:
     """Path of a scan, relative to the run directory."""
     return f"{SCANS}/{number:06d}.gsf"

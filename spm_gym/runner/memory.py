@@ -50,7 +50,7 @@ class Memory:
         chooser: State of who chooses the actions.
         images: Images taken, without the partial ones.
         counters: Rows of the journal, by kind and label.
-        next_summary: When the next daily summary is due, s of `elapsed`.
+        summarised: When the last daily summary was sent, s of `elapsed`.
         ending: Why the run has ended, or is to end.
         failed: Whether that is a failure.
     """
@@ -85,7 +85,7 @@ class Memory:
     chooser: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     counters: dict[str, int] = field(default_factory=_no_counts)
-    next_summary: float = 86_400.0
+    summarised: float = 0.0
     ending: str = ""
     failed: bool = False
 

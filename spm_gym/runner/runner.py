@@ -16,10 +16,10 @@ from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
+from spm_gym.runner.notify import summary_due
 from spm_gym.runner.operator import Notify, Operator
 from spm_gym.runner.states import State, check_transition, touches_instrument
 
-_DAY_S = 86_400.0
 _LOOK_EVERY_S = 0.5
 
 
@@ -186,8 +186,8 @@ class Runner:
         passed = max(0.0, now - m.now)
         m.elapsed += passed
         m.now = now
-        if m.elapsed >= m.next_summary:
-            m.next_summary = _DAY_S * (m.elapsed // _DAY_S + 1)
+        if summary_due(m.elapsed, m.summarised):
+            m.summarised = m.elapsed
             self._notify("daily summary", self.summary())
         return passed
 
