@@ -552,6 +552,20 @@ def test_an_interrupt_in_a_scan_withdraws_and_loses_nothing(tmp_path: Path) -> N
     assert interrupted["files"] == straight["files"]
 
 
+def test_an_interrupt_in_an_act_leaves_it_unknown_and_its_step_knows_it(tmp_path: Path) -> None:
+    settings = ("operation.condition_after=1", "operation.scans=6")
+    microscope = Mishap(condition={2: KeyboardInterrupt()})
+    with lab(tmp_path, Verdicts(BAD), *settings, microscope=microscope) as it:
+        assert it.runner.run().ending == "interrupted"
+    with lab(tmp_path, Verdicts(BAD), *settings, microscope=Mishap()) as it:
+        it.runner.run()
+        acts = it.rows("SELECT number, act, result FROM acts")
+        assert [result for _, act, result in acts if act != "withdraw"].count("unknown") == 1
+        steps = it.rows("SELECT act, uncertain FROM steps ORDER BY id")
+        assert [number for number, act, _ in acts if act != "withdraw"] == [a for a, _ in steps]
+        assert [uncertain for _, uncertain in steps].count(1) == 1
+
+
 @pytest.mark.parametrize(
     ("state", "goes_on"),
     [(State.CONDITION, State.CHOOSE), (State.CHANGE_AREA, State.APPROACH),

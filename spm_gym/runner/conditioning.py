@@ -82,12 +82,12 @@ class Conditioning:
             self.journal.end_step(m.step, act=after if after != before else None)
         return look.place
 
-    def adopt_killed(self) -> None:
-        """Take up a step that was killed in the middle of its act: what it did will be seen."""
+    def adopt_cut_off(self, act: int) -> None:
+        """Take up a step that was cut off in the middle of its act: what it did will be seen."""
         m, step = self.memory, self.journal.last_step()
         m.step, m.chosen, m.refused, m.uncertain = step["id"], step["action"], False, True
         m.counters["actions"] += 1
-        self.journal.end_step(m.step, act=self.journal.last_act())
+        self.journal.end_step(m.step, act=act)
 
     def observe(self, look: Look) -> str:
         """Take in the image that followed.

@@ -191,17 +191,20 @@ class Journal:
         number: int | None = self._db.execute("SELECT MAX(number) FROM acts").fetchone()[0]
         return number
 
-    def give_up_unfinished(self) -> str:
-        """Call an act unknown whose result was never written; returns its name, or ""."""
-        row = self._db.execute("SELECT id, act FROM acts WHERE result IS NULL").fetchone()
-        if row is None:
-            return ""
-        self._db.execute(
-            "UPDATE acts SET result = 'unknown', reason = 'the program was killed', wall_result = ?"
-            " WHERE id = ?",
-            (time.time(), row["id"]),
-        )
-        return str(row["act"])
+    def give_up_unfinished(self) -> sqlite3.Row | None:
+        """Call acts unknown whose results were never written; returns the first of them.
+
+        There is more than one if a kill cut off the withdrawal after an interrupted act.
+        """
+        rows = self._db.execute("SELECT * FROM acts WHERE result IS NULL ORDER BY id").fetchall()
+        for row in rows:
+            self._db.execute(
+                "UPDATE acts SET result = 'unknown', reason = 'the program was cut off',"
+                " wall_result = ? WHERE id = ?",
+                (time.time(), row["id"]),
+            )
+        first: sqlite3.Row | None = rows[0] if rows else None
+        return first
 
     def add_area(
         self, number: int, coarse: tuple[int, int], certain: bool, now: float, reason: str

@@ -130,12 +130,12 @@ class Operator:
         self._event("failure", reason)
         return State.STOP
 
-    def adopt_unknown_act(self, act: str) -> None:
-        """Go on after the program was killed in the middle of an act, which is not repeated."""
+    def adopt_unknown_act(self, act: str, number: int) -> None:
+        """Go on after the program was cut off in the middle of an act, which is not repeated."""
         m = self.memory
-        self._event("unknown outcome", f"{act}: killed in the middle of it; not repeated")
+        self._event("unknown outcome", f"{act}: cut off in the middle of it; not repeated")
         if m.state is State.CONDITION:
-            self.conditioning.adopt_killed()
+            self.conditioning.adopt_cut_off(number)
             m.state = State.CHOOSE
             return
         if m.state is State.CHANGE_AREA:

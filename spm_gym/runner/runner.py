@@ -253,8 +253,8 @@ class Runner:
             m.now, m.in_contact = self._clock(), False
         lived_on = self._simulated is None
         unknown = self.journal.give_up_unfinished()
-        if unknown:
-            self.operator.adopt_unknown_act(unknown)
+        if unknown is not None:
+            self.operator.adopt_unknown_act(unknown["act"], unknown["number"])
         if m.state in (State.STOP, State.PAUSE) or (lived_on and touches_instrument(m.state)):
             m.state, m.in_contact = State.APPROACH, False
         m.ending, m.failed, m.troubles = "", False, 0

@@ -46,10 +46,6 @@ _RULES = (
         "act row {}: a result without its time",
     ),
     (
-        "SELECT id FROM acts WHERE wall_result < wall",
-        "act row {}: its result is older than its intent",
-    ),
-    (
         "SELECT id FROM acts WHERE result IS NULL AND wall_result IS NOT NULL",
         "act row {}: the time of a result, but no result",
     ),

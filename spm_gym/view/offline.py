@@ -82,9 +82,9 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
 
 def _minari() -> tuple[Any, Any]:
     try:
-        import h5py  # type: ignore[import-untyped] # noqa: F401 (Minari needs it to store)
-        from minari.data_collector import EpisodeBuffer  # type: ignore[import-untyped]
-        from minari.dataset.minari_storage import MinariStorage  # type: ignore[import-untyped]
+        import h5py  # noqa: F401 (Minari needs it to store)
+        from minari.data_collector import EpisodeBuffer
+        from minari.dataset.minari_storage import MinariStorage
     except ModuleNotFoundError as error:
         raise ExportError(
             f"the package {error.name!r} is missing: pip install 'spm-gym[offline]'"
