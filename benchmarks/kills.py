@@ -26,7 +26,8 @@ from typing import Any  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from killing import KINDS, STATES, Kind, Trial, trial  # noqa: E402
+from kill_child import MOMENTS  # noqa: E402
+from killing import KINDS, Kind, Trial, trial  # noqa: E402
 
 Task = tuple[Kind, int, int, Path]
 
@@ -74,17 +75,17 @@ def _try(task: Task) -> Trial:
 
 
 def _total(trials: Sequence[Trial]) -> dict[str, Any]:
-    states, rows = Counter[str](), Counter[str]()
+    moments, rows = Counter[str](), Counter[str]()
     acts: dict[str, Counter[str]] = {}
     for each in trials:
-        states.update(each.states)
+        moments.update(each.moments)
         rows.update(each.rows)
         for result, counts in each.acts.items():
             acts.setdefault(result, Counter()).update(counts)
     return {
         "runs": len(trials),
         "kills": sum(each.kills for each in trials),
-        "states": {name: states[name] for name in ("start", *STATES)},
+        "moments": {name: moments[name] for name in ("start", *MOMENTS)},
         "ended": sum(each.ended for each in trials),
         "rows": rows,
         "acts": acts,
@@ -97,7 +98,7 @@ def _total(trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _show(kind: str, figures: dict[str, Any]) -> None:
     print(f"{kind}: {figures['kills']} kills of {figures['runs']} runs, {figures['seconds']:.0f} s")
-    print("  in " + ", ".join(f"{state} {count}" for state, count in figures["states"].items()))
+    print("  in " + ", ".join(f"{name} {n}" for name, n in figures["moments"].items()))
     print("  rows: " + ", ".join(f"{name} {count}" for name, count in figures["rows"].items()))
     for result, counts in figures["acts"].items():
         print(f"  acts {result}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import itertools
 import json
-import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,27 +67,12 @@ class Remembered:
     weights: dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A physical command that a controller has carried out.
-
-    Attributes:
-        wall: When, s since 1970.
-        kind: "move", "pulse", "dip", "approach" or "motor".
-        values: Its numbers: x, y; bias, width; depth, bias, width; none; direction, steps.
-    """
-
-    wall: float
-    kind: str
-    values: tuple[float, ...]
-
-
 def snapshot(run: Path) -> Snapshot:
     """Take one; a journal that does not exist yet has no rows."""
     if not (run / JOURNAL).is_file():
         return Snapshot({table: {} for table in TABLES}, {})
     with reading(run) as db:
-        rows = {table: _table(db, table) for table in TABLES}
+        rows = {table: rows_of(db, table) for table in TABLES}
     files = [row["file"] for row in rows["scans"].values()]
     return Snapshot(rows, {file: _hash(run / file) for file in files})
 
@@ -144,8 +127,8 @@ def _unresolved(before: Snapshot, after: Snapshot) -> Iterator[str]:
 def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
     """Decisions carried out twice, and acts that nobody has decided."""
     with reading(run) as db:
-        steps = list(_table(db, "steps").values())
-        acts = {row["number"]: row for row in _table(db, "acts").values() if row["number"]}
+        steps = list(rows_of(db, "steps").values())
+        acts = {row["number"]: row for row in rows_of(db, "acts").values() if row["number"]}
         cleaned = db.execute("SELECT COUNT(*) FROM events WHERE kind = 'clean'").fetchone()[0]
     for earlier, later in itertools.pairwise(steps):
         if later["scan"] <= earlier["scan"]:
@@ -156,7 +139,7 @@ def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
     for step in steps:
         if step["act"] is not None:
             wanted = config.actions[step["action"]].conditioning
-            if _numbers(acts[step["act"]]) != _expected_numbers(wanted):
+            if numbers(acts[step["act"]]) != _expected_numbers(wanted):
                 yield f"step {step['id']} decided {wanted}, act {step['act']} is another"
     done = {number: act for number, act in acts.items() if act["act"] in CONDITIONING}
     # The act under way is claimed by its step when the run goes on.
@@ -168,7 +151,7 @@ def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
 def disagreements(kept: Remembered, run: Path, config: Config) -> Iterator[str]:
     """Where the memory of a runner and its journal differ."""
     with reading(run) as db:
-        rows = {table: list(_table(db, table).values()) for table in TABLES}
+        rows = {table: list(rows_of(db, table).values()) for table in TABLES}
     regions = RegionMap(config.env.regions, config.env.image_nm * NM)
     for mark in rows["marks"]:
         if mark["area"] == kept.area:
@@ -200,10 +183,10 @@ def _counted(rows: Mapping[str, Sequence[Row]]) -> dict[str, int]:
 def _forgotten(kept: Remembered, run: Path, config: EnvConfig) -> Iterator[str]:
     """Where the replay buffer is not what the finished and certain steps of the journal say."""
     with reading(run) as db:
-        scans = _table(db, "scans")
+        scans = rows_of(db, "scans")
         steps = [
             step
-            for step in _table(db, "steps").values()
+            for step in rows_of(db, "steps").values()
             if step["scan_after"] is not None and not step["uncertain"]
         ]
     replay = kept.replay
@@ -244,88 +227,7 @@ def differences(run: Path, other: Path) -> Iterator[str]:
         yield "the files of the scans differ"
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """How acts of the journal and commands of the controller belong together.
-
-    Attributes:
-        acts: Rows, by result, and how many of their commands were carried out:
-            "all", "some" or "none".
-        commands: Carried out.
-        faults: What does not fit.
-    """
-
-    acts: dict[str, dict[str, int]]
-    commands: int
-    faults: tuple[str, ...]
-
-
-def reached(run: Path, config: Config, commands: Sequence[Command]) -> Reached:
-    """Assign every command to the act in whose time it came, and compare.
-
-    An act that is done must have carried out its commands once and in order, one that is unknown
-    or failed the first of them at most, one that is refused none.
-    """
-    with reading(run) as db:
-        acts = [row for row in _table(db, "acts").values() if row["number"] is not None]
-    mine: list[list[Command]] = [[] for _ in acts]
-    faults, counts = [], dict[str, dict[str, int]]()
-    begun = [act["wall"] for act in acts]
-    for command in commands:
-        index = bisect.bisect_right(begun, command.wall) - 1
-        if index < 0:
-            faults.append(f"{command}: before any act")
-        else:
-            mine[index].append(command)
-    for act, sent in zip(acts, mine, strict=True):
-        wanted = _commands(act, config)
-        result = act["result"] or "under way"
-        share = "all" if len(sent) == len(wanted) else "some" if sent else "none"
-        of = counts.setdefault(result, {"all": 0, "some": 0, "none": 0})
-        of[share] += bool(wanted)
-        if not _fits(result, wanted, sent, act["wall_result"]):
-            faults.append(f"act {act['number']} ({act['act']}, {result}): {wanted} and {sent}")
-    return Reached(counts, len(commands), tuple(faults))
-
-
-def _fits(
-    result: str,
-    wanted: Sequence[Wanted],
-    sent: Sequence[Command],
-    until: float | None,
-) -> bool:
-    same = len(sent) <= len(wanted) and all(
-        command.kind == kind and _close(command.values, values)
-        for command, (kind, values) in zip(sent, wanted, strict=False)
-    )
-    if result == "done":
-        assert until is not None
-        return same and len(sent) == len(wanted) and all(each.wall <= until for each in sent)
-    return same and not (sent and result == "refused")
-
-
-def _close(left: Sequence[float], right: Sequence[float]) -> bool:
-    return len(left) == len(right) and all(
-        math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-15) for a, b in zip(left, right, strict=True)
-    )
-
-
-def _commands(act: Row, config: Config) -> list[Wanted]:
-    """The physical commands of an act, withdrawing left out: it may be repeated at will."""
-    details, coarse = json.loads(act["details"]), config.real.coarse
-    assert coarse.retract is not None
-    away: Wanted = ("motor", (_AWAY[coarse.retract], coarse.retract_steps))
-    if act["act"] in CONDITIONING:
-        move: Wanted = ("move", (details["x"], details["y"]))
-        return [move] if act["act"] == "stall" else [move, (act["act"], _numbers(act)[1])]
-    if act["act"] == "move area":
-        sideways = ("motor", (_MOTOR[Direction(details["direction"])], coarse.sideways_steps))
-        return [("move", (0.0, 0.0)), away, sideways, ("approach", ())]
-    others: dict[str, list[Wanted]] = {"approach": [("approach", ())], "retract": [away]}
-    return others.get(act["act"], [])
-
-
-def _numbers(act: Row) -> tuple[str, tuple[float, ...]]:
+def numbers(act: Row) -> tuple[str, tuple[float, ...]]:
     details = json.loads(act["details"])
     names = {"dip": ("depth", "bias", "width"), "pulse": ("bias", "width")}
     return act["act"], tuple(details[name] for name in names.get(act["act"], ()))
@@ -337,7 +239,7 @@ def _expected_numbers(action: Any) -> tuple[str, tuple[float, ...]]:
     return ("pulse", (action.bias, action.width)) if isinstance(action, Pulse) else ("stall", ())
 
 
-def _table(db: sqlite3.Connection, table: str) -> dict[int, Row]:
+def rows_of(db: sqlite3.Connection, table: str) -> dict[int, Row]:
     rows = db.execute(f"SELECT * FROM {table} ORDER BY 1")
     return {row[0]: dict(row) for row in rows}
 

@@ -1,60 +1,39 @@
-"""Kills an autonomous run again and again, at moments of every kind, and lets it go on.
-
-One process imports everything and forks the runs, so that a start costs no import. Whoever calls
-`trial` must have no threads.
-"""
+"""Kills an autonomous run again and again, at moments of every kind, and lets it go on."""
 
 from __future__ import annotations
 
-import argparse
 import collections
 import itertools
-import json
-import os
 import pickle
-import select
 import shutil
 import signal
-import struct
-import sys
 import time
-import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Literal
 
 import numpy as np
-import torch._dynamo  # noqa: F401 (an optimiser imports it: once is enough)
 from kill_checks import (
-    Command,
     Remembered,
     changes,
     differences,
     disagreements,
-    reached,
     repetitions,
     snapshot,
 )
+from kill_child import ACTING, LONGEST_S, MOMENTS, Child
+from kill_controller import controller, executed, reached
 
-import agents.classifier  # noqa: F401 (as above)
-from agents.operation import OperatingAgent
-from spm_gym.build import virtual_controller
-from spm_gym.cli import operate, run, run_command
-from spm_gym.config import Config, load_config
-from spm_gym.instrument.virtual_nanonis.controller import VirtualController
-from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
+from spm_gym.config import load_config
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.runner import Outcome, Runner
 from spm_gym.runner.states import State
 from spm_gym.view.summary import summarise
 
-Kind = Literal["sim", "real", "quiet"]
+Kind = Literal["sim", "quiet", "real", "running"]
 
-STATES = tuple(State)
-QUIET = (State.SETTLE, State.CHOOSE, State.PARTIAL, State.IMAGE, State.DIAGNOSE, State.CLASSIFY,
-         State.COLLECT)  # fmt: skip
+QUIET = tuple(state for state in State if state not in ACTING)
 """States in which no act is carried out."""
 
 LIVELY = (
@@ -70,195 +49,18 @@ SERVED = (
     "env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
 )  # fmt: skip
 KINDS: dict[Kind, tuple[str, ...]] = {
-    "sim": (*LIVELY, FAULTS), "real": (*LIVELY, *SERVED), "quiet": (*LIVELY, FAULTS),
+    "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS), "real": (*LIVELY, *SERVED),
+    "running": (*LIVELY, *SERVED),
 }  # fmt: skip
-"""A simulated microscope with faults; a controller that lives on; the first, killed in `QUIET`."""
+"""A simulated microscope with faults, the same killed in `QUIET` only, a controller that lives on
+and whose waits take no time, the same with a clock that runs."""
+
+TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 
 _PATIENCE_S = 8.0
-_LONGEST_S = 120.0
+_WAY_OUT_S = 0.1
 _LAST_IMAGES = 10
-_ENTRY = struct.Struct("=Bd")
-
-
-class Watched(Runner):
-    """A runner that says which state it enters, and what it holds in memory at the end.
-
-    Attributes:
-        told: Descriptor of a pipe that takes states and times.
-        kept: File for the memory.
-        looks: Whether to keep the memory at the start and do nothing.
-    """
-
-    told: ClassVar[int]
-    kept: ClassVar[Path]
-    looks: ClassVar[bool] = False
-
-    def step(self) -> State:
-        self._tell(self.state)
-        following = super().step()
-        if following is State.STOP:
-            self._tell(following)
-        return following
-
-    def run(self) -> Outcome:
-        if self.looks:
-            self._keep()
-            os._exit(0)
-        outcome = super().run()
-        self._keep()
-        return outcome
-
-    def _tell(self, state: State) -> None:
-        os.write(self.told, _ENTRY.pack(STATES.index(state), time.monotonic()))
-
-    def _keep(self) -> None:
-        m, regions = self.memory, self.env.survey.regions
-        marks = [(mark.x, mark.y, mark.radius, mark.reason) for mark in regions.marks]
-        replay, weights = _learned(self.chooser)
-        kept = Remembered(m.area, marks, regions.free, m.counters, m.images, replay, weights)
-        self.kept.write_bytes(pickle.dumps(kept))
-
-
-def _learned(chooser: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not isinstance(chooser, OperatingAgent):
-        return {}, {}
-    replay = chooser.model.replay_buffer.get_state()
-    networks = {"q": chooser.model.q_net, "target": chooser.model.q_net_target}
-    weights = {
-        f"{network}.{name}": values.numpy().copy()
-        for network, module in networks.items()
-        for name, values in module.state_dict().items()
-    }
-    return {k: v.copy() for k, v in replay.items() if k != "counters"}, weights
-
-
-class Child:
-    """A run in a forked process.
-
-    Attributes:
-        last: The state that it was in last; None while it starts.
-        entered: States that it has entered, and when (monotonic clock, s).
-    """
-
-    def __init__(self, arguments: Sequence[str], kept: Path, output: Path, looks: bool) -> None:
-        self.last: State | None = None
-        self.entered: list[tuple[State, float]] = []
-        self.begun = time.monotonic()
-        self._pipe, told = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(self._pipe)
-            Watched.told, Watched.kept, Watched.looks = told, kept, looks
-            _operate(arguments, output)
-        os.close(told)
-
-    def next_state(self, until: float) -> State | None:
-        """The next state that it enters; None if it ends first, or the time is over."""
-        left = until - time.monotonic()
-        if left < 0 or not select.select([self._pipe], [], [], left)[0]:
-            return None
-        read = os.read(self._pipe, _ENTRY.size)
-        if not read:
-            return None
-        number, when = _ENTRY.unpack(read)
-        self.last = STATES[number]
-        self.entered.append((self.last, when))
-        return self.last
-
-    def kill(self) -> int:
-        """Kill it, unless it has ended; returns its exit status."""
-        os.kill(self.pid, signal.SIGKILL)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Wait until it has ended; returns its exit status, negative for a signal."""
-        while self.next_state(time.monotonic() + _LONGEST_S) is not None:
-            pass
-        os.close(self._pipe)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def _operate(arguments: Sequence[str], output: Path) -> NoReturn:
-    status = 70
-    try:
-        with output.open("ab", buffering=0) as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        operate.Runner = Watched  # type: ignore[attr-defined]
-        parser = argparse.ArgumentParser()
-        run.add_arguments(parser)
-        status = run_command(parser, arguments)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-class Ledger(collections.deque[tuple[str, dict[str, Any]]]):
-    """Takes the place of a controller's memory of commands; writes the physical ones to a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(maxlen=1)
-        self._file = path.open("w", encoding="utf-8", buffering=1)
-        self._shape: Mapping[str, Any] = {}
-
-    def append(self, executed: tuple[str, dict[str, Any]]) -> None:
-        name, values = executed
-        if name == "TipShaper.PropsSet":
-            self._shape = values
-        numbers = _physical(name, values, self._shape)
-        if numbers is not None:
-            self._file.write(json.dumps([time.time(), *numbers]) + "\n")
-
-
-def _physical(
-    name: str, values: Mapping[str, Any], shape: Mapping[str, Any]
-) -> tuple[str, tuple[float, ...]] | None:
-    if name == "FolMe.XYPosSet":
-        return "move", (values["x"], values["y"])
-    if name == "Bias.Pulse":
-        return "pulse", (values["bias"], values["width"])
-    if name == "TipShaper.Start":
-        return "dip", (-shape["tip_lift"], shape["bias"], shape["lift_time_1"])
-    if name == "AutoApproach.OnOffSet" and values["on"]:
-        return "approach", ()
-    if name == "Motor.StartMove":
-        return "motor", (values["direction"], values["steps"])
-    return None
-
-
-def executed(ledger: Path) -> list[Command]:
-    """What a controller has done."""
-    lines = ledger.read_text(encoding="utf-8").splitlines()
-    return [Command(wall, kind, tuple(values)) for wall, kind, values in map(json.loads, lines)]
-
-
-@contextmanager
-def controller(config: Config, seed: int, ledger: Path) -> Iterator[list[int]]:
-    """A virtual Nanonis in a process of its own that counts what it does; yields its ports."""
-    parent = os.getpid()
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        with VirtualNanonis(_counting(config, seed, ledger), ports=(0, 0)) as server:
-            os.write(write, json.dumps(server.ports).encode())
-            while os.getppid() == parent:
-                time.sleep(0.1)
-        os._exit(0)
-    os.close(write)
-    try:
-        yield json.loads(os.read(read, 100))
-    finally:
-        os.close(read)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def _counting(config: Config, seed: int, ledger: Path) -> VirtualController:
-    controller = virtual_controller(config, seed, time_scale=0)
-    controller.executed = Ledger(ledger)
-    return controller
+_INTERRUPTED = 130
 
 
 @dataclass(slots=True)
@@ -269,7 +71,7 @@ class Trial:
         kind: Of microscope.
         seed: Of everything.
         kills: That met a living run.
-        states: Kills by the state that they met; "start" before the first.
+        moments: Kills by the moment that they met.
         ended: Runs that ended by themselves.
         faults: Whatever was not as it should be.
         rows: Of the journal at the end, by table.
@@ -281,7 +83,7 @@ class Trial:
     kind: Kind
     seed: int
     kills: int = 0
-    states: dict[str, int] = field(default_factory=dict)
+    moments: dict[str, int] = field(default_factory=dict)
     ended: int = 0
     faults: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
@@ -309,10 +111,11 @@ class Killer:
         self._output = folder / "output.txt"
         self._rng = np.random.default_rng(seed)
         self._met = collections.Counter[str]()
-        self._lasting = {state: collections.deque([0.01], maxlen=20) for state in STATES}
+        self._lasting = {name: collections.deque([0.01], maxlen=20) for name in MOMENTS}
         self._starting = 1.0
         self._before = snapshot(self.run)
         self._ever_ran = False
+        self._last_images = 0
 
     def kill(self) -> None:
         """Start the run, kill it, look."""
@@ -323,19 +126,23 @@ class Killer:
             status = child.kill()
         self._learn_durations(child)
         self._ever_ran |= bool(child.entered)
-        where = str(child.last or "start")
         if status == -signal.SIGKILL:
             self.trial.kills += 1
-            self._met[where] += 1
-            self.trial.states[where] = self._met[where]
+            self._met[child.last] += 1
+            self.trial.moments[child.last] = self._met[child.last]
         else:
             self._note_end(status)
-        self._inspect(f"kill {self.trial.kills} in {where}")
+        self._inspect(f"kill {self.trial.kills}, {child.last}")
 
     def finish(self) -> Remembered:
         """Let the run come to its end."""
         images = sum(row["fraction"] == 1 for row in self._before.rows["scans"].values())
-        self._complete(f"--scans={images + _LAST_IMAGES}")
+        return self.go_on(images + _LAST_IMAGES)
+
+    def go_on(self, images: int) -> Remembered:
+        """Let the run come to its end with so many images."""
+        self._last_images = images
+        self._complete(f"--scans={images}")
         return self._compare("end")
 
     def look(self) -> Remembered:
@@ -357,8 +164,23 @@ class Killer:
 
     def _note_end(self, status: int) -> None:
         self.trial.ended += 1
-        if status:
+        if status not in (0, _INTERRUPTED):
             self.note(f"the run ended with status {status}: see {self._output}")
+
+    def compare_with_undisturbed(self, kept: Remembered) -> None:
+        """See that the run has ended like one that nobody has killed, bit for bit."""
+        folder = self.run.parent / "undisturbed"
+        folder.mkdir()
+        other = Killer(self.trial.kind, self.trial.seed, folder, [])
+        undisturbed = other.go_on(self._last_images)
+        for fault in (*other.trial.faults, *differences(self.run, other.run)):
+            self.note(f"undisturbed: {fault}")
+        for part in ("replay", "weights"):
+            mine, theirs = getattr(kept, part), getattr(undisturbed, part)
+            if mine.keys() != theirs.keys() or any(
+                not np.array_equal(mine[name], theirs[name]) for name in mine
+            ):
+                self.note(f"undisturbed: the {part} differ")
 
     def note(self, fault: str) -> None:
         """Note something that is not as it should be."""
@@ -370,9 +192,10 @@ class Killer:
             arguments.append("--resume")
         else:  # killed before there was anything to go on with
             shutil.rmtree(self.run, ignore_errors=True)
-            env = "real" if self.trial.kind == "real" else "sim"
+            env = "real" if self.trial.kind in TIME_SCALES else "sim"
             arguments += ["--env", env, "--seed", str(self.trial.seed), "--set", *self.settings]
-        return Child(arguments, self.kept, self._output, looks)
+        gated = self.trial.kind == "quiet" and not options and not looks
+        return Child(arguments, self.kept, self._output, looks, ACTING if gated else ())
 
     def _begun(self) -> bool:
         return self._ever_ran or bool(self._before.rows["sessions"])
@@ -382,51 +205,49 @@ class Killer:
         if kind < 0.1:
             return self._at_start
         if kind < 0.25 and self.trial.kind != "quiet":
-            return self._any_time
-        return self._in_state
+            return self._any_time if kind < 0.2 else self._on_the_way_out
+        return self._in_moment
 
     def _at_start(self, child: Child) -> None:
-        until = child.begun + self._rng.uniform(0, self._starting)
-        child.next_state(until)
+        child.next_moment(child.begun + self._rng.uniform(0, self._starting))
 
     def _any_time(self, child: Child) -> None:
-        until = child.begun + self._starting + self._rng.uniform(0, 1.5)
-        while child.next_state(until) is not None:
-            pass
+        self._pass(child, (), child.begun + self._starting + self._rng.uniform(0, 1.5))
 
-    def _in_state(self, child: Child) -> None:
-        """Wait for a state that was met seldom so far, and for a part of its usual duration."""
-        wanted = self._rarest()
-        first = child.next_state(child.begun + _LONGEST_S)
-        if first is None:
+    def _on_the_way_out(self, child: Child) -> None:
+        self._any_time(child)
+        child.interrupt()
+        self._pass(child, (), time.monotonic() + self._rng.uniform(0, _WAY_OUT_S))
+
+    def _in_moment(self, child: Child) -> None:
+        """Wait for a moment that was met seldom so far, and for a part of its usual duration."""
+        wanted = self._seldom_met()
+        if child.next_moment(child.begun + LONGEST_S) is None:
             return
         earliest = time.monotonic() + self._rng.uniform(0, 0.5)
-        if wanted in (State.PAUSE, State.STOP):
-            self._pass(child, (), earliest)
-            ask(self.run, Request.PAUSE if wanted is State.PAUSE else Request.STOP)
         self._pass(child, (), earliest)
+        for request, state in ((Request.PAUSE, State.PAUSE), (Request.STOP, State.STOP)):
+            if wanted.endswith(state):
+                ask(self.run, request)
         self._pass(child, (wanted,), earliest + _PATIENCE_S)
-        if self.trial.kind == "quiet":
-            while child.last not in QUIET:
-                self._pass(child, QUIET, time.monotonic() + _PATIENCE_S)
-        time.sleep(self._rng.random() * self._rng.choice(self._lasting[child.last or first]))
+        time.sleep(self._rng.random() * self._rng.choice(self._lasting[child.last]))
 
-    def _rarest(self) -> State:
-        states = QUIET if self.trial.kind == "quiet" else STATES
-        met = np.array([self._met[state] for state in states])
-        return states[int(self._rng.choice(np.flatnonzero(met <= met.min())))]
+    def _seldom_met(self) -> str:
+        moments = QUIET if self.trial.kind == "quiet" else MOMENTS
+        met = np.array([self._met[moment] for moment in moments])
+        return str(moments[int(self._rng.choice(np.flatnonzero(met <= met.min())))])
 
-    def _pass(self, child: Child, wanted: Collection[State], until: float) -> None:
-        while (state := child.next_state(until)) is not None:
-            if state in wanted:
+    def _pass(self, child: Child, wanted: Collection[str], until: float) -> None:
+        while (moment := child.next_moment(until)) is not None:
+            if moment in wanted:
                 return
 
     def _learn_durations(self, child: Child) -> None:
         entered = child.entered
         if entered:
             self._starting = 0.7 * self._starting + 0.3 * (entered[0][1] - child.begun)
-        for (state, begun), (_, ended) in itertools.pairwise(entered):
-            self._lasting[state].append(ended - begun)
+        for (moment, begun), (_, ended) in itertools.pairwise(entered):
+            self._lasting[moment].append(ended - begun)
 
     def _inspect(self, when: str) -> None:
         now = snapshot(self.run)
@@ -450,48 +271,33 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path) -> Trial:
     """
     folder.mkdir(parents=True)
     begun = time.monotonic()
-    if kind == "real":
-        with controller(load_config(None, KINDS[kind]), seed, folder / "commands") as ports:
-            killer = Killer(kind, seed, folder, [f"real.ports={ports}"])
-            _kill_and_end(killer, kills)
+    with _microscope(kind, seed, folder) as overrides:
+        killer = Killer(kind, seed, folder, overrides)
+        done = killer.trial
+        while done.kills < kills and done.ended < 2 * kills:
+            killer.kill()
+        killer.look()
+        kept = killer.finish()
+    if kind == "quiet":
+        killer.compare_with_undisturbed(kept)
+    rows = snapshot(killer.run).rows
+    done.rows = {table: len(rows[table]) for table in rows}
+    results = collections.Counter(str(row["result"]) for row in rows["acts"].values())
+    done.acts = {result: {"rows": count} for result, count in results.items()}
+    if kind in TIME_SCALES:
         found = reached(killer.run, killer.config, executed(folder / "commands"))
-        killer.trial.acts, killer.trial.commands = found.acts, found.commands
-        killer.trial.faults += found.faults
-    else:
-        killer = Killer(kind, seed, folder, [])
-        _kill_and_end(killer, kills)
-        killer.trial.acts = {
-            result or "under way": {"rows": count}
-            for result, count in collections.Counter(
-                row["result"] for row in snapshot(killer.run).rows["acts"].values()
-            ).items()
-        }
-    killer.trial.rows = {table: len(rows) for table, rows in snapshot(killer.run).rows.items()}
-    killer.trial.seconds = time.monotonic() - begun
-    return killer.trial
+        done.acts, done.commands = found.acts, found.commands
+        done.faults += found.faults
+    done.seconds = time.monotonic() - begun
+    return done
 
 
-def _kill_and_end(killer: Killer, kills: int) -> None:
-    while killer.trial.kills < kills and killer.trial.ended < 2 * kills:
-        killer.kill()
-    killer.look()
-    kept = killer.finish()
-    if killer.trial.kind == "quiet":
-        _compare_with_undisturbed(killer, kept)
-
-
-def _compare_with_undisturbed(killer: Killer, kept: Remembered) -> None:
-    other = Killer("quiet", killer.trial.seed, killer.run.parent / "undisturbed", [])
-    other.run.parent.mkdir()
-    other._complete(f"--scans={kept.images}")
-    undisturbed: Remembered = pickle.loads(other.kept.read_bytes())
-    for fault in (*other.trial.faults, *differences(killer.run, other.run)):
-        killer.note(f"undisturbed: {fault}")
-    for part in ("replay", "weights"):
-        mine, theirs = getattr(kept, part), getattr(undisturbed, part)
-        if mine.keys() != theirs.keys() or any(
-            not np.array_equal(mine[name], theirs[name]) for name in mine
-        ):
-            killer.note(f"undisturbed: the {part} differ")
-    with suppress(OSError):
-        shutil.rmtree(other.run)
+@contextmanager
+def _microscope(kind: Kind, seed: int, folder: Path) -> Iterator[list[str]]:
+    """What lives on when a run is killed; yields the settings that lead to it."""
+    if kind not in TIME_SCALES:
+        yield []
+        return
+    settings = load_config(None, KINDS[kind])
+    with controller(settings, seed, TIME_SCALES[kind], folder / "commands") as ports:
+        yield [f"real.ports={ports}"]

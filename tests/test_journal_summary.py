@@ -192,10 +192,6 @@ BROKEN: dict[str, tuple[Damage, str]] = {
         sql("UPDATE acts SET result = NULL WHERE number = 2"),
         "act row 2: the time of a result",
     ),
-    "result before its intent": (
-        sql("UPDATE acts SET wall_result = wall - 1 WHERE number = 2"),
-        "act row 2: its result is older",
-    ),
     "step without its image": (
         sql("UPDATE steps SET scan = 99 WHERE id = 1"),
         "steps row 1: its scan 99 is not among the scans",
