@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench figures classifier clean
+.PHONY: help install demo test lint bench figures classifier agent clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -32,7 +32,10 @@ lint: install  ## style, types, import contracts
 classifier: install  ## make the shipped classifier anew
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
 
-bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning (takes half an hour)
+agent: install  ## make the shipped agent anew
+	$(BIN)/python train.py --output spm_gym/data/agent.safetensors
+
+bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning (takes two hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py
@@ -41,6 +44,9 @@ bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning 
 	$(BIN)/python benchmarks/classifier.py
 	$(BIN)/python benchmarks/imaging.py
 	$(BIN)/python benchmarks/agent.py
+	$(BIN)/python benchmarks/operation.py soak
+	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
+	$(BIN)/python benchmarks/kills.py
 
 figures: demo  ## make the pictures of README and docs anew
 	$(BIN)/python docs/figures.py --run runs/demo

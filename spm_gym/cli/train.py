@@ -58,8 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on labelled images (.npy, .sxm, .gsf) instead of simulated ones: labels from "
         "manifest.csv or from good/ and bad/ folders",
     )
-    classifier.add_argument(
-        "--output", type=Path, metavar="FILE", help="also write the trained classifier here"
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also write the trained agent, or classifier, here (.safetensors)",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
@@ -89,10 +92,12 @@ def train(arguments: argparse.Namespace) -> int:
 
         create = partial(new_run, arguments.run_dir, config, "classifier")
         return train_classifier(config, create, arguments.data, arguments.output)
-    from spm_gym.cli.train_agent import resume_agent, train_agent
+    from spm_gym.cli.train_agent import resume_agent, train_agent, write_weights
 
     if arguments.resume:
         resume_agent(config, run, arguments.fresh_area)
+        if arguments.output:
+            write_weights(config, run, arguments.output)
         return _tell(run)
     if arguments.dry_run:
         with TemporaryDirectory() as folder:
@@ -101,6 +106,8 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     run = new_run(arguments.run_dir, config, config.run.microscope)
     train_agent(config, run)
+    if arguments.output:
+        write_weights(config, run, arguments.output)
     return _tell(run)
 
 
@@ -150,7 +157,11 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         )
     if arguments.fresh_area and not (config.run.microscope == "real" and arguments.resume):
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
-    if arguments.what == "agent" and (arguments.data or arguments.output):
-        raise UsageError("--data and --output belong to 'train.py classifier'")
+    if arguments.what == "agent" and arguments.data:
+        raise UsageError("--data belongs to 'train.py classifier'")
+    if arguments.dry_run and arguments.output:
+        raise UsageError("--dry-run keeps nothing: leave out --output")
+    if arguments.output and not arguments.output.parent.is_dir():
+        raise UsageError(f"--output {arguments.output}: there is no folder to write it into")
     if arguments.what == "classifier" and arguments.resume:
         raise UsageError("the classifier trains in minutes and cannot be resumed: start it anew")

@@ -14,6 +14,7 @@ from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
 from agents.learning_curve import plot_learning_curve
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
+from agents.operation import save_weights
 from spm_gym.build import make_env, shipped_classifier
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.run_directory import (
@@ -60,6 +61,15 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
         return model
 
     _drive(config, run, resumed)
+
+
+def write_weights(config: Config, run: Path, output: Path) -> None:
+    """Write the weights that a finished run has left, for ``spm-gym run --agent``."""
+    newest = latest_checkpoint(run / CHECKPOINTS)
+    assert newest is not None, "a finished run has a checkpoint"
+    names = [action.name for action in config.env.actions]
+    save_weights(load_checkpoint(newest).model, names, output)
+    print(f"weights: {output}")
 
 
 def _drive(

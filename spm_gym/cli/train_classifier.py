@@ -11,7 +11,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents import classifier
-from spm_gym.cli import UsageError
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
@@ -36,8 +35,6 @@ def train_classifier(
         Exit status.
     """
     limit_threads(config.run.threads)
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} into")
     if data is None:
         run = create_run()
         images, good = simulated(config, config.classifier.images, config.seed)
