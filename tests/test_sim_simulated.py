@@ -324,3 +324,24 @@ def test_closing_and_withdrawing_are_legal_twice(
     microscope = calm()
     act(microscope)
     act(microscope)
+
+
+def test_an_area_that_was_left_keeps_its_traces_however_many_come_after() -> None:
+    microscope = SimulatedMicroscope(SimulatorConfig(tip_change_rate=0, contact_loss_rate=0,
+                                                     crash_rate=0), seed=3)  # fmt: skip
+    untouched = SimulatedMicroscope(microscope.config, seed=3)
+    microscope.condition(Dip(5e-9), 0.0, 0.0)
+    before = microscope.surface.get_state()
+    for _ in range(5):
+        microscope.move_area(Direction.X_PLUS)
+    middle = microscope.get_state()
+    for _ in range(5):
+        microscope.move_area(Direction.X_MINUS)
+    after = microscope.surface.get_state()
+    assert all(np.array_equal(a, b) for a, b in zip(before["marks"], after["marks"], strict=True))
+    assert np.array_equal(before["taken"], after["taken"])
+    assert len(after["marks"][0]) > len(untouched.surface.get_state()["marks"][0])
+    untouched.set_state(middle)
+    for _ in range(5):
+        untouched.move_area(Direction.X_MINUS)
+    assert np.array_equal(untouched.surface.get_state()["taken"], after["taken"])

@@ -33,6 +33,7 @@ from spm_gym.instrument.sim.running_scan import (
     RunningScan,
     foresee,
 )
+from spm_gym.instrument.sim.sample import Sample
 from spm_gym.instrument.sim.situation import Situation
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
@@ -91,7 +92,7 @@ class SimulatedMicroscope:
         self._rendered = Rendered()
         good = HiddenState()
         self._at = Situation(good, draw_probe(good, self._fate))
-        self._surfaces: dict[tuple[int, int], Surface] = {}
+        self._sample = Sample(self.config, 2 * self.reach, seed)
 
     @property
     def truth(self) -> HiddenState:
@@ -106,13 +107,7 @@ class SimulatedMicroscope:
     @property
     def surface(self) -> Surface:
         """The sample in the present approach area."""
-        area = self._at.area
-        if area not in self._surfaces:
-            # SeedSequence takes no negative numbers.
-            key = [2 * abs(index) + (index < 0) for index in area]
-            seed = np.random.SeedSequence([self._seed, *key])
-            self._surfaces[area] = Surface(self.config, 2 * self.reach, seed)
-        return self._surfaces[area]
+        return self._sample.at(self._at.area)
 
     def status(self) -> Status:
         """Read the present state."""
@@ -289,7 +284,7 @@ class SimulatedMicroscope:
             "fate": self._fate.bit_generator.state,
             "noise": self._noise.bit_generator.state,
             "jumps": self._jumps.bit_generator.state,
-            "surfaces": {area: surface.get_state() for area, surface in self._surfaces.items()},
+            "surfaces": self._sample.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -300,9 +295,7 @@ class SimulatedMicroscope:
         self._fate.bit_generator.state = state["fate"]
         self._noise.bit_generator.state = state["noise"]
         self._jumps.bit_generator.state = state["jumps"]
-        for area, kept in state["surfaces"].items():
-            self._at.area = area
-            self.surface.set_state(kept)
+        self._sample.set_state(state["surfaces"])
         self._at = replace(state["situation"])
 
     def _record(self, course: Course, lines: slice, look: bool) -> NDArray[np.float64]:
