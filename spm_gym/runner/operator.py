@@ -134,6 +134,8 @@ class Operator:
         """Go on after the program was cut off in the middle of an act, which is not repeated."""
         m = self.memory
         self._event("unknown outcome", f"{act}: cut off in the middle of it; not repeated")
+        if act == "withdraw":
+            return  # on the way out, perhaps: what the state was to do had not begun
         if m.state is State.CONDITION:
             self.conditioning.adopt_cut_off(number)
             m.state = State.CHOOSE
