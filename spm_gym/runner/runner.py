@@ -247,6 +247,8 @@ class Runner:
         survey.enter_area(m.area)
         survey.regions.restore(self.journal.marks(m.area))
         survey.last_region, survey.bad_sample = m.last_region, m.bad_sample
+        if m.state is State.STOP:  # whoever goes on after the end grants new attempts
+            m.ending, m.failed, m.troubles = "", False, 0
         if self._simulated is not None:
             self._simulated.set_state(instrument_state)
         else:
@@ -257,5 +259,4 @@ class Runner:
             self.operator.adopt_unknown_act(unknown["act"], unknown["number"])
         if m.state in (State.STOP, State.PAUSE) or (lived_on and touches_instrument(m.state)):
             m.state, m.in_contact = State.APPROACH, False
-        m.ending, m.failed, m.troubles = "", False, 0
         self._commit()
