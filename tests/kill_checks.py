@@ -120,7 +120,7 @@ def _unresolved(before: Snapshot, after: Snapshot) -> Iterator[str]:
         result = acts[key]["result"]
         if result not in (None, "unknown"):
             yield f"act {key} was killed, and is called {result}"
-        if result is None and max(acts) > key:
+        if result is None and any(acts[n]["act"] != "withdraw" for n in acts if n > key):
             yield f"act {key} was killed, and nobody says so"
 
 

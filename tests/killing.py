@@ -233,7 +233,7 @@ class Killer:
         time.sleep(self._rng.random() * self._rng.choice(self._lasting[child.last]))
 
     def _seldom_met(self) -> str:
-        moments = QUIET if self.trial.kind == "quiet" else MOMENTS
+        moments = QUIET if self.trial.kind == "quiet" else MOMENTS[:-1]
         met = np.array([self._met[moment] for moment in moments])
         return str(moments[int(self._rng.choice(np.flatnonzero(met <= met.min())))])
 
