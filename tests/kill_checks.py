@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import Config, EnvConfig
 from spm_gym.regions import RegionMap
-from spm_gym.runner.journal import JOURNAL, Label, read_scan, reading
+from spm_gym.runner.reading import JOURNAL, Label, read_scan, reading
 from spm_gym.survey import NM, read
 from spm_gym.types import Dip, Direction, Pulse
 

@@ -21,7 +21,7 @@ from spm_gym.build import virtual_controller
 from spm_gym.config import Config
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
-from spm_gym.runner.journal import reading
+from spm_gym.runner.reading import reading
 from spm_gym.types import Direction
 
 Wanted = tuple[str, tuple[float, ...]]

@@ -18,7 +18,7 @@ from spm_gym.config import load_config
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import read_gsf_scan
 from spm_gym.imaging.folder import load_folder
-from spm_gym.runner.journal import scan_file
+from spm_gym.runner.reading import scan_file
 from spm_gym.view.export import ExportError, export_images
 from spm_gym.view.offline import DATASET, export_episodes
 from spm_gym.view.summary import summarise

@@ -17,7 +17,8 @@ from spm_gym import cli
 from spm_gym.config import load_config
 from spm_gym.imaging.files import read_gsf_scan, write_gsf
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.runner.journal import Label, Session, scan_file
+from spm_gym.runner.journal import Session
+from spm_gym.runner.reading import Label, scan_file
 from spm_gym.runner.states import State
 from spm_gym.types import Frame, Scan
 from spm_gym.view.summary import Summary, summarise

@@ -21,7 +21,8 @@ from spm_gym.cli import main
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.journal import Journal, reading
+from spm_gym.runner.journal import Journal
+from spm_gym.runner.reading import reading
 
 ROOT = Path(__file__).parent.parent
 LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",

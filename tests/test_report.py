@@ -20,7 +20,8 @@ from PIL import Image
 from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.regions import Mark
-from spm_gym.runner.journal import JOURNAL, Journal, Label, Session, reading
+from spm_gym.runner.journal import Journal, Session
+from spm_gym.runner.reading import JOURNAL, Label, reading
 from spm_gym.types import Frame, Scan
 from spm_gym.view.achievements import achievements
 from spm_gym.view.mosaic import Reading, area_maps, grey_values

@@ -611,7 +611,7 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
 
 
 def test_two_programs_do_not_run_in_one_directory(tmp_path: Path) -> None:
-    from spm_gym.runner.journal import JournalError
+    from spm_gym.runner.reading import JournalError
 
     with lab(tmp_path, Verdicts(GOOD)), pytest.raises(JournalError, match="another program"):
         Lab(tmp_path, Verdicts(GOOD))

@@ -10,7 +10,7 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.cli.run_directory import existing_run, new_run
 from spm_gym.config import Config, load_config
-from spm_gym.runner.journal import has_begun
+from spm_gym.runner.reading import has_begun
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds

@@ -8,7 +8,6 @@ themselves, before the act.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pickle
@@ -16,36 +15,27 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from spm_gym.imaging.files import read_gsf_scan, write_gsf
+from spm_gym.imaging.files import write_gsf
 from spm_gym.regions import Mark
-from spm_gym.types import Frame, Scan
+from spm_gym.runner.reading import (
+    JOURNAL,
+    SCANS,
+    VERSION,
+    JournalError,
+    Label,
+    open_journal,
+    read_scan,
+    scan_file,
+)
+from spm_gym.types import Scan
 
-JOURNAL = "journal.sqlite"
-SCANS = "scans"
 LOCK = "lock"
-VERSION = 1
-
-
-class JournalError(ValueError):
-    """There is no journal, or it is not one, or another program writes it."""
-
-
-class Label(StrEnum):
-    """What a scan is."""
-
-    GOOD = "good"
-    BAD_PROBE = "bad probe"
-    BAD_SAMPLE = "bad sample"
-    DISCARDED = "discarded"
-    CONDITIONING = "conditioning"
-    UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,83 +339,6 @@ class Journal:
 
 
 _SEEN = ("z", "current", "approached", "look")
-
-
-def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
-    """Connect to a journal; rows come by name.
-
-    Args:
-        path: The file.
-        writing: Whether to create it if need be; otherwise it can only be read, also while a run
-            writes it.
-
-    Raises:
-        JournalError: It is missing, or not a journal that this program reads.
-    """
-    if not writing and not path.is_file():
-        raise JournalError(f"{path.parent} has no journal: it is not the directory of a run")
-    mode = "rwc" if writing else "ro"
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise JournalError(f"{path} is not a journal: {error}") from error
-    if version not in (VERSION, 0) or (version == 0 and not writing):
-        db.close()
-        raise JournalError(f"{path} has journal format {version}, this program reads {VERSION}")
-    db.row_factory = sqlite3.Row
-    return db
-
-
-@contextlib.contextmanager
-def reading(run: Path) -> Iterator[sqlite3.Connection]:
-    """The journal of a run directory, to be read only; all that is read is of one moment.
-
-    Raises:
-        JournalError: As for `open_journal`.
-    """
-    db = open_journal(run / JOURNAL)
-    try:
-        db.execute("BEGIN")
-        yield db
-    finally:
-        db.close()
-
-
-def has_begun(run: Path) -> bool:
-    """Whether anything has happened in a run, or may have."""
-    try:
-        with reading(run) as db:
-            return any(
-                db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
-                for table in ("state", "acts")
-            )
-    except JournalError:
-        return False
-
-
-def scan_file(number: int) -> str:
-    """Path of a scan, relative to the run directory."""
-    return f"{SCANS}/{number:06d}.gsf"
-
-
-def read_scan(run: Path, row: sqlite3.Row) -> Scan:
-    """The scan of a row of the table ``scans``, to the last bit.
-
-    Raises:
-        FileFormatError: Its file is gone or damaged.
-    """
-    z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
-    path = run / row["file"]
-    return Scan(
-        frame=Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"]),
-        z=read_gsf_scan(path),
-        z_range=z_range,
-        bias=math.nan if row["bias"] is None else row["bias"],
-        setpoint=math.nan if row["setpoint"] is None else row["setpoint"],
-        started=row["time"],
-        path=path,
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from spm_gym.runner.journal import Label
+from spm_gym.runner.reading import Label
 from spm_gym.runner.states import State
 from spm_gym.types import Frame
 

@@ -23,8 +23,9 @@ from spm_gym.instrument.base import (
 from spm_gym.regions import area_direction
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.conditioning import Conditioning
-from spm_gym.runner.journal import Journal, Label
+from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
+from spm_gym.runner.reading import Label
 from spm_gym.runner.recovery import (
     CONNECTION,
     CRASH,

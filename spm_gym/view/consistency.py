@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
-from spm_gym.runner.journal import SCANS, Label, scan_file
+from spm_gym.runner.reading import SCANS, Label, scan_file
 from spm_gym.runner.states import State
 
 _SCANNING = (State.PARTIAL, State.IMAGE)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from spm_gym.config import EnvConfig
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.imaging.folder import MANIFEST
-from spm_gym.runner.journal import Label, reading
+from spm_gym.runner.reading import Label, reading
 from spm_gym.whole_file import written_whole
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.runner.journal import Label, read_scan
+from spm_gym.runner.reading import Label, read_scan
 from spm_gym.types import FloatImage
 from spm_gym.view.report_facts import IMAGE
 from spm_gym.view.summary import UNDECIDED

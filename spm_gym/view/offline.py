@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from spm_gym.config import Config, EnvConfig
 from spm_gym.imaging import level, normalise
-from spm_gym.runner.journal import read_scan, reading
+from spm_gym.runner.reading import read_scan, reading
 from spm_gym.survey import allowed_actions
 from spm_gym.view.export import Exported, ExportError, make_empty
 from spm_gym.view.summary import UNCERTAIN

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from spm_gym.runner.journal import Label, reading
+from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
 from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.runner.journal import Label
+from spm_gym.runner.reading import Label
 from spm_gym.view.summary import UNCERTAIN, UNDECIDED
 
 HOUR = 3600.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spm_gym.runner.journal import JournalError, Label, reading
+from spm_gym.runner.reading import JournalError, Label, reading
 from spm_gym.runner.states import State
 from spm_gym.view.consistency import find_inconsistencies, scan_files
 
