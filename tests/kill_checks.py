@@ -129,7 +129,10 @@ def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
     with reading(run) as db:
         steps = list(rows_of(db, "steps").values())
         acts = {row["number"]: row for row in rows_of(db, "acts").values() if row["number"]}
-        cleaned = db.execute("SELECT COUNT(*) FROM events WHERE kind = 'clean'").fetchone()[0]
+        events = [(row["kind"], row["text"]) for row in rows_of(db, "events").values()]
+        areas = len(rows_of(db, "areas"))
+    yield from _repeated_moves(list(acts.values()), areas)
+    yield from _repeated_cleanings(events)
     for earlier, later in itertools.pairwise(steps):
         if later["scan"] <= earlier["scan"]:
             yield f"steps {earlier['id']} and {later['id']} rest on one image, {later['scan']}"
@@ -144,8 +147,26 @@ def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
     done = {number: act for number, act in acts.items() if act["act"] in CONDITIONING}
     # The act under way is claimed by its step when the run goes on.
     under_way = sum(act["result"] is None for act in done.values())
+    cleaned = sum(kind == "clean" for kind, _ in events)
     if not cleaned <= len(done.keys() - set(claimed)) <= cleaned + under_way:
         yield f"{len(done.keys() - set(claimed))} acts without a step, {cleaned} cleanings"
+
+
+def _repeated_moves(acts: Sequence[Row], areas: int) -> Iterator[str]:
+    results = [act["result"] for act in acts if act["act"] == "move area"]
+    moves = results.count("done") + results.count("unknown")
+    if areas and moves != areas - 1:
+        yield f"{moves} coarse moves that may have been carried out, {areas} areas"
+
+
+def _repeated_cleanings(events: Sequence[tuple[str, str]]) -> Iterator[str]:
+    crashed = False
+    for kind, text in events:
+        crashed |= kind == "trouble" and text.startswith("crash")
+        if kind == "clean":
+            if not crashed:
+                yield f"cleaned twice after one crash: {text}"
+            crashed = False
 
 
 def disagreements(kept: Remembered, run: Path, config: Config) -> Iterator[str]:

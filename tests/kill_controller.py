@@ -91,7 +91,7 @@ def controller(config: Config, seed: int, time_scale: float, ledger: Path) -> It
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        with VirtualNanonis(_counting(config, seed, time_scale, ledger), ports=(0, 0)) as server:
+        with VirtualNanonis(counting(config, seed, time_scale, ledger), ports=(0, 0)) as server:
             os.write(write, json.dumps(server.ports).encode())
             while os.getppid() == parent:
                 time.sleep(0.1)
@@ -105,7 +105,8 @@ def controller(config: Config, seed: int, time_scale: float, ledger: Path) -> It
         os.waitpid(pid, 0)
 
 
-def _counting(config: Config, seed: int, time_scale: float, ledger: Path) -> VirtualController:
+def counting(config: Config, seed: int, time_scale: float, ledger: Path) -> VirtualController:
+    """A virtual controller that writes its physical commands into a file."""
     controller = virtual_controller(config, seed, time_scale=time_scale)
     controller.executed = Ledger(ledger)
     return controller

@@ -217,7 +217,8 @@ class Killer:
     def _on_the_way_out(self, child: Child) -> None:
         self._any_time(child)
         child.interrupt()
-        self._pass(child, (), time.monotonic() + self._rng.uniform(0, _WAY_OUT_S))
+        acts = () if self._rng.random() < 0.5 else MOMENTS[len(State) :]
+        self._pass(child, acts, time.monotonic() + self._rng.uniform(0, _WAY_OUT_S))
 
     def _in_moment(self, child: Child) -> None:
         """Wait for a moment that was met seldom so far, and for a part of its usual duration."""
