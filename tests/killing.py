@@ -134,21 +134,21 @@ class Killer:
             self._note_end(status)
         self._inspect(f"kill {self.trial.kills}, {child.last}")
 
-    def finish(self) -> Remembered:
-        """Let the run come to its end."""
+    def finish(self) -> Remembered | None:
+        """Let the run come to its end; returns its memory, if it came to that."""
         images = sum(row["fraction"] == 1 for row in self._before.rows["scans"].values())
         return self.go_on(images + _LAST_IMAGES)
 
-    def go_on(self, images: int) -> Remembered:
+    def go_on(self, images: int) -> Remembered | None:
         """Let the run come to its end with so many images."""
         self._last_images = images
         self._complete(f"--scans={images}")
         return self._compare("end")
 
-    def look(self) -> Remembered:
+    def look(self) -> None:
         """Start the run only to see what it remembers."""
         self._complete(looks=True)
-        return self._compare("look")
+        self._compare("look")
 
     def _complete(self, *options: str, looks: bool = False) -> None:
         self.kept.unlink(missing_ok=True)
@@ -156,7 +156,9 @@ class Killer:
         self._note_end(child.wait())
         self._inspect("after it ended")
 
-    def _compare(self, when: str) -> Remembered:
+    def _compare(self, when: str) -> Remembered | None:
+        if not self.kept.is_file():
+            return None
         kept: Remembered = pickle.loads(self.kept.read_bytes())
         for fault in disagreements(kept, self.run, self.config):
             self.note(f"{when}: {fault}")
@@ -165,7 +167,8 @@ class Killer:
     def _note_end(self, status: int) -> None:
         self.trial.ended += 1
         if status not in (0, _INTERRUPTED):
-            self.note(f"the run ended with status {status}: see {self._output}")
+            said = self._output.read_text(encoding="utf-8", errors="replace")
+            self.note(f"the run ended with status {status}: {said.splitlines()[-1]}")
 
     def compare_with_undisturbed(self, kept: Remembered) -> None:
         """See that the run has ended like one that nobody has killed, bit for bit."""
@@ -173,6 +176,7 @@ class Killer:
         folder.mkdir()
         other = Killer(self.trial.kind, self.trial.seed, folder, [])
         undisturbed = other.go_on(self._last_images)
+        assert undisturbed is not None
         for fault in (*other.trial.faults, *differences(self.run, other.run)):
             self.note(f"undisturbed: {fault}")
         for part in ("replay", "weights"):
@@ -279,7 +283,7 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path) -> Trial:
             killer.kill()
         killer.look()
         kept = killer.finish()
-    if kind == "quiet":
+    if kind == "quiet" and kept is not None:
         killer.compare_with_undisturbed(kept)
     rows = snapshot(killer.run).rows
     done.rows = {table: len(rows[table]) for table in rows}
