@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from spm_gym.config import RegionConfig
 from spm_gym.types import BoolArray, Direction
 
+_TOUCHING = 1e-6
+"""How deep a disc may reach into a footprint without overlapping it, in cells."""
+
 _TURNS = (Direction.X_PLUS, Direction.Y_PLUS, Direction.X_MINUS, Direction.Y_MINUS)
 
 
@@ -61,7 +64,9 @@ class RegionMap:
         first_row, last_row = np.searchsorted(self.axis, [y - reach, y + reach])
         gap_x = self._gap(self.axis[first_col:last_col] - x)
         gap_y = self._gap(self.axis[first_row:last_row] - y)
-        overlaps = gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < radius**2
+        # Neighbours on the grid just touch, and rounding must not make that an overlap.
+        within = max(radius - _TOUCHING * self.config.cell_nm * 1e-9, 0.0)
+        overlaps = gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < within**2
         self.free[first_row:last_row, first_col:last_col] &= ~overlaps
 
     def next_region(

@@ -23,5 +23,16 @@ def written_whole(path: Path, synchronise: bool = True) -> Iterator[Path]:
             with beside.open("rb+") as file:
                 os.fsync(file.fileno())
         beside.replace(path)
+        if synchronise and hasattr(os, "O_DIRECTORY"):
+            _synchronise_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _synchronise_folder(folder: Path) -> None:
+    """Make sure that a new name is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

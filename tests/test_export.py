@@ -248,7 +248,7 @@ def test_the_environment_of_the_run_can_be_recovered(
 def test_where_the_dataset_comes_from(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql(run, "INSERT INTO sessions VALUES (1, 0, 0, 0, 'c0ffee', 'x', 'y', '{}')")
+    sql(run, "INSERT INTO sessions VALUES (1, 0, 0, 0, '', 'c0ffee', 'x', 'y', '{}')")
     export_episodes(run, tmp_path / "set", settings(run))
     metadata = load_offline(tmp_path / "set", monkeypatch).storage.metadata
     assert metadata["config_sha256"] == ["c0ffee"]

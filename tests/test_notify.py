@@ -172,7 +172,7 @@ def test_those_of_one_kind_that_come_too_soon_are_counted(mailbox: Mailbox, tmp_
     for number in range(4):
         clock.now = 100.0 * number
         notifier.send(Kind.AREA_CHANGE, f"area {number}", "used up")
-    notifier.send(Kind.RECOVERY_FAILED, "another kind", "goes out")
+    notifier.send(Kind.DAILY_SUMMARY, "another kind", "goes out")
     clock.now = 600.0
     notifier.send(Kind.AREA_CHANGE, "area 4", "used up")
     clock.now = 1200.0

@@ -116,3 +116,14 @@ def test_the_spiral_of_areas_never_comes_back() -> None:
         seen.add(place)
     assert len(seen) == 201
     assert max(abs(x) for x, _ in seen) <= 8
+
+
+def test_an_image_uses_up_its_own_place_and_no_neighbour() -> None:
+    """On the paper's grid, images of one cell touch their neighbours; rounding is no overlap."""
+    plan = RegionMap(RegionConfig(), 10 * NM)
+    for number, (row, col) in enumerate(np.ndindex(plan.free.shape), start=1):
+        plan.mark(float(plan.axis[col]), float(plan.axis[row]), 5 * NM, "image")
+        if number % 500 == 1:
+            assert (~plan.free).sum() == number
+    assert number == plan.free.size
+    assert not plan.free.any()

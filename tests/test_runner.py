@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from spm_gym.instrument.base import (
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.runner.control import Request
+from spm_gym.runner.reading import JournalError
 from spm_gym.runner.states import State
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
@@ -60,6 +62,14 @@ class Mishap(SimulatedMicroscope):
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         self._raise("condition")
         super().condition(action, x, y)
+
+    def retract(self) -> None:
+        self._raise("retract")
+        super().withdraw()
+
+    def withdraw(self) -> None:
+        self._raise("withdraw")
+        super().withdraw()
 
     def approach(self) -> None:
         self._raise("approach")
@@ -472,6 +482,94 @@ def test_a_tip_that_cannot_be_withdrawn_is_said(tmp_path: Path) -> None:
         assert "NOT WITHDRAWN" in it.told[-1][1]
 
 
+@pytest.mark.parametrize("number", [4, 5])
+def test_a_connection_lost_while_a_crash_is_recovered_forgets_no_step_of_it(
+    tmp_path: Path, number: int
+) -> None:
+    """No pulse, no scan and no approach before the tip was taken away."""
+    microscope = Mishap(scan={number: "crash"}, retract={1: ConnectionLost("cut")})
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=5", microscope=microscope) as it:
+        it.runner.run()
+        acts = it.rows("SELECT act, result FROM acts ORDER BY id")
+        assert acts[:5] == [("retract", "failed"), ("reconnect", "done"), ("retract", "done"),
+                            ("approach", "done"), ("pulse", "done")]  # fmt: skip
+
+
+def test_a_pause_waits_until_a_crashed_tip_was_taken_away(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(GOOD), microscope=Mishap(scan={4: "crash"}),
+             requests=lambda: wanted[0], sleep=lambda seconds: None) as it:  # fmt: skip
+        it.until(State.RECOVER)
+        wanted[0] = Request.PAUSE
+        it.until(State.PAUSE)
+        assert it.rows("SELECT act, result FROM acts") == [("retract", "done")]
+
+
+def test_a_connection_lost_while_paused_is_mended_and_the_pause_goes_on(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0],
+             microscope=Mishap(withdraw={1: ConnectionLost("cut")}),
+             sleep=lambda seconds: None) as it:  # fmt: skip
+        it.until(State.COLLECT)
+        wanted[0] = Request.PAUSE
+        it.until(State.RECOVER)
+        it.until(State.PAUSE)
+        elapsed = it.runner.memory.elapsed
+        for _ in range(3):
+            it.microscope.wait(100)
+            assert it.runner.step() is State.PAUSE
+        assert it.runner.memory.elapsed == elapsed
+        assert not it.microscope.status().approached
+        wanted[0] = None
+        it.until(State.COLLECT)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_after_a_move_of_unknown_outcome_the_creep_is_waited_for_as_well(
+    tmp_path: Path, cut_off: bool
+) -> None:
+    settings = ("env.regions.area_nm=20", "operation.scans=6")
+    microscope = Mishap(move_area={} if cut_off else {1: OutcomeUnknown("no reply")})
+    with lab(tmp_path, Verdicts(GOOD), *settings, microscope=microscope) as it:
+        it.until(State.CHANGE_AREA)
+        if cut_off:
+            it.journal.commit = lambda *state: it.journal.rollback()  # type: ignore[method-assign]
+        it.runner.step()
+        kept = microscope.get_state()
+        if not cut_off:
+            it.until(State.SETTLE)
+            it.until(State.PARTIAL)
+            assert it.runner.memory.in_contact
+    if cut_off:
+        with lab(tmp_path, Verdicts(GOOD), *settings, microscope=Mishap()) as it:
+            it.microscope.set_state(kept)
+            assert it.runner.step() is State.SETTLE
+
+
+def test_a_disk_that_is_full_does_not_keep_the_tip_at_the_surface(tmp_path: Path) -> None:
+    with lab(tmp_path, Verdicts(GOOD)) as it:
+        it.until(State.IMAGE)
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        it.journal._insert = full  # type: ignore[method-assign]
+        with pytest.raises(sqlite3.OperationalError):
+            it.runner.run()
+        assert not it.microscope.status().approached
+        assert it.told[-1][0] == "recovery failed"
+        assert "disk is full; tip withdrawn" in it.told[-1][1]
+
+
+def test_an_act_has_one_result(tmp_path: Path) -> None:
+    with lab(tmp_path, Verdicts(GOOD)) as it:
+        entry = {"time": 0.0, "act": "dip", "number": 1}
+        it.journal.record_act(entry | {"result": "intended"})
+        it.journal.record_act(entry | {"result": "done"})
+        with pytest.raises(JournalError, match="act 1 has a result"):
+            it.journal.record_act(entry | {"result": "failed"})
+
+
 def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
@@ -611,8 +709,6 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
 
 
 def test_two_programs_do_not_run_in_one_directory(tmp_path: Path) -> None:
-    from spm_gym.runner.reading import JournalError
-
     with lab(tmp_path, Verdicts(GOOD)), pytest.raises(JournalError, match="another program"):
         Lab(tmp_path, Verdicts(GOOD))
 

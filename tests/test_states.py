@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from spm_gym.runner import states
 from spm_gym.runner.states import TRANSITIONS, IllegalTransition, State, check_transition
 
 PAIRS = list(itertools.product(State, State))
@@ -53,3 +54,15 @@ def test_every_state_can_be_reached() -> None:
         new = set().union(*(TRANSITIONS[state] for state in new)) - reached
         reached |= new
     assert reached == set(State)
+
+
+def test_the_diagram_is_the_table() -> None:
+    """The docstring was written by hand, so that a slip in the table is seen."""
+    assert states.__doc__ is not None
+    lines = states.__doc__.split("All of it::")[1].strip().splitlines()
+    drawn = {}
+    for line in lines:
+        state, following = line.strip().split("->")
+        names = [name.strip() for name in following.split(",") if name.strip()]
+        drawn[State(state.strip())] = frozenset(map(State, names))
+    assert drawn == TRANSITIONS

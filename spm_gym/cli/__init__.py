@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -32,7 +33,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     try:
         command: Command = namespace.command
         return command(namespace)
-    except (ConfigError, UsageError, InstrumentError, OSError, ValueError) as error:
+    except (ConfigError, UsageError, InstrumentError, OSError, ValueError, sqlite3.Error) as error:
         if not _is_for_users(error):
             raise
         return _fail(" ".join(str(error).split()))
@@ -60,6 +61,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
     from spm_gym.cli import (
+        ask,
         check,
         evaluate,
         export,
@@ -78,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = {
         "run": run,
+        "ask": ask,
         "report": report,
         "journal": journal,
         "export": export,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spm_gym.cli import UsageError
-from spm_gym.cli.run_directory import existing_run
+from spm_gym.cli.run_directory import existing_operation
 from spm_gym.view.export import export_images
 from spm_gym.view.offline import DATASET, export_episodes
 
@@ -41,7 +41,7 @@ def export(arguments: argparse.Namespace) -> int:
         raise UsageError("say what to make: --classifier FOLDER, --offline FOLDER, or both")
     if arguments.conditioning and images is None:
         raise UsageError("--conditioning goes with --classifier")
-    run, config = existing_run(arguments.run)
+    run, config = existing_operation(arguments.run)
     if images is not None:
         print(f"{images}: {export_images(run, images, config.env, arguments.conditioning)}")
         print(f"  train on it     python train.py classifier --data {images}")

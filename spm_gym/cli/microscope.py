@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +19,7 @@ from spm_gym.config import Config
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
 from spm_gym.runner.journal import Journal
+from spm_gym.runner.undisturbed import undisturbed
 
 ACTS = "acts.jsonl"
 SETTINGS_BEFORE = "settings_before.json"
@@ -51,7 +49,7 @@ def microscope(
             if journal is None
             else (journal.record_act, journal.acts())
         )
-        instrument = connect_microscope(config, run / SETTINGS_BEFORE, record, history, _tell)
+        instrument = connect_microscope(config, run / SETTINGS_BEFORE, record, history, tell)
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
             print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
@@ -62,13 +60,14 @@ def microscope(
             instrument.approach()
         yield instrument
     finally:
-        with _undisturbed():
+        with undisturbed():
             instrument.close()
             if config.real.protocol == "labview":
                 print("instrument: connection closed; this protocol cannot withdraw the tip")
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say something to whoever watches, if anybody does."""
     with suppress(OSError):  # a pipe may be broken; what is told is done all the same
         print(text, flush=True)
 
@@ -98,24 +97,3 @@ def _recorder(path: Path) -> Record:
             file.write(json.dumps(known) + "\n")
 
     return record
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and the like: the way to the safe condition is not to be cut short."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-
-    def refuse(number: int, frame: Any) -> None:
-        with suppress(OSError):  # the terminal may be gone, and that must not end it either
-            os.write(2, b"the instrument is being made safe: please wait\n")
-
-    before = {number: signal.signal(number, refuse) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

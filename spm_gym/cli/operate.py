@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from agents.checkpoint import latest_checkpoint, load_checkpoint
 from agents.operation import OperatingAgent, RandomChooser, load_weights
 from spm_gym.build import build_judge, build_microscope, shipped_agent, shipped_classifier
 from spm_gym.cli import UsageError
-from spm_gym.cli.microscope import microscope
+from spm_gym.cli.microscope import microscope, tell
 from spm_gym.cli.run_directory import CHECKPOINTS, versions
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
@@ -31,7 +30,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
 from spm_gym.runner import control
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.journal import Journal, Session
-from spm_gym.runner.notify import Kind, Notifier
+from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Runner
 from spm_gym.survey import read
 from spm_gym.types import Classifier
@@ -71,18 +70,19 @@ def operate(
     limit_threads(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, run.name, _tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal) as lab:
+            control.forget(run)
+            # A judge of other images is found out now, not after the first scan.
             lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
             env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
             chooser, learned, weights = _chooser(config, run, env)
-            session = Session(_hash_text(config.to_yaml()), _classifier_hash(config), weights,
-                              versions(), resumed)  # fmt: skip
+            session = Session(config.to_yaml(), _classifier_hash(config), weights, versions(),
+                              resumed)  # fmt: skip
             journal.begin_session(session, os.getpid())
             if settings.learn:
                 _learn_again(journal, chooser, learned, env)
-            control.forget(run)
             with _Progress(config) as progress:
                 runner = Runner(
                     env,
@@ -92,24 +92,25 @@ def operate(
                     seed=config.seed,
                     simulated=lab.simulated,
                     clock=lab.clock,
-                    notify=lambda kind, text: notifier.send(Kind(kind), kind, text),
+                    notify=lambda kind, text: notifier.send(kind, str(kind), text),
                     requests=partial(control.asked, run),
                     pace=_pacer(scale),
                     watch=progress.show,
+                    may_stay=durable and not _withdraws(config),
                 )
                 if fresh_area:
-                    runner.operator.enter_fresh_area()
+                    runner.operator.areas.enter_unknown()
                 outcome = runner.run()
-            print(f"{outcome.ending}: {runner.summary()}")
+            tell(f"{outcome.ending}: {runner.summary()}")
     finally:
         notifier.close()
     if not outcome.safe:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    _tell(f"  what happened   spm-gym report {run}")
-    _tell(f"  go on           spm-gym run --resume --run-dir {run}")
-    if outcome.ending == "interrupted":
+    tell(f"  what happened   spm-gym report {run}")
+    tell(f"  go on           spm-gym run --resume --run-dir {run}")
+    if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
 
@@ -129,6 +130,11 @@ def _lab(config: Config, run: Path, journal: Journal) -> Iterator[Lab]:
     yield Lab(guarded, simulated, build_judge(config, bare), lambda: bare.status().time)
 
 
+def _withdraws(config: Config) -> bool:
+    """Whether a run on a real microscope can and is to withdraw the tip at its end."""
+    return config.real.protocol == "nanonis" and config.real.withdraw_on_exit
+
+
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
     by_hand = real.protocol == "nanonis" and not real.approach_at_start
@@ -142,7 +148,7 @@ def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Choo
     """Who chooses, the last decision it has learned from, and the hash of its weights."""
     settings = config.operation
     if settings.policy == "random":
-        return RandomChooser(np.random.default_rng(config.seed)), 0, ""
+        return RandomChooser(np.random.default_rng(_own_stream(config.seed))), 0, ""
     own = latest_checkpoint(run / CHECKPOINTS)
     given = own or settings.agent or shipped_agent()
     learned = 0
@@ -166,20 +172,23 @@ def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Choo
     return agent, learned, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def _own_stream(seed: int) -> np.random.SeedSequence:
+    """Another stream than that of the regions, which follow from the seed itself."""
+    return np.random.SeedSequence(seed).spawn(1)[0]
+
+
 def _learn_again(
     journal: Journal, chooser: Chooser, learned: int, env: ProbeConditioningEnv
 ) -> None:
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
-        if not step["uncertain"]:
-            before, after = (
-                read(journal.scan(step[name]), env.judge, env.config)
-                for name in ("scan", "scan_after")
-            )
-            chooser.learn(
-                before.observation, step["action"], step["reward"], after.observation,
-                bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
-            )  # fmt: skip
+        before, after = (
+            read(journal.scan(step[name]), env.judge, env.config) for name in ("scan", "scan_after")
+        )
+        chooser.learn(
+            before.observation, step["action"], step["reward"], after.observation,
+            bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
+        )  # fmt: skip
 
 
 class _Progress:
@@ -203,7 +212,8 @@ class _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
     def show(self, runner: Runner) -> None:
         """Move on."""
@@ -221,7 +231,8 @@ class _Progress:
             refresh=False,
         )
         limit = self._bar.total
-        self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
+        with suppress(OSError):  # whoever watched is gone
+            self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
 
 
 def _pacer(scale: float) -> Callable[[float], None]:
@@ -235,11 +246,3 @@ def _classifier_hash(config: Config) -> str:
         return "truth"
     path = config.env.classifier or shipped_classifier()
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

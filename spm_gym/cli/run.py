@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, time_scale
-from spm_gym.cli.run_directory import existing_run, new_run
+from spm_gym.cli.run_directory import SETTINGS, existing_operation, new_run, write_settings
 from spm_gym.config import Config, load_config
 from spm_gym.runner.reading import has_begun
 
@@ -20,8 +20,11 @@ EPILOG = """examples:
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       chance instead of the agent, to compare
 
+a file of faults, for example:
+  {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
+
 while it runs, from anywhere:
-  echo pause > RUN_DIR/control                      withdraws; "resume" goes on, "stop" ends
+  spm-gym ask pause RUN_DIR                         withdraws; "resume" goes on, "stop" ends
   spm-gym report RUN_DIR                            a page with everything so far
 """
 
@@ -120,15 +123,15 @@ def _faults(given: str) -> str:
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
-    fixed = ("config", "set", "env", "seed", "agent", "policy", "faults")
-    for name in fixed:
-        if getattr(arguments, name):
+    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
+        if getattr(arguments, name) not in (None, []):
             raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
-    folder, config = existing_run(arguments.run_dir)
+    folder, config = existing_operation(arguments.run_dir)
     print(f"continuing {folder}")
-    return folder, load_config(folder / "config.yaml", _given(arguments)) if _given(
-        arguments
-    ) else config
+    if changed := _given(arguments):
+        config = load_config(folder / SETTINGS, changed)
+        write_settings(folder / SETTINGS, config)
+    return folder, config
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.config import Config, load_config
+from spm_gym.runner.reading import JOURNAL
+from spm_gym.whole_file import written_whole
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
@@ -40,9 +42,7 @@ def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) 
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"
         ) from None
-    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
-    header = f"# Settings of this run, made with {made_with}\n"
-    (path / file).write_text(header + config.to_yaml(), encoding="utf-8")
+    write_settings(path / file, config)
     return path
 
 
@@ -60,7 +60,7 @@ def discarded_if_stillborn(path: Path) -> Iterator[None]:
 
 
 def existing_run(path: Path | None) -> tuple[Path, Config]:
-    """Find a run to continue or to look at, and the settings it was started with.
+    """Find a training run to continue or to look at, and the settings it was started with.
 
     Args:
         path: The directory; None takes the newest below ``runs/``.
@@ -68,14 +68,38 @@ def existing_run(path: Path | None) -> tuple[Path, Config]:
     Raises:
         UsageError: There is no such run.
     """
+    return _existing(path, "train", lambda run: not (run / JOURNAL).is_file())
+
+
+def existing_operation(path: Path | None) -> tuple[Path, Config]:
+    """Find a run of ``spm-gym run``; as `existing_run`."""
+    # One that was killed before its journal was made has nothing but its settings.
+    return _existing(
+        path, "run", lambda run: (run / JOURNAL).is_file() or not (run / TENSORBOARD).exists()
+    )
+
+
+def _existing(
+    path: Path | None, command: str, belongs: Callable[[Path], bool]
+) -> tuple[Path, Config]:
     if path is None:
-        runs = sorted(Path("runs").glob(f"*/{SETTINGS}"), key=lambda file: file.stat().st_mtime)
-        if not runs:
-            raise UsageError("there is no run below runs/: name one, or train first")
-        path = runs[-1].parent
+        files = [file for file in Path("runs").glob(f"*/{SETTINGS}") if belongs(file.parent)]
+        if not files:
+            raise UsageError(f"there is no run of 'spm-gym {command}' below runs/: name one")
+        path = max(files, key=lambda file: file.stat().st_mtime).parent
     if not (path / SETTINGS).is_file():
         raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
+    if not belongs(path):
+        raise UsageError(f"{path} is not a run of 'spm-gym {command}'")
     return path, load_config(path / SETTINGS)
+
+
+def write_settings(path: Path, config: Config) -> None:
+    """Write the settings in force, with the versions of what they are in force for."""
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    header = f"# Settings of this run, made with {made_with}\n"
+    with written_whole(path) as beside:
+        beside.write_text(header + config.to_yaml(), encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

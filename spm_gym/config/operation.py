@@ -15,13 +15,14 @@ class OperationConfig(Section):
 
     Attributes:
         hours: Time on the instrument's clock after which the run ends; None sets no bound.
-        scans: Judged images after which it ends; None sets no bound.
+        scans: Images after which it ends, partial ones not counted; None sets no bound.
         policy: Who chooses the actions.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
         learn: Whether the agent goes on learning.
         checkpoint_every: Actions that it learns from between two checkpoints.
         condition_after: Images of a bad probe in a row that start conditioning.
-        max_recoveries: Troubles in a row, without a usable image in between, that end the run.
+        max_recoveries: So many troubles and changes of area without a usable image in between are
+            borne; one more ends the run.
         spot_attempts: Troubles at one place after which it is blocked.
         spot_nm: Radius that is blocked then, and where the tip has crashed.
         max_bad_sample: Images of bad sample in a row after which the approach area is changed.

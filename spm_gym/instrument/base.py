@@ -77,7 +77,8 @@ class Instrument(Protocol):
     def move_area(self, direction: Direction) -> None:
         """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo.
 
-        Piezos creep afterwards: whoever calls this waits.
+        Piezos creep afterwards: whoever calls this waits. Any error but `OutcomeUnknown` means
+        that nothing was moved sideways.
         """
         ...
 

@@ -86,8 +86,14 @@ class Guard:
         self._act({"act": "approach"}, self.instrument.approach)
 
     def withdraw(self) -> None:
-        """Withdraw."""
-        self._act({"act": "withdraw"}, self.instrument.withdraw)
+        """Withdraw, also if that cannot be recorded."""
+        try:
+            self._act({"act": "withdraw"}, self.instrument.withdraw)
+        except InstrumentError:
+            raise
+        except Exception:
+            self.instrument.withdraw()
+            raise
 
     def retract(self) -> None:
         """Withdraw and step away."""

@@ -27,11 +27,11 @@ def ask(run: Path, request: Request) -> None:
 def asked(run: Path) -> Request | None:
     """What a run is asked for at present; text that means nothing counts as a stop."""
     try:
-        text = (run / CONTROL).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+        text = (run / CONTROL).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return Request.STOP
+        return None  # there is none, or it cannot be read just now
+    if not text:
+        return None  # it is just being written
     try:
         return Request(text)
     except ValueError:

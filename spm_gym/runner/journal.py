@@ -8,6 +8,7 @@ themselves, before the act.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickle
@@ -43,14 +44,14 @@ class Session:
     """Where everything that follows comes from: hashes of what decides, versions of the packages.
 
     Attributes:
-        config_sha256: Of the settings as YAML.
-        classifier_sha256: Of the file.
+        config: The settings, as YAML.
+        classifier_sha256: Of the classifier's file.
         agent_sha256: Of the weights that the agent begins with; empty without an agent.
         versions: Of packages.
         resumed: Whether the run goes on.
     """
 
-    config_sha256: str
+    config: str
     classifier_sha256: str
     agent_sha256: str
     versions: dict[str, str]
@@ -77,10 +78,18 @@ class Journal:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise JournalError(f"another program is at work on {run}: stop it first") from None
-        self._db = open_journal(run / JOURNAL, writing=True)
+        try:
+            self._db = open_journal(run / JOURNAL, writing=True)
+        except JournalError:
+            self._lock.release()
+            raise
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         if not self._db.execute("PRAGMA user_version").fetchone()[0]:
+            if any((run / SCANS).iterdir()):
+                self.close()
+                (run / JOURNAL).unlink()
+                raise JournalError(f"{run} has scans, but no {JOURNAL}: it cannot be continued")
             schema = resources.files("spm_gym.runner") / "schema.sql"
             self._db.executescript(
                 f"BEGIN; {schema.read_text(encoding='utf-8')} PRAGMA user_version = {VERSION};"
@@ -114,9 +123,10 @@ class Journal:
             wall=time.time(),
             pid=pid,
             resumed=session.resumed,
-            config_sha256=session.config_sha256,
+            config_sha256=hashlib.sha256(session.config.encode()).hexdigest(),
             classifier_sha256=session.classifier_sha256,
             agent_sha256=session.agent_sha256,
+            config=session.config,
             versions=json.dumps(session.versions),
         )
         self._db.commit()
@@ -144,11 +154,13 @@ class Journal:
         number, reason = known.pop("number", None), known.pop("reason", "")
         seen = {key: known.pop(key) for key in _SEEN if key in known}
         if number is not None and result != "intended":
-            self._db.execute(
+            changed = self._db.execute(
                 "UPDATE acts SET result = ?, reason = ?, wall_result = ?, after = ?"
                 " WHERE number = ? AND result IS NULL",
                 (result, reason, wall, json.dumps(seen), number),
-            )
+            ).rowcount
+            if changed != 1:
+                raise JournalError(f"act {number} has a result already, or no intent")
             return
         intended = result == "intended"
         self._insert(
@@ -304,7 +316,9 @@ class Journal:
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
         """Finished, certain steps with numbers beyond ``after``, in their order."""
         yield from self._db.execute(
-            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL ORDER BY id", (after,)
+            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
+            " ORDER BY id",
+            (after,),
         )
 
     def add_recovery(self, trouble: str, **values: Any) -> int:
@@ -323,6 +337,8 @@ class Journal:
         """Delete the file of a scan whose row a kill has prevented: it will be taken again."""
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         (self.run / scan_file(last + 1)).unlink(missing_ok=True)
+        for half_written in (self.run / SCANS).glob(".*.gsf"):
+            half_written.unlink()
 
     def _insert(self, table: str, **values: Any) -> int:
         names = ", ".join(values)
@@ -342,5 +358,5 @@ _SEEN = ("z", "current", "approached", "look")
 
 
 def _plain(value: Any) -> Any:
-    """JSON and SQL have no NaN."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -32,6 +32,9 @@ class Memory:
         spot_troubles: Troubles at this frame.
         troubles: Troubles since the last usable image.
         in_contact: Whether the tip should be at the surface, as far as the run knows.
+        retract_due: Whether the tip has crashed and has not been taken away since.
+        settle_due: Whether the piezos creep after a coarse move.
+        over_current: Whether the tip drew too much current after the image in hand.
         trouble: Kind of the one that is being recovered from.
         open_recoveries: Rows of recoveries that no usable image has ended yet.
         leaving: Why the approach area is to be left; "" to stay.
@@ -67,6 +70,9 @@ class Memory:
     spot_troubles: int = 0
     troubles: int = 0
     in_contact: bool = False
+    retract_due: bool = False
+    settle_due: bool = False
+    over_current: bool = False
     trouble: str = ""
     open_recoveries: list[int] = field(default_factory=list)
     leaving: str = ""

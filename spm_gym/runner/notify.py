@@ -33,6 +33,9 @@ class Kind(StrEnum):
     DAILY_SUMMARY = "daily summary"
 
 
+_LAST_WORDS = (Kind.STOP, Kind.RECOVERY_FAILED)
+
+
 @dataclass(frozen=True, slots=True)
 class _Message:
     kind: Kind
@@ -44,7 +47,7 @@ class Notifier:
     """Sends notifications from a thread of its own; without a file, it sends nothing.
 
     Within ``every_s`` of one, others of its kind are only counted, and the next one says how many.
-    A stop is never held back and goes out before all that waits.
+    How a run has ended is never held back and goes out before all that waits.
 
     Args:
         file: Addresses, a configuration of apprise.
@@ -92,7 +95,7 @@ class Notifier:
             if self._thread is None or self._held_back(kind):
                 return
             message = _Message(kind, f"{self._name}: {title}", body + self._withheld_before(kind))
-            full = kind != Kind.STOP and len(self._waiting) >= _MOST_WAITING
+            full = kind not in _LAST_WORDS and len(self._waiting) >= _MOST_WAITING
             if not full:
                 self._waiting.append(message)
                 self._news.notify()
@@ -118,7 +121,7 @@ class Notifier:
         """Whether one of this kind comes too soon; it is counted then."""
         now = self._clock()
         last = self._sent.get(kind)
-        if kind != Kind.STOP and last is not None and now - last < self._every_s:
+        if kind not in _LAST_WORDS and last is not None and now - last < self._every_s:
             self._withheld[kind] += 1
             return True
         self._sent[kind] = now
@@ -134,7 +137,7 @@ class Notifier:
                 self._news.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting:
                     return
-                message = min(self._waiting, key=lambda waiting: waiting.kind != Kind.STOP)
+                message = min(self._waiting, key=lambda waiting: waiting.kind not in _LAST_WORDS)
                 self._waiting.remove(message)
             self._deliver(message)
 

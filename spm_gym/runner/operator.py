@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.instrument.base import (
     BadReply,
+    CommandFailed,
     ConnectionLost,
     ContactLost,
     InstrumentError,
@@ -21,10 +23,12 @@ from spm_gym.instrument.base import (
     TipWithdrawn,
 )
 from spm_gym.regions import area_direction
+from spm_gym.runner.areas import Areas
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
+from spm_gym.runner.notify import Kind
 from spm_gym.runner.reading import Label
 from spm_gym.runner.recovery import (
     CONNECTION,
@@ -41,6 +45,7 @@ from spm_gym.survey import Look, read
 from spm_gym.types import Scan
 
 NM = 1e-9
+_LOOK_EVERY_S = 0.5
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
     Diagnosis.LOST_CONTACT: LOST_CONTACT,
@@ -48,7 +53,7 @@ _TROUBLES = {
     Diagnosis.PARTIAL: MISSING_LINES,
 }
 
-Notify = Callable[[str, str], None]
+Notify = Callable[[Kind, str], None]
 
 
 class Operator:
@@ -62,6 +67,7 @@ class Operator:
         memory: Where the run stands.
         rng: Breaks ties between regions.
         notify: Takes the kind of a notification and its text.
+        sleep: Lets time pass while the run is paused.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Operator:
         memory: Memory,
         rng: np.random.Generator,
         notify: Notify,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.env = env
         self.config = config
@@ -84,7 +91,8 @@ class Operator:
         self.survey.on_mark = journal.add_mark
         self.recovery = Recovery(env.survey, config, journal, memory)
         self.instrument = env.instrument
-        self._notify = notify
+        self.areas = Areas(env.survey, journal, memory, notify)
+        self._sleep = sleep
         self._scan: Scan | None = None
         self._look: Look | None = None
         self._do: dict[State, Callable[[], State]] = {
@@ -100,6 +108,7 @@ class Operator:
             State.CONDITION: self._condition,
             State.RECOVER: self._recover,
             State.CHANGE_AREA: self._change_area,
+            State.PAUSE: self._pause,
         }
 
     def do(self, state: State) -> State:
@@ -118,10 +127,6 @@ class Operator:
             return self._trouble(CONNECTION, str(error))
         except InstrumentError as error:
             return self._trouble(REFUSED, str(error))
-
-    def begin(self) -> None:
-        """Note the first approach area."""
-        self._note_area(certain=True, reason="start")
 
     def fail(self, reason: str) -> State:
         """Give up."""
@@ -142,31 +147,39 @@ class Operator:
             m.state = State.CHOOSE
             return
         if m.state is State.CHANGE_AREA:
-            self._enter_next_area(certain=False, reason="killed during the move")
+            self.areas.enter_next(certain=False, reason="killed during the move")
+        # The piezos may creep, whatever the outcome.
+        m.settle_due |= m.state in (State.CHANGE_AREA, State.APPROACH)
         if m.state is State.CLEAN:
             m.clean_at = None
+        if m.state is State.RECOVER:
+            m.retract_due = False
         m.state = State.APPROACH
-
-    def enter_fresh_area(self) -> None:
-        """Take it that the microscope was moved to a fresh approach area by hand."""
-        self._enter_next_area(certain=True, reason="moved by hand")
 
     def _approach(self) -> State:
         m = self.memory
+        if m.retract_due:
+            return State.RECOVER
+        if m.step is None and self._is_over():
+            return State.STOP
         if self.instrument.status().approached and not m.trouble:
             m.in_contact = True
             return self._onward()
+        m.settle_due = True
         self.instrument.approach()
         m.trouble, m.in_contact = "", True
         self._event("approach", "approached")
-        return State.SETTLE
+        return self._onward()
 
     def _settle(self) -> State:
         self.survey.await_creep()
+        self.memory.settle_due = False
         return self._onward()
 
     def _onward(self) -> State:
         """Back to what was interrupted."""
+        if self.memory.settle_due:
+            return State.SETTLE
         if self.memory.clean_at is not None:
             return State.CLEAN
         return State.PARTIAL if self.memory.frame is not None else State.CHOOSE
@@ -214,13 +227,14 @@ class Operator:
         self._scan = self.survey.image(frame)
         self.memory.scan = self._store(self._scan, 1.0, None)
         self.memory.images += 1
+        self.memory.over_current = self._over_current()
         return State.DIAGNOSE
 
     def _diagnose(self) -> State:
         m, frame = self.memory, self.memory.target
         assert frame is not None
         seen = diagnose(self._scan_in_hand())
-        if seen is Diagnosis.FINE and self._over_current():
+        if seen is Diagnosis.FINE and m.over_current:
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
             self.recovery.succeed()
@@ -278,6 +292,7 @@ class Operator:
         if self.recovery.start():
             return State.APPROACH
         if self.instrument.status().approached:
+            self.memory.in_contact = True
             return self._onward()
         if self.memory.in_contact:
             raise TipWithdrawn("the tip was withdrawn while there was no connection")
@@ -285,35 +300,21 @@ class Operator:
 
     def _change_area(self) -> State:
         m = self.memory
-        m.in_contact = False
+        m.in_contact, m.settle_due = False, True
         try:
             self.instrument.move_area(area_direction(m.area))
         except OutcomeUnknown:
-            self._enter_next_area(certain=False, reason="outcome of the move unknown")
+            self.areas.enter_next(certain=False, reason="outcome of the move unknown")
             raise
         m.in_contact = True
-        self._enter_next_area(certain=True, reason=m.leaving)
+        self.areas.enter_next(certain=True, reason=m.leaving)
         # Nothing but area after area without a usable image is trouble as well.
         m.troubles += 1
         if m.troubles > self.config.max_recoveries:
-            return self.fail(f"{m.troubles} troubles in a row without a usable image")
+            return self.fail(
+                f"{m.troubles} troubles and changes of area without a usable image in between"
+            )
         return State.SETTLE
-
-    def _enter_next_area(self, certain: bool, reason: str) -> None:
-        m = self.memory
-        dx, dy = area_direction(m.area).stride
-        m.area, m.coarse = m.area + 1, (m.coarse[0] + dx, m.coarse[1] + dy)
-        m.frame, m.leaving = None, ""
-        self.survey.enter_area(m.area)
-        self._note_area(certain, reason)
-        text = f"approach area {m.area} entered ({reason})"
-        self._event("area change", text)
-        self._notify("area change", text)
-
-    def _note_area(self, certain: bool, reason: str) -> None:
-        m = self.memory
-        self.journal.add_area(m.area, m.coarse, certain, m.now, reason)
-        m.counters["areas"] += 1
 
     def _is_over(self) -> bool:
         """Whether the run has lasted as long as it is to."""
@@ -326,7 +327,22 @@ class Operator:
 
     def _over_current(self) -> bool:
         limit = self.config.over_current_nA * 1e-9
-        return over_current(self.instrument, limit, self.config.confirm_s)
+        try:
+            return over_current(self.instrument, limit, self.config.confirm_s)
+        except _DISCONNECTED:
+            return False  # the next command will meet it; what was done is done
+
+    def _pause(self) -> State:
+        """Withdraw once, then wait."""
+        m = self.memory
+        if m.in_contact:
+            m.in_contact = False
+            try:
+                self.instrument.withdraw()
+            except CommandFailed as error:
+                self._event("pause", f"not withdrawn: {error}")
+        self._sleep(_LOOK_EVERY_S)
+        return State.PAUSE
 
     def _withdrawn(self, detail: str) -> State:
         """Somebody has withdrawn the tip: that is respected, unless the settings say otherwise."""

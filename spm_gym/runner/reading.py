@@ -48,8 +48,12 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
     mode = "rwc" if writing else "ro"
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path} cannot be opened: {error}") from error
+    try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
+        db.close()
         raise JournalError(f"{path} is not a journal: {error}") from error
     if version not in (VERSION, 0) or (version == 0 and not writing):
         db.close()

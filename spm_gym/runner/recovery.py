@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spm_gym.config import OperationConfig
-from spm_gym.instrument.base import LimitExceeded
+from spm_gym.instrument.base import LimitExceeded, OutcomeUnknown
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
 from spm_gym.survey import Survey
@@ -62,6 +62,7 @@ class Recovery:
         if kind == CRASH:
             # What comes next shows what the crash did to the tip, not what the action did.
             m.uncertain = m.uncertain or m.step is not None
+            m.retract_due = True
             m.clean_at = place if self.config.clean_action is not None else None
         spoilt = kind == CRASH or m.spot_troubles >= self.config.spot_attempts
         if spoilt and place is not None:
@@ -79,16 +80,15 @@ class Recovery:
             InstrumentError: That is trouble as well.
         """
         m = self.memory
-        if m.trouble == CRASH:
-            m.in_contact = False
-            self._retract()
-        if m.trouble in (CRASH, LOST_CONTACT, WITHDRAWN):
-            return True
         if m.trouble in (CONNECTION, REFUSED):
             self._pause_before_retry()
             self.instrument.reconnect()
-        m.trouble = ""
-        return False
+        must_approach = m.retract_due or m.trouble in (CRASH, LOST_CONTACT, WITHDRAWN)
+        if m.retract_due:
+            self._retract()
+        if not must_approach:
+            m.trouble = ""
+        return must_approach
 
     def succeed(self) -> None:
         """Note a usable image: whatever was wrong is over."""
@@ -113,9 +113,15 @@ class Recovery:
             self.instrument.wait(self.config.retry_s * min(2 ** (times - 1), _LONGEST_RETRY))
 
     def _retract(self) -> None:
+        m = self.memory
+        m.in_contact = False
         try:
             self.instrument.retract()
         except LimitExceeded as error:
             text = f"no coarse step, only withdrawn: {error}"
-            self.journal.add_event(self.memory.now, "retract", text)
+            self.journal.add_event(m.now, "retract", text)
             self.instrument.withdraw()
+        except OutcomeUnknown:
+            m.retract_due = False  # never twice
+            raise
+        m.retract_due = False

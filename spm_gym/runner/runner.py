@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +18,10 @@ from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
-from spm_gym.runner.notify import summary_due
+from spm_gym.runner.notify import Kind, summary_due
 from spm_gym.runner.operator import Notify, Operator
 from spm_gym.runner.states import State, check_transition, touches_instrument
-
-_LOOK_EVERY_S = 0.5
+from spm_gym.runner.undisturbed import undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,16 @@ class Outcome:
     Attributes:
         ending: Why, in words.
         failed: Whether it had to give up.
-        safe: Whether the tip is withdrawn.
+        safe: Whether the tip is where it is to be at the end: withdrawn, unless it may stay.
         trouble: Why it is not.
+        interrupted: Whether it ended in the middle of a transition, by Ctrl-C or the like.
     """
 
     ending: str
     failed: bool
     safe: bool
     trouble: str = ""
+    interrupted: bool = False
 
 
 class Runner:
@@ -60,6 +63,8 @@ class Runner:
         requests: What the run is asked for from outside.
         pace: Is told how many seconds every transition took on the instrument's clock.
         watch: Is told after every transition.
+        may_stay: Whether the tip may stay at the surface at the end, unless the run has failed.
+        sleep: Lets time pass while the run is paused.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class Runner:
         requests: Callable[[], Request | None] = lambda: None,
         pace: Callable[[float], None] = lambda seconds: None,
         watch: Callable[[Runner], None] = lambda runner: None,
+        may_stay: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.env = env
         self.config = config
@@ -86,13 +93,16 @@ class Runner:
         self._requests = requests
         self._pace = pace
         self._watch = watch
+        self._may_stay = may_stay
         self._rng = np.random.default_rng(seed)
         kept = journal.load_state()
         self.memory = Memory() if kept is None else Memory.from_json(kept[0])
-        self.operator = Operator(env, config, journal, chooser, self.memory, self._rng, notify)
+        self.operator = Operator(
+            env, config, journal, chooser, self.memory, self._rng, notify, sleep
+        )
         if kept is None:
             self.memory.now = clock()
-            self.operator.begin()
+            self.operator.areas.begin()
             self._commit()
         else:
             self._resume(kept[1])
@@ -112,11 +122,12 @@ class Runner:
             IllegalTransition: A fault of this program.
         """
         before = self.state
-        following = self._asked_for() or self._work(before)
+        following = self._asked_for() or self.operator.do(before)
         check_transition(before, following)
-        self.memory.state = following
         passed = self._advance_clock()
-        self._commit()
+        self.memory.state = following
+        if not before is following is State.PAUSE:
+            self._commit()
         if self.memory.unsaved >= self.config.checkpoint_every:
             self._save()
         self._watch(self)
@@ -127,68 +138,64 @@ class Runner:
         """Operate until the end; returns or raises only after the tip was withdrawn, or tried to.
 
         Raises:
-            Exception: Whatever this program failed to expect.
+            Exception: Whatever this program failed to expect, or the journal cannot take.
         """
         m = self.memory
         try:
             while self.state is not State.STOP:
                 self.step()
         except KeyboardInterrupt:
-            self.journal.rollback()
-            outcome = self._end("interrupted", failed=False)
-            self.journal.keep()
+            return self._cut_short("interrupted", failed=False)
         except BaseException as error:
-            self.journal.rollback()
-            self._end(f"{type(error).__name__}: {error}", failed=True)
-            self.journal.keep()
+            self._cut_short(f"{type(error).__name__}: {error}", failed=True)
             raise
-        else:
+        with undisturbed():
             outcome = self._end(m.ending, m.failed)
+            self.journal.add_event(m.now, "end", outcome.ending)
             self._commit()
-        if m.unsaved and outcome.ending != "interrupted":
-            self._save()
+            if m.unsaved:
+                self._save()
         return outcome
 
-    def _work(self, state: State) -> State:
-        if state is State.PAUSE:
-            return self._stay_paused()
-        return self.operator.do(state)
+    def _cut_short(self, ending: str, failed: bool) -> Outcome:
+        """End in the middle of a transition, which is forgotten but for the acts in it."""
+        with undisturbed():
+            outcome = self._end(ending, failed)
+            # The disk may be full; whoever had to know it knows it by now.
+            with suppress(sqlite3.Error):
+                self.journal.add_event(self.memory.now, "end", ending)
+                self.journal.keep()
+        return outcome
 
     def _asked_for(self) -> State | None:
-        """Where a request from outside leads, if there is one."""
-        if self.state is State.PAUSE or not touches_instrument(self.state):
+        """Where a request from outside leads, if it leads elsewhere."""
+        state = self.state
+        if not touches_instrument(state):
             return None
         request = self._requests()
         if request is Request.STOP:
             self.memory.ending = "asked to stop"
             return State.STOP
         if request is Request.PAUSE:
+            # Recovery first: it may be about to take a crashed tip away.
+            if state in (State.PAUSE, State.RECOVER):
+                return None
             self.journal.add_event(self.memory.now, "pause", "asked to pause: withdrawing")
             return State.PAUSE
-        return None
-
-    def _stay_paused(self) -> State:
-        request = self._requests()
-        if request is Request.STOP:
-            self.memory.ending = "asked to stop"
-            return State.STOP
-        if request is not Request.PAUSE:
+        if state is State.PAUSE:
             self.journal.add_event(self.memory.now, "pause", "goes on")
             return State.APPROACH
-        if self.env.instrument.status().approached:
-            self.memory.in_contact = False
-            self.env.instrument.withdraw()
-        time.sleep(_LOOK_EVERY_S)
-        return State.PAUSE
+        return None
 
     def _advance_clock(self) -> float:
         m, now = self.memory, self._clock()
         passed = max(0.0, now - m.now)
-        m.elapsed += passed
+        if m.state is not State.PAUSE:
+            m.elapsed += passed
         m.now = now
         if summary_due(m.elapsed, m.summarised):
             m.summarised = m.elapsed
-            self._notify("daily summary", self.summary())
+            self._notify(Kind.DAILY_SUMMARY, self.summary())
         return passed
 
     def summary(self) -> str:
@@ -204,13 +211,17 @@ class Runner:
 
     def _end(self, ending: str, failed: bool) -> Outcome:
         """Withdraw, and tell why."""
-        m = self.memory
-        trouble = self._withdraw()
-        outcome = Outcome(ending, failed, not trouble, trouble)
-        safe = "tip withdrawn" if outcome.safe else f"TIP NOT WITHDRAWN: {trouble}"
+        interrupted = self.state is not State.STOP
+        if interrupted:
+            with suppress(sqlite3.Error):
+                self.journal.rollback()
+        stays = self._may_stay and not failed
+        trouble = "" if stays else self._withdraw()
+        outcome = Outcome(ending, failed, not trouble, trouble, interrupted)
+        where = "tip left at the surface" if stays else "tip withdrawn"
+        safe = where if outcome.safe else f"TIP NOT WITHDRAWN: {trouble}"
         text = f"{ending}; {safe}. {self.summary()}"
-        self.journal.add_event(m.now, "end", text)
-        self._notify("recovery failed" if failed else "stop", text)
+        self._notify(Kind.RECOVERY_FAILED if failed else Kind.STOP, text)
         return outcome
 
     def _withdraw(self) -> str:
@@ -221,9 +232,13 @@ class Runner:
                 return ""
             except InstrumentError as error:
                 trouble = str(error)
+            except Exception as error:  # the journal: the tip may be withdrawn all the same
+                trouble = str(error)
             try:
+                if not instrument.status().approached:
+                    return ""
                 instrument.reconnect()
-            except InstrumentError as error:
+            except Exception as error:
                 trouble = str(error)
         return trouble
 

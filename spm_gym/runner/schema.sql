@@ -6,6 +6,7 @@ CREATE TABLE sessions (            -- one for every start of the program
     wall REAL NOT NULL,
     pid INTEGER NOT NULL,
     resumed INTEGER NOT NULL,
+    config TEXT NOT NULL,          -- the settings in force, YAML
     config_sha256 TEXT NOT NULL,
     classifier_sha256 TEXT NOT NULL,
     agent_sha256 TEXT NOT NULL,    -- of the weights it began with; empty without an agent
@@ -95,7 +96,7 @@ CREATE TABLE steps (               -- of an episode: a decision, and what came o
 );
 CREATE TABLE recoveries (
     id INTEGER PRIMARY KEY,
-    trouble TEXT NOT NULL,         -- lost contact, crash, connection, withdrawn, refused
+    trouble TEXT NOT NULL,         -- lost contact, crash, connection, missing lines, withdrawn, refused
     area INTEGER NOT NULL,
     x REAL,
     y REAL,

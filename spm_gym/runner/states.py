@@ -1,21 +1,28 @@
 """What a run can be doing, and what may follow what.
 
-::
+The usual way, one cycle for every image, and conditioning by the same way::
 
-    APPROACH --> SETTLE --+--------------> CHOOSE --> PARTIAL --> IMAGE --> DIAGNOSE --> CLASSIFY
-       ^           |      |                 ^  |         ^          |          |            |
-       |           v      |                 |  |         |          |          |            v
-       |         CLEAN ---+-----------------+  +--+      |          |          |         COLLECT
-       |                                    |     |      |          |          |            |
-       |                                    |     v      |          v          |            v
-       |             SETTLE <----------- CHANGE_AREA     +------ RECOVER <-----+        CONDITION
-       |                                                            |                       |
-       +------------------------------------------------------------+        CHOOSE <-------+
+    approach -> settle -> choose region -> partial -> image -> diagnose -> classify -> collect
+                               ^                                               |          |
+                               |                                               v          v
+                               +------------- condition <----------------------+----------+
 
-    from every state that touches the instrument:  PAUSE --> APPROACH,  STOP (final)
+All of it::
 
-One cycle through the upper row takes one image. CONDITION carries out one action of an episode of
-the environment; the image that follows it comes by the same way as any other.
+    approach ->      settle, clean, choose region, partial, recover, pause, stop
+    settle ->        clean, choose region, partial, recover, pause, stop
+    clean ->         choose region, recover, pause, stop
+    choose region -> partial, change area, pause, stop
+    partial ->       image, recover, pause, stop
+    image ->         diagnose, recover, pause, stop
+    diagnose ->      choose region, classify, recover, stop
+    classify ->      choose region, collect, condition, stop
+    collect ->       choose region, condition, stop
+    condition ->     choose region, recover, pause, stop
+    recover ->       approach, settle, clean, choose region, partial, recover, pause, stop
+    change area ->   settle, recover, pause, stop
+    pause ->         approach, recover, pause, stop
+    stop ->
 """
 
 from __future__ import annotations
@@ -57,7 +64,7 @@ _FOLLOWING: dict[State, set[State]] = {
     _S.CLASSIFY: {_S.COLLECT, _S.CONDITION, _S.CHOOSE},
     _S.COLLECT: {_S.CHOOSE, _S.CONDITION},
     _S.CONDITION: {_S.CHOOSE, _S.RECOVER},
-    _S.RECOVER: {_S.APPROACH, _S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
+    _S.RECOVER: {_S.APPROACH, _S.SETTLE, _S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
     _S.CHANGE_AREA: {_S.SETTLE, _S.RECOVER},
     _S.PAUSE: {_S.PAUSE, _S.APPROACH, _S.RECOVER},
     _S.STOP: set(),

@@ -8,7 +8,7 @@ from spm_gym.instrument.base import Instrument
 def over_current(instrument: Instrument, limit: float, confirm_s: float) -> bool:
     """Whether the tip draws too much current, and still does after a pause.
 
-    To be called after scans only: pulses and dips draw more on purpose, and are over by then.
+    To be called after scans and acts: pulses and dips draw more on purpose, but are over by then.
     Source: the released code asks twice, 2.5 s apart, for more than 5 nA.
 
     Args:

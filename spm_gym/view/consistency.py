@@ -94,7 +94,7 @@ def find_inconsistencies(
     yield from _integrity(db)
     yield from _unreadable_scans(run, db)
     yield from _files_without_row(run, db, runner, files)
-    yield from _labels(db)
+    yield from _labels(db, runner)
     yield from _counters(db, runner)
     for query, sentence in _RULES:
         yield from (sentence.format(*row) for row in db.execute(query))
@@ -133,7 +133,10 @@ def _files_without_row(
             yield f"{file}: there is no scan with this file in the journal"
 
 
-def _labels(db: sqlite3.Connection) -> Iterator[str]:
+def _labels(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
+    in_hand = runner.get("scan") or 0
+    for (number,) in db.execute("SELECT id FROM scans WHERE label IS NULL AND id <> ?", (in_hand,)):
+        yield f"scan {number}: it was never decided what it is"
     for number, label in db.execute("SELECT id, label FROM scans WHERE label IS NOT NULL"):
         if label not in {*Label}:
             yield f"scan {number}: {label!r} is not a label"

@@ -276,7 +276,7 @@ class NanonisInstrument:
         if self._before is not None:
             if self._keep is not None:
                 self._keep.unlink(missing_ok=True)
-            tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left at the surface"
+            tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left as it is"
             self._tell(f"instrument: scan stopped, {tip}, settings restored")
 
     def _make_safe(self, before: Settings) -> list[Trouble]:

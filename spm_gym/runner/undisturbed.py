@@ -1,0 +1,31 @@
+"""The way to the safe condition is not to be cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and the like, with a message."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+    def refuse(number: int, frame: Any) -> None:
+        with suppress(OSError):  # the terminal may be gone, and that must not end it either
+            os.write(2, b"the instrument is being made safe: please wait\n")
+
+    before = {number: signal.signal(number, refuse) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
