@@ -25,8 +25,10 @@ from kill_checks import (
 from kill_controller import Command, executed, reached
 from scripted_runs import Verdicts, lab
 
+from spm_gym.build import build_microscope
 from spm_gym.cli.run_directory import existing_run
-from spm_gym.config import Config
+from spm_gym.config import Config, load_config
+from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.runner.states import State
 from spm_gym.view.summary import summarise
 
@@ -331,3 +333,21 @@ def test_the_count_of_troubles_survives_a_kill_but_not_the_end(tmp_path: Path) -
         it.runner._commit()
     with lab(tmp_path, Verdicts(BAD)) as it:
         assert it.runner.memory.troubles == 0
+
+
+def test_an_interrupt_that_breaks_the_connection_withdraws_over_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(None, ["faults={outage: 0}"])
+    assert config.faults is not None
+    faulty = FaultyMicroscope(build_microscope(config, 5), config.faults, 5)
+
+    def interrupted(*arguments: Any) -> None:
+        faulty._broken = True
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faulty, "scan", interrupted)
+    with lab(tmp_path, Verdicts(BAD), microscope=faulty) as it:
+        outcome = it.runner.run()
+        assert (outcome.ending, outcome.safe) == ("interrupted", True)
+        assert not it.microscope.status().approached

@@ -230,16 +230,14 @@ class Runner:
             try:
                 instrument.withdraw()
                 return ""
-            except InstrumentError as error:
+            except Exception as error:  # even the journal's: the tip may be withdrawn all the same
                 trouble = str(error)
-            except Exception as error:  # the journal: the tip may be withdrawn all the same
-                trouble = str(error)
-            try:
+            # An interrupt in the middle of a command has cost the connection.
+            with suppress(Exception):
+                instrument.reconnect()
+            with suppress(InstrumentError):
                 if not instrument.status().approached:
                     return ""
-                instrument.reconnect()
-            except Exception as error:
-                trouble = str(error)
         return trouble
 
     def _commit(self) -> None:
