@@ -13,6 +13,7 @@ import pytest
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.commands import RELEASES, Field, commands
 from spm_gym.instrument.nanonis.wire import HEADER_SIZE, decode_reply, encode_reply
+from spm_gym.instrument.sim.piezo import CREEP_OVER_S
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import Abandoned, Refused, VirtualController
 from spm_gym.types import Dip, Frame, Pulse
@@ -119,6 +120,7 @@ def test_scans_and_acts_equal_those_of_the_simulator_bit_for_bit() -> None:
     alone.withdraw()
     alone.shift_area(1, 0)
     alone.approach()
+    alone.wait(CREEP_OVER_S)  # a clock that stands still cannot be waited on: it waits by itself
     assert np.array_equal(told.scan(one), alone.scan(one).z)
     assert told.microscope.truth == alone.truth
     assert told.microscope.status() == alone.status()
@@ -517,6 +519,7 @@ def test_ten_steps_lead_to_the_next_area() -> None:
     alone.withdraw()
     alone.shift_area(1, 0)
     alone.approach()
+    alone.wait(CREEP_OVER_S)
     assert np.array_equal(told.scan(frame()), alone.scan(frame()).z)
     assert told("Motor.PosGet", 0, 500)["x"] == pytest.approx(15 * 1e-7)
     assert told("Motor.StepCounterGet", 1, 0, 0)["x"] == 15

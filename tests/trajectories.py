@@ -28,7 +28,8 @@ def both(seed: int, world: list[str], steps: int = 60) -> tuple[Trajectory, Traj
         instrument = connect(config.real, tell=lambda text: None)
         guarded = Guard(instrument, config.real.limits)
         over_tcp = play(make_env(config, instrument=guarded), seed, steps)
-    return over_tcp, play(make_env(config), seed, steps)
+    # The virtual controller's clock stands still: it waits for the creep by itself.
+    return over_tcp, play(make_env(load_config(None, world)), seed, steps)
 
 
 def play(env: Any, seed: int, steps: int) -> Trajectory:

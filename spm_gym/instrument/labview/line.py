@@ -22,6 +22,7 @@ from spm_gym.instrument.base import (
     OutcomeUnknown,
     TimedOut,
     TipCrashed,
+    TipWithdrawn,
 )
 from spm_gym.instrument.labview.protocol import (
     SCAN_HEADER,
@@ -39,7 +40,8 @@ _T = TypeVar("_T")
 _MAX_TEXT = 4096
 _NAMED_ERROR = re.compile(r"error: (\w+):")
 _ERRORS: dict[str, type[InstrumentError]] = {
-    kind.__name__: kind for kind in (LimitExceeded, ContactLost, TipCrashed, OutcomeUnknown)
+    kind.__name__: kind
+    for kind in (LimitExceeded, ContactLost, TipWithdrawn, TipCrashed, OutcomeUnknown)
 }
 
 

@@ -211,7 +211,7 @@ class NanonisInstrument:
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
-        away = self._away()
+        away = self._away("the tip is to be taken away from the sample")
         self.withdraw()
         self._step(away, self.config.coarse.retract_steps)
 
@@ -223,7 +223,7 @@ class NanonisInstrument:
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
-        away = self._away()
+        away = self._away("the approach area is used up")
         self.withdraw()
         self._move(0.0, 0.0)
         self._step(away, self.config.coarse.retract_steps)
@@ -349,14 +349,14 @@ class NanonisInstrument:
                 f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
             )
 
-    def _away(self) -> int:
+    def _away(self, why: str) -> int:
         """The motor direction that takes the tip away from the sample."""
         direction = self.config.coarse.retract
         if direction is None:
             raise LimitExceeded(
-                "real.coarse.retract does not say whether z+ or z- takes the tip away from the "
-                "sample: nothing was moved; set it, or move the microscope by hand and resume "
-                "with --fresh-area"
+                f"{why}, and real.coarse.retract does not say whether z+ or z- takes the tip away "
+                "from the sample: nothing was moved; set it, or move the microscope by hand and "
+                "resume with --fresh-area"
             )
         return _MOTOR_Z[direction]
 
