@@ -85,9 +85,7 @@ def _existing(
     if path is None:
         files = [file for file in Path("runs").glob(f"*/{SETTINGS}") if belongs(file.parent)]
         if not files:
-            raise UsageError(
-                f"there is no run below runs/ that 'spm-gym {command}' has made: name one"
-            )
+            raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
         path = max(files, key=lambda file: file.stat().st_mtime).parent
     if not (path / SETTINGS).is_file():
         raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
