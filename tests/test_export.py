@@ -245,6 +245,14 @@ def test_the_environment_of_the_run_can_be_recovered(
         assert env.unwrapped.instrument.config == settings(run).simulator
 
 
+def test_a_relative_folder_is_as_good(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_episodes(run, Path("set"), settings(run))
+    assert list(tmp_path.glob("set/*/data/main_data.hdf5"))
+
+
 def test_where_the_dataset_comes_from(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

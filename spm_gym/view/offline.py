@@ -67,7 +67,8 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
     if not episodes.parts:
         raise ExportError(f"{run} has no finished conditioning episode with a finished step")
     make_empty(folder)
-    with TemporaryDirectory(prefix=".", dir=folder) as unfinished:
+    # Absolute, since Minari joins a relative path to itself.
+    with TemporaryDirectory(prefix=".", dir=folder.absolute()) as unfinished:
         dataset = Path(unfinished) / DATASET
         dataset.mkdir()
         storage = storage_class.new(dataset / "data", *_spaces(config.env), _env_spec(config))
