@@ -26,7 +26,6 @@ from kill_controller import Command, executed, reached
 from scripted_runs import Verdicts, lab
 
 from spm_gym.build import build_microscope
-from spm_gym.cli.run_directory import existing_run
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.runner.states import State
@@ -66,7 +65,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("killed")
     figures = kill("real", folder)
     [of_run] = folder.glob("real-*")
-    run, config = existing_run(of_run / "run")
+    run, config = of_run / "run", load_config(of_run / "run" / "config.yaml")
     kept = pickle.loads((of_run / "memory.pickle").read_bytes())
     return Killed(run, config, kept, executed(of_run / "commands"), figures)
 
