@@ -301,6 +301,20 @@ class DoubleDQN(DQN):
         values = self._evaluate(images)
         return values if batched else values[0]
 
+    def rehearse(self) -> None:
+        """Go through gradient steps that change nothing: their memory is taken now, or refused.
+
+        Convolutions keep some for every size of batch, and batches of targets have all sizes.
+        """
+        assert self.observation_space.shape is not None
+        images = torch.zeros((self.batch_size, *self.observation_space.shape), device=self.device)
+        with torch.no_grad():
+            for size in range(1, self.batch_size + 1):
+                self.q_net(images[:size])
+                self.q_net_target(images[:size])
+        self.q_net(images).sum().backward()
+        self.policy.optimizer.zero_grad()
+
     def skip_training(self) -> None:
         """Count the configured training as done: the weights come from somewhere else."""
         self.num_timesteps = self.config.steps

@@ -42,6 +42,8 @@ class OperatingAgent:
         self._checkpoints = checkpoints
         self._learns = learns
         model.exploration_rate = model.config.epsilon_end
+        if learns:
+            model.rehearse()
 
     def choose(self, observation: Observation, mask: BoolArray) -> tuple[int, list[float] | None]:
         """Choose an allowed action for an image (1, H, W); also gives the values of all actions."""

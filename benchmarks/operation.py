@@ -66,9 +66,15 @@ def soak(seed: int, hours: float, world: list[str]) -> dict[str, Any]:
         memory = _watched(run, seed, hours, ["--faults", "random", *world])
         seconds = time.monotonic() - began
         figures = journal(run)
-    settled = {hour: size for hour, size in memory.items() if hour >= _SETTLED_H}
-    growth = max(settled.values()) / settled[min(settled)] - 1 if settled else None
+    growth = _growth(memory)
     return figures | {"seed": seed, "wall_s": seconds, "memory_bytes": memory, "growth": growth}
+
+
+def _growth(memory: dict[float, int]) -> float | None:
+    """Relative growth of the memory from the first hour that counts to the last one."""
+    first = [size for hour, size in memory.items() if _SETTLED_H <= hour < _SETTLED_H + 1]
+    last = [size for hour, size in memory.items() if hour >= max(memory) - 1]
+    return float(np.median(last) / np.median(first)) - 1 if first else None
 
 
 def compare(

@@ -320,6 +320,10 @@ class NanonisInstrument:
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
             self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
+            # It may have been killed in the middle of a coarse move, which goes on without it.
+            self._stepping = self._approaching = True
+            with contextlib.suppress(CommandFailed):
+                self._stop_coarse(self._main)
             return Settings.load(self._keep)
         settings = Settings.read(self._main)
         if self._keep is not None:

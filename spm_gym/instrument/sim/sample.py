@@ -10,13 +10,12 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.surface import Surface
 
 Area = tuple[int, int]
-_KEPT = 2
 
 
 class Sample:
     """Surfaces by number of the approach area along x and y.
 
-    Only the last areas visited are kept as a whole; of the others, what has changed in them: days
+    Only the last area asked for is kept as a whole; of the others, what has changed in them: days
     of operation take no more memory than hours.
 
     Args:
@@ -35,6 +34,9 @@ class Sample:
     def at(self, area: Area) -> Surface:
         """The surface of an area."""
         if area not in self._surfaces:
+            for left, surface in self._surfaces.items():
+                self._left[left] = surface.get_state()
+            self._surfaces.clear()
             # SeedSequence takes no negative numbers.
             key = [2 * abs(index) + (index < 0) for index in area]
             seed = np.random.SeedSequence([self._seed, *key])
@@ -42,9 +44,6 @@ class Sample:
             if area in self._left:
                 surface.set_state(self._left.pop(area))
             self._surfaces[area] = surface
-            if len(self._surfaces) > _KEPT:
-                oldest = next(iter(self._surfaces))
-                self._left[oldest] = self._surfaces.pop(oldest).get_state()
         return self._surfaces[area]
 
     def get_state(self) -> dict[Area, dict[str, Any]]:
