@@ -114,8 +114,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self._elapsed = 0
         self._events: list[str] = []
         self._chosen: int | None = None
-        self._refused = False
-        self._uncertain = False
+        self._refused = self._uncertain = False
         self._begun = False
 
     def reset(

@@ -101,7 +101,7 @@ class Lab:
             self.journal,
             self.chooser,
             simulated=self.microscope,
-            clock=lambda: self.microscope.status().time,
+            clock=options.pop("clock", lambda: self.microscope.status().time),
             notify=lambda kind, text: self.told.append((kind, text)),
             watch=lambda runner: self.visited.append(runner.state),
             **options,

@@ -81,8 +81,9 @@ def test_wrong_requests_get_one_line_and_leave_nothing(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("taken").mkdir()
+    (Path("taken") / "notes.txt").touch()
     fails_with_one_line(capsys, train.main(arguments), *words)
-    assert list(Path("taken").iterdir()) == []
+    assert [file.name for file in Path("taken").iterdir()] == ["notes.txt"]
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 

@@ -22,7 +22,8 @@ from ring_env import (
 )
 
 from agents.baselines import ShuffledPolicy
-from agents.double_dqn import DoubleDQN, double_q_target
+from agents.double_dqn import DoubleDQN
+from agents.masked import double_q_target
 from agents.schedules import epsilon, learning_rate
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig

@@ -284,6 +284,29 @@ def test_a_way_out_that_was_interrupted_can_be_gone_again() -> None:
         assert controller.microscope.bias == 1.0
 
 
+def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path) -> None:
+    before, heard, kept = tmp_path / "before.json", [], ""
+
+    class Deaf(VirtualController):
+        """Remembers what it is told while a run connects."""
+
+        def execute(self, *command: Any, **options: Any) -> Any:
+            heard.append(command[0])
+            return super().execute(*command, **options)
+
+    for killed in (False, True):
+        heard.clear()
+        controller = Deaf(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+        with VirtualNanonis(controller, ports=(0, 0)) as server:
+            config = RealConfig(ports=server.ports, timeout_s=2.0)
+            if killed:
+                before.write_text(kept)
+            instrument = connect(config, before, tell=lambda text: None)
+            kept = before.read_text()
+            assert ({"Motor.StopMove", "AutoApproach.OnOffSet"} <= set(heard)) is killed
+            instrument.close()
+
+
 def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step() -> None:
     silent = Fault(fault="late", command="Scan.Action", every=True, seconds=1.0)
     with lab(silent, timeout_s=0.2, withdraw_timeout_s=0.2) as (instrument, _):

@@ -12,7 +12,7 @@ from scripted_runs import Lab, Verdicts, everything, lab
 
 from agents.operation import RandomChooser
 from spm_gym.build import build_judge, build_microscope
-from spm_gym.config import Config, load_config
+from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.instrument.base import (
     CommandFailed,
     ConnectionLost,
@@ -177,13 +177,16 @@ def test_checkpoints_follow_the_journal_and_never_run_ahead(tmp_path: Path) -> N
 
 
 def test_a_refused_action_is_an_act_of_nobody(tmp_path: Path) -> None:
-    with lab(tmp_path, Verdicts(BAD), "operation.condition_after=1", "operation.scans=3") as it:
-        it.chooser.choose = lambda observation, mask: (  # type: ignore[method-assign]
-            int(np.flatnonzero(~mask)[0]) if not mask.all() else 0, None
+    with lab(tmp_path, Verdicts(BAD), "operation.condition_after=1", "operation.scans=8") as it:
+        it.env.config = it.env.config.model_copy(  # more than any image has
+            update={"actions": (*PAPER_ACTIONS[:-1],
+                                PAPER_ACTIONS[-1].model_copy(update={"clean_nm": 99.0}))}
         )  # fmt: skip
+        it.chooser.choose = lambda observation, mask: (len(mask) - 1, None)  # type: ignore[method-assign]
         it.runner.run()
-        for refused, act in it.rows("SELECT refused, act FROM steps"):
-            assert (act is None) == bool(refused)
+        steps = it.rows("SELECT refused, act, uncertain FROM steps")
+        assert steps == [(1, None, 0)] * 7
+        assert not it.rows("SELECT * FROM acts WHERE act IN ('pulse', 'dip', 'stall')")
 
 
 # --- regions and areas ----------------------------------------------------------------------------
@@ -456,6 +459,35 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
     with lab(tmp_path / "b", Verdicts(GOOD), "operation.hours=0.1") as it:
         it.runner.run()
         assert 360 <= it.runner.memory.elapsed < 360 + 60
+
+
+def test_a_current_that_cannot_be_read_leaves_no_image_unjudged(tmp_path: Path) -> None:
+    class Dumb(Mishap):
+        """Does not say anything of itself after its third scan."""
+
+        def status(self) -> Status:
+            if self.counted.get("scan") == 4:
+                raise CommandFailed("no status just now")
+            return super().status()
+
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=4", microscope=Dumb(),
+             clock=lambda: 0.0) as it:  # fmt: skip
+        it.runner.run()
+        assert it.labels() == ["good"] * 4
+        assert it.rows("SELECT text FROM events WHERE kind = 'watchdog'")
+
+
+def test_a_cut_off_approach_is_looked_at_before_another_one(tmp_path: Path) -> None:
+    with lab(tmp_path, Verdicts(GOOD), microscope=Mishap(scan={2: "lost contact"})) as it:
+        it.until(State.APPROACH)
+        it.journal.commit = lambda *state: it.journal.rollback()  # type: ignore[method-assign]
+        it.runner.step()
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=3", microscope=Mishap()) as it:
+        it.microscope.approach()  # what was cut off had been carried out
+        it.runner.run()
+        assert it.rows("SELECT act, result FROM acts") == [
+            ("approach", "unknown"), ("withdraw", "done")
+        ]  # fmt: skip
 
 
 def test_a_fault_of_the_program_withdraws_before_it_shows(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ LEARNING_CURVE = "learning_curve.png"
 
 
 def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) -> Path:
-    """Create a run directory and write the settings in force into it.
+    """Create a run directory, unless an empty one is there, and write the settings into it.
 
     Args:
         path: The directory; None makes ``runs/<date>_<time>_<name>``.
@@ -33,15 +33,15 @@ def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) 
         file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
 
     Raises:
-        UsageError: The directory exists.
+        UsageError: There is something in the directory.
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
+    path.mkdir(parents=True, exist_ok=True)
+    # What a kill has left half-written is hidden.
+    if any(not file.name.startswith(".") for file in path.iterdir()):
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"
-        ) from None
+        )
     write_settings(path / file, config)
     return path
 

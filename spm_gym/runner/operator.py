@@ -35,6 +35,7 @@ from spm_gym.runner.recovery import (
     CRASH,
     LOST_CONTACT,
     MISSING_LINES,
+    OUT_OF_CONTACT,
     REFUSED,
     WITHDRAWN,
     Recovery,
@@ -154,6 +155,8 @@ class Operator:
             m.clean_at = None
         if m.state is State.RECOVER:
             m.retract_due = False
+        if m.state is State.APPROACH:
+            m.trouble = ""  # whether it has approached is looked at, not taken for granted
         m.state = State.APPROACH
 
     def _approach(self) -> State:
@@ -162,7 +165,7 @@ class Operator:
             return State.RECOVER
         if m.step is None and self._is_over():
             return State.STOP
-        if self.instrument.status().approached and not m.trouble:
+        if m.trouble not in OUT_OF_CONTACT and self.instrument.status().approached:
             m.in_contact = True
             return self._onward()
         m.settle_due = True
@@ -188,7 +191,7 @@ class Operator:
         place, self.memory.clean_at = self.memory.clean_at, None
         assert place is not None
         action = next(a for a in self.env.config.actions if a.name == self.config.clean_action)
-        self._event("clean", f"{action.name} after a crash at {_at(place)}")
+        self._event("clean", f"{action.name} at {place[0] / NM:.0f}, {place[1] / NM:.0f} nm")
         self.survey.act(action, place)
         return State.CHOOSE
 
@@ -329,8 +332,10 @@ class Operator:
         limit = self.config.over_current_nA * 1e-9
         try:
             return over_current(self.instrument, limit, self.config.confirm_s)
-        except _DISCONNECTED:
-            return False  # the next command will meet it; what was done is done
+        except InstrumentError as error:
+            # The image is there and is to be judged; what is wrong the next command will meet.
+            self._event("watchdog", f"the current could not be read: {error}")
+            return False
 
     def _pause(self) -> State:
         """Withdraw once, then wait."""
@@ -391,7 +396,3 @@ class Operator:
 
     def _event(self, kind: str, text: str) -> None:
         self.journal.add_event(self.memory.now, kind, text)
-
-
-def _at(place: tuple[float, float]) -> str:
-    return f"({place[0] / NM:.0f}, {place[1] / NM:.0f}) nm"

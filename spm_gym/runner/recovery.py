@@ -11,6 +11,9 @@ from spm_gym.survey import Survey
 NM = 1e-9
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
 REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
+OUT_OF_CONTACT = (CRASH, LOST_CONTACT, WITHDRAWN)
+"""After these the tip has to approach, whatever the instrument says of itself."""
+
 _LONGEST_RETRY = 16
 
 
@@ -83,7 +86,7 @@ class Recovery:
         if m.trouble in (CONNECTION, REFUSED):
             self._pause_before_retry()
             self.instrument.reconnect()
-        must_approach = m.retract_due or m.trouble in (CRASH, LOST_CONTACT, WITHDRAWN)
+        must_approach = m.retract_due or m.trouble in OUT_OF_CONTACT
         if m.retract_due:
             self._retract()
         if not must_approach:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from spm_gym.instrument.base import (
     CommandFailed,
     ContactLost,
     InstrumentError,
-    LimitExceeded,
-    OutcomeUnknown,
     TipCrashed,
     TipWithdrawn,
 )
 from spm_gym.instrument.nanonis import acts
+from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.reading import (
     FEEDBACK_ON,
@@ -38,15 +36,6 @@ from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 NM = 1e-9
 PA = 1e-12
 _CRASH_FACTOR = 10.0
-_POLL_S = 0.2
-_MOTOR_S_PER_STEP = 0.5
-_MOTOR = {
-    Direction.X_PLUS: 0,
-    Direction.X_MINUS: 1,
-    Direction.Y_PLUS: 2,
-    Direction.Y_MINUS: 3,
-}
-_MOTOR_Z = {"z+": 4, "z-": 5}
 
 
 def connect(
@@ -65,15 +54,6 @@ def connect(
         instrument.close()
         raise
     return instrument
-
-
-@contextlib.contextmanager
-def _begun(what: str) -> Iterator[None]:
-    """Say that an act is under way or over, if a command fails in the block."""
-    try:
-        yield
-    except InstrumentError as error:
-        raise OutcomeUnknown(f"{what}: {error}") from error
 
 
 class NanonisInstrument:
@@ -111,8 +91,7 @@ class NanonisInstrument:
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
-        self._stepping = False
-        self._approaching = False
+        self._coarse = CoarseMotion(main, config, sleep)
         self._open = False
 
     def open(self) -> None:
@@ -171,7 +150,7 @@ class NanonisInstrument:
             acts.watch_tip(self._main, shaping)
             raise
         self._busy_until = 0.0
-        with _begun("the act was done, but Safe Tip may be off"):
+        with begun("the act was done, but Safe Tip may be off"):
             acts.watch_tip(self._main, shaping)
 
     def approach(self) -> None:
@@ -185,13 +164,8 @@ class NanonisInstrument:
         """
         if self._crashed(self.status()):
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
-        with contextlib.suppress(CommandFailed):  # some releases: the module is open already
-            self._main.call("AutoApproach.Open")
-        self._approaching = True
-        self._main.call("AutoApproach.OnOffSet", act=True, on=1)
-        self._await_approach()
-        self._approaching = False
-        with _begun("the automatic approach was started"):
+        self._coarse.approach()
+        with begun("the automatic approach was started"):
             status = self.status()
         if not status.approached or out_of_reach(status.z, self._z_range):
             raise ContactLost(
@@ -211,9 +185,9 @@ class NanonisInstrument:
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
-        away = self._away("the tip is to be taken away from the sample")
+        self._coarse.check_direction("the tip is to be taken away from the sample")
         self.withdraw()
-        self._step(away, self.config.coarse.retract_steps)
+        self._coarse.step_away()
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step away from the sample and sideways, approach.
@@ -223,12 +197,12 @@ class NanonisInstrument:
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
-        away = self._away("the approach area is used up")
+        self._coarse.check_direction("the approach area is used up")
         self.withdraw()
         self._move(0.0, 0.0)
-        self._step(away, self.config.coarse.retract_steps)
-        with _begun("the tip was stepped away"):
-            self._step(_MOTOR[direction], self.config.coarse.sideways_steps)
+        self._coarse.step_away()
+        with begun("the tip was stepped away"):
+            self._coarse.step_sideways(direction)
             self.approach()
 
     def wait(self, seconds: float) -> None:
@@ -283,7 +257,7 @@ class NanonisInstrument:
         """Do all that belongs to the safe condition; returns what could not be done, and why."""
         side = self._side
         steps: list[Step] = [
-            ("motor or approach not stopped", partial(self._stop_coarse, side)),
+            ("motor or approach not stopped", partial(self._coarse.stop, side)),
             ("scan not stopped", partial(stop_scan, side)),
         ]
         if self.config.withdraw_on_exit:
@@ -304,26 +278,15 @@ class NanonisInstrument:
         self._await_act()
         self._main.connect()
         self._side.connect()
-        self._stop_coarse(self._main)
+        self._coarse.stop(self._main)
         stop_scan(self._main)
         self._prepare()
-
-    def _stop_coarse(self, controller: Controller) -> None:
-        """Stop motor and approach, if they may be under way."""
-        if self._stepping:
-            controller.call("Motor.StopMove")
-            self._stepping = False
-        if self._approaching:
-            controller.call("AutoApproach.OnOffSet", on=0)
-            self._approaching = False
 
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
             self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
             # It may have been killed in the middle of a coarse move, which goes on without it.
-            self._stepping = self._approaching = True
-            with contextlib.suppress(CommandFailed):
-                self._stop_coarse(self._main)
+            self._coarse.stop_what_others_began()
             return Settings.load(self._keep)
         settings = Settings.read(self._main)
         if self._keep is not None:
@@ -353,47 +316,12 @@ class NanonisInstrument:
                 f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
             )
 
-    def _away(self, why: str) -> int:
-        """The motor direction that takes the tip away from the sample."""
-        direction = self.config.coarse.retract
-        if direction is None:
-            raise LimitExceeded(
-                f"{why}, and real.coarse.retract does not say whether z+ or z- takes the tip away "
-                "from the sample: nothing was moved; set it, or move the microscope by hand and "
-                "resume with --fresh-area"
-            )
-        return _MOTOR_Z[direction]
-
-    def _step(self, motor: int, steps: int) -> None:
-        self._stepping = True
-        self._main.call(
-            "Motor.StartMove", takes=steps * _MOTOR_S_PER_STEP, act=True, direction=motor,
-            steps=steps, group=self.config.coarse.group - 1, wait=1,
-        )  # fmt: skip
-        self._stepping = False
-
     def _await_act(self) -> None:
         """Let an act end whose reply never came: no command stops it."""
         left = self._busy_until - time.monotonic()
         if left > 0:
             self._sleep(left)
         self._busy_until = 0.0
-
-    def _await_approach(self) -> None:
-        deadline = time.monotonic() + self.config.approach_timeout_s
-        while self._still_approaching():
-            if time.monotonic() > deadline:
-                with _begun("the automatic approach was started and could not be stopped"):
-                    self._stop_coarse(self._main)
-                raise CommandFailed(
-                    f"the automatic approach did not end within {self.config.approach_timeout_s:g} "
-                    "s (real.approach_timeout_s); it was stopped"
-                )
-            self._sleep(_POLL_S)
-
-    def _still_approaching(self) -> bool:
-        with _begun("the automatic approach was started"):
-            return bool(self._main.call("AutoApproach.OnOffGet")["on"])
 
     def _withdraw(self, controller: Controller) -> None:
         seconds = self.config.withdraw_timeout_s
