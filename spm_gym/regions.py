@@ -2,6 +2,10 @@
 
 Source: paper, *Region selection*. Candidate regions lie on a grid; blocked places are discs, and
 their overlap with the square footprint of a candidate is decided exactly, not on the grid.
+
+Along every row, and from row to row, the cost of a candidate falls towards one place and rises
+beyond it. The best of a row is therefore one of the two free candidates next to that place, and
+the choice looks at a small part of the map only.
 """
 
 from __future__ import annotations
@@ -9,16 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.compiled import compiled
 from spm_gym.config import RegionConfig
 from spm_gym.types import BoolArray, Direction
 
-_TOUCHING = 1e-6
-"""How deep a disc may reach into a footprint without overlapping it, in cells."""
+_ROUNDING = 1e-6
+"""Lengths and costs, in cells, that differ by no more are equal: ties, discs that just touch."""
+
+Axis = NDArray[np.float64]
 
 _TURNS = (Direction.X_PLUS, Direction.Y_PLUS, Direction.X_MINUS, Direction.Y_MINUS)
 
@@ -46,28 +52,24 @@ class RegionMap:
         self.image = image
         cell = config.cell_nm * 1e-9
         reach = math.floor((config.area_nm * 1e-9 - image) / 2 / cell + 1e-9)
-        self.axis: NDArray[np.float64] = cell * np.arange(-reach, reach + 1, dtype=np.float64)
+        self.axis: Axis = cell * np.arange(-reach, reach + 1, dtype=np.float64)
         self.free: BoolArray = np.ones((self.axis.size, self.axis.size), dtype=bool)
         self.marks: list[Mark] = []
-        self._centring = config.alpha * np.abs(self.axis)
+        self._alpha = float(config.alpha)
+        self._rounding = _ROUNDING * cell
+        self._max_jump = config.max_jump_nm * 1e-9
 
     @property
     def usable_share(self) -> float:
         """Share of the candidates that are still free."""
-        return float(self.free.mean())
+        return float(np.count_nonzero(self.free) / self.free.size)
 
     def mark(self, x: float, y: float, radius: float, reason: str) -> None:
         """Block the disc at x, y (m): every candidate whose footprint it overlaps is lost."""
         self.marks.append(Mark(x, y, radius, reason))
-        reach = radius + self.image / 2
-        first_col, last_col = np.searchsorted(self.axis, [x - reach, x + reach])
-        first_row, last_row = np.searchsorted(self.axis, [y - reach, y + reach])
-        gap_x = self._gap(self.axis[first_col:last_col] - x)
-        gap_y = self._gap(self.axis[first_row:last_row] - y)
-        # Neighbours on the grid just touch, and rounding must not make that an overlap.
-        within = max(radius - _TOUCHING * self.config.cell_nm * 1e-9, 0.0)
-        overlaps = gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < within**2
-        self.free[first_row:last_row, first_col:last_col] &= ~overlaps
+        # Neighbours on the grid just touch, and that is no overlap.
+        within = max(float(radius) - self._rounding, 0.0)
+        _block(self.free, self.axis, float(x), float(y), within, self.image / 2)
 
     def next_region(
         self, last: tuple[float, float] | None, rng: np.random.Generator
@@ -82,27 +84,20 @@ class RegionMap:
             Centre of the region, m; None when the area is used up, that is when no candidate is
             left or the best one lies further from the last region than the configured jump.
         """
-        if not self.free.any():
+        x, y = (0.0, 0.0) if last is None else (float(last[0]), float(last[1]))
+        cheapest = _cheapest(self.free, self.axis, x, y, self._alpha, self._rounding)
+        if not cheapest.size:
             return None
-        x, y = (0.0, 0.0) if last is None else last
-        distance = np.hypot((self.axis - x)[None, :], (self.axis - y)[:, None])
-        cost = distance + self._centring[None, :] + self._centring[:, None]
-        cost[~self.free] = np.inf
-        rows, cols = np.nonzero(cost <= cost.min() + 1e-6 * self.config.cell_nm * 1e-9)
-        chosen = rng.integers(rows.size)
-        row, col = rows[chosen], cols[chosen]
-        if last is not None and distance[row, col] > self.config.max_jump_nm * 1e-9:
+        row, col = divmod(int(cheapest[rng.integers(cheapest.size)]), self.axis.size)
+        chosen = float(self.axis[col]), float(self.axis[row])
+        if last is not None and np.hypot(chosen[0] - x, chosen[1] - y) > self._max_jump:
             return None
-        return float(self.axis[col]), float(self.axis[row])
+        return chosen
 
     def restore(self, marks: Iterable[Mark]) -> None:
         """Add marks that another map of the same area has collected."""
         for mark in marks:
             self.mark(mark.x, mark.y, mark.radius, mark.reason)
-
-    def _gap(self, offset: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Distance along one axis from a disc's centre to the footprint, 0 inside it."""
-        return np.asarray(np.maximum(np.abs(offset) - self.image / 2, 0.0))
 
 
 def area_direction(changes: int) -> Direction:
@@ -112,3 +107,128 @@ def area_direction(changes: int) -> Direction:
         changes -= length
         leg += 1
     return _TURNS[leg % 4]
+
+
+@compiled
+def _first_from(axis: Axis, value: float) -> int:
+    """Number of the first cell that lies at the value or beyond."""
+    low, high = 0, axis.size
+    while low < high:
+        middle = (low + high) // 2
+        if axis[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def _block(free: BoolArray, axis: Axis, x: float, y: float, radius: float, half: float) -> None:
+    """Take away the candidates whose footprint, ``half`` to each side, overlaps the disc."""
+    reach = radius + half
+    first, end = _first_from(axis, x - reach), _first_from(axis, x + reach)
+    for row in range(_first_from(axis, y - reach), _first_from(axis, y + reach)):
+        gap_y = max(abs(axis[row] - y) - half, 0.0)
+        for col in range(first, end):
+            gap_x = max(abs(axis[col] - x) - half, 0.0)
+            if gap_x * gap_x + gap_y * gap_y < radius * radius:
+                free[row, col] = False
+
+
+@compiled
+def _cost(to_x: float, to_y: float, x: float, y: float, alpha: float) -> float:
+    dx, dy = to_x - x, to_y - y
+    return math.sqrt(dx * dx + dy * dy) + alpha * abs(to_x) + alpha * abs(to_y)
+
+
+@compiled
+def _cheapest_along(x: float, dy: float, alpha: float) -> float:
+    """Where on a line at the distance dy the cost from x is least; it rises to both sides."""
+    if alpha >= 1:
+        return 0.0
+    nearer = alpha * abs(dy) / math.sqrt((1 - alpha) * (1 + alpha))
+    return math.copysign(max(abs(x) - nearer, 0.0), x)
+
+
+@compiled
+def _least_of_row(
+    free: BoolArray, axis: Axis, row: int, x: float, y: float, alpha: float, limit: float
+) -> float:
+    """Least cost in a row; infinity if nothing is free there or all costs more than the limit."""
+    bottom = _cheapest_along(x, axis[row] - y, alpha)
+    least = math.inf
+    if _cost(bottom, axis[row], x, y, alpha) > limit:
+        return least
+    right = _first_from(axis, bottom)
+    left = right - 1
+    while right < axis.size and not free[row, right]:
+        right += 1
+    if right < axis.size:
+        least = _cost(axis[right], axis[row], x, y, alpha)
+    while left >= 0 and not free[row, left]:
+        left -= 1
+    if left >= 0:
+        least = min(least, _cost(axis[left], axis[row], x, y, alpha))
+    return least
+
+
+@compiled
+def _collect(
+    free: BoolArray,
+    axis: Axis,
+    least: NDArray[np.float64],
+    x: float,
+    y: float,
+    alpha: float,
+    limit: float,
+    found: NDArray[np.int64],
+) -> int:
+    """Number the free candidates up to the limit, row by row, as far as ``found`` has room.
+
+    Returns:
+        How many there are. ``least`` holds the least cost of every row.
+    """
+    count = 0
+    for row in range(axis.size):
+        if least[row] > limit:
+            continue
+        bottom = _first_from(axis, _cheapest_along(x, axis[row] - y, alpha))
+        col = bottom
+        while col > 0 and _cost(axis[col - 1], axis[row], x, y, alpha) <= limit:
+            col -= 1
+        while col < axis.size:
+            if _cost(axis[col], axis[row], x, y, alpha) > limit:
+                break
+            if free[row, col]:
+                if count < found.size:
+                    found[count] = row * axis.size + col
+                count += 1
+            col += 1
+    return count
+
+
+@compiled
+def _cheapest(
+    free: BoolArray, axis: Axis, x: float, y: float, alpha: float, slack: float
+) -> NDArray[np.int64]:
+    """Numbers of the free candidates that cost no more than the best and the slack, in order.
+
+    The rows are taken outwards from the one where the cost is least, so that most of them are
+    left out after a look at their cheapest place, free or not.
+    """
+    least = np.full(axis.size, np.inf)
+    best = np.inf
+    middle = _first_from(axis, _cheapest_along(y, 0.0, alpha))
+    for step in range(2 * axis.size):
+        row = middle + step // 2 if step % 2 == 0 else middle - 1 - step // 2
+        if 0 <= row < axis.size:
+            least[row] = _least_of_row(free, axis, row, x, y, alpha, best + slack)
+            best = min(best, least[row])
+    found = np.empty(0 if best == np.inf else 8, dtype=np.int64)
+    if best == np.inf:
+        return found
+    count = _collect(free, axis, least, x, y, alpha, best + slack, found)
+    if count > found.size:
+        found = np.empty(count, dtype=np.int64)
+        _collect(free, axis, least, x, y, alpha, best + slack, found)
+    return found[:count]

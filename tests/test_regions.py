@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from spm_gym.config import RegionConfig
 from spm_gym.regions import RegionMap, area_direction
@@ -59,6 +60,108 @@ def test_choice_is_the_cheapest_candidate_by_a_plain_loop(
         assert np.hypot(x - 80, y + 40) + abs(x) + abs(y) == pytest.approx(best, abs=1e-4)
 
 
+def choices(regions: RegionMap, last: tuple[float, float], draws: int) -> set[tuple[float, float]]:
+    """What as many generators choose."""
+    drawn = {regions.next_region(last, np.random.default_rng(seed)) for seed in range(draws)}
+    return {place for place in drawn if place is not None}
+
+
+def blocked_by_arrays(
+    regions: RegionMap, marks: list[tuple[float, float, float]]
+) -> NDArray[np.bool_]:
+    """What the marks (m) take away, by whole arrays."""
+    axis, half = regions.axis, regions.image / 2
+    blocked = np.zeros((axis.size, axis.size), dtype=bool)
+    for x, y, radius in marks:
+        gap_x = np.maximum(np.abs(axis - x) - half, 0.0)
+        gap_y = np.maximum(np.abs(axis - y) - half, 0.0)
+        within = max(radius - 1e-6 * regions.config.cell_nm * NM, 0.0)
+        blocked |= gap_x[None, :] ** 2 + gap_y[:, None] ** 2 < within**2
+    return blocked
+
+
+def choice_by_arrays(
+    regions: RegionMap, last: tuple[float, float] | None, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """The rule of the choice, by whole arrays."""
+    if not regions.free.any():
+        return None
+    axis, config = regions.axis, regions.config
+    x, y = last or (0.0, 0.0)
+    distance = np.hypot((axis - x)[None, :], (axis - y)[:, None])
+    cost = distance + config.alpha * (np.abs(axis)[None, :] + np.abs(axis)[:, None])
+    cost[~regions.free] = np.inf
+    rows, cols = np.nonzero(cost <= cost.min() + 1e-6 * config.cell_nm * NM)
+    number = rng.integers(rows.size)
+    row, col = rows[number], cols[number]
+    if last is not None and distance[row, col] > config.max_jump_nm * NM:
+        return None
+    return float(axis[col]), float(axis[row])
+
+
+def random_map(rng: np.random.Generator, cell: float) -> RegionMap:
+    """A map with its marks: on the grid and off it, few and many, now and then all of it."""
+    area = float(rng.choice([20, 100, 300]))
+    regions = new_map(
+        cell_nm=cell,
+        area_nm=area,
+        alpha=float(rng.choice([0, 0.3, 0.5**0.5, 0.9, 1, 1, 1, 2])),
+        max_jump_nm=float(rng.choice([10, 50, 500])),
+    )
+    for _ in range(rng.integers(30)):
+        x, y = rng.uniform(-area / 2, area / 2, 2)
+        if rng.random() < 0.5:
+            x, y = cell * np.round(np.array([x, y]) / cell)
+        radius = rng.choice([0, 5, 10, 25, 60, 300], p=[0.1, 0.4, 0.2, 0.2, 0.08, 0.02])
+        regions.mark(x * NM, y * NM, radius * NM, "test")
+    return regions
+
+
+def random_last(rng: np.random.Generator, regions: RegionMap) -> tuple[float, float] | None:
+    """A place on the grid, on its middle lines (where many candidates tie), between, or none."""
+    on_grid, between = rng.choice(regions.axis, 2), rng.uniform(regions.axis[0], regions.axis[-1])
+    places = [(*on_grid,), (on_grid[0], 0.0), (0.0, on_grid[1]), (between, on_grid[0]), None]
+    return places[rng.integers(len(places))]
+
+
+@settings(max_examples=400)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 2.5, 7.3, 10.0, 10.0, 20.0]))
+def test_map_and_choice_are_those_of_whole_arrays(seed: int, cell: float) -> None:
+    rng = np.random.default_rng(seed)
+    regions = random_map(rng, cell)
+    marks = [(mark.x, mark.y, mark.radius) for mark in regions.marks]
+    assert np.array_equal(regions.free, ~blocked_by_arrays(regions, marks))
+    last = random_last(rng, regions)
+    for _ in range(4):
+        ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+        chosen = regions.next_region(last, ours)
+        assert chosen == choice_by_arrays(regions, last, theirs)
+        assert ours.bit_generator.state == theirs.bit_generator.state
+        if chosen is None:
+            break
+        last = chosen
+        regions.mark(*chosen, 0.6 * cell * NM, "image")
+
+
+@pytest.mark.parametrize("last", [None, (400 * NM, 0.0), (123.4 * NM, -56.7 * NM)])
+def test_a_map_of_seven_hundred_thousand_cells(last: tuple[float, float] | None) -> None:
+    regions = new_map(cell_nm=1)
+    for _ in range(3):
+        one, other = np.random.default_rng(5), np.random.default_rng(5)
+        chosen = regions.next_region(last, one)
+        assert chosen is not None
+        assert chosen == choice_by_arrays(regions, last, other)
+        regions.mark(*chosen, 150 * NM, "bad sample")
+
+
+def test_a_tie_of_a_whole_line_is_drawn_from_all_of_it() -> None:
+    """Between the last region and the centre, along an axis, every place costs the same."""
+    regions = new_map()
+    chosen = choices(regions, (0.0, 80 * NM), draws=200)
+    assert sorted(round(y / NM) for _, y in chosen) == list(range(0, 90, 10))
+    assert {x for x, _ in chosen} == {0.0}
+
+
 def test_the_footprint_counts_not_only_its_centre() -> None:
     regions = new_map()
     regions.mark(0.0, 0.0, 10 * NM, "dip")
@@ -72,7 +175,7 @@ def test_the_footprint_counts_not_only_its_centre() -> None:
 def test_ties_are_broken_by_the_generator() -> None:
     regions = new_map()
     regions.mark(0.0, 0.0, 5 * NM, "image")
-    chosen = {regions.next_region((0.0, 0.0), np.random.default_rng(seed)) for seed in range(40)}
+    chosen = choices(regions, (0.0, 0.0), draws=40)
     assert len(chosen) == 4
     assert all(abs(x) + abs(y) == pytest.approx(10 * NM) for x, y in chosen)
 
