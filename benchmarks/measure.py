@@ -12,7 +12,7 @@ import numpy as np
 Work = Callable[[], object]
 Spread = tuple[float, float]
 
-SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6}
+SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 SHORTEST_SAMPLE = 2e-3
 """Seconds that every sample lasts at least; shorter calls are repeated inside."""
 
@@ -56,6 +56,17 @@ class Figure:
         return self.ratio >= self.at_least
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A figure that this run leaves out: for want of a device, or because it takes too long."""
+
+    name: str
+    why: str
+
+
+Outcome = Figure | Skipped
+
+
 def compare(
     name: str,
     ours: Work,
@@ -77,7 +88,7 @@ def compare(
         reference: The same.
         at_least: What the ratio should reach.
         pairs: How often each is timed; every other pair begins with the reference.
-        unit: "s", "ms" or "us".
+        unit: "s", "ms", "us" or "ns".
         ours_per: Pieces of work in one call; times are per piece.
         reference_per: The same for the reference.
         note: What the figure does not say itself.

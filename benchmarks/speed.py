@@ -1,0 +1,241 @@
+"""Every figure of speed beside its reference, measured in the same run, in one table.
+
+``python benchmarks/speed.py`` measures all topics, ``--quick`` takes fewer samples, ``--output``
+records the figures in a file. ``--check`` is the guard: a quick run that ends with status 1 if a
+ratio has fallen by more than a third since it was recorded. See docs/speed.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from measure import Figure, Outcome
+from tqdm import tqdm
+
+TOPICS = ("imaging", "regions", "simulator", "vector", "learning")
+KEPT = 2 / 3
+"""Share of a recorded ratio that the guard asks for."""
+
+WIDTH, NAME_WIDTH = 110, 44
+DIGITS = 4
+
+Record = dict[str, Any]
+Outcomes = Mapping[str, Sequence[Outcome]]
+Measure = Callable[[Sequence[str]], Outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recorded figure that a later run does not bear out."""
+
+    topic: str
+    name: str
+    what: str
+
+
+def measure(topics: Sequence[str], quick: bool) -> Outcomes:
+    """Measure the figures of some topics, with a progress bar."""
+    outcomes: dict[str, list[Outcome]] = {topic: [] for topic in topics}
+    with tqdm(unit="figure", mininterval=1, leave=False) as bar:
+        for topic, measured in outcomes.items():
+            bar.set_description(topic)
+            for outcome in import_module(f"speed_{topic}").figures(quick):
+                measured.append(outcome)
+                bar.update()
+    return outcomes
+
+
+def failures(outcomes: Outcomes, recorded: Sequence[Record]) -> list[Failure]:
+    """Compare with recorded figures: which have fallen by more than a third, or are missing?
+
+    Figures that were skipped, and those of topics that were not measured, are passed over.
+    """
+    found = []
+    for record in recorded:
+        topic, name, ratio = record["topic"], record["name"], record["ratio"]
+        if topic not in outcomes:
+            continue
+        outcome = next((each for each in outcomes[topic] if each.name == name), None)
+        if outcome is None:
+            found.append(Failure(topic, name, "is recorded but was not measured"))
+        elif isinstance(outcome, Figure) and outcome.ratio < KEPT * ratio:
+            what = f"ratio {_number(outcome.ratio)}, recorded was {_number(ratio)}"
+            found.append(Failure(topic, name, what))
+    return found
+
+
+def lasting_failures(
+    outcomes: Outcomes, recorded: Sequence[Record], measure_again: Measure
+) -> list[Failure]:
+    """Failures that a second measurement does not take back: the first may have been noise."""
+    first = failures(outcomes, recorded)
+    if not first:
+        return []
+    again = failures(measure_again(sorted({failure.topic for failure in first})), recorded)
+    return [failure for failure in again if failure.name in {each.name for each in first}]
+
+
+def records(outcomes: Outcomes, former: Sequence[Record], measured_on: str) -> list[Record]:
+    """What is written to a file; what was not measured now stays as it was recorded before."""
+    by_name = {record["name"]: record for record in former}
+    result = []
+    for topic in TOPICS:
+        if topic not in outcomes:
+            result += [record for record in former if record["topic"] == topic]
+            continue
+        for outcome in outcomes[topic]:
+            if isinstance(outcome, Figure):
+                new = {"topic": topic, **asdict(outcome), "measured_on": measured_on}
+                result.append(_rounded(new))
+            elif outcome.name in by_name:
+                result.append(by_name[outcome.name])
+    return result
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, tuple) else value
+
+
+def machine() -> str:
+    """What the figures depend on: processor and versions."""
+    versions = [f"{name} {metadata.version(name)}" for name in ("numpy", "numba", "torch")]
+    python = f"Python {platform.python_version()}"
+    return ", ".join([_processor(), f"{os.cpu_count()} cores", python, *versions])
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def table(outcomes: Outcomes) -> str:
+    """The figures for a terminal of 110 columns, notes below."""
+    head = ("", "ours", "reference", "ratio (quartiles)", "at least", "reached")
+    lines = [_line(head), "-" * WIDTH]
+    notes = []
+    for outcome in (each for topic in outcomes.values() for each in topic):
+        first, *rest = textwrap.wrap(outcome.name, NAME_WIDTH)
+        cells = _cells(outcome) if isinstance(outcome, Figure) else (f"skipped: {outcome.why}",)
+        lines += [_line((first, *cells)), *(f"  {more}" for more in rest)]
+        if isinstance(outcome, Figure) and outcome.note:
+            notes.append(textwrap.fill(f"{outcome.name}: {outcome.note}", WIDTH))
+    return "\n".join([*lines, "", *notes]).rstrip()
+
+
+def _line(cells: Sequence[str]) -> str:
+    if len(cells) == 2:
+        return f"{cells[0]:{NAME_WIDTH}}  {cells[1]}"
+    name, ours, reference, ratio, at_least, reached = cells
+    row = f"{name:{NAME_WIDTH}} {ours:>12} {reference:>12} {ratio:>20} {at_least:>9} {reached:>8}"
+    return row.rstrip()
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    low, high = figure.spreads.ratio
+    return (
+        f"{_number(figure.ours)} {figure.unit}",
+        f"{_number(figure.reference)} {figure.unit}",
+        f"{_number(figure.ratio)} ({_number(low)}-{_number(high)})",
+        _number(figure.at_least),
+        "yes" if figure.reached else "NO",
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def markdown(recorded: Sequence[Record]) -> str:
+    """The recorded figures as they stand in docs/speed.md."""
+    lines = [
+        "| what | ours | reference | ratio | quartiles | at least |",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in recorded:
+        unit, (low, high) = record["unit"], record["spreads"]["ratio"]
+        ratio = _number(record["ratio"]) + (
+            "" if record["ratio"] >= record["at_least"] else " (missed)"
+        )
+        cells = (
+            record["name"],
+            f"{_number(record['ours'])} {unit}",
+            f"{_number(record['reference'])} {unit}",
+            ratio,
+            f"{_number(low)} to {_number(high)}",
+            _number(record["at_least"]),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = [f"- {each['name']}: {each['note']}" for each in recorded if each["note"]]
+    machines = sorted({record["measured_on"] for record in recorded})
+    return "\n".join([*lines, "", *notes, "", *(f"Measured on {each}." for each in machines)])
+
+
+def read(path: Path) -> list[Record]:
+    """Read recorded figures."""
+    return cast(list[Record], json.loads(path.read_text()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, record or compare; returns the exit status."""
+    options = _options(arguments)
+    if options.markdown:
+        print(markdown(read(options.markdown)))
+        return 0
+    _one_thread()
+    topics = [topic for topic in options.topics or TOPICS if find_spec(f"speed_{topic}")]
+    recorded = read(options.check) if options.check else []
+    quick = options.quick or options.check is not None
+    print(machine())
+    outcomes = measure(topics, quick)
+    print(table(outcomes))
+    if options.output:
+        former = read(options.output) if options.output.exists() else []
+        text = json.dumps(records(outcomes, former, machine()), indent=1, ensure_ascii=False)
+        options.output.write_text(text + "\n")
+    lasting = lasting_failures(outcomes, recorded, lambda again: measure(again, quick))
+    for failure in lasting:
+        print(f"{failure.name}: {failure.what}", file=sys.stderr)
+    return 1 if lasting else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("topics", nargs="*", help=f"some of {', '.join(TOPICS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="fewer samples, the same figures")
+    parser.add_argument("--output", type=Path, help="file to record the figures in")
+    parser.add_argument("--check", type=Path, help="recorded figures that must be borne out")
+    parser.add_argument("--markdown", type=Path, help="print these recorded figures, no more")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.topics) - set(TOPICS):
+        parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
+    return options
+
+
+def _one_thread() -> None:
+    """One thread in this process and in those it starts."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    from spm_gym.cli.threads import limit_threads  # it brings torch, not needed to print a table
+
+    limit_threads(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
