@@ -12,4 +12,5 @@ __all__ = ["Config", "ConfigError", "load_config"]
 gymnasium.register(
     id="spm_gym/ProbeConditioning-v0",
     entry_point="spm_gym.build:make_env",
+    vector_entry_point="spm_gym.build:make_vector_env",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from spm_gym.config import Config, ConfigError, load_config
@@ -22,6 +23,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
 from spm_gym.types import Classifier, Frame
+from spm_gym.vector_env import ProbeConditioningVectorEnv
 
 
 def shipped_classifier() -> Path:
@@ -173,13 +175,49 @@ def make_env(
     Raises:
         ConfigError: A setting is unknown or impossible.
     """
-    if not isinstance(config, Config):
-        config = load_config(Path(config) if config else None, overrides)
-    elif overrides:
-        raise ConfigError("overrides go with a configuration file, not with finished settings")
+    config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     judge = build_judge(config, microscope)
     return ProbeConditioningEnv(microscope, judge, config.env, render_mode)
+
+
+def make_vector_env(
+    num_envs: int = 1,
+    config: Config | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    render_mode: str | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+) -> ProbeConditioningVectorEnv:
+    """Build the vector environment; this is what `gymnasium.make_vec` calls.
+
+    How many threads torch takes for the classifier is left as it is.
+
+    Args:
+        num_envs: How many microscopes are simulated.
+        config: As for `make_env`.
+        overrides: As for `make_env`.
+        render_mode: As for `make_env`.
+        autoreset_mode: When an environment whose episode has ended is reset.
+
+    Raises:
+        ConfigError: A setting is unknown or impossible.
+        ValueError: ``num_envs`` is less than 1, or a mode is unknown.
+    """
+    config = _settings(config, overrides)
+    microscopes = [build_microscope(config) for _ in range(num_envs)]
+    if config.env.judge == "truth":
+        judges = [_true_judge(microscope) for microscope in microscopes]
+    else:
+        judges = [build_judge(config)] * len(microscopes)
+    return ProbeConditioningVectorEnv(microscopes, judges, config.env, render_mode, autoreset_mode)
+
+
+def _settings(config: Config | Path | str | None, overrides: Sequence[str]) -> Config:
+    if not isinstance(config, Config):
+        return load_config(Path(config) if config else None, overrides)
+    if overrides:
+        raise ConfigError("overrides go with a configuration file, not with finished settings")
+    return config
 
 
 def _true_judge(microscope: SimulatedMicroscope) -> Classifier:

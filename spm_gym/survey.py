@@ -9,17 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
-from spm_gym.imaging import Square, largest_clean_square, level, normalise
+from spm_gym.imaging import (
+    Diagnosis,
+    Square,
+    diagnose,
+    largest_clean_square,
+    level,
+    normalise,
+)
 from spm_gym.instrument.base import Instrument
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
 NM = 1e-9
+_ANY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +61,43 @@ class Look:
         return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
 
 
-def allowed_actions(actions: Sequence[ActionConfig], side: float) -> BoolArray:
-    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all."""
-    return np.array(
-        [a.anywhere or (side > 0 and side >= a.clean_nm * NM * (1 - 1e-9)) for a in actions]
-    )
+def allowed_actions(
+    actions: Sequence[ActionConfig], side: float | NDArray[np.float64]
+) -> BoolArray:
+    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all.
+
+    Returns:
+        (A,), or (N, A) for N sides.
+    """
+    needed = [0.0 if a.anywhere else max(a.clean_nm * NM * (1 - 1e-9), _ANY) for a in actions]
+    return np.asarray(np.asarray(side)[..., None] >= np.array(needed))
+
+
+def read_all(
+    scans: Sequence[Scan], judges: Sequence[Classifier], config: EnvConfig
+) -> list[Look | Diagnosis]:
+    """What the scans of several microscopes say: a look, or why there is none.
+
+    Args:
+        scans: As many pixels each.
+        judges: One for each scan; only usable ones are judged.
+        config: What is imaged, allowed and paid.
+    """
+    readings = _read_scans(scans, config)
+    found: list[Look | Diagnosis] = list(readings.diagnoses)
+    fine = [row for row, seen in enumerate(readings.diagnoses) if seen is Diagnosis.FINE]
+    if not fine:
+        return found
+    observations = readings.observations
+    if len(fine) < len(scans):
+        observations = observations[fine]
+    squares = [readings.squares[row] for row in fine]
+    sides = np.array([squares[k].side * scans[row].frame.pixel for k, row in enumerate(fine)])
+    masks = allowed_actions(config.actions, sides)
+    probabilities = _judge_all([judges[row] for row in fine], observations).tolist()
+    for k, row in enumerate(fine):
+        found[row] = Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
+    return found
 
 
 def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
@@ -71,6 +112,31 @@ def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
         probability=float(judge(observation[None])[0]),
         mask=allowed_actions(config.actions, square.side * scan.frame.pixel),
     )
+
+
+def _judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each image by its own judge; one judge of all judges them together."""
+    if all(judge is judges[0] for judge in judges):
+        return judges[0](images)
+    return np.concatenate([judge(images[k : k + 1]) for k, judge in enumerate(judges)])
+
+
+class _Readings(NamedTuple):
+    diagnoses: list[Diagnosis]
+    observations: NDArray[np.float32]
+    squares: list[Square]
+
+
+def _read_scans(scans: Sequence[Scan], config: EnvConfig) -> _Readings:
+    diagnoses = [diagnose(scan) for scan in scans]
+    observations = np.zeros((len(scans), 1, *scans[0].z.shape), np.float32)
+    squares = [Square(0, 0, 0)] * len(scans)
+    for row, scan in enumerate(scans):
+        if diagnoses[row] is Diagnosis.FINE:
+            levelled = level(scan.z, method=config.plane)
+            observations[row, 0] = normalise(levelled)
+            squares[row] = largest_clean_square(levelled)
+    return _Readings(diagnoses, observations, squares)
 
 
 class Survey:
@@ -136,8 +202,12 @@ class Survey:
     def image(self, frame: Frame) -> Scan:
         """Record an image; its place is used up."""
         scan = self.instrument.scan(frame)
-        self.mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
+        self.use_up(frame)
         return scan
+
+    def use_up(self, frame: Frame) -> None:
+        """Block the place of an image."""
+        self.mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
 
     def reject(self, frame: Frame) -> None:
         """Block the neighbourhood of bad sample, the further the more there was in a row."""
