@@ -1,8 +1,9 @@
 """Every figure of speed beside its reference, measured in the same run, in one table.
 
 ``python benchmarks/speed.py`` measures all topics, ``--quick`` takes fewer samples, ``--output``
-records the figures in a file. ``--check`` is the guard: a quick run that ends with status 1 if a
-ratio has fallen by more than a third since it was recorded. See docs/speed.md.
+records the figures in a file, and ``--page`` sets the table of docs/speed.md from that file.
+``--check`` is the guard: a quick run that ends with status 1 if a ratio has fallen by more than a
+third since it was recorded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ KEPT = 2 / 3
 
 WIDTH, NAME_WIDTH = 110, 44
 DIGITS = 4
+PAGE_MARKS = "<!-- figures -->", "<!-- end of figures -->"
 
 Record = dict[str, Any]
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -186,6 +188,13 @@ def markdown(recorded: Sequence[Record]) -> str:
     return "\n".join([*lines, "", *notes, "", *(f"Measured on {each}." for each in machines)])
 
 
+def filled(page: str, recorded: Sequence[Record]) -> str:
+    """Put the recorded figures into a page, between its two marks."""
+    before, rest = page.split(PAGE_MARKS[0])
+    after = rest.split(PAGE_MARKS[1])[1]
+    return f"{before}{PAGE_MARKS[0]}\n{markdown(recorded)}\n{PAGE_MARKS[1]}{after}"
+
+
 def read(path: Path) -> list[Record]:
     """Read recorded figures."""
     return cast(list[Record], json.loads(path.read_text()))
@@ -194,9 +203,6 @@ def read(path: Path) -> list[Record]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, record or compare; returns the exit status."""
     options = _options(arguments)
-    if options.markdown:
-        print(markdown(read(options.markdown)))
-        return 0
     _one_thread()
     here = Path(__file__).parent
     topics = [t for t in options.topics or TOPICS if (here / f"speed_{t}.py").exists()]
@@ -206,13 +212,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = measure(topics, quick)
     print(table(outcomes))
     if options.output:
-        former = read(options.output) if options.output.exists() else []
-        text = json.dumps(records(outcomes, former, machine()), indent=1, ensure_ascii=False)
-        options.output.write_text(text + "\n")
+        _record(outcomes, options.output, options.page)
     lasting = lasting_failures(outcomes, recorded, lambda again: measure(again, quick))
     for failure in lasting:
         print(f"{failure.name}: {failure.what}", file=sys.stderr)
     return 1 if lasting else 0
+
+
+def _record(outcomes: Outcomes, output: Path, page: Path | None) -> None:
+    former = read(output) if output.exists() else []
+    recorded = records(outcomes, former, machine())
+    output.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n")
+    if page:
+        page.write_text(filled(page.read_text(), recorded))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -221,8 +233,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer samples, the same figures")
     parser.add_argument("--output", type=Path, help="file to record the figures in")
     parser.add_argument("--check", type=Path, help="recorded figures that must be borne out")
-    parser.add_argument("--markdown", type=Path, help="print these recorded figures, no more")
+    parser.add_argument("--page", type=Path, help="page whose table is made of that file")
     options = parser.parse_args(arguments)
+    if options.page and not options.output:
+        parser.error("--page needs --output")
     if unknown := set(options.topics) - set(TOPICS):
         parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     return options

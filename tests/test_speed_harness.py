@@ -18,6 +18,8 @@ import speed
 import speed_regions
 from measure import Figure, Outcome, Skipped, compare, of_values
 
+ROOT = Path(__file__).parents[1]
+
 
 class Clock:
     """Time that passes only while somebody works."""
@@ -176,6 +178,26 @@ def test_from_the_command_line(
     topic(figure("x", 6.0), figure("y", 1 / 3), Skipped("gpu", "no GPU"))
     assert speed.main(["regions", "--check", str(file)]) == 1
     assert capsys.readouterr().err.strip().endswith("x: ratio 6, recorded was 10")
+
+
+def test_a_page_holds_the_recorded_figures(topic: Callable[..., None], tmp_path: Path) -> None:
+    file, page = tmp_path / "results.json", tmp_path / "speed.md"
+    page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
+    topic(figure("x", 1234.5), figure("y", 0.5))
+    speed.main(["regions", "--output", str(file), "--page", str(page)])
+    text = page.read_text()
+    assert text.startswith("before\n<!-- figures -->\n| what |")
+    assert text.endswith("\n<!-- end of figures -->\nafter\n")
+    assert "| x | 1 ms | 1,234 ms | 1,234 | 1,234 to 1,234 | 1 |" in text
+    assert "| 0.5 (missed) |" in text
+    assert "old" not in text
+
+
+def test_the_page_agrees_with_the_recorded_figures() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text()
+    recorded = speed.read(ROOT / "benchmarks" / "results.json")
+    assert page == speed.filled(page, recorded)
+    assert len({each["name"] for each in recorded}) == len(recorded)
 
 
 def test_an_unknown_topic_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
