@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.learner import Learner, Snapshot, thinned_weights
-from agents.masked import double_q_target, masked_argmax
+from agents.masked import masked_argmax
 from agents.policy import VGGPolicy
-from agents.replay import FlipReplay, Transitions
+from agents.replay import FlipReplay
 from agents.schedules import epsilon, learning_rate
+from agents.temporal_difference import TemporalDifference
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig
 from spm_gym.types import BoolArray
@@ -93,13 +93,18 @@ class DoubleDQN(DQN):
             _init_setup_model=_init_setup_model,
         )
 
+    def _setup_model(self) -> None:
+        self.config = AgentConfig(**dict(self.config))  # an older one lacks what has been added
+        super()._setup_model()
+        self._difference = TemporalDifference(self.config, self.device)
+
     def initialise_from(self, classifier_network: VGG) -> None:
         """Begin with the classifier's trunk; the output layer stays fresh (paper, *Double DQN*).
 
         Raises:
             ValueError: The classifier is another member of the network family.
         """
-        network: VGG = self.q_net.q_net  # type: ignore[assignment]
+        network = self._network()
         try:
             network.trunk.load_state_dict(classifier_network.trunk.state_dict())
         except RuntimeError as error:
@@ -206,16 +211,8 @@ class DoubleDQN(DQN):
             FloatingPointError: The loss is not finite; nothing was changed.
         """
         batch = self.replay_buffer.sample(self.batch_size)
-        target = self._target(batch)
-        self.q_net.train()
-        chosen = self.q_net(batch.observations).gather(1, batch.actions)
-        loss = self._loss(chosen, target)
-        self.q_net.eval()
-        value = float(loss.item())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"loss is {value} after {self._n_updates} gradient steps")
-        self._descend(loss)
-        return value
+        loss = self._difference.loss(self._network(), self._network(target=True), batch)
+        return self._descend(loss)
 
     def predict(
         self,
@@ -320,6 +317,9 @@ class DoubleDQN(DQN):
             self._learner.finish()
         super().save(path, exclude, include)  # type: ignore[arg-type]
 
+    def _network(self, target: bool = False) -> VGG:
+        return cast(VGG, (self.q_net_target if target else self.q_net).q_net)
+
     @property
     def _actions(self) -> int:
         return int(self.action_space.n)  # type: ignore[attr-defined]
@@ -338,40 +338,23 @@ class DoubleDQN(DQN):
             self._snapshot.renew(self.q_net)
         return loss
 
-    def _target(self, batch: Transitions) -> Tensor:
-        """Targets (N, 1); terminal states, about every fourth, cost no look at what follows."""
-        onward = batch.dones[:, 0] == 0
-        following = batch.next_observations[onward]
-        target = batch.rewards.clone()
-        with torch.no_grad():
-            target[onward] = double_q_target(
-                self.q_net(following),
-                self.q_net_target(following),
-                batch.next_masks[onward],
-                batch.rewards[onward],
-                batch.dones[onward],
-                self.gamma,
-            )
-        return target
-
-    def _loss(self, values: Tensor, target: Tensor) -> Tensor:
-        if self.config.loss == "huber":
-            return functional.smooth_l1_loss(values, target)
-        return functional.mse_loss(values, target)
-
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self, loss: Tensor) -> float:
         optimizer = self.policy.optimizer
         # By gradient steps, so that both ways of learning decay alike.
         step = self.config.prefill + self._n_updates / self.config.replay_ratio
         update_learning_rate(optimizer, learning_rate(self.config, step))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        value = float(loss.item())  # only now: a GPU would have waited for the gradients
+        if not math.isfinite(value):
+            raise FloatingPointError(f"loss is {value} after {self._n_updates} gradient steps")
         if self.config.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.q_net.parameters(), self.config.max_grad_norm)
         optimizer.step()
         self._n_updates += 1
         if self._n_updates % self.config.target_every == 0:
             self.q_net_target.load_state_dict(self.q_net.state_dict())
+        return value
 
     def _evaluate(self, images: Tensor) -> NDArray[np.float32]:
         if self._snapshot is not None:
@@ -396,5 +379,5 @@ class DoubleDQN(DQN):
         """Leave out the library's target update; `_sample_action` sets epsilon."""
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["_learner", "_snapshot", "batch_norm_stats", "batch_norm_stats_target"]
-        return [*super()._excluded_save_params(), *own]
+        own = ["_learner", "_snapshot", "_difference", "batch_norm_stats"]
+        return [*super()._excluded_save_params(), *own, "batch_norm_stats_target"]

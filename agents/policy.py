@@ -17,6 +17,8 @@ class VGGPolicy(DQNPolicy):
 
     def __init__(self, *args: Any, network: NetworkConfig, **kwargs: Any) -> None:
         self.network = network
+        if torch.__version__ >= "2.4":  # before, the CPU had no Adam in one go
+            kwargs = {"optimizer_kwargs": {"fused": True}} | kwargs
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer
 from torch import Tensor
 
+from agents.gathering import gather
 from spm_gym.types import BoolArray
 
 _STORED = ("observations", "next_observations", "actions", "rewards", "dones", "next_masks")
 
 
 class Transitions(NamedTuple):
-    """A batch of N steps.
+    """A batch of N steps, terminal ones last.
 
     Attributes:
         observations: (N, 1, H, W) float32.
@@ -29,6 +30,7 @@ class Transitions(NamedTuple):
         dones: (N, 1) float32; 1 where the episode terminated, 0 where it was cut off.
         rewards: (N, 1) float32.
         next_masks: (N, A) bool; actions allowed in the next observation.
+        ongoing: How many are not terminal: these come first.
     """
 
     observations: Tensor
@@ -37,13 +39,16 @@ class Transitions(NamedTuple):
     dones: Tensor
     rewards: Tensor
     next_masks: Tensor
+    ongoing: int
 
 
 class FlipReplay(BaseBuffer):
     """First-in-first-out memory of steps, safe for one thread that adds and one that samples.
 
     The paper stores four copies of every step (the original and three flips); drawing one of the
-    four at random when sampling gives the same distribution from a quarter of the memory.
+    four at random when sampling gives the same distribution from a quarter of the memory. Images
+    are kept in float16, half of that again: where 2 is the apparent height of a molecule, 200 pm,
+    it rounds by at most 0.05 pm, a hundredth of the noise of a good image.
 
     Args:
         buffer_size: Steps that are kept.
@@ -75,8 +80,8 @@ class FlipReplay(BaseBuffer):
         super().__init__(buffer_size, observation_space, action_space, device, n_envs)
         shape = observation_space.shape
         # Filled, not zeros: memory that a run of days will need is taken now or refused now.
-        self.observations = np.full((buffer_size, *shape), 0, np.float32)
-        self.next_observations = np.full((buffer_size, *shape), 0, np.float32)
+        self.observations = np.full((buffer_size, *shape), 0, np.float16)
+        self.next_observations = np.full((buffer_size, *shape), 0, np.float16)
         self.actions = np.zeros((buffer_size, 1), np.int64)
         self.rewards = np.zeros((buffer_size, 1), np.float32)
         self.dones = np.zeros((buffer_size, 1), np.float32)
@@ -84,6 +89,7 @@ class FlipReplay(BaseBuffer):
         self.flips = flips
         self.shift = shift
         self.rng = rng
+        self._pinned = self.device.type == "cuda"
         self._lock = threading.Lock()
 
     def add(
@@ -144,29 +150,42 @@ class FlipReplay(BaseBuffer):
             return self._get_samples(rows)
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> Transitions:  # type: ignore[override]
-        rows = batch_inds
-        observations, following = self.observations[rows], self.next_observations[rows]
-        if self.flips:
-            up_down, left_right = self.rng.integers(2, size=(2, len(rows))).astype(bool)
-            for images in (observations, following):
-                images[up_down] = images[up_down, :, ::-1]
-                images[left_right] = images[left_right, :, :, ::-1]
-        if self.shift:
-            observations, following = self._shifted(observations), self._shifted(following)
-        values = (observations, self.actions[rows], following)
-        more = (self.dones[rows], self.rewards[rows], self.next_masks[rows])
-        return Transitions(*(torch.from_numpy(v).to(self.device) for v in (*values, *more)))
+        terminal = self.dones[batch_inds, 0] != 0
+        rows = batch_inds[np.argsort(terminal, kind="stable")]
+        shape = (2, len(rows))
+        flips = self.rng.integers(2, size=shape) if self.flips else np.zeros(shape, np.int64)
+        return Transitions(
+            self._images(self.observations, rows, flips),
+            self._moved(self.actions[rows]),
+            self._images(self.next_observations, rows, flips),
+            self._moved(self.dones[rows]),
+            self._moved(self.rewards[rows]),
+            self._moved(self.next_masks[rows]),
+            len(rows) - int(terminal.sum()),
+        )
 
-    def _shifted(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Move every image by its own random offset, its edges repeated."""
-        height, width = images.shape[-2:]
-        down, right = self.rng.integers(2 * self.shift + 1, size=(2, len(images))).tolist()
-        edge = (self.shift, self.shift)
-        padded = np.pad(images, ((0, 0), (0, 0), edge, edge), mode="edge")
-        moved = np.empty_like(images)
-        for image, wide, row, col in zip(moved, padded, down, right, strict=True):
-            image[:] = wide[:, row : row + height, col : col + width]
-        return moved
+    def _images(
+        self, stored: NDArray[np.float16], rows: NDArray[np.int64], flips: NDArray[np.int64]
+    ) -> Tensor:
+        """Copies of some images, flipped, each moved by its own random offset; as float32."""
+        offsets = self.rng.integers(-self.shift, self.shift + 1, size=flips.shape)
+        images = torch.empty(
+            (len(rows), *stored.shape[1:]), dtype=torch.float16, pin_memory=self._pinned
+        )
+        gather(stored, rows, flips, offsets, images.numpy())
+        # Half as much goes to a GPU before it is converted.
+        return images.to(self.device, non_blocking=self._pinned).float()
+
+    def _moved(self, values: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(values)
+        if self._pinned:
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=self._pinned)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(getattr(self, name).nbytes for name in _STORED)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything to continue from, as plain arrays that ``numpy.savez`` takes.

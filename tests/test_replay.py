@@ -7,10 +7,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from ring_env import RingEnv, ring_config
 
 from agents.double_dqn import DoubleDQN
+from agents.gathering import gather
 from agents.replay import FlipReplay
 
 SPACE = gym.spaces.Box(-1.5, 1.5, (1, 4, 4), np.float32)
@@ -115,10 +118,33 @@ def test_episode_ends_keep_their_own_image_and_mask() -> None:
     assert model._episode_num > 50
 
 
-def test_each_step_is_stored_once() -> None:
-    buffer = replay(size=3750)
+def test_memory_of_the_papers_experiences() -> None:
+    """All of it is no more than a quarter of 15,000 pairs of images in float32."""
+    space = gym.spaces.Box(-1.5, 1.5, (1, 64, 64), np.float32)
+    buffer = FlipReplay(3750, space, gym.spaces.Discrete(12), rng=np.random.default_rng(0))
     images = buffer.observations.nbytes + buffer.next_observations.nbytes
-    assert images == 15_000 * 2 * 16 * 4 / 4
+    pairs = 15_000 * 2 * 64 * 64 * 4
+    assert images == pairs / 8
+    assert images < buffer.nbytes < 1.01 * images
+
+
+def test_images_are_rounded_by_far_less_than_their_noise() -> None:
+    buffer = replay()
+    image = np.random.default_rng(0).uniform(-1.5, 1.5, (1, 4, 4)).astype(np.float32)
+    add(buffer, image)
+    error = np.abs(buffer.sample(1).observations.numpy() - image)
+    assert 0 < error.max() * 100e-12 <= 0.05e-12  # 1 is 100 pm
+
+
+def test_terminal_steps_come_last() -> None:
+    buffer = replay(size=20)
+    for number in range(20):
+        add(buffer, flat(number), number, done=number % 3 == 0)
+    batch = buffer.sample(50)
+    terminal = batch.rewards[:, 0] % 3 == 0
+    assert not terminal[: batch.ongoing].any()
+    assert terminal[batch.ongoing :].all()
+    assert terminal.any()
 
 
 def test_several_environments_wrap_around_together() -> None:
@@ -146,7 +172,19 @@ def test_a_restored_buffer_goes_on_alike(tmp_path: Path, steps: int) -> None:
     for either in (buffer, restored):
         add(either, images[19], 19)
     for ours, theirs in zip(buffer.sample(30), restored.sample(30), strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_buffer_of_float32_images_is_taken_over() -> None:
+    """Checkpoints had them once."""
+    buffer, restored = replay(), replay(seed=99)
+    add(buffer, np.random.default_rng(0).random((1, 4, 4), np.float32))
+    state = buffer.get_state()
+    for name in ("observations", "next_observations"):
+        state[name] = state[name].astype(np.float32)
+    restored.set_state(state)
+    for name, values in buffer.get_state().items():
+        np.testing.assert_array_equal(restored.get_state()[name], values)
 
 
 def test_a_state_of_another_size_is_refused() -> None:
@@ -171,7 +209,7 @@ def test_sampling_never_sees_a_half_written_step() -> None:
     add(buffer, flat(0), 0)
 
     def write() -> None:
-        for number in range(1, 3000):
+        for number in range(1, 2049):  # float16 knows all of them
             add(buffer, flat(number), number)
 
     writer = threading.Thread(target=write)
@@ -203,3 +241,27 @@ def test_shifts_move_images_by_no_more_than_asked_and_repeat_the_edge() -> None:
     assert (batch.observations.sum(dim=(1, 2, 3)) == -254).all()
     others = batch.next_observations[:, 0].reshape(200, -1).argmax(dim=1).numpy()
     assert (others != places).mean() > 0.9
+
+
+def plainly_sampled(
+    image: NDArray[np.float32], up_down: int, left_right: int, up: int, left: int, shift: int
+) -> NDArray[np.float32]:
+    flipped = image[0, :: 1 - 2 * up_down, :: 1 - 2 * left_right]
+    padded = np.pad(flipped, shift, mode="edge")
+    height, width = flipped.shape
+    return padded[shift + up : shift + up + height, shift + left : shift + left + width]
+
+
+@given(st.integers(1, 5), st.integers(2, 7), st.integers(0, 9), st.integers(0, 1000))
+def test_gathering_is_flipping_padding_and_cutting(
+    height: int, width: int, shift: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    stored = rng.random((6, 1, height, width)).astype(np.float16)
+    rows, flips = rng.integers(6, size=8), rng.integers(2, size=(2, 8))
+    offsets = rng.integers(-shift, shift + 1, size=(2, 8))
+    out = np.empty((8, 1, height, width), np.float16)
+    gather(stored, rows, flips, offsets, out)
+    for row, flip, offset, gathered in zip(rows, flips.T, offsets.T, out, strict=True):
+        wanted = plainly_sampled(stored[row], *flip, *offset, shift)
+        np.testing.assert_array_equal(gathered[0], wanted)

@@ -88,6 +88,9 @@ class AgentConfig(Section):
             repeated bit for bit.
         max_lag: Gradient steps by which learning may lag behind before acting waits.
         device: A torch device; "auto" takes a GPU if there is one.
+        precision: Of learning: "float32"; on a GPU "auto" is "tf32", whose products have 10 bits;
+            "bfloat16", 8 bits, keeps weights and output layer in float32.
+        compile: Whether learning goes through torch.compile, which takes a minute to begin with.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -111,3 +114,5 @@ class AgentConfig(Section):
     parallel: bool = True
     max_lag: Count = 8
     device: str = "auto"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    compile: bool = False

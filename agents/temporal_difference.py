@@ -1,0 +1,101 @@
+"""The loss that double DQN lowers, computed as precisely and compiled as the settings ask."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agents.masked import double_q_target
+from agents.replay import Transitions
+from agents.vgg import VGG
+from spm_gym.config import AgentConfig, ConfigError
+
+
+class TemporalDifference:
+    """Computes the loss of a batch.
+
+    Reduced precision is for the trunk only: the values of two actions often differ by less than
+    bfloat16 resolves.
+
+    Args:
+        config: What to compute with.
+        device: Where the networks are. On a GPU, TF32 is allowed or forbidden in the whole process.
+
+    Raises:
+        ConfigError: torch.compile does not work here.
+    """
+
+    def __init__(self, config: AgentConfig, device: torch.device) -> None:
+        self._config = config
+        self._device = device.type
+        self._trunk = _trunk
+        if device.type == "cuda":
+            allow_tf32(config.precision != "float32")
+        if config.compile:
+            _try_compiler(device)
+            self._trunk = torch.compile(_trunk, dynamic=False)
+
+    def loss(self, online: VGG, target: VGG, batch: Transitions) -> Tensor:
+        """Mean over the batch.
+
+        Args:
+            online: The network that learns; in training mode only for the present images.
+            target: The network that values what follows.
+            batch: N steps.
+        """
+        wanted = self._wanted(online, target, batch)
+        online.train()
+        values = self._values(online, batch.observations).gather(1, batch.actions)
+        online.eval()
+        if self._config.loss == "huber":
+            return functional.smooth_l1_loss(values, wanted)
+        return functional.mse_loss(values, wanted)
+
+    @torch.no_grad()
+    def _wanted(self, online: VGG, target: VGG, batch: Transitions) -> Tensor:
+        """Targets (N, 1); terminal states, about every fourth, cost no look at what follows.
+
+        Unless that would mean to compile for batches of all sizes.
+        """
+        count = len(batch.rewards) if self._config.compile else batch.ongoing
+        following = batch.next_observations[:count]
+        wanted = batch.rewards.clone()
+        wanted[:count] = double_q_target(
+            self._values(online, following),
+            self._values(target, following),
+            batch.next_masks[:count],
+            batch.rewards[:count],
+            batch.dones[:count],
+            self._config.gamma,
+        )
+        return wanted
+
+    def _values(self, network: VGG, images: Tensor) -> Tensor:
+        bfloat16 = self._config.precision == "bfloat16"
+        with torch.autocast(self._device, torch.bfloat16, enabled=bfloat16):
+            features = self._trunk(network, images)
+        return cast(Tensor, network.head(features.float()))
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether GPUs may round the factors of float32 products to 10 bits; in the whole process."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _trunk(network: VGG, images: Tensor) -> Tensor:
+    return cast(Tensor, network.trunk(images))
+
+
+def _try_compiler(device: torch.device) -> None:
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"setting agent.compile = True: torch.compile does not work here ({reason}); on a CPU "
+            "it needs a C++ compiler, on a GPU a C compiler and Triton"
+        ) from error
