@@ -128,8 +128,8 @@ def test_it_is_an_instrument_that_can_be_restarted() -> None:
 def test_without_faults_it_is_the_microscope_bit_for_bit() -> None:
     """With the simulator's own accidents and bad sample, too."""
     config = SimulatorConfig(tip_change_rate=0.2, rough_fraction=0.1)
-    one = SimulatedMicroscope(config, 120.0, seed=3)
-    other = beset(SimulatedMicroscope(config, 120.0, seed=3), seed=3)
+    one = SimulatedMicroscope(config, 120.0, seed=4)
+    other = beset(SimulatedMicroscope(config, 120.0, seed=4), seed=4)
     seen = session(one, 30)
     assert seen == session(other, 30)
     assert repr(one.get_state()) == repr(other.get_state()["microscope"])
@@ -490,6 +490,7 @@ def test_rough_regions_come_besides_those_of_the_simulator() -> None:
 
 def test_rough_regions_come_to_areas_seen_before_and_leave_what_was_done_there() -> None:
     places = np.random.default_rng(0).uniform(-60, 60, (40, 2))
+    places = places[np.hypot(*places.T) > 25]  # away from the traces of the pulse
     seen = bare(**QUIET)
     seen.condition(Pulse(8.0), 0, 0)
     kept = repr(seen.surface.get_state())
@@ -506,9 +507,9 @@ def test_scheduled_debris_leaves_what_was_done_there() -> None:
     microscope.scan(HERE)
     after = microscope.microscope.surface.get_state()
     assert np.array_equal(before["taken"], after["taken"])
-    for old, new in zip(before["marks"], after["marks"], strict=True):
-        assert len(new) > len(old) > 0
-        assert np.array_equal(old, new[: len(old)])
+    old, new = before["marks"], after["marks"]
+    assert len(new) > len(old) > 0
+    assert np.array_equal(old, new[: len(old)])
 
 
 def test_faults_do_not_follow_the_dice_of_a_microscope_of_the_same_seed() -> None:

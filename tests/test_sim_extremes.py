@@ -7,10 +7,10 @@ import pytest
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.base import TipCrashed
+from spm_gym.instrument.sim.convolution import convolve
 from spm_gym.instrument.sim.dynamics import STATES
 from spm_gym.instrument.sim.exact import HiddenProcess
-from spm_gym.instrument.sim.probe import Apexes
-from spm_gym.instrument.sim.render import convolve
+from spm_gym.instrument.sim.molecule import DECAY
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
 
@@ -22,8 +22,8 @@ def test_far_debris_does_not_shine_across_the_image() -> None:
     """Debris of 2.5 nm carries e^50 times the current: no rounding may reach so far."""
     surface = np.zeros((104, 104))
     surface[40:46, 24:30] = 2.5 * NM
-    apex = Apexes(np.array([[0.3e-9, 0.1e-9]]), np.zeros(1), np.array([0.08e-9]))
-    z = convolve(surface, apex, 10 * NM / 64, "current", 20)
+    apex = np.array([[0.3e-9, 0.1e-9, 0.0, 0.08e-9]])
+    z = np.log(convolve(np.exp(2 * DECAY * surface), apex, 10 * NM / 64, 20)) / (2 * DECAY)
     assert np.abs(z[:, 40:]).max() < 1e-15
     assert z.max() == pytest.approx(2.5 * NM, rel=0.01)
 

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.sim.surface import STEP_HEIGHT, Grid, Surface
+from spm_gym.instrument.sim.molecule import DECAY, template
+from spm_gym.instrument.sim.scene import STEP_HEIGHT, Raster, scene
+from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
 NM = 1e-9
@@ -20,14 +22,18 @@ def surface(config: SimulatorConfig = SMOOTH, seed: int = 0, area_nm: float = 85
     return Surface(config, area_nm * NM, np.random.SeedSequence(seed))
 
 
-def grid(x: float = 0, y: float = 0, points: int = 64, pixel: float = NM * 10 / 64,
-         angle: float = 0.0) -> Grid:  # fmt: skip
-    along = (np.arange(points) - (points - 1) / 2) * pixel
-    return Grid(x, y, angle, pixel, along, -along, np.zeros((2, points)))
+def grid(x: float = 0.0, y: float = 0.0, points: int = 64, pixel: float = NM * 10 / 64,
+         angle: float = 0.0) -> Raster:  # fmt: skip
+    return Raster(x, y, np.cos(angle), np.sin(angle), pixel, (points - 1) / 2, 0, points, 0,
+                  np.zeros((points, 2)))  # fmt: skip
 
 
-def look(sample: Surface, raster: Grid | None = None) -> NDArray[np.float64]:
-    return sample.heights(raster or grid(), "lumo")
+def look(sample: Surface, raster: Raster | None = None) -> NDArray[np.float64]:
+    lowest, field = scene(sample.ground, raster or grid(), template("lumo"), False)
+    heights = lowest + np.log(field) / (2 * DECAY)
+    again, linear = scene(sample.ground, raster or grid(), template("lumo"), True)
+    np.testing.assert_allclose(again + linear, heights, atol=1e-15)
+    return heights
 
 
 def test_same_seed_same_surface_and_other_seed_another() -> None:
@@ -36,14 +42,16 @@ def test_same_seed_same_surface_and_other_seed_another() -> None:
 
 
 def test_molecules_keep_their_distance() -> None:
-    distance, _ = cKDTree(surface().molecules).query(surface().molecules, k=2)
+    distance, _ = cKDTree(surface().ground.molecules.place).query(
+        surface().ground.molecules.place, k=2
+    )
     assert distance[:, 1].min() >= 1.75 * NM
 
 
 @pytest.mark.parametrize("density", [0.01, 0.055, 0.08])
 def test_density_of_molecules_is_the_configured_one(density: float) -> None:
     sample = surface(SMOOTH.model_copy(update={"molecules_per_nm2": density}))
-    found = len(sample.molecules) / (2 * sample.half / NM) ** 2
+    found = len(sample.ground.molecules.place) / (2 * sample.half / NM) ** 2
     assert found == pytest.approx(density, rel=0.03)
 
 
@@ -102,10 +110,10 @@ def test_deeper_dips_leave_deeper_pits() -> None:
 
 def test_a_dip_takes_the_molecule_under_it() -> None:
     sample = surface()
-    x, y = sample.molecules[len(sample.molecules) // 2]
-    assert len(sample.molecules_near(x, y, 0.1 * NM)) == 1
+    x, y = sample.ground.molecules.place[len(sample.ground.molecules.place) // 2]
+    assert len(sample.ground.molecules.near(x, y, 0.1 * NM)) == 1
     sample.mark(Dip(1 * NM), x, y, np.random.default_rng(0))
-    assert len(sample.molecules_near(x, y, 0.1 * NM)) == 0
+    assert len(sample.ground.molecules.near(x, y, 0.1 * NM)) == 0
 
 
 def test_state_carries_marks_to_a_surface_made_anew() -> None:
@@ -121,3 +129,12 @@ def test_rough_patches_cover_about_the_fraction_and_are_tall() -> None:
     places = np.random.default_rng(0).uniform(-400 * NM, 400 * NM, (400, 2))
     ranges = [float(np.ptp(look(sample, grid(x, y, points=16, pixel=NM * 0.6)))) for x, y in places]
     assert 0.04 < np.mean(np.array(ranges) > 0.6 * NM) < 0.25
+
+
+def test_no_relief_is_too_deep_for_the_current() -> None:
+    sample = surface(BARE)
+    hill = np.array([[0.0, 0.0, 2 * NM, 60 * NM]])
+    sample.set_state(sample.get_state() | {"marks": hill})
+    _, field = scene(sample.ground, grid(), template("lumo"), False)
+    assert np.isfinite(field).all()
+    assert np.log(field.max()) / (2 * DECAY) > 25 * NM

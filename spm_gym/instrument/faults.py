@@ -14,7 +14,6 @@ from spm_gym.instrument.base import ConnectionLost, OutcomeUnknown
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.running_scan import Accident
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.instrument.sim.surface import Bumps
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
 NM = 1e-9
@@ -22,7 +21,8 @@ _SPAWN_KEY = (0xFA,)
 """Not one of the microscope's: both may be given the same seed."""
 
 _MISSING_SHARE = (0.05, 0.6)
-_DEBRIS_PER_NM2 = 0.1
+_DEBRIS_NM = (0.6, 1.8)
+"""Heights that no image of a terrace has."""
 
 Fault = Literal["lost contact", "crash", "connection", "missing lines", "debris"]
 
@@ -192,18 +192,7 @@ class FaultyMicroscope:
 
     def _strew(self, frame: Frame) -> None:
         """Leave debris on the sample, as far as the frame reaches and somewhat further."""
-        rng, surface = self._rng, self.microscope.surface
-        count = rng.poisson(np.pi * (frame.size / NM) ** 2 * _DEBRIS_PER_NM2)
-        away, angle = frame.size * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
-        debris = Bumps(
-            frame.x + away * np.cos(angle),
-            frame.y + away * np.sin(angle),
-            rng.uniform(0.6, 1.8, count) * NM,
-            rng.uniform(0.6, 1.8, count) * NM,
-        )
-        state = surface.get_state()
-        marks = Bumps(*state["marks"]).join(debris)
-        surface.set_state(state | {"marks": (marks.x, marks.y, marks.width, marks.height)})
+        self.microscope.surface.strew(frame.x, frame.y, frame.size, _DEBRIS_NM, self._rng)
 
     def _act(self, name: str, act: Callable[[], None]) -> None:
         self._check_connection()

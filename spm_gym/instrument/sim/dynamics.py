@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -115,6 +116,8 @@ class ProbeDynamics:
 
     def __init__(self, path: Path | None = None) -> None:
         self._table = _load(path)
+        self._acts: dict[Conditioning, list[list[float]]] = {}
+        self._change = _cumulated(self.scan_matrix(1.0))
 
     def action_matrix(self, action: Conditioning) -> NDArray[np.float64]:
         """Probabilities (16, 16) of an action."""
@@ -129,15 +132,26 @@ class ProbeDynamics:
         self, state: HiddenState, action: Conditioning, rng: np.random.Generator
     ) -> HiddenState:
         """Draw the class after an action."""
-        return _draw(self.action_matrix(action), state, rng)
+        if action not in self._acts:
+            self._acts[action] = _cumulated(self.action_matrix(action))
+        return _draw(self._acts[action], state, rng)
 
     def change(self, state: HiddenState, rng: np.random.Generator) -> HiddenState:
         """Draw the class after a spontaneous tip change."""
-        return _draw(self.scan_matrix(1.0), state, rng)
+        return _draw(self._change, state, rng)
 
 
-def _draw(matrix: NDArray[np.float64], state: HiddenState, rng: np.random.Generator) -> HiddenState:
-    return HiddenState.of(int(rng.choice(STATES, p=matrix[state.index])))
+def _cumulated(matrix: NDArray[np.float64]) -> list[list[float]]:
+    """Probabilities (16, 16) that the class after is at most the column's."""
+    cumulated: list[list[float]] = np.cumsum(matrix, axis=1).tolist()
+    return cumulated
+
+
+def _draw(
+    cumulated: list[list[float]], state: HiddenState, rng: np.random.Generator
+) -> HiddenState:
+    # Rounding may leave a little beyond the last.
+    return HiddenState.of(min(bisect_right(cumulated[state.index], rng.random()), STATES - 1))
 
 
 @cache

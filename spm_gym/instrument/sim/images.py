@@ -88,6 +88,6 @@ def _frame(
     reach = microscope.reach - size / 2
     for _ in range(_TRIES):
         x, y = rng.uniform(-reach, reach, 2)
-        if len(microscope.surface.molecules_near(x, y, size / 2)) >= _MIN_MOLECULES:
+        if len(microscope.surface.ground.molecules.near(x, y, size / 2)) >= _MIN_MOLECULES:
             break
     return Frame(float(x), float(y), size, pixels)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ _REACH = 1.3e-9
 _PITCH = 0.025e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """Extra current above a molecule, relative to the current above the bare terrace.
 
     Attributes:
@@ -107,5 +105,4 @@ def template(orbital: Orbital) -> Template:
     # Fades out before the border, so that a molecule leaves no square behind.
     rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
     rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()
-    rho.setflags(write=False)
     return Template(rho.astype(np.float32), _PITCH)

@@ -1,4 +1,4 @@
-"""What the piezo adds to an image (pure functions): creep, drift, tilt."""
+"""What the piezo does to a scan: creep and drift (pure functions)."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.sim.running_scan import Course
-from spm_gym.types import Frame
+from spm_gym.compiled import compiled
 
 CREEP_OVER_S = 120.0
 """Time after which a move is forgotten, s."""
 
 _CREEP_ONSET_S = 1.0
 
-Array = NDArray[np.float64]
 
-
-def line_shift(course: Course, moved: tuple[float, float, float], config: SimulatorConfig) -> Array:
+@compiled
+def line_shift(
+    pixels: int,
+    line_time: float,
+    since: float,
+    moved: tuple[float, float],
+    creep_fraction: float,
+    drift: float,
+) -> NDArray[np.float64]:
     """How far the tip is from where it should be in each line of a scan.
 
     Args:
-        course: The scan.
-        moved: The last move along both axes, m, and when it ended, s.
-        config: Strength of creep and drift.
+        pixels: Lines of the scan.
+        line_time: Of one line, s.
+        since: Time from the last move to the begin of the scan, s.
+        moved: The last move along both axes, m.
+        creep_fraction: Share of the move that is missing right after it.
+        drift: Along both axes, m/s.
 
     Returns:
-        Shift along both axes in order of acquisition, (2, pixels), m.
+        Shift along both axes in order of acquisition, m (pixels, 2).
     """
-    elapsed = course.line_time * np.arange(course.frame.pixels)
-    dx, dy, when = moved
-    since = course.started - when + elapsed
-    left = 1 - np.log1p(since / _CREEP_ONSET_S) / np.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
-    creep = -config.creep_fraction * np.clip(left, 0, 1)
-    drift = config.drift_pm_per_s * 1e-12 * elapsed
-    return np.stack([creep * dx + drift, creep * dy + drift])
-
-
-def tilt(frame: Frame, rows: slice, slope: Array) -> Array:
-    """Height of a sloping plane over the centre of a frame in some of its rows, m."""
-    middle = (frame.pixels - 1) / 2
-    along = (np.arange(frame.pixels) - middle) * frame.pixel
-    cos, sin = math.cos(frame.angle), math.sin(frame.angle)
-    a, b = slope
-    u, v = along[None, :], -along[rows, None]
-    return np.asarray((a * cos + b * sin) * u + (b * cos - a * sin) * v)
+    shift = np.empty((pixels, 2))
+    whole = math.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
+    for line in range(pixels):
+        elapsed = line_time * line
+        left = 1 - math.log1p((since + elapsed) / _CREEP_ONSET_S) / whole
+        creep = -creep_fraction * min(max(left, 0.0), 1.0)
+        shift[line, 0] = creep * moved[0] + drift * elapsed
+        shift[line, 1] = creep * moved[1] + drift * elapsed
+    return shift

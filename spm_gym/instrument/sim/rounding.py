@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,13 +16,8 @@ def single(value: float) -> float:
 
 def sent_frame(frame: Frame) -> Frame:
     """The frame as it arrives; its angle travels in degrees, clockwise."""
-    return replace(
-        frame,
-        x=single(frame.x),
-        y=single(frame.y),
-        size=single(frame.size),
-        angle=-math.radians(single(-math.degrees(frame.angle))),
-    )
+    angle = -math.radians(single(-math.degrees(frame.angle)))
+    return Frame(single(frame.x), single(frame.y), single(frame.size), frame.pixels, angle)
 
 
 def sent_action(action: Conditioning) -> Conditioning:

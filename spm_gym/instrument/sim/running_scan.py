@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.types import Frame, Scan
 
 Array = NDArray[np.float64]
+_T = TypeVar("_T", bound=np.generic)
 Accident = Literal["lost contact", "crash"]
 Event = Accident | Literal["tip change"]
 
@@ -46,13 +47,17 @@ class Course:
             return lines
         return slice(self.frame.pixels - lines.stop, self.frame.pixels - lines.start)
 
+    def in_rows(self, lines: NDArray[_T]) -> NDArray[_T]:
+        """What belongs to lines in order of acquisition in that of rows, or the other way round."""
+        return np.ascontiguousarray(lines[::-1]) if self.upward else lines
+
 
 def foresee(
     config: SimulatorConfig, pixels: int, rng: np.random.Generator
 ) -> tuple[tuple[int, Event], ...]:
     """Draw what will befall the probe in a whole image: the events and their lines, in order."""
-    change, accident = rng.random(2)
-    change_at, accident_at = (int(line) for line in rng.integers(pixels, size=2))
+    change, accident, changed, happened = rng.random(4).tolist()
+    change_at, accident_at = int(changed * pixels), int(happened * pixels)
     events: list[tuple[int, Event]] = []
     if change < config.tip_change_rate:
         events.append((change_at, "tip change"))

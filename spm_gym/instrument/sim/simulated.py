@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -20,10 +21,10 @@ from spm_gym.instrument.base import (
     TipWithdrawn,
 )
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
-from spm_gym.instrument.sim.molecule import Orbital
-from spm_gym.instrument.sim.piezo import line_shift, tilt
+from spm_gym.instrument.sim.molecule import template
+from spm_gym.instrument.sim.piezo import line_shift
 from spm_gym.instrument.sim.probe import draw_probe
-from spm_gym.instrument.sim.render import jumping, scan_lines, white_and_line_noise
+from spm_gym.instrument.sim.render import View, jumping, scan_lines
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
 from spm_gym.instrument.sim.running_scan import (
     Accident,
@@ -36,7 +37,7 @@ from spm_gym.instrument.sim.running_scan import (
 from spm_gym.instrument.sim.sample import Sample
 from spm_gym.instrument.sim.situation import Situation
 from spm_gym.instrument.sim.surface import Surface
-from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
+from spm_gym.types import BoolArray, Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
 NM = 1e-9
 _EXTENSION_AFTER_APPROACH = 0.8
@@ -44,6 +45,7 @@ _APPROACH_S = 60.0
 _COARSE_MOVE_S = 30.0
 _CRASH_CURRENT = 100e-9
 _SATURATED_NOISE = 0.05e-12
+_STABLE: BoolArray = np.zeros((0, 0), dtype=bool)
 _ROUNDING = 1e-7
 """More than single precision can change a number, as a share of it."""
 
@@ -138,6 +140,17 @@ class SimulatedMicroscope:
         running.advance(math.ceil(fraction * frame.pixels))
         return running.scan()
 
+    def settle(self, frame: Frame, fraction: float) -> None:
+        """Do what `scan` does, chance included, but for the image, which nobody wants to see.
+
+        Raises:
+            LimitExceeded: The centre lies outside the piezo range.
+            ContactLost: The tip is withdrawn.
+        """
+        course = self._begin(frame)
+        for lines in self._pass_through(course, slice(0, math.ceil(fraction * frame.pixels))):
+            self._chance(course, lines)
+
     def begin_scan(
         self, frame: Frame, upward: bool = False, line_time: float | None = None
     ) -> RunningScan:
@@ -154,19 +167,9 @@ class SimulatedMicroscope:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
         """
-        sent = sent_frame(frame)
-        self._check_place(sent.x, sent.y)
-        self._check_contact()
-        self._move(sent.x, sent.y)
-        self._at.away = False
-        if line_time is None:
-            line_time = 2 * sent.size / single(self.config.speed_nm_per_s * NM)
-        started = self._at.time
-        events = foresee(self.config, frame.pixels, self._fate)
-        course = Course(sent, line_time, upward, started, events)
-        self._course = course
+        course = self._begin(frame, upward, line_time)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
-        blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, started)
+        blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, course.started)
         return RunningScan(blank, course, partial(self._record, course))
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -298,28 +301,45 @@ class SimulatedMicroscope:
         self._sample.set_state(state["surfaces"])
         self._at = replace(state["situation"])
 
+    def _begin(self, frame: Frame, upward: bool = False, line_time: float | None = None) -> Course:
+        """Move to a frame and settle how it will be scanned."""
+        sent = sent_frame(frame)
+        self._check_place(sent.x, sent.y)
+        self._check_contact()
+        self._move(sent.x, sent.y)
+        self._at.away = False
+        if line_time is None:
+            line_time = 2 * sent.size / single(self.config.speed_nm_per_s * NM)
+        events = foresee(self.config, frame.pixels, self._fate)
+        self._course = Course(sent, line_time, upward, self._at.time, events)
+        return self._course
+
     def _record(self, course: Course, lines: slice, look: bool) -> NDArray[np.float64]:
         """Record the next lines of a scan, in order of acquisition."""
         if course is not self._course:
             raise InstrumentError("this scan has ended: the microscope was told to do other things")
-        between = {line for line, _ in course.events if lines.start < line < lines.stop}
         parts = []
+        for part in self._pass_through(course, lines):
+            until = min([n for n, _ in course.events if n > part.start] + [course.frame.pixels])
+            made_of = (course, self._at.probe, self._at.fault, self.bias > 0)
+            parts.append(
+                self._rendered.lines(
+                    made_of, part, until if look else part.stop, partial(self._image, course)
+                )
+            )
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _pass_through(self, course: Course, lines: slice) -> Iterator[slice]:
+        """Let happen what happens during these lines; gives them in parts with one probe each."""
+        between = {line for line, _ in course.events if lines.start < line < lines.stop}
         for start, stop in pairwise(sorted({lines.start, lines.stop} | between)):
             for line, event in course.events:
                 if line == start and not self._at.fault:
                     self._befall(event)
-            until = min([n for n, _ in course.events if n > start] + [course.frame.pixels])
-            made_of = (course, self._at.probe, self._at.fault, self.bias > 0)
-            parts.append(
-                self._rendered.lines(
-                    made_of, slice(start, stop), until if look else stop,
-                    partial(self._image, course),
-                )
-            )  # fmt: skip
+            yield slice(start, stop)
             # One addition for each line: the sum must not depend on how lines are grouped.
             for _ in range(start, stop):
                 self._at.time += course.line_time
-        return np.concatenate(parts)
 
     def _befall(self, event: Event) -> None:
         if event == "tip change":
@@ -329,24 +349,39 @@ class SimulatedMicroscope:
 
     def _image(self, course: Course, lines: slice) -> NDArray[np.float64]:
         """Heights under the probe as it is, in order of acquisition."""
-        frame, probe, step = course.frame, self._at.probe, course.step
-        shape = (lines.stop - lines.start, frame.pixels)
-        if self._at.fault:
-            end_of_range = self._height(frame.x, frame.y)
-            return end_of_range + self._noise.normal(0, _SATURATED_NOISE, shape)
-        orbital: Orbital = "lumo" if self.bias > 0 else "homo"
-        rows = course.rows(lines)
-        shift = line_shift(course, self._at.moved, self.config)
-        away = jumping(shape, probe, self._at.away, self._jumps)
-        self._at.away = bool(away[-1, -1])
-        z = scan_lines(
-            self.surface, frame, rows, probe, shift[:, ::step], orbital, self.config.mode,
-            away[::step],
+        frame, at = course.frame, self._at
+        away, drawn = self._chance(course, lines)
+        height = self._height(frame.x, frame.y)
+        if at.fault:
+            return height + _SATURATED_NOISE * drawn[:, :-1]
+        shift = line_shift(
+            frame.pixels, course.line_time, course.started - at.moved[2], at.moved[:2],
+            self.config.creep_fraction, self.config.drift_pm_per_s * 1e-12,
         )  # fmt: skip
-        z += self._height(frame.x, frame.y) + tilt(frame, rows, self.surface.slope)
-        white = probe.noise * self.config.white_noise_pm * 1e-12
+        rows = course.rows(lines)
+        view = View(
+            frame.x, frame.y, frame.angle, frame.pixel, frame.pixels, rows.start, rows.stop,
+            course.in_rows(shift), height, self.surface.slope,
+        )  # fmt: skip
+        picture = template("lumo" if self.bias > 0 else "homo")
+        white = at.probe.noise * self.config.white_noise_pm * 1e-12
         line = self.config.line_noise_pm * 1e-12
-        return np.asarray(z[::step] + white_and_line_noise(shape, white, line, self._noise))
+        z = scan_lines(
+            self.surface.ground, view, at.probe, picture, self.config.mode,
+            course.in_rows(away), course.in_rows(drawn), (white, line),
+        )  # fmt: skip
+        return course.in_rows(z)
+
+    def _chance(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.float64]]:
+        """Draw jumps of the probe and noise for lines in order of acquisition."""
+        pixels, count = course.frame.pixels, lines.stop - lines.start
+        at, away = self._at, _STABLE
+        if at.probe.rate and not at.fault:
+            away = jumping((count, pixels), at.probe.rate, at.away, self._jumps)
+            at.away = bool(away[-1, -1])
+        # One more for each line, drawn line by line: the noise of a line does not depend on where
+        # the controller pauses.
+        return away, self._noise.standard_normal((count, pixels + 1))
 
     def _current(self) -> float:
         if not self._at.approached or self._at.fault == "lost contact":
@@ -362,7 +397,7 @@ class SimulatedMicroscope:
         low, high = self.z_range
         a, b = self.surface.slope
         surface = high - _EXTENSION_AFTER_APPROACH * (high - low) + a * x + b * y
-        return float(np.clip(surface, low, high))
+        return float(min(max(surface, low), high))
 
     def _become(self, state: HiddenState) -> None:
         if state != self._at.state:
