@@ -492,7 +492,7 @@ def test_rough_regions_come_to_areas_seen_before_and_leave_what_was_done_there()
     places = np.random.default_rng(0).uniform(-60, 60, (40, 2))
     places = places[np.hypot(*places.T) > 25]  # away from the traces of the pulse
     seen = bare(**QUIET)
-    seen.condition(Pulse(8.0), 0, 0)
+    seen.surface.mark(Pulse(8.0), 0, 0, np.random.default_rng(0))
     kept = repr(seen.surface.get_state())
     found = _rough_places(beset(seen, rough_region=0.5), places)
     assert found == _rough_places(beset(bare(**QUIET), rough_region=0.5), places)
