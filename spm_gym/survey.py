@@ -83,7 +83,7 @@ def read_all(
         judges: One for each scan; only usable ones are judged.
         config: What is imaged, allowed and paid.
     """
-    readings = _read_scans(scans, config)
+    readings = read_scans(scans, config)
     found: list[Look | Diagnosis] = list(readings.diagnoses)
     fine = [row for row, seen in enumerate(readings.diagnoses) if seen is Diagnosis.FINE]
     if not fine:
@@ -94,7 +94,7 @@ def read_all(
     squares = [readings.squares[row] for row in fine]
     sides = np.array([squares[k].side * scans[row].frame.pixel for k, row in enumerate(fine)])
     masks = allowed_actions(config.actions, sides)
-    probabilities = _judge_all([judges[row] for row in fine], observations).tolist()
+    probabilities = judge_all([judges[row] for row in fine], observations).tolist()
     for k, row in enumerate(fine):
         found[row] = Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
     return found
@@ -114,7 +114,7 @@ def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
     )
 
 
-def _judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
+def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each image by its own judge; one judge of all judges them together."""
     if all(judge is judges[0] for judge in judges):
         return judges[0](images)
@@ -127,7 +127,7 @@ class _Readings(NamedTuple):
     squares: list[Square]
 
 
-def _read_scans(scans: Sequence[Scan], config: EnvConfig) -> _Readings:
+def read_scans(scans: Sequence[Scan], config: EnvConfig) -> _Readings:
     diagnoses = [diagnose(scan) for scan in scans]
     observations = np.zeros((len(scans), 1, *scans[0].z.shape), np.float32)
     squares = [Square(0, 0, 0)] * len(scans)

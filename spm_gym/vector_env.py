@@ -16,6 +16,7 @@ from spm_gym.config import EnvConfig
 from spm_gym.env import ProbeConditioningEnv, check_render_mode, spaces
 from spm_gym.episode import Episode, Imaging, Seen, next_frame
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.survey import read_all
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
@@ -319,18 +320,3 @@ def _complain(failed: dict[int, InstrumentError]) -> None:
     for i, error in failed.items():
         error.add_note(f"this was environment {i}; all that failed: {sorted(failed)}")
         raise error
-
-
-def scan_all(
-    microscopes: Sequence[SimulatedMicroscope], frames: Sequence[Frame], settle_fraction: float
-) -> list[Scan | InstrumentError]:
-    """Stands in until the simulator does it in batches."""
-    taken: list[Scan | InstrumentError] = []
-    for microscope, frame in zip(microscopes, frames, strict=True):
-        try:
-            if settle_fraction:
-                microscope.scan(frame, settle_fraction)
-            taken.append(microscope.scan(frame))
-        except InstrumentError as error:
-            taken.append(error)
-    return taken
