@@ -15,7 +15,7 @@ from spm_gym.types import BoolArray, Frame
 
 NM = 1e-9
 GOOD_SHARE = 0.3
-PER_AREA = 200
+PER_AREA = 500
 """Images taken from one surface before the next."""
 
 _AREA_NM = 850.0
@@ -29,13 +29,81 @@ class SimulatedImages:
 
     Attributes:
         z: (N, pixels, pixels) float32, m.
-        good: (N,).
         state: Index of the probe's class, (N,).
+        z_range: Of the z piezo, m.
     """
 
     z: NDArray[np.float32]
-    good: BoolArray
     state: NDArray[np.int64]
+    z_range: tuple[float, float]
+
+    @property
+    def good(self) -> BoolArray:
+        """Whether the probe was good, (N,)."""
+        return self.state == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Images of one surface that are still to be taken, whenever and beside whatever others.
+
+    Attributes:
+        seed: Everything follows from it.
+        states: Classes of the probes, one for each image.
+    """
+
+    seed: np.random.SeedSequence
+    states: NDArray[np.int64]
+
+
+def sessions(
+    count: int, seed: int, states: NDArray[np.int64] | None = None
+) -> list[Session]:
+    """Divide the images among surfaces.
+
+    Args:
+        count: Images in all.
+        seed: The same seed gives the same images.
+        states: Classes of the probes (count,); by default 30 % good and the others equally often.
+    """
+    drawing, *surfaces = np.random.SeedSequence(seed).spawn(1 + -(-count // PER_AREA))
+    if states is None:
+        rng = np.random.default_rng(drawing)
+        states = np.where(rng.random(count) < GOOD_SHARE, 0, rng.integers(1, STATES, count))
+    states = np.asarray(states, dtype=np.int64)
+    return [
+        Session(surface, states[PER_AREA * index : PER_AREA * (index + 1)])
+        for index, surface in enumerate(surfaces)
+    ]
+
+
+def take(
+    session: Session, config: SimulatorConfig, image_nm: float = 10.0, pixels: int = 64
+) -> SimulatedImages:
+    """Take images with ever new probes at random places of a surface.
+
+    No tip changes, accidents or rough patches: such images have no clear label, or none at all.
+    Images with fewer than two molecules are avoided, unless the sample is too bare.
+
+    Args:
+        session: Which images.
+        config: The simulation.
+        image_nm: Side of the images, nm.
+        pixels: Pixels per side.
+    """
+    calm = config.model_copy(
+        update={"tip_change_rate": 0.0, "contact_loss_rate": 0.0, "crash_rate": 0.0,
+                "rough_fraction": 0.0}
+    )  # fmt: skip
+    rng = np.random.default_rng(session.seed)
+    microscope = SimulatedMicroscope(calm, _AREA_NM, int(rng.integers(2**63)))
+    z = np.empty((len(session.states), pixels, pixels), dtype=np.float32)
+    for image, state in zip(z, session.states.tolist(), strict=True):
+        microscope.equip(HiddenState.of(state))
+        frame = _frame(microscope, image_nm * NM, pixels, rng)
+        microscope.wait(rng.uniform(0, 10))
+        image[:] = microscope.scan(frame).z
+    return SimulatedImages(z, session.states, microscope.z_range)
 
 
 def simulated_images(
@@ -45,12 +113,9 @@ def simulated_images(
     image_nm: float = 10.0,
     pixels: int = 64,
     states: NDArray[np.int64] | None = None,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda images: None,
 ) -> SimulatedImages:
-    """Take images with ever new probes at random places of many surfaces.
-
-    No tip changes, accidents or rough patches: such images have no clear label, or none at all.
-    Images with fewer than two molecules are avoided, unless the sample is too bare.
+    """Take images as `sessions` and `take` say, one after the other.
 
     Args:
         count: N.
@@ -58,36 +123,27 @@ def simulated_images(
         config: The simulation.
         image_nm: Side of the images, nm.
         pixels: Pixels per side.
-        states: Classes of the probes (N,); by default 30 % good and the others equally often.
+        states: Classes of the probes (N,).
         progress: Called with the number of images finished since the last call.
     """
-    calm = (config or SimulatorConfig()).model_copy(
-        update={"tip_change_rate": 0.0, "contact_loss_rate": 0.0, "crash_rate": 0.0,
-                "rough_fraction": 0.0}
-    )  # fmt: skip
-    rng = np.random.default_rng(seed)
-    if states is None:
-        states = np.where(rng.random(count) < GOOD_SHARE, 0, rng.integers(1, STATES, count))
-    z = np.empty((count, pixels, pixels), dtype=np.float32)
-    microscope = SimulatedMicroscope(calm, _AREA_NM)
-    for index, state in enumerate(states):
-        if index % PER_AREA == 0:
-            microscope.restart(int(rng.integers(2**63)))
-        microscope.equip(HiddenState.of(int(state)))
-        frame = _frame(microscope, image_nm * NM, pixels, rng)
-        microscope.wait(rng.uniform(0, 10))
-        z[index] = microscope.scan(frame).z
-        if progress is not None:
-            progress(1)
-    return SimulatedImages(z, states == 0, np.asarray(states, dtype=np.int64))
+    parts = []
+    for session in sessions(count, seed, states):
+        parts.append(take(session, config or SimulatorConfig(), image_nm, pixels))
+        progress(len(session.states))
+    return SimulatedImages(
+        np.concatenate([part.z for part in parts]),
+        np.concatenate([part.state for part in parts]),
+        parts[0].z_range,
+    )
 
 
 def _frame(
     microscope: SimulatedMicroscope, size: float, pixels: int, rng: np.random.Generator
 ) -> Frame:
     reach = microscope.reach - size / 2
+    molecules = microscope.surface.ground.molecules
     for _ in range(_TRIES):
-        x, y = rng.uniform(-reach, reach, 2)
-        if len(microscope.surface.ground.molecules.near(x, y, size / 2)) >= _MIN_MOLECULES:
+        x, y = rng.uniform(-reach, reach, 2).tolist()
+        if len(molecules.near(x, y, size / 2)) >= _MIN_MOLECULES:
             break
-    return Frame(float(x), float(y), size, pixels)
+    return Frame(x, y, size, pixels)

@@ -127,17 +127,19 @@ def _near(molecules: Molecules, x: float, y: float, radius: float) -> NDArray[np
     cell, half, across = molecules.cell, molecules.half, molecules.across
     left = cell_of(x - radius, cell, half, across)
     right = cell_of(x + radius, cell, half, across)
-    found = np.empty(len(molecules.place), np.intp)
+    bottom = cell_of(y - radius, cell, half, across)
+    top = cell_of(y + radius, cell, half, across)
+    most = 0
+    for row in range(bottom, top + 1):
+        first = row * across
+        most += molecules.starts[first + right + 1] - molecules.starts[first + left]
+    found = np.empty(most, np.intp)
     count = 0
-    for row in range(cell_of(y - radius, cell, half, across),
-                     cell_of(y + radius, cell, half, across) + 1):  # fmt: skip
-        begin, end = (
-            molecules.starts[row * across + left],
-            molecules.starts[row * across + right + 1],
-        )
-        for i in range(begin, end):
+    for row in range(bottom, top + 1):
+        first = row * across
+        for i in range(molecules.starts[first + left], molecules.starts[first + right + 1]):
             dx, dy = molecules.place[i, 0] - x, molecules.place[i, 1] - y
             if molecules.present[i] and dx * dx + dy * dy <= radius * radius:
                 found[count] = i
                 count += 1
-    return found[:count].copy()
+    return found[:count]

@@ -173,14 +173,18 @@ def _raster(view: View, first: int, last: int, margin: int) -> Raster:
     )
 
 
-def jumping(shape: tuple[int, int], rate: float, away: bool, rng: np.random.Generator) -> BoolArray:
+@compiled
+def jumping(numbers: Array, rate: float, away: bool) -> BoolArray:
     """In which pixels an unstable probe has its second form, in order of acquisition.
 
     Args:
-        shape: Lines and pixels.
+        numbers: Uniform between 0 and 1 (lines, pixels).
         rate: Probability of a jump in each pixel.
         away: Whether it was in its second form in the pixel before the first.
-        rng: Draws one number for each pixel.
     """
-    jumps = np.cumsum(rng.random(shape) < rate, dtype=np.int64)
-    return np.asarray((jumps.reshape(shape) + away) % 2 == 1)
+    form = np.empty(numbers.shape, np.bool_)
+    for row in range(numbers.shape[0]):
+        for col in range(numbers.shape[1]):
+            away ^= numbers[row, col] < rate
+            form[row, col] = away
+    return form

@@ -377,7 +377,7 @@ class SimulatedMicroscope:
         pixels, count = course.frame.pixels, lines.stop - lines.start
         at, away = self._at, _STABLE
         if at.probe.rate and not at.fault:
-            away = jumping((count, pixels), at.probe.rate, at.away, self._jumps)
+            away = jumping(self._jumps.random((count, pixels)), at.probe.rate, at.away)
             at.away = bool(away[-1, -1])
         # One more for each line, drawn line by line: the noise of a line does not depend on where
         # the controller pauses.
