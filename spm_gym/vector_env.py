@@ -101,15 +101,12 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         options = dict(options or {})
         mask = self._checked_mask(options.pop("reset_mask", None))
         seeds = self._each_seed(seed)
-        imagings = {}
-        for i in np.flatnonzero(mask).tolist():
-            if seeds[i] is not None:
-                self._rngs[i] = seeding.np_random(seeds[i])
-            imagings[i] = self._episodes[i].reset(self._rng(i), seeds[i] is not None, options)
-        failed = self._image(imagings)
-        self._ended[[i for i in imagings if i not in failed]] = False
-        _complain(failed)
-        return self._observations(), self._infos(imagings)
+        which = np.flatnonzero(mask).tolist()
+        seeded = [i for i in which if seeds[i] is not None]
+        for i in seeded:
+            self._rngs[i] = seeding.np_random(seeds[i])
+        _complain(self._reset(which, seeded, options))
+        return self._observations(), self._infos(which)
 
     def step(
         self, actions: NDArray[np.integer[Any]] | Sequence[int]
@@ -139,10 +136,11 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         )
         rewards, terminated, truncated = self._outcomes(again, failed)
         self._ended[list(failed)] = again[list(failed)]
-        _complain(failed)
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
-            infos = self._reset_ended()
+            infos = self._last_infos()
+            failed |= self._reset(np.flatnonzero(self._ended).tolist())
+        _complain(failed)
         infos |= self._infos(range(self.num_envs))
         return self._observations(), rewards, terminated, truncated, infos
 
@@ -220,25 +218,32 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         self._ended = terminated | truncated
         return rewards, terminated, truncated
 
-    def _reset_ended(self) -> dict[str, Any]:
-        """Begin the next episodes; returns what is to be known of the last ones."""
+    def _reset(
+        self,
+        which: Sequence[int],
+        seeded: Sequence[int] = (),
+        options: dict[str, Any] | None = None,
+    ) -> dict[int, InstrumentError]:
+        failed = self._image(
+            {i: self._episodes[i].reset(self._rng(i), i in seeded, options) for i in which}
+        )
+        self._ended[[i for i in which if i not in failed]] = False
+        return failed
+
+    def _last_infos(self) -> dict[str, Any]:
+        """What is to be known of the episodes that have ended."""
         which = np.flatnonzero(self._ended).tolist()
         last = np.full(self.num_envs, None, dtype=object)
         for i in which:
             last[i] = self._episodes[i].present.observation
-        infos = {"final_obs": last, "_final_obs": self._ended.copy(),
-                 "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
-        failed = self._image({i: self._episodes[i].reset(self._rng(i)) for i in which})
-        self._ended[[i for i in which if i not in failed]] = False
-        _complain(failed)
-        return infos
+        return {"final_obs": last, "_final_obs": self._ended.copy(),
+                "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
 
     def _observations(self) -> Images:
         return np.stack([episode.present.observation for episode in self._episodes])
 
-    def _infos(self, which: Sequence[int] | dict[int, Any]) -> dict[str, Any]:
-        infos = [self._episodes[i].info() for i in which]
-        return gather_infos(infos, list(which), self.num_envs)
+    def _infos(self, which: Sequence[int]) -> dict[str, Any]:
+        return gather_infos([self._episodes[i].info() for i in which], which, self.num_envs)
 
     def _rng(self, i: int) -> np.random.Generator:
         return self._seeded(i)[0]

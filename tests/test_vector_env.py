@@ -331,6 +331,22 @@ def test_a_reset_that_failed_is_tried_again_at_the_next_step() -> None:
     assert (rewards == -1).all()
 
 
+def test_an_error_does_not_keep_the_others_from_beginning_anew() -> None:
+    settings = load_config(None, ["env.max_steps=2"])
+    envs = ProbeConditioningVectorEnv(
+        [build_microscope(settings) for _ in range(2)], [bad_probe] * 2, settings.env,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )  # fmt: skip
+    envs.reset(seed=0)
+    envs.step([0, 0])
+    spoil(envs, 0, "condition", CommandFailed("stuck"))
+    with pytest.raises(CommandFailed):
+        envs.step([1, 1])
+    del envs.microscopes[0].__dict__["condition"]
+    _, _, _, truncated, _ = envs.step([1, 1])
+    assert truncated.tolist() == [True, False]
+
+
 def test_every_microscope_has_its_own_judge() -> None:
     def verdict(probability: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda images: np.full(len(images), probability, np.float32)
