@@ -4,11 +4,13 @@ from spm_gym.imaging.clean_square import Square, clean_pixels, largest_clean_squ
 from spm_gym.imaging.diagnosis import Diagnosis, diagnose
 from spm_gym.imaging.normalisation import normalise
 from spm_gym.imaging.plane import Plane, Terraces, find_terraces, fit_plane, level
+from spm_gym.imaging.reading import Readings, read_scans
 from spm_gym.imaging.robust import noise
 
 __all__ = [
     "Diagnosis",
     "Plane",
+    "Readings",
     "Square",
     "Terraces",
     "clean_pixels",
@@ -19,4 +21,5 @@ __all__ = [
     "level",
     "noise",
     "normalise",
+    "read_scans",
 ]

@@ -7,15 +7,15 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.imaging.normalisation import heights_of
-from spm_gym.imaging.robust import noise
+from spm_gym.compiled import compiled
+from spm_gym.imaging.normalisation import to_metres
+from spm_gym.imaging.robust import noise_between_rows
 from spm_gym.types import BoolArray, FloatImage
 
 SMALLEST_TOLERANCE = 1e-11
 """0.1 Å, m: the tolerance of the paper."""
 
 TOLERANCE_IN_NOISE = 4.0
-LARGEST_IN_METRES = 1e-3
 
 
 class Square(NamedTuple):
@@ -47,13 +47,27 @@ def clean_pixels(image: FloatImage | BoolArray, tolerance: float | None = None) 
         raise ValueError(f"an image is (H, W), not {image.shape}")
     if image.dtype == np.bool_:
         return cast(BoolArray, image)
-    heights = cast(FloatImage, image)
-    if np.fmax.reduce(np.abs(heights), axis=None, initial=0.0) >= LARGEST_IN_METRES:
-        heights = heights_of(heights)
-    if tolerance is None:
-        tolerance = max(SMALLEST_TOLERANCE, TOLERANCE_IN_NOISE * noise(heights))
-    clean: BoolArray = np.abs(heights) <= tolerance
+    heights = image.astype(np.float64, order="C")
+    to_metres(heights.ravel())
+    clean = np.empty(heights.shape, dtype=np.bool_)
+    mark_clean(heights, tolerance_for(heights) if tolerance is None else tolerance, clean)
     return clean
+
+
+@compiled
+def tolerance_for(heights: NDArray[np.float64]) -> float:
+    """How far clean pixels may be from the plane, m."""
+    _, noise = noise_between_rows(heights)
+    return max(SMALLEST_TOLERANCE, TOLERANCE_IN_NOISE * noise)
+
+
+@compiled
+def mark_clean(heights: NDArray[np.float64], tolerance: float, clean: BoolArray) -> None:
+    """Fill in which pixels lie in the plane."""
+    for row in range(heights.shape[0]):
+        here, there = heights[row], clean[row]
+        for col in range(heights.shape[1]):
+            there[col] = abs(here[col]) <= tolerance
 
 
 def largest_clean_square(image: FloatImage | BoolArray, tolerance: float | None = None) -> Square:
@@ -66,24 +80,30 @@ def largest_clean_square(image: FloatImage | BoolArray, tolerance: float | None 
     Raises:
         ValueError: The image is not (H, W).
     """
-    clean = clean_pixels(image, tolerance)
-    sums = np.zeros((clean.shape[0] + 1, clean.shape[1] + 1), dtype=np.int32)
-    np.cumsum(np.cumsum(clean, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
-    # A clean square holds clean ones of every smaller side, so the side can be bisected.
-    best, too_large = Square(0, 0, 0), min(clean.shape) + 1
-    while too_large - best.side > 1:
-        side = (best.side + too_large) // 2
-        full = _full_squares(sums, side)
-        first = int(full.argmax())
-        if full.flat[first]:
-            best = Square(first // full.shape[1], first % full.shape[1], side)
-        else:
-            too_large = side
-    return best
+    return Square(*find_square(np.ascontiguousarray(clean_pixels(image, tolerance))))
 
 
-def _full_squares(sums: NDArray[np.int32], side: int) -> BoolArray:
-    """Which top-left pixels start a square of ``side`` all of whose pixels are clean."""
-    wide = sums[:, side:] - sums[:, :-side]
-    full: BoolArray = wide[side:] - wide[:-side] == side * side
-    return full
+@compiled
+def find_square(clean: BoolArray) -> tuple[int, int, int]:
+    """Row, column and side of the largest square; all 0 without a clean pixel."""
+    rows, cols = clean.shape
+    # Sides of the largest squares that end at each pixel of the row above and of this one.
+    both = np.zeros((2, cols + 1), dtype=np.int32)
+    last_row, last_col, best = -1, -1, 0
+    for row in range(rows):
+        above, here, marks = both[row % 2], both[1 - row % 2, 1:], clean[row]
+        above_right = above[1:]
+        for col in range(cols):
+            least = min(above[col], above_right[col])
+            here[col] = least if marks[col] else -1
+        side, largest = 0, 0
+        for col in range(cols):
+            side = min(side, here[col]) + 1
+            here[col] = side
+        for col in range(cols):
+            largest = max(largest, here[col])
+        if largest > best:
+            best, last_row, last_col = largest, row, 0
+            while here[last_col] < best:
+                last_col += 1
+    return last_row - best + 1, last_col - best + 1, best

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spm_gym.imaging.plane import Plane, check_shape, find_terraces
-from spm_gym.imaging.robust import core
+from spm_gym.compiled import compiled
+from spm_gym.imaging.plane import check_shape
+from spm_gym.imaging.robust import extent, heights_in, quantile
+from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.types import FloatImage, Scan
+
+FloatArray = NDArray[np.float64]
 
 
 class Diagnosis(StrEnum):
@@ -21,15 +27,36 @@ class Diagnosis(StrEnum):
     ROUGH = "rough sample"
 
 
+DIAGNOSES = tuple(Diagnosis)
+_FINE, _PARTIAL, _LOST_CONTACT, _CRASH, _ROUGH = range(len(DIAGNOSES))
+
+UNKNOWN = float("nan")
+"""An end of the z range that nobody knows."""
+
+
+class Limits(NamedTuple):
+    """What is too much, as in `diagnose`."""
+
+    at_end_share: float = 0.05
+    saturated_share: float = 0.1
+    end_margin: float = 0.01
+    missing_rows_share: float = 0.1
+    rough_range: float = 600e-12
+    rough_percentile: float = 1.0
+
+
+USUAL = Limits()
+
+
 def diagnose(
     scan: Scan | FloatImage,
     *,
-    at_end_share: float = 0.05,
-    saturated_share: float = 0.1,
-    end_margin: float = 0.01,
-    missing_rows_share: float = 0.1,
-    rough_range: float = 600e-12,
-    rough_percentile: float = 1.0,
+    at_end_share: float = USUAL.at_end_share,
+    saturated_share: float = USUAL.saturated_share,
+    end_margin: float = USUAL.end_margin,
+    missing_rows_share: float = USUAL.missing_rows_share,
+    rough_range: float = USUAL.rough_range,
+    rough_percentile: float = USUAL.rough_percentile,
 ) -> Diagnosis:
     """Say whether a scan is usable (paper, *Operation* and *Preprocessing*).
 
@@ -55,49 +82,83 @@ def diagnose(
     """
     z, z_range = (scan.z, scan.z_range) if isinstance(scan, Scan) else (scan, None)
     check_shape(z)
-    scanned = np.isfinite(z)
-    heights = z[scanned]
-    if heights.size:
-        low, high = _at_ends(heights, z_range, end_margin)
-        too_many = saturated_share if z_range is None else at_end_share
-        if high > too_many:
-            return Diagnosis.CRASH
-        if low > too_many:
-            return Diagnosis.LOST_CONTACT
-    missing = scanned.mean(axis=1) < 0.5
-    if missing.mean() > missing_rows_share:
-        return Diagnosis.PARTIAL
+    heights = heights_in(z)
+    low, high = z_range or (UNKNOWN, UNKNOWN)
+    limits = Limits(
+        float(at_end_share),
+        float(saturated_share),
+        float(end_margin),
+        float(missing_rows_share),
+        float(rough_range),
+        float(rough_percentile),
+    )
+    spoilt = what_spoils(heights, float(low), float(high), limits)
+    if spoilt:
+        return DIAGNOSES[spoilt]
+    tilt = first_tilt(heights)
     # Most images are so flat that nobody needs to know their terraces.
-    if _range_from_tilt(z) < rough_range:
+    if not is_uneven(heights, tilt[0], tilt[1], limits):
         return Diagnosis.FINE
-    rough = _range_from_terraces(z, rough_percentile) >= rough_range
-    return Diagnosis.ROUGH if rough else Diagnosis.FINE
+    return DIAGNOSES[how_rough(heights, *fit_terraces(heights, *tilt), limits)]
 
 
-def _at_ends(
-    heights: FloatImage, z_range: tuple[float, float] | None, margin: float
-) -> tuple[float, float]:
-    """Shares of the pixels at the lower and upper end of the z piezo."""
-    if z_range is None:
-        return float(np.mean(heights == heights.min())), float(np.mean(heights == heights.max()))
-    low, high = z_range
-    margin *= high - low
-    return float(np.mean(heights <= low + margin)), float(np.mean(heights >= high - margin))
+@compiled
+def what_spoils(z: FloatArray, low: float, high: float, limits: Limits) -> int:
+    """Number of the diagnosis of what can be seen without levelling; 0 if nothing."""
+    share = limits.at_end_share
+    margin = limits.end_margin * (high - low)
+    if np.isnan(margin):
+        share, margin = limits.saturated_share, 0.0
+        low, high = extent(z.ravel())
+    low, high = low + margin, high - margin
+    scanned, at_low, at_high, missing_rows = 0, 0, 0, 0
+    for row in range(z.shape[0]):
+        here, in_row = z[row], 0
+        for col in range(here.size):
+            in_row += here[col] == here[col]
+            at_low += here[col] <= low
+            at_high += here[col] >= high
+        scanned += in_row
+        missing_rows += in_row < 0.5 * here.size
+    if at_high > share * scanned:
+        return _CRASH
+    if at_low > share * scanned:
+        return _LOST_CONTACT
+    too_few = missing_rows > limits.missing_rows_share * z.shape[0]
+    return _PARTIAL if too_few or scanned < FEWEST_PIXELS else _FINE
 
 
-def _range_from_tilt(z: FloatImage) -> float:
-    """Range of every second pixel of every second line, m, the most frequent slope removed."""
-    few = np.asarray(z[::2, ::2], dtype=np.float64)
-    per_row, per_col = core(np.diff(few, axis=0))[0], core(np.diff(few, axis=1))[0]
-    few = few - Plane(0.0, per_row, per_col).heights(few.shape)
-    return float(np.fmax.reduce(few, axis=None) - np.fmin.reduce(few, axis=None))
+@compiled
+def is_uneven(z: FloatArray, per_row: float, per_col: float, limits: Limits) -> bool:
+    """Whether the whole range of heights, the most frequent slope removed, would be rough."""
+    level = np.empty(z.shape)
+    for row in range(z.shape[0]):
+        here, there = z[row], level[row]
+        for col in range(here.size):
+            there[col] = here[col] - per_row * row - per_col * col
+    low, high = extent(level.ravel())
+    return high - low >= limits.rough_range
 
 
-def _range_from_terraces(z: FloatImage, percentile: float) -> float:
-    """Range of heights counted from the nearest terrace, m, without the outermost pixels."""
-    terraces = find_terraces(z)
-    heights = (z - terraces.plane.heights(z.shape))[np.isfinite(z)]
-    between = (terraces.heights[1:] + terraces.heights[:-1]) / 2
-    heights = heights - terraces.heights[np.searchsorted(between, heights)]
-    low, high = np.percentile(heights, (percentile, 100 - percentile))
-    return float(high - low)
+@compiled
+def how_rough(
+    z: FloatArray,
+    offset: float,
+    per_row: float,
+    per_col: float,
+    levels: FloatArray,
+    limits: Limits,
+) -> int:
+    """Number of the diagnosis by the heights above the nearest terrace, outermost pixels aside."""
+    heights = np.empty(z.shape)
+    for row in range(z.shape[0]):
+        for col in range(z.shape[1]):
+            height = z[row, col] - (offset + per_row * row + per_col * col)
+            nearest = 0
+            while nearest + 1 < levels.size and 2 * height > levels[nearest] + levels[nearest + 1]:
+                nearest += 1
+            heights[row, col] = height - levels[nearest]
+    share = limits.rough_percentile / 100
+    low = quantile(heights.ravel(), share, 0.5)
+    high = quantile(heights.ravel(), 1 - share, 0.5)
+    return _ROUGH if high - low >= limits.rough_range else _FINE

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.compiled import compiled
 from spm_gym.types import FloatImage
 
 HALF_MOLECULE = 1e-10
 """Half the apparent height of MgPc, m: the unit of normalised images."""
 
 LIMIT = 1.5
+LARGEST_IN_METRES = 1e-3
 
 
 def normalise(levelled: FloatImage) -> NDArray[np.float32]:
@@ -22,12 +24,28 @@ def normalise(levelled: FloatImage) -> NDArray[np.float32]:
     Returns:
         The same shape, clipped to [-1.5, 1.5].
     """
-    image = np.asarray(levelled, dtype=np.float64) / HALF_MOLECULE - 1
-    clipped = np.clip(image, -LIMIT, LIMIT)
-    return np.where(np.isnan(clipped), -1.0, clipped).astype(np.float32)
+    image = np.empty(levelled.shape, dtype=np.float32)
+    normalise_into(np.ascontiguousarray(levelled, dtype=np.float64).ravel(), image.ravel())
+    return image
 
 
-def heights_of(image: FloatImage) -> NDArray[np.float64]:
-    """Heights above the substrate, m, of a normalised image; clipped ones are NaN."""
-    image = np.asarray(image, dtype=np.float64)
-    return np.where(np.abs(image) < LIMIT, (image + 1) * HALF_MOLECULE, np.nan)
+@compiled
+def normalise_into(levelled: NDArray[np.float64], image: NDArray[np.float32]) -> None:
+    """Fill in a normalised image; both in one dimension."""
+    for n in range(levelled.size):
+        value = levelled[n] / HALF_MOLECULE - 1
+        value = -LIMIT if value < -LIMIT else value
+        value = LIMIT if value > LIMIT else value
+        image[n] = value if value == value else -1.0
+
+
+@compiled
+def to_metres(heights: NDArray[np.float64]) -> None:
+    """Turn a normalised image, told by its size, into heights in place; clipped ones are NaN."""
+    large = 0
+    for n in range(heights.size):
+        large += abs(heights[n]) >= LARGEST_IN_METRES
+    if large:
+        for n in range(heights.size):
+            value = heights[n]
+            heights[n] = (value + 1) * HALF_MOLECULE if abs(value) < LIMIT else np.nan

@@ -8,48 +8,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.imaging.robust import core, noise_of_differences
-from spm_gym.types import BoolArray, FloatImage
+from spm_gym.compiled import compiled
+from spm_gym.imaging.robust import heights_in
+from spm_gym.imaging.terraces import FEWEST_PIXELS, PM, first_tilt, fit_terraces
+from spm_gym.types import FloatImage
 
 FloatArray = NDArray[np.float64]
 Method = Literal["levels", "ransac"]
 
-PM = 1e-12
 SMALLEST_SIDE = 8
-FEWEST_PIXELS = 16
-
-SUBSTRATE_SHARE = 0.15
-"""Share of the flat pixels that the substrate has at least."""
-
-LEVEL_SHARE = 0.02
-"""Share of the flat pixels that makes a level; all levels help to find the slope."""
-
-VALLEY = 0.5
-"""Density of pixels between two levels, in that of the lesser one, at most."""
-
-STEEP = 3.0
-"""Difference to a neighbour, in that of two noisy pixels, from which on neither is flat."""
-
-FINEST_PM = 1.0
-"""What is taken for that at least, pm."""
-
-LEAST_NOISE_PM = 5 / 3
-"""Noise that is assumed at least, pm: with it `WIDE` is the paper's threshold."""
-
-WIDE, NARROW = 3.0, 1.5
-"""Half-widths of a level in its noise: to catch all of it, then to leave out molecules' feet."""
-
-GAIN = 1.8
-"""Over-relaxation for `NARROW`: 1 / (1 - 2 k phi(k) / (2 Phi(k) - 1)) with k = 1.5."""
-
-SETTLED = 0.1
-"""Change of the plane across the image, in the noise, that ends the iteration."""
-
-MAX_ITERATIONS = 10
-MOST_LEVELS = 12
-MOST_BINS = 2**14
-MOST_POINTS = 2**15
-FEW_POINTS = 2**10
 
 
 class Plane(NamedTuple):
@@ -97,9 +64,20 @@ def level(
     Raises:
         ValueError: The shape is wrong or hardly anything was scanned.
     """
-    levelled = z - fit_plane(z, method, rng).heights(z.shape)
-    levelled[~np.isfinite(levelled)] = np.nan
+    levelled = np.empty(z.shape)
+    subtract(_checked(z), *fit_plane(z, method, rng), levelled)
     return levelled.astype(z.dtype if z.dtype.kind == "f" else np.float64, copy=False)
+
+
+@compiled
+def subtract(
+    z: FloatArray, offset: float, per_row: float, per_col: float, above: FloatArray
+) -> None:
+    """Fill in the heights above a plane."""
+    for row in range(z.shape[0]):
+        here, there, base = z[row], above[row], offset + per_row * row
+        for col in range(z.shape[1]):
+            there[col] = here[col] - (base + per_col * col)
 
 
 def fit_plane(
@@ -119,7 +97,7 @@ def fit_plane(
     if method == "levels":
         return find_terraces(z).plane
     if method == "ransac":
-        return _ransac(_checked(z), rng or np.random.default_rng(0))
+        return _ransac(_checked(z) / PM, rng or np.random.default_rng(0))
     raise ValueError(f"method must be 'levels' or 'ransac', not {method!r}")
 
 
@@ -135,111 +113,9 @@ def find_terraces(z: FloatImage) -> Terraces:
         ValueError: The shape is wrong or hardly anything was scanned.
     """
     heights = _checked(z)
-    return _terraces(heights, _start(heights))
-
-
-class Start(NamedTuple):
-    """First estimate of tilt and noise, pm, and the pixels whose neighbours fit the tilt."""
-
-    slopes: tuple[float, float]
-    noise: float
-    flat: BoolArray
-
-
-def _start(heights: FloatArray) -> Start:
-    between_rows, between_cols = np.diff(heights, axis=0), np.diff(heights, axis=1)
-    per_row, row_spread = core(between_rows)
-    per_col, _ = core(between_cols)
-    noise = noise_of_differences(between_rows, row_spread)
-    steep = STEEP * max(float(np.sqrt(2)) * noise, FINEST_PM)
-    level_rows = np.abs(between_rows - per_row) <= steep
-    level_cols = np.abs(between_cols - per_col) <= steep
-    # Both neighbours in the line, but only one line: telegraph noise moves parts of lines.
-    flat = np.zeros(heights.shape, dtype=bool)
-    flat[1:] = level_rows
-    flat[:-1] |= level_rows
-    flat[:, 1:] &= level_cols
-    flat[:, :-1] &= level_cols
-    return Start((per_row, per_col), noise, flat)
-
-
-def _terraces(heights: FloatArray, start: Start) -> Terraces:
-    flat = start.flat if np.count_nonzero(start.flat) >= FEWEST_PIXELS else np.isfinite(heights)
-    points = _at_most(MOST_POINTS, np.stack((*np.nonzero(flat), heights[flat])))
-    extent = np.array(heights.shape)
-    noise = max(start.noise, LEAST_NOISE_PM)
-    slopes, levels, counts = _fit_levels(points, np.array(start.slopes), noise, extent)
-    if np.abs(slopes - start.slopes) @ extent > WIDE * noise:
-        # A poor first tilt smears the peaks, and the small ones are lost.
-        slopes, levels, counts = _fit_levels(points, slopes, noise, extent)
-    large = counts >= min(SUBSTRATE_SHARE * counts.sum(), counts.max())
-    substrate = levels[np.argmax(large)]
-    plane = Plane(substrate * PM, slopes[0] * PM, slopes[1] * PM)
-    return Terraces(plane, (levels - substrate) * PM, start.noise * PM)
-
-
-def _fit_levels(
-    points: FloatArray, slopes: FloatArray, noise: float, extent: NDArray[np.intp]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Slopes, heights of the levels and their numbers of pixels, from points (row, col, height)."""
-    levels = _peaks(points[2] - slopes @ points[:2], noise)
-    few = _at_most(FEW_POINTS, points)
-    for some, width, gain, settled in ((few, WIDE, 1.0, 0.3), (points, NARROW, GAIN, SETTLED)):
-        for _ in range(MAX_ITERATIONS):
-            change, shifts, counts = _common_slope(some, slopes, levels, width * noise)
-            slopes = slopes + gain * change
-            levels = levels + gain * shifts
-            if np.abs(change) @ extent < settled * noise:
-                break
-    return slopes, levels, counts
-
-
-def _at_most(number: int, points: FloatArray) -> FloatArray:
-    return np.ascontiguousarray(points[:, :: -(-points.shape[1] // number)])
-
-
-def _peaks(heights: FloatArray, noise: float) -> FloatArray:
-    """Heights, ascending, of the peaks in the distribution of heights."""
-    lowest = float(heights.min())
-    bin_width = max(noise, float(np.ptp(heights)) / MOST_BINS)
-    counts = np.bincount(((heights - lowest) / bin_width).astype(np.intp))
-    # Three bins are all of a level; beyond the ends there is nothing.
-    near = np.convolve(counts, np.ones(3))
-    inner = near[1:-1]
-    summits = 1 + np.flatnonzero(
-        (inner >= near[:-2]) & (inner > near[2:]) & (inner >= LEVEL_SHARE * heights.size)
-    )
-    peaks = [int(near.argmax())]
-    for summit in summits[np.argsort(-near[summits])][:MOST_LEVELS]:
-        valleys = (near[min(summit, peak) : max(summit, peak) + 1].min() for peak in peaks)
-        if max(valleys) < VALLEY * near[summit]:
-            peaks.append(int(summit))
-    return lowest + (np.sort(peaks) - 0.5) * bin_width
-
-
-def _common_slope(
-    points: FloatArray, slopes: FloatArray, levels: FloatArray, width: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Least squares for one slope and an offset per level over the pixels near the levels.
-
-    Returns:
-        Change of the slopes, new levels, and their numbers of pixels.
-    """
-    left = points.copy()
-    left[2] -= slopes @ points[:2]
-    nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, left[2])
-    left[2] -= levels.take(nearest)
-    near = np.abs(left[2]) <= width
-    member = ((nearest == np.arange(len(levels))[:, None]) & near).astype(np.float64)
-    counts = member.sum(axis=1)
-    means = (member @ left.T) / np.maximum(counts, 1)[:, None]
-    moments = (left * near) @ left.T - (means.T * counts) @ means
-    (rr, rc, rz), (_, cc, cz), _ = moments.tolist()
-    determinant = rr * cc - rc * rc
-    if determinant < 1e-9 * rr * cc or determinant == 0:
-        return np.zeros(2), means[:, 2], counts
-    change = np.array([rz * cc - cz * rc, cz * rr - rz * rc]) / determinant
-    return change, means[:, 2] - means[:, :2] @ change, counts
+    per_row, per_col, noise = first_tilt(heights)
+    offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
+    return Terraces(Plane(offset, per_row, per_col), levels, noise)
 
 
 def check_shape(z: FloatImage) -> None:
@@ -255,15 +131,12 @@ def check_shape(z: FloatImage) -> None:
 
 
 def _checked(z: FloatImage) -> FloatArray:
-    """The image in pm; what is no number is NaN."""
+    """The heights; what is no number is NaN."""
     check_shape(z)
-    heights: FloatArray = z.astype(np.float64) / PM
-    finite = np.isfinite(heights)
-    scanned = np.count_nonzero(finite)
+    heights = heights_in(z)
+    scanned = np.count_nonzero(np.isfinite(heights))
     if scanned < FEWEST_PIXELS:
         raise ValueError(f"a plane needs {FEWEST_PIXELS} scanned pixels, the image has {scanned}")
-    if scanned < heights.size:
-        heights[~finite] = np.nan
     return heights
 
 

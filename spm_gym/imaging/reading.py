@@ -1,0 +1,139 @@
+"""All that is read from scans, many at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.compiled import compiled
+from spm_gym.imaging.clean_square import Square, find_square, mark_clean, tolerance_for
+from spm_gym.imaging.diagnosis import (
+    DIAGNOSES,
+    USUAL,
+    Diagnosis,
+    Limits,
+    how_rough,
+    is_uneven,
+    what_spoils,
+)
+from spm_gym.imaging.normalisation import normalise_into, to_metres
+from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
+from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
+
+FloatArray = NDArray[np.float64]
+SingleArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What scans of one size say.
+
+    Attributes:
+        diagnoses: As by `diagnose`, one a scan.
+        observations: Levelled and normalised images, (N, 1, H, W); -1 all over where hardly
+            anything was scanned.
+        squares: Largest clean squares; of side 0 where nothing is clean.
+    """
+
+    diagnoses: tuple[Diagnosis, ...]
+    observations: SingleArray
+    squares: tuple[Square, ...]
+
+
+def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") -> Readings:
+    """Diagnose, level and normalise scans and find their clean squares.
+
+    Each comes out, bit for bit, as by `diagnose`, `level`, `normalise` and `largest_clean_square`.
+
+    Args:
+        z: Topographies (N, H, W), m; NaN where nothing was scanned.
+        z_ranges: Lowest and highest heights (N, 2) that the z piezo reaches, m; NaN if unknown.
+        method: As in `fit_plane`.
+
+    Raises:
+        ValueError: The shapes are wrong, or no such method.
+    """
+    if z.ndim != 3 or z_ranges.shape != (len(z), 2):
+        raise ValueError(f"scans are (N, H, W) with ranges (N, 2), not {z.shape}, {z_ranges.shape}")
+    for image in z[:1]:
+        check_shape(image)
+    z = np.ascontiguousarray(z, dtype=np.float32)
+    kinds, planes = np.empty(len(z), dtype=np.int64), np.full((len(z), 3), np.nan)
+    by_levels = method == "levels"
+    _judge(z, z_ranges.astype(np.float64), USUAL, by_levels, kinds, planes)
+    if not by_levels:
+        for one in np.flatnonzero(np.isfinite(z).sum(axis=(1, 2)) >= FEWEST_PIXELS):
+            planes[one] = fit_plane(z[one], method)
+    observations = np.empty((len(z), 1, *z.shape[1:]), dtype=np.float32)
+    squares = np.zeros((len(z), 3), dtype=np.int64)
+    _read(z, planes, observations, squares)
+    return Readings(
+        tuple(DIAGNOSES[kind] for kind in kinds.tolist()),
+        observations,
+        tuple(Square(*square) for square in squares.tolist()),
+    )
+
+
+@compiled
+def _judge(
+    z: SingleArray,
+    z_ranges: FloatArray,
+    limits: Limits,
+    by_levels: bool,
+    kinds: NDArray[np.int64],
+    planes: FloatArray,
+) -> None:
+    """Fill in the numbers of the diagnoses and, if by levels, the planes that can be found."""
+    heights = np.empty(z.shape[1:])
+    for one in range(z.shape[0]):
+        scanned = _take(z[one], heights)
+        kinds[one] = what_spoils(heights, z_ranges[one, 0], z_ranges[one, 1], limits)
+        if scanned < FEWEST_PIXELS or not (by_levels or kinds[one] == 0):
+            continue
+        per_row, per_col, noise = first_tilt(heights)
+        uneven = kinds[one] == 0 and is_uneven(heights, per_row, per_col, limits)
+        if not (by_levels or uneven):
+            continue
+        offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
+        if uneven:
+            kinds[one] = how_rough(heights, offset, per_row, per_col, levels, limits)
+        if by_levels:
+            planes[one, 0], planes[one, 1], planes[one, 2] = offset, per_row, per_col
+
+
+@compiled
+def _take(image: SingleArray, heights: FloatArray) -> int:
+    """Fill in the heights; what is no number is NaN. Say how many were scanned."""
+    scanned = 0
+    for row in range(image.shape[0]):
+        here, there = image[row], heights[row]
+        for col in range(here.size):
+            finite = abs(here[col]) < np.inf
+            there[col] = here[col] if finite else np.nan
+            scanned += finite
+    return scanned
+
+
+@compiled
+def _read(
+    z: SingleArray, planes: FloatArray, observations: SingleArray, squares: NDArray[np.int64]
+) -> None:
+    """Fill in what is seen above the planes; NaN is no plane."""
+    heights, above = np.empty(z.shape[1:]), np.empty(z.shape[1:])
+    clean = np.empty(z.shape[1:], dtype=np.bool_)
+    for one in range(z.shape[0]):
+        if np.isnan(planes[one, 0]):
+            observations[one] = -1
+            continue
+        _take(z[one], heights)
+        subtract(heights, planes[one, 0], planes[one, 1], planes[one, 2], above)
+        # Levelled scans have the precision of scans.
+        flat = above.ravel()
+        for pixel in range(flat.size):
+            flat[pixel] = np.float32(flat[pixel])
+        normalise_into(flat, observations[one].ravel())
+        to_metres(flat)
+        mark_clean(above, tolerance_for(above), clean)
+        squares[one, 0], squares[one, 1], squares[one, 2] = find_square(clean)
