@@ -137,4 +137,4 @@ def test_no_relief_is_too_deep_for_the_current() -> None:
     sample.set_state(sample.get_state() | {"marks": hill})
     _, field = scene(sample.ground, grid(), template("lumo"), False)
     assert np.isfinite(field).all()
-    assert np.log(field.max()) / (2 * DECAY) > 25 * NM
+    assert np.log(field.max()) / (2 * DECAY) > 4 * NM

@@ -11,11 +11,15 @@ from spm_gym.compiled import compiled
 from spm_gym.instrument.sim.molecule import DECAY
 
 Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+"""Relative currents and heights span no more decades than this; it halves the work."""
 
 _KERNEL_REACH = 4.0
 """Widths of an apex beyond which the surface does not matter."""
 
 _BLUR_REACH = 3.0
+_BLOCK = 2048
+"""Pixels that are worked on at a time, for the sake of the cache."""
 
 
 @compiled
@@ -28,7 +32,7 @@ def reach(apexes: Array) -> float:
 
 
 @compiled
-def convolve(field: Array, apexes: Array, pixel: float, margin: int) -> Array:
+def convolve(field: Image, apexes: Array, pixel: float, margin: int) -> Image:
     """Average a field over what each apex meets, weighted by the current through it.
 
     Args:
@@ -39,12 +43,16 @@ def convolve(field: Array, apexes: Array, pixel: float, margin: int) -> Array:
 
     Returns:
         The average without the margin.
+
+    Raises:
+        ValueError: The margin is less than the reach of an apex.
     """
-    total = np.zeros((field.shape[0] - 2 * margin, field.shape[1] - 2 * margin))
+    rows, cols = field.shape[0] - 2 * margin, field.shape[1] - 2 * margin
+    total = np.zeros((rows, field.shape[1]), np.float32)
     current = whole_current(apexes)
     for apex in apexes:
         add_apex(total, field, apex, current, pixel, margin)
-    return total
+    return total[:, :cols].copy()
 
 
 @compiled
@@ -58,56 +66,55 @@ def whole_current(apexes: Array) -> float:
 
 @compiled
 def add_apex(
-    total: Array, field: Array, apex: Array, current: float, pixel: float, margin: int
+    total: Image, field: Image, apex: Array, current: float, pixel: float, margin: int
 ) -> None:
-    """Add what one apex meets, weighted by its share of the current, to an image."""
+    """Add what one apex meets, weighted by its share of the current, to an image.
+
+    The image has the width of the field, and its last columns mean nothing: so a shift by lines or
+    columns is one of the flat array, without end at every line.
+    """
     x, y, height, width = apex
     share = math.exp(2 * DECAY * height) / current
-    first_down, down = taps(y, width, pixel)
-    first_across, across = taps(-x, width, pixel)
-    down *= share
-    rows, cols = total.shape
-    left, right = margin + first_across, margin + first_across + cols + len(across) - 1
-    if min(left, margin + first_down) < 0 or right > field.shape[1]:
+    first_down, down = taps(y, width, pixel, share)
+    first_across, across = taps(-x, width, pixel, 1.0)
+    stride = field.shape[1]
+    cols = stride - 2 * margin
+    if (
+        min(first_down, first_across) < -margin
+        or first_down + len(down) > margin + 1
+        or first_across + len(across) > margin + 1
+    ):
         raise ValueError("the margin of the field is less than the reach of the probe")
-    strip = np.empty(right - left)
-    for row in range(rows):
-        strip[:] = 0.0
-        above = margin + first_down + row
-        for tap in range(0, len(down) - 3, 4):
+    size = (total.shape[0] - 1) * stride + cols
+    strip = np.zeros(size + len(across) - 1, np.float32)
+    start = (margin + first_down) * stride + margin + first_across
+    _add_shifts(strip, field.ravel()[start:], stride, down)
+    _add_shifts(total.ravel()[:size], strip, 1, across)
+
+
+@compiled
+def _add_shifts(line: Image, source: Image, shift: int, weights: Image) -> None:
+    """Add a longer line several times, each time shifted further and weighted."""
+    for begin in range(0, len(line), _BLOCK):
+        block = line[begin : begin + _BLOCK]
+        for tap in range(0, len(weights) - 3, 4):
+            first = begin + tap * shift
             _add_four(
-                strip,
-                field[above + tap][left:right],
-                field[above + tap + 1][left:right],
-                field[above + tap + 2][left:right],
-                field[above + tap + 3][left:right],
-                down[tap : tap + 4],
-            )
-        for tap in range(len(down) // 4 * 4, len(down)):
-            _add(strip, field[above + tap][left:right], down[tap])
-        _add_shifts(total[row], strip, across)
+                block, source[first:], source[first + shift :], source[first + 2 * shift :],
+                source[first + 3 * shift :], weights[tap : tap + 4],
+            )  # fmt: skip
+        for tap in range(len(weights) // 4 * 4, len(weights)):
+            _add(block, source[begin + tap * shift :], weights[tap])
 
 
 @compiled
-def _add_shifts(line: Array, strip: Array, weights: Array) -> None:
-    """Add a longer line, weighted and shifted."""
-    for tap in range(0, len(weights) - 3, 4):
-        _add_four(
-            line, strip[tap:], strip[tap + 1 :], strip[tap + 2 :], strip[tap + 3 :],
-            weights[tap : tap + 4],
-        )  # fmt: skip
-    for tap in range(len(weights) // 4 * 4, len(weights)):
-        _add(line, strip[tap:], weights[tap])
-
-
-@compiled
-def _add(line: Array, other: Array, weight: float) -> None:
+def _add(line: Image, other: Image, weight: np.float32) -> None:
     for col in range(len(line)):
         line[col] += weight * other[col]
 
 
 @compiled
-def _add_four(line: Array, a: Array, b: Array, c: Array, d: Array, weights: Array) -> None:
+def _add_four(line: Image, a: Image, b: Image, c: Image, d: Image, weights: Image) -> None:
     """Add four weighted lines; together they cost half as much as one after the other."""
     wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3]
     for col in range(len(line)):
@@ -115,7 +122,7 @@ def _add_four(line: Array, a: Array, b: Array, c: Array, d: Array, weights: Arra
 
 
 @compiled
-def taps(centre: float, width: float, pixel: float) -> tuple[int, Array]:
+def taps(centre: float, width: float, pixel: float, whole: float) -> tuple[int, Image]:
     """Weights of a Gaussian, integrated against linear interpolation between pixels.
 
     The integral over a hat function is the second difference of the twice integrated Gaussian, so
@@ -125,9 +132,10 @@ def taps(centre: float, width: float, pixel: float) -> tuple[int, Array]:
         centre: Of the Gaussian, m.
         width: Its standard deviation, m.
         pixel: Distance of the points, m.
+        whole: Sum of the weights.
 
     Returns:
-        Number of the first point, counted from the origin, and the weights, whose sum is 1.
+        Number of the first point, counted from the origin, and the weights.
     """
     first = math.floor((centre - _KERNEL_REACH * width) / pixel)
     last = math.ceil((centre + _KERNEL_REACH * width) / pixel)
@@ -141,12 +149,11 @@ def taps(centre: float, width: float, pixel: float) -> tuple[int, Array]:
         second = max(hat - abs(t), 0.0) + _rest(t - hat) - 2 * _rest(t) + _rest(t + hat)
         weights[tap] = max(second, 0.0)
         total += weights[tap]
-    weights /= total
-    return first, weights
+    return first, (weights * (whole / total)).astype(np.float32)
 
 
 @compiled
-def blur(z: Array, width: float) -> Array:
+def blur(z: Image, width: float) -> Image:
     """Blur with a Gaussian of a width in pixels, the edges repeated."""
     rows, cols = z.shape
     far = math.ceil(_BLUR_REACH * width)
@@ -154,28 +161,19 @@ def blur(z: Array, width: float) -> Array:
     for tap in range(len(weights)):
         weights[tap] = math.exp(-((tap - far) ** 2) / (2 * width * width))
     weights /= weights.sum()
-    strip = np.empty(cols + 2 * far)
-    blurred = np.zeros((rows, cols))
-    for row in range(rows):
-        strip[:] = 0.0
-        inner = strip[far : far + cols]
-        for tap in range(0, len(weights) - 3, 4):
-            _add_four(
-                inner, z[_within(row + tap - far, rows)], z[_within(row + tap + 1 - far, rows)],
-                z[_within(row + tap + 2 - far, rows)], z[_within(row + tap + 3 - far, rows)],
-                weights[tap : tap + 4],
-            )  # fmt: skip
-        for tap in range(len(weights) // 4 * 4, len(weights)):
-            _add(inner, z[_within(row + tap - far, rows)], weights[tap])
-        strip[:far] = inner[0]
-        strip[far + cols :] = inner[-1]
-        _add_shifts(blurred[row], strip, weights)
-    return blurred
-
-
-@compiled
-def _within(row: int, rows: int) -> int:
-    return min(max(row, 0), rows - 1)
+    narrow = weights.astype(np.float32)
+    stride = cols + 2 * far
+    wide = np.empty((rows + 2 * far, stride), np.float32)
+    for row in range(wide.shape[0]):
+        line = z[min(max(row - far, 0), rows - 1)]
+        wide[row, :far] = line[0]
+        wide[row, far : far + cols] = line
+        wide[row, far + cols :] = line[-1]
+    strip = np.zeros(rows * stride, np.float32)
+    blurred = np.zeros((rows, stride), np.float32)
+    _add_shifts(strip, wide.ravel(), stride, narrow)
+    _add_shifts(blurred.ravel()[: (rows - 1) * stride + cols], strip, 1, narrow)
+    return blurred[:, :cols].copy()
 
 
 @compiled

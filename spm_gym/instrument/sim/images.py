@@ -40,7 +40,7 @@ class SimulatedImages:
     @property
     def good(self) -> BoolArray:
         """Whether the probe was good, (N,)."""
-        return self.state == 0
+        return np.asarray(self.state == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class Session:
     states: NDArray[np.int64]
 
 
-def sessions(
-    count: int, seed: int, states: NDArray[np.int64] | None = None
-) -> list[Session]:
+def sessions(count: int, seed: int, states: NDArray[np.int64] | None = None) -> list[Session]:
     """Divide the images among surfaces.
 
     Args:

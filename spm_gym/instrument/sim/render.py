@@ -16,6 +16,7 @@ from spm_gym.instrument.sim.scene import Ground, Raster, scene, terrace_level
 from spm_gym.types import BoolArray
 
 Array = NDArray[np.float64]
+Image = NDArray[np.float32]
 Mode = Literal["current", "linear"]
 
 _RIM_WIDTH = 0.7e-9
@@ -85,7 +86,7 @@ def scan_lines(
 @compiled
 def _met(
     ground: Ground, view: View, probe: Probe, template: Template, linear: bool
-) -> tuple[float, Array]:
+) -> tuple[float, Image]:
     """The lowest height, m, and what both forms of the probe meet above it (2, lines, pixels)."""
     furthest = max(reach(probe.apexes), reach(probe.other))
     margin = math.ceil(furthest / view.pixel) + 1
@@ -94,14 +95,14 @@ def _met(
     lowest, field = scene(ground, raster, template, linear)
     field = field[view.start - first : view.stop - first + 2 * margin]
     current = whole_current(probe.apexes)
-    met = np.zeros((1 + len(probe.other), view.stop - view.start, view.pixels))
+    met = np.zeros((1 + len(probe.other), view.stop - view.start, raster.cols), np.float32)
     for apex in probe.apexes[1:]:
         add_apex(met[0], field, apex, current, view.pixel, margin)
     for other in probe.other:
         met[1] = met[0]
         add_apex(met[1], field, other, current, view.pixel, margin)
     add_apex(met[0], field, probe.apexes[0], current, view.pixel, margin)
-    return lowest, met
+    return lowest, met[:, :, : view.pixels].copy()
 
 
 @compiled
@@ -110,32 +111,34 @@ def _heights(
     view: View,
     probe: Probe,
     lowest: float,
-    met: Array,
+    met: Image,
     away: BoolArray,
     drawn: Array,
     noise: tuple[float, float],
 ) -> Array:
     """Put together what both forms have met, contrast and rim, tilt and noise."""
-    z = met[0]
+    relief = met[0]
     for form in met[1:]:
-        for row in range(z.shape[0]):
-            for col in range(z.shape[1]):
+        for row in range(form.shape[0]):
+            for col in range(form.shape[1]):
                 if away[row, col]:
-                    z[row, col] = form[row, col] + probe.raised
+                    relief[row, col] = form[row, col] + probe.raised
     if probe.rim:
-        z += probe.rim * (z.min() - blur(z, _RIM_WIDTH / view.pixel))
+        lower = blur(relief, _RIM_WIDTH / view.pixel)
+        relief += np.float32(probe.rim) * (relief.min() - lower)
     level = terrace_level(ground, view.x, view.y)
     cos, sin = math.cos(view.angle), math.sin(view.angle)
     middle = (view.pixels - 1) / 2
     along = (view.slope[0] * cos + view.slope[1] * sin) * view.pixel
     across = (view.slope[1] * cos - view.slope[0] * sin) * view.pixel
     white, line = noise
+    z = np.empty(relief.shape)
     for row in range(z.shape[0]):
         offset = view.height + level + across * (middle - view.start - row) + line * drawn[row, -1]
         for col in range(z.shape[1]):
-            height = probe.contrast * (lowest - level + z[row, col]) + along * (col - middle)
+            height = probe.contrast * (lowest - level + relief[row, col]) + along * (col - middle)
             z[row, col] = offset + height + white * drawn[row, col]
-    return np.asarray(z)
+    return z
 
 
 @compiled

@@ -13,6 +13,7 @@ from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.molecules import Molecules, cell_of
 
 Array = NDArray[np.float64]
+Image = NDArray[np.float32]
 
 NM = 1e-9
 STEP_HEIGHT = 2.04e-10
@@ -23,8 +24,8 @@ _STEP_REACH = 1.2 * NM
 _HILL_REACH = 6.0
 """Widths of a Gaussian hill beyond which it is nothing."""
 
-_DEEPEST = 30 * NM
-"""Relief beyond which the current would be no number; nothing shallower changes."""
+_DEEPEST = 4.2 * NM
+"""Relief beyond which the current would be no number of single precision."""
 
 
 class Ground(NamedTuple):
@@ -78,7 +79,7 @@ class Raster(NamedTuple):
 
 
 @compiled
-def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> tuple[float, Array]:
+def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> tuple[float, Image]:
     """Evaluate a sample.
 
     Args:
@@ -91,7 +92,7 @@ def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> t
         The lowest height, m, and above it, in every point (lines, columns), either how much more
         current flows at constant height, or the height of constant current, m.
     """
-    field = np.zeros((len(raster.shift), raster.cols))
+    field = np.zeros((len(raster.shift), raster.cols), np.float32)
     reach = _reach(raster)
     lowest, flat = _terraces(ground, raster, reach, field)
     flat &= not _hills(ground.debris, raster, reach, field)
@@ -109,7 +110,7 @@ def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> t
                 field[row, col] = height if linear else current
     elif not linear:
         field[:] = 1.0
-    extra = np.zeros((rows, cols)) if linear or not flat else field
+    extra = np.zeros((rows, cols), np.float32) if linear or not flat else field
     _molecules(ground.molecules, raster, reach, template, extra)
     if linear:
         for row in range(rows):
@@ -161,7 +162,7 @@ def _reach(raster: Raster) -> float:
 
 
 @compiled
-def _terraces(ground: Ground, raster: Raster, reach: float, z: Array) -> tuple[float, bool]:
+def _terraces(ground: Ground, raster: Raster, reach: float, z: Image) -> tuple[float, bool]:
     """Add the terraces; returns the lowest, and whether there is no other."""
     amplitude, wavelength, _ = ground.wave
     centre = _across(ground, raster.x, raster.y)
@@ -202,7 +203,7 @@ def _place(raster: Raster, row: int) -> tuple[float, float]:
 
 
 @compiled
-def _hills(hills: Array, raster: Raster, reach: float, z: Array) -> bool:
+def _hills(hills: Array, raster: Raster, reach: float, z: Image) -> bool:
     """Add Gaussian hills; returns whether there is one."""
     some = False
     pixel = raster.pixel
@@ -229,7 +230,7 @@ def _hills(hills: Array, raster: Raster, reach: float, z: Array) -> bool:
 
 @compiled
 def _molecules(
-    molecules: Molecules, raster: Raster, reach: float, template: Template, extra: Array
+    molecules: Molecules, raster: Raster, reach: float, template: Template, extra: Image
 ) -> None:
     """Add how much more current flows above the molecules."""
     cell, half, across = molecules.cell, molecules.half, molecules.across
@@ -250,7 +251,7 @@ def _molecules(
 
 @compiled
 def _molecule(
-    dx: float, dy: float, azimuth: float, raster: Raster, template: Template, extra: Array
+    dx: float, dy: float, azimuth: float, raster: Raster, template: Template, extra: Image
 ) -> None:
     """Add one molecule; it is displaced as the line of its centre is."""
     rows, cols = extra.shape
