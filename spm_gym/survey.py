@@ -9,26 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
-from spm_gym.imaging import (
-    Diagnosis,
-    Square,
-    diagnose,
-    largest_clean_square,
-    level,
-    normalise,
-)
+from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.instrument.base import Instrument
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
 NM = 1e-9
 _ANY = float(np.finfo(np.float64).tiny)
+_UNKNOWN_RANGE = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +76,18 @@ def read_all(
         judges: One for each scan; only usable ones are judged.
         config: What is imaged, allowed and paid.
     """
-    readings = read_scans(scans, config)
+    readings = _readings(scans, config)
     found: list[Look | Diagnosis] = list(readings.diagnoses)
     fine = [row for row, seen in enumerate(readings.diagnoses) if seen is Diagnosis.FINE]
-    if not fine:
-        return found
-    observations = readings.observations
-    if len(fine) < len(scans):
-        observations = observations[fine]
-    squares = [readings.squares[row] for row in fine]
-    sides = np.array([squares[k].side * scans[row].frame.pixel for k, row in enumerate(fine)])
-    masks = allowed_actions(config.actions, sides)
-    probabilities = judge_all([judges[row] for row in fine], observations).tolist()
-    for k, row in enumerate(fine):
-        found[row] = Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
+    if fine:
+        for row, look in zip(fine, _looks(scans, readings, fine, judges, config), strict=True):
+            found[row] = look
     return found
 
 
 def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
     """What a usable scan says."""
-    levelled = level(scan.z, method=config.plane)
-    observation = normalise(levelled)[None]
-    square = largest_clean_square(levelled)
-    return Look(
-        scan=scan,
-        observation=observation,
-        square=square,
-        probability=float(judge(observation[None])[0]),
-        mask=allowed_actions(config.actions, square.side * scan.frame.pixel),
-    )
+    return _looks([scan], _readings([scan], config), [0], [judge], config)[0]
 
 
 def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,22 +97,33 @@ def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDAr
     return np.concatenate([judge(images[k : k + 1]) for k, judge in enumerate(judges)])
 
 
-class _Readings(NamedTuple):
-    diagnoses: list[Diagnosis]
-    observations: NDArray[np.float32]
-    squares: list[Square]
+def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
+    heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
+    ranges = np.array([scan.z_range or _UNKNOWN_RANGE for scan in scans])
+    return read_scans(heights, ranges, config.plane)
 
 
-def read_scans(scans: Sequence[Scan], config: EnvConfig) -> _Readings:
-    diagnoses = [diagnose(scan) for scan in scans]
-    observations = np.zeros((len(scans), 1, *scans[0].z.shape), np.float32)
-    squares = [Square(0, 0, 0)] * len(scans)
-    for row, scan in enumerate(scans):
-        if diagnoses[row] is Diagnosis.FINE:
-            levelled = level(scan.z, method=config.plane)
-            observations[row, 0] = normalise(levelled)
-            squares[row] = largest_clean_square(levelled)
-    return _Readings(diagnoses, observations, squares)
+def _looks(
+    scans: Sequence[Scan],
+    readings: Readings,
+    rows: Sequence[int],
+    judges: Sequence[Classifier],
+    config: EnvConfig,
+) -> list[Look]:
+    """Judge some of the scans."""
+    seen = readings.observations
+    if len(rows) < len(seen):
+        seen = seen[rows]
+    squares = [readings.squares[row] for row in rows]
+    sides = [
+        square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
+    ]
+    masks = allowed_actions(config.actions, np.array(sides))
+    probabilities = judge_all([judges[row] for row in rows], seen).tolist()
+    return [
+        Look(scans[row], seen[k], squares[k], probabilities[k], masks[k])
+        for k, row in enumerate(rows)
+    ]
 
 
 class Survey:
