@@ -1,9 +1,15 @@
-"""How many threads the numerical libraries of this process may use."""
+"""How much of the machine the numerical libraries of this process take."""
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import torch
 from threadpoolctl import threadpool_limits
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Names of the C library's settings, from its header malloc.h."""
 
 
 def limit_threads(count: int) -> None:
@@ -13,3 +19,16 @@ def limit_threads(count: int) -> None:
     """
     torch.set_num_threads(count)
     threadpool_limits(count)
+
+
+def keep_freed_memory() -> None:
+    """Have blocks of up to 32 MB used again instead of given back to the system and fetched anew.
+
+    Otherwise every gradient step touches two thousand new pages, a tenth of its time. Only the GNU
+    C library has to be told.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    library.mallopt(_M_TRIM_THRESHOLD, 2**30)

@@ -23,7 +23,7 @@ from spm_gym.cli.run_directory import (
     TENSORBOARD,
     discarded_if_stillborn,
 )
-from spm_gym.cli.threads import limit_threads
+from spm_gym.cli.threads import keep_freed_memory, limit_threads
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
@@ -79,6 +79,7 @@ def _drive(
     dry_run: bool = False,
 ) -> None:
     limit_threads(config.run.threads)
+    keep_freed_memory()
     model: DoubleDQN | None = None
     try:
         with microscope(config, run, dry_run) as instrument:

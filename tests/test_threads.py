@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from spm_gym.cli.threads import limit_threads
+
+TOUCH = """
+import resource, sys
+import numpy as np
+from spm_gym.cli.threads import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(6):
+    blocks = [np.ones(2**18) for _ in range(20)]
+    del blocks
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def new_pages(how: str) -> int:
+    """Pages that a process touches for the first time while it uses 40 MiB again and again."""
+    command = [sys.executable, "-c", TOUCH, how]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    counts = [int(line) for line in output.split()]
+    return counts[-1] - counts[2]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep it anyway")
+def test_freed_memory_is_used_again() -> None:
+    assert new_pages("give back") > 1000
+    assert new_pages("keep") < 100
+
+
+def test_threads_that_are_started_later_keep_to_the_limit() -> None:
+    """The learning thread is one."""
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    limit_threads(1)
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
