@@ -57,8 +57,9 @@ def gradient_step(config: Config, pairs: int) -> Figure:
         pairs=pairs,
         clock=thread_time,
         note=(
-            "time of one processor; reference: nothing but torch, always on the same batch; ours draws, flips and shifts "
-            "another one every time, but does not look at what follows a terminal state"
+            "time of one processor; reference: nothing but torch, always on the same batch; ours "
+            "draws, flips and shifts another one every time, but does not look at what follows a "
+            "terminal state"
         ),
     )
 

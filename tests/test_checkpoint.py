@@ -119,6 +119,15 @@ def test_a_checkpoint_predicts_without_an_environment(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.q_values(images), model.q_values(images))
 
 
+def test_an_agent_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> None:
+    model = agent().learn(30)
+    for name in ("precision", "compile"):
+        del vars(model.config)[name]
+    loaded = load_checkpoint(save(tmp_path, model), RingEnv(), "cpu").model
+    loaded.learn(10, reset_num_timesteps=False)
+    assert loaded.config == agent().config
+
+
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     model = agent().learn(9)
     for _ in range(3):
