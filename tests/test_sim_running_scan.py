@@ -308,3 +308,20 @@ def test_conditioning_sent_in_single_precision_does_the_same(action: Dip | Pulse
         one.condition(what, 1.23456789e-9, -3e-9)
         states.append((repr(one.get_state()), one.scan(HERE).z.tobytes()))
     assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_settling_leaves_everything_as_a_scan_that_nobody_looks_at(fraction: float) -> None:
+    lively = {"tip_change_rate": 0.5, "contact_loss_rate": 0.2, "crash_rate": 0.2}
+    for state in map(HiddenState.of, range(16)):
+        after = []
+        for settle in (True, False):
+            one = microscope(seed=4, **lively)
+            one.equip(state)
+            assert one.surface, "it is made when it is first looked at"
+            if settle:
+                one.settle(HERE, fraction)
+            else:
+                one.scan(HERE, fraction)
+            after.append(repr(one.get_state()))
+        assert after[0] == after[1]

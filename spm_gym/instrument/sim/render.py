@@ -19,7 +19,12 @@ Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 Mode = Literal["current", "linear"]
 
+Words = NDArray[np.uint64]
+
 _RIM_WIDTH = 0.7e-9
+_EVEN_BYTES, _ADD_PAIRS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0001000100010001)
+_BYTE, _TOP = np.uint64(8), np.uint64(48)
+_MEAN, _DEVIATION = 8 * 255 / 2, math.sqrt(8 * (256**2 - 1) / 12)
 
 
 class View(NamedTuple):
@@ -57,7 +62,7 @@ def scan_lines(
     template: Template,
     mode: Mode,
     away: BoolArray,
-    drawn: Array,
+    words: Words,
     noise: tuple[float, float],
 ) -> Array:
     """Image some lines of a frame.
@@ -69,7 +74,7 @@ def scan_lines(
         template: Picture of a molecule.
         mode: Whether the probe's kernel is convolved with the current or with the heights.
         away: In which pixels an unstable probe has its second form (lines, pixels).
-        drawn: Standard normal numbers, of each line its pixels and at last itself
+        words: Random 64-bit words, of each line its pixels and at last itself
             (lines, pixels + 1).
         noise: Of pixels and of whole lines, m rms.
 
@@ -80,7 +85,7 @@ def scan_lines(
     if mode == "current":
         np.log(met, out=met)  # four times as fast as in compiled code
         met /= 2 * DECAY
-    return _heights(ground, view, probe, lowest, met, away, drawn, noise)
+    return _heights(ground, view, probe, lowest, met, away, words, noise)
 
 
 @compiled
@@ -113,7 +118,7 @@ def _heights(
     lowest: float,
     met: Image,
     away: BoolArray,
-    drawn: Array,
+    words: Words,
     noise: tuple[float, float],
 ) -> Array:
     """Put together what both forms have met, contrast and rim, tilt and noise."""
@@ -134,10 +139,11 @@ def _heights(
     white, line = noise
     z = np.empty(relief.shape)
     for row in range(z.shape[0]):
-        offset = view.height + level + across * (middle - view.start - row) + line * drawn[row, -1]
+        offset = view.height + level + across * (middle - view.start - row)
+        offset += line * normal(words[row, -1])
         for col in range(z.shape[1]):
             height = probe.contrast * (lowest - level + relief[row, col]) + along * (col - middle)
-            z[row, col] = offset + height + white * drawn[row, col]
+            z[row, col] = offset + height + white * normal(words[row, col])
     return z
 
 
@@ -174,6 +180,27 @@ def _raster(view: View, first: int, last: int, margin: int) -> Raster:
         first - margin,
         shift,
     )
+
+
+@compiled
+def white_noise(words: Words, strength: float) -> Array:
+    """Noise of pixels without a surface below them, from words as for `scan_lines`."""
+    noise = np.empty((words.shape[0], words.shape[1] - 1))
+    for row in range(noise.shape[0]):
+        for col in range(noise.shape[1]):
+            noise[row, col] = strength * normal(words[row, col])
+    return noise
+
+
+@compiled
+def normal(word: np.uint64) -> float:
+    """A normal number from a random word, but for thin tails: 0.16 % lie beyond three deviations.
+
+    It is the sum of the eight bytes, at a quarter of the cost of an exact one.
+    """
+    pairs = (word & _EVEN_BYTES) + ((word >> _BYTE) & _EVEN_BYTES)
+    total = (pairs * _ADD_PAIRS) >> _TOP
+    return (np.int64(total) - _MEAN) / _DEVIATION
 
 
 @compiled

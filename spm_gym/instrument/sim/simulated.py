@@ -24,7 +24,7 @@ from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import template
 from spm_gym.instrument.sim.piezo import line_shift
 from spm_gym.instrument.sim.probe import draw_probe
-from spm_gym.instrument.sim.render import View, jumping, scan_lines
+from spm_gym.instrument.sim.render import View, jumping, scan_lines, white_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
 from spm_gym.instrument.sim.running_scan import (
     Accident,
@@ -136,9 +136,12 @@ class SimulatedMicroscope:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
-        running = self.begin_scan(frame)
-        running.advance(math.ceil(fraction * frame.pixels))
-        return running.scan()
+        course = self._begin(frame)
+        z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
+        lines = math.ceil(fraction * frame.pixels)
+        if lines:
+            z[:lines] = self._record(course, slice(0, lines), look=False)
+        return Scan(frame, z, self.z_range, self.bias, self.setpoint, course.started)
 
     def settle(self, frame: Frame, fraction: float) -> None:
         """Do what `scan` does, chance included, but for the image, which nobody wants to see.
@@ -350,10 +353,10 @@ class SimulatedMicroscope:
     def _image(self, course: Course, lines: slice) -> NDArray[np.float64]:
         """Heights under the probe as it is, in order of acquisition."""
         frame, at = course.frame, self._at
-        away, drawn = self._chance(course, lines)
+        away, words = self._chance(course, lines)
         height = self._height(frame.x, frame.y)
         if at.fault:
-            return height + _SATURATED_NOISE * drawn[:, :-1]
+            return height + white_noise(words, _SATURATED_NOISE)
         shift = line_shift(
             frame.pixels, course.line_time, course.started - at.moved[2], at.moved[:2],
             self.config.creep_fraction, self.config.drift_pm_per_s * 1e-12,
@@ -368,11 +371,11 @@ class SimulatedMicroscope:
         line = self.config.line_noise_pm * 1e-12
         z = scan_lines(
             self.surface.ground, view, at.probe, picture, self.config.mode,
-            course.in_rows(away), course.in_rows(drawn), (white, line),
+            course.in_rows(away), course.in_rows(words), (white, line),
         )  # fmt: skip
         return course.in_rows(z)
 
-    def _chance(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.float64]]:
+    def _chance(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.uint64]]:
         """Draw jumps of the probe and noise for lines in order of acquisition."""
         pixels, count = course.frame.pixels, lines.stop - lines.start
         at, away = self._at, _STABLE
@@ -381,7 +384,7 @@ class SimulatedMicroscope:
             at.away = bool(away[-1, -1])
         # One more for each line, drawn line by line: the noise of a line does not depend on where
         # the controller pauses.
-        return away, self._noise.standard_normal((count, pixels + 1))
+        return away, self._noise.integers(2**64, size=(count, pixels + 1), dtype=np.uint64)
 
     def _current(self) -> float:
         if not self._at.approached or self._at.fault == "lost contact":
