@@ -15,8 +15,7 @@ from agents.classifier_report import score
 from spm_gym.build import shipped_classifier
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import load_config
-from spm_gym.imaging import level, normalise
-from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.prepared import prepared_images
 
 
 def main() -> None:
@@ -31,14 +30,13 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_threads(1)
     config = load_config(arguments.config)
-    raw = simulated_images(arguments.images, arguments.seed, config.simulator)
-    prepared = [normalise(level(z, method=config.env.plane)) for z in raw.z]
+    images = prepared_images(config, arguments.images, arguments.seed)
     judge = ProbeClassifier.load(arguments.classifier)
-    probability = judge(np.stack(prepared)[:, None])
-    print(score(probability, raw.good).table())
+    probability = judge(images.observations)
+    print(score(probability, images.good).table())
     print("judged good at 0.9, by hidden state:")
-    for state in np.unique(raw.state):
-        members = raw.state == state
+    for state in np.unique(images.state):
+        members = images.state == state
         print(f"  state {state:2d}: {(probability[members] > 0.9).mean():7.2%} of {members.sum()}")
 
 

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, Config
-from spm_gym.imaging import largest_clean_square, level
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.instrument.sim.exact import HiddenProcess, hidden_process
-from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.prepared import prepared_images
 from spm_gym.survey import allowed_actions
 from spm_gym.types import BoolArray
 
@@ -41,15 +40,11 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
         Probability of each mask level given the state, (16, L).
     """
     states = np.tile(np.arange(STATES), images_per_state)
-    raw = simulated_images(
-        len(states), seed, config.simulator, config.env.image_nm, config.env.pixels, states=states
-    )
+    images = prepared_images(config, len(states), seed, states)
     levels = mask_levels(config.env.actions)
     counts = np.zeros((STATES, len(levels)))
-    pixel = config.env.image_nm * NM / config.env.pixels
-    for z, state in zip(raw.z, states, strict=True):
-        square = largest_clean_square(level(z, method=config.env.plane))
-        mask = allowed_actions(config.env.actions, square.side * pixel)
+    sides = images.clean_sides.astype(float) * (config.env.image_nm * NM / config.env.pixels)
+    for mask, state in zip(allowed_actions(config.env.actions, sides), states, strict=True):
         counts[state, level_of(mask, levels)] += 1
     return counts / images_per_state
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -14,10 +13,8 @@ from agents import classifier
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
-from spm_gym.imaging import level, normalise
 from spm_gym.imaging.folder import LabelledImages, load_folder
-from spm_gym.instrument.sim.images import simulated_images
-from spm_gym.types import BoolArray
+from spm_gym.prepared import prepared_images
 
 
 def train_classifier(
@@ -37,8 +34,13 @@ def train_classifier(
     limit_threads(config.run.threads)
     if data is None:
         run = create_run()
-        images, good = simulated(config, config.classifier.images, config.seed)
-        session = np.full(len(good), "simulated")
+        count = config.classifier.images
+        with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
+            simulated = prepared_images(
+                config, count, config.seed, threads=config.run.threads, progress=bar.update
+            )
+        images, good = simulated.observations[:, 0], simulated.good
+        session = np.full(count, "simulated")
     else:
         loaded = load_folder(data, config.env.pixels, config.env.plane)
         run = create_run()
@@ -52,31 +54,6 @@ def train_classifier(
         trained.save(output)
     print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
     return 0
-
-
-def simulated(config: Config, count: int, seed: int) -> tuple[NDArray[np.float32], BoolArray]:
-    """Simulate images and prepare them as the environment does.
-
-    Args:
-        config: Settings of simulator and environment.
-        count: How many.
-        seed: Of the images.
-
-    Returns:
-        Images (count, pixels, pixels) and whether each was taken with a good probe.
-    """
-    with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
-        raw = simulated_images(
-            count,
-            seed,
-            config.simulator,
-            image_nm=config.env.image_nm,
-            pixels=config.env.pixels,
-            progress=bar.update,
-        )
-    bar = tqdm(raw.z, desc="levelling", unit="image", mininterval=1)
-    prepared = [normalise(level(z, method=config.env.plane)) for z in bar]
-    return np.stack(prepared), raw.good
 
 
 def _tell(loaded: LabelledImages) -> None:

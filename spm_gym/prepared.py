@@ -1,0 +1,75 @@
+"""Simulated images as the networks see them, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import Config
+from spm_gym.imaging import Readings, read_scans
+from spm_gym.instrument.sim.images import Session, sessions, take
+from spm_gym.types import BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImages:
+    """N images and what only a simulator knows.
+
+    Attributes:
+        observations: Levelled and normalised, (N, 1, pixels, pixels) float32.
+        clean_sides: Side of the largest clean square, pixels (N,).
+        state: Index of the probe's class, (N,).
+    """
+
+    observations: NDArray[np.float32]
+    clean_sides: NDArray[np.int64]
+    state: NDArray[np.int64]
+
+    @property
+    def good(self) -> BoolArray:
+        """Whether the probe was good, (N,)."""
+        return np.asarray(self.state == 0)
+
+
+def prepared_images(
+    config: Config,
+    count: int,
+    seed: int,
+    states: NDArray[np.int64] | None = None,
+    threads: int = 1,
+    progress: Callable[[int], object] = lambda images: None,
+) -> PreparedImages:
+    """Simulate images and prepare them as the environment does.
+
+    Args:
+        config: Settings of simulator and environment.
+        count: N.
+        seed: The same seed gives the same images, whatever the number of threads.
+        states: Classes of the probes (N,); by default those of `sessions`.
+        threads: How many work at a time.
+        progress: Called with the number of images finished since the last call.
+    """
+    work = sessions(count, seed, states)
+    observations = np.empty((count, 1, config.env.pixels, config.env.pixels), np.float32)
+    sides, labels = np.empty((2, count), np.int64)
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for session, readings in zip(work, pool.map(partial(_read, config), work), strict=True):
+            part = slice(done, done + len(session.states))
+            observations[part] = readings.observations
+            sides[part] = [square.side for square in readings.squares]
+            labels[part] = session.states
+            done = part.stop
+            progress(len(session.states))
+    return PreparedImages(observations, sides, labels)
+
+
+def _read(config: Config, session: Session) -> Readings:
+    images = take(session, config.simulator, config.env.image_nm, config.env.pixels)
+    ranges = np.tile(images.z_range, (len(images.z), 1))
+    return read_scans(images.z, ranges, config.env.plane)
