@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench figures classifier agent clean
+.PHONY: help install demo test lint bench bench-check claims figures classifier agent clean
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 install: $(STAMP)  ## make the virtual environment .venv
 
@@ -35,7 +35,13 @@ classifier: install  ## make the shipped classifier anew
 agent: install  ## make the shipped agent anew
 	$(BIN)/python train.py --output spm_gym/data/agent.safetensors
 
-bench: install  ## exact values, classifier, imaging, Nanonis, faults, learning (takes two hours)
+bench: install  ## how fast it is: all figures against their references, in some minutes
+	$(BIN)/python benchmarks/speed.py --output benchmarks/results.json --page docs/speed.md
+
+bench-check: install  ## fail if a figure of speed has fallen by more than a third
+	$(BIN)/python benchmarks/speed.py --check benchmarks/results.json
+
+claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes two hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py

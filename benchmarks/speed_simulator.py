@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 
@@ -10,10 +9,10 @@ import numpy as np
 from measure import Figure, of_values
 
 from spm_gym.config import Config
-from spm_gym.imaging import fit_plane, normalise, read_scans
+from spm_gym.imaging import fit_plane, normalise
 from spm_gym.imaging.clean_square import largest_clean_square
 from spm_gym.instrument.sim.dynamics import STATES
-from spm_gym.instrument.sim.images import PER_AREA, Session, sessions, take
+from spm_gym.instrument.sim.images import PER_AREA, sessions, take
 from spm_gym.prepared import prepared_images
 
 LIMIT = 70e-6

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.compiled import compiled
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.molecules import scatter
 from spm_gym.instrument.sim.scene import STEP_HEIGHT, Ground
@@ -57,16 +58,8 @@ class Surface:
         if isinstance(action, Stall):
             return
         hurt, size, spread = _violence(action)
-        count = rng.poisson(2 + 8e9 * hurt)
-        hills = np.empty((count + 1, 4))
-        hills[0] = x, y, 0.5 * NM + hurt, -size
-        radius, angle, width, height = rng.random((4, count))
-        radius, angle = spread * np.sqrt(radius), 2 * np.pi * angle
-        hills[1:, 0] = x + radius * np.cos(angle)
-        hills[1:, 1] = y + radius * np.sin(angle)
-        hills[1:, 2] = (0.25 + 0.35 * width) * NM
-        hills[1:, 3] = (0.5 + 2 * height) * STEP_HEIGHT
-        self._add(hills)
+        numbers = rng.random((rng.poisson(2 + 8e9 * hurt), 4))
+        self._add(_traces(x, y, 0.5 * NM + hurt, -size, spread, numbers))
         molecules = self.ground.molecules
         molecules.present[molecules.near(x, y, 1.0 * NM + 1.5 * hurt)] = False
 
@@ -129,6 +122,22 @@ def _patch(
         rng.uniform(*heights_nm, count) * NM,
     )
     return np.stack(hills, axis=1)
+
+
+@compiled
+def _traces(
+    x: float, y: float, width: float, height: float, spread: float, numbers: Array
+) -> Array:
+    """A hill or pit, and debris around it from numbers between 0 and 1 (n, 4)."""
+    hills = np.empty((len(numbers) + 1, 4))
+    hills[0] = x, y, width, height
+    for i in range(len(numbers)):
+        radius, angle = spread * math.sqrt(numbers[i, 0]), 2 * math.pi * numbers[i, 1]
+        hills[i + 1, 0] = x + radius * math.cos(angle)
+        hills[i + 1, 1] = y + radius * math.sin(angle)
+        hills[i + 1, 2] = (0.25 + 0.35 * numbers[i, 2]) * NM
+        hills[i + 1, 3] = (0.5 + 2 * numbers[i, 3]) * STEP_HEIGHT
+    return hills
 
 
 def _no_hills() -> Array:
