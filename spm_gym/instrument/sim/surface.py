@@ -59,7 +59,7 @@ class Surface:
             return
         hurt, size, spread = _violence(action)
         numbers = rng.random((rng.poisson(2 + 8e9 * hurt), 4))
-        self._add(_traces(x, y, 0.5 * NM + hurt, -size, spread, numbers))
+        self._add(_traces(float(x), float(y), 0.5 * NM + hurt, -size, spread, numbers))
         molecules = self.ground.molecules
         molecules.present[molecules.near(x, y, 1.0 * NM + 1.5 * hurt)] = False
 
