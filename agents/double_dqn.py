@@ -261,6 +261,7 @@ class DoubleDQN(DQN):
 
         Convolutions keep some for every size of batch, and batches of targets have all sizes.
         """
+        self.replay_buffer.rehearse(self.batch_size)
         assert self.observation_space.shape is not None
         images = torch.zeros((self.batch_size, *self.observation_space.shape), device=self.device)
         with torch.no_grad():

@@ -149,15 +149,23 @@ class FlipReplay(BaseBuffer):
             rows = self.rng.integers(self.size(), size=batch_size)
             return self._get_samples(rows)
 
+    def rehearse(self, batch_size: int) -> None:
+        """Compile what `sample` needs and take its memory, without drawing anything."""
+        rows = np.zeros(batch_size, np.int64)
+        nowhere = np.zeros((2, batch_size), np.int64)
+        for stored in (self.observations, self.next_observations):
+            self._images(stored, rows, nowhere, nowhere)
+
     def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> Transitions:  # type: ignore[override]
         terminal = self.dones[batch_inds, 0] != 0
         rows = batch_inds[np.argsort(terminal, kind="stable")]
         shape = (2, len(rows))
         flips = self.rng.integers(2, size=shape) if self.flips else np.zeros(shape, np.int64)
+        offsets = self.rng.integers(-self.shift, self.shift + 1, size=(2, *shape))
         return Transitions(
-            self._images(self.observations, rows, flips),
+            self._images(self.observations, rows, flips, offsets[0]),
             self._moved(self.actions[rows]),
-            self._images(self.next_observations, rows, flips),
+            self._images(self.next_observations, rows, flips, offsets[1]),
             self._moved(self.dones[rows]),
             self._moved(self.rewards[rows]),
             self._moved(self.next_masks[rows]),
@@ -165,13 +173,15 @@ class FlipReplay(BaseBuffer):
         )
 
     def _images(
-        self, stored: NDArray[np.float16], rows: NDArray[np.int64], flips: NDArray[np.int64]
+        self,
+        stored: NDArray[np.float16],
+        rows: NDArray[np.int64],
+        flips: NDArray[np.int64],
+        offsets: NDArray[np.int64],
     ) -> Tensor:
-        """Copies of some images, flipped, each moved by its own random offset; as float32."""
-        offsets = self.rng.integers(-self.shift, self.shift + 1, size=flips.shape)
-        images = torch.empty(
-            (len(rows), *stored.shape[1:]), dtype=torch.float16, pin_memory=self._pinned
-        )
+        """Copies of some images, flipped and moved, in float32."""
+        shape = (len(rows), *stored.shape[1:])
+        images = torch.empty(shape, dtype=torch.float16, pin_memory=self._pinned)
         gather(stored, rows, flips, offsets, images.numpy())
         # Half as much goes to a GPU before it is converted.
         return images.to(self.device, non_blocking=self._pinned).float()

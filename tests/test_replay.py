@@ -192,6 +192,16 @@ def test_a_state_of_another_size_is_refused() -> None:
         replay(11).set_state(replay(10).get_state())
 
 
+def test_a_rehearsal_draws_nothing() -> None:
+    rehearsed, other = replay(flips=True), replay(flips=True)
+    for buffer in (rehearsed, other):
+        for number in range(9):
+            add(buffer, flat(number), number)
+    rehearsed.rehearse(20)
+    for ours, theirs in zip(rehearsed.sample(20), other.sample(20), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_an_empty_buffer_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         replay().sample(1)
