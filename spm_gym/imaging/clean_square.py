@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spm_gym.compiled import compiled
 from spm_gym.imaging.normalisation import to_metres
-from spm_gym.imaging.robust import noise_between_rows
+from spm_gym.imaging.robust import noise
 from spm_gym.types import BoolArray, FloatImage
 
 SMALLEST_TOLERANCE = 1e-11
@@ -50,14 +50,13 @@ def clean_pixels(image: FloatImage | BoolArray, tolerance: float | None = None) 
     heights = image.astype(np.float64, order="C")
     to_metres(heights.ravel())
     clean = np.empty(heights.shape, dtype=np.bool_)
-    mark_clean(heights, tolerance_for(heights) if tolerance is None else tolerance, clean)
+    mark_clean(heights, tolerance_for(noise(heights)) if tolerance is None else tolerance, clean)
     return clean
 
 
 @compiled
-def tolerance_for(heights: NDArray[np.float64]) -> float:
+def tolerance_for(noise: float) -> float:
     """How far clean pixels may be from the plane, m."""
-    _, noise = noise_between_rows(heights)
     return max(SMALLEST_TOLERANCE, TOLERANCE_IN_NOISE * noise)
 
 

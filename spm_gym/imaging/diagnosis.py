@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spm_gym.compiled import compiled
 from spm_gym.imaging.plane import check_shape
-from spm_gym.imaging.robust import extent, heights_in, quantile
+from spm_gym.imaging.robust import extent, heights_in, quantile, straightened
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.types import FloatImage, Scan
 
@@ -130,13 +130,8 @@ def what_spoils(z: FloatArray, low: float, high: float, limits: Limits) -> int:
 
 @compiled
 def is_uneven(z: FloatArray, per_row: float, per_col: float, limits: Limits) -> bool:
-    """Whether the whole range of heights, the most frequent slope removed, would be rough."""
-    level = np.empty(z.shape)
-    for row in range(z.shape[0]):
-        here, there = z[row], level[row]
-        for col in range(here.size):
-            there[col] = here[col] - per_row * row - per_col * col
-    low, high = extent(level.ravel())
+    """Whether every second row, the most frequent slope removed, has the range of a rough one."""
+    _, low, high = straightened(z, per_row, per_col)
     return high - low >= limits.rough_range
 
 

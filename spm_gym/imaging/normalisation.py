@@ -33,7 +33,7 @@ def normalise(levelled: FloatImage) -> NDArray[np.float32]:
 def normalise_into(levelled: NDArray[np.float64], image: NDArray[np.float32]) -> None:
     """Fill in a normalised image; both in one dimension."""
     for n in range(levelled.size):
-        value = levelled[n] / HALF_MOLECULE - 1
+        value = levelled[n] * (1 / HALF_MOLECULE) - 1
         value = -LIMIT if value < -LIMIT else value
         value = LIMIT if value > LIMIT else value
         image[n] = value if value == value else -1.0

@@ -20,6 +20,7 @@ from spm_gym.imaging.diagnosis import (
 )
 from spm_gym.imaging.normalisation import normalise_into, to_metres
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
+from spm_gym.imaging.robust import FEW_LINES, noise_between_rows
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 
 FloatArray = NDArray[np.float64]
@@ -135,5 +136,6 @@ def _read(
             flat[pixel] = np.float32(flat[pixel])
         normalise_into(flat, observations[one].ravel())
         to_metres(flat)
-        mark_clean(above, tolerance_for(above), clean)
+        _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
+        mark_clean(above, tolerance_for(noise), clean)
         squares[one, 0], squares[one, 1], squares[one, 2] = find_square(clean)

@@ -15,8 +15,11 @@ OF_THE_INNER_40_PERCENT = 0.5244
 ENOUGH_FOR_A_FIRST_GUESS = 256
 FEWEST_SAMPLES = 64
 
-LINES = 16
-"""Lines along which differences are taken: whole ones, whose errors cancel from end to end."""
+LINES = 32
+"""Lines along which the tilt is measured: whole ones, whose errors cancel from end to end."""
+
+FEW_LINES = 16
+"""As many do for the noise."""
 
 LANES = 32
 """Sums are kept in as many parts: without them each addition waits for the one before."""
@@ -34,7 +37,8 @@ def noise(z: FloatImage) -> float:
     Returns:
         Noise, m; 0 if no two neighbouring lines were scanned.
     """
-    return noise_between_rows(heights_in(z))[1]
+    heights = heights_in(z)
+    return noise_between_rows(heights, min(FEW_LINES, heights.shape[1]))[1]
 
 
 def heights_in(z: FloatImage) -> FloatArray:
@@ -43,13 +47,13 @@ def heights_in(z: FloatImage) -> FloatArray:
 
 
 @compiled
-def noise_between_rows(z: FloatArray) -> tuple[float, float]:
-    """Most frequent difference of neighbouring rows, and the noise.
+def noise_between_rows(z: FloatArray, columns: int) -> tuple[float, float]:
+    """Most frequent difference of neighbouring rows, and the noise, from so many columns.
 
     Blunt probes leave hardly anything flat, but smooth hills without second differences; telegraph
     noise spoils second differences more often than first ones. Neither can lessen the noise.
     """
-    first, second = _differences_of_rows(z)
+    first, second = _differences_of_rows(z, columns)
     centre, spread = core(first)
     smooth = core(second)[1]
     noise = spread / np.sqrt(2.0)
@@ -57,23 +61,21 @@ def noise_between_rows(z: FloatArray) -> tuple[float, float]:
 
 
 @compiled
-def _differences_of_rows(z: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _differences_of_rows(z: FloatArray, columns: int) -> tuple[FloatArray, FloatArray]:
     """First and second differences down some columns; down all if those hardly have any."""
     rows, cols = z.shape
-    stride, n, m = max(1, cols // LINES), 0, 0
+    stride = cols // columns
     while True:
-        room = rows * ((cols + stride - 1) // stride) + LANES
-        first, second = np.empty(room), np.empty(room)
-        n, m = 0, 0
-        for row in range(1, rows):
-            for col in range(stride // 2, cols, stride):
-                first[n] = z[row, col] - z[row - 1, col]
-                n += first[n] == first[n]
-                if row > 1:
-                    second[m] = z[row, col] - 2 * z[row - 1, col] + z[row - 2, col]
-                    m += second[m] == second[m]
-        if n >= FEWEST_SAMPLES or stride == 1:
-            return _filled_up(first, n), _filled_up(second, m)
+        begin = stride // 2
+        chosen = (cols - begin + stride - 1) // stride
+        heights = np.empty((rows, chosen))
+        for row in range(rows):
+            here, there = z[row], heights[row]
+            for n in range(chosen):
+                there[n] = here[begin + n * stride]
+        first = _differences(heights.ravel(), chosen)
+        if stride == 1 or count_below(first, np.inf) >= FEWEST_SAMPLES:
+            return first, _differences(first, chosen)
         stride = 1
 
 
@@ -81,26 +83,31 @@ def _differences_of_rows(z: FloatArray) -> tuple[FloatArray, FloatArray]:
 def differences_of_columns(z: FloatArray) -> FloatArray:
     """Differences along some rows; along all if those hardly have any."""
     rows, cols = z.shape
-    stride, n = max(1, rows // LINES), 0
+    stride = max(1, rows // LINES)
     while True:
-        along = np.empty((rows + stride - 1) // stride * cols + LANES)
-        n = 0
-        for row in range(stride // 2, rows, stride):
-            for col in range(1, cols):
-                along[n] = z[row, col] - z[row, col - 1]
-                n += along[n] == along[n]
-        if n >= FEWEST_SAMPLES or stride == 1:
-            return _filled_up(along, n)
+        begin = stride // 2
+        heights = np.empty(((rows - begin + stride - 1) // stride, cols + 1))
+        for n in range(heights.shape[0]):
+            here, there = z[begin + n * stride], heights[n]
+            for col in range(cols):
+                there[col] = here[col]
+            there[cols] = np.nan
+        along = _differences(heights.ravel(), 1)
+        if stride == 1 or count_below(along, np.inf) >= FEWEST_SAMPLES:
+            return along
         stride = 1
 
 
 @compiled
-def _filled_up(samples: FloatArray, number: int) -> FloatArray:
-    """The first ones, and NaN up to a multiple of the lanes."""
-    whole = (number + LANES - 1) // LANES * LANES
-    for n in range(number, whole):
-        samples[n] = np.nan
-    return samples[:whole]
+def _differences(values: FloatArray, apart: int) -> FloatArray:
+    """Differences of values so far apart, and NaN up to a multiple of the lanes."""
+    number = values.size - apart
+    steps = np.empty((number + LANES - 1) // LANES * LANES)
+    for n in range(number):
+        steps[n] = values[n + apart] - values[n]
+    for n in range(number, steps.size):
+        steps[n] = np.nan
+    return steps
 
 
 @compiled
@@ -110,7 +117,14 @@ def core(samples: FloatArray) -> tuple[float, float]:
     Mean and deviation are taken again and again within two standard deviations. NaN is left out;
     (0, 0) without any number. Their number is a multiple of the lanes.
     """
-    centre, deviation = _first_guess(samples)
+    some = _some_of(samples)
+    centre, deviation = _cut(some, *_first_guess(some))
+    return _cut(samples, centre, deviation)
+
+
+@compiled
+def _cut(samples: FloatArray, centre: float, deviation: float) -> tuple[float, float]:
+    """Mean and deviation within two deviations, until they stay as they are."""
     sums = np.empty((3, LANES))
     numbers, shifts, squares = sums[0], sums[1], sums[2]
     for _ in range(8):
@@ -142,18 +156,25 @@ def core(samples: FloatArray) -> tuple[float, float]:
 
 
 @compiled
-def _first_guess(samples: FloatArray) -> tuple[float, float]:
-    """Median and deviation of some of the samples."""
+def _some_of(samples: FloatArray) -> FloatArray:
+    """Enough for a first guess."""
     # An odd stride meets every column of those that differences were taken down.
     stride = (samples.size // ENOUGH_FOR_A_FIRST_GUESS) | 1
-    some = np.empty((samples.size + stride - 1) // stride)
+    some = np.empty((samples.size // stride + LANES) // LANES * LANES)
     for n in range(some.size):
-        some[n] = samples[n * stride]
-    slack = 0.02 * some.size
-    centre = quantile(some, 0.5, slack)
-    for n in range(some.size):
-        some[n] = abs(some[n] - centre)
-    return centre, quantile(some, 0.4, slack) / OF_THE_INNER_40_PERCENT
+        some[n] = samples[n * stride] if n * stride < samples.size else np.nan
+    return some
+
+
+@compiled
+def _first_guess(samples: FloatArray) -> tuple[float, float]:
+    """Median, and deviation by the inner part."""
+    slack = 0.02 * samples.size
+    centre = quantile(samples, 0.5, slack)
+    off = np.empty(samples.size)
+    for n in range(samples.size):
+        off[n] = abs(samples[n] - centre)
+    return centre, quantile(off, 0.4, slack) / OF_THE_INNER_40_PERCENT
 
 
 @compiled
@@ -203,3 +224,23 @@ def extent(values: FloatArray) -> tuple[float, float]:
     for lane in range(1, LANES):
         lows[0], highs[0] = min(lows[0], lows[lane]), max(highs[0], highs[lane])
     return lows[0], highs[0]
+
+
+@compiled
+def straightened(z: FloatArray, per_row: float, per_col: float) -> tuple[FloatArray, float, float]:
+    """Heights of every second row without a tilt; the lowest and the highest as in `extent`."""
+    heights = np.empty(((z.shape[0] + 1) // 2, z.shape[1]))
+    bounds = np.empty((2, z.shape[1]))
+    lows, highs = bounds[0], bounds[1]
+    for col in range(lows.size):
+        lows[col], highs[col] = np.inf, -np.inf
+    for row in range(heights.shape[0]):
+        here, there, base = z[2 * row], heights[row], per_row * 2 * row
+        for col in range(here.size):
+            height = here[col] - base - per_col * col
+            there[col] = height
+            lows[col] = height if height < lows[col] else lows[col]
+            highs[col] = height if height > highs[col] else highs[col]
+    for col in range(1, lows.size):
+        lows[0], highs[0] = min(lows[0], lows[col]), max(highs[0], highs[col])
+    return heights, lows[0], highs[0]

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from spm_gym.compiled import compiled
 from spm_gym.imaging.robust import (
+    LINES,
     core,
     count_below,
     differences_of_columns,
-    extent,
     noise_between_rows,
+    straightened,
 )
 
 FloatArray = NDArray[np.float64]
@@ -52,13 +53,13 @@ MAX_ITERATIONS = 10
 MOST_LEVELS = 12
 MOST_BINS = 2**14
 MOST_POINTS = 2**15
-FEW_POINTS = 2**10
+FEW_POINTS, FEW_ROWS = 2**10, 2**4
 
 
 @compiled
 def first_tilt(z: FloatArray) -> tuple[float, float, float]:
     """Most frequent slopes, m per pixel, and noise, m."""
-    per_row, noise = noise_between_rows(z)
+    per_row, noise = noise_between_rows(z, min(LINES, z.shape[1]))
     per_col, _ = core(differences_of_columns(z))
     return per_row, per_col, noise
 
@@ -78,22 +79,25 @@ def fit_terraces(
     flat, number = _flat_parts(z, per_row, per_col, noise)
     noise = max(noise, LEAST_NOISE)
     stride = int(np.ceil(np.sqrt(flat.size / MOST_POINTS)))
-    points = _thinned(flat, stride)
-    apart = max(1, int(np.sqrt(number / FEW_POINTS) / stride + 0.5))
-    few = _thinned(points, apart)
-    down, along = 0.0, 0.0
+    points = flat if stride == 1 else _thinned(flat, stride)
+    # Whole rows, as they are faster, and enough of them for the slope.
+    wanted = number / (stride * stride * FEW_POINTS)
+    apart = float(max(1, min(int(wanted + 0.5), points.shape[0] // FEW_ROWS)))
+    slopes = 0.0, 0.0
     for _ in range(2):
-        levels = _peaks(points, down, along, noise)
+        before = slopes
+        levels = _peaks(points, slopes, noise)
         counts = np.zeros(levels.size)
-        slopes = down * apart, along * apart, WIDE * noise, 1.0, ROUGHLY * noise
-        rough = _settle(few, levels, counts, slopes)
-        slopes = rough[0] / apart, rough[1] / apart, NARROW * noise, GAIN, SETTLED * noise
-        before = down, along
-        down, along = _settle(points, levels, counts, slopes)
-        change = abs(down - before[0]) * points.shape[0] + abs(along - before[1]) * points.shape[1]
+        way = apart, WIDE * noise, 1.0, ROUGHLY * noise
+        slopes = _settle(points, slopes, levels, counts, way)
+        change = abs(slopes[0] - before[0]) * points.shape[0]
         # A poor first tilt smears the peaks, and the small ones are lost.
-        if change <= WIDE * noise:
+        if change + abs(slopes[1] - before[1]) * points.shape[1] <= noise:
             break
+    way = apart, NARROW * noise, GAIN, ROUGHLY * noise
+    slopes = _settle(points, slopes, levels, counts, way)
+    way = 1.0, NARROW * noise, GAIN, SETTLED * noise
+    down, along = _settle(points, slopes, levels, counts, way)
     lowest_large = levels[_substrate(counts)]
     for one in range(levels.size):
         levels[one] -= lowest_large
@@ -150,43 +154,44 @@ def _flat_parts(
 @compiled
 def _thinned(points: FloatArray, stride: int) -> FloatArray:
     """Every so many-th row and column."""
-    if stride == 1:
-        return points
     rows = (points.shape[0] + stride - 1) // stride
     cols = (points.shape[1] + stride - 1) // stride
     few = np.empty((rows, cols))
     for row in range(rows):
-        there, found = few[row], points[row * stride]
         for col in range(cols):
-            there[col] = found[col * stride]
+            few[row, col] = points[row * stride, col * stride]
     return few
 
 
 @compiled
 def _settle(
     points: FloatArray,
+    slopes: tuple[float, float],
     levels: FloatArray,
     counts: FloatArray,
-    settings: tuple[float, float, float, float, float],
+    way: tuple[float, float, float, float],
 ) -> tuple[float, float]:
     """Better slopes; better levels and their numbers of points in place.
 
     Args:
         points: Heights (rows, columns); NaN is none.
+        slopes: Down the rows and along them.
         levels: Heights, ascending.
         counts: As many.
-        settings: Slopes down the rows and along them, half-width of a level, over-relaxation, and
-            the change of the plane across the points that ends it.
+        way: Every how many-th row is taken, half-width of a level, over-relaxation, and the change
+            of the plane across the points that ends it.
     """
-    down, along, width, gain, settled = settings
+    apart, width, gain, settled = way
+    down, along = slopes
     shifts = np.empty(levels.size)
     for _ in range(MAX_ITERATIONS):
-        more_down, more_along = _common_slope(points, down, along, levels, width, shifts, counts)
-        down += gain * more_down
-        along += gain * more_along
+        slopes = down, along
+        more = _common_slope(points, int(apart), slopes, levels, width, shifts, counts)
+        down += gain * more[0]
+        along += gain * more[1]
         for one in range(levels.size):
             levels[one] += gain * shifts[one]
-        if abs(more_down) * points.shape[0] + abs(more_along) * points.shape[1] < settled:
+        if abs(more[0]) * points.shape[0] + abs(more[1]) * points.shape[1] < settled:
             break
     return down, along
 
@@ -194,8 +199,8 @@ def _settle(
 @compiled
 def _common_slope(
     points: FloatArray,
-    down: float,
-    along: float,
+    apart: int,
+    slopes: tuple[float, float],
     levels: FloatArray,
     width: float,
     shifts: FloatArray,
@@ -216,7 +221,7 @@ def _common_slope(
             low = max(low, (levels[one - 1] - levels[one]) / 2)
         if one + 1 < levels.size:
             high = min(high, (levels[one + 1] - levels[one]) / 2)
-        n, r, c, z, r2, c2, r_c, r_z, c_z = _moments(points, down, along, levels[one], low, high)
+        n, r, c, z, r2, c2, r_c, r_z, c_z = _moments(points, apart, slopes, levels[one], low, high)
         counts[one] = n
         per = 1 / max(n, 1.0)
         means[one, 0], means[one, 1], shifts[one] = r * per, c * per, z * per
@@ -240,14 +245,20 @@ Moments = tuple[float, float, float, float, float, float, float, float, float]
 
 @compiled
 def _moments(
-    points: FloatArray, down: float, along: float, level: float, low: float, high: float
+    points: FloatArray,
+    apart: int,
+    slopes: tuple[float, float],
+    level: float,
+    low: float,
+    high: float,
 ) -> Moments:
     """Sums of 1, r, c, z, rr, cc, rc, rz, cz over the points so far above a level."""
     rows, cols = points.shape
+    down, along = slopes
     sums = np.zeros((2, cols))
     heights, down_heights = sums[0], sums[1]
     n, r, c, r2, c2, r_c = 0, 0, 0, 0, 0, 0
-    for row in range(rows):
+    for row in range(0, rows, apart):
         found, base, far = points[row], level + down * row, float(row)
         n_here, c_here, c2_here = 0, 0, 0
         for col in range(cols):
@@ -274,14 +285,9 @@ def _moments(
 
 
 @compiled
-def _peaks(points: FloatArray, down: float, along: float, noise: float) -> FloatArray:
+def _peaks(points: FloatArray, slopes: tuple[float, float], noise: float) -> FloatArray:
     """Heights, ascending, of the peaks in the distribution of heights."""
-    heights = np.empty(points.shape)
-    for row in range(points.shape[0]):
-        found, there = points[row], heights[row]
-        for col in range(points.shape[1]):
-            there[col] = found[col] - down * row - along * col
-    lowest, highest = extent(heights.ravel())
+    heights, lowest, highest = straightened(points, slopes[0], slopes[1])
     bin_width = max(noise, (highest - lowest) / MOST_BINS)
     bins = int((highest - lowest) / bin_width) + 1
     marked = _summits(_near(heights.ravel(), lowest, bin_width, bins))
