@@ -189,6 +189,16 @@ def test_infinite_heights_count_as_missing() -> None:
     assert np.argwhere(np.isnan(level(z))).tolist() == [[5, 5], [6, 6]]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_every_second_line_is_enough_where_the_tilt_is_small(axis: int, first: int) -> None:
+    rng = np.random.default_rng(8)
+    plane = make.plane(SHAPE, 0.1, -0.1)
+    z = plane + make.molecules(SHAPE, rng, 0.2) + make.noise(SHAPE, rng, 2)
+    np.moveaxis(z, axis, 0)[first::2] = np.nan
+    assert error(z, plane)[0] < 1
+
+
 def test_float32_stays_float32() -> None:
     z = make.plane(SHAPE, 1, 1).astype(np.float32)
     assert level(z).dtype == np.float32

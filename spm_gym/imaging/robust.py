@@ -228,19 +228,19 @@ def extent(values: FloatArray) -> tuple[float, float]:
 
 @compiled
 def straightened(z: FloatArray, per_row: float, per_col: float) -> tuple[FloatArray, float, float]:
-    """Heights of every second row without a tilt; the lowest and the highest as in `extent`."""
-    heights = np.empty(((z.shape[0] + 1) // 2, z.shape[1]))
-    bounds = np.empty((2, z.shape[1]))
-    lows, highs = bounds[0], bounds[1]
-    for col in range(lows.size):
-        lows[col], highs[col] = np.inf, -np.inf
-    for row in range(heights.shape[0]):
-        here, there, base = z[2 * row], heights[row], per_row * 2 * row
-        for col in range(here.size):
-            height = here[col] - base - per_col * col
-            there[col] = height
-            lows[col] = height if height < lows[col] else lows[col]
-            highs[col] = height if height > highs[col] else highs[col]
-    for col in range(1, lows.size):
-        lows[0], highs[0] = min(lows[0], lows[col]), max(highs[0], highs[col])
-    return heights, lows[0], highs[0]
+    """Heights of every second row without a tilt, of all rows if those hardly have any.
+
+    Returns:
+        The heights; the lowest and the highest as by `extent`.
+    """
+    stride = 2
+    while True:
+        heights = np.empty(((z.shape[0] + stride - 1) // stride, z.shape[1]))
+        for row in range(heights.shape[0]):
+            here, there, base = z[row * stride], heights[row], per_row * row * stride
+            for col in range(here.size):
+                there[col] = here[col] - base - per_col * col
+        if stride == 1 or count_below(heights.ravel(), np.inf) >= FEWEST_SAMPLES:
+            low, high = extent(heights.ravel())
+            return heights, low, high
+        stride = 1

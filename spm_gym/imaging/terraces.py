@@ -16,8 +16,7 @@ from spm_gym.imaging.robust import (
 )
 
 FloatArray = NDArray[np.float64]
-Fit = tuple[float, float, FloatArray, FloatArray]
-"""Slopes per row and per column, heights of the levels, and their numbers of pixels."""
+Moments = tuple[float, float, float, float, float, float, float, float, float]
 
 PM = 1e-12
 FEWEST_PIXELS = 16
@@ -52,7 +51,6 @@ ROUGHLY, SETTLED = 0.3, 0.1
 MAX_ITERATIONS = 10
 MOST_LEVELS = 12
 MOST_BINS = 2**14
-MOST_POINTS = 2**15
 FEW_POINTS, FEW_ROWS = 2**10, 2**4
 
 
@@ -76,18 +74,15 @@ def fit_terraces(
         per_col: The same.
         noise: The same.
     """
-    flat, number = _flat_parts(z, per_row, per_col, noise)
+    points, number = _flat_parts(z, per_row, per_col, noise)
     noise = max(noise, LEAST_NOISE)
-    stride = int(np.ceil(np.sqrt(flat.size / MOST_POINTS)))
-    points = flat if stride == 1 else _thinned(flat, stride)
     # Whole rows, as they are faster, and enough of them for the slope.
-    wanted = number / (stride * stride * FEW_POINTS)
-    apart = float(max(1, min(int(wanted + 0.5), points.shape[0] // FEW_ROWS)))
+    apart = float(max(1, min(int(number / FEW_POINTS + 0.5), z.shape[0] // FEW_ROWS)))
     slopes = 0.0, 0.0
     for _ in range(2):
         before = slopes
         levels = _peaks(points, slopes, noise)
-        counts = np.zeros(levels.size)
+        counts = np.empty(levels.size)
         way = apart, WIDE * noise, 1.0, ROUGHLY * noise
         slopes = _settle(points, slopes, levels, counts, way)
         change = abs(slopes[0] - before[0]) * points.shape[0]
@@ -101,7 +96,7 @@ def fit_terraces(
     lowest_large = levels[_substrate(counts)]
     for one in range(levels.size):
         levels[one] -= lowest_large
-    return lowest_large, per_row + down / stride, per_col + along / stride, levels
+    return lowest_large, per_row + down, per_col + along, levels
 
 
 @compiled
@@ -128,8 +123,11 @@ def _flat_parts(
     rows, cols = z.shape
     flat = np.empty((rows, cols))
     steep = STEEP * max(np.sqrt(2.0) * noise, FINEST)
-    nothing = np.full(cols, np.nan)
-    steps = np.zeros(cols + 1)
+    nothing, steps = np.empty(cols), np.empty(cols + 1)
+    for col in range(cols):
+        nothing[col] = np.nan
+    # The border has no neighbour that could be steep.
+    steps[0], steps[cols] = 0.0, 0.0
     for row in range(rows):
         here, there = z[row], flat[row]
         above = z[row - 1] if row > 0 else nothing
@@ -149,18 +147,6 @@ def _flat_parts(
                 flat[row, col] = z[row, col] - per_row * row - per_col * col
         number = count_below(flat.ravel(), np.inf)
     return flat, number
-
-
-@compiled
-def _thinned(points: FloatArray, stride: int) -> FloatArray:
-    """Every so many-th row and column."""
-    rows = (points.shape[0] + stride - 1) // stride
-    cols = (points.shape[1] + stride - 1) // stride
-    few = np.empty((rows, cols))
-    for row in range(rows):
-        for col in range(cols):
-            few[row, col] = points[row * stride, col * stride]
-    return few
 
 
 @compiled
@@ -240,9 +226,6 @@ def _common_slope(
     return more_down, more_along
 
 
-Moments = tuple[float, float, float, float, float, float, float, float, float]
-
-
 @compiled
 def _moments(
     points: FloatArray,
@@ -317,8 +300,8 @@ def _near(heights: FloatArray, lowest: float, bin_width: float, bins: int) -> ND
 
 
 @compiled
-def _summits(near: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark the highest summit, and the next ones as long as valleys part them from those marked."""
+def _summits(near: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Mark by 1 the highest summit, and the next ones if valleys part them from those marked."""
     summits = np.empty(near.size, dtype=np.int64)
     number, top, total = 0, 0, 0.0
     for k in range(near.size):
@@ -328,8 +311,8 @@ def _summits(near: NDArray[np.int64]) -> NDArray[np.bool_]:
         summits[number] = k
         high = near[k] >= LEVEL_SHARE * total
         number += high & (near[k] >= near[k - 1]) & (near[k] > near[k + 1])
-    marked = np.zeros(near.size, dtype=np.bool_)
-    marked[top] = True
+    marked = np.zeros(near.size, dtype=np.int64)
+    marked[top] = 1
     for _ in range(min(number, MOST_LEVELS)):
         best = 0
         for one in range(number):
@@ -341,7 +324,7 @@ def _summits(near: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 @compiled
-def _is_parted(near: NDArray[np.int64], marked: NDArray[np.bool_], summit: int) -> bool:
+def _is_parted(near: NDArray[np.int64], marked: NDArray[np.int64], summit: int) -> bool:
     """Whether a valley lies between this summit and the next marked one on either side."""
     for step in (-1, 1):
         k = summit
