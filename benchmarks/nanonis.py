@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from virtual import virtual_nanonis
 
+from spm_gym.build import world_seed
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import connect
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
 
 NM = 1e-9

@@ -19,7 +19,7 @@ from spm_gym.instrument.guard import Guard, Record, check_action, check_frame
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis import instrument as nanonis
 from spm_gym.instrument.nanonis.commands import RELEASES
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
 from spm_gym.types import Classifier, Frame
@@ -139,6 +139,13 @@ def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualCont
         options: Of `VirtualController`.
     """
     return VirtualController(build_microscope(config, world_seed(seed)), **options)
+
+
+def world_seed(seed: int) -> int:
+    """The seed of the world that a simulated environment begins when it is reset with ``seed``."""
+    # Gymnasium seeds its environments so.
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    return int(rng.integers(2**63))
 
 
 def check_limits(config: Config) -> None:

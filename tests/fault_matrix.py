@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.build import world_seed
 from spm_gym.config import Config, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
@@ -16,7 +17,7 @@ from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.nanonis.instrument import connect
 from spm_gym.instrument.nanonis.wire import encode_reply
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault
 from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis

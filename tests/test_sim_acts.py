@@ -8,11 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 
+from spm_gym.build import world_seed
 from spm_gym.config import SimulatorConfig
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded, TipCrashed
 from spm_gym.instrument.sim.dynamics import Shape
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Direction, Frame
 
 NM = 1e-9

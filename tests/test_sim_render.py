@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,13 +15,13 @@ from spm_gym.instrument.sim.convolution import convolve, reach
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState
 from spm_gym.instrument.sim.molecule import DECAY
 from spm_gym.instrument.sim.probe import draw_probe
-from spm_gym.instrument.sim.render import Mode
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
 
 ANGSTROM = 1e-10
 PIXEL = 10e-9 / 64
 MARGIN = 24
+Mode = Literal["current", "linear"]
 MODES: tuple[Mode, ...] = ("current", "linear")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from spm_gym.build import build_microscope
+from spm_gym.build import build_microscope, world_seed
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import load_config
 from spm_gym.instrument.labview.protocol import PORT
 from spm_gym.instrument.labview.server import LabviewServer
-from spm_gym.instrument.sim.simulated import world_seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,13 @@ from tqdm import tqdm
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
 from agents.operation import OperatingAgent, RandomChooser, load_weights
-from spm_gym.build import build_judge, build_microscope, shipped_agent, shipped_classifier
+from spm_gym.build import (
+    build_judge,
+    build_microscope,
+    shipped_agent,
+    shipped_classifier,
+    world_seed,
+)
 from spm_gym.cli import UsageError
 from spm_gym.cli.microscope import microscope, tell
 from spm_gym.cli.run_directory import CHECKPOINTS, versions
@@ -26,7 +32,7 @@ from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope, world_seed
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.runner import control
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.journal import Journal, Session

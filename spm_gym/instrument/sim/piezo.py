@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.compiled import compiled
+from spm_gym.config import SimulatorConfig
+from spm_gym.instrument.sim.running_scan import Course
 
 CREEP_OVER_S = 120.0
 """Time after which a move is forgotten, s."""
@@ -15,8 +17,28 @@ CREEP_OVER_S = 120.0
 _CREEP_ONSET_S = 1.0
 
 
+def shift_of_lines(
+    course: Course, moved: tuple[float, float, float], config: SimulatorConfig
+) -> NDArray[np.float64]:
+    """How far the tip is from where it should be in each line of a scan.
+
+    Args:
+        course: The scan.
+        moved: The last move along both axes, m, and when it ended, s.
+        config: Strength of creep and drift.
+
+    Returns:
+        Shift along both axes in order of acquisition, m (pixels, 2).
+    """
+    dx, dy, when = moved
+    return _shift(
+        course.frame.pixels, course.line_time, course.started - when, (dx, dy),
+        config.creep_fraction, config.drift_pm_per_s * 1e-12,
+    )  # fmt: skip
+
+
 @compiled
-def line_shift(
+def _shift(
     pixels: int,
     line_time: float,
     since: float,
@@ -24,19 +46,6 @@ def line_shift(
     creep_fraction: float,
     drift: float,
 ) -> NDArray[np.float64]:
-    """How far the tip is from where it should be in each line of a scan.
-
-    Args:
-        pixels: Lines of the scan.
-        line_time: Of one line, s.
-        since: Time from the last move to the begin of the scan, s.
-        moved: The last move along both axes, m.
-        creep_fraction: Share of the move that is missing right after it.
-        drift: Along both axes, m/s.
-
-    Returns:
-        Shift along both axes in order of acquisition, m (pixels, 2).
-    """
     shift = np.empty((pixels, 2))
     whole = math.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
     for line in range(pixels):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.compiled import compiled
+from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.convolution import add_apex, blur, reach, whole_current
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.probe import Probe
@@ -17,7 +18,6 @@ from spm_gym.types import BoolArray
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-Mode = Literal["current", "linear"]
 
 Words = NDArray[np.uint64]
 
@@ -60,10 +60,9 @@ def scan_lines(
     view: View,
     probe: Probe,
     template: Template,
-    mode: Mode,
+    config: SimulatorConfig,
     away: BoolArray,
     words: Words,
-    noise: tuple[float, float],
 ) -> Array:
     """Image some lines of a frame.
 
@@ -72,19 +71,19 @@ def scan_lines(
         view: Which lines of which frame.
         probe: As it is during these lines.
         template: Picture of a molecule.
-        mode: Whether the probe's kernel is convolved with the current or with the heights.
+        config: Strength of the noise, and what the probe's kernel is convolved with.
         away: In which pixels an unstable probe has its second form (lines, pixels).
         words: Random 64-bit words, of each line its pixels and at last itself
             (lines, pixels + 1).
-        noise: Of pixels and of whole lines, m rms.
 
     Returns:
         Heights (lines, pixels), m.
     """
-    lowest, met = _met(ground, view, probe, template, mode == "linear")
-    if mode == "current":
+    lowest, met = _met(ground, view, probe, template, config.mode == "linear")
+    if config.mode == "current":
         np.log(met, out=met)  # four times as fast as in compiled code
         met /= 2 * DECAY
+    noise = (probe.noise * config.white_noise_pm * 1e-12, config.line_noise_pm * 1e-12)
     return _heights(ground, view, probe, lowest, met, away, words, noise)
 
 

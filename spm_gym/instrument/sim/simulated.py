@@ -22,7 +22,7 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
 from spm_gym.instrument.sim.molecule import template
-from spm_gym.instrument.sim.piezo import line_shift
+from spm_gym.instrument.sim.piezo import shift_of_lines
 from spm_gym.instrument.sim.probe import draw_probe
 from spm_gym.instrument.sim.render import View, jumping, scan_lines, white_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
@@ -48,13 +48,6 @@ _SATURATED_NOISE = 0.05e-12
 _STABLE: BoolArray = np.zeros((0, 0), dtype=bool)
 _ROUNDING = 1e-7
 """More than single precision can change a number, as a share of it."""
-
-
-def world_seed(seed: int) -> int:
-    """The seed of the world that a simulated environment begins when it is reset with ``seed``."""
-    # Gymnasium seeds its environments so.
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-    return int(rng.integers(2**63))
 
 
 class SimulatedMicroscope:
@@ -268,7 +261,9 @@ class SimulatedMicroscope:
 
     def equip(self, state: HiddenState) -> None:
         """Mount another probe of the given class: for labelled images and tests only."""
-        self._mount(state)
+        self._at.state = state
+        self._at.probe = draw_probe(state, self._fate)
+        self._at.away = False
 
     def wait(self, seconds: float) -> None:
         """Let the clock run, for creep to fade."""
@@ -357,21 +352,16 @@ class SimulatedMicroscope:
         height = self._height(frame.x, frame.y)
         if at.fault:
             return height + white_noise(words, _SATURATED_NOISE)
-        shift = line_shift(
-            frame.pixels, course.line_time, course.started - at.moved[2], at.moved[:2],
-            self.config.creep_fraction, self.config.drift_pm_per_s * 1e-12,
-        )  # fmt: skip
         rows = course.rows(lines)
         view = View(
             frame.x, frame.y, frame.angle, frame.pixel, frame.pixels, rows.start, rows.stop,
-            course.in_rows(shift), height, self.surface.slope,
+            course.in_rows(shift_of_lines(course, at.moved, self.config)), height,
+            self.surface.slope,
         )  # fmt: skip
         picture = template("lumo" if self.bias > 0 else "homo")
-        white = at.probe.noise * self.config.white_noise_pm * 1e-12
-        line = self.config.line_noise_pm * 1e-12
         z = scan_lines(
-            self.surface.ground, view, at.probe, picture, self.config.mode,
-            course.in_rows(away), course.in_rows(words), (white, line),
+            self.surface.ground, view, at.probe, picture, self.config,
+            course.in_rows(away), course.in_rows(words),
         )  # fmt: skip
         return course.in_rows(z)
 
@@ -404,12 +394,7 @@ class SimulatedMicroscope:
 
     def _become(self, state: HiddenState) -> None:
         if state != self._at.state:
-            self._mount(state)
-
-    def _mount(self, state: HiddenState) -> None:
-        self._at.state = state
-        self._at.probe = draw_probe(state, self._fate)
-        self._at.away = False
+            self.equip(state)
 
     def _move(self, x: float, y: float) -> None:
         at = self._at
