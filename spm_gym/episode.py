@@ -27,6 +27,7 @@ from spm_gym.instrument.base import (
     Restartable,
     TimedOut,
     TipCrashed,
+    TipWithdrawn,
 )
 from spm_gym.regions import Mark
 from spm_gym.survey import Look, Survey
@@ -301,6 +302,10 @@ class Episode:
             self.instrument.reconnect()
             return True
         self._events.append(seen.value)
+        out_of_contact = seen in (Diagnosis.CRASH, Diagnosis.LOST_CONTACT)
+        if out_of_contact and not self.instrument.status().approached:
+            # The image of a tip that somebody withdraws looks like a crash.
+            raise TipWithdrawn("the tip was withdrawn during the scan, and not by this program")
         if seen is Diagnosis.ROUGH:
             self.survey.reject(frame)
         elif seen is Diagnosis.CRASH:

@@ -27,8 +27,11 @@ from spm_gym.instrument.base import (
     OutcomeUnknown,
     TimedOut,
     TipCrashed,
+    TipWithdrawn,
 )
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.survey import allowed_actions
+from spm_gym.types import Frame, Scan
 
 ID = "spm_gym/ProbeConditioning-v0"
 TRUTH = ("env.judge=truth",)
@@ -345,6 +348,28 @@ def test_lost_contact_and_crashes_are_recovered() -> None:
     assert "lost contact" in events
     assert "crash" in events
     assert env.instrument.status().approached
+
+
+def test_a_tip_that_somebody_withdraws_in_mid_scan_is_left_so() -> None:
+    class Hand(SimulatedMicroscope):
+        scans = 0
+
+        def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+            recorded = super().scan(frame, fraction)
+            self.scans += 1
+            if self.scans == 6:
+                self.withdraw()
+                recorded.z[20:] = self.z_range[1]
+            return recorded
+
+    config = load_config(None, [*TRUTH, "simulator.rough_fraction=0"])
+    microscope = Hand(config.simulator)
+    env = make_env(config, instrument=microscope)
+    env.reset(seed=0, options={"damage": False})
+    with pytest.raises(TipWithdrawn, match="not by this program"):
+        for _ in range(5):
+            env.step(0)
+    assert not microscope.status().approached
 
 
 @pytest.mark.parametrize("steps_before", [1, 7])

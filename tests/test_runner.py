@@ -490,6 +490,28 @@ def test_a_cut_off_approach_is_looked_at_before_another_one(tmp_path: Path) -> N
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("scan", [3, 4], ids=["partial image", "image"])
+def test_a_tip_that_somebody_withdraws_in_mid_scan_has_not_crashed(
+    tmp_path: Path, scan: int
+) -> None:
+    class Hand(Mishap):
+        """Withdraws the tip in the middle of a scan."""
+
+        def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+            recorded = super().scan(frame, fraction)
+            if self.counted["scan"] == scan:
+                SimulatedMicroscope.withdraw(self)
+                recorded.z[5:][np.isfinite(recorded.z[5:])] = self.z_range[1]
+            return recorded
+
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=9", microscope=Hand()) as it:
+        it.runner.run()
+        assert it.runner.memory.failed
+        assert "approach_withdrawn" in it.runner.memory.ending
+        assert not it.rows("SELECT * FROM acts WHERE act IN ('approach', 'retract')")
+        assert not it.microscope.status().approached
+
+
 def test_a_fault_of_the_program_withdraws_before_it_shows(tmp_path: Path) -> None:
     def broken(images: np.ndarray) -> np.ndarray:
         raise ZeroDivisionError("a bug")

@@ -221,7 +221,7 @@ class Operator:
         number = self._store(scan, self.env.config.settle_fraction, label)
         if trouble:
             self.journal.label_scan(number, label, seen)
-            return self._trouble(_TROUBLES[seen], "seen in the partial image")
+            return self._seen(seen, "seen in the partial image")
         return State.IMAGE
 
     def _image(self) -> State:
@@ -249,7 +249,7 @@ class Operator:
             m.frame = None
             return State.CHOOSE
         self._label(Label.UNUSABLE, seen)
-        return self._trouble(_TROUBLES[seen], "seen in the image")
+        return self._seen(seen, "seen in the image")
 
     def _classify(self) -> State:
         m = self.memory
@@ -357,6 +357,13 @@ class Operator:
             f"{detail} (not by this run, so it is left as it is; to approach again go on with "
             "--resume, or set operation.approach_withdrawn=true)"
         )
+
+    def _seen(self, seen: Diagnosis, where: str) -> State:
+        """Trouble that an image shows; that of a tip being withdrawn looks like a crash."""
+        out_of_contact = seen in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        if out_of_contact and not self.instrument.status().approached:
+            return self._withdrawn(f"the tip was withdrawn: {where}")
+        return self._trouble(_TROUBLES[seen], where)
 
     def _trouble(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> State:
         hopeless = self.recovery.note(kind, detail, at)
