@@ -13,7 +13,7 @@ import numpy as np
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from spm_gym.build import shipped_classifier
-from spm_gym.cli.threads import limit_threads
+from spm_gym.cli.process import limit_threads
 from spm_gym.config import load_config
 from spm_gym.prepared import prepared_images
 

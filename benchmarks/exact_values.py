@@ -16,7 +16,7 @@ from tqdm import tqdm
 from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave, mean_interval
 from spm_gym.build import make_env
-from spm_gym.cli.threads import limit_threads
+from spm_gym.cli.process import limit_threads
 from spm_gym.config import load_config
 from spm_gym.reference import level_of, reference_process
 

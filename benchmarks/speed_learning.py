@@ -24,7 +24,7 @@ from agents.monitor import TensorBoardMonitor
 from agents.replay import FlipReplay
 from agents.schedules import epsilon
 from spm_gym.build import make_env
-from spm_gym.cli.threads import keep_freed_memory
+from spm_gym.cli.process import keep_freed_memory
 from spm_gym.config import Config, load_config
 from spm_gym.env import ProbeConditioningEnv
 

@@ -32,6 +32,12 @@ def compiled(function: _Function) -> _Function:
     return cast(_Function, dispatcher)
 
 
+def is_compiled() -> bool:
+    """Whether the machine code of these sources was kept by an earlier run."""
+    directory = os.environ.get("NUMBA_CACHE_DIR") or _cache_directory()
+    return not directory or Path(directory).exists()
+
+
 @cache
 def _cache_directory() -> str:
     """Where the machine code of exactly these sources is kept; "" for Numba's own choice.

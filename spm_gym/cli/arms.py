@@ -16,8 +16,8 @@ from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
+from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
-from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.sim.exact import HiddenProcess
@@ -46,7 +46,7 @@ def play(
         learn: Whether the agent goes on learning at its final epsilon.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    limit_threads(config.run.threads)
+    prepare_process(config.run.threads)
     real = config.run.microscope == "real" and not dry_run
     run = new_run(None, config, "evaluation", EVALUATION) if real else Path()
     with ExitStack() as stack:

@@ -25,8 +25,8 @@ from spm_gym.build import (
 )
 from spm_gym.cli import UsageError
 from spm_gym.cli.microscope import microscope, tell
+from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import CHECKPOINTS, versions
-from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
@@ -73,7 +73,7 @@ def operate(
     Returns:
         Exit status: 0 done, 2 given up, 130 interrupted.
     """
-    limit_threads(config.run.threads)
+    prepare_process(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)

@@ -17,13 +17,13 @@ from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from agents.operation import save_weights
 from spm_gym.build import make_env, shipped_classifier
 from spm_gym.cli.microscope import microscope
+from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import (
     CHECKPOINTS,
     LEARNING_CURVE,
     TENSORBOARD,
     discarded_if_stillborn,
 )
-from spm_gym.cli.threads import keep_freed_memory, limit_threads
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
@@ -78,8 +78,7 @@ def _drive(
     make_model: Callable[[ProbeConditioningEnv], DoubleDQN],
     dry_run: bool = False,
 ) -> None:
-    limit_threads(config.run.threads)
-    keep_freed_memory()
+    prepare_process(config.run.threads)
     model: DoubleDQN | None = None
     try:
         with microscope(config, run, dry_run) as instrument:

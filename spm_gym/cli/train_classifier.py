@@ -10,8 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents import classifier
+from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import TENSORBOARD
-from spm_gym.cli.threads import limit_threads
 from spm_gym.config import Config
 from spm_gym.imaging.folder import LabelledImages, load_folder
 from spm_gym.prepared import prepared_images
@@ -31,7 +31,7 @@ def train_classifier(
     Returns:
         Exit status.
     """
-    limit_threads(config.run.threads)
+    prepare_process(config.run.threads)
     if data is None:
         run = create_run()
         count = config.classifier.images

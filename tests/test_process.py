@@ -8,12 +8,12 @@ import threading
 import pytest
 import torch
 
-from spm_gym.cli.threads import limit_threads
+from spm_gym.cli.process import limit_threads
 
 TOUCH = """
 import resource, sys
 import numpy as np
-from spm_gym.cli.threads import keep_freed_memory
+from spm_gym.cli.process import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from spm_gym.compiled import is_compiled
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of the C library's settings, from its header malloc.h."""
+
+
+def prepare_process(threads: int) -> None:
+    """Do what every command that computes does first."""
+    limit_threads(threads)
+    keep_freed_memory()
+    if not is_compiled():
+        print("compiling, the first time only: half a minute", file=sys.stderr)
 
 
 def limit_threads(count: int) -> None:
