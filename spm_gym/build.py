@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
+from spm_gym.imaging import read_scans
 from spm_gym.instrument.base import Instrument, LimitExceeded
 from spm_gym.instrument.guard import Guard, Record, check_action, check_frame
 from spm_gym.instrument.labview.client import LabviewInstrument
@@ -60,7 +61,10 @@ def check_judge(config: Config) -> None:
         ClassifierError: It cannot be read, or takes other images.
     """
     pixels = config.env.pixels
-    build_judge(config)(np.zeros((1, 1, pixels, pixels), np.float32))
+    # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
+    blank = np.zeros((1, pixels, pixels), np.float32)
+    read_scans(blank, np.full((1, 2), np.nan), config.env.plane)
+    build_judge(config)(blank[None])
 
 
 def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:

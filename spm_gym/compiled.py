@@ -20,11 +20,12 @@ def compiled(function: _Function) -> _Function:
 
     The machine code is kept, so only the first run after a change waits for the compiler. Nothing
     is reordered for speed: the same numbers give the same result, bit for bit, alone or in a batch.
-    Division by zero gives infinity, as in NumPy.
+    Division by zero gives infinity, as in NumPy. What it calls and the constants it uses must stand
+    in files of the same folder.
     """
     settings: Any = numba.config
     before = settings.CACHE_DIR
-    settings.CACHE_DIR = before or _cache_directory()
+    settings.CACHE_DIR = str(_kept_in(Path(function.__code__.co_filename).parent, before) or "")
     try:
         dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
@@ -33,28 +34,34 @@ def compiled(function: _Function) -> _Function:
 
 
 def is_compiled() -> bool:
-    """Whether the machine code of these sources was kept by an earlier run."""
-    directory = os.environ.get("NUMBA_CACHE_DIR") or _cache_directory()
-    return not directory or Path(directory).exists()
+    """Whether an earlier run has kept machine code for all modules imported so far."""
+    return not _empty
+
+
+_empty: set[Path] = set()
 
 
 @cache
-def _cache_directory() -> str:
-    """Where the machine code of exactly these sources is kept; "" for Numba's own choice.
+def _kept_in(folder: Path, chosen: str) -> Path | None:
+    """Where the machine code of exactly these sources is kept; None for Numba's own choice.
 
-    Numba keeps code as long as the file of a function is the same, but compiled functions contain
-    those of other files that they call.
+    Numba asks only whether the file of a function is the same, but machine code contains functions
+    and constants of other files, too.
+
+    Args:
+        folder: Of the sources.
+        chosen: NUMBA_CACHE_DIR, if it is set.
     """
-    package = Path(__file__).parent
-    if not os.access(package, os.W_OK):
-        return ""  # an installation, whose sources do not change
+    above = Path(chosen) if chosen else folder / "__pycache__"
+    if not chosen and not os.access(folder, os.W_OK):
+        return None  # an installation, whose sources do not change
     sources = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        text = file.read_bytes()
-        if b"import compiled" in text:
-            sources.update(text)
-    directory = package / "__pycache__" / f"compiled-{sources.hexdigest()[:12]}"
-    if not directory.exists():
-        for outdated in directory.parent.glob("compiled-*"):
+    for file in sorted(folder.glob("*.py")):
+        sources.update(file.read_bytes())
+    directory = above / f"compiled-{sources.hexdigest()[:12]}"
+    if not chosen and not directory.exists():
+        for outdated in above.glob("compiled-*"):
             shutil.rmtree(outdated, ignore_errors=True)
-    return str(directory)
+    if not any(directory.glob("**/*.nbc")):
+        _empty.add(directory)
+    return directory

@@ -225,11 +225,12 @@ class Episode:
             "last_act": self.last_act,
             "elapsed": self._elapsed,
             "events": self._events,
+            "action": (self._chosen, self._acted, self._refused, self.uncertain),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
-        self._begun = True
+        self._begin()
         self.survey.enter_area(state["area"])
         self.survey.regions.restore(Mark(**mark) for mark in state["marks"])
         self.survey.last_region = state["last_region"]
@@ -242,6 +243,7 @@ class Episode:
         self.last_act = state["last_act"]
         self._elapsed = state["elapsed"]
         self._events = state["events"]
+        self._chosen, self._acted, self._refused, self.uncertain = state["action"]
 
     def _begin(self) -> None:
         self._begun = True

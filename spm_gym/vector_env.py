@@ -257,8 +257,8 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     def _each_seed(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, int):
-            return [seed + i for i in range(self.num_envs)]
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(f"as many seeds as environments: {self.num_envs}, not {len(seed)}")
         return seed
@@ -322,6 +322,7 @@ def gather_infos(
 
 def _complain(failed: dict[int, InstrumentError]) -> None:
     """Raise the first error, if there is any."""
-    for i, error in failed.items():
+    if failed:
+        i, error = next(iter(failed.items()))
         error.add_note(f"this was environment {i}; all that failed: {sorted(failed)}")
         raise error

@@ -1,4 +1,4 @@
-"""Many simulated microscopes imaged in one go."""
+"""Many simulated microscopes imaged one after the other, without what nobody sees."""
 
 from __future__ import annotations
 

@@ -105,4 +105,5 @@ def template(orbital: Orbital) -> Template:
     # Fades out before the border, so that a molecule leaves no square behind.
     rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
     rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()
+    # Not made read-only: such arrays are of another type to the compiler.
     return Template(rho.astype(np.float32), _PITCH)

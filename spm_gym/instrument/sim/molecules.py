@@ -38,7 +38,7 @@ class Molecules(NamedTuple):
 
     def near(self, x: float, y: float, radius: float) -> NDArray[np.intp]:
         """Indices of those within a radius that are still there."""
-        return _near(self, x, y, radius)
+        return _near(self, float(x), float(y), radius)
 
 
 def scatter(

@@ -127,11 +127,9 @@ class SimulatedMicroscope:
             ContactLost: The tip is withdrawn.
             ValueError: The fraction is not within 0 to 1.
         """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
+        lines = _share_of_lines(fraction, frame)
         course = self._begin(frame)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
-        lines = math.ceil(fraction * frame.pixels)
         if lines:
             z[:lines] = self._record(course, slice(0, lines), look=False)
         return Scan(frame, z, self.z_range, self.bias, self.setpoint, course.started)
@@ -142,10 +140,12 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
+            ValueError: The fraction is not within 0 to 1.
         """
+        lines = _share_of_lines(fraction, frame)
         course = self._begin(frame)
-        for lines in self._pass_through(course, slice(0, math.ceil(fraction * frame.pixels))):
-            self._chance(course, lines)
+        for part in self._pass_through(course, slice(0, lines)):
+            self._chance(course, part)
 
     def begin_scan(
         self, frame: Frame, upward: bool = False, line_time: float | None = None
@@ -415,3 +415,9 @@ class SimulatedMicroscope:
     def _check_contact(self) -> None:
         if not self._at.approached:
             raise TipWithdrawn("the tip is withdrawn: approach first")
+
+
+def _share_of_lines(fraction: float, frame: Frame) -> int:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
+    return math.ceil(fraction * frame.pixels)
