@@ -145,15 +145,16 @@ def how_rough(
     limits: Limits,
 ) -> int:
     """Number of the diagnosis by the heights above the nearest terrace, outermost pixels aside."""
-    heights = np.empty(z.shape)
+    heights, n = np.empty(z.size), 0
     for row in range(z.shape[0]):
         for col in range(z.shape[1]):
             height = z[row, col] - (offset + per_row * row + per_col * col)
             nearest = 0
             while nearest + 1 < levels.size and 2 * height > levels[nearest] + levels[nearest + 1]:
                 nearest += 1
-            heights[row, col] = height - levels[nearest]
+            heights[n] = height - levels[nearest]
+            n += 1
     share = limits.rough_percentile / 100
-    low = quantile(heights.ravel(), share, 0.5)
-    high = quantile(heights.ravel(), 1 - share, 0.5)
+    low = quantile(heights, share, 0.5)
+    high = quantile(heights, 1 - share, 0.5)
     return _ROUGH if high - low >= limits.rough_range else _FINE

@@ -63,13 +63,13 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
     z = np.ascontiguousarray(z, dtype=np.float32)
     kinds, planes = np.empty(len(z), dtype=np.int64), np.full((len(z), 3), np.nan)
     by_levels = method == "levels"
-    _judge(z, z_ranges.astype(np.float64), USUAL, by_levels, kinds, planes)
     if not by_levels:
         for one in np.flatnonzero(np.isfinite(z).sum(axis=(1, 2)) >= FEWEST_PIXELS):
             planes[one] = fit_plane(z[one], method)
-    observations = np.empty((len(z), 1, *z.shape[1:]), dtype=np.float32)
+    observations = np.full((len(z), 1, *z.shape[1:]), -1, dtype=np.float32)
     squares = np.zeros((len(z), 3), dtype=np.int64)
-    _read(z, planes, observations, squares)
+    ends = z_ranges.astype(np.float64)
+    _read(z, ends, USUAL, by_levels, planes, kinds, observations, squares)
     return Readings(
         tuple(DIAGNOSES[kind] for kind in kinds.tolist()),
         observations,
@@ -78,30 +78,45 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
 
 
 @compiled
-def _judge(
+def _read(
     z: SingleArray,
     z_ranges: FloatArray,
     limits: Limits,
     by_levels: bool,
-    kinds: NDArray[np.int64],
     planes: FloatArray,
+    kinds: NDArray[np.int64],
+    observations: SingleArray,
+    squares: NDArray[np.int64],
 ) -> None:
-    """Fill in the numbers of the diagnoses and, if by levels, the planes that can be found."""
-    heights = np.empty(z.shape[1:])
+    """Fill in the numbers of the diagnoses, and what is seen above the planes.
+
+    By levels the planes are found, else they are given.
+    """
+    heights, above = np.empty(z.shape[1:]), np.empty(z.shape[1:])
+    flat = above.ravel()
+    clean = np.empty(z.shape[1:], dtype=np.bool_)
     for one in range(z.shape[0]):
         scanned = _take(z[one], heights)
         kinds[one] = what_spoils(heights, z_ranges[one, 0], z_ranges[one, 1], limits)
-        if scanned < FEWEST_PIXELS or not (by_levels or kinds[one] == 0):
+        if scanned < FEWEST_PIXELS:
             continue
         per_row, per_col, noise = first_tilt(heights)
         uneven = kinds[one] == 0 and is_uneven(heights, per_row, per_col, limits)
-        if not (by_levels or uneven):
-            continue
-        offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
-        if uneven:
-            kinds[one] = how_rough(heights, offset, per_row, per_col, levels, limits)
-        if by_levels:
-            planes[one, 0], planes[one, 1], planes[one, 2] = offset, per_row, per_col
+        if by_levels or uneven:
+            offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
+            if uneven:
+                kinds[one] = how_rough(heights, offset, per_row, per_col, levels, limits)
+            if by_levels:
+                planes[one, 0], planes[one, 1], planes[one, 2] = offset, per_row, per_col
+        subtract(heights, planes[one, 0], planes[one, 1], planes[one, 2], above)
+        # Levelled scans have the precision of scans.
+        for pixel in range(flat.size):
+            flat[pixel] = np.float32(flat[pixel])
+        normalise_into(flat, observations[one].ravel())
+        to_metres(flat)
+        _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
+        mark_clean(above, tolerance_for(noise), clean)
+        squares[one, 0], squares[one, 1], squares[one, 2] = find_square(clean)
 
 
 @compiled
@@ -115,27 +130,3 @@ def _take(image: SingleArray, heights: FloatArray) -> int:
             there[col] = here[col] if finite else np.nan
             scanned += finite
     return scanned
-
-
-@compiled
-def _read(
-    z: SingleArray, planes: FloatArray, observations: SingleArray, squares: NDArray[np.int64]
-) -> None:
-    """Fill in what is seen above the planes; NaN is no plane."""
-    heights, above = np.empty(z.shape[1:]), np.empty(z.shape[1:])
-    clean = np.empty(z.shape[1:], dtype=np.bool_)
-    for one in range(z.shape[0]):
-        if np.isnan(planes[one, 0]):
-            observations[one] = -1
-            continue
-        _take(z[one], heights)
-        subtract(heights, planes[one, 0], planes[one, 1], planes[one, 2], above)
-        # Levelled scans have the precision of scans.
-        flat = above.ravel()
-        for pixel in range(flat.size):
-            flat[pixel] = np.float32(flat[pixel])
-        normalise_into(flat, observations[one].ravel())
-        to_metres(flat)
-        _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
-        mark_clean(above, tolerance_for(noise), clean)
-        squares[one, 0], squares[one, 1], squares[one, 2] = find_square(clean)

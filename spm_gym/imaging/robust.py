@@ -68,14 +68,15 @@ def _differences_of_rows(z: FloatArray, columns: int) -> tuple[FloatArray, Float
     while True:
         begin = stride // 2
         chosen = (cols - begin + stride - 1) // stride
-        heights = np.empty((rows, chosen))
+        heights = np.empty(rows * chosen)
         for row in range(rows):
-            here, there = z[row], heights[row]
+            here, there = z[row], heights[row * chosen : (row + 1) * chosen]
             for n in range(chosen):
                 there[n] = here[begin + n * stride]
-        first = _differences(heights.ravel(), chosen)
+        below = heights[chosen:]
+        first = _differences(below, heights)
         if stride == 1 or count_below(first, np.inf) >= FEWEST_SAMPLES:
-            return first, _differences(first, chosen)
+            return first, _differences(first[chosen : below.size], first)
         stride = 1
 
 
@@ -86,25 +87,26 @@ def differences_of_columns(z: FloatArray) -> FloatArray:
     stride = max(1, rows // LINES)
     while True:
         begin = stride // 2
-        heights = np.empty(((rows - begin + stride - 1) // stride, cols + 1))
-        for n in range(heights.shape[0]):
-            here, there = z[begin + n * stride], heights[n]
+        chosen = (rows - begin + stride - 1) // stride
+        heights = np.empty(chosen * (cols + 1))
+        for n in range(chosen):
+            here, there = z[begin + n * stride], heights[n * (cols + 1) :]
             for col in range(cols):
                 there[col] = here[col]
             there[cols] = np.nan
-        along = _differences(heights.ravel(), 1)
+        along = _differences(heights[1:], heights)
         if stride == 1 or count_below(along, np.inf) >= FEWEST_SAMPLES:
             return along
         stride = 1
 
 
 @compiled
-def _differences(values: FloatArray, apart: int) -> FloatArray:
-    """Differences of values so far apart, and NaN up to a multiple of the lanes."""
-    number = values.size - apart
+def _differences(after: FloatArray, before: FloatArray) -> FloatArray:
+    """Differences of two rows of values, and NaN up to a multiple of the lanes."""
+    number = after.size
     steps = np.empty((number + LANES - 1) // LANES * LANES)
     for n in range(number):
-        steps[n] = values[n + apart] - values[n]
+        steps[n] = after[n] - before[n]
     for n in range(number, steps.size):
         steps[n] = np.nan
     return steps
@@ -212,18 +214,11 @@ def count_below(values: FloatArray, limit: float) -> int:
 @compiled
 def extent(values: FloatArray) -> tuple[float, float]:
     """Lowest and highest value; NaN does not count; infinity and its negative without a number."""
-    bounds = np.empty((2, LANES))
-    lows, highs = bounds[0], bounds[1]
-    for lane in range(LANES):
-        lows[lane], highs[lane] = np.inf, -np.inf
-    for begin in range(0, values.size, LANES):
-        some = values[begin : begin + LANES]
-        for lane in range(some.size):
-            lows[lane] = some[lane] if some[lane] < lows[lane] else lows[lane]
-            highs[lane] = some[lane] if some[lane] > highs[lane] else highs[lane]
-    for lane in range(1, LANES):
-        lows[0], highs[0] = min(lows[0], lows[lane]), max(highs[0], highs[lane])
-    return lows[0], highs[0]
+    low, high = np.inf, -np.inf
+    for n in range(values.size):
+        low = values[n] if values[n] < low else low
+        high = values[n] if values[n] > high else high
+    return low, high
 
 
 @compiled
@@ -231,16 +226,18 @@ def straightened(z: FloatArray, per_row: float, per_col: float) -> tuple[FloatAr
     """Heights of every second row without a tilt, of all rows if those hardly have any.
 
     Returns:
-        The heights; the lowest and the highest as by `extent`.
+        The heights in one dimension; the lowest and the highest as by `extent`.
     """
     stride = 2
     while True:
-        heights = np.empty(((z.shape[0] + stride - 1) // stride, z.shape[1]))
-        for row in range(heights.shape[0]):
-            here, there, base = z[row * stride], heights[row], per_row * row * stride
-            for col in range(here.size):
+        rows, cols = (z.shape[0] + stride - 1) // stride, z.shape[1]
+        heights = np.empty(rows * cols)
+        for row in range(rows):
+            here, base = z[row * stride], per_row * row * stride
+            there = heights[row * cols : (row + 1) * cols]
+            for col in range(cols):
                 there[col] = here[col] - base - per_col * col
-        if stride == 1 or count_below(heights.ravel(), np.inf) >= FEWEST_SAMPLES:
-            low, high = extent(heights.ravel())
+        if stride == 1 or count_below(heights, np.inf) >= FEWEST_SAMPLES:
+            low, high = extent(heights)
             return heights, low, high
         stride = 1

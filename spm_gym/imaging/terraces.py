@@ -273,7 +273,7 @@ def _peaks(points: FloatArray, slopes: tuple[float, float], noise: float) -> Flo
     heights, lowest, highest = straightened(points, slopes[0], slopes[1])
     bin_width = max(noise, (highest - lowest) / MOST_BINS)
     bins = int((highest - lowest) / bin_width) + 1
-    marked = _summits(_near(heights.ravel(), lowest, bin_width, bins))
+    marked = _summits(_near(heights, lowest, bin_width, bins))
     levels = np.empty(MOST_LEVELS + 1)
     n = 0
     for k in range(marked.size):
@@ -326,8 +326,8 @@ def _summits(near: NDArray[np.int64]) -> NDArray[np.int64]:
 @compiled
 def _is_parted(near: NDArray[np.int64], marked: NDArray[np.int64], summit: int) -> bool:
     """Whether a valley lies between this summit and the next marked one on either side."""
-    for step in (-1, 1):
-        k = summit
+    for side in range(2):
+        step, k = 2 * side - 1, summit
         while 0 <= k < near.size and near[k] >= VALLEY * near[summit]:
             if marked[k]:
                 return False
