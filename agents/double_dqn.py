@@ -261,15 +261,18 @@ class DoubleDQN(DQN):
 
         Convolutions keep some for every size of batch, and batches of targets have all sizes.
         """
-        self.replay_buffer.rehearse(self.batch_size)
-        assert self.observation_space.shape is not None
-        images = torch.zeros((self.batch_size, *self.observation_space.shape), device=self.device)
-        with torch.no_grad():
-            for size in range(1, self.batch_size + 1):
-                self.q_net(images[:size])
-                self.q_net_target(images[:size])
-        self.q_net(images).sum().backward()
+        network = self._network()
+        kept = [buffer.clone() for buffer in network.buffers()]
+        blank = self.replay_buffer.rehearse(self.batch_size)
+        for ongoing in range(self.batch_size + 1):
+            loss = self._difference.loss(
+                network, self._network(target=True), blank._replace(ongoing=ongoing)
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
         self.policy.optimizer.zero_grad()
+        with torch.no_grad():
+            for buffer, before in zip(network.buffers(), kept, strict=True):
+                buffer.copy_(before)
 
     def skip_training(self) -> None:
         """Count the configured training as done: the weights come from somewhere else."""

@@ -149,12 +149,15 @@ class FlipReplay(BaseBuffer):
             rows = self.rng.integers(self.size(), size=batch_size)
             return self._get_samples(rows)
 
-    def rehearse(self, batch_size: int) -> None:
-        """Compile what `sample` needs and take its memory, without drawing anything."""
-        rows = np.zeros(batch_size, np.int64)
+    def rehearse(self, batch_size: int) -> Transitions:
+        """Compile what `sample` needs and take its memory, without drawing anything.
+
+        Returns:
+            What is stored first, perhaps nothing yet, as often as asked for.
+        """
+        first = np.zeros(batch_size, np.int64)
         nowhere = np.zeros((2, batch_size), np.int64)
-        for stored in (self.observations, self.next_observations):
-            self._images(stored, rows, nowhere, nowhere)
+        return self._transitions(first, nowhere, np.stack([nowhere, nowhere]), batch_size)
 
     def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> Transitions:  # type: ignore[override]
         terminal = self.dones[batch_inds, 0] != 0
@@ -162,6 +165,15 @@ class FlipReplay(BaseBuffer):
         shape = (2, len(rows))
         flips = self.rng.integers(2, size=shape) if self.flips else np.zeros(shape, np.int64)
         offsets = self.rng.integers(-self.shift, self.shift + 1, size=(2, *shape))
+        return self._transitions(rows, flips, offsets, len(rows) - int(terminal.sum()))
+
+    def _transitions(
+        self,
+        rows: NDArray[np.int64],
+        flips: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        ongoing: int,
+    ) -> Transitions:
         return Transitions(
             self._images(self.observations, rows, flips, offsets[0]),
             self._moved(self.actions[rows]),
@@ -169,7 +181,7 @@ class FlipReplay(BaseBuffer):
             self._moved(self.dones[rows]),
             self._moved(self.rewards[rows]),
             self._moved(self.next_masks[rows]),
-            len(rows) - int(terminal.sum()),
+            ongoing,
         )
 
     def _images(

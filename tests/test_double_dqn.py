@@ -219,6 +219,19 @@ def test_batch_norm_learns_from_the_present_images_only() -> None:
     assert not model.q_net_target.training
 
 
+def test_a_rehearsal_leaves_everything_as_it_is() -> None:
+    norm = {"channels": [4], "convolutions": 1, "pooled_sets": 1, "hidden": [8], "norm": "batch"}
+    after = []
+    for rehearsed in (False, True):
+        model = trained(network=norm)
+        if rehearsed:
+            model.rehearse()
+        model.gradient_step()
+        after.append(model.q_net.state_dict())
+    for name, value in after[0].items():
+        assert torch.equal(value, after[1][name]), name
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing() -> None:
     model = trained(steps=60)
     before = weights_of(model)
