@@ -3,7 +3,8 @@
 ``python benchmarks/speed.py`` measures all topics, ``--quick`` takes fewer samples, ``--output``
 records the figures in a file, and ``--page`` sets the table of docs/speed.md from that file.
 ``--check`` is the guard: a quick run that ends with status 1 if a ratio has fallen by more than a
-third since it was recorded.
+third since it was recorded, or if other figures are measured than are recorded. A topic that raises
+an exception ends any run with status 1, after the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import platform
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
@@ -33,36 +35,57 @@ PAGE_MARKS = "<!-- figures -->", "<!-- end of figures -->"
 
 Record = dict[str, Any]
 Outcomes = Mapping[str, Sequence[Outcome]]
-Measure = Callable[[Sequence[str]], Outcomes]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A recorded figure that a later run does not bear out."""
+    """A figure that is not what was recorded, or a topic that could not be measured."""
 
     topic: str
     name: str
     what: str
 
 
-def measure(topics: Sequence[str], quick: bool) -> Outcomes:
-    """Measure the figures of some topics, with a progress bar."""
-    outcomes: dict[str, list[Outcome]] = {topic: [] for topic in topics}
+Measure = Callable[[Sequence[str]], tuple[Outcomes, list[Failure]]]
+
+
+def measure(topics: Sequence[str], quick: bool) -> tuple[Outcomes, list[Failure]]:
+    """Measure the figures of some topics, with a progress bar.
+
+    Returns:
+        The figures, and the topics that raised an exception: these have no figures at all.
+    """
+    outcomes: dict[str, list[Outcome]] = {}
+    failed = []
     with tqdm(unit="figure", mininterval=1, leave=False) as bar:
-        for topic, measured in outcomes.items():
+        for topic in topics:
             bar.set_description(topic)
-            for outcome in import_module(f"speed_{topic}").figures(quick):
-                measured.append(outcome)
-                bar.update()
-    return outcomes
+            measured: list[Outcome] = []
+            try:
+                for outcome in import_module(f"speed_{topic}").figures(quick):
+                    measured.append(outcome)
+                    bar.update()
+            except Exception as error:
+                traceback.print_exc()
+                what = f"could not be measured, {type(error).__name__}: {error}"
+                failed.append(Failure(topic, f"topic {topic}", what))
+            else:
+                outcomes[topic] = measured
+    return outcomes, failed
 
 
 def failures(outcomes: Outcomes, recorded: Sequence[Record]) -> list[Failure]:
-    """Compare with recorded figures: which have fallen by more than a third, or are missing?
+    """Compare with recorded figures: which have fallen by more than a third, are missing or new?
 
     Figures that were skipped, and those of topics that were not measured, are passed over.
     """
-    found = []
+    known = {(record["topic"], record["name"]) for record in recorded}
+    found = [
+        Failure(topic, outcome.name, "was measured but is not recorded")
+        for topic, measured in outcomes.items()
+        for outcome in measured
+        if isinstance(outcome, Figure) and (topic, outcome.name) not in known
+    ]
     for record in recorded:
         topic, name, ratio = record["topic"], record["name"], record["ratio"]
         if topic not in outcomes:
@@ -83,8 +106,9 @@ def lasting_failures(
     first = failures(outcomes, recorded)
     if not first:
         return []
-    again = failures(measure_again(sorted({failure.topic for failure in first})), recorded)
-    return [failure for failure in again if failure.name in {each.name for each in first}]
+    names = {failure.name for failure in first}
+    second, failed = measure_again(sorted({failure.topic for failure in first}))
+    return failed + [each for each in failures(second, recorded) if each.name in names]
 
 
 def records(outcomes: Outcomes, former: Sequence[Record], measured_on: str) -> list[Record]:
@@ -204,19 +228,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, record or compare; returns the exit status."""
     options = _options(arguments)
     _one_thread()
-    here = Path(__file__).parent
-    topics = [t for t in options.topics or TOPICS if (here / f"speed_{t}.py").exists()]
-    recorded = read(options.check) if options.check else []
+    recorded = read(options.check) if options.check else None
     quick = options.quick or options.check is not None
     print(machine())
-    outcomes = measure(topics, quick)
+    outcomes, found = measure(options.topics or TOPICS, quick)
     print(table(outcomes))
     if options.output:
         _record(outcomes, options.output, options.page)
-    lasting = lasting_failures(outcomes, recorded, lambda again: measure(again, quick))
-    for failure in lasting:
+    if recorded is not None:
+        found += lasting_failures(outcomes, recorded, lambda again: measure(again, quick))
+    for failure in found:
         print(f"{failure.name}: {failure.what}", file=sys.stderr)
-    return 1 if lasting else 0
+    return 1 if found else 0
 
 
 def _record(outcomes: Outcomes, output: Path, page: Path | None) -> None:

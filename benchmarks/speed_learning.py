@@ -73,7 +73,11 @@ def prefilled(config: Config) -> DoubleDQN:
 def bare_step(model: DoubleDQN) -> Callable[[], None]:
     """The same gradient step by torch alone, on copies of the networks and one batch."""
     online, target = copy.deepcopy(model.q_net.q_net), copy.deepcopy(model.q_net_target.q_net)
-    optimizer = torch.optim.Adam(online.parameters(), lr=model.config.learning_rate)
+    optimizer = torch.optim.Adam(
+        online.parameters(),
+        lr=model.config.learning_rate,
+        fused=model.policy.optimizer.defaults.get("fused"),
+    )
     batch = model.replay_buffer.sample(model.batch_size)
 
     def step() -> None:

@@ -113,13 +113,24 @@ def test_a_recorded_figure_must_be_measured_but_may_be_skipped() -> None:
     assert not speed.failures({"imaging": []}, record)
 
 
+def test_a_figure_that_nobody_recorded_fails() -> None:
+    outcomes = {"regions": [figure("x", 10.0), figure("new", 10.0), Skipped("gpu", "no GPU")]}
+    assert [each.name for each in speed.failures(outcomes, recorded(x=10.0))] == ["new"]
+
+
+def test_a_topic_that_fails_when_measured_again_is_no_excuse() -> None:
+    broken = speed.Failure("regions", "topic regions", "could not be measured")
+    first = {"regions": [figure("x", 1.0)]}
+    assert speed.lasting_failures(first, recorded(x=10.0), lambda _: ({}, [broken])) == [broken]
+
+
 @pytest.mark.parametrize(("second", "lasts"), [(10.0, False), (1.0, True)])
 def test_only_what_fails_twice_is_a_failure(second: float, lasts: bool) -> None:
     asked: list[Sequence[str]] = []
 
-    def again(topics: Sequence[str]) -> speed.Outcomes:
+    def again(topics: Sequence[str]) -> tuple[speed.Outcomes, list[speed.Failure]]:
         asked.append(topics)
-        return {"regions": [figure("x", second), figure("y", 1.0)]}
+        return {"regions": [figure("x", second), figure("y", 1.0)]}, []
 
     first = {"regions": [figure("x", 1.0), figure("y", 10.0)], "imaging": []}
     found = speed.lasting_failures(first, recorded(x=10.0, y=10.0), again)
@@ -128,7 +139,7 @@ def test_only_what_fails_twice_is_a_failure(second: float, lasts: bool) -> None:
 
 
 def test_nothing_is_measured_again_without_need() -> None:
-    def again(topics: Sequence[str]) -> speed.Outcomes:
+    def again(topics: Sequence[str]) -> tuple[speed.Outcomes, list[speed.Failure]]:
         raise AssertionError(topics)
 
     assert not speed.lasting_failures({"regions": [figure("x", 9.0)]}, recorded(x=10.0), again)
@@ -148,12 +159,18 @@ def test_what_was_not_measured_stays_as_it_was_recorded() -> None:
 
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replaces the figures of the topic "regions" by others."""
+    """Replaces the figures of a topic by others; an exception among them is raised."""
 
-    def replace_by(*outcomes: Outcome) -> None:
-        module = ModuleType("speed_regions")
-        vars(module)["figures"] = lambda quick: iter(outcomes)
-        monkeypatch.setitem(sys.modules, "speed_regions", module)
+    def replace_by(*outcomes: Outcome | Exception, topic: str = "regions") -> None:
+        def figures(quick: bool) -> Iterator[Outcome]:
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+
+        module = ModuleType(f"speed_{topic}")
+        vars(module)["figures"] = figures
+        monkeypatch.setitem(sys.modules, f"speed_{topic}", module)
 
     monkeypatch.setattr(speed, "_one_thread", lambda: None)
     return replace_by
@@ -180,6 +197,20 @@ def test_from_the_command_line(
     assert capsys.readouterr().err.strip().endswith("x: ratio 6, recorded was 10")
 
 
+def test_a_topic_that_raises_is_named_and_the_others_are_recorded(
+    topic: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.json"
+    topic(figure("half", 2.0), figure("x", 3.0))
+    speed.main(["regions", "--output", str(file)])
+    topic(figure("half", 9.0), RuntimeError("no such luck"))
+    topic(figure("y", 4.0), topic="vector")
+    assert speed.main(["regions", "vector", "--output", str(file)]) == 1
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1] == "topic regions: could not be measured, RuntimeError: no such luck"
+    assert {each["name"]: each["ratio"] for each in speed.read(file)} == {"half": 2, "x": 3, "y": 4}
+
+
 def test_a_page_holds_the_recorded_figures(topic: Callable[..., None], tmp_path: Path) -> None:
     file, page = tmp_path / "results.json", tmp_path / "speed.md"
     page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
@@ -198,6 +229,11 @@ def test_the_page_agrees_with_the_recorded_figures() -> None:
     recorded = speed.read(ROOT / "benchmarks" / "results.json")
     assert page == speed.filled(page, recorded)
     assert len({each["name"] for each in recorded}) == len(recorded)
+
+
+def test_every_topic_is_recorded() -> None:
+    recorded = speed.read(ROOT / "benchmarks" / "results.json")
+    assert {each["topic"] for each in recorded} == set(speed.TOPICS)
 
 
 def test_an_unknown_topic_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
