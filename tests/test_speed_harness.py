@@ -114,7 +114,9 @@ def test_a_recorded_figure_must_be_measured_but_may_be_skipped() -> None:
 
 
 def test_a_figure_that_nobody_recorded_fails() -> None:
-    outcomes = {"regions": [figure("x", 10.0), figure("new", 10.0), Skipped("gpu", "no GPU")]}
+    outcomes: speed.Outcomes = {
+        "regions": [figure("x", 10.0), figure("new", 10.0), Skipped("gpu", "no GPU")]
+    }
     assert [each.name for each in speed.failures(outcomes, recorded(x=10.0))] == ["new"]
 
 
