@@ -14,6 +14,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo compiling, half a minute
+	$(BIN)/python -c 'import gymnasium, spm_gym; gymnasium.make("spm_gym/ProbeConditioning-v0").reset(seed=0)'
 	@touch $@
 
 demo: install  ## train the default agent, evaluate it against random, blind and oracle
