@@ -46,8 +46,8 @@ def figures(quick: bool) -> Iterator[Outcome]:
         slow,
         400,
         "images/s",
-        f"{ours:.0f} images/s in two threads, {np.median(single):.0f} in one; reference: the same "
-        "images in one thread, by scikit-learn's RANSAC with the paper's settings; "
+        f"{ours:.0f} images/s in two threads, {np.median(single):.0f} in one; reference: such "
+        "images one at a time in one thread, with scikit-learn's RANSAC and the paper's settings; "
         f"a simple probe could give {1 / LIMIT:.0f} images/s and core (an estimate, not measured "
         f"here), of which these are {ours * LIMIT / CORES:.0%}",
         more_is_better=True,
