@@ -228,7 +228,7 @@ class FlipReplay(BaseBuffer):
         """Continue from what `get_state` gave.
 
         Raises:
-            ValueError: It belongs to a buffer of another size.
+            ValueError: It belongs to a buffer of another size or of other images.
         """
         counters = json.loads(str(state["counters"]))
         if counters["buffer_size"] != self.buffer_size:
@@ -236,6 +236,10 @@ class FlipReplay(BaseBuffer):
                 f"the stored replay buffer holds {counters['buffer_size']} steps, "
                 f"this one {self.buffer_size}"
             )
+        for name in _STORED:
+            ours, theirs = getattr(self, name).shape[1:], state[name].shape[1:]
+            if ours != theirs:
+                raise ValueError(f"the stored {name} are of shape {theirs}, these of {ours}")
         with self._lock:
             self.pos, self.full = counters["pos"], counters["full"]
             self.rng.bit_generator.state = counters["rng"]

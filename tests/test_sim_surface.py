@@ -131,10 +131,27 @@ def test_rough_patches_cover_about_the_fraction_and_are_tall() -> None:
     assert 0.04 < np.mean(np.array(ranges) > 0.6 * NM) < 0.25
 
 
-def test_no_relief_is_too_deep_for_the_current() -> None:
+def with_hill(height: float) -> Surface:
     sample = surface(BARE)
-    hill = np.array([[0.0, 0.0, 2 * NM, 60 * NM]])
-    sample.set_state(sample.get_state() | {"marks": hill})
-    _, field = scene(sample.ground, grid(), template("lumo"), False)
+    sample.set_state(
+        sample.get_state() | {"marks": np.array([[*[NM * 5 / 64] * 2, 0.5 * NM, height]])}
+    )
+    return sample
+
+
+def test_no_relief_is_too_deep_for_the_current() -> None:
+    _, field = scene(with_hill(60 * NM).ground, grid(), template("lumo"), False)
     assert np.isfinite(field).all()
-    assert np.log(field.max()) / (2 * DECAY) > 4 * NM
+    assert np.ptp(np.log(field)) / (2 * DECAY) > 8 * NM
+
+
+@pytest.mark.parametrize("height", [-8 * NM, -5 * NM, 5 * NM, 8 * NM])
+def test_neither_pits_nor_hills_move_the_ground_beside_them(height: float) -> None:
+    marked, untouched = look(with_hill(height)), look(surface(BARE))
+    np.testing.assert_allclose(marked[0], untouched[0], atol=1e-14)
+    assert abs(marked - untouched).max() == pytest.approx(abs(height), rel=0.02)
+
+
+def test_heights_have_no_limit() -> None:
+    base, heights = scene(with_hill(-60 * NM).ground, grid(), template("lumo"), True)
+    assert base + heights.min() < -59 * NM

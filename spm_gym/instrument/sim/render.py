@@ -79,24 +79,24 @@ def scan_lines(
     Returns:
         Heights (lines, pixels), m.
     """
-    lowest, met = _met(ground, view, probe, template, config.mode == "linear")
+    base, met = _met(ground, view, probe, template, config.mode == "linear")
     if config.mode == "current":
         np.log(met, out=met)  # four times as fast as in compiled code
         met /= 2 * DECAY
     noise = (probe.noise * config.white_noise_pm * 1e-12, config.line_noise_pm * 1e-12)
-    return _heights(ground, view, probe, lowest, met, away, words, noise)
+    return _heights(ground, view, probe, base, met, away, words, noise)
 
 
 @compiled
 def _met(
     ground: Ground, view: View, probe: Probe, template: Template, linear: bool
 ) -> tuple[float, Image]:
-    """The lowest height, m, and what both forms of the probe meet above it (2, lines, pixels)."""
+    """A height, m, and what both forms of the probe meet from there (2, lines, pixels)."""
     furthest = max(reach(probe.apexes), reach(probe.other))
     margin = math.ceil(furthest / view.pixel) + 1
     first, last = _neighbourhood(view, template)
     raster = _raster(view, first, last, margin)
-    lowest, field = scene(ground, raster, template, linear)
+    base, field = scene(ground, raster, template, linear)
     field = field[view.start - first : view.stop - first + 2 * margin]
     current = whole_current(probe.apexes)
     met = np.zeros((1 + len(probe.other), view.stop - view.start, raster.cols), np.float32)
@@ -106,7 +106,7 @@ def _met(
         met[1] = met[0]
         add_apex(met[1], field, other, current, view.pixel, margin)
     add_apex(met[0], field, probe.apexes[0], current, view.pixel, margin)
-    return lowest, met[:, :, : view.pixels].copy()
+    return base, met[:, :, : view.pixels].copy()
 
 
 @compiled
@@ -114,7 +114,7 @@ def _heights(
     ground: Ground,
     view: View,
     probe: Probe,
-    lowest: float,
+    base: float,
     met: Image,
     away: BoolArray,
     words: Words,
@@ -141,7 +141,7 @@ def _heights(
         offset = view.height + level + across * (middle - view.start - row)
         offset += line * normal(words[row, -1])
         for col in range(z.shape[1]):
-            height = probe.contrast * (lowest - level + relief[row, col]) + along * (col - middle)
+            height = probe.contrast * (base - level + relief[row, col]) + along * (col - middle)
             z[row, col] = offset + height + white * normal(words[row, col])
     return z
 

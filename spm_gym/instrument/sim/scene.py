@@ -24,8 +24,8 @@ _STEP_REACH = 1.2 * NM
 _HILL_REACH = 6.0
 """Widths of a Gaussian hill beyond which it is nothing."""
 
-_DEEPEST = 4.2 * NM
-"""Relief beyond which the current would be no number of single precision."""
+_SPAN = 4.2 * NM
+"""Twice this is the relief whose currents single precision can tell; pits end there."""
 
 
 class Ground(NamedTuple):
@@ -89,24 +89,24 @@ def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> t
         linear: Whether heights are wanted and not currents.
 
     Returns:
-        The lowest height, m, and above it, in every point (lines, columns), either how much more
-        current flows at constant height, or the height of constant current, m.
+        A height, m, and from there, in every point (lines, columns), either how much more current
+        flows at constant height, or the height of constant current, m.
     """
     field = np.zeros((len(raster.shift), raster.cols), np.float32)
     reach = _reach(raster)
-    lowest, flat = _terraces(ground, raster, reach, field)
+    base, flat = _terraces(ground, raster, reach, field)
     flat &= not _hills(ground.debris, raster, reach, field)
     flat &= not _hills(ground.marks, raster, reach, field)
     rows, cols = field.shape
     if not flat:
-        bottom = field.min()
-        lowest += bottom
+        zero = max(field.min(), field.max() - _SPAN)
+        base += zero
         last, current = 0.0, 1.0
         for row in range(rows):
             for col in range(cols):
-                height = min(field[row, col] - bottom, _DEEPEST)
+                height = field[row, col] - zero
                 if not linear and height != last:  # on terraces most are the same
-                    last, current = height, math.exp(2 * DECAY * height)
+                    last, current = height, math.exp(2 * DECAY * max(height, -_SPAN))
                 field[row, col] = height if linear else current
     elif not linear:
         field[:] = 1.0
@@ -120,7 +120,7 @@ def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> t
         for row in range(rows):
             for col in range(cols):
                 field[row, col] *= 1.0 + extra[row, col]
-    return lowest, field
+    return base, field
 
 
 @compiled
