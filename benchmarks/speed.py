@@ -260,6 +260,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.page and not options.output:
         parser.error("--page needs --output")
+    if options.check and not options.check.is_file():
+        parser.error(f"--check {options.check}: there is no such file")
+    if options.output and not options.output.parent.is_dir():
+        parser.error(f"--output {options.output}: there is no such folder")
     if unknown := set(options.topics) - set(TOPICS):
         parser.error(f"no topic {', '.join(sorted(unknown))}; there are {', '.join(TOPICS)}")
     return options

@@ -46,8 +46,8 @@ def figures(quick: bool) -> Iterator[Outcome]:
         slow,
         400,
         "images/s",
-        f"{ours:.0f} images/s in two threads, {np.median(single):.0f} in one; reference: such "
-        "images one at a time in one thread, with scikit-learn's RANSAC and the paper's settings; "
+        f"{ours:.0f} images/s in two processes, {np.median(single):.0f} in one; reference: such "
+        "images one at a time in one process, with scikit-learn's RANSAC and the paper's settings; "
         f"a simple probe could give {1 / LIMIT:.0f} images/s and core (an estimate, not measured "
         f"here), of which these are {ours * LIMIT / CORES:.0%}",
         more_is_better=True,
@@ -68,11 +68,11 @@ def warm_up(config: Config) -> None:
     reference_rate(config, 0)
 
 
-def rate(config: Config, count: int, seed: int, threads: int) -> float:
+def rate(config: Config, count: int, seed: int, processes: int) -> float:
     """Images per second."""
     states = np.resize(np.arange(STATES), count)
     begun = time.perf_counter()
-    prepared_images(config, count, seed, states, threads)
+    prepared_images(config, count, seed, states, processes)
     return count / (time.perf_counter() - begun)
 
 

@@ -1,4 +1,4 @@
-"""Images for training are those that the environment would see, however many threads take them."""
+"""Images for training are those that the environment would see, however many processes take them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SMALL = load_config(None, ["env.pixels=16"])
 COUNT = 2 * PER_AREA + 30
 
 
-def test_threads_change_nothing() -> None:
+def test_processes_change_nothing() -> None:
     done: list[int] = []
-    one, three = (
-        prepared_images(SMALL, COUNT, 7, threads=threads, progress=done.append)
-        for threads in (1, 3)
+    one, two = (
+        prepared_images(SMALL, COUNT, 7, processes=processes, progress=done.append)
+        for processes in (1, 2)
     )
-    assert np.array_equal(one.observations, three.observations)
-    assert np.array_equal(one.clean_sides, three.clean_sides)
-    assert np.array_equal(one.state, three.state)
+    assert np.array_equal(one.observations, two.observations)
+    assert np.array_equal(one.clean_sides, two.clean_sides)
+    assert np.array_equal(one.state, two.state)
     assert sum(done) == 2 * COUNT
     assert not np.array_equal(
         one.observations[:PER_AREA], one.observations[PER_AREA : 2 * PER_AREA]

@@ -46,7 +46,12 @@ __all__ = [
 
 
 class RunConfig(Section):
-    """Which microscope a run drives, what it writes and how it uses the machine."""
+    """Which microscope a run drives, what it writes and how it uses the machine.
+
+    Attributes:
+        threads: Of the numerical libraries, and processes that simulate images for a classifier;
+            small networks and images gain nothing from more than one thread.
+    """
 
     microscope: Literal["sim", "real"] = "sim"
     checkpoint_every: Count = 500
