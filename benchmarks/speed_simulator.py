@@ -32,7 +32,7 @@ def figures(quick: bool) -> Iterator[Outcome]:
         yield Skipped(NAME, f"needs {CORES} cores, and there is one")
         return
     config = Config()
-    count = PER_AREA * CORES * (2 if quick else 6)
+    count = PER_AREA * CORES * 6
     rates, single, slow = [], [], []
     warm_up(config)
     for turn in range(3 if quick else 9):
