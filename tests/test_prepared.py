@@ -1,4 +1,4 @@
-"""Images for training are those that the environment would see, however many processes take them."""
+"""Images for training are those of the environment, however many processes take them."""
 
 from __future__ import annotations
 
