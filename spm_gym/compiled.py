@@ -33,14 +33,6 @@ def compiled(function: _Function) -> _Function:
     return cast(_Function, dispatcher)
 
 
-def is_compiled() -> bool:
-    """Whether an earlier run has kept machine code for all modules imported so far."""
-    return not _empty
-
-
-_empty: set[Path] = set()
-
-
 @cache
 def _kept_in(folder: Path, chosen: str) -> Path | None:
     """Where the machine code of exactly these sources is kept; None for Numba's own choice.
@@ -62,6 +54,4 @@ def _kept_in(folder: Path, chosen: str) -> Path | None:
     if not chosen and not directory.exists():
         for outdated in above.glob("compiled-*"):
             shutil.rmtree(outdated, ignore_errors=True)
-    if not any(directory.glob("**/*.nbc")):
-        _empty.add(directory)
     return directory

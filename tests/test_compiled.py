@@ -13,8 +13,8 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import bench
-from spm_gym.compiled import is_compiled
-print(is_compiled(), bench.area(3.0))
+area = bench.area(3.0)
+print(bool(hasattr(bench.area, "stats") and bench.area.stats.cache_hits), area)
 """
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -58,3 +59,22 @@ def test_threads_that_are_started_later_keep_to_the_limit() -> None:
     finally:
         torch.set_num_threads(before)
     assert seen == [1]
+
+
+def test_whoever_waits_for_the_compiler_is_told_once(tmp_path: Path) -> None:
+    program = """
+import numpy as np
+from spm_gym.cli.process import prepare_process
+from spm_gym.regions import RegionMap
+from spm_gym.config import RegionConfig
+
+prepare_process(1)
+prepare_process(1)
+RegionMap(RegionConfig(), 1e-8).next_region(None, np.random.default_rng(0))
+"""
+    for expected in (1, 0):
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        )  # fmt: skip
+        assert done.stderr.count("compiling") == expected

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from functools import cache
+from typing import Any
 
 import torch
+from numba.core import event
 from threadpoolctl import threadpool_limits
-
-from spm_gym.compiled import is_compiled
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of the C library's settings, from its header malloc.h."""
@@ -19,8 +20,7 @@ def prepare_process(threads: int) -> None:
     """Do what every command that computes does first."""
     limit_threads(threads)
     keep_freed_memory()
-    if not is_compiled():
-        print("compiling, the first time only: half a minute", file=sys.stderr)
+    _announce_compiling()
 
 
 def limit_threads(count: int) -> None:
@@ -43,3 +43,22 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
     library.mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+class _Announcement(event.Listener):
+    """Says once that a compiler is at work."""
+
+    _said = False
+
+    def on_start(self, event: Any) -> None:
+        if not self._said:
+            self._said = True
+            print("compiling, the first time only, up to half a minute ...", file=sys.stderr)
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
+
+
+@cache
+def _announce_compiling() -> None:
+    event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
