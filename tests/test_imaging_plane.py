@@ -170,6 +170,12 @@ def test_any_image_comes_out_level_or_is_refused(image: NDArray[np.float64], uni
     assert np.nanmax(levelled) >= -5 * PM
 
 
+def test_a_spike_of_micrometres_leaves_the_level_at_zero() -> None:
+    z = np.full((8, 8), -2e5 * PM)
+    z[0, :2] = z[1, 0] = 0.0
+    assert abs(np.median(level(z))) < 0.1 * PM
+
+
 def test_blunt_images_are_neither_noisy_nor_without_substrate() -> None:
     for seed in range(5):
         rng = np.random.default_rng(seed)

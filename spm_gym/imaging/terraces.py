@@ -279,8 +279,21 @@ def _peaks(points: FloatArray, slopes: tuple[float, float], noise: float) -> Flo
     for k in range(marked.size):
         if marked[k]:
             levels[n] = lowest + (k - 0.5) * bin_width
+            if bin_width > noise:  # the middle of such a bin may be far from all that is in it
+                levels[n] = _mean_near(heights, levels[n], 1.5 * bin_width)
             n += 1
     return levels[:n]
+
+
+@compiled
+def _mean_near(heights: FloatArray, level: float, reach: float) -> float:
+    """Mean of the heights within reach of a level; the level itself if there are none."""
+    total, count = 0.0, 0
+    for n in range(heights.size):
+        if abs(heights[n] - level) <= reach:
+            total += heights[n] - level
+            count += 1
+    return level + total / max(count, 1)
 
 
 @compiled
