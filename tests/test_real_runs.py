@@ -177,7 +177,7 @@ def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for_acts(path: Path, count: int) -> None:
-    deadline = time.monotonic() + 180  # on a machine that is busy with other tests
+    deadline = time.monotonic() + 60
     while not path.exists() or len(path.read_text().splitlines()) < count:
         assert time.monotonic() < deadline, "the run does not act"
         time.sleep(0.05)
