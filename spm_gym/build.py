@@ -20,10 +20,11 @@ from spm_gym.instrument.guard import Guard, Record, check_action, check_frame
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.nanonis import instrument as nanonis
 from spm_gym.instrument.nanonis.commands import RELEASES
+from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.rehearsal import Rehearsal
-from spm_gym.types import Classifier, Frame
+from spm_gym.types import Classifier, Frame, Pulse
 from spm_gym.vector_env import ProbeConditioningVectorEnv
 
 
@@ -70,6 +71,21 @@ def check_judge(config: Config) -> None:
 def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
     """The simulated microscope of these settings."""
     return SimulatedMicroscope(config.simulator, area_nm=config.env.regions.area_nm, seed=seed)
+
+
+def compile_simulator(config: Config) -> None:
+    """Have everything compiled that images take, lest the first client lose its patience.
+
+    Args:
+        config: The settings; a microscope of theirs is thrown away.
+    """
+    microscope = build_microscope(config)
+    microscope.equip(HiddenState(contaminated=True, unstable=True))
+    microscope.condition(Pulse(-8.0), 0.0, 0.0)
+    frame = Frame(0.0, 0.0, config.env.image_nm * 1e-9, 8)
+    microscope.scan(frame)
+    microscope.suffer("lost contact")
+    microscope.scan(frame)
 
 
 def connect_microscope(

@@ -1,6 +1,7 @@
 """One thread per test process, for the work is small; no deadlines, for machines are noisy."""
 
 import os
+import signal
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
@@ -9,3 +10,6 @@ from hypothesis import settings  # noqa: E402 (NumPy reads the variables when it
 
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
+
+# What a shell starts in the background ignores Ctrl-C, and so would everything that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)

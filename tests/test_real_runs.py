@@ -106,7 +106,7 @@ def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
     ports: list[int], number: signal.Signals
 ) -> None:
     process = training(ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
-    wait_for_acts(Path("run/acts.jsonl"), 40)
+    wait_for_acts(process, 40)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -125,7 +125,7 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     process = training(
         ports, "--run-dir", "run", "--config", SMOKE, "--steps", "300", "--set", *changed
     )
-    wait_for_acts(Path("run/acts.jsonl"), 60)
+    wait_for_acts(process, 60)
     process.kill()
     process.communicate()
     assert ask(ports, "Bias.Get")["bias"] == 1.5
@@ -137,7 +137,7 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
         ask(ports, "Bias.Set", bias=1.0)
         return
     resumed = training(ports, "--resume", "--run-dir", "run")
-    wait_for_acts(Path("run/acts.jsonl"), 200)
+    wait_for_acts(resumed, 200)
     resumed.send_signal(signal.SIGTERM)
     out, err = resumed.communicate(timeout=60)
     assert "an earlier run could not restore the settings" in out, err
@@ -170,16 +170,21 @@ def kept_step(out: str) -> int:
 
 
 def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    command = [sys.executable, "-X", "faulthandler", str(ROOT / "train.py"), *arguments]
     if "--resume" not in arguments:
         command += ["--env", "real", "--set", on(ports)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_acts(path: Path, count: int) -> None:
+def wait_for_acts(process: subprocess.Popen[str], count: int) -> None:
+    """Until the run has noted so many acts; if it ends or hangs before, what it said is shown."""
+    path = Path("run/acts.jsonl")
     deadline = time.monotonic() + 60
     while not path.exists() or len(path.read_text().splitlines()) < count:
-        assert time.monotonic() < deadline, "the run does not act"
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.send_signal(signal.SIGABRT)  # it shows where it hangs
+            out, err = process.communicate()
+            pytest.fail(f"the run does not act: {process.returncode}\n{out}\n{err}")
         time.sleep(0.05)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from spm_gym.build import build_microscope, world_seed
+from spm_gym.build import build_microscope, compile_simulator, world_seed
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.process import announce_compiling
 from spm_gym.config import load_config
 from spm_gym.instrument.labview.protocol import PORT
 from spm_gym.instrument.labview.server import LabviewServer
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     config = load_config(arguments.config, arguments.set)
+    announce_compiling()
+    compile_simulator(config)
     microscope = build_microscope(config, world_seed(arguments.seed))
     area = config.env.regions.area_nm * 1e-9
     try:

@@ -8,7 +8,6 @@ import sys
 from functools import cache
 from typing import Any
 
-import torch
 from numba.core import event
 from threadpoolctl import threadpool_limits
 
@@ -20,7 +19,7 @@ def prepare_process(threads: int) -> None:
     """Do what every command that computes does first."""
     limit_threads(threads)
     keep_freed_memory()
-    _announce_compiling()
+    announce_compiling()
 
 
 def limit_threads(count: int) -> None:
@@ -28,6 +27,8 @@ def limit_threads(count: int) -> None:
 
     Work on small images gains nothing from a second thread and can lose a factor of sixty.
     """
+    import torch  # slow to import, and servers do without
+
     torch.set_num_threads(count)
     threadpool_limits(count)
 
@@ -60,5 +61,6 @@ class _Announcement(event.Listener):
 
 
 @cache
-def _announce_compiling() -> None:
+def announce_compiling() -> None:
+    """Let whoever waits for the compiler know that it is at work."""
     event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]

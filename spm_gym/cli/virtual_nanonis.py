@@ -9,9 +9,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from spm_gym.build import virtual_controller
+from spm_gym.build import compile_simulator, virtual_controller
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, time_scale
+from spm_gym.cli.process import announce_compiling
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.virtual_nanonis.controller import SESSION
@@ -81,6 +82,8 @@ def serve(arguments: argparse.Namespace) -> int:
         raise UsageError("--host must be an address, such as 127.0.0.1, not ''")
     config = _settings(arguments)
     faults = load_faults(arguments.faults) if arguments.faults else ()
+    announce_compiling()
+    compile_simulator(config)
     if not _is_loopback(arguments.host):
         print(
             f"warning: whoever reaches {arguments.host} can drive this controller: the protocol "
