@@ -1,0 +1,192 @@
+"""Who may see a page, and who may act through it.
+
+On loopback everybody on this computer may look. Acting takes the token that the server was started
+with, unless the page only concerns files of the person who started it. Beyond loopback the token is
+needed for everything. A browser keeps a key of this server in a cookie that pages of other sites
+cannot use; programs send ``Authorization: Bearer TOKEN``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.datastructures import URL, MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+UNLOCK = "/unlock"
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_WRONG_TOKEN_S = 1.0
+"""A wrong token costs as long, one after the other, so that nobody tries many."""
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this computer only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Access:
+    """The rules, and the key that a browser gets for the token.
+
+    Args:
+        token: What whoever wants to act must know; None: nobody may act.
+        host: The address that is listened on.
+        acting_is_free: Whether on loopback acting needs no token.
+    """
+
+    def __init__(self, token: str | None, host: str, acting_is_free: bool = False) -> None:
+        self._token = token
+        self._loopback = is_loopback(host)
+        self._host = host
+        self._acting_is_free = acting_is_free
+        self._key = secrets.token_urlsafe()
+        self._one_by_one = anyio.Lock()
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token at all."""
+        return self._token is not None
+
+    def may_read(self, request: HTTPConnection) -> bool:
+        """Whether a request may be shown anything."""
+        return self._loopback or self.is_known(request)
+
+    def may_act(self, request: HTTPConnection) -> bool:
+        """Whether a request may change anything; see `is_foreign` as well."""
+        return (self._loopback and self._acting_is_free) or self.is_known(request)
+
+    def is_known(self, request: HTTPConnection) -> bool:
+        """Whether whoever asks knows the token."""
+        kept = request.cookies.get(_cookie(request.url), "")
+        return _same(kept, self._key) or self._bears_token(request)
+
+    def is_foreign(self, request: HTTPConnection) -> bool:
+        """Whether a request was, or may have been, sent by a page of another site."""
+        if self._bears_token(request):
+            return False  # no browser adds the token by itself
+        origin = request.headers.get("origin")
+        if origin is not None:
+            return urlsplit(origin).netloc != request.headers.get("host")
+        return request.headers.get("sec-fetch-site") != "same-origin"
+
+    def is_for_us(self, request: HTTPConnection) -> bool:
+        """Whether the request names this computer, not a name that somebody pointed at it."""
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        return not self._loopback or is_loopback(name) or name == self._host
+
+    async def accepts(self, token: str) -> bool:
+        """Whether this is the token."""
+        if self._token is not None and _same(token, self._token):
+            return True
+        async with self._one_by_one:
+            await anyio.sleep(_WRONG_TOKEN_S)
+        return False
+
+    def remember(self, response: Response, url: URL) -> Response:
+        """Let the browser keep the key."""
+        response.set_cookie(_cookie(url), self._key, httponly=True, samesite="strict", path="/")
+        return response
+
+    def _bears_token(self, request: HTTPConnection) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        return self._token is not None and scheme.lower() == "bearer" and _same(given, self._token)
+
+
+class Guarded:
+    """Lets through to an application what the rules of `Access` allow.
+
+    Args:
+        app: The application.
+        access: The rules.
+        asking_for_token: Answers those who must give the token first.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, asking_for_token: ASGIApp) -> None:
+        self._app = app
+        self._access = access
+        self._asking_for_token = asking_for_token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                asset = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if asset else "no-store")
+            await send(message)
+
+        answer = await self._refusal(Request(scope, receive)) or self._app
+        await answer(scope, receive, send_with_headers)
+
+    async def _refusal(self, request: Request) -> ASGIApp | None:
+        access = self._access
+        if not access.is_for_us(request):
+            return PlainTextResponse("this server has another name", 421)
+        if request.url.path.startswith("/static/"):
+            return None
+        if request.url.path == UNLOCK:
+            return await self._unlock(request)
+        if "token" in request.query_params:
+            return await self._given_in_url(request)
+        if not access.may_read(request):
+            return self._asking_for_token
+        if request.method in _SAFE_METHODS:
+            return None
+        if access.is_foreign(request):
+            return PlainTextResponse("refused: sent by a page of another site", 403)
+        if not access.may_act(request):
+            why = "give the token first" if access.has_token else "start the page with --token"
+            return PlainTextResponse(f"refused: {why}", 403)
+        return None
+
+    async def _unlock(self, request: Request) -> ASGIApp:
+        if request.method != "POST":
+            return self._asking_for_token
+        if self._access.is_foreign(request):
+            return PlainTextResponse("refused: sent by a page of another site", 403)
+        async with request.form() as form:
+            given = str(form.get("token", ""))
+        if not await self._access.accepts(given):
+            return self._asking_for_token
+        return self._access.remember(RedirectResponse("/", 303), request.url)
+
+    async def _given_in_url(self, request: Request) -> ASGIApp:
+        """A link with the token in it: the browser gets its key, the address loses the token."""
+        given = request.query_params["token"]
+        if request.method not in _SAFE_METHODS or not await self._access.accepts(given):
+            return self._asking_for_token
+        clean = request.url.remove_query_params("token")
+        there = f"{clean.path}?{clean.query}".rstrip("?")
+        return self._access.remember(RedirectResponse(there, 303), clean)
+
+
+def _cookie(url: URL) -> str:
+    """Cookies are shared by all ports of a host, keys are not."""
+    return f"spm-gym-{url.port or 80}"
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(), wanted.encode())
