@@ -34,6 +34,9 @@ COLOURS = {
 }
 """Frames of the images by label, after Okabe and Ito."""
 
+BLOCKED_COLOURS = {"bad sample": "#b0488a", "conditioning": "#2b86c5", "other": "#d98200"}
+"""Blocked places by kind."""
+
 MOST_PAINTED = 40_000
 """Of more images, every n-th is painted."""
 
@@ -61,6 +64,36 @@ class Reading:
     painted: int = 0
     left_out: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A blocked place: centre and radius, nm, its kind (of `BLOCKED_COLOURS`), and why."""
+
+    x: float
+    y: float
+    radius: float
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """The images of one approach area in their places.
+
+    Attributes:
+        image: RGBA, transparent where nothing was imaged.
+        left: Edge, nm.
+        top: Edge, nm.
+        side: Of the square, nm.
+        labels: Number of images by label, in the order of `COLOURS`.
+    """
+
+    image: Image.Image
+    left: float
+    top: float
+    side: float
+    labels: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +155,54 @@ def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[A
         reading: Takes note of what was painted and what could not be.
     """
     areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
-    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
-    stride = -(-images // MOST_PAINTED) or 1
-    actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
     widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
     for area in areas:
-        number = area["number"]
-        left, top, side = _bounds(db, number)
-        canvas = _Canvas(left, top, side, min(widest / side, _FINEST_PER_NM))
-        labels: Counter[str] = Counter()
-        query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
-        for row in db.execute(query, (number,)):
-            labels[row["label"] or UNDECIDED] += 1
-            if row["id"] % stride:
-                reading.left_out += 1
-            else:
-                _paint(canvas, run, row, reading)
+        raster = paint_area(db, run, area["number"], reading, widest)
         yield AreaMap(
             area=area,
-            picture=_uri(canvas.image),
-            left=left,
-            top=top,
-            side=side,
-            x_ticks=_ticks(left, side),
-            y_ticks=_ticks(top - side, side),
-            labels={each: labels[each] for each in COLOURS if each in labels},
-            blocked=_blocked(db, number, actions),
+            picture=_uri(raster.image),
+            left=raster.left,
+            top=raster.top,
+            side=raster.side,
+            x_ticks=_ticks(raster.left, raster.side),
+            y_ticks=_ticks(raster.top - raster.side, raster.side),
+            labels=raster.labels,
+            blocked=_outlines(blocked_places(db, area["number"])),
         )
+
+
+def paint_area(
+    db: sqlite3.Connection,
+    run: Path,
+    area: int,
+    reading: Reading,
+    widest: float,
+    smallest: int = 0,
+) -> Raster:
+    """Put the images of an approach area in their places.
+
+    Args:
+        db: The journal.
+        run: The run directory.
+        area: Its number.
+        reading: Takes note of what was painted and what could not be.
+        widest: Side of the raster, pixels, unless the area is small.
+        smallest: Images of fewer pixels are painted in the colour of their label, unread.
+    """
+    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
+    stride = -(-images // MOST_PAINTED) or 1
+    left, top, side = _bounds(db, area)
+    canvas = _Canvas(left, top, side, min(widest / side, _FINEST_PER_NM), smallest)
+    labels: Counter[str] = Counter()
+    query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
+    for row in db.execute(query, (area,)):
+        labels[row["label"] or UNDECIDED] += 1
+        if row["id"] % stride:
+            reading.left_out += 1
+        else:
+            _paint(canvas, run, row, reading)
+    found = {each: labels[each] for each in COLOURS if each in labels}
+    return Raster(canvas.image, left, top, side, found)
 
 
 def examples(
@@ -167,22 +221,40 @@ def examples(
 
 
 class _Canvas:
-    """The raster of one area: left and top edge and side in nm, pixels per nm."""
+    """The raster of one area: left and top edge and side in nm, pixels per nm, as `paint_area`."""
 
-    def __init__(self, left: float, top: float, side: float, per_nm: float) -> None:
+    def __init__(self, left: float, top: float, side: float, per_nm: float, smallest: int) -> None:
         pixels = max(1, round(side * per_nm))
         self.image = Image.new("RGBA", (pixels, pixels))
         self._left, self._top, self._per_nm = left, top, pixels / side
+        self._smallest = smallest
+
+    def shows(self, row: sqlite3.Row) -> bool:
+        """Whether more than its label is seen of an image."""
+        return self._pixels(row) >= self._smallest
 
     def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
         """Put an image in its place, within a frame in the colour of its label."""
-        pixels = max(2, round(row["size"] / NM * self._per_nm))
+        pixels = self._pixels(row)
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
         label = row["label"] or UNDECIDED
         width = max(1, round(pixels / (22 if label == Label.GOOD else 10)))
         ImageDraw.Draw(small).rectangle(
             (0, 0, pixels - 1, pixels - 1), outline=COLOURS[label], width=width
         )
+        self._put(row, small)
+
+    def tile(self, row: sqlite3.Row) -> None:
+        """Put the colour of its label in the place of an image."""
+        pixels = self._pixels(row)
+        colour = COLOURS[row["label"] or UNDECIDED]
+        self._put(row, Image.new("RGBA", (pixels, pixels), colour))
+
+    def _pixels(self, row: sqlite3.Row) -> int:
+        side: float = row["size"] / NM
+        return max(2, round(side * self._per_nm))
+
+    def _put(self, row: sqlite3.Row, small: Image.Image) -> None:
         if row["angle"]:
             small = small.rotate(math.degrees(row["angle"]), expand=True)
         x = (row["x"] / NM - self._left) * self._per_nm - small.width / 2
@@ -191,6 +263,9 @@ class _Canvas:
 
 
 def _paint(canvas: _Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
+    if not canvas.shows(row):
+        canvas.tile(row)
+        return
     grey = _grey_of(run, row, reading)
     if grey is not None:
         canvas.paste(row, grey)
@@ -233,19 +308,30 @@ SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
 """
 
 
-def _blocked(db: sqlite3.Connection, area: int, actions: set[str]) -> list[Blocked]:
+def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
+    """Places of an area that must not be imaged any more, without those of the images."""
+    actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
+    query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
+    return [_place(row, actions) for row in db.execute(query, (area,))]
+
+
+def _place(row: sqlite3.Row, actions: set[str]) -> Place:
+    reason = row["reason"]
+    kind = "conditioning" if reason in actions else "other"
+    kind = reason if reason == Label.BAD_SAMPLE else kind
+    x, y, radius = (row[name] / NM for name in ("x", "y", "radius"))
+    return Place(x, y, radius, kind, reason)
+
+
+def _outlines(places: list[Place]) -> list[Blocked]:
     paths: dict[str, list[str]] = {}
     reasons: dict[str, Counter[str]] = {}
-    query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
-    for row in db.execute(query, (area,)):
-        reason = row["reason"]
-        kind = "conditioning" if reason in actions else "other"
-        kind = reason if reason == Label.BAD_SAMPLE else kind
-        x, y, radius = (round(row[name] / NM, 1) for name in ("x", "y", "radius"))
+    for place in places:
+        x, y, radius = (round(each, 1) for each in (place.x, place.y, place.radius))
         half = f"a{radius:g} {radius:g} 0 1 0"
         path = f"M{x - radius:.6g} {-y:g}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
-        paths.setdefault(kind, []).append(path)
-        reasons.setdefault(kind, Counter())[reason] += 1
+        paths.setdefault(place.kind, []).append(path)
+        reasons.setdefault(place.kind, Counter())[place.reason] += 1
     return [Blocked(kind, "".join(paths[kind]), dict(reasons[kind])) for kind in sorted(paths)]
 
 

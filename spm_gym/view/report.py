@@ -14,7 +14,7 @@ import jinja2
 from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
-from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples
+from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
 
@@ -71,6 +71,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "failed": failed,
         "overview": overview,
         "colours": COLOURS,
+        "blocked_colours": BLOCKED_COLOURS,
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
         "areas": list(area_maps(db, run, files)),

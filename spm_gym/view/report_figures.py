@@ -66,12 +66,12 @@ def yield_chart(good: Yield, marked: Moments) -> Chart:
         share.plot(good.hours - good.hours[0] / 2, 100 * good.share, color=theme.share)
         share.set(ylabel="share good (%)", ylim=(-3, 103))
         for axes in rest:
-            _draw_recoveries(axes, marked.recoveries, theme)
+            draw_recoveries(axes, marked.recoveries, theme)
         for axes in (total, share, *rest):
-            _mark(axes, marked, theme)
-            _style(axes, theme)
+            mark_moments(axes, marked, theme)
+            style_axes(axes, theme)
         (rest or [share])[-1].set_xlabel("time of operation (h)")
-        _legend(total, theme)
+        add_legend(total, theme)
 
     alt = (
         f"Cumulative good images, {good.good[-1]} after {good.hours[-1]:.1f} hours, and the share "
@@ -103,8 +103,8 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
         axes.set(xlabel="actions in the episode", ylabel="episodes")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _style(axes, theme)
-        _legend(axes, theme)
+        style_axes(axes, theme)
+        add_legend(axes, theme)
 
     number = sum(sum(each.values()) for each in lengths.values())
     alt = f"Histogram of the lengths of {number} conditioning episodes, the longest {longest}"
@@ -114,7 +114,7 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
 def actions_chart(achieved: list[Achievement]) -> Chart:
     """What every action has achieved: change of the probability, and good images next."""
     places = np.arange(len(achieved))
-    names = [_known_letters(each.name) for each in achieved]
+    names = [known_letters(each.name) for each in achieved]
     change, half = np.array([each.change for each in achieved]).T
     judged = np.array([each.judged for each in achieved])
     share = np.array([each.good for each in achieved]) / np.where(judged, judged, np.nan)
@@ -134,7 +134,7 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
         right.barh(places, 100 * share, xerr=errors, color=theme.good, **bars)
         right.set(xlabel="next image good (%)", xlim=(0, None))
         for axes in (left, right):
-            _style(axes, theme, grid="x")
+            style_axes(axes, theme, grid="x")
 
     alt = "For each action, the mean change of the probability and how often a good image followed"
     return draw((7.4, 1.2 + 0.3 * len(achieved)), alt, paint)
@@ -149,7 +149,8 @@ def _render(size: tuple[float, float], paint: Callable[[Figure, Theme], None], t
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _mark(axes: Axes, marked: Moments, theme: Theme) -> None:
+def mark_moments(axes: Axes, marked: Moments, theme: Theme) -> None:
+    """Shade the times of conditioning, and draw a line where a new approach area begins."""
     spans = [(begin, end - begin) for begin, end in marked.episodes]
     axes.broken_barh(
         spans, (0, 1), transform=axes.get_xaxis_transform(), color=theme.conditioning, alpha=0.45,
@@ -160,15 +161,17 @@ def _mark(axes: Axes, marked: Moments, theme: Theme) -> None:
         axes.axvline(when, color=theme.ink, lw=1, ls="--", zorder=1, label=label)
 
 
-def _draw_recoveries(axes: Axes, recoveries: dict[str, list[float]], theme: Theme) -> None:
+def draw_recoveries(axes: Axes, recoveries: dict[str, list[float]], theme: Theme) -> None:
+    """Draw a tick for every trouble, one row for each kind."""
     for place, when in enumerate(recoveries.values()):
         axes.plot(when, np.full(len(when), place), "|", color=theme.trouble, ms=8, mew=1.2)
-    names = [_known_letters(trouble) for trouble in recoveries]
+    names = [known_letters(trouble) for trouble in recoveries]
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
+def style_axes(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
+    """Give axes what all charts have: a light grid, no box."""
     axes.grid(axis=grid, color=theme.grid, lw=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(colors=theme.ink)
@@ -178,7 +181,8 @@ def _style(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:
     axes.yaxis.label.set_color(theme.ink)
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
+def add_legend(axes: Axes, theme: Theme) -> None:
+    """Put a legend above the axes, if there is anything to explain."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
             frameon=False, fontsize=9, labelcolor=theme.ink, ncols=6, loc="lower left",
@@ -186,7 +190,7 @@ def _legend(axes: Axes, theme: Theme) -> None:
         )  # fmt: skip
 
 
-def _known_letters(text: str) -> str:
+def known_letters(text: str) -> str:
     """The text as far as the charts' font has it, and not too long."""
     shown = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
     return shown if len(shown) <= 24 else f"{shown[:23]}…"
