@@ -36,6 +36,14 @@ def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[list[int]]:
+    """Of a controller for tests that leave its surface as it is."""
+    with virtual_nanonis("--seed", "11") as ports:
+        yield ports
+
+
+@pytest.fixture
+def fresh_ports() -> Iterator[list[int]]:
+    """Of a controller for one test: each run conditions where the one before has left its marks."""
     with virtual_nanonis("--seed", "11") as ports:
         yield ports
 
@@ -79,12 +87,12 @@ def test_an_episode_through_tcp_is_the_same_as_in_the_process(
 
 @pytest.mark.slow
 def test_train_and_evaluate_on_a_nanonis(
-    ports: list[int], capsys: pytest.CaptureFixture[str]
+    fresh_ports: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--env", "real", "--config", SMOKE, "--set", on(ports), "--run-dir", "run"]
+    arguments = ["--env", "real", "--config", SMOKE, "--set", on(fresh_ports), "--run-dir", "run"]
     assert train.main([*arguments, "--steps", "60"]) == 0
     assert "scan stopped, tip withdrawn, settings restored" in capsys.readouterr().out
-    assert is_safe(ports)
+    assert is_safe(fresh_ports)
     acts = [json.loads(line) for line in Path("run/acts.jsonl").read_text().splitlines()]
     assert len(acts) > 100
     numbers = [act["number"] for act in acts if act["result"] == "intended"]
@@ -97,68 +105,68 @@ def test_train_and_evaluate_on_a_nanonis(
     assert set(json.loads(Path("found.json").read_text())["arms"]) == {"agent", "random"}
     Path("run").rename("runs/trained")
     assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
-    assert is_safe(ports)
+    assert is_safe(fresh_ports)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
-    ports: list[int], number: signal.Signals
+    fresh_ports: list[int], number: signal.Signals
 ) -> None:
-    process = training(ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
+    process = training(fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
     wait_for_acts(process, 40)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "tip withdrawn, settings restored" in out
-    assert is_safe(ports)
+    assert is_safe(fresh_ports)
     assert train.main(["--resume", "--run-dir", "run", "--print-config"]) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["resume", "restore"])
 def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
-    ports: list[int], how: str
+    fresh_ports: list[int], how: str
 ) -> None:
-    ask(ports, "Bias.Set", bias=-0.5)
+    ask(fresh_ports, "Bias.Set", bias=-0.5)
     changed = ["real.imaging.bias_V=1.5", "run.checkpoint_every=10"]
     process = training(
-        ports, "--run-dir", "run", "--config", SMOKE, "--steps", "300", "--set", *changed
+        fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "300", "--set", *changed
     )
     wait_for_acts(process, 60)
     process.kill()
     process.communicate()
-    assert ask(ports, "Bias.Get")["bias"] == 1.5
+    assert ask(fresh_ports, "Bias.Get")["bias"] == 1.5
     if how == "restore":
         assert main(["restore", "run"]) == 0
-        assert ask(ports, "Bias.Get")["bias"] == -0.5
-        assert is_safe(ports)
+        assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
+        assert is_safe(fresh_ports)
         assert main(["restore", "run"]) == 2
-        ask(ports, "Bias.Set", bias=1.0)
+        ask(fresh_ports, "Bias.Set", bias=1.0)
         return
-    resumed = training(ports, "--resume", "--run-dir", "run")
+    resumed = training(fresh_ports, "--resume", "--run-dir", "run")
     wait_for_acts(resumed, 200)
     resumed.send_signal(signal.SIGTERM)
     out, err = resumed.communicate(timeout=60)
     assert "an earlier run could not restore the settings" in out, err
-    assert ask(ports, "Bias.Get")["bias"] == -0.5
-    assert is_safe(ports)
-    ask(ports, "Bias.Set", bias=1.0)
+    assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
+    assert is_safe(fresh_ports)
+    ask(fresh_ports, "Bias.Set", bias=1.0)
 
 
 @pytest.mark.slow
 def test_a_used_up_area_ends_the_run_and_a_fresh_one_goes_on(
-    ports: list[int], capsys: pytest.CaptureFixture[str]
+    fresh_ports: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["env.regions.area_nm=160", "run.checkpoint_every=100000"]
     arguments = ["--env", "real", "--config", SMOKE, "--run-dir", "run", "--steps", "200"]
-    assert train.main([*arguments, "--set", on(ports), *small]) == 2
+    assert train.main([*arguments, "--set", on(fresh_ports), *small]) == 2
     shown = capsys.readouterr()
     assert "error: the approach area is used up" in shown.err
     assert "--fresh-area" in shown.err
     first = kept_step(shown.out)
     assert 0 < first < 200
-    assert is_safe(ports)
+    assert is_safe(fresh_ports)
     assert train.main(["--resume", "--run-dir", "run"]) == 2
     assert kept_step(capsys.readouterr().out) == first
     assert train.main(["--resume", "--run-dir", "run", "--fresh-area"]) == 2
