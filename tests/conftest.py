@@ -6,7 +6,9 @@ import signal
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-from hypothesis import settings  # noqa: E402 (NumPy reads the variables when it is imported)
+# NumPy reads the variables when it is imported.
+from browsing import browser, faults, page  # noqa: E402, F401
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
