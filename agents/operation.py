@@ -1,4 +1,4 @@
-"""Who chooses the actions of an autonomous run: an agent that may go on learning, or chance."""
+"""Who chooses the actions of an autonomous run: an agent that may go on learning, chance, both."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class OperatingAgent:
         if learns:
             model.rehearse()
 
-    def choose(self, observation: Observation, mask: BoolArray) -> tuple[int, list[float] | None]:
+    def choose(
+        self, observation: Observation, mask: BoolArray, episode: int
+    ) -> tuple[int, list[float] | None]:
         """Choose an allowed action for an image (1, H, W); also gives the values of all actions."""
         values = self.model.q_values(observation)
         action, _ = self.model.predict(
@@ -88,7 +90,9 @@ class RandomChooser:
         self._rng = rng
         self._policy = RandomPolicy(rng)
 
-    def choose(self, observation: Observation, mask: BoolArray) -> tuple[int, list[float] | None]:
+    def choose(
+        self, observation: Observation, mask: BoolArray, episode: int
+    ) -> tuple[int, list[float] | None]:
         """Draw an allowed action."""
         action, _ = self._policy.predict(observation, action_masks=mask)
         return int(action), None
@@ -115,6 +119,54 @@ class RandomChooser:
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
         self._rng.bit_generator.state = state
+
+
+class InterleavedChooser:
+    """Agent and chance take turns: episodes with odd numbers are the agent's.
+
+    The agent learns from both, as it may: its replay buffer does not ask who has chosen.
+
+    Args:
+        agent: Begins.
+        chance: Comes second.
+    """
+
+    def __init__(self, agent: OperatingAgent, chance: RandomChooser) -> None:
+        self.agent = agent
+        self.chance = chance
+
+    def choose(
+        self, observation: Observation, mask: BoolArray, episode: int
+    ) -> tuple[int, list[float] | None]:
+        """Let whoever's episode it is choose; values of the actions come from the agent alone."""
+        driver = self.agent if episode % 2 else self.chance
+        return driver.choose(observation, mask, episode)
+
+    def learn(
+        self,
+        observation: Observation,
+        action: int,
+        reward: float,
+        next_observation: Observation,
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+    ) -> None:
+        """Let the agent learn from one step, whoever has chosen it."""
+        self.agent.learn(observation, action, reward, next_observation, terminated, truncated, info)
+
+    def save(self, learned: int) -> None:
+        """Write a checkpoint of the agent; the last decision learned from has this number."""
+        self.agent.save(learned)
+
+    def get_state(self) -> dict[str, Any]:
+        """States of both."""
+        return {"agent": self.agent.get_state(), "chance": self.chance.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave."""
+        self.agent.set_state(state["agent"])
+        self.chance.set_state(state["chance"])
 
 
 def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:

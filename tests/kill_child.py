@@ -23,7 +23,7 @@ import torch._dynamo  # noqa: F401 (an optimiser imports it)
 from kill_checks import Remembered
 
 import agents.classifier  # noqa: F401 (building a judge imports it)
-from agents.operation import OperatingAgent
+from agents.operation import InterleavedChooser, OperatingAgent
 from spm_gym.cli import operate, run, run_command
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.guard import Guard
@@ -94,6 +94,8 @@ class Watched(Runner):
 
 
 def _learned(chooser: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    if isinstance(chooser, InterleavedChooser):
+        chooser = chooser.agent
     if not isinstance(chooser, OperatingAgent):
         return {}, {}
     replay = chooser.model.replay_buffer.get_state()

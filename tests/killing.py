@@ -49,11 +49,12 @@ SERVED = (
     "env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
 )  # fmt: skip
 KINDS: dict[Kind, tuple[str, ...]] = {
-    "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS), "real": (*LIVELY, *SERVED),
-    "running": (*LIVELY, *SERVED),
+    "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS, "operation.policy=interleaved"),
+    "real": (*LIVELY, *SERVED), "running": (*LIVELY, *SERVED),
 }  # fmt: skip
-"""A simulated microscope with faults, the same killed in `QUIET` only, a controller that lives on
-and whose waits take no time, the same with a clock that runs."""
+"""A simulated microscope with faults, the same killed in `QUIET` only and with chance taking turns
+with the agent, a controller that lives on and whose waits take no time, the same with a clock that
+runs."""
 
 TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 

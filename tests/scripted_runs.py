@@ -43,7 +43,9 @@ class FirstAllowed:
         self.taught: list[tuple[int, float, bool]] = []
         self.saved: list[int] = []
 
-    def choose(self, observation: np.ndarray, mask: BoolArray) -> tuple[int, list[float] | None]:
+    def choose(
+        self, observation: np.ndarray, mask: BoolArray, episode: int
+    ) -> tuple[int, list[float] | None]:
         return int(np.flatnonzero(mask)[-1]), None
 
     def learn(

@@ -257,7 +257,7 @@ def test_the_page_shows_the_numbers_of_the_journal(run: InventedRun) -> None:
 
 def test_conditioning_is_told_action_by_action(run: InventedRun) -> None:
     rows = page_of(run.journal.run).table("Conditioning episodes")
-    assert [(row[5], row[6], row[7].replace("\u00a0", " ")) for row in rows] == [
+    assert [(row[6], row[7], row[8].replace("\u00a0", " ")) for row in rows] == [
         ("3", "good", f"2 × {PULSE} → {DIP}"),
         ("1", "limit", DIP),
         ("1", "under way", PULSE),

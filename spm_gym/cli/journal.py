@@ -47,6 +47,8 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "share good", _figure(summary.share_good, "of good and bad probe")
     yield "good per hour", _figure(summary.good_per_hour, "images per simulated hour")
     yield "episodes", _listed(summary.episodes)
+    for driver, figures in summary.drivers.items():
+        yield "", f"{driver}: {_driven(figures)}"
     yield "actions", _listed({k: v for k, v in summary.actions.items() if k != "by_name"})
     yield "", _listed(summary.actions["by_name"])
     for act, results in summary.acts.items():
@@ -66,6 +68,14 @@ def _state(summary: Summary) -> str:
 
 def _figure(value: float | None, unit: str) -> str:
     return "none yet" if value is None else f"{value:.3g} {unit}"
+
+
+def _driven(figures: dict[str, Any]) -> str:
+    mean = f"{figures['episodes']} over, {figures['mean_actions']:.1f} actions on average"
+    if figures["ci95"] is None:
+        return mean
+    low, high = figures["ci95"]
+    return f"{mean} (95 % interval {low:.1f} to {high:.1f})"
 
 
 def _listed(counts: dict[str, Any]) -> str:

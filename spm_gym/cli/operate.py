@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
-from agents.operation import OperatingAgent, RandomChooser, load_weights
+from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser, load_weights
 from spm_gym.build import (
     build_judge,
     build_microscope,
@@ -153,8 +153,9 @@ def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
 def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Chooser, int, str]:
     """Who chooses, the last decision it has learned from, and the hash of its weights."""
     settings = config.operation
+    chance = RandomChooser(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
-        return RandomChooser(np.random.default_rng(_own_stream(config.seed))), 0, ""
+        return chance, 0, ""
     own = latest_checkpoint(run / CHECKPOINTS)
     given = own or settings.agent or shipped_agent()
     learned = 0
@@ -175,12 +176,13 @@ def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Choo
     agent = OperatingAgent(model, run / CHECKPOINTS, settings.learn)
     if own is None:
         agent.save(0)
-    return agent, learned, hashlib.sha256(file.read_bytes()).hexdigest()
+    chooser = agent if settings.policy == "agent" else InterleavedChooser(agent, chance)
+    return chooser, learned, hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
-    """Another stream than that of the regions, which follow from the seed itself."""
-    return np.random.SeedSequence(seed).spawn(1)[0]
+    """Another stream than that of the regions, the seed's own, and the agent's, its first two."""
+    return np.random.SeedSequence(seed).spawn(3)[2]
 
 
 def _learn_again(

@@ -19,6 +19,7 @@ EPILOG = """examples:
   spm-gym run --resume                              go on after a kill, a stop, or a power cut
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       chance instead of the agent, to compare
+  spm-gym run --policy interleaved                  agent and chance in turn: what is it worth here?
 
 a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sets operation.agent: a run of train.py, one of its checkpoints, or a file of "
         "weights (default: the agent in the package)",
     )
-    parser.add_argument("--policy", choices=["agent", "random"], help="sets operation.policy")
+    parser.add_argument(
+        "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
+    )
     parser.add_argument(
         "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to tell"
     )

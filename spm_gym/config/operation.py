@@ -16,7 +16,7 @@ class OperationConfig(Section):
     Attributes:
         hours: Time on the instrument's clock after which the run ends; None sets no bound.
         scans: Images after which it ends, partial ones not counted; None sets no bound.
-        policy: Who chooses the actions.
+        policy: Who chooses the actions: the agent, chance, or both in turn, episode by episode.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
         learn: Whether the agent goes on learning.
         checkpoint_every: Actions that it learns from between two checkpoints.
@@ -41,7 +41,7 @@ class OperationConfig(Section):
 
     hours: Positive | None = None
     scans: Count | None = None
-    policy: Literal["agent", "random"] = "agent"
+    policy: Literal["agent", "random", "interleaved"] = "agent"
     agent: Path | None = None
     learn: bool = True
     checkpoint_every: Count = 100

@@ -14,9 +14,14 @@ class Chooser(Protocol):
     """A policy that may learn, and whose state can be kept."""
 
     def choose(
-        self, observation: NDArray[np.float32], mask: BoolArray
+        self, observation: NDArray[np.float32], mask: BoolArray, episode: int
     ) -> tuple[int, list[float] | None]:
-        """Choose an allowed action for an image (1, H, W); with the values of all, if known."""
+        """Choose an allowed action for an image (1, H, W) in an episode, counted from 1.
+
+        Returns:
+            The action, and the values of all of them if it was the agent who chose: by these the
+            journal tells the agent from chance.
+        """
         ...
 
     def learn(

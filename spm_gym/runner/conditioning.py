@@ -58,9 +58,9 @@ class Conditioning:
         """
         m = self.memory
         look = self._present()
-        chosen, values = self.chooser.choose(look.observation, look.mask)
-        refused = not look.mask[chosen]
         assert m.episode is not None
+        chosen, values = self.chooser.choose(look.observation, look.mask, m.episode)
+        refused = not look.mask[chosen]
         m.step = self.journal.add_step(
             m.episode,
             m.steps + 1,

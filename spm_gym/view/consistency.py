@@ -63,6 +63,10 @@ _RULES = (
         "step row {}: a reward, but no image that it was for",
     ),
     (
+        "SELECT episode FROM steps GROUP BY episode HAVING COUNT(DISTINCT q = 'null') > 1",
+        "episode {}: both the agent and chance have chosen actions",
+    ),
+    (
         "SELECT e.id, e.actions, (SELECT COUNT(*) FROM steps WHERE episode = e.id) AS steps"
         " FROM episodes AS e WHERE e.actions <> steps",
         "episode {}: says {} actions, has {} steps",

@@ -14,6 +14,7 @@ import jinja2
 from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
+from spm_gym.view.drivers import driver_lengths, saved_actions
 from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
@@ -63,6 +64,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
     settings = run / _SETTINGS
     achieved = achievements(db)
     lengths = facts.episode_lengths(db)
+    drivers = driver_lengths(db)
     return {
         "name": run.resolve().name,
         "made": facts.utc(time.time()),
@@ -78,6 +80,8 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
         "episodes": facts.episodes(db),
         "mean_length": facts.mean_length(lengths),
+        "drivers": drivers,
+        "saved_actions": saved_actions(**drivers) if len(drivers) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,
         "actions_chart": actions_chart(achieved) if achieved else None,

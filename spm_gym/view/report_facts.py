@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.runner.reading import Label
+from spm_gym.view.drivers import DRIVER
 from spm_gym.view.summary import UNCERTAIN, UNDECIDED
 
 HOUR = 3600.0
@@ -205,8 +206,9 @@ def mean_length(lengths: dict[str, dict[int, int]]) -> float:
 
 
 def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """The last `MOST_ROWS` episodes with their sequences of actions, in their order."""
-    rows = db.execute("SELECT * FROM episodes ORDER BY id DESC LIMIT ?", (MOST_ROWS,)).fetchall()
+    """The last `MOST_ROWS` episodes with drivers and sequences of actions, in their order."""
+    query = f"SELECT *, {DRIVER} AS driver FROM episodes ORDER BY id DESC LIMIT ?"
+    rows = db.execute(query, (MOST_ROWS,)).fetchall()
     return [dict(row) | {"sequence": _sequence(db, row["id"])} for row in reversed(rows)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from spm_gym.runner.reading import JournalError, Label, reading
 from spm_gym.runner.states import State
 from spm_gym.view.consistency import find_inconsistencies, scan_files
+from spm_gym.view.drivers import Driver, driver_lengths
 
 UNDECIDED = "undecided"
 UNDER_WAY = "under_way"
@@ -37,6 +38,8 @@ class Summary:
         good_per_hour: Good images per simulated hour; None at the very start.
         episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
             those that are over (None without any).
+        drivers: Of the episodes that are over, by who chose the actions ("agent", "random"):
+            "episodes", "good", "mean_actions" and its "ci95" (None with one episode).
         actions: Decisions in them: "total", "refused", "uncertain", and "by_name".
         acts: Physical acts by kind and result.
         unknown_outcomes: Acts of which nobody knows whether they were carried out.
@@ -61,6 +64,7 @@ class Summary:
     share_good: float | None
     good_per_hour: float | None
     episodes: dict[str, Any]
+    drivers: dict[str, dict[str, Any]]
     actions: dict[str, Any]
     acts: dict[str, dict[str, int]]
     unknown_outcomes: int
@@ -110,6 +114,7 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
         share_good=good / judged if judged else None,
         good_per_hour=good / hours if hours else None,
         episodes=_episodes(db),
+        drivers={name: _driver(each) for name, each in driver_lengths(db).items()},
         actions=_actions(db),
         acts=acts,
         unknown_outcomes=sum(results.get("unknown", 0) for results in acts.values()),
@@ -135,6 +140,17 @@ def _episodes(db: sqlite3.Connection) -> dict[str, Any]:
     outcomes = {"good": 0, "limit": 0, UNDER_WAY: 0} | _counts(db, "outcome", "episodes")
     mean = db.execute("SELECT AVG(actions) FROM episodes WHERE outcome IS NOT NULL").fetchone()[0]
     return {"total": sum(outcomes.values()), **outcomes, "mean_actions": mean}
+
+
+def _driver(driver: Driver) -> dict[str, Any]:
+    number = len(driver.lengths)
+    interval = list(driver.interval) if number > 1 else None
+    return {
+        "episodes": number,
+        "good": driver.good,
+        "mean_actions": driver.mean,
+        "ci95": interval,
+    }
 
 
 def _actions(db: sqlite3.Connection) -> dict[str, Any]:
