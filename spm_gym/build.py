@@ -94,6 +94,7 @@ def connect_microscope(
     record: Record = lambda entry: None,
     history: Iterable[dict[str, Any]] = (),
     tell: Callable[[str], None] = print,
+    abandon: Callable[[], bool] = lambda: False,
 ) -> Guard:
     """The real microscope of these settings, within their limits.
 
@@ -103,6 +104,7 @@ def connect_microscope(
         record: Takes an entry before and after every act.
         history: What was recorded before.
         tell: Takes sentences for the operator.
+        abandon: Is asked during a scan whether to stop it, where the protocol allows that.
 
     Raises:
         LimitExceeded: An action or the image of the settings lies outside the limits.
@@ -120,7 +122,7 @@ def connect_microscope(
             speed=real.imaging.speed_nm_per_s * 1e-9,
         )
     else:
-        instrument = nanonis.connect(real, keep, tell)
+        instrument = nanonis.connect(real, keep, tell, abandon)
     return Guard(instrument, real.limits, record, history)
 
 

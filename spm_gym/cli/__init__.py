@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report,
         restore,
         run,
+        stop,
         train,
         virtual_nanonis,
     )
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     modules = {
         "run": run,
         "ask": ask,
+        "stop": stop,
         "report": report,
         "journal": journal,
         "export": export,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,11 @@ SETTINGS_BEFORE = "settings_before.json"
 
 @contextmanager
 def microscope(
-    config: Config, run: Path, dry_run: bool = False, journal: Journal | None = None
+    config: Config,
+    run: Path,
+    dry_run: bool = False,
+    journal: Journal | None = None,
+    abandon: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
     """The configured microscope; left in the safe condition, however the block is left.
 
@@ -36,6 +40,7 @@ def microscope(
         run: Its directory, which gets the record of acts.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         journal: Records the acts instead; whoever keeps one also approaches.
+        abandon: Is asked during a scan whether to stop it.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
@@ -49,7 +54,9 @@ def microscope(
             if journal is None
             else (journal.record_act, journal.acts())
         )
-        instrument = connect_microscope(config, run / SETTINGS_BEFORE, record, history, tell)
+        instrument = connect_microscope(
+            config, run / SETTINGS_BEFORE, record, history, tell, abandon
+        )
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
             print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,13 +32,15 @@ from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.runner import control
 from spm_gym.runner.chooser import Chooser
+from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Runner
 from spm_gym.survey import read
 from spm_gym.types import Classifier
+
+_ASK_EVERY_S = 0.2
 
 
 class Lab(NamedTuple):
@@ -50,16 +51,23 @@ class Lab(NamedTuple):
         simulated: The same, if it exists in software only.
         judge: Of its images.
         clock: The instrument's clock, s.
+        control: What others ask for.
     """
 
     instrument: Instrument
     simulated: Restartable | None
     judge: Classifier
     clock: Callable[[], float]
+    control: Control
 
 
 def operate(
-    config: Config, run: Path, scale: float, resumed: bool = False, fresh_area: bool = False
+    config: Config,
+    run: Path,
+    scale: float,
+    resumed: bool = False,
+    fresh_area: bool = False,
+    token: str | None = None,
 ) -> int:
     """Operate the microscope until the end.
 
@@ -69,6 +77,8 @@ def operate(
         scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
         resumed: Whether the run goes on.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
+        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+            directory.
 
     Returns:
         Exit status: 0 done, 2 given up, 130 interrupted.
@@ -78,8 +88,7 @@ def operate(
     settings = config.operation
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
     try:
-        with Journal(run, durable) as journal, _lab(config, run, journal) as lab:
-            control.forget(run)
+        with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
             # A judge of other images is found out now, not after the first scan.
             lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
             env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
@@ -99,8 +108,8 @@ def operate(
                     simulated=lab.simulated,
                     clock=lab.clock,
                     notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                    requests=partial(control.asked, run),
-                    pace=_pacer(scale),
+                    requests=lab.control.asked,
+                    pace=_pacer(scale, lab.control),
                     watch=progress.show,
                     may_stay=durable and not _withdraws(config),
                 )
@@ -122,18 +131,21 @@ def operate(
 
 
 @contextmanager
-def _lab(config: Config, run: Path, journal: Journal) -> Iterator[Lab]:
+def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
+    control = Control(run, token)
     if config.run.microscope == "real":
-        with microscope(config, run, journal=journal) as instrument:
+        abandon = control.must_interrupt
+        with microscope(config, run, journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_judge(config), time.time)
+            yield Lab(instrument, None, build_judge(config), time.time, control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
     if config.faults is not None:
         simulated = FaultyMicroscope(bare, config.faults, config.seed)
     guarded = Guard(simulated, None, journal.record_act, journal.acts())
-    yield Lab(guarded, simulated, build_judge(config, bare), lambda: bare.status().time)
+    judge = build_judge(config, bare)
+    yield Lab(guarded, simulated, judge, lambda: bare.status().time, control)
 
 
 def _withdraws(config: Config) -> bool:
@@ -243,10 +255,15 @@ class _Progress:
             self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
 
 
-def _pacer(scale: float) -> Callable[[float], None]:
-    if not scale:
-        return lambda seconds: None
-    return lambda seconds: time.sleep(seconds / scale)
+def _pacer(scale: float, control: Control) -> Callable[[float], None]:
+    """Lets time pass as on an instrument, unless something is asked for."""
+
+    def pace(seconds: float) -> None:
+        end = time.monotonic() + seconds / scale
+        while (left := end - time.monotonic()) > 0 and not control.must_interrupt():
+            time.sleep(min(left, _ASK_EVERY_S))
+
+    return pace if scale else lambda seconds: None
 
 
 def _classifier_hash(config: Config) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
+
+_TOKEN_VARIABLE = "SPM_GYM_TOKEN"
 
 
 def add_config(parser: argparse.ArgumentParser, purpose: str = "settings (YAML)") -> None:
@@ -21,6 +24,16 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
         default=[],
         metavar="key=value",
         help=f"change single settings, for example {example}",
+    )
+
+
+def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Declare ``--token``, which may also stand in the environment, where no list shows it."""
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(_TOKEN_VARIABLE) or None,
+        metavar="T",
+        help=f"{purpose}; or in the environment as {_TOKEN_VARIABLE}",
     )
 
 

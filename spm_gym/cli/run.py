@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from spm_gym.cli import UsageError
-from spm_gym.cli.options import add_config, add_set, time_scale
+from spm_gym.cli.options import add_config, add_set, add_token, time_scale
 from spm_gym.cli.run_directory import SETTINGS, existing_operation, new_run, write_settings
 from spm_gym.config import Config, load_config
 from spm_gym.runner.reading import has_begun
@@ -67,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="how much faster than real time it works (default: off, as fast as it goes)",
     )
+    add_token(
+        parser,
+        "obey only requests to pause or stop that come with it (default: whoever may write into "
+        "the run directory is obeyed)",
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_run")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
     parser.add_argument(
@@ -85,10 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     from spm_gym.cli.operate import operate  # torch is slow to import
 
     if folder is not None:
-        return operate(config, folder, arguments.time_scale, True, arguments.fresh_area)
+        return operate(
+            config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
+        )
     folder = new_run(arguments.run_dir, config, "run")
     try:
-        return operate(config, folder, arguments.time_scale)
+        return operate(config, folder, arguments.time_scale, token=arguments.token)
     except BaseException:
         if not has_begun(folder):
             shutil.rmtree(folder)

@@ -47,6 +47,10 @@ class TipCrashed(InstrumentError):
     """The z piezo is fully retracted and the tip still touches the surface."""
 
 
+class ScanAbandoned(InstrumentError):
+    """The scan was stopped because the run is asked for something else."""
+
+
 class Instrument(Protocol):
     """A scanning tunnelling microscope. Every call blocks; failures raise `InstrumentError`."""
 

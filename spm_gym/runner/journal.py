@@ -26,6 +26,7 @@ from spm_gym.imaging.files import write_gsf
 from spm_gym.regions import Mark
 from spm_gym.runner.reading import (
     JOURNAL,
+    LOCK,
     SCANS,
     VERSION,
     JournalError,
@@ -35,8 +36,6 @@ from spm_gym.runner.reading import (
     scan_file,
 )
 from spm_gym.types import Scan
-
-LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Journal:
         (run / SCANS).mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run / LOCK)
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=1)  # somebody may just look whether it is held
         except Timeout:
             raise JournalError(f"another program is at work on {run}: stop it first") from None
         try:
@@ -138,6 +137,11 @@ class Journal:
             return None
         instrument = None if row["instrument"] is None else pickle.loads(row["instrument"])
         return json.loads(row["runner"]), instrument
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was written since the last commit."""
+        return self._db.in_transaction
 
     def commit(self, runner: dict[str, Any], instrument: Any) -> None:
         """End a transition: everything written since the last commit, and where the run goes on."""

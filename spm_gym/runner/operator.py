@@ -18,6 +18,7 @@ from spm_gym.instrument.base import (
     InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
+    ScanAbandoned,
     TimedOut,
     TipCrashed,
     TipWithdrawn,
@@ -113,9 +114,15 @@ class Operator:
         }
 
     def do(self, state: State) -> State:
-        """Carry out a state; troubles of the instrument lead to `State.RECOVER`, or to the end."""
+        """Carry out a state; troubles of the instrument lead to `State.RECOVER`, or to the end.
+
+        Raises:
+            ScanAbandoned: The run is asked for something else in the middle of a scan.
+        """
         try:
             return self._do[state]()
+        except ScanAbandoned:
+            raise
         except LimitExceeded as error:
             return self.fail(str(error))
         except TipWithdrawn as error:

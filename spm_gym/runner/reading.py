@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from spm_gym.imaging.files import read_gsf_scan
 from spm_gym.types import Frame, Scan
 
+if sys.platform == "win32":
+    from filelock import FileLock, Timeout
+else:
+    import fcntl
+
 JOURNAL = "journal.sqlite"
+LOCK = "lock"
 SCANS = "scans"
 VERSION = 1
 
@@ -75,6 +83,31 @@ def reading(run: Path) -> Iterator[sqlite3.Connection]:
         yield db
     finally:
         db.close()
+
+
+def is_at_work(run: Path) -> bool:
+    """Whether a program of this computer is at work on a run directory; changes nothing there."""
+    try:
+        with (run / LOCK).open("rb") as file:
+            return _is_locked(file)
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(file: BinaryIO) -> bool:
+    if sys.platform == "win32":
+        lock = FileLock(file.name)  # there is no other way to look
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def has_begun(run: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
-from spm_gym.instrument.base import InstrumentError, Restartable
+from spm_gym.instrument.base import InstrumentError, Restartable, ScanAbandoned
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
 from spm_gym.runner.journal import Journal
@@ -122,11 +122,11 @@ class Runner:
             IllegalTransition: A fault of this program.
         """
         before = self.state
-        following = self._asked_for() or self.operator.do(before)
+        following = self._asked_for() or self._do(before)
         check_transition(before, following)
         passed = self._advance_clock()
         self.memory.state = following
-        if not before is following is State.PAUSE:
+        if not before is following is State.PAUSE or self.journal.has_news:
             self._commit()
         if self.memory.unsaved >= self.config.checkpoint_every:
             self._save()
@@ -166,6 +166,14 @@ class Runner:
                 self.journal.add_event(self.memory.now, "end", ending)
                 self.journal.keep()
         return outcome
+
+    def _do(self, state: State) -> State:
+        """Carry out a state, but for a scan that is stopped because somebody asks for something."""
+        while True:
+            with suppress(ScanAbandoned):
+                return self.operator.do(state)
+            if (asked_for := self._asked_for()) is not None:
+                return asked_for
 
     def _asked_for(self) -> State | None:
         """Where a request from outside leads, if it leads elsewhere."""

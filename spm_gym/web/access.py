@@ -45,24 +45,22 @@ def is_loopback(host: str) -> bool:
 class Access:
     """The rules, and the key that a browser gets for the token.
 
-    Args:
+    Attributes:
         token: What whoever wants to act must know; None: nobody may act.
+
+    Args:
+        token: See above.
         host: The address that is listened on.
         acting_is_free: Whether on loopback acting needs no token.
     """
 
     def __init__(self, token: str | None, host: str, acting_is_free: bool = False) -> None:
-        self._token = token
+        self.token = token
         self._loopback = is_loopback(host)
         self._host = host
         self._acting_is_free = acting_is_free
         self._key = secrets.token_urlsafe()
         self._one_by_one = anyio.Lock()
-
-    @property
-    def has_token(self) -> bool:
-        """Whether there is a token at all."""
-        return self._token is not None
 
     def may_read(self, request: HTTPConnection) -> bool:
         """Whether a request may be shown anything."""
@@ -93,7 +91,7 @@ class Access:
 
     async def accepts(self, token: str) -> bool:
         """Whether this is the token."""
-        if self._token is not None and _same(token, self._token):
+        if self.token is not None and _same(token, self.token):
             return True
         async with self._one_by_one:
             await anyio.sleep(_WRONG_TOKEN_S)
@@ -106,7 +104,7 @@ class Access:
 
     def _bears_token(self, request: HTTPConnection) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return self._token is not None and scheme.lower() == "bearer" and _same(given, self._token)
+        return self.token is not None and scheme.lower() == "bearer" and _same(given, self.token)
 
 
 class Guarded:
@@ -158,7 +156,11 @@ class Guarded:
         if access.is_foreign(request):
             return PlainTextResponse("refused: sent by a page of another site", 403)
         if not access.may_act(request):
-            why = "give the token first" if access.has_token else "start the page with --token"
+            why = (
+                "give the token first"
+                if access.token is not None
+                else "start the page with --token"
+            )
             return PlainTextResponse(f"refused: {why}", 403)
         return None
 

@@ -47,7 +47,7 @@ def application(routes: Sequence[BaseRoute], pages: Pages, access: Access) -> St
     async def asking_for_token(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         tried = request.method == "POST" or "token" in request.query_params
-        page = pages("token.html", status=401, tried=tried, has_token=access.has_token)
+        page = pages("token.html", status=401, tried=tried, has_token=access.token is not None)
         await page(scope, receive, send)
 
     guard = Middleware(Guarded, access=access, asking_for_token=asking_for_token)

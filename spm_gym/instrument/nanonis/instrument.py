@@ -39,7 +39,10 @@ _CRASH_FACTOR = 10.0
 
 
 def connect(
-    config: RealConfig, keep: Path | None = None, tell: Callable[[str], None] = print
+    config: RealConfig,
+    keep: Path | None = None,
+    tell: Callable[[str], None] = print,
+    abandon: Callable[[], bool] = lambda: False,
 ) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
 
@@ -47,7 +50,7 @@ def connect(
         InstrumentError: It cannot be reached or does not answer as it should.
     """
     main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(main, side, config, keep, tell=tell)
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abandon=abandon)
     try:
         instrument.open()
     except BaseException:
@@ -70,6 +73,7 @@ class NanonisInstrument:
             earlier run could not restore them, and they are taken from it.
         sleep: Waits so many seconds.
         tell: Takes sentences for the operator.
+        abandon: Is asked during a scan whether to stop it.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class NanonisInstrument:
         keep: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = print,
+        abandon: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self._main = main
@@ -87,7 +92,7 @@ class NanonisInstrument:
         self._keep = keep
         self._sleep = sleep
         self._tell = tell
-        self._scanner = Scanner(main, config.imaging, config.timeout_s)
+        self._scanner = Scanner(main, config.imaging, config.timeout_s, abandon)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
@@ -120,6 +125,7 @@ class NanonisInstrument:
         Raises:
             ContactLost: The tip is withdrawn.
             TimedOut: The scan did not end in time; it was stopped.
+            ScanAbandoned: It was stopped because somebody wanted that.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if not 0 <= fraction <= 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config.real import ImagingConfig
-from spm_gym.instrument.base import BadReply, InstrumentError, TimedOut
+from spm_gym.instrument.base import BadReply, InstrumentError, ScanAbandoned, TimedOut
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import height_channel, out_of_reach, retracted
 from spm_gym.instrument.nanonis.settings import properties_to_set
@@ -21,6 +22,7 @@ DOWN = 0
 _FORWARD = 1
 _START, _STOP = 0, 1
 _PATIENCE = 1.5
+_ASK_EVERY_S = 2.0
 _LOOK_EVERY_S = 30.0
 
 
@@ -39,12 +41,20 @@ class Scanner:
         controller: Carries out the commands.
         imaging: How to scan.
         patience: Longest delay of the end of a scan, s.
+        abandon: Is asked every two seconds whether to stop the scan.
     """
 
-    def __init__(self, controller: Controller, imaging: ImagingConfig, patience: float) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        imaging: ImagingConfig,
+        patience: float,
+        abandon: Callable[[], bool],
+    ) -> None:
         self._controller = controller
         self._imaging = imaging
         self._patience = patience
+        self._abandon = abandon
         self._prepared: tuple[float, int] | None = None
         self._line_time = 0.0
         self._channels: list[int] = []
@@ -75,6 +85,7 @@ class Scanner:
 
         Raises:
             TimedOut: The scan did not end in time; it was stopped.
+            ScanAbandoned: It was stopped because somebody wanted that.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if self._prepared != (frame.size, frame.pixels):
@@ -147,16 +158,22 @@ class Scanner:
 
     def _await_end(self, seconds: float, z_range: tuple[float, float]) -> bool:
         """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
+        look_at = seconds - _LOOK_EVERY_S
         while seconds > 0:
-            takes = min(seconds, _LOOK_EVERY_S)
+            if self._abandon():
+                stop_scan(self._controller)
+                raise ScanAbandoned("the scan was stopped: the run is asked for something else")
+            takes = min(seconds, _ASK_EVERY_S)
             seconds -= takes
             waited = self._controller.call(
                 "Scan.WaitEndOfScan", takes=takes, timeout=math.ceil(takes * 1e3)
             )
             if not waited["timed_out"]:
                 return True
-            if seconds > 0 and self._off_the_surface(z_range):
-                return False
+            if 0 < seconds <= look_at:
+                look_at -= _LOOK_EVERY_S
+                if self._off_the_surface(z_range):
+                    return False
         return False
 
     def _off_the_surface(self, z_range: tuple[float, float]) -> bool:

@@ -1,0 +1,77 @@
+"""Pause, resume and stop a run from its page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from spm_gym.runner.control import Request, WrongToken, ask, asked_of
+from spm_gym.runner.reading import is_at_work
+from spm_gym.web.access import Access
+
+_SAID = {
+    Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
+    Request.RESUME: "Asked to go on: the tip is approached again.",
+    Request.STOP: "Asked to stop: the tip is withdrawn after the command under way, and it ends.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the page offers to whoever looks at it.
+
+    Attributes:
+        has_token: Whether the page was started with a token.
+        unlocked: Whether whoever looks has given it.
+        at_work: Whether there is anything to control.
+        asked: What the run was asked for last.
+    """
+
+    has_token: bool
+    unlocked: bool
+    at_work: bool
+    asked: str
+
+
+def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
+    """What is offered with this request."""
+    return Controls(
+        has_token=access.token is not None,
+        unlocked=access.may_act(request),
+        at_work=is_at_work(run),
+        asked=asked_of(run),
+    )
+
+
+def control_route(run: Path, access: Access) -> Route:
+    """``POST /control`` with the field ``request``: pause, resume or stop.
+
+    The rules of access have let it through when the handler is called.
+    """
+
+    async def handle(request: HttpRequest) -> Response:
+        async with request.form() as form:
+            wanted = str(form.get("request", ""))
+        if wanted not in {*Request}:
+            return PlainTextResponse(f"request must be one of {', '.join(Request)}", 400)
+        if not is_at_work(run):
+            return _said(request, "Nothing is at work here: there is nothing to control.", 409)
+        try:
+            ask(run, Request(wanted), access.token)
+        except WrongToken:
+            return _said(request, "The run was started with another token: use that one.", 403)
+        return _said(request, _SAID[Request(wanted)], 200)
+
+    return Route("/control", handle, methods=["POST"])
+
+
+def _said(request: HttpRequest, text: str, status: int) -> Response:
+    if "hx-request" in request.headers:  # shown within the page, whatever it says
+        return PlainTextResponse(text, headers={"HX-Trigger": "asked"})
+    if status == 200 and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/", 303)
+    return PlainTextResponse(text, status)

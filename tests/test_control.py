@@ -1,0 +1,183 @@
+"""Requests through a run directory, and who is obeyed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from virtual import virtual_nanonis
+
+from spm_gym.cli import main
+from spm_gym.runner.control import (
+    CONTROL,
+    PROTECTION,
+    Control,
+    Request,
+    WrongToken,
+    ask,
+    asked_of,
+)
+from spm_gym.runner.journal import Journal
+from spm_gym.runner.reading import JournalError, is_at_work, reading
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("token", [None, "secret"])
+@pytest.mark.parametrize("request_", [*Request])
+def test_a_request_arrives(tmp_path: Path, token: str | None, request_: Request) -> None:
+    control = Control(tmp_path, token)
+    assert control.asked() is None
+    ask(tmp_path, request_, token)
+    assert control.asked() is request_
+    assert asked_of(tmp_path) == request_
+    assert control.must_interrupt() is (request_ is not Request.RESUME)
+
+
+def test_a_run_without_a_token_takes_what_anybody_writes(tmp_path: Path) -> None:
+    control = Control(tmp_path)
+    (tmp_path / CONTROL).write_text("pause")
+    assert control.asked() is Request.PAUSE
+    (tmp_path / CONTROL).write_text("halt!")
+    assert control.asked() is Request.STOP
+    ask(tmp_path, Request.RESUME, "a token that nobody asked for")
+    assert control.asked() is Request.RESUME
+
+
+def test_a_run_with_a_token_takes_nothing_from_who_does_not_know_it(tmp_path: Path) -> None:
+    control = Control(tmp_path, "secret")
+    with pytest.raises(WrongToken, match="give it with --token"):
+        ask(tmp_path, Request.STOP)
+    with pytest.raises(WrongToken, match="not the token"):
+        ask(tmp_path, Request.STOP, "Secret")
+    for forged in ("stop", "stop " + "0" * 64, "nonsense", "stop é"):
+        (tmp_path / CONTROL).write_text(forged, encoding="utf-8")
+        assert control.asked() is None
+    ask(tmp_path, Request.PAUSE, "secret")
+    proof = (tmp_path / CONTROL).read_text().split()[1]
+    (tmp_path / CONTROL).write_text(f"stop {proof}")
+    assert control.asked() is None, "the proof of one request is none of another"
+
+
+def test_the_token_is_written_nowhere(tmp_path: Path) -> None:
+    Control(tmp_path, "correct horse")
+    ask(tmp_path, Request.STOP, "correct horse")
+    for file in tmp_path.iterdir():
+        assert b"correct" not in file.read_bytes()
+
+
+def test_a_run_begins_without_requests_and_without_the_token_of_another_session(
+    tmp_path: Path,
+) -> None:
+    Control(tmp_path, "secret")
+    ask(tmp_path, Request.STOP, "secret")
+    control = Control(tmp_path)
+    assert control.asked() is None
+    assert not (tmp_path / PROTECTION).exists()
+    ask(tmp_path, Request.STOP)
+    assert control.asked() is Request.STOP
+
+
+def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> None:
+    assert not is_at_work(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with Journal(tmp_path):
+        assert is_at_work(tmp_path)
+        assert is_at_work(tmp_path)
+    assert not is_at_work(tmp_path)
+    with Journal(tmp_path):  # whoever looked has left no lock behind
+        pass
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts ``spm-gym run`` on the run directory ``tmp_path/run``; it ends with the test."""
+    processes = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "spm_gym", "run", "--run-dir", "run", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(run: Path, query: str) -> None:
+    """Until a query of the journal has a result."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(JournalError), reading(run) as db:  # it may not be there yet
+            if db.execute(query).fetchone():
+                return
+        time.sleep(0.05)
+    pytest.fail(f"it never came: {query}")
+
+
+@pytest.mark.slow
+def test_stop_waits_until_the_tip_is_withdrawn(
+    tmp_path: Path,
+    started: Callable[..., subprocess.Popen[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    process = started("--hours", "1000", "--token", "secret")
+    wait_for(run, "SELECT 1 FROM scans")
+    assert main(["stop", str(run)]) == 2
+    assert main(["stop", str(run), "--token", "wrong"]) == 2
+    assert main(["ask", "pause", str(run)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert ["--token" in errors[0], "not the token" in errors[1]] == [True, True]
+    assert process.poll() is None
+    assert main(["stop", str(run), "--token", "secret"]) == 0
+    assert "ended: asked to stop" in capsys.readouterr().out
+    with reading(run) as db:
+        last = db.execute("SELECT act, result FROM acts ORDER BY id DESC").fetchone()
+    assert tuple(last) == ("withdraw", "done")
+    assert process.wait() == 0
+    assert main(["stop", str(run), "--token", "secret"]) == 2
+    assert "nothing to stop" in capsys.readouterr().err
+    config = (run / "config.yaml").read_text()
+    assert "secret" not in config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", [Request.STOP, Request.PAUSE])
+def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
+    tmp_path: Path, started: Callable[..., subprocess.Popen[str]], request_: Request
+) -> None:
+    """A scan at 0.05 nm/s takes a quarter of an hour, twenty times as fast as real time."""
+    run = tmp_path / "run"
+    with virtual_nanonis("--seed", "3", "--time-scale", "20") as ports:
+        process = started(
+            "--env", "real", "--hours", "100", "--set", f"real.ports={ports}",
+            "real.imaging.speed_nm_per_s=0.05", "env.settle_fraction=0", "env.creep_wait_s=1",
+        )  # fmt: skip
+        wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
+        time.sleep(3.0)
+        ask(run, request_)
+        if request_ is Request.PAUSE:
+            wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'pause'")
+            wait_for(run, "SELECT 1 FROM acts WHERE act = 'withdraw' AND result = 'done'")
+            ask(run, Request.RESUME)
+            wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
+            ask(run, Request.STOP)
+        assert process.wait(timeout=60) == 0
+    with reading(run) as db:
+        assert db.execute("SELECT COUNT(*) FROM recoveries").fetchone()[0] == 0
+        assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 0
+        memory = json.loads(db.execute("SELECT runner FROM state").fetchone()[0])
+    assert memory["ending"] == "asked to stop"
