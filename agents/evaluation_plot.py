@@ -9,14 +9,15 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-COLOURS = {
-    "agent": "tab:blue",
-    "random": "tab:red",
-    "blind": "tab:orange",
-    "mask": "tab:olive",
-    "oracle": "tab:green",
-    "shuffled": "tab:purple",
+STYLES = {
+    "agent": ("#0072b2", "-"),
+    "random": ("#d55e00", "--"),
+    "blind": ("#e69f00", "-."),
+    "mask": ("#cc79a7", (0, (5, 1, 1, 1, 1, 1))),
+    "oracle": ("#009e73", ":"),
+    "shuffled": ("#56b4e9", (0, (1, 1))),
 }
+"""Colour, after Okabe and Ito, and line of every arm."""
 
 
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
@@ -31,7 +32,7 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
     for position, (name, arm) in enumerate(arms.items()):
-        colour = COLOURS.get(name, "tab:gray")
+        colour, line = STYLES.get(name, ("tab:gray", "-"))
         low, high = arm["ci95"]
         mean = arm["mean_length"]
         errors = np.nan_to_num([[mean - low], [high - mean]], posinf=0.0)
@@ -39,11 +40,13 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
         means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
         lengths = np.sort(arm["lengths"])
         running = 1 - np.arange(1, lengths.size + 1) / lengths.size
-        survival.step(np.r_[0, lengths], np.r_[1, running], where="post", color=colour, label=name)
+        survival.step(
+            np.r_[0, lengths], np.r_[1, running], where="post", color=colour, ls=line, label=name
+        )
     means.set_xticks(range(len(arms)), list(arms))
     means.set_ylabel("actions per episode (mean, 95 %)")
     survival.set(xlabel="actions", ylabel="share of probes not yet good", xlim=(0, 40), ylim=(0, 1))
-    survival.legend(frameon=False)
+    survival.legend(frameon=False, handlelength=3)
     score = summary["normalised_score"]
     if score is not None and score["value"] is not None:
         survival.set_title(f"normalised score {score['value']:.3f}", fontsize=10)

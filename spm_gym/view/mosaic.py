@@ -164,10 +164,10 @@ def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[A
             left=raster.left,
             top=raster.top,
             side=raster.side,
-            x_ticks=_ticks(raster.left, raster.side),
-            y_ticks=_ticks(raster.top - raster.side, raster.side),
+            x_ticks=ticks(raster.left, raster.side),
+            y_ticks=ticks(raster.top - raster.side, raster.side),
             labels=raster.labels,
-            blocked=_outlines(blocked_places(db, area["number"])),
+            blocked=outlines(blocked_places(db, area["number"])),
         )
 
 
@@ -191,8 +191,8 @@ def paint_area(
     """
     images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
     stride = -(-images // MOST_PAINTED) or 1
-    left, top, side = _bounds(db, area)
-    canvas = _Canvas(left, top, side, min(widest / side, _FINEST_PER_NM), smallest)
+    left, top, side = bounds(db, area)
+    canvas = Canvas(left, top, side, min(widest / side, _FINEST_PER_NM), smallest)
     labels: Counter[str] = Counter()
     query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
     for row in db.execute(query, (area,)):
@@ -214,13 +214,13 @@ def examples(
     for place in range(shown):
         query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
         row = db.execute(query, (label, number * place // shown)).fetchone()
-        grey = _grey_of(run, row, reading)
+        grey = grey_of(run, row, reading)
         if grey is not None:
             size = (EXAMPLE_PIXELS, EXAMPLE_PIXELS)
             yield Example(row, _uri(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)))
 
 
-class _Canvas:
+class Canvas:
     """The raster of one area: left and top edge and side in nm, pixels per nm, as `paint_area`."""
 
     def __init__(self, left: float, top: float, side: float, per_nm: float, smallest: int) -> None:
@@ -246,7 +246,7 @@ class _Canvas:
 
     def tile(self, row: sqlite3.Row) -> None:
         """Put the colour of its label in the place of an image."""
-        pixels = self._pixels(row)
+        pixels = self._pixels(row) + 1  # no gaps between neighbours
         colour = COLOURS[row["label"] or UNDECIDED]
         self._put(row, Image.new("RGBA", (pixels, pixels), colour))
 
@@ -262,17 +262,17 @@ class _Canvas:
         self.image.paste(small, (round(x), round(y)), small)
 
 
-def _paint(canvas: _Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
+def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
     if not canvas.shows(row):
         canvas.tile(row)
         return
-    grey = _grey_of(run, row, reading)
+    grey = grey_of(run, row, reading)
     if grey is not None:
         canvas.paste(row, grey)
         reading.painted += 1
 
 
-def _grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
+def grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
     """The scan as grey values; None, and a note, if its file cannot be read."""
     try:
         return grey_values(read_scan(run, row).z)
@@ -291,7 +291,7 @@ def grey_values(z: FloatImage) -> NDArray[np.uint8]:
     return np.where(np.isnan(levelled), _NOT_SCANNED, grey).astype(np.uint8)
 
 
-def _bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
+def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
     """Left and top edge and side, nm, of a square around all images and blocked places."""
     low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
     if low_x is None:
@@ -323,7 +323,7 @@ def _place(row: sqlite3.Row, actions: set[str]) -> Place:
     return Place(x, y, radius, kind, reason)
 
 
-def _outlines(places: list[Place]) -> list[Blocked]:
+def outlines(places: list[Place]) -> list[Blocked]:
     paths: dict[str, list[str]] = {}
     reasons: dict[str, Counter[str]] = {}
     for place in places:
@@ -335,7 +335,7 @@ def _outlines(places: list[Place]) -> list[Blocked]:
     return [Blocked(kind, "".join(paths[kind]), dict(reasons[kind])) for kind in sorted(paths)]
 
 
-def _ticks(low: float, extent: float) -> list[float]:
+def ticks(low: float, extent: float) -> list[float]:
     """Round numbers, about five of them."""
     power = 10 ** math.floor(math.log10(extent / 4))
     step = next(m * power for m in (5, 2, 1) if m * power <= extent / 4)

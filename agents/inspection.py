@@ -1,0 +1,97 @@
+"""Networks of agents as files and checkpoints hold them, to be looked at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from agents.checkpoint import load_checkpoint
+from agents.operation import FORMAT, AgentFileError
+from agents.vgg import VGG
+from spm_gym.config import NetworkConfig
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNetwork:
+    """What an agent knows.
+
+    Attributes:
+        network: Maps images to the values of the actions.
+        actions: Their names; empty if nobody wrote them down.
+        steps: Actions that it was trained for.
+    """
+
+    network: VGG
+    actions: tuple[str, ...]
+    steps: int
+
+    def values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of all actions (N, A) for images (N, 1, H, W)."""
+        with torch.inference_mode():
+            values: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
+        return values
+
+    def filters(self) -> NDArray[np.float32]:
+        """The filters of the first layer, (N, 3, 3)."""
+        first = self.network.trunk[0]
+        assert isinstance(first, nn.Conv2d)
+        filters: NDArray[np.float32] = first.weight.detach()[:, 0].numpy()
+        return filters
+
+
+def read_checkpoint(path: Path) -> AgentNetwork:
+    """The network of a checkpoint, which must be trusted.
+
+    Raises:
+        CheckpointError: It is missing, damaged or foreign.
+    """
+    checkpoint = load_checkpoint(path, device="cpu")
+    network = checkpoint.model.q_net.q_net
+    assert isinstance(network, VGG)
+    return AgentNetwork(network, (), checkpoint.step)
+
+
+def read_weights(path: Path) -> AgentNetwork:
+    """The network in a file of `agents.operation.save_weights`.
+
+    Raises:
+        AgentFileError: Unreadable, or not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if about["format"] != FORMAT:
+            raise AgentFileError(f"{path} has the format {about['format']!r}, not {FORMAT!r}")
+        network = VGG(
+            NetworkConfig(**about["network"]), len(about["actions"]), about["pixels"]
+        ).eval()
+        network.load_state_dict({key.removeprefix("q_net."): state[key] for key in state})
+    except (OSError, SafetensorError, KeyError, ValidationError, RuntimeError, TypeError) as error:
+        raise AgentFileError(
+            f"{path} is not an agent written by this project: {' '.join(str(error).split())}"
+        ) from error
+    return AgentNetwork(network, tuple(about["actions"]), about["steps"])
+
+
+def about_file(path: Path) -> dict[str, Any]:
+    """What a file of weights says of itself; empty if it says nothing.
+
+    Raises:
+        AgentFileError: It cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise AgentFileError(f"{path} is not a file of weights: {error}") from error
+    return dict(said) if isinstance(said, dict) else {}

@@ -1,0 +1,172 @@
+"""Make a picture of a scan, a run, an episode, a network, a training or an evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from spm_gym.cli import UsageError
+from spm_gym.cli.run_directory import CHECKPOINTS, TENSORBOARD
+from spm_gym.imaging.files import READERS
+from spm_gym.runner.reading import JOURNAL
+
+EPILOG = """examples:
+  spm-gym show scan.sxm                     raw, levelled, as the network sees it, and what it says
+  spm-gym show image.npy --size-nm 10       the file does not know its size
+  spm-gym show my_scans/                    a contact sheet; also of several files
+  spm-gym show RUN_DIR                      a run of spm-gym run: areas, probability, counts
+  spm-gym show RUN_DIR --area 0             one approach area, large, every image in its place
+  spm-gym show RUN_DIR --episode 3          an animation of a conditioning (.gif, .webp, .png)
+  spm-gym show --episode --seed 4           the same on the simulator, by the agent in the package
+  spm-gym show runs/demo                    a run of train.py: its learning curve
+  spm-gym show runs/demo/evaluation.json    what evaluate.py --json has written
+  spm-gym show agent.safetensors            an agent's values; also a checkpoint (step_...)
+  spm-gym show classifier.safetensors       a classifier's probabilities
+
+The picture is written into the current folder unless -o names another place; its ending chooses
+the format (.png, .pdf, .svg).
+"""
+WEIGHTS = ".safetensors"
+STILL = (".png", ".pdf", ".svg")
+MOVING = (".gif", ".webp", ".png")
+_OF_A_RUN = ("what", "area", "scan", "episode")
+
+
+class Picture(NamedTuple):
+    """A picture that can be made.
+
+    Attributes:
+        name: Of its file, without the ending.
+        write: Makes the file.
+        formats: Endings it may have; the first is the usual one.
+    """
+
+    name: str
+    write: Callable[[Path], None]
+    formats: tuple[str, ...] = STILL
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="what to show")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the picture")
+    parser.add_argument("--force", action="store_true", help="overwrite it if it is there")
+    run = parser.add_argument_group("of a run of spm-gym run").add_mutually_exclusive_group()
+    run.add_argument(
+        "--what", choices=["overview", "map", "timeline"], help="default: overview, all in one"
+    )
+    run.add_argument("--area", type=int, metavar="N", help="this approach area alone, large")
+    run.add_argument("--scan", type=int, metavar="N", help="this scan")
+    run.add_argument(
+        "--episode",
+        type=int,
+        nargs="?",
+        const=-1,
+        metavar="N",
+        help="this conditioning as an animation (default: the last one); without PATH: one on the "
+        "simulator",
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="of the episode on the simulator")
+    scans = parser.add_argument_group("of scans")
+    scans.add_argument(
+        "--classifier", type=Path, metavar="FILE", help="judges them (default: the run's, or the "
+        "one in the package)"
+    )  # fmt: skip
+    scans.add_argument(
+        "--size-nm", type=float, metavar="X", help="width of images whose file does not say it"
+    )
+    parser.set_defaults(command=show)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Find out what is to be shown, make the picture, and say where it is."""
+    _refuse_impossible(arguments)
+    picture = _picture(arguments)
+    output: Path = arguments.output or Path(f"{picture.name}{picture.formats[0]}")
+    if output.suffix.lower() not in picture.formats:
+        raise UsageError(
+            f"{output}: the name of this picture must end in {' or '.join(picture.formats)}"
+        )
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no folder {output.parent} to write {output.name} into")
+    if output.exists() and not arguments.force:
+        raise UsageError(f"{output} exists: name another file with -o, or overwrite with --force")
+    picture.write(output)
+    print(f"{output} ({output.stat().st_size / 1e3:.0f} kB)")
+    return 0
+
+
+def _refuse_impossible(arguments: argparse.Namespace) -> None:
+    if arguments.seed is not None and (arguments.paths or arguments.episode is None):
+        raise UsageError("--seed goes with --episode without a PATH: an episode on the simulator")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {arguments.seed}")
+    size = arguments.size_nm
+    if size is not None and not 0 < size < math.inf:
+        raise UsageError(f"--size-nm must be a length above 0, not {size:g}")
+    if not arguments.paths and arguments.episode is None:
+        raise UsageError("name what to show: a scan, a run, a file of weights (--help lists all)")
+    if not arguments.paths and arguments.episode >= 0:
+        raise UsageError("--episode N goes with a run: name it; or choose another --seed instead")
+    for path in arguments.paths:
+        if not path.exists():
+            raise UsageError(f"there is no {path}")
+
+
+def _picture(arguments: argparse.Namespace) -> Picture:
+    # Heavy: matplotlib and torch.
+    from spm_gym.cli import show_networks, show_run, show_scans
+    from spm_gym.cli.process import prepare_process
+
+    prepare_process(1)
+    if not arguments.paths:
+        return show_networks.simulated_episode(arguments.seed or 0)
+    path: Path = arguments.paths[0]
+    if len(arguments.paths) == 1 and (path / JOURNAL).is_file():
+        _refuse(arguments, "a run", ("size_nm",))
+        return show_run.of_run(path, arguments)
+    _refuse(arguments, "not a run of spm-gym run", _OF_A_RUN)
+    if len(arguments.paths) == 1 and not _holds_scans(path):
+        _refuse(arguments, "not a scan", ("classifier", "size_nm"))
+        return _learned(path)
+    return show_scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm)
+
+
+def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) -> None:
+    for option in options:
+        if getattr(arguments, option) is not None:
+            name = option.replace("_", "-")
+            raise UsageError(f"{arguments.paths[0]} is {what}: leave out --{name}")
+
+
+def _holds_scans(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix.lower() in READERS
+    return any(each.suffix.lower() in READERS for each in path.iterdir())
+
+
+def _learned(path: Path) -> Picture:
+    """A picture of what training or evaluation has left."""
+    from spm_gym.cli import show_networks
+
+    if path.is_dir():
+        if (path / TENSORBOARD).is_dir():
+            return show_networks.of_training(path, path / TENSORBOARD)
+        checkpoint = show_networks.newest_checkpoint(path)
+        if checkpoint is not None:
+            return show_networks.of_checkpoint(checkpoint)
+        raise UsageError(
+            f"{path} holds no scans ({', '.join(READERS)}), and is no run ({JOURNAL}), no training "
+            f"({TENSORBOARD}/) and no checkpoint ({CHECKPOINTS}/step_...)"
+        )
+    if path.suffix.lower() == WEIGHTS:
+        return show_networks.of_weights(path)
+    if path.suffix.lower() == ".json":
+        return show_networks.of_evaluation(path)
+    known = ", ".join([*READERS, WEIGHTS, ".json"])
+    raise UsageError(f"{path}: {path.suffix or 'no suffix'!r} cannot be shown; known are {known}")

@@ -1,0 +1,182 @@
+"""Pictures of agents, classifiers, trainings and evaluations, for ``spm-gym show``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents import classifier, inspection, operation
+from agents.checkpoint import latest_checkpoint
+from agents.classifier import ProbeClassifier
+from agents.evaluation_plot import plot_lengths
+from agents.inspection import AgentNetwork
+from agents.learning_curve import plot_learning_curve
+from agents.operation import load_weights
+from spm_gym.build import make_env, shipped_agent
+from spm_gym.cli import UsageError
+from spm_gym.cli.run_directory import SETTINGS
+from spm_gym.cli.show import MOVING, Picture
+from spm_gym.cli.show_run import write_animation
+from spm_gym.config import Config, load_config
+from spm_gym.imaging import level, normalise
+from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.survey import Look
+from spm_gym.view.pictures.canvas import save
+from spm_gym.view.pictures.episode import Still, Story
+from spm_gym.view.pictures.networks import PROBES, draw_values, draw_verdicts
+from spm_gym.whole_file import written_whole
+
+_SEED = 8
+"""Of the images of the sixteen classes of probes."""
+
+_FIGURES = {
+    "good": "good images",
+    "bad": "bad images",
+    "threshold": "called good above",
+    "accuracy": "accuracy",
+    "tpr": "true-positive rate",
+    "fpr": "false-positive rate",
+    "auc": "area under ROC curve",
+    "calibration_error": "calibration error",
+}
+"""Figures of validation that a classifier's file holds, and how they are called."""
+
+
+def probe_images(pixels: int) -> NDArray[np.float32]:
+    """One simulated image of each class of probes as the networks see them."""
+    raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
+    return np.stack([normalise(level(z)) for z in raw.z])
+
+
+def of_weights(path: Path) -> Picture:
+    """An agent or a classifier in a file of weights, told by what it says of itself."""
+    kind = inspection.about_file(path).get("format")
+    if kind == classifier.FORMAT:
+        return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
+    if kind == operation.FORMAT:
+        return Picture(path.stem, partial(_write_agent, inspection.read_weights(path), path.name))
+    raise UsageError(f"{path} says it is {kind or 'nothing'}, and neither an agent nor a "
+                     "classifier written by this project")  # fmt: skip
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """The checkpoint that a folder is, or the newest one in it; None if there is none."""
+    return path if (path / "meta.json").is_file() else latest_checkpoint(path)
+
+
+def of_checkpoint(path: Path) -> Picture:
+    """The agent of a checkpoint; its run knows the names of the actions."""
+    found = inspection.read_checkpoint(path)
+    settings = path.resolve().parent.parent / SETTINGS
+    if settings.is_file():
+        config = load_config(settings)
+        names = tuple(action.name for action in config.env.actions)
+        found = AgentNetwork(found.network, names, found.steps)
+    return Picture(path.resolve().name, partial(_write_agent, found, path.resolve().name))
+
+
+def of_training(run: Path, tensorboard: Path) -> Picture:
+    """The learning curve of a run of train.py."""
+    if not any(tensorboard.rglob("*tfevents*")):
+        raise UsageError(f"{run} has learned nothing yet: there are no events in {tensorboard}")
+
+    def write(output: Path) -> None:
+        with written_whole(output) as beside:
+            plot_learning_curve(tensorboard, beside)
+
+    return Picture(f"{run.resolve().name}_learning_curve", write)
+
+
+def of_evaluation(path: Path) -> Picture:
+    """The lengths of the episodes that evaluate.py has written."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        arms, _ = summary["arms"], summary["normalised_score"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is not what evaluate.py --json writes: {type(error).__name__}"
+        ) from error
+    if not arms:
+        raise UsageError(f"{path} holds no episodes")
+
+    def write(output: Path) -> None:
+        with written_whole(output) as beside:
+            plot_lengths(summary, beside)
+
+    return Picture(path.stem, write)
+
+
+def simulated_episode(seed: int) -> Picture:
+    """A conditioning on the simulator by the agent in the package."""
+    config = load_config(None)
+    story = play(config, seed)
+    return Picture(f"episode_seed{seed}", partial(write_animation, story), MOVING)
+
+
+def play(config: Config, seed: int) -> Story:
+    """Let the agent in the package condition a simulated probe, greedily."""
+    names = [action.name for action in config.env.actions]
+    env = make_env(config)
+    stills = []
+    try:
+        model = load_weights(shipped_agent(), env, config.agent, names, seed)
+        observation, info = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            assert env.look is not None
+            values = model.q_values(observation).tolist()
+            action, _ = model.predict(
+                observation, deterministic=True, action_masks=info["action_mask"]
+            )
+            stills.append(_still(env.look, names[int(action)], values))
+            observation, _, terminated, truncated, info = env.step(int(action))
+            ended = terminated or truncated
+        assert env.look is not None
+        stills.append(_still(env.look))
+    finally:
+        env.close()
+    return Story(f"simulator, seed {seed}", names, config.env.good_above, stills)
+
+
+def _still(look: Look, action: str = "", values: Sequence[float] = ()) -> Still:
+    return Still(
+        look.observation[0], look.scan.frame.size, look.square, look.probability, action, values,
+        look.mask.tolist(),
+    )  # fmt: skip
+
+
+def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
+    images = probe_images(judge.network.pixels)
+    summary = judge.summary
+    validation = summary.get("validation", {})
+    figures = [(text, f"{validation[key]:.5g}") for key, text in _FIGURES.items()
+               if key in validation]  # fmt: skip
+    if "training_images" in summary:
+        figures.insert(0, ("training images", f"{summary['training_images']}"))
+    losses = [(each["loss"], each["validation_loss"]) for each in summary.get("history", [])]
+    good_above = validation.get("threshold", 0.9)
+    save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)
+
+
+def _write_agent(agent: AgentNetwork, name: str, output: Path) -> None:
+    images = probe_images(agent.network.pixels)
+    values = agent.values(images[:, None])
+    actions = agent.actions or tuple(f"action {number}" for number in range(values.shape[1]))
+    if len(actions) != values.shape[1]:
+        raise UsageError(
+            f"{name} chooses among {values.shape[1]} actions, the settings of its run name "
+            f"{len(actions)}"
+        )
+    network = agent.network.config
+    weights = sum(parameter.numel() for parameter in agent.network.parameters())
+    about = (
+        f"{agent.steps:,} actions of training; channels {'-'.join(map(str, network.channels))}, "
+        f"hidden {'-'.join(map(str, network.hidden)) or 'none'}, normalisation {network.norm}, "
+        f"{weights:,} weights, images {agent.network.pixels} x {agent.network.pixels}"
+    )
+    save(draw_values(images, values, actions, agent.filters(), name, about), output)

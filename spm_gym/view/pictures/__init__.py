@@ -1,0 +1,1 @@
+"""Pictures for talks and lab books: scans, maps, runs, episodes, networks."""

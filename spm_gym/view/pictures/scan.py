@@ -1,0 +1,262 @@
+"""A picture of one scan: raw, levelled, and as the networks see it, with what is read from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from spm_gym.config import EnvConfig
+from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
+from spm_gym.types import Classifier, FloatImage, Frame, Scan
+from spm_gym.view.pictures.canvas import (
+    HEIGHTS,
+    NM,
+    add_scale_bar,
+    add_square,
+    length_text,
+    new_figure,
+    plain,
+    show_image,
+    show_seen,
+)
+
+IN_WORDS = {
+    Diagnosis.FINE: "Nothing is wrong with the scan.",
+    Diagnosis.PARTIAL: "Lines are missing: the scan is not complete.",
+    Diagnosis.LOST_CONTACT: "Lost contact: in part of the scan the tip was out of the reach of "
+    "the surface.",
+    Diagnosis.CRASH: "Crash: in part of the scan the tip was retracted as far as it goes.",
+    Diagnosis.ROUGH: "Rough sample: the heights on the terraces differ by more than 0.6 nm.",
+}
+"""What `diagnose` says, in words."""
+
+NO_SQUARE = Square(0, 0, 0)
+_PANEL = 3.3
+_PERCENTILES = (0.5, 99.5)
+_USUAL_NM = EnvConfig().image_nm
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A scan to be shown.
+
+    Attributes:
+        name: For the title.
+        z: Heights (H, W), m; NaN where nothing was scanned.
+        width: Along x, m; None if unknown.
+        height: Along y, m; None if unknown.
+        z_range: Lowest and highest height that the z piezo reaches, m; None if unknown.
+        about: Whatever else is known of it.
+    """
+
+    name: str
+    z: FloatImage
+    width: float | None = None
+    height: float | None = None
+    z_range: tuple[float, float] | None = None
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A classifier, and the side of the images it takes, px; and when it calls a probe good."""
+
+    classify: Classifier
+    pixels: int
+    good_above: float = EnvConfig().good_above
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is read from a scan.
+
+    Attributes:
+        diagnosis: What is wrong with it; None if that cannot be said.
+        levelled: Heights above the substrate, m; None if it cannot be found.
+        normalised: As the networks see it; None if they do not take such images.
+        square: The largest clean square.
+        probability: That the probe is good; None if it was not judged.
+        remarks: Why something is missing.
+    """
+
+    diagnosis: Diagnosis | None = None
+    levelled: FloatImage | None = None
+    normalised: NDArray[np.float32] | None = None
+    square: Square = NO_SQUARE
+    probability: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = None) -> Seen:
+    """Read a scan as the environment does, as far as that is possible.
+
+    Args:
+        subject: The scan.
+        judge: The classifier; None for none.
+        config: Says how the substrate is found; None for the defaults.
+    """
+    plane = (config or EnvConfig()).plane
+    try:
+        diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
+    except ValueError as error:
+        return Seen(remarks=(f"Not levelled: {error}.",))
+    square = largest_clean_square(levelled)
+    if judge is None:
+        return Seen(diagnosis, levelled, None, square)
+    rows, cols = levelled.shape
+    if (rows, cols) != (judge.pixels,) * 2:
+        remark = (
+            f"Not judged: the classifier takes {judge.pixels} x {judge.pixels} px, "
+            f"this image has {cols} x {rows}."
+        )
+        return Seen(diagnosis, levelled, None, square, remarks=(remark,))
+    normalised = normalise(levelled)
+    if diagnosis is not Diagnosis.FINE:
+        remark = "Not judged: only a scan without faults says how the probe is."
+        return Seen(diagnosis, levelled, normalised, square, remarks=(remark,))
+    probability = float(judge.classify(normalised[None, None])[0])
+    return Seen(diagnosis, levelled, normalised, square, probability, _unusual(subject, config))
+
+
+def _diagnosed(subject: Subject) -> Diagnosis:
+    z = subject.z
+    if subject.z_range is None or z.shape[0] != z.shape[1]:
+        return diagnose(z)
+    frame = Frame(0.0, 0.0, subject.width or 1.0, z.shape[0])
+    return diagnose(Scan(frame, z, subject.z_range))
+
+
+def _unusual(subject: Subject, config: EnvConfig | None) -> tuple[str, ...]:
+    """A warning if the image is not of the size that the classifier was trained on."""
+    usual = (config.image_nm if config else _USUAL_NM) * NM
+    if subject.width is None or abs(subject.width - usual) < 0.2 * usual:
+        return ()
+    return (
+        f"Mind that the image is {length_text(subject.width)} wide: if the classifier knows those "
+        f"of {length_text(usual)} only, its probability means nothing.",
+    )
+
+
+def draw_scan(subject: Subject, seen: Seen, good_above: float = EnvConfig().good_above) -> Figure:
+    """Draw a scan, two or three times, and what it says.
+
+    Args:
+        subject: The scan.
+        seen: What was read from it.
+        good_above: A probe is good above this probability.
+    """
+    panels = [_draw_raw]
+    panels += [_draw_levelled] * (seen.levelled is not None)
+    panels += [_draw_seen] * (seen.normalised is not None)
+    lines = _sentences(subject, seen, good_above, 45 * max(len(panels), 2))
+    height = float(np.clip(_PANEL * aspect(subject), 0.8, 2 * _PANEL))
+    size = _PANEL * max(len(panels), 2), height + 1.1 + 0.2 * len(lines)
+    figure = new_figure(*size)
+    figure.suptitle(plain(subject.name), fontsize=12, x=0.02, ha="left", weight="bold")
+    for draw, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        draw(figure, axes, subject, seen)
+    figure.supxlabel("\n".join(lines), fontsize=9.5, x=0.02, ha="left")
+    return figure
+
+
+def _draw_raw(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
+    z = subject.z - np.nanmin(subject.z)
+    _draw_heights(figure, axes, subject, z, "raw", "height above the lowest point")
+
+
+def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
+    assert seen.levelled is not None
+    what = "height above the substrate"
+    _draw_heights(figure, axes, subject, seen.levelled, "levelled", what)
+    add_square(axes, seen.square, (subject.z.shape[0], subject.z.shape[1]))
+
+
+def _draw_seen(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
+    assert seen.normalised is not None
+    shown = show_seen(axes, seen.normalised, subject.width)
+    axes.set_title("as the network sees it", fontsize=10)
+    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
+    bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])
+    bar.ax.tick_params(labelsize=8)
+
+
+def _draw_heights(
+    figure: Figure, axes: Axes, subject: Subject, heights: FloatImage, title: str, what: str
+) -> None:
+    low, high = np.nanpercentile(heights, _PERCENTILES)
+    unit, size = ("nm", 1e-9) if high - low >= 1e-9 else ("pm", 1e-12)
+    limits = (float(low / size), float(max(high, low + 1e-12) / size))
+    shown = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, limits)
+    shown.cmap.set_bad("#7f8c8d")
+    add_scale_bar(axes, subject.width is not None)
+    axes.set_title(title, fontsize=10)
+    bar = figure.colorbar(
+        shown, ax=axes, extend=_beyond(heights / size, limits), location="bottom", shrink=0.9,
+        aspect=28, pad=0.02,
+    )  # fmt: skip
+    bar.set_label(f"{what} ({unit})", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _beyond(heights: FloatImage, limits: tuple[float, float]) -> str:
+    """Where heights lie outside the limits, as matplotlib calls it."""
+    below, above = np.nanmin(heights) < limits[0], np.nanmax(heights) > limits[1]
+    return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "both"
+    )
+
+
+def aspect(subject: Subject) -> float:
+    """Height of an image in its width."""
+    rows, cols = subject.z.shape
+    if subject.width is None or subject.height is None:
+        return float(rows / cols)
+    return subject.height / subject.width
+
+
+def _sentences(subject: Subject, seen: Seen, good_above: float, width: int) -> list[str]:
+    """What the picture says in words, in lines of that many letters."""
+    words = [_measures(subject)]
+    if seen.diagnosis is not None:
+        words.append(IN_WORDS[seen.diagnosis])
+    if seen.probability is not None:
+        verdict = "good" if seen.probability > good_above else "bad"
+        words.append(
+            f"Probability that the probe is good: {seen.probability:.3f}, so it is {verdict} "
+            f"(good above {good_above:g})."
+        )
+    if seen.levelled is not None:
+        words.append(_clean(subject, seen.square))
+    return _wrapped([*words, *seen.remarks], width)
+
+
+def _measures(subject: Subject) -> str:
+    rows, cols = subject.z.shape
+    if subject.width is None or subject.height is None:
+        size = "size unknown"
+    else:
+        size = f"{length_text(subject.width)} x {length_text(subject.height)}"
+    about = f"; {plain(subject.about, 200)}" if subject.about else ""
+    return f"{cols} x {rows} px, {size}{about}."
+
+
+def _clean(subject: Subject, square: Square) -> str:
+    if not square.side:
+        return "No clean pixel."
+    if subject.width is None:
+        return f"Largest clean square (blue): {square.side} px."
+    side = square.side / subject.z.shape[1] * subject.width
+    return f"Largest clean square (blue): {length_text(side)}."
+
+
+def _wrapped(sentences: list[str], width: int) -> list[str]:
+    lines = [""]
+    for word in " ".join(sentences).split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
