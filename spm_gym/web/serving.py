@@ -9,6 +9,9 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from starlette.types import ASGIApp
 
+_EVERY_ADDRESS = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
+"""What stands for all addresses of a computer, and one elsewhere that nobody has."""
+
 
 class CannotListen(OSError):
     """The address cannot be listened on; the message says why."""
@@ -33,11 +36,21 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Where a browser on this computer finds it."""
+    """Where a browser finds it."""
     host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # every address of this computer
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+    if host in _EVERY_ADDRESS:
+        host = _own_address(listener.family, _EVERY_ADDRESS[host])
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def _own_address(family: int, elsewhere: str) -> str:
+    """Address under which other computers reach this one; nothing is sent to find it out."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((elsewhere, 9))
+        except OSError:  # no network
+            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> None:

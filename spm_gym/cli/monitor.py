@@ -1,0 +1,48 @@
+"""Serve a page that shows a run as it goes, for this computer's browser or a phone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spm_gym.cli import UsageError
+from spm_gym.cli.page import add_address, serve_page
+from spm_gym.cli.run_directory import TENSORBOARD, existing_operation
+from spm_gym.runner.reading import JOURNAL
+
+PORT = 8765
+EPILOG = """examples:
+  spm-gym monitor                                    the newest run below runs/
+  spm-gym monitor RUN_DIR --open                     ... of this run, in the browser
+  spm-gym monitor RUN_DIR --token T                  ... with buttons for pause, resume and stop
+  spm-gym monitor RUN_DIR --token T --host 0.0.0.0   ... for phones in the same network
+
+The page only reads the run directory; it can be started and ended at any time, also long after the
+run.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN_DIR", help="default: the newest")
+    add_address(parser, PORT, "who gives it may pause, resume and stop the run")
+    parser.set_defaults(command=monitor)
+
+
+def monitor(arguments: argparse.Namespace) -> int:
+    """Serve the page."""
+    if arguments.run is not None and _is_training(arguments.run):
+        raise UsageError(
+            f"{arguments.run} is a run of train.py: watch it with tensorboard --logdir "
+            f"{arguments.run}"
+        )
+    run, _ = existing_operation(arguments.run)
+    from spm_gym.web.monitor import monitor as live_page  # its pictures are slow to import
+
+    return serve_page(arguments, lambda access: live_page(run, access), f"watching {run}")
+
+
+def _is_training(run: Path) -> bool:
+    return (run / TENSORBOARD).exists() and not (run / JOURNAL).exists()
