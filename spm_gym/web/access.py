@@ -29,7 +29,7 @@ _HEADERS = {
     "img-src 'self' data: blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" browsers withhold the origin of forms
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
