@@ -1,0 +1,83 @@
+"""The present session of a run: what was asked of it, and how fast it goes."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from dataclasses import dataclass
+
+import yaml
+from pydantic import ValidationError
+
+from spm_gym.config import Config
+from spm_gym.view.report_facts import IMAGE
+
+_RECENT = 1000
+_FEWEST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run goes, from its last scans in this session.
+
+    Attributes:
+        operation: Seconds of operation in a second: more than 1 if the microscope is simulated.
+        image_s: Seconds between two images.
+    """
+
+    operation: float
+    image_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The last start of the program.
+
+    Attributes:
+        number: From 1; 0 if there was none.
+        wall: When, seconds since 1970.
+        settings: In force; None if this program does not read them.
+        pace: None if too little has been done so far.
+    """
+
+    number: int
+    wall: float
+    settings: Config | None
+    pace: Pace | None
+
+    @property
+    def good_above(self) -> float | None:
+        """A probe counts as good above this probability, if that is known."""
+        return None if self.settings is None else self.settings.env.good_above
+
+
+def last_session(db: sqlite3.Connection) -> Session:
+    """The last start of the program."""
+    row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        return Session(0, 0.0, None, None)
+    return Session(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
+
+
+@functools.lru_cache(maxsize=4)
+def _settings(text: str) -> Config | None:
+    """Settings as a run has noted them; those of other versions may not be readable."""
+    try:
+        return Config.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError):
+        return None
+
+
+def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
+    row = db.execute(_PACE, (session, _RECENT)).fetchone()
+    if row["images"] < _FEWEST or row["seconds"] <= 0:
+        return None
+    return Pace(row["operated"] / row["seconds"], row["seconds"] / (row["images"] - 1))
+
+
+_PACE = f"""
+SELECT COALESCE(SUM(image), 0) AS images, MAX(wall) - MIN(wall) AS seconds,
+       MAX(elapsed) - MIN(elapsed) AS operated
+FROM (SELECT wall, elapsed, {IMAGE} AS image FROM scans WHERE session = ?
+      ORDER BY id DESC LIMIT ?)
+"""

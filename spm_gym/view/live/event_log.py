@@ -1,0 +1,43 @@
+"""What happened, in sentences, newest first."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+FIRST_ROWS = 30
+MOST_ROWS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Some of the events.
+
+    Attributes:
+        rows: Of the table ``events``, newest first.
+        kinds: How many there are of every kind.
+        more: How many older ones there are of the kind that is shown.
+    """
+
+    rows: list[sqlite3.Row]
+    kinds: dict[str, int]
+    more: int
+
+
+def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
+    """The last events.
+
+    Args:
+        db: The journal.
+        kind: Only these; "" for all.
+        rows: At most so many, and at most `MOST_ROWS`.
+    """
+    kinds = dict(
+        map(tuple, db.execute("SELECT kind, COUNT(*) FROM events GROUP BY kind ORDER BY kind"))
+    )
+    rows = min(rows, MOST_ROWS)
+    found = db.execute(
+        "SELECT * FROM events WHERE ? IN ('', kind) ORDER BY id DESC LIMIT ?", (kind, rows)
+    ).fetchall()
+    total = kinds.get(kind, 0) if kind else sum(kinds.values())
+    return EventLog(found, kinds, total - len(found))

@@ -1,0 +1,253 @@
+"""One scan at a time: what it is, what is read from it, and its pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spm_gym.imaging import level, read_scans
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.imaging.plane import Method
+from spm_gym.runner.reading import Label, read_scan
+from spm_gym.runner.states import State
+from spm_gym.types import Frame, Scan
+from spm_gym.view.report_facts import IMAGE
+
+SHOWN = f"label IS NOT '{Label.DISCARDED}'"
+"""Condition for scans that can be looked at."""
+
+_PERCENTILES = (0.5, 99.5)
+
+
+class Kind(StrEnum):
+    """How a scan is shown."""
+
+    LEVELLED = "levelled"
+    RAW = "raw"
+    NETWORK = "network"
+
+
+LABELS = {
+    Label.GOOD: "good image",
+    Label.BAD_PROBE: "bad probe",
+    Label.BAD_SAMPLE: "bad sample",
+    Label.CONDITIONING: "taken to see what conditioning did",
+    Label.UNUSABLE: "unusable",
+    None: "not judged yet",
+}
+"""Labels in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where an action was done or will be done, in hundredths of the image from its top left."""
+
+    x: float
+    y: float
+    name: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A square, in hundredths of the image, and its side in m."""
+
+    x: float
+    y: float
+    side: float
+    metres: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A scan that is looked at.
+
+    Attributes:
+        row: Of the table ``scans``.
+        number: Of the image, from 1; 0 for a partial scan.
+        before: Scan before it; None if it is the first.
+        after: Scan after it; None if it is the last.
+        square: The largest clean square; None without one.
+        marks: Where actions were done after it or will be done.
+        bar: Length of a scale bar, m.
+        problem: Why it cannot be shown; "" if it can.
+    """
+
+    row: sqlite3.Row
+    number: int
+    before: int | None
+    after: int | None
+    square: Box | None
+    marks: list[Mark]
+    bar: float
+    problem: str
+
+    @property
+    def label(self) -> str:
+        """What it is, in words."""
+        return LABELS.get(self.row["label"], str(self.row["label"]))
+
+
+def shown_scan(
+    db: sqlite3.Connection, run: Path, m: dict[str, Any], number: int | None, method: Method
+) -> Shown | None:
+    """The scan with a number, or the last one; None if there is none.
+
+    Args:
+        db: The journal.
+        run: The run directory.
+        m: Memory of the runner.
+        number: Of the scan; None for the last one.
+        method: How the run levels its scans.
+    """
+    row = _row(db, number)
+    if row is None:
+        return None
+    frame = Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"])
+    square, problem = None, ""
+    try:
+        scan = read_scan(run, row)
+        square = _square(scan, method)
+    except (FileFormatError, ValueError) as error:
+        problem = str(error)
+    return Shown(
+        row=row,
+        number=_image_number(db, row),
+        before=_single(db, f"SELECT MAX(id) FROM scans WHERE id < ? AND {SHOWN}", row["id"]),
+        after=_single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {SHOWN}", row["id"]),
+        square=square,
+        marks=_marks(db, m, row, frame, square),
+        bar=round_length(row["size"] / 4),
+        problem=problem,
+    )
+
+
+def _row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
+    if number is not None:
+        query = f"SELECT * FROM scans WHERE id = ? AND {SHOWN}"
+        found: sqlite3.Row | None = db.execute(query, (number,)).fetchone()
+        if found is not None:
+            return found
+    last: sqlite3.Row | None = db.execute(
+        f"SELECT * FROM scans WHERE {SHOWN} ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return last
+
+
+def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:
+    if row["fraction"] != 1:
+        return 0
+    return int(_single(db, f"SELECT COUNT(*) FROM scans WHERE id <= ? AND {IMAGE}", row["id"]) or 0)
+
+
+def _square(scan: Scan, method: Method) -> Box | None:
+    """The largest clean square as the run has found it."""
+    pixels = scan.z.shape[0]
+    found = read_scans(scan.z[None], np.array([scan.z_range or (math.nan,) * 2]), method).squares[0]
+    if not found.side:
+        return None
+    percent = 100 / pixels
+    return Box(
+        found.col * percent, found.row * percent, found.side * percent,
+        found.side * scan.frame.size / pixels,
+    )  # fmt: skip
+
+
+def _marks(
+    db: sqlite3.Connection,
+    m: dict[str, Any],
+    row: sqlite3.Row,
+    frame: Frame,
+    square: Box | None,
+) -> list[Mark]:
+    marks = []
+    for step in db.execute(
+        "SELECT name, details FROM steps JOIN acts ON acts.number = steps.act"
+        " WHERE steps.episode = ? AND steps.scan = ?",
+        (_episode(db, row), row["id"]),
+    ):
+        details = json.loads(step["details"])
+        if "x" in details:
+            marks.append(_mark(frame, details["x"], details["y"], step["name"]))
+    coming = m.get("state") == State.CONDITION and m.get("look") == row["id"]
+    if coming and not marks:
+        half = 0.0 if square is None else square.side / 2
+        x, y = (50.0, 50.0) if square is None else (square.x + half, square.y + half)
+        marks.append(Mark(x, y, "the coming action", False))
+    return marks
+
+
+def _episode(db: sqlite3.Connection, row: sqlite3.Row) -> int | None:
+    """The episode in which was decided on a scan: its own, or the one that began with it."""
+    if row["episode"] is not None:
+        return int(row["episode"])
+    return _single(db, "SELECT id FROM episodes WHERE first_scan = ?", row["id"])
+
+
+def _mark(frame: Frame, x: float, y: float, name: str) -> Mark:
+    """A place on the sample (m) as one in the image."""
+    dx, dy = x - frame.x, y - frame.y
+    cos, sin = math.cos(frame.angle), math.sin(frame.angle)
+    u, v = cos * dx + sin * dy, cos * dy - sin * dx
+    percent = 100 / frame.size
+    return Mark(50 + u * percent, 50 - v * percent, name, True)
+
+
+def round_length(most: float) -> float:
+    """The largest length of the form 1, 2 or 5 times a power of ten that is not more, m."""
+    power = 10.0 ** math.floor(math.log10(most) + 1e-9)
+    return next(m * power for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
+
+
+def picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> bytes:
+    """A scan as PNG, one pixel for every pixel; transparent where nothing was scanned.
+
+    Raises:
+        FileFormatError: Its file is gone or damaged.
+    """
+    z = read_scan(run, row).z
+    scanned = np.isfinite(z)
+    heights = z
+    if kind is Kind.NETWORK:
+        seen = read_scans(z[None], np.full((1, 2), math.nan), method).observations[0, 0]
+        grey = (seen + LIMIT) / (2 * LIMIT)
+        return _png(np.stack([grey] * 3, axis=-1), np.ones_like(scanned))
+    if kind is Kind.LEVELLED:
+        try:
+            heights = level(z, method)
+        except ValueError:  # hardly anything was scanned
+            heights = z
+    return _png(_coloured(heights, scanned), scanned)
+
+
+def _coloured(heights: NDArray[Any], scanned: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Heights as colours from black over orange to white."""
+    if not scanned.any():
+        return np.zeros((*heights.shape, 3))
+    low, high = np.percentile(heights[scanned], _PERCENTILES)
+    share = (np.where(scanned, heights, low) - low) / max(high - low, np.finfo(float).tiny)
+    return np.stack([2 * share, 2 * share - 0.5, 2 * share - 1], axis=-1)
+
+
+def _png(colours: NDArray[Any], visible: NDArray[np.bool_]) -> bytes:
+    pixels = np.dstack([colours, visible])
+    image = Image.fromarray(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8), "RGBA")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _single(db: sqlite3.Connection, query: str, *values: Any) -> int | None:
+    row = db.execute(query, values).fetchone()
+    return None if row is None else row[0]

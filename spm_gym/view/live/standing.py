@@ -1,0 +1,288 @@
+"""What a run does at this moment and why, in a plain sentence; the state of its instrument."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from spm_gym.runner.states import State
+from spm_gym.view.live.begun import Session
+from spm_gym.view.live.words import nm, ordinal, plural
+
+
+class Activity(StrEnum):
+    """What a run is about, for colours and for whoever only wants to hear of changes."""
+
+    BEGINS = "begins"
+    IMAGES = "images"
+    CONDITIONS = "conditions"
+    RECOVERS = "recovers"
+    MOVES = "moves"
+    PAUSED = "paused"
+    ENDED = "ended"
+    FAILED = "failed"
+    CUT_OFF = "cut off"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a run stands.
+
+    Attributes:
+        activity: In a word.
+        sentence: In a sentence.
+        why: What it is done for, or what can be done about it; "" if there is nothing to say.
+        since: When the last entry was made, or the run ended, seconds since 1970.
+        late_s: An entry is late after so many seconds; None: none is to come.
+    """
+
+    activity: Activity
+    sentence: str
+    why: str
+    since: float | None
+    late_s: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes unless somebody goes on with it."""
+        return self.late_s is None and self.activity is not Activity.PAUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What was last seen of the instrument.
+
+    Attributes:
+        in_contact: Whether the tip should be at the surface; None if nobody knows.
+        z: Height, m; NaN if unknown.
+        current: A; NaN if unknown.
+        wall: When these two were read.
+        bias: Of the last scan, V; NaN if unknown.
+        setpoint: Of the last scan, A; NaN if unknown.
+    """
+
+    in_contact: bool | None
+    z: float
+    current: float
+    wall: float | None
+    bias: float
+    setpoint: float
+
+
+_LATE_S = 600.0
+"""Creeping piezos and patient reconnecting take minutes without an entry."""
+
+_SLOW_IMAGES = 5
+_GO_ON = "Go on with: spm-gym run --resume --run-dir {}"
+
+
+def memory(db: sqlite3.Connection) -> dict[str, Any]:
+    """State of the runner at its last transition; empty before the first."""
+    row = db.execute("SELECT runner FROM state").fetchone()
+    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
+    return known
+
+
+def standing(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session, at_work: bool, run: str
+) -> Standing:
+    """How a run stands.
+
+    Args:
+        db: The journal.
+        m: Its `memory`.
+        session: The last one.
+        at_work: Whether a program is at work on it.
+        run: Name of its directory, as somebody would type it.
+    """
+    since = _last_entry(db)
+    if m.get("state") == State.STOP and not at_work:
+        return _ended(m, since, run)
+    if not at_work:
+        return _cut_off(db, since, run, bool(m))
+    activity, sentence, why = _doing(db, m, session)
+    late = None if activity is Activity.PAUSED else _late(session)
+    return Standing(activity, sentence, why, since, late)
+
+
+def _late(session: Session) -> float:
+    return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
+
+
+def _ended(m: dict[str, Any], since: float | None, run: str) -> Standing:
+    ending = m.get("ending") or "no reason noted"
+    go_on = _GO_ON.format(run)
+    if m.get("failed"):
+        return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
+    return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
+
+
+def _cut_off(db: sqlite3.Connection, since: float | None, run: str, begun: bool) -> Standing:
+    last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    go_on = _GO_ON.format(run)
+    if last is not None and last["kind"] == "end":  # in the middle of a transition
+        sentence = f"Ended in the middle of its work: {last['text']}"
+        return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
+    if not begun and since is None:
+        return Standing(Activity.BEGINS, "Nothing has been done yet", "", None, None)
+    sentence = "Not at work: the program was killed, or its computer lost power"
+    return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
+
+
+def _doing(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session
+) -> tuple[Activity, str, str]:
+    state = m.get("state")
+    if state is None:
+        return Activity.BEGINS, "Getting ready for the first image", ""
+    if state == State.PAUSE:
+        return Activity.PAUSED, "Paused", "Somebody has asked for it."
+    if state == State.STOP:
+        ending = m.get("ending") or "somebody has asked for it"
+        return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
+    if m.get("trouble") and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
+        return _recovering(db, m, session)
+    if state == State.CHANGE_AREA:
+        why = f"The old area is left because of: {m.get('leaving')}."
+        return Activity.MOVES, "Moving to the next approach area", why if m.get("leaving") else ""
+    if m.get("episode") is not None:
+        return _conditioning(db, m)
+    return (*_routine(m), _after_trouble(m, session))
+
+
+def _recovering(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session
+) -> tuple[Activity, str, str]:
+    last = db.execute("SELECT detail FROM recoveries ORDER BY id DESC LIMIT 1").fetchone()
+    detail = last["detail"] if last else ""
+    doing = {State.APPROACH: ": approaching", State.SETTLE: ": waiting for the piezos to settle"}
+    sentence = f"Recovering from {m['trouble']}{doing.get(m['state'], '')}"
+    most = "" if session.settings is None else _borne(session.settings.operation.max_recoveries)
+    return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(m)}{most}".strip()
+
+
+def _borne(most: int) -> str:
+    return f" More than {most} without a usable image in between end the run."
+
+
+def _troubles(m: dict[str, Any]) -> str:
+    number = m.get("troubles", 0)
+    return f"The {ordinal(number)} trouble since the last usable image." if number > 1 else ""
+
+
+def _after_trouble(m: dict[str, Any], session: Session) -> str:
+    if not m.get("troubles"):
+        return ""
+    last = f" The last one: {m['trouble']}." if m.get("trouble") else ""
+    number = plural(m["troubles"], "trouble")
+    return f"{number} since the last usable image.{last}"
+
+
+def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
+    state, number = m["state"], m.get("images", 0) + 1
+    place = _place(m.get("frame"))
+    if state == State.PARTIAL:
+        return Activity.IMAGES, f"Settling{place} for image {number}"
+    if state == State.IMAGE:
+        return Activity.IMAGES, f"Taking image {number}{place}"
+    if state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return Activity.IMAGES, f"Judging image {number - 1}"
+    if state == State.APPROACH:
+        return Activity.IMAGES, "Approaching the surface"
+    if state == State.SETTLE:
+        return Activity.IMAGES, "Waiting for the piezos to settle"
+    if state == State.CLEAN:
+        return Activity.RECOVERS, f"Cleaning the tip{_place(m.get('clean_at'))} after a crash"
+    return Activity.IMAGES, f"Choosing the place of image {number}"
+
+
+def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, str, str]:
+    because = {0: "", 1: ", begun because an image showed a bad probe"}.get(
+        bad := m.get("bad_probe", 0),
+        f", begun because {plural(bad, 'image')} in a row showed a bad probe",
+    )
+    why = f"Episode {m['episode']}{because}."
+    number = m.get("steps", 0) + 1
+    the_action = f"the {ordinal(number)} action of this episode"
+    query = "SELECT name FROM steps WHERE episode = ? AND number = ?"
+    step = db.execute(query, (m["episode"], number)).fetchone()
+    if m["state"] == State.CONDITION:
+        doing = f"choosing {the_action}" if step is None else f"{step['name']}, {the_action}"
+    elif step is not None:
+        doing = f"{_looking(m)} to see what {step['name']} did, {the_action}"
+    else:
+        doing = f"{_looking(m)} to decide on"
+    return Activity.CONDITIONS, f"Conditioning: {doing}", why
+
+
+def _looking(m: dict[str, Any]) -> str:
+    if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return f"judging image {m.get('images', 0)}"
+    return f"taking image {m.get('images', 0) + 1}{_place(m.get('frame'))}"
+
+
+def _place(where: Any) -> str:
+    return "" if not where else f" at {nm(where[0])}, {nm(where[1])} nm"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _last_entry(db: sqlite3.Connection) -> float | None:
+    wall: float | None = db.execute(_LAST_ENTRY).fetchone()[0]
+    return wall
+
+
+_LAST_ENTRY = """
+SELECT MAX(wall) FROM (
+    SELECT wall FROM (SELECT wall FROM scans ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT wall FROM events ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT wall FROM sessions ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT COALESCE(wall_result, wall) AS wall FROM acts ORDER BY id DESC LIMIT 1)
+)
+"""
+
+
+def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Instrument:
+    """What was last seen of the instrument."""
+    z = current = math.nan
+    wall = None
+    for row in db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 20"):
+        after, before = json.loads(row["after"]), json.loads(row["before"])
+        seen = after if "z" in after else before
+        if "z" in seen:
+            z, current = _number(seen["z"]), _number(seen.get("current"))
+            wall = row["wall_result"] if seen is after else row["wall"]
+            break
+    scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
+    contact = None
+    if m:
+        contact = _contact(db, m, at_work)
+    return Instrument(
+        contact,
+        z,
+        current,
+        wall,
+        math.nan if scan is None else _number(scan["bias"]),
+        math.nan if scan is None else _number(scan["setpoint"]),
+    )
+
+
+def _contact(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> bool | None:
+    """While it works, the run knows; afterwards the last act says it, unless it is unknown."""
+    if at_work:
+        return bool(m.get("in_contact"))
+    row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None or row["result"] is None:
+        return None
+    approached: bool | None = json.loads(row["after"]).get("approached")
+    return approached
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

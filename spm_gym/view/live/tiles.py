@@ -1,0 +1,222 @@
+"""Approach areas painted in the background, in tiles: only what is new costs anything.
+
+Coloured squares are there at once; the images themselves follow, the newest first.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sqlite3
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spm_gym.runner.reading import JournalError, reading
+from spm_gym.view.mosaic import NM, Canvas, Reading, grey_of
+from spm_gym.view.report_facts import IMAGE
+
+TILE_PIXELS = 400
+_IMAGES_A_SIDE = 10
+_MOST_AREAS = 3
+_CHUNK = 20
+_QUALITY = 80
+
+
+@dataclass(slots=True)
+class Tile:
+    """A part of an area.
+
+    Attributes:
+        canvas: What is painted.
+        version: Grows with every change.
+        encoded: A version and its picture, WebP.
+    """
+
+    canvas: Canvas
+    version: int = 0
+    encoded: tuple[int, bytes] = (-1, b"")
+
+
+@dataclass(slots=True)
+class Area:
+    """What is painted of an area.
+
+    Attributes:
+        tile_nm: Side of a tile, nm; tile (0, 0) has its lower left corner at the origin.
+        tiles: By column and row.
+        last: The last scan that was looked at.
+        undecided: Scans without a label so far.
+        waiting: Scans of which only the label is painted, the newest last.
+        files: What could not be read.
+        version: Grows with every change.
+    """
+
+    tile_nm: float
+    tiles: dict[tuple[int, int], Tile] = field(default_factory=dict)
+    last: int = 0
+    undecided: set[int] = field(default_factory=set)
+    waiting: list[sqlite3.Row] = field(default_factory=list)
+    files: Reading = field(default_factory=Reading)
+    version: int = 0
+
+
+class Painter:
+    """Paints what is asked for, in a thread of its own that ends with the program.
+
+    Args:
+        run: The run directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._areas: OrderedDict[int, Area] = OrderedDict()
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._area = 0
+        threading.Thread(target=self._work, name="painter", daemon=True).start()
+
+    def want(self, area: int) -> None:
+        """See to it that an area is painted as far as the run has come; returns at once."""
+        self._area = area
+        self._wanted.set()
+
+    def version(self) -> int:
+        """Grows with every change of anything that is painted."""
+        with self._lock:
+            return sum(area.version for area in self._areas.values())
+
+    def waiting(self, area: int) -> int:
+        """How many images of an area are still to be painted."""
+        with self._lock:
+            known = self._areas.get(area)
+            return 0 if known is None else len(known.waiting)
+
+    def tiles(self, area: int) -> tuple[float, dict[tuple[int, int], int]]:
+        """Side of the tiles, nm, and their versions by column and row."""
+        with self._lock:
+            known = self._areas.get(area)
+            if known is None:
+                return 1.0, {}
+            return known.tile_nm, {place: tile.version for place, tile in known.tiles.items()}
+
+    def unreadable(self, area: int) -> int:
+        """How many files of an area could not be read."""
+        with self._lock:
+            known = self._areas.get(area)
+            return 0 if known is None else len(known.files.unreadable)
+
+    def picture(self, area: int, column: int, row: int) -> bytes | None:
+        """A tile as WebP; None if there is none."""
+        with self._lock:
+            known = self._areas.get(area)
+            tile = None if known is None else known.tiles.get((column, row))
+            if tile is None:
+                return None
+            version, encoded = tile.encoded
+            if version == tile.version:
+                return encoded
+            version, image = tile.version, tile.canvas.image.copy()
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=_QUALITY)
+        tile.encoded = version, file.getvalue()
+        return tile.encoded[1]
+
+    def _work(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                self._follow(self._area)
+            except (JournalError, sqlite3.Error):
+                continue  # whoever asks is told so by the page
+
+    def _follow(self, number: int) -> None:
+        """Look for new scans, then paint until something else is wanted."""
+        with reading(self._run) as db:
+            area = self._known(db, number)
+            if area is None:
+                return
+            rows = db.execute(_NEW, (number, area.last)).fetchall()
+            rows += _decided(db, area)
+        with self._lock:
+            for row in rows:
+                self._place(area, row)
+        while area.waiting and not self._wanted.is_set():
+            self._paint(area)
+        if area.waiting:
+            self._wanted.set()
+
+    def _known(self, db: sqlite3.Connection, number: int) -> Area | None:
+        with self._lock:
+            if number in self._areas:
+                self._areas.move_to_end(number)
+                return self._areas[number]
+        first = db.execute(
+            f"SELECT size FROM scans WHERE area = ? AND {IMAGE} LIMIT 1", (number,)
+        ).fetchone()
+        if first is None:
+            return None
+        with self._lock:
+            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM)
+            if len(self._areas) > _MOST_AREAS:
+                self._areas.popitem(last=False)
+            return self._areas[number]
+
+    def _place(self, area: Area, row: sqlite3.Row) -> None:
+        area.last = max(area.last, row["id"])
+        if row["label"] is None:
+            area.undecided.add(row["id"])
+        for tile in _tiles_of(area, row):
+            tile.canvas.tile(row)
+            tile.version += 1
+        area.waiting.append(row)
+        area.version += 1
+
+    def _paint(self, area: Area) -> None:
+        """Put some images in their places."""
+        chunk = area.waiting[-_CHUNK:][::-1]
+        painted = [(row, grey_of(self._run, row, area.files)) for row in chunk]
+        with self._lock:
+            del area.waiting[-len(chunk) :]
+            for row, grey in painted:
+                if grey is None:
+                    continue
+                for tile in _tiles_of(area, row):
+                    tile.canvas.paste(row, grey)
+                    tile.version += 1
+            area.version += 1
+
+
+_NEW = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
+
+
+def _decided(db: sqlite3.Connection, area: Area) -> list[sqlite3.Row]:
+    """Scans that have got a label since they were painted."""
+    found = []
+    for number in sorted(area.undecided):
+        row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+        if row["label"] is not None:
+            area.undecided.discard(number)
+            found.append(row)
+    return found
+
+
+def _tiles_of(area: Area, row: sqlite3.Row) -> list[Tile]:
+    reach = row["size"] / NM * (0.71 if row["angle"] else 0.5)
+    columns, rows = (
+        range(
+            math.floor((middle - reach) / area.tile_nm), math.ceil((middle + reach) / area.tile_nm)
+        )
+        for middle in (row["x"] / NM, row["y"] / NM)
+    )
+    return [_tile(area, column, line) for column in columns for line in rows]
+
+
+def _tile(area: Area, column: int, line: int) -> Tile:
+    if (column, line) not in area.tiles:
+        side = area.tile_nm
+        canvas = Canvas(column * side, (line + 1) * side, side, TILE_PIXELS / side, 0)
+        area.tiles[column, line] = Tile(canvas)
+    return area.tiles[column, line]

@@ -1,0 +1,227 @@
+"""The live page of a run: read from its directory, in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.plane import Method
+from spm_gym.runner.control import asked_of
+from spm_gym.runner.reading import JOURNAL, JournalError, is_at_work, reading
+from spm_gym.view.drivers import driver_lengths
+from spm_gym.view.live.begun import Session, last_session
+from spm_gym.view.live.decisions import last_decision
+from spm_gym.view.live.event_log import FIRST_ROWS, event_log
+from spm_gym.view.live.lengths import histograms
+from spm_gym.view.live.maps import live_map
+from spm_gym.view.live.progress import progress
+from spm_gym.view.live.scans import Kind, picture, shown_scan
+from spm_gym.view.live.series import series
+from spm_gym.view.live.standing import instrument, memory, standing
+from spm_gym.view.live.tiles import Painter
+from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS
+from spm_gym.web import monitor_words
+from spm_gym.web.access import Access
+from spm_gym.web.control import control_route, controls
+from spm_gym.web.pages import Pages, application
+
+_UNCHANGED = Response(status_code=204)
+_FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""For what has an address of its own in every version."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What somebody wants to see; every window has its own.
+
+    Attributes:
+        scan: Number of a scan; None follows the run.
+        kind: How it is shown.
+        area: Number of an approach area; None follows the run.
+        events: Kind of the events; "" for all.
+        rows: Number of events.
+    """
+
+    scan: int | None
+    kind: Kind
+    area: int | None
+    events: str
+    rows: int
+
+    @classmethod
+    def of(cls, request: Request) -> View:
+        """What a request asks for; what makes no sense is left out."""
+        asked = request.query_params
+        kind = asked.get("kind", "")
+        return cls(
+            scan=_whole(asked.get("scan", "")),
+            kind=Kind(kind) if kind in {*Kind} else Kind.LEVELLED,
+            area=_whole(asked.get("area", "")),
+            events=asked.get("events", ""),
+            rows=max(_whole(asked.get("rows", "")) or 0, FIRST_ROWS),
+        )
+
+
+def monitor(run: Path, access: Access) -> Starlette:
+    """The live page of a run.
+
+    Args:
+        run: The run directory; nothing in it is changed but through the controls.
+        access: Who may look, and who may act.
+    """
+    pages = Pages(**monitor_words.FILTERS)
+    page = LivePage(run, access, pages)
+    routes = [
+        Route("/", page.whole),
+        Route("/now", page.now),
+        Route("/series", page.series),
+        Route("/scans/{number:int}/{kind}.png", page.scan_picture),
+        Route("/areas/{area:int}/{tile}.webp", page.tile),
+        control_route(run, access),
+    ]
+    return application(routes, pages, access)
+
+
+Handler = Callable[["LivePage", Request], Response]
+
+
+def _readable(handler: Handler) -> Handler:
+    """Say what is wrong with a journal that cannot be read."""
+
+    @wraps(handler)
+    def handle(page: LivePage, request: Request) -> Response:
+        try:
+            return handler(page, request)
+        except (JournalError, sqlite3.Error) as error:
+            return PlainTextResponse(f"the journal cannot be read: {error}", 503)
+
+    return handle
+
+
+class LivePage:
+    """Answers the requests of the page, each from a journal of one moment."""
+
+    def __init__(self, run: Path, access: Access, pages: Pages) -> None:
+        self._run = run
+        self._access = access
+        self._pages = pages
+        self._painter = Painter(run)
+        self._painter.want(0)
+
+    @_readable
+    def whole(self, request: Request) -> Response:
+        """The page with everything in it."""
+        return self._pages("monitor/page.html", **self._context(request))
+
+    @_readable
+    def now(self, request: Request) -> Response:
+        """What changes; nothing if it is what the page has."""
+        if request.query_params.get("version") == self._version(request):
+            return _UNCHANGED
+        return self._pages("monitor/now.html", **self._context(request))
+
+    @_readable
+    def series(self, request: Request) -> Response:
+        """Data of the chart after a scan."""
+        with reading(self._run) as db:
+            return JSONResponse(series(db, _whole(request.query_params.get("after", "")) or 0))
+
+    @_readable
+    def scan_picture(self, request: Request) -> Response:
+        """A scan as PNG."""
+        kind = request.path_params["kind"]
+        with reading(self._run) as db:
+            number = request.path_params["number"]
+            row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+            method = _method(last_session(db))
+        if row is None or kind not in {*Kind}:
+            return PlainTextResponse("there is no such picture", 404)
+        try:
+            image = picture(self._run, row, Kind(kind), method)
+        except FileFormatError as error:
+            return PlainTextResponse(str(error), 404)
+        return Response(image, media_type="image/png", headers=_FOR_EVER)
+
+    def tile(self, request: Request) -> Response:
+        """A part of the map of an approach area."""
+        column, _, row = request.path_params["tile"].partition("_")
+        try:
+            place = request.path_params["area"], int(column), int(row)
+        except ValueError:
+            return PlainTextResponse("tiles are named COLUMN_ROW", 404)
+        image = self._painter.picture(*place)
+        if image is None:
+            return PlainTextResponse("there is no such tile", 404)
+        return Response(image, media_type="image/webp", headers=_FOR_EVER)
+
+    def _version(self, request: Request) -> str:
+        """Changes with whatever a page made of this request shows."""
+        files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
+        sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
+        view = View.of(request)
+        shown = (sizes, is_at_work(self._run), asked_of(self._run),
+                 self._access.may_act(request), asdict(view), self._painter.version())  # fmt: skip
+        return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+
+    def _context(self, request: Request) -> dict[str, Any]:
+        view, version, now = View.of(request), self._version(request), time.time()
+        at_work = is_at_work(self._run)
+        with reading(self._run) as db:
+            m, session = memory(db), last_session(db)
+            stands = standing(db, m, session, at_work, str(self._run))
+            under_way = now if at_work and stands.late_s is not None else None
+            return {
+                "name": self._run.resolve().name,
+                "version_shown": version,
+                "now": now,
+                "view": view,
+                "kinds": Kind,
+                "session": session,
+                "standing": stands,
+                "instrument": instrument(db, m, at_work),
+                "progress": progress(db, m, session, under_way),
+                "trouble": _last(db, "events WHERE kind = 'trouble'"),
+                "failure": _last(db, "acts WHERE result IN ('failed', 'unknown', 'refused')"),
+                "scan": shown_scan(db, self._run, m, view.scan, _method(session)),
+                "decision": last_decision(db, session),
+                "map": live_map(db, self._painter, m, view.area),
+                "drivers": (drivers := driver_lengths(db)),
+                "histograms": histograms(drivers),
+                "log": event_log(db, view.events, view.rows),
+                "last_scan": _last_number(db),
+                "colours": COLOURS,
+                "blocked_colours": BLOCKED_COLOURS,
+                "controls": controls(self._run, self._access, request),
+            }
+
+
+def _method(session: Session) -> Method:
+    return "levels" if session.settings is None else session.settings.env.plane
+
+
+def _last(db: sqlite3.Connection, rows: str) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = db.execute(
+        f"SELECT * FROM {rows} ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return row
+
+
+def _last_number(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0])
+
+
+def _whole(text: str) -> int | None:
+    """A number that SQLite takes as well."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,0 +1,68 @@
+"""Numbers of the live page as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+_PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A value with the prefix that suits it: 25 pA, −91.4 nm; "unknown" for NaN."""
+    if not math.isfinite(value):
+        return "unknown"
+    power = 0 if value == 0 else 3 * math.floor(math.log10(abs(value)) / 3 + 1e-9)
+    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
+    shown = f"{value / 10.0**power:.3g}\N{NO-BREAK SPACE}{_PREFIXES[power]}{unit}"
+    return shown.replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share; a dash for none."""
+    return "–" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def probability(value: float | None) -> str:
+    """With three digits; a dash for none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def hours(seconds: float) -> str:
+    """Time of operation."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def iso(wall: float) -> str:
+    """Seconds since 1970 for machines."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
+
+
+def utc(wall: float) -> str:
+    """Seconds since 1970 for people whose browser does not turn it into local time."""
+    return f"{datetime.fromtimestamp(wall, UTC):%d %b %H:%M:%S} UTC"
+
+
+def nm(metres: float) -> str:
+    """A length in nm, without the unit."""
+    return f"{metres * 1e9:.1f}".removesuffix(".0").replace("-", "−")
+
+
+def number(value: float) -> str:
+    """Without digits that say nothing, with a true minus sign."""
+    return f"{value:g}".replace("-", "−")
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "quantity": quantity,
+    "percent": percent,
+    "probability": probability,
+    "hours": hours,
+    "iso": iso,
+    "utc": utc,
+    "nm": nm,
+    "number": number,
+}
