@@ -44,7 +44,7 @@ def train_classifier(
     else:
         loaded = load_folder(data, config.env.pixels, config.env.plane)
         run = create_run()
-        _tell(loaded)
+        _tell(loaded, config.env.pixels)
         images, good, session = loaded.images, loaded.good, loaded.session
     with SummaryWriter(str(run / TENSORBOARD)) as writer:
         trained = classifier.train_classifier(
@@ -56,9 +56,12 @@ def train_classifier(
     return 0
 
 
-def _tell(loaded: LabelledImages) -> None:
+def _tell(loaded: LabelledImages, pixels: int) -> None:
     sessions = len(set(loaded.session))
     print(f"{loaded.good.sum()} good and {(~loaded.good).sum()} bad images, {sessions} sessions")
+    sizes = ", ".join(f"{count} of {side} x {side} px" for side, count in loaded.averaged.items())
+    if sizes:
+        print(f"  averaged to {pixels} x {pixels} px: {sizes}")
     for label, count in loaded.ignored.items():
         print(
             f"  left out: {count} labelled {label!r}"

@@ -9,7 +9,6 @@ file name up to its trailing number and without the label.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.imaging import level, normalise
+from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import READERS, FileFormatError, read_heights
+from spm_gym.imaging.manifest import MANIFEST, read_listed
 from spm_gym.imaging.plane import Method
-from spm_gym.types import BoolArray
+from spm_gym.types import BoolArray, FloatImage
 
-MANIFEST = "manifest.csv"
 _LABEL = re.compile(r"(?<![a-z])(good|bad)", re.IGNORECASE)
 _TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
 
@@ -39,6 +39,7 @@ class LabelledImages:
         session: Measurement session of each image, (N,) strings.
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
+        averaged: How many images had more pixels and were averaged, by their side.
     """
 
     images: NDArray[np.float32]
@@ -46,10 +47,13 @@ class LabelledImages:
     session: NDArray[np.str_]
     paths: tuple[Path, ...]
     ignored: dict[str, int]
+    averaged: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """An image file with what its manifest or its name says; `label` is "" if nothing."""
+
     path: Path
     label: str
     session: str
@@ -59,11 +63,11 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     """Read, level and normalise the labelled images of a folder.
 
     Levelling an image that is levelled already changes nothing that matters, so the published
-    data set loads as it is.
+    data set loads as it is. Images with more pixels are averaged over the areas of fewer ones.
 
     Args:
         folder: Laid out as described above.
-        pixels: Side that every image must have.
+        pixels: Side that the images get; they must be square and have as many or more.
         plane: How to find the substrate, as in `spm_gym.imaging.level`.
 
     Raises:
@@ -74,20 +78,27 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     if not folder.is_dir():
         raise FileFormatError(f"{folder}: there is no such folder of labelled images")
     manifest = folder / MANIFEST
-    entries = list(_listed(manifest) if manifest.is_file() else _found(folder))
+    entries = list(_listed(manifest) if manifest.is_file() else found_images(folder))
     labelled = [entry for entry in entries if entry.label in ("good", "bad")]
     good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
     _check_classes(folder, entries, good)
+    sides = Counter[int]()
+    images = []
+    for entry in labelled:
+        z = read_heights(entry.path)
+        sides[len(z)] += 1
+        images.append(normalise(level(reduced(entry.path, z, pixels), plane)))
     return LabelledImages(
-        images=np.stack([_read(entry.path, pixels, plane) for entry in labelled]),
+        images=np.stack(images),
         good=good,
         session=np.array([entry.session for entry in labelled], dtype=np.str_),
         paths=tuple(entry.path for entry in labelled),
         ignored=dict(Counter(e.label for e in entries if e.label not in ("good", "bad"))),
+        averaged={side: sides[side] for side in sorted(sides) if side != pixels},
     )
 
 
-def _check_classes(folder: Path, entries: list[_Entry], good: BoolArray) -> None:
+def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
     if 0 < good.sum() < good.size:
         return
     found = f"found {len(entries)} images, {good.sum()} good and {(~good).sum()} bad"
@@ -98,45 +109,44 @@ def _check_classes(folder: Path, entries: list[_Entry], good: BoolArray) -> None
     )
 
 
-def _read(path: Path, pixels: int, plane: Method) -> NDArray[np.float32]:
-    z = read_heights(path)
-    if z.shape != (pixels, pixels):
+def reduced(path: Path, z: FloatImage, pixels: int) -> FloatImage:
+    """Heights with the pixels that the classifier takes.
+
+    Args:
+        path: Their file, for messages.
+        z: Heights (H, W).
+        pixels: Side of the result.
+
+    Raises:
+        FileFormatError: They are not square, or too few.
+    """
+    if z.shape[0] != z.shape[1] or len(z) < pixels:
         raise FileFormatError(
             f"{path}: the image has {z.shape[0]} x {z.shape[1]} px, "
-            f"the classifier takes {pixels} x {pixels} px"
+            f"the classifier takes {pixels} x {pixels} px, or larger squares"
         )
-    return normalise(level(z, plane))
+    return z if len(z) == pixels else box_averaged(z, pixels)
 
 
-def _listed(manifest: Path) -> Iterator[_Entry]:
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileFormatError(f"{manifest}: not a readable CSV file: {error}") from error
-    seen: set[str] = set()
-    for line, row in enumerate(rows, start=2):
-        missing = [column for column in ("file", "label") if column not in row]
-        if missing:
-            found = ", ".join(map(str, row))
-            raise FileFormatError(
-                f"{manifest}: needs the columns file and label; found are {found}"
-            )
-        if row["file"] in seen:
-            raise FileFormatError(f"{manifest}: line {line} lists {row['file']!r} again")
-        seen.add(row["file"])
-        path = manifest.parent / row["file"]
-        yield _Entry(path, row["label"].strip().lower(), row.get("session") or _session(path.stem))
+def _listed(manifest: Path) -> Iterator[Entry]:
+    for file, label, session in read_listed(manifest):
+        path = manifest.parent / file
+        yield Entry(path, label, session or _session(path.stem))
 
 
-def _found(folder: Path) -> Iterator[_Entry]:
+def found_images(folder: Path) -> Iterator[Entry]:
+    """Image files in a folder and below, with the labels of file and folder names.
+
+    Raises:
+        FileFormatError: A name says both good and bad.
+    """
     for path in sorted(folder.rglob("*")):
         hidden = path.name.startswith(".")
         if hidden or path.suffix.lower() not in READERS or not path.is_file():
             continue
         parents = path.relative_to(folder).parent.parts
         sessions = [part for part in parents if not _LABEL.search(part)]
-        yield _Entry(path, _label(path, parents), "/".join(sessions) or _session(path.stem))
+        yield Entry(path, _label(path, parents), "/".join(sessions) or _session(path.stem))
 
 
 def _label(path: Path, parents: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spm_gym.config import EnvConfig
 from spm_gym.imaging.files import FileFormatError, read_heights
-from spm_gym.imaging.folder import MANIFEST
+from spm_gym.imaging.manifest import MANIFEST
 from spm_gym.runner.reading import Label, reading
 from spm_gym.whole_file import written_whole
 
@@ -99,6 +99,11 @@ def export_images(
     return Exported(f"{written['good']} good and {written['bad']} bad images", left_out)
 
 
+def session_of(run: Path, area: int) -> str:
+    """The measurement session of the images of an approach area."""
+    return f"{run.absolute().name} area {area}"
+
+
 def _divide(
     scans: list[sqlite3.Row], config: EnvConfig, conditioning: bool
 ) -> tuple[list[tuple[sqlite3.Row, str]], Counter[str]]:
@@ -130,7 +135,7 @@ def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str,
     return {
         "file": file,
         "label": label,
-        "session": f"{run.absolute().name} area {scan['area']}",
+        "session": session_of(run, scan["area"]),
         "probability": f"{scan['probability']:.9g}",
         "scan": str(scan["id"]),
         "area": str(scan["area"]),

@@ -1,0 +1,108 @@
+"""Serve a page on which people label scans with the keyboard, to train a classifier on them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.page import add_address, serve_page
+from spm_gym.config import Config, load_config
+
+if TYPE_CHECKING:
+    from spm_gym.types import Classifier
+
+PORT = 8766
+NO_CLASSIFIER = "none"
+EPILOG = """examples:
+  spm-gym label my_scans/                              .sxm, .gsf and .npy, also in folders below
+  spm-gym label RUN_DIR                                the images of a run of spm-gym run
+  spm-gym label my_scans/ --classifier mine.safetensors    what it is least sure of comes first
+  spm-gym label my_scans/ --host 0.0.0.0 --token T     for phones in the same network
+
+The labels are in manifest.csv in the folder, which spm-gym train classifier --data takes as it is.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options on a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="scans, or a run directory")
+    parser.add_argument("--labeller", metavar="NAME", help="who labels; default: the page asks")
+    parser.add_argument(
+        "--classifier",
+        metavar="FILE",
+        help=f"judges the images first; {NO_CLASSIFIER!r}: nobody does (default: env.classifier)",
+    )
+    parser.add_argument(
+        "--order",
+        choices=["uncertain", "name", "random"],
+        default="uncertain",
+        help="which images come first (default: what the classifier is least sure of)",
+    )
+    add_config(parser)
+    add_set(parser, "env.pixels=128")
+    add_address(parser, PORT, "only needed together with --host")
+    parser.set_defaults(command=label)
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """Read and judge the images, then serve the page."""
+    from spm_gym.imaging.manifest import EARLIER, labeller_name
+    from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
+    from spm_gym.web.labelling.desk import Desk
+    from spm_gym.web.labelling.labels import Labels
+    from spm_gym.web.labelling.page import Setup, labelling
+
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of scans")
+    if arguments.labeller is not None and labeller_name(arguments.labeller) is None:
+        raise UsageError(
+            f"--labeller {arguments.labeller!r}: a name begins with a letter, has at most 40 "
+            f"letters, digits and blanks, and is not {EARLIER!r}"
+        )
+    config = load_config(arguments.config, arguments.set)
+    candidates = find_candidates(folder)
+    with Labels(folder, candidates) as labels:
+        pixels, plane = config.env.pixels, config.env.plane
+        judge = _judge(config, arguments.classifier)
+        with tqdm(total=len(candidates), desc="reading", unit="image", mininterval=1) as bar:
+            images, refused = read_images(candidates, pixels, plane, judge, bar.update)
+        _tell(refused)
+        if not images:
+            raise UsageError(f"{folder}: there is no image to label among {len(candidates)} files")
+        desk = Desk(in_order(images, arguments.order, labels.labelled_before), labels)
+        name = arguments.labeller and desk.known_as(arguments.labeller)
+        setup = Setup(folder, pixels, plane, name)
+        return serve_page(
+            arguments,
+            lambda access: labelling(desk, setup, access),
+            f"{len(images)} images to label",
+            acting_is_free=True,
+        )
+
+
+def _judge(config: Config, classifier: str | None) -> Classifier | None:
+    if classifier == NO_CLASSIFIER:
+        return None
+    from spm_gym.build import build_judge  # torch is slow to import
+    from spm_gym.cli.process import prepare_process
+
+    prepare_process(config.run.threads)
+    if classifier is not None:
+        env = config.env.model_copy(update={"classifier": Path(classifier)})
+        config = config.model_copy(update={"env": env})
+    return build_judge(config)
+
+
+def _tell(refused: dict[str, str]) -> None:
+    for reason in list(refused.values())[:5]:
+        print(f"left out: {reason}")
+    if len(refused) > 5:
+        print(f"left out: {len(refused) - 5} more")

@@ -1,0 +1,261 @@
+"""The manifest of a folder of labelled images: a CSV file that people can read and edit.
+
+Columns: ``file`` (relative to the folder), ``label`` (what training takes), optionally ``session``,
+one "by NAME" for every person who labels, and ``consensus``, what they settled on where they do not
+agree. All other columns, all rows and their order are kept as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.whole_file import written_whole
+
+MANIFEST = "manifest.csv"
+LABELS = ("good", "bad", "sample")
+DISPUTED = "disputed"
+EARLIER = "earlier"
+"""Who gave the labels that were there before anybody's name was."""
+
+_FILE, _LABEL, _SESSION, _CONSENSUS = "file", "label", "session", "consensus"
+_BY = "by "
+_NAME = re.compile(r"[^\W\d_][\w .'-]{0,39}")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet calculate instead of show."""
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was said of an image.
+
+    Attributes:
+        by: Label by name of the person; of `EARLIER` it may be any word.
+        consensus: What was settled on, or "".
+        label: What training takes; not always what follows from the others, for people may have
+            edited it.
+    """
+
+    by: dict[str, str]
+    consensus: str
+    label: str
+
+
+class Manifest:
+    """A manifest in memory.
+
+    A label that nobody's name stands for counts as said by `EARLIER`; one that differs from what
+    was said by name was edited by hand and counts as consensus.
+
+    Attributes:
+        judgements: By file.
+    """
+
+    def __init__(self) -> None:
+        """Begin an empty one."""
+        self.judgements: dict[str, Judgement] = {}
+        self._header = [_FILE, _LABEL, _SESSION]
+        self._rows: dict[str, Row] = {}
+        self._encoding, self._newline = "utf-8", "\r\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a file.
+
+        Raises:
+            FileFormatError: It makes no sense; the message says where.
+        """
+        manifest = cls()
+        manifest._header, rows = _read_table(path)
+        first = path.read_bytes().partition(b"\n")[0]
+        manifest._encoding = "utf-8-sig" if first.startswith(b"\xef\xbb\xbf") else "utf-8"
+        manifest._newline = "\r\n" if first.endswith(b"\r") else "\n"
+        for line, row in rows:
+            file = _plain(row[manifest._header.index(_FILE)])
+            if file in manifest._rows:
+                raise FileFormatError(f"{path}: line {line} lists {file!r} again")
+            manifest._rows[file] = row
+            try:
+                manifest.judgements[file] = manifest._judgement(row)
+            except _Contradiction as error:
+                raise FileFormatError(f"{path}: line {line}: {error}") from None
+        return manifest
+
+    def write(self, path: Path) -> None:
+        """Write it; the file is the old one or the new one, never half of one."""
+        with (
+            written_whole(path) as beside,
+            beside.open("w", encoding=self._encoding, newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator=self._newline)
+            writer.writerow(self._header)
+            writer.writerows(self._rows.values())
+
+    def copy(self) -> Manifest:
+        """An independent copy, quickly."""
+        other = copy.copy(self)
+        other._header, other._rows = list(self._header), dict(self._rows)
+        other.judgements = dict(self.judgements)
+        return other
+
+    @property
+    def labellers(self) -> list[str]:
+        """Whoever has a column."""
+        return [name[len(_BY) :] for name in self._header if name.startswith(_BY)]
+
+    def add(self, file: str, session: str, label: str = "") -> None:
+        """List a file that is not listed."""
+        self._rows[file] = ("",) * len(self._header)
+        self.judgements[file] = Judgement({}, "", "")
+        self._set(file, _FILE, _harmless(file))
+        if session:
+            self._set(file, _SESSION, _harmless(session))
+        if label:
+            self._set(file, _LABEL, label)
+            self.judgements[file] = Judgement({EARLIER: label}, "", label)
+
+    def said(self, file: str, name: str) -> str:
+        """The word in somebody's column, which may be none of `LABELS`; "" for nothing."""
+        return self._cell(self._rows[file], _column(name))
+
+    def say(self, file: str, name: str, word: str) -> None:
+        """Note what a person says of a listed file; "" takes it back."""
+        known = self.judgements[file]
+        by = {other: label for other, label in known.by.items() if other != name}
+        if _word(word) in LABELS:
+            by[name] = _word(word)
+        if EARLIER in by:
+            self._set(file, _column(EARLIER), by[EARLIER])
+        self._set(file, _column(name), word)
+        self._settle(file, by, known.consensus)
+
+    def settle(self, file: str, consensus: str) -> None:
+        """Note what all settled on for a listed file; "" takes it back."""
+        self._settle(file, self.judgements[file].by, consensus)
+
+    def _settle(self, file: str, by: dict[str, str], consensus: str) -> None:
+        label = decided(by, consensus)
+        if consensus or _CONSENSUS in self._header:
+            self._set(file, _CONSENSUS, consensus)
+        self._set(file, _LABEL, label)
+        self.judgements[file] = Judgement(by, consensus, label)
+
+    def _judgement(self, row: Row) -> Judgement:
+        label, consensus = _word(self._cell(row, _LABEL)), _word(self._cell(row, _CONSENSUS))
+        words = {name: _word(self._cell(row, _column(name))) for name in self.labellers}
+        by = {n: word for n, word in words.items() if word in LABELS or (n == EARLIER and word)}
+        follows = decided(by, consensus)
+        if label in ("", DISPUTED, follows):
+            return Judgement(by, consensus, label)
+        if consensus:
+            raise _Contradiction(
+                f"its label is {label!r} but its consensus {consensus!r}: make them equal"
+            )
+        if by:
+            return Judgement(by, label, label)
+        return Judgement({EARLIER: label}, "", label)
+
+    def _cell(self, row: Row, column: str) -> str:
+        if column not in self._header:
+            return ""
+        place = self._header.index(column)
+        return row[place] if place < len(row) else ""
+
+    def _set(self, file: str, column: str, value: str) -> None:
+        if column not in self._header:
+            self._header.append(column)
+        cells = list(self._rows[file])
+        cells += [""] * (len(self._header) - len(cells))
+        cells[self._header.index(column)] = value
+        self._rows[file] = tuple(cells)
+
+
+class _Contradiction(ValueError):
+    """A row says two things."""
+
+
+def decided(by: dict[str, str], consensus: str) -> str:
+    """The label that training takes.
+
+    The consensus if there is one, else the label that everybody gave, `DISPUTED` if they differ, or
+    whatever was there before.
+    """
+    given = {label for label in by.values() if label in LABELS}
+    if consensus or not given:
+        return consensus or by.get(EARLIER, "")
+    return DISPUTED if len(given) > 1 else given.pop()
+
+
+def read_listed(path: Path) -> Iterator[tuple[str, str, str]]:
+    """File, label and session of every row of a manifest.
+
+    Raises:
+        FileFormatError: It makes no sense.
+    """
+    header, rows = _read_table(path)
+    places = [header.index(name) if name in header else None for name in (_FILE, _LABEL, _SESSION)]
+    seen: set[str] = set()
+    for line, row in rows:
+        file, label, session = ("" if place is None else row[place] for place in places)
+        if _plain(file) in seen:
+            raise FileFormatError(f"{path}: line {line} lists {file!r} again")
+        seen.add(_plain(file))
+        yield file, _word(label), session
+
+
+def labeller_name(text: str) -> str | None:
+    """A name as it can stand at the head of a column; None if it cannot.
+
+    It begins with a letter and has at most 40 letters, digits, blanks and ``_ . ' -``.
+    """
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    return name if _NAME.fullmatch(name) and name.casefold() != EARLIER else None
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
+    """The header, and the rows with their lines in the file; both as wide as the widest."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [(reader.line_num, tuple(row)) for row in reader if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(f"{path}: not a readable CSV file: {error}") from error
+    if not {_FILE, _LABEL} <= set(header):
+        found = ", ".join(header) or "none"
+        raise FileFormatError(f"{path}: needs the columns file and label; found are {found}")
+    for name in header:
+        if header.count(name) > 1 and (name in _OURS or name.startswith(_BY)):
+            raise FileFormatError(f"{path}: has the column {name!r} twice")
+    width = max(len(header), *(len(row) for _, row in rows)) if rows else len(header)
+    header += [""] * (width - len(header))
+    return header, [(line, row + ("",) * (width - len(row))) for line, row in rows]
+
+
+_OURS = (_FILE, _LABEL, _SESSION, _CONSENSUS)
+
+
+def _column(name: str) -> str:
+    return _BY + name
+
+
+def _word(cell: str) -> str:
+    return cell.strip().lower()
+
+
+def _plain(file: str) -> str:
+    """The same file always by the same name."""
+    return PurePosixPath(file).as_posix()
+
+
+def _harmless(text: str) -> str:
+    """The same file, or another name for the session, that no spreadsheet takes for a formula."""
+    return f"./{text}" if text.startswith(_FORMULA) else text

@@ -1,0 +1,1 @@
+"""A page on which people label scans with the keyboard or their thumbs."""

@@ -1,0 +1,174 @@
+"""Which scans there are to label, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.imaging import read_scans
+from spm_gym.imaging.files import FileFormatError, read_topography
+from spm_gym.imaging.folder import found_images, reduced
+from spm_gym.imaging.plane import Method
+from spm_gym.runner.reading import JOURNAL, Label, reading
+from spm_gym.types import Classifier
+from spm_gym.view.export import session_of
+
+Order = Literal["uncertain", "name", "random"]
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that may be an image to label.
+
+    Attributes:
+        file: Its name, relative to the folder.
+        path: Where it is.
+        session: Its measurement session.
+        label: What the names of file and folders say of it, or "".
+    """
+
+    file: str
+    path: Path
+    session: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image to label.
+
+    Attributes:
+        file: Its name, relative to the folder.
+        path: Where it is.
+        pixels: Its side.
+        width: Its extent along x, m; None if the file does not say.
+        height: Its extent along y, m.
+        probability: The classifier's, that the probe is good; None without a classifier.
+    """
+
+    file: str
+    path: Path
+    pixels: int
+    width: float | None
+    height: float | None
+    probability: float | None = None
+
+
+def find_candidates(folder: Path) -> list[Candidate]:
+    """Image files in a folder and below; of a run, the whole images that were judged.
+
+    Raises:
+        FileFormatError: A name says both good and bad.
+        JournalError: The run's journal cannot be read.
+    """
+    if (folder / JOURNAL).is_file():
+        return list(_of_run(folder))
+    return [
+        Candidate(entry.path.relative_to(folder).as_posix(), entry.path, entry.session, entry.label)
+        for entry in found_images(folder)
+    ]
+
+
+def _of_run(run: Path) -> Iterator[Candidate]:
+    judged = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
+    with reading(run) as db:
+        rows = db.execute(
+            "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
+            f" AND label IN ({', '.join('?' * len(judged))}) ORDER BY id",
+            judged,
+        ).fetchall()
+    for row in rows:
+        yield Candidate(row["file"], run / row["file"], session_of(run, row["area"]))
+
+
+def read_images(
+    candidates: Sequence[Candidate],
+    pixels: int,
+    method: Method,
+    judge: Classifier | None,
+    progress: Callable[[int], object],
+) -> tuple[list[Image], dict[str, str]]:
+    """Read all files once, and judge them.
+
+    Args:
+        candidates: The files.
+        pixels: Side of the images that the judge takes; larger ones are averaged.
+        method: How they are levelled for it.
+        judge: The classifier; None judges nothing.
+        progress: Takes the number of files that are read.
+
+    Returns:
+        The images, in the same order, and why other files are none that training would take, by
+        name.
+    """
+    images: list[Image] = []
+    refused: dict[str, str] = {}
+    for start in range(0, len(candidates), _BATCH):
+        batch = candidates[start : start + _BATCH]
+        read: list[Image] = []
+        small: list[NDArray[np.float32]] = []
+        for candidate in batch:
+            try:
+                image, heights = _read(candidate, pixels)
+            except FileFormatError as error:
+                refused[candidate.file] = str(error)
+                continue
+            read.append(image)
+            small.append(heights)
+        images += read if judge is None or not read else _judged(read, small, method, judge)
+        progress(len(batch))
+    return images, refused
+
+
+def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]]:
+    try:
+        candidate.file.encode()
+    except UnicodeEncodeError:
+        raise FileFormatError(f"{candidate.path!a}: its name is no UTF-8 text") from None
+    topography = read_topography(candidate.path)
+    heights = reduced(candidate.path, topography.z, pixels).astype(np.float32)
+    side, width, height = len(topography.z), topography.width, topography.height
+    return Image(candidate.file, candidate.path, side, width, height), heights
+
+
+def _judged(
+    images: Sequence[Image],
+    heights: Sequence[NDArray[np.float32]],
+    method: Method,
+    judge: Classifier,
+) -> list[Image]:
+    unknown = np.full((len(heights), 2), np.nan)
+    probabilities = judge(read_scans(np.stack(heights), unknown, method).observations)
+    return [
+        replace(image, probability=float(probability))
+        for image, probability in zip(images, probabilities, strict=True)
+    ]
+
+
+def in_order(
+    images: Sequence[Image], order: Order, judged_before: Callable[[str], bool]
+) -> list[Image]:
+    """Put images into the order in which they are shown.
+
+    Args:
+        images: In any.
+        order: By name; at random, but always the same; or the most uncertain first, after them
+            those that have a label from before.
+        judged_before: Whether a file has one.
+    """
+    by_name = sorted(images, key=lambda image: image.file)
+    if order == "random":
+        return [by_name[n] for n in np.random.default_rng(0).permutation(len(by_name))]
+    if order == "name":
+        return by_name
+    return sorted(by_name, key=lambda image: (judged_before(image.file), _certainty(image)))
+
+
+def _certainty(image: Image) -> float:
+    return 0.0 if image.probability is None else abs(image.probability - 0.5)

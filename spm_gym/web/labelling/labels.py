@@ -1,0 +1,154 @@
+"""What people say of the images of a folder, in step with its manifest on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.manifest import EARLIER, MANIFEST, Judgement, Manifest
+from spm_gym.web.labelling.candidates import Candidate
+
+_LOCK = ".labels.lock"
+_Stamp = tuple[int, int, int]
+
+
+class LabelsError(ValueError):
+    """A label cannot be kept, and was not; the message says why."""
+
+
+class Labels:
+    """The manifest of a folder; every change is on the disk when it returns.
+
+    What somebody else writes there meanwhile is read before the next change. Use it in a ``with``
+    block: nobody else labels the folder from another program then.
+
+    Args:
+        folder: Of the images.
+        candidates: Those that may be labelled. Labels in their names count where there is no
+            manifest yet, as they do in training.
+
+    Raises:
+        LabelsError: Another program labels the folder.
+        FileFormatError: The manifest makes no sense.
+    """
+
+    def __init__(self, folder: Path, candidates: Sequence[Candidate]) -> None:
+        self._path = folder / MANIFEST
+        self._sessions = {candidate.file: candidate.session for candidate in candidates}
+        self._lock = FileLock(folder / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise LabelsError(
+                f"{folder} is being labelled by another program: open the page that it serves, "
+                "or stop it first"
+            ) from None
+        try:
+            self._stamp = self._stamp_on_disk()
+            self._manifest = self._first(candidates)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Labels:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def judgements(self) -> Mapping[str, Judgement]:
+        """What was said, by file, as `refresh` last saw it."""
+        return self._manifest.judgements
+
+    @property
+    def labellers(self) -> list[str]:
+        """Whoever has said something, without `EARLIER`."""
+        return [name for name in self._manifest.labellers if name.strip() and name != EARLIER]
+
+    def by(self, name: str) -> dict[str, str]:
+        """Everything that somebody said, by file."""
+        return {file: j.by[name] for file, j in self.judgements.items() if name in j.by}
+
+    def labelled_before(self, file: str) -> bool:
+        """Whether a file had a label before anybody's name stood there."""
+        return file in self.judgements and EARLIER in self.judgements[file].by
+
+    def refresh(self) -> None:
+        """Read what somebody else has written.
+
+        Raises:
+            LabelsError: It makes no sense, or is gone.
+        """
+        stamp = self._stamp_on_disk()
+        if stamp == self._stamp:
+            return
+        if stamp is None:
+            raise LabelsError(
+                f"{self._path} is gone: put it back, or stop the page to begin a new one"
+            )
+        try:
+            self._manifest = Manifest.read(self._path)
+        except FileFormatError as error:
+            raise LabelsError(f"{error}; nothing is saved until it is mended") from None
+        self._stamp = stamp
+
+    def say(self, file: str, name: str, word: str) -> str:
+        """Note what a person says of a file; "" takes it back.
+
+        Returns:
+            What stood there before.
+
+        Raises:
+            LabelsError: It cannot be kept.
+        """
+        self.refresh()
+        listed = file in self.judgements
+        before = self._manifest.said(file, name) if listed else ""
+        self._change(file, lambda manifest: manifest.say(file, name, word))
+        return before
+
+    def settle(self, file: str, consensus: str) -> None:
+        """Note what all settled on; "" takes it back.
+
+        Raises:
+            LabelsError: It cannot be kept.
+        """
+        self.refresh()
+        self._change(file, lambda manifest: manifest.settle(file, consensus))
+
+    def _change(self, file: str, change: Callable[[Manifest], None]) -> None:
+        changed = self._manifest.copy()
+        if file not in changed.judgements:
+            changed.add(file, self._sessions.get(file, ""))
+        change(changed)
+        try:
+            changed.write(self._path)
+        except OSError as error:
+            raise LabelsError(f"not saved: {self._path}: {error.strerror}") from error
+        self._manifest, self._stamp = changed, self._stamp_on_disk()
+
+    def _first(self, candidates: Sequence[Candidate]) -> Manifest:
+        if self._stamp is not None:
+            return Manifest.read(self._path)
+        manifest = Manifest()
+        for candidate in candidates:
+            if candidate.label:
+                manifest.add(candidate.file, candidate.session, candidate.label)
+        return manifest
+
+    def _stamp_on_disk(self) -> _Stamp | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,310 @@
+"""The labelling page: its routes and what its templates show."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlencode
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.manifest import LABELS, Judgement
+from spm_gym.imaging.plane import Method
+from spm_gym.web.access import Access
+from spm_gym.web.labelling.candidates import Image
+from spm_gym.web.labelling.desk import SKIP, Desk
+from spm_gym.web.labelling.labels import LabelsError
+from spm_gym.web.labelling.pictures import VIEWS, View, png, scale_bar
+from spm_gym.web.pages import Pages, application
+
+_COOKIE = "spm-gym-labeller"
+_YEAR_S = 365 * 86400
+_NM = 1e-9
+_Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a labelling page is about.
+
+    Attributes:
+        folder: Of the images.
+        pixels: Side of the images that the network takes.
+        method: How images are levelled.
+        labeller: Who labels; None: everybody is asked.
+    """
+
+    folder: Path
+    pixels: int
+    method: Method
+    labeller: str | None = None
+
+
+def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
+    """The application.
+
+    Args:
+        desk: What it works on.
+        setup: What it is about.
+        access: Who may use it.
+    """
+    it = _Labelling(desk, setup)
+    routes = [
+        Route("/", _answering(it.show)),
+        Route("/image", _answering(it.picture)),
+        Route("/name", _answering(it.ask_name)),
+        Route("/name", _taking(it.take_name), methods=["POST"]),
+        Route("/answers", _taking(it.take_answer), methods=["POST"]),
+        Route("/undo", _taking(it.undo), methods=["POST"]),
+        Route("/again", _taking(it.look_again), methods=["POST"]),
+        Route("/done", _answering(it.show_done)),
+        Route("/disagreements", _answering(it.show_disagreements)),
+        Route("/consensus", _taking(it.take_consensus), methods=["POST"]),
+    ]
+    return application(routes, it.pages, access)
+
+
+class _Refused(ValueError):
+    """A request makes no sense."""
+
+
+def _answering(show: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
+        return _or_problem(lambda: show(request))
+
+    return endpoint
+
+
+def _taking(take: Callable[[Request, _Fields], Response]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        async with request.form(max_files=0, max_fields=20) as form:
+            fields = {name: str(value) for name, value in form.items()}
+        return await run_in_threadpool(_or_problem, lambda: take(request, fields))
+
+    return endpoint
+
+
+def _or_problem(answer: Callable[[], Response]) -> Response:
+    try:
+        return answer()
+    except LabelsError as error:
+        return PlainTextResponse(str(error), 409)
+    except _Refused as error:
+        return PlainTextResponse(str(error), 400)
+
+
+class _Labelling:
+    """Answers requests."""
+
+    def __init__(self, desk: Desk, setup: Setup) -> None:
+        self.pages = Pages()
+        self._desk = desk
+        self._setup = setup
+
+    def show(self, request: Request) -> Response:
+        """The image that is asked for, or the next one."""
+        name = self._name(request)
+        if name is None:
+            return RedirectResponse("/name", 303)
+        self._desk.refresh()
+        file = request.query_params.get("file")
+        if file is None:
+            file = self._desk.next_after(name, None)
+        elif file not in self._desk.images:
+            raise _Refused(f"there is no image {file!r} to label")
+        return self._desk_with(request, name, file, _view(request.query_params))
+
+    def _desk_with(self, request: Request, name: str, file: str | None, view: View) -> Response:
+        partly = "hx-request" in request.headers
+        if file is None:
+            return _elsewhere(partly, "/done")
+        template = "labelling/desk.html" if partly else "labelling/page.html"
+        return self.pages(template, **self._context(name), **self._shown(name, file, view))
+
+    def _context(self, name: str) -> dict[str, Any]:
+        return {
+            "folder": self._setup.folder.absolute().name,
+            "name": name,
+            "may_change_name": self._setup.labeller is None,
+            "progress": self._desk.progress(name),
+            "last": self._desk.last(name),
+            "views": VIEWS,
+        }
+
+    def _shown(self, name: str, file: str, view: View) -> dict[str, Any]:
+        desk, image = self._desk, self._desk.images[file]
+        following = desk.next_after(name, file)
+        after = following and desk.next_after(name, following)
+        return {
+            "image": image,
+            "place": desk.place(file),
+            "size": _size(image),
+            "bar": scale_bar(image.width) if image.width else None,
+            "view": view,
+            "own_label": desk.own_label(name, file),
+            "urls": {each: _url(image, each) for each in VIEWS},
+            "preloaded": [_url(desk.images[f], view) for f in (following, after) if f],
+            "back": desk.beside(file, -1),
+        }
+
+    def take_answer(self, request: Request, fields: _Fields) -> Response:
+        """Keep a label, or skip; then the next image."""
+        name, file, answer = self._actor(fields), self._file(fields), fields.get("answer", "")
+        following = self._desk.next_after(name, file)
+        if answer == SKIP:
+            if self._desk.own_label(name, file):  # looking back: one further, not to the next open
+                following = self._desk.beside(file, 1) or following
+            self._desk.skip(name, file)
+        elif answer in LABELS:
+            self._desk.answer(name, file, answer)
+        else:
+            raise _Refused(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
+        return self._desk_with(request, name, following, _view(fields))
+
+    def undo(self, request: Request, fields: _Fields) -> Response:
+        """Take the last step back and show its image; without one, stay."""
+        name = self._actor(fields)
+        file = self._desk.undo(name) or fields.get("file")
+        if "hx-request" not in request.headers:
+            return RedirectResponse(f"/?{urlencode({'file': file})}" if file else "/done", 303)
+        if file not in self._desk.images:
+            raise _Refused(f"there is no image {file!r} to label")
+        return self._desk_with(request, name, file, _view(fields))
+
+    def look_again(self, request: Request, fields: _Fields) -> Response:
+        """Let skipped images come again."""
+        self._desk.look_again(self._actor(fields))
+        return RedirectResponse("/", 303)
+
+    def picture(self, request: Request) -> Response:
+        """An image as PNG; at the same address it is always the same."""
+        image = self._desk.images.get(request.query_params.get("file", ""))
+        if image is None:
+            return PlainTextResponse("no such image", 404)
+        view, version = _view(request.query_params), request.query_params.get("version", "")
+        try:
+            content = png(image.path, version, view, self._setup.pixels, self._setup.method)
+        except (FileFormatError, ValueError) as error:
+            return PlainTextResponse(str(error), 404)
+        headers = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(content, media_type="image/png", headers=headers)
+
+    def ask_name(self, request: Request, refused: str = "") -> Response:
+        """Ask who labels."""
+        if self._setup.labeller is not None:
+            return RedirectResponse("/", 303)
+        return self.pages(
+            "labelling/name.html",
+            status=422 if refused else 200,
+            name=self._name(request) or "",
+            known=self._desk.labellers,
+            refused=refused,
+        )
+
+    def take_name(self, request: Request, fields: _Fields) -> Response:
+        """Let the browser keep a name."""
+        given = fields.get("name", "")
+        name = self._desk.known_as(given)
+        if name is None:
+            return self.ask_name(request, refused=given)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(
+            _COOKIE, quote(name), max_age=_YEAR_S, httponly=True, samesite="strict", path="/"
+        )
+        return response
+
+    def show_done(self, request: Request) -> Response:
+        """What was reached, and how to go on."""
+        name = self._name(request)
+        if name is None:
+            return RedirectResponse("/name", 303)
+        self._desk.refresh()
+        folder = shlex.quote(str(self._setup.folder.absolute()))
+        return self.pages(
+            "labelling/done.html",
+            **self._context(name),
+            training=self._desk.for_training(),
+            agreements=self._desk.agreements(),
+            train=f"spm-gym train classifier --data {folder} --output mine.safetensors",
+            label=f"spm-gym label {folder} --classifier mine.safetensors",
+        )
+
+    def show_disagreements(self, request: Request) -> Response:
+        """What people do not agree on."""
+        name = self._name(request)
+        if name is None:
+            return RedirectResponse("/name", 303)
+        self._desk.refresh()
+        differing, hidden = self._desk.disagreements(name)
+        return self.pages(
+            "labelling/disagreements.html",
+            **self._context(name),
+            agreements=self._desk.agreements(),
+            entries=[self._entry(each.image, each.judgement) for each in differing],
+            settled=sum(bool(each.judgement.consensus) for each in differing),
+            hidden=hidden,
+        )
+
+    def take_consensus(self, request: Request, fields: _Fields) -> Response:
+        """Keep what all settled on."""
+        file, label = self._file(fields), fields.get("label", "")
+        if label not in ("", *LABELS):
+            raise _Refused(f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}")
+        self._actor(fields)
+        self._desk.settle(file, label)
+        return _elsewhere("hx-request" in request.headers, "/disagreements")
+
+    def _entry(self, image: Image, judgement: Judgement) -> dict[str, Any]:
+        return {"image": image, "judgement": judgement, "url": _url(image, "levelled")}
+
+    def _name(self, request: Request) -> str | None:
+        """Who looks at the page."""
+        if self._setup.labeller is not None:
+            return self._setup.labeller
+        return self._desk.known_as(unquote(request.cookies.get(_COOKIE, "")))
+
+    def _actor(self, fields: _Fields) -> str:
+        """Who acts: whose name the page showed."""
+        name = self._desk.known_as(fields.get("labeller", ""))
+        if name is None or self._setup.labeller not in (None, name):
+            raise _Refused("this page belongs to another labeller: reload it")
+        return name
+
+    def _file(self, fields: _Fields) -> str:
+        file = fields.get("file", "")
+        if file not in self._desk.images:
+            raise _Refused(f"there is no image {file!r} to label")
+        return file
+
+
+def _elsewhere(partly: bool, path: str) -> Response:
+    """Send a whole page, or the script of a part of one, to another page."""
+    return Response(headers={"HX-Redirect": path}) if partly else RedirectResponse(path, 303)
+
+
+def _view(fields: _Fields) -> View:
+    return next((view for view in VIEWS if view == fields.get("view")), "levelled")
+
+
+def _url(image: Image, view: View) -> str:
+    try:
+        status = image.path.stat()
+        version = f"{status.st_mtime_ns}-{status.st_size}"
+    except OSError:
+        version = "gone"
+    return "/image?" + urlencode({"file": image.file, "view": view, "version": version})
+
+
+def _size(image: Image) -> str:
+    pixels = f"{image.pixels} × {image.pixels} px"
+    if not image.width or not image.height:
+        return f"{pixels}, size unknown"
+    return f"{image.width / _NM:.4g} × {image.height / _NM:.4g} nm, {pixels}"

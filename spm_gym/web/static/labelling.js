@@ -1,0 +1,112 @@
+// Keys press the buttons that carry them; the image is shown as chosen, and the next ones are fetched.
+"use strict";
+
+const views = () => [...document.querySelectorAll("[name=view]")];
+const scan = () => document.querySelector("#desk .image");
+let peeking = false;
+let fetched = [];
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const at = event.target;
+  if (at.matches("input:not([type=radio]), textarea, select")) return;
+  if (event.key === " " && at.matches("button, a, [type=radio]")) return; // it is pressed itself
+  if (event.key.startsWith("Arrow") && at.matches("[type=radio]")) return;
+  const name = event.key === " " ? "Space" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (name === "v" && views().length) {
+    event.preventDefault();
+    showNextView();
+    return;
+  }
+  const button = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key.split(" ").includes(name));
+  if (!button) return;
+  event.preventDefault();
+  if (!event.repeat) button.click();
+}
+
+function showNextView() {
+  const all = views();
+  const next = all[(all.findIndex((one) => one.checked) + 1) % all.length];
+  next.checked = true;
+  showView();
+}
+
+function showView() {
+  const chosen = views().find((one) => one.checked);
+  const image = scan();
+  if (!chosen || !image) return;
+  sessionStorage.setItem("view", chosen.value);
+  const source = image.dataset[chosen.value];
+  if (image.getAttribute("src") !== source) {
+    image.src = source;
+    image.alt = image.alt.replace(/[^,]*$/, ` ${chosen.value}`);
+  }
+}
+
+function arrange() {
+  const image = scan();
+  if (!image) return;
+  showView();
+  await_image(image);
+  for (const each of document.querySelectorAll(".peeked")) each.hidden = !peeking;
+  fetched = document.getElementById("desk").dataset.preload.split(" ").filter(Boolean).map((url) => {
+    const ahead = new Image();
+    ahead.src = url;
+    return ahead;
+  });
+}
+
+function await_image(image) {
+  const broken = image.complete && !image.naturalWidth;
+  image.parentElement.classList.toggle("loading", !image.complete);
+  image.parentElement.querySelector(".broken").hidden = !broken;
+}
+
+function tell(problem) {
+  const place = document.getElementById("problem");
+  place.hidden = !problem;
+  place.textContent = problem;
+}
+
+function peek() {
+  peeking = !peeking;
+  document.getElementById("peek").setAttribute("aria-pressed", String(peeking));
+  for (const each of document.querySelectorAll(".peeked")) each.hidden = !peeking;
+}
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copies);
+  getSelection().selectAllChildren(source);
+  if (!navigator.clipboard) return; // only on secure connections; it is marked, to be copied by hand
+  await navigator.clipboard.writeText(source.textContent);
+  button.textContent = "Copied";
+}
+
+document.addEventListener("keydown", pressed);
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button, [type=radio]");
+  if (!button) return;
+  if (button.id === "peek") peek();
+  if (button.id === "ask-help") document.getElementById("help").showModal();
+  if (button.dataset.copies) copy(button);
+  // A button that was clicked must not take the next space.
+  if (event.detail && button.closest(".labelling")) button.blur();
+});
+document.addEventListener("change", (event) => event.target.name === "view" && showView());
+for (const kind of ["load", "error"]) {
+  document.addEventListener(kind, (event) => event.target === scan() && await_image(event.target), true);
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const { path, formData } = event.detail.requestConfig;
+  const image = scan();
+  // Nobody judges what is not seen.
+  if (path === "/answers" && formData.get("answer") !== "skip" && !(image.complete && image.naturalWidth)) event.preventDefault();
+});
+document.addEventListener("htmx:afterSettle", arrange);
+document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && tell(""));
+document.addEventListener("htmx:responseError", (event) => tell(event.detail.xhr.responseText));
+document.addEventListener("htmx:sendError", () => tell("No answer from the server: this was not saved. Is it still running?"));
+
+const kept = views().find((one) => one.value === sessionStorage.getItem("view"));
+if (kept) kept.checked = true;
+arrange();
