@@ -7,6 +7,7 @@ agree. All other columns, all rows and their order are kept as they are.
 
 from __future__ import annotations
 
+import codecs
 import copy
 import csv
 import re
@@ -64,7 +65,7 @@ class Manifest:
         self.judgements: dict[str, Judgement] = {}
         self._header = [_FILE, _LABEL, _SESSION]
         self._rows: dict[str, Row] = {}
-        self._encoding, self._newline = "utf-8", "\r\n"
+        self._encoding = "utf-8"
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -75,9 +76,8 @@ class Manifest:
         """
         manifest = cls()
         manifest._header, rows = _read_table(path)
-        first = path.read_bytes().partition(b"\n")[0]
-        manifest._encoding = "utf-8-sig" if first.startswith(b"\xef\xbb\xbf") else "utf-8"
-        manifest._newline = "\r\n" if first.endswith(b"\r") else "\n"
+        if path.read_bytes().startswith(codecs.BOM_UTF8):  # for the sake of Excel
+            manifest._encoding = "utf-8-sig"
         for line, row in rows:
             file = _plain(row[manifest._header.index(_FILE)])
             if file in manifest._rows:
@@ -95,7 +95,7 @@ class Manifest:
             written_whole(path) as beside,
             beside.open("w", encoding=self._encoding, newline="") as file,
         ):
-            writer = csv.writer(file, lineterminator=self._newline)
+            writer = csv.writer(file)
             writer.writerow(self._header)
             writer.writerows(self._rows.values())
 
