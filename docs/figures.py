@@ -3,54 +3,90 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from agents.classifier import ProbeClassifier
-from spm_gym.build import make_env, shipped_classifier
-from spm_gym.imaging import level, normalise
-from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.cli import main as spm_gym
+from spm_gym.cli.show_networks import probe_images
+from spm_gym.runner.reading import reading
+from spm_gym.view.pictures.canvas import save
+from spm_gym.view.pictures.networks import draw_verdicts
 
 PICTURES = Path(__file__).parent / "pictures"
-SHAPES = ("sharp", "weak", "double", "multiple")
-FLAGS = ("clean", "unstable", "contaminated", "both")
+LARGEST = 400_000
+HOURS, HOURS_OF_AREA = 12, 3
+"""Of operation: for a whole run, and for an area in which every image can be told."""
+
+ACTIONS = 6
+"""About so many has an episode that is worth an animation."""
+
+GOOD_SCAN = 2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What pictures are made of: a run of train.py, and two of ``spm-gym run``."""
+
+    training: Path
+    operation: Path
+    area: Path
 
 
 def main() -> None:
-    """Write all pictures; the curves come from a finished run."""
+    """Write all pictures, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/demo"), help="of train.py; default: runs/demo"
+    )
+    parser.add_argument(
+        "--operation", type=Path, help="of spm-gym run; default: one is made, in half a minute"
+    )
+    parser.add_argument("--only", nargs="+", choices=MAKERS, metavar="NAME", help=", ".join(MAKERS))
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
-    draw_probes(PICTURES / "probes.png")
-    draw_environment(PICTURES / "environment.png")
-    for name in ("learning_curve.png", "evaluation.png"):
-        shutil.copy(arguments.run / name, PICTURES / name)
+    with tempfile.TemporaryDirectory() as folder:
+        half_a_day = arguments.operation or operate(Path(folder) / "half a day", HOURS)
+        morning = operate(Path(folder) / "a morning", HOURS_OF_AREA)
+        sources = Sources(arguments.run, half_a_day, morning)
+        for name in arguments.only or MAKERS:
+            MAKERS[name](sources, PICTURES / name)
+            shrink(PICTURES / name)
 
 
-def draw_probes(path: Path) -> None:
-    """Draw one image of each of the sixteen probe classes, with the classifier's verdict."""
-    states = np.arange(16)
-    raw = simulated_images(16, seed=8, states=states)
-    images = np.stack([normalise(level(z)) for z in raw.z])
-    probability = ProbeClassifier.load(shipped_classifier())(images[:, None])
-    figure = Figure(figsize=(7.2, 7.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    for state, axes in enumerate(figure.subplots(4, 4).ravel()):
-        axes.imshow(images[state], cmap="afmhot", vmin=-1.5, vmax=1.5)
-        axes.set_title(f"{SHAPES[state // 4]}, {FLAGS[state % 4]}\np = {probability[state]:.3f}",
-                       fontsize=8, color="green" if raw.good[state] else "black")  # fmt: skip
-        axes.set_axis_off()
-    figure.savefig(path)
+def operate(run: Path, hours: int) -> Path:
+    """Let the simulated microscope work."""
+    command = ["run", "--env", "sim", "--hours", f"{hours}", "--faults", "random"]
+    done(spm_gym([*command, "--run-dir", str(run)]))
+    return run
 
 
-def draw_environment(path: Path) -> None:
-    """Draw what the environment renders after some random steps."""
+def show(*arguments: object) -> None:
+    """Do ``spm-gym show``."""
+    done(spm_gym(["show", *map(str, arguments), "--force"]))
+
+
+def done(status: int) -> None:
+    """End with the status of a command that has failed."""
+    if status:
+        raise SystemExit(status)
+
+
+def draw_probes(sources: Sources, path: Path) -> None:
+    """One image of each class of probes, with the classifier's verdict."""
+    judge = ProbeClassifier.load(shipped_classifier())
+    images = probe_images(judge.network.pixels)
+    save(draw_verdicts(images, judge(images[:, None]), 0.9), path)
+
+
+def draw_environment(sources: Sources, path: Path) -> None:
+    """What the environment renders after some random steps."""
     env = make_env(render_mode="rgb_array")
     rng = np.random.default_rng(0)
     _, info = env.reset(seed=4)
@@ -60,7 +96,44 @@ def draw_environment(path: Path) -> None:
         )
         if terminated or truncated:
             _, info = env.reset()
-    Image.fromarray(env.render()).save(path)
+    rendered = env.render()
+    assert rendered is not None
+    Image.fromarray(rendered).save(path)
+
+
+def draw_episode(sources: Sources, path: Path) -> None:
+    """A conditioning that took several actions."""
+    with reading(sources.operation) as db:
+        query = "SELECT id FROM episodes WHERE outcome = 'good' ORDER BY ABS(actions - ?), id"
+        number = db.execute(query, (ACTIONS,)).fetchone()["id"]
+    show(sources.operation, "--episode", number, "-o", path)
+
+
+MAKERS: dict[str, Callable[[Sources, Path], None]] = {
+    "probes.png": draw_probes,
+    "environment.png": draw_environment,
+    "learning_curve.png": lambda of, path: show(of.training, "-o", path),
+    "evaluation.png": lambda of, path: show(of.training / "evaluation.json", "-o", path),
+    "agent.png": lambda of, path: show(shipped_agent(), "-o", path),
+    "classifier.png": lambda of, path: show(shipped_classifier(), "-o", path),
+    "scan.png": lambda of, path: show(of.operation, "--scan", GOOD_SCAN, "-o", path),
+    "run.png": lambda of, path: show(of.operation, "-o", path),
+    "area.png": lambda of, path: show(of.area, "--area", 0, "-o", path),
+    "episode.gif": draw_episode,
+}
+"""What makes each picture. Further ones, such as pages in a browser, are added here."""
+
+
+def shrink(path: Path) -> None:
+    """Leave a still picture only as many colours as a page needs; see that it is small."""
+    if path.suffix == ".png":
+        with Image.open(path) as picture:
+            few = picture.convert("RGB").quantize(
+                256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+            )
+        few.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {LARGEST}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.picture import BLOCKED_COLOURS as BLOCKED_COLOURS
 from spm_gym.runner.reading import Label, read_scan
 from spm_gym.types import FloatImage
 from spm_gym.view.report_facts import IMAGE
@@ -33,9 +34,6 @@ COLOURS = {
     UNDECIDED: "#999999",
 }
 """Frames of the images by label, after Okabe and Ito."""
-
-BLOCKED_COLOURS = {"bad sample": "#b0488a", "conditioning": "#2b86c5", "other": "#d98200"}
-"""Blocked places by kind."""
 
 MOST_PAINTED = 40_000
 """Of more images, every n-th is painted."""
@@ -324,6 +322,7 @@ def _place(row: sqlite3.Row, actions: set[str]) -> Place:
 
 
 def outlines(places: list[Place]) -> list[Blocked]:
+    """Blocked places by kind, as they are drawn."""
     paths: dict[str, list[str]] = {}
     reasons: dict[str, Counter[str]] = {}
     for place in places:

@@ -11,11 +11,12 @@ from typing import Any
 
 import jinja2
 
+from spm_gym.picture import BLOCKED_COLOURS
 from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
 from spm_gym.view.drivers import driver_lengths, saved_actions
-from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS, Reading, area_maps, examples
+from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
 

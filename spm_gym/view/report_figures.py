@@ -190,7 +190,7 @@ def add_legend(axes: Axes, theme: Theme) -> None:
         )  # fmt: skip
 
 
-def known_letters(text: str) -> str:
+def known_letters(text: str, longest: int = 24) -> str:
     """The text as far as the charts' font has it, and not too long."""
     shown = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
-    return shown if len(shown) <= 24 else f"{shown[:23]}…"
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"

@@ -13,8 +13,8 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
+from spm_gym.picture import BLOCKED_COLOURS
 from spm_gym.view.mosaic import (
-    BLOCKED_COLOURS,
     COLOURS,
     Place,
     Raster,

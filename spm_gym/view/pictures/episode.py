@@ -16,20 +16,16 @@ from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Square, read_scans
+from spm_gym.picture import ACTION, add_action, add_scale_bar, add_square, show_seen
 from spm_gym.runner.reading import read_scan
 from spm_gym.view.pictures.canvas import (
-    ACTION,
     BAD,
     GOOD,
     INK,
     NEUTRAL,
-    add_scale_bar,
-    add_square,
     new_figure,
     pixels_of,
-    place_in,
     plain,
-    show_seen,
 )
 
 _WIDTH, _HEIGHT = 7.2, 4.0
@@ -182,12 +178,8 @@ def _draw_image(axes: Axes, still: Still) -> None:
     shape = (still.image.shape[0], still.image.shape[1])
     add_square(axes, still.square, shape)
     if still.action:
-        middle = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-        row, col = still.square.centre if still.square.side else middle
-        place = place_in(axes, row, col, shape)
-        axes.plot(*place, "x", color="black", ms=13, mew=5)
-        axes.plot(*place, "x", color=ACTION, ms=12, mew=2.5)
-    add_scale_bar(axes, True)
+        add_action(axes, still.square, shape)
+    add_scale_bar(axes, metres=True)
 
 
 def _draw_way(axes: Axes, story: Story, index: int) -> None:

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.view.pictures.canvas import GOOD, INK, SEEN, new_figure, plain, show_seen
+from spm_gym.picture import SEEN, show_seen
+from spm_gym.view.pictures.canvas import GOOD, INK, new_figure, plain
 
 PROBES = tuple(
     f"{shape}, {flags}"

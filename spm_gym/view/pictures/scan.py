@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
-from spm_gym.types import Classifier, FloatImage, Frame, Scan
-from spm_gym.view.pictures.canvas import (
+from spm_gym.imaging.averaging import box_averaged
+from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.imaging.plane import Method
+from spm_gym.picture import (
     HEIGHTS,
     NM,
+    SEEN,
     add_scale_bar,
     add_square,
     length_text,
-    new_figure,
-    plain,
     show_image,
-    show_seen,
 )
+from spm_gym.types import Classifier, FloatImage, Frame, Scan
+from spm_gym.view.pictures.canvas import new_figure, plain
 
 IN_WORDS = {
     Diagnosis.FINE: "Nothing is wrong with the scan.",
@@ -102,24 +104,34 @@ def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = No
     plane = (config or EnvConfig()).plane
     try:
         diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
+        normalised, remarks = _for_network(subject.z, judge, plane)
     except ValueError as error:
         return Seen(remarks=(f"Not levelled: {error}.",))
     square = largest_clean_square(levelled)
-    if judge is None:
-        return Seen(diagnosis, levelled, None, square)
-    rows, cols = levelled.shape
-    if (rows, cols) != (judge.pixels,) * 2:
-        remark = (
-            f"Not judged: the classifier takes {judge.pixels} x {judge.pixels} px, "
-            f"this image has {cols} x {rows}."
-        )
-        return Seen(diagnosis, levelled, None, square, remarks=(remark,))
-    normalised = normalise(levelled)
+    if judge is None or normalised is None:
+        return Seen(diagnosis, levelled, None, square, remarks=remarks)
     if diagnosis is not Diagnosis.FINE:
-        remark = "Not judged: only a scan without faults says how the probe is."
-        return Seen(diagnosis, levelled, normalised, square, remarks=(remark,))
+        remarks += ("Not judged: only a scan without faults says how the probe is.",)
+        return Seen(diagnosis, levelled, normalised, square, remarks=remarks)
     probability = float(judge.classify(normalised[None, None])[0])
-    return Seen(diagnosis, levelled, normalised, square, probability, _unusual(subject, config))
+    remarks += _unusual(subject, config)
+    return Seen(diagnosis, levelled, normalised, square, probability, remarks)
+
+
+def _for_network(
+    z: FloatImage, judge: Judge | None, plane: Method
+) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    """The image as the classifier takes it, None if it cannot, and what there is to say of that."""
+    if judge is None:
+        return None, ()
+    (rows, cols), side = z.shape, judge.pixels
+    if rows == cols == side:
+        return normalise(level(z, plane)), ()
+    if rows != cols or rows < side:
+        takes = f"the classifier takes {side} x {side} px, or larger squares"
+        return None, (f"Not judged: {takes}; this image has {cols} x {rows}.",)
+    remark = f"For the network the image was averaged to {side} x {side} px."
+    return normalise(level(box_averaged(z, side), plane)), (remark,)
 
 
 def _diagnosed(subject: Subject) -> Diagnosis:
@@ -177,7 +189,8 @@ def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> 
 
 def _draw_seen(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
     assert seen.normalised is not None
-    shown = show_seen(axes, seen.normalised, subject.width)
+    limits = (-LIMIT, LIMIT)
+    shown = show_image(axes, seen.normalised, subject.width, subject.height, SEEN, limits)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])
@@ -191,7 +204,6 @@ def _draw_heights(
     unit, size = ("nm", 1e-9) if high - low >= 1e-9 else ("pm", 1e-12)
     limits = (float(low / size), float(max(high, low + 1e-12) / size))
     shown = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, limits)
-    shown.cmap.set_bad("#7f8c8d")
     add_scale_bar(axes, subject.width is not None)
     axes.set_title(title, fontsize=10)
     bar = figure.colorbar(
@@ -226,8 +238,8 @@ def _sentences(subject: Subject, seen: Seen, good_above: float, width: int) -> l
     if seen.probability is not None:
         verdict = "good" if seen.probability > good_above else "bad"
         words.append(
-            f"Probability that the probe is good: {seen.probability:.3f}, so it is {verdict} "
-            f"(good above {good_above:g})."
+            f"Probability that the probe is good: {seen.probability:.3f}, which counts as "
+            f"{verdict} (good above {good_above:g})."
         )
     if seen.levelled is not None:
         words.append(_clean(subject, seen.square))
