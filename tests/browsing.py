@@ -102,13 +102,13 @@ def page(browser: Browser, faults: Faults) -> Iterator[Page]:
 
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
+def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
     """Serve an application from a thread; gives its address."""
     import uvicorn
 
     from spm_gym.web.serving import address_of, listening
 
-    with listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", port) as listener:
         config = uvicorn.Config(
             app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
         )

@@ -27,7 +27,7 @@ from spm_gym.view.live.event_log import FIRST_ROWS, event_log
 from spm_gym.view.live.lengths import histograms
 from spm_gym.view.live.maps import live_map
 from spm_gym.view.live.progress import progress
-from spm_gym.view.live.scans import Kind, picture, shown_scan
+from spm_gym.view.live.scans import Kind, picture, prepare, shown_scan
 from spm_gym.view.live.series import series
 from spm_gym.view.live.standing import instrument, memory, standing
 from spm_gym.view.live.tiles import Painter
@@ -87,7 +87,7 @@ def monitor(run: Path, access: Access) -> Starlette:
         Route("/", page.whole),
         Route("/now", page.now),
         Route("/series", page.series),
-        Route("/scans/{number:int}/{kind}.png", page.scan_picture),
+        Route("/scans/{number}/{kind}.png", page.scan_picture),
         Route("/areas/{area:int}/{tile}.webp", page.tile),
         control_route(run, access),
     ]
@@ -118,7 +118,7 @@ class LivePage:
         self._access = access
         self._pages = pages
         self._painter = Painter(run)
-        self._painter.want(0)
+        prepare()
 
     @_readable
     def whole(self, request: Request) -> Response:
@@ -143,7 +143,7 @@ class LivePage:
         """A scan as PNG."""
         kind = request.path_params["kind"]
         with reading(self._run) as db:
-            number = request.path_params["number"]
+            number = _whole(request.path_params["number"])
             row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
             method = _method(last_session(db))
         if row is None or kind not in {*Kind}:

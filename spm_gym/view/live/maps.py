@@ -14,7 +14,7 @@ from spm_gym.view.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, ou
 from spm_gym.view.report_facts import IMAGE
 from spm_gym.view.summary import UNDECIDED
 
-_STEPS = 50.0
+_STEPS = 20.0
 """The map grows in steps of so many nm for images of 10 nm, or it would always move."""
 
 

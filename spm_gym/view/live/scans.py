@@ -18,7 +18,7 @@ from PIL import Image
 from spm_gym.imaging import level, read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.runner.reading import Label, read_scan
 from spm_gym.runner.states import State
 from spm_gym.types import Frame, Scan
@@ -208,6 +208,13 @@ def round_length(most: float) -> float:
     """The largest length of the form 1, 2 or 5 times a power of ten that is not more, m."""
     power = 10.0 ** math.floor(math.log10(most) + 1e-9)
     return next(m * power for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
+
+
+def prepare() -> None:
+    """Load the compiled functions, so that the first page need not wait for them."""
+    blank = np.zeros((1, SMALLEST_SIDE, SMALLEST_SIDE), np.float32)
+    read_scans(blank, np.full((1, 2), math.nan))
+    level(blank[0])
 
 
 def picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,7 +116,7 @@ def _late(session: Session) -> float:
 
 def _ended(m: dict[str, Any], since: float | None, run: str) -> Standing:
     ending = m.get("ending") or "no reason noted"
-    go_on = _GO_ON.format(run)
+    go_on = _GO_ON.format(shlex.quote(run))
     if m.get("failed"):
         return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
     return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
@@ -123,7 +124,7 @@ def _ended(m: dict[str, Any], since: float | None, run: str) -> Standing:
 
 def _cut_off(db: sqlite3.Connection, since: float | None, run: str, begun: bool) -> Standing:
     last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
-    go_on = _GO_ON.format(run)
+    go_on = _GO_ON.format(shlex.quote(run))
     if last is not None and last["kind"] == "end":  # in the middle of a transition
         sentence = f"Ended in the middle of its work: {last['text']}"
         return Standing(Activity.CUT_OFF, sentence, go_on, since, None)

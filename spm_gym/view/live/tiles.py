@@ -22,6 +22,8 @@ _IMAGES_A_SIDE = 10
 _MOST_AREAS = 3
 _CHUNK = 20
 _QUALITY = 80
+_QUICK = 1
+"""Method of WebP, from 0 to 6: the quicker the larger."""
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Painter:
                 return encoded
             version, image = tile.version, tile.canvas.image.copy()
         file = io.BytesIO()
-        image.save(file, "WEBP", quality=_QUALITY)
+        image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
         tile.encoded = version, file.getvalue()
         return tile.encoded[1]
 

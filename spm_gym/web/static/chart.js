@@ -2,6 +2,7 @@
 
 const HOUR = 3600;
 const HEIGHT = 230;
+const LOWEST = -0.14; // room for the troubles below 0
 
 function colour(host, name) {
   return getComputedStyle(host).getPropertyValue(name).trim();
@@ -75,6 +76,8 @@ export class Chart {
       if (!answer.ok) return;
       this.take(await answer.json());
       this.show();
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // nobody answers: the page says so
     } finally {
       this.busy = false;
     }
@@ -108,7 +111,7 @@ export class Chart {
         width: this.host.clientWidth || 300,
         height: HEIGHT,
         legend: { show: false },
-        scales: { x: { time: false, range: (u, low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + 1e-3)]) }, y: { range: [-0.04, 1.04] } },
+        scales: { x: { time: false, range: (u, low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + 1e-3)]) }, y: { range: [LOWEST, 1.04] } },
         axes: [
           { ...axis, label: "hours of operation", labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
           { ...axis, size: 36, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (u, splits) => splits.map(String) },
@@ -155,11 +158,12 @@ export class Chart {
   show() {
     const end = this.data[0].at(-1) ?? 0;
     this.plot.setData(this.data, false);
-    if (this.span.value !== "zoomed") {
-      const hours = Number(this.span.value);
-      this.plot.setScale("x", { min: hours ? Math.max(0, end - hours) : 0, max: end || 1 });
+    if (this.span.value === "zoomed") {
+      this.plot.redraw();
+      return;
     }
-    this.plot.redraw();
+    const hours = Number(this.span.value);
+    this.plot.setScale("x", { min: hours ? Math.max(0, end - hours) : 0, max: end || 1 });
   }
 
   drawBands(u) {
@@ -183,7 +187,7 @@ export class Chart {
     ctx.strokeStyle = colour(this.host, "--trouble");
     ctx.lineWidth = 1.5 * devicePixelRatio;
     for (const [when] of this.troubles.values()) {
-      this.line(ctx, at(when), bbox.top + 0.93 * bbox.height, 0.07 * bbox.height);
+      this.line(ctx, at(when), bbox.top + 0.93 * bbox.height, 0.06 * bbox.height);
     }
     ctx.restore();
   }

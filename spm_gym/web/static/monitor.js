@@ -11,6 +11,7 @@ const lost = document.getElementById("lost");
 const announced = document.getElementById("announced");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let asking = false;
+let again = false; // somebody has chosen something else since the question was asked
 let reachedAt = new Date();
 let activity = "";
 
@@ -22,7 +23,8 @@ Object.assign(Idiomorph.defaults.callbacks, {
 });
 
 function refresh() {
-  htmx.trigger(page, "refresh");
+  again = asking;
+  if (!asking) htmx.trigger(page, "refresh");
 }
 
 function look(scan) {
@@ -69,10 +71,15 @@ function unreachable(reason) {
   lost.hidden = false;
 }
 
-page.addEventListener("htmx:beforeRequest", () => (asking = true));
+page.addEventListener("htmx:beforeRequest", (event) => (asking ||= event.detail.target === page));
+page.addEventListener("htmx:beforeSwap", (event) => {
+  if (again && event.detail.target === page) event.detail.shouldSwap = false;
+});
 page.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.target !== page) return;
   asking = false;
   if (event.detail.successful) reached();
+  if (again) refresh();
 });
 page.addEventListener("htmx:responseError", (event) => unreachable(`The monitor says: ${event.detail.xhr.responseText.slice(0, 300)}`));
 for (const failure of ["htmx:sendError", "htmx:timeout"]) {

@@ -1,0 +1,440 @@
+"""What the live page says: plain sentences, and pictures that grow with the run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
+from PIL import Image
+
+from spm_gym.config import Config, load_config
+from spm_gym.runner.reading import Label, reading
+from spm_gym.view.drivers import driver_lengths
+from spm_gym.view.live.begun import Pace, Session, last_session
+from spm_gym.view.live.decisions import last_decision
+from spm_gym.view.live.event_log import event_log
+from spm_gym.view.live.lengths import histograms
+from spm_gym.view.live.maps import live_map
+from spm_gym.view.live.progress import progress
+from spm_gym.view.live.scans import Kind, picture, round_length, shown_scan
+from spm_gym.view.live.series import CODES, series
+from spm_gym.view.live.standing import Activity, Standing, instrument, memory, standing
+from spm_gym.view.live.tiles import TILE_PIXELS, Painter
+from spm_gym.view.live.words import ordinal, plural
+from spm_gym.view.mosaic import COLOURS
+from spm_gym.web.monitor_words import percent, quantity
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[InventedRun]:
+    """A run that has begun, with the settings of a real one."""
+    with InventedRun(tmp_path, load_config(None, ["operation.scans=100"]).to_yaml()) as run:
+        run.enter_area()
+        yield run
+
+
+def says(run: InventedRun, at_work: bool = True, **state: Any) -> Standing:
+    run.commit(**state)
+    with reading(run.journal.run) as db:
+        return standing(db, memory(db), last_session(db), at_work, "a run")
+
+
+def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
+    with InventedRun(tmp_path) as run, reading(tmp_path) as db:
+        begun = standing(db, {}, last_session(db), True, "r")
+        assert begun.activity is Activity.BEGINS
+        assert begun.sentence == "Getting ready for the first image"
+        assert shown_scan(db, run.journal.run, {}, None, "levels") is None
+        assert last_decision(db, last_session(db)) is None
+
+
+def test_imaging_is_told_with_number_and_place(run: InventedRun) -> None:
+    frame = [120 * NM, -35 * NM, 10 * NM, 64, 0.0]
+    assert says(run, state="image", images=411, frame=frame).sentence == (
+        "Taking image 412 at 120, −35 nm"
+    )
+    assert says(run, state="partial", images=411, frame=frame).sentence == (
+        "Settling at 120, −35 nm for image 412"
+    )
+    assert says(run, state="classify", images=412).sentence == "Judging image 412"
+
+
+def test_conditioning_is_told_with_action_and_reason(run: InventedRun) -> None:
+    run.condition([PULSE, DIP, PULSE], outcome=None)
+    state = {"episode": 1, "steps": 2, "bad_probe": 10, "images": 20}
+    told = says(run, state="condition", **state)
+    assert told.activity is Activity.CONDITIONS
+    assert told.sentence == f"Conditioning: {PULSE}, the third action of this episode"
+    assert told.why == "Episode 1, begun because ten images in a row showed a bad probe."
+    seen = says(run, state="classify", **state).sentence
+    assert seen == (
+        f"Conditioning: judging image 20 to see what {PULSE} did, the third action of this episode"
+    )
+    coming = says(run, state="condition", **state | {"steps": 3}).sentence
+    assert coming == "Conditioning: choosing the fourth action of this episode"
+
+
+def test_recovery_is_told_with_trouble_and_bound(run: InventedRun) -> None:
+    run.recovery("lost contact", None, "seen in the image")
+    told = says(run, state="approach", trouble="lost contact", troubles=2)
+    assert told.activity is Activity.RECOVERS
+    assert told.sentence == "Recovering from lost contact: approaching"
+    assert told.why.startswith("Seen in the image. The second trouble since the last usable image.")
+    assert "More than 5 without a usable image" in told.why
+
+
+def test_the_end_is_told_with_its_reason_and_how_to_go_on(run: InventedRun) -> None:
+    told = says(run, False, state="stop", ending="12 hours are over")
+    assert (told.activity, told.sentence) == (Activity.ENDED, "Ended: 12 hours are over")
+    assert told.over
+    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
+    failed = says(run, False, state="stop", ending="6 troubles in a row", failed=True)
+    assert (failed.activity, failed.sentence) == (Activity.FAILED, "Given up: 6 troubles in a row")
+    assert "withdrawn before the end" in says(run, True, state="stop", ending="x").why
+
+
+def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    at_work, killed = says(run, state="image"), says(run, False, state="image")
+    assert not at_work.over
+    assert at_work.late_s == pytest.approx(600)
+    assert killed.over
+    assert killed.sentence == "Not at work: the program was killed, or its computer lost power"
+    assert killed.since is not None
+    run.journal.add_event(0.0, "end", "interrupted")
+    assert (
+        says(run, False, state="image").sentence == "Ended in the middle of its work: interrupted"
+    )
+
+
+def test_a_paused_run_is_never_late(run: InventedRun) -> None:
+    told = says(run, state="pause")
+    assert (told.activity, told.late_s, told.over) == (Activity.PAUSED, None, False)
+
+
+@pytest.mark.parametrize("state", ["choose region", "settle", "clean", "recover", "change area",
+                                   "diagnose", "collect", "something new"])  # fmt: skip
+def test_every_state_has_a_sentence(run: InventedRun, state: str) -> None:
+    assert says(run, state=state, trouble="crash" if state == "recover" else "").sentence
+
+
+def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
+    for number in range(10):
+        run.scan(Label.GOOD if number else Label.BAD_PROBE, 0.99)
+    run.commit(elapsed=200.0)
+    settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 1000}})
+    session = Session(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
+    with reading(run.journal.run) as db:
+        seen = progress(db, memory(db), session, now=1e9)
+        assert (seen.images, seen.good, seen.judged, seen.areas) == (10, 9, 10, 1)
+        assert seen.recent == pytest.approx(0.9)
+        assert seen.bound == "1 h"
+        assert seen.share == pytest.approx(200 / 3600)
+        assert seen.ends == pytest.approx(1e9 + 340)
+        assert progress(db, memory(db), session, None).ends is None
+        unreadable = Session(1, 0.0, None, None)
+        assert progress(db, memory(db), unreadable, 1e9).share is None
+
+
+def test_the_pace_is_that_of_the_last_session(run: InventedRun) -> None:
+    for number in range(9):
+        run.scan(Label.GOOD, 0.99)
+        time.sleep(0.001 * (number + 1))
+    run.commit()
+    with reading(run.journal.run) as db:
+        pace = last_session(db).pace
+        walls = [wall for (wall,) in db.execute("SELECT wall FROM scans ORDER BY id")]
+    assert pace is not None
+    assert pace.image_s == pytest.approx((walls[-1] - walls[0]) / 8)
+    assert pace.operation == pytest.approx(160 / (walls[-1] - walls[0]))
+
+
+def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    look = {"z": -9e-8, "current": 2.5e-11, "approached": True}
+    run.journal.record_act({"number": 1, "act": "pulse", "time": 5.0, "result": "intended"} | look)
+    run.commit(in_contact=True)
+    with reading(run.journal.run) as db:
+        seen = instrument(db, memory(db), at_work=True)
+        assert (seen.in_contact, seen.z, seen.current, seen.wall) == (True, -9e-8, 2.5e-11, 5.0)
+        assert (seen.bias, seen.setpoint) == (1.0, 25e-12)
+        assert instrument(db, memory(db), at_work=False).in_contact is None
+
+
+def test_a_decision_is_told_with_values_mask_and_outcome(run: InventedRun) -> None:
+    values = [float(number) for number in range(12)]
+    run.condition([PULSE], values=values, mask=[True] * 11 + [False])
+    run.commit()
+    with reading(run.journal.run) as db:
+        decision = last_decision(db, last_session(db))
+    assert decision is not None
+    assert [choice.value for choice in decision.choices] == values[::-1]
+    best = decision.choices[0]
+    assert (best.name, best.allowed) == ("dip 5.0 nm", False)
+    assert best.why_not == "needs 4 nm clean, there were 3.0 nm"
+    assert decision.explanation == "Drawn to explore; the agent expects more of dip 2.5 nm."
+    assert decision.result == "Probability of a good probe 0.100 → 0.950. The probe is good."
+    assert [step.name for step in decision.steps] == [PULSE]
+    assert decision.outcome == "good"
+
+
+def test_a_decision_by_chance_has_no_values(run: InventedRun) -> None:
+    run.condition([PULSE], outcome=None, mask=[True, False, True])
+    run.commit()
+    with reading(run.journal.run) as db:
+        decision = last_decision(db, last_session(db))
+    assert decision is not None
+    assert decision.by_chance
+    assert decision.explanation == "Drawn by chance from the 2 allowed actions."
+    assert all(math.isnan(choice.value) for choice in decision.choices)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*CODES, Label.UNUSABLE]), st.floats(0, 1)), max_size=30),
+       st.integers(0, 30))  # fmt: skip
+def test_the_series_can_be_put_together_from_parts(
+    tmp_path_factory: pytest.TempPathFactory,
+    scans: list[tuple[Label, float]],
+    cut: int,
+) -> None:
+    with InventedRun(tmp_path_factory.mktemp("run")) as run:
+        run.enter_area()
+        for label, probability in scans:
+            run.scan(label, None if label is Label.UNUSABLE else probability)
+        run.commit()
+        with reading(run.journal.run) as db:
+            parts = [series(db, 0)]
+            whole = unpacked(parts[0], 0, 0)
+            assert whole == [
+                (number, 20 * number, round(1000 * probability), CODES.index(label))
+                for number, (label, probability) in enumerate(scans, 1)
+                if label in CODES
+            ]
+            some = [row for row in whole if row[0] <= cut]
+            after = some[-1][0] if some else 0
+            assert some + unpacked(series(db, after), after, 20 * after) == whole
+
+
+def unpacked(news: dict[str, Any], scan: int, second: int) -> list[tuple[int, int, int, int]]:
+    news = json.loads(json.dumps(news))
+    scans = scan + np.cumsum(news["scans"])
+    seconds = second + np.cumsum(news["seconds"])
+    columns = (scans.tolist(), seconds.tolist(), news["probabilities"], news["labels"])
+    return [(a, b, c, d) for a, b, c, d in zip(*columns, strict=True)]
+
+
+def test_an_undecided_image_waits_for_its_label(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    undecided = run.scan(None, 0.4)
+    run.commit()
+    with reading(run.journal.run) as db:
+        assert series(db, 0)["last"] == undecided - 1
+    run.journal.label_scan(undecided, Label.BAD_PROBE)
+    run.commit()
+    with reading(run.journal.run) as db:
+        assert series(db, undecided - 1)["scans"] == [1]
+
+
+def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
+    first = run.scan(Label.DISCARDED)
+    look = run.scan(Label.BAD_PROBE, 0.1)
+    episode = run.journal.begin_episode(0, 0.0, 0.0, look)
+    place = {"x": 2 * NM + run_x(run, look), "y": 1 * NM + run_y(run, look)}
+    run.journal.record_act(
+        {"number": 1, "act": "pulse", "time": 1.0, "result": "intended", **place}
+    )
+    run.journal.add_step(episode, 1, scan=look, action=2, name=PULSE, mask="[]", q="null", act=1)
+    run.scan(Label.CONDITIONING, 0.95, episode)
+    run.commit()
+    with reading(run.journal.run) as db:
+        shown = shown_scan(db, run.journal.run, memory(db), look, "levels")
+        assert shown is not None
+        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
+        (mark,) = shown.marks
+        assert (mark.x, mark.y) == pytest.approx((70, 40))
+        assert (mark.name, mark.done) == (PULSE, True)
+        assert shown.square is not None
+        assert 0 < shown.square.metres <= 10 * NM
+        assert shown.bar == pytest.approx(2 * NM)
+        latest = shown_scan(db, run.journal.run, memory(db), first, "levels")
+        assert latest is not None
+        assert latest.row["id"] == look + 1  # the first is not to be looked at
+
+
+def run_x(run: InventedRun, scan: int) -> float:
+    return run.journal.scan(scan).frame.x
+
+
+def run_y(run: InventedRun, scan: int) -> float:
+    return run.journal.scan(scan).frame.y
+
+
+def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
+    number = run.scan(Label.GOOD, 0.99)
+    run.commit()
+    (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
+    with reading(run.journal.run) as db:
+        shown = shown_scan(db, run.journal.run, memory(db), None, "levels")
+    assert shown is not None
+    assert "000001.gsf" in shown.problem
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> None:
+    z = run.surfaces[0].copy()
+    z[40:] = np.nan
+    run.scan(Label.UNUSABLE, z=z)
+    run.commit()
+    with reading(run.journal.run) as db:
+        row = db.execute("SELECT * FROM scans").fetchone()
+    image = Image.open(io.BytesIO(picture(run.journal.run, row, kind, "levels")))
+    assert image.size == (64, 64)
+    alpha = np.asarray(image)[..., 3]
+    assert (alpha[:40] == 255).all()
+    assert (alpha[40:] == (255 if kind is Kind.NETWORK else 0)).all()
+
+
+def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
+    """The tiles of an area when nothing waits any more and something has changed."""
+    deadline = time.monotonic() + PATIENCE_S
+    painter.want(area)
+    while painter.waiting(area) or painter.version() <= max(version, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    places = painter.tiles(area)[1]
+    pictures = {place: painter.picture(area, *place) for place in places}
+    return {
+        place: Image.open(io.BytesIO(data)).convert("RGBA")
+        for place, data in pictures.items()
+        if data is not None
+    }
+
+
+def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> tuple[int, ...]:
+    """Colour at a place, nm, of tiles of 100 nm."""
+    column, row = math.floor(x / 100), math.floor(y / 100)
+    per_nm = TILE_PIXELS / 100
+    pixel = tiles[column, row].getpixel(
+        (int((x - 100 * column) * per_nm), int((100 * (row + 1) - y) * per_nm))
+    )
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def frame_colour(label: Label) -> np.ndarray[Any, Any]:
+    text = COLOURS[label].lstrip("#")
+    return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
+
+
+def test_tiles_have_the_images_in_their_places_and_only_new_ones_are_added(
+    run: InventedRun,
+) -> None:
+    flat = np.zeros((64, 64), np.float32)
+    run.scan(Label.BAD_PROBE, 0.1, z=flat)  # at 0, 0: in the corners of four tiles
+    undecided = run.scan(None, z=flat)
+    run.commit()
+    painter = Painter(run.journal.run)
+    tiles = painted(painter, 0)
+    assert set(tiles) >= {(0, 0), (-1, 0), (0, -1), (-1, -1)}
+    for x, y in ((4.6, 0.5), (-4.6, 0.5), (0.5, -4.6)):
+        near = np.array(colour_at(tiles, x, y)[:3]) - frame_colour(Label.BAD_PROBE)
+        assert np.abs(near).max() < 60
+    assert colour_at(tiles, 50, 50)[3] == 0
+    x, y = run_x(run, undecided) / NM, run_y(run, undecided) / NM
+    version = painter.version()
+    run.journal.label_scan(undecided, Label.GOOD)
+    run.commit()
+    tiles = painted(painter, 0, version)
+    near = np.array(colour_at(tiles, x + 4.8, y)[:3]) - frame_colour(Label.GOOD)
+    assert np.abs(near).max() < 60
+
+
+def test_an_unreadable_scan_leaves_the_colour_of_its_label(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    (run.journal.run / "scans" / "000001.gsf").unlink()
+    run.commit()
+    painter = Painter(run.journal.run)
+    tiles = painted(painter, 0)
+    assert np.abs(np.array(colour_at(tiles, 1, 1)[:3]) - frame_colour(Label.GOOD)).max() < 30
+    assert painter.unreadable(0) == 1
+
+
+def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: InventedRun) -> None:
+    run.journal.record_act({"number": 1, "act": "pulse", "x": 2 * NM, "y": -3 * NM, "time": 1.0,
+                            "result": "intended"})  # fmt: skip
+    run.condition([PULSE])
+    run.commit(frame=[200 * NM, 0.0, 10 * NM, 64, 0.0], area=0)
+    painter = Painter(run.journal.run)
+    with reading(run.journal.run) as db:
+        shown = live_map(db, painter, memory(db), None)
+        assert shown is not None
+        assert shown.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
+        assert shown.left <= -5 < 205 <= shown.left + shown.side
+        assert shown.act == pytest.approx((2.0, -3.0, PULSE))
+        assert [kind.kind for kind in shown.blocked] == ["conditioning"]
+        assert live_map(db, painter, memory(db), 99) is not None  # no such area: the present one
+
+
+def test_events_come_newest_first_and_can_be_chosen(run: InventedRun) -> None:
+    for number in range(60):
+        run.journal.add_event(0.0, "trouble" if number % 3 else HOSTILE, f"event {number}")
+    run.commit()
+    with reading(run.journal.run) as db:
+        log = event_log(db, "", 30)
+        assert [row["text"] for row in log.rows[:2]] == ["event 59", "event 58"]
+        assert (len(log.rows), log.more, log.kinds["trouble"]) == (30, 30, 40)
+        chosen = event_log(db, HOSTILE, 30)
+        assert {row["kind"] for row in chosen.rows} == {HOSTILE}
+        assert chosen.more == 0
+
+
+def test_histograms_of_agent_and_chance_share_their_axis(run: InventedRun) -> None:
+    run.condition([PULSE] * 5, values=[0.0] * 12, mask=[True] * 12)
+    run.condition([PULSE], mask=[True] * 12)
+    run.commit()
+    with reading(run.journal.run) as db:
+        bars = histograms(driver_lengths(db))
+    assert set(bars) == {"agent", "random"}
+    assert [bar.words for bar in bars["agent"]] == ["1", "2", "3", "4", "5"]
+    assert [bar.number for bar in bars["agent"]] == [0, 0, 0, 0, 1]
+    assert [bar.number for bar in bars["random"]] == [1, 0, 0, 0, 0]
+
+
+def test_numbers_are_written_as_people_do() -> None:
+    assert quantity(25e-12, "A") == "25\N{NO-BREAK SPACE}pA"
+    assert quantity(-9.14e-8, "m") == "−91.4\N{NO-BREAK SPACE}nm"
+    assert quantity(0.0, "A") == "0\N{NO-BREAK SPACE}A"
+    assert quantity(math.nan, "m") == "unknown"
+    assert percent(None) == "–"
+    assert [ordinal(number) for number in (1, 11, 21, 22, 113)] == [
+        "first", "11th", "21st", "22nd", "113th"]  # fmt: skip
+    assert [plural(1, "image"), plural(10, "image")] == ["one image", "ten images"]
+
+
+@given(st.floats(1e-12, 1e-3))
+def test_scale_bars_are_round_and_fit(most: float) -> None:
+    length = round_length(most)
+    assert most / 2.5 * (1 - 1e-6) <= length <= most * (1 + 1e-6)
+    first = f"{length:.6e}"[0]
+    assert first in "125"
+
+
+def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    run.commit(frame=[0.0, 0.0, 10 * NM, 64, math.pi / 2], area=0)
+    with reading(run.journal.run) as db:
+        shown = live_map(db, Painter(run.journal.run), memory(db), None)
+    assert shown is not None
+    corners = {tuple(map(float, corner.split(","))) for corner in shown.frame.split()}
+    assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}
