@@ -89,8 +89,8 @@ document.addEventListener("click", (event) => {
   if (button.id === "peek") peek();
   if (button.id === "ask-help") document.getElementById("help").showModal();
   if (button.dataset.copies) copy(button);
-  // A button that was clicked must not take the next space.
-  if (event.detail && button.closest(".labelling")) button.blur();
+  // A button that was clicked must not take the next space; htmx looks first which one it was.
+  if (event.detail && button.closest(".labelling")) setTimeout(() => button.blur());
 });
 document.addEventListener("change", (event) => event.target.name === "view" && showView());
 for (const kind of ["load", "error"]) {
