@@ -32,6 +32,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as error:
         raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror}") from error
     with listener:
+        # Connections inherit it: asyncio sets it only where a socket names its protocol, and every
+        # answer would wait 40 ms for the acknowledgement of its headers.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 
