@@ -285,6 +285,7 @@ def test_an_animation_has_a_frame_for_every_image(run: Path, ending: str) -> Non
             film.seek(frame)
             film.load()
             durations.append(film.info["duration"])
+            assert film.convert("RGB").getpixel((2, film.height - 3)) == (255, 255, 255)
     assert durations[-1] > 2 * durations[0]
     assert path.stat().st_size < 1_000_000
 

@@ -17,19 +17,16 @@ from spm_gym.whole_file import written_whole
 MOVING = (".gif", ".webp", ".png")
 FRAME_MS = 1400
 LAST_MS = 4000
-_COLOURS = 64
-_KEPT = (GOOD, BAD, NEUTRAL, INK, ACTION, CLEAN, "#ffffff", "#000000")
-"""Colours of lines and dots, too few pixels to be found as frequent ones."""
-
-_SAME = 12
-"""Difference of two colours that nobody sees."""
+_GREYS = 48
+_KEPT = (GOOD, BAD, NEUTRAL, INK, ACTION, CLEAN)
+"""Colours of lines, bars and dots; in between there is only grey, and their light shades."""
 
 
 def save_animation(frames: Sequence[NDArray[np.uint8]], path: Path) -> None:
     """Write an endless animation that rests at its last frame; whole or not at all.
 
     Args:
-        frames: (height, width, 3) RGB each.
+        frames: (height, width, 3) RGB each, in grey and in the colours of `canvas`.
         path: Its ending, one of `MOVING`, chooses the format.
     """
     images = [Image.fromarray(frame) for frame in frames]
@@ -52,13 +49,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def _in_few_colours(images: list[Image.Image]) -> list[Image.Image]:
     """All with one palette, so that what rests does not flicker and costs nothing."""
-    shown = images[:: max(1, len(images) // 6)]
-    sheet = Image.new("RGB", (shown[0].width, sum(image.height for image in shown)))
-    for number, image in enumerate(shown):
-        sheet.paste(image, (0, number * image.height))
     kept = np.array([ImageColor.getrgb(colour) for colour in _KEPT])
-    found = np.array(sheet.quantize(_COLOURS - len(kept)).getpalette()).reshape(-1, 3)
-    apart = np.abs(found[:, None] - kept).max(axis=2).min(axis=1) > _SAME
+    # White has no near neighbour, lest Pillow, which looks at six bits, take that instead.
+    greys = np.r_[np.linspace(0, 240, _GREYS), 255][:, None].repeat(3, axis=1)
     palette = Image.new("P", (1, 1))
-    palette.putpalette(np.concatenate([kept, found[apart]]).astype(np.uint8).tobytes())
+    palette.putpalette(
+        np.concatenate([greys, kept, (kept + 255) / 2]).round().astype(np.uint8).tobytes()
+    )
     return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]

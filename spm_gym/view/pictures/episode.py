@@ -29,6 +29,10 @@ from spm_gym.view.pictures.canvas import (
 )
 
 _WIDTH, _HEIGHT = 7.2, 4.0
+_IMAGE = (0.02, 0.04, 0.47, 0.47 * _WIDTH / _HEIGHT)
+_WAY, _TALL_WAY = (0.61, 0.655, 0.37, 0.2), (0.61, 0.2, 0.37, 0.6)
+_VALUES = (0.61, 0.115, 0.37, 0.41)
+"""Left and lower edge, width and height of the parts of a frame, in its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,23 @@ def _recorded(
     )
     if step is None:
         return still
-    note = "refused" if step["refused"] else "uncertain" if step["uncertain"] else ""
+    values, allowed = json.loads(step["q"]) or (), json.loads(step["mask"])
     return Still(
-        still.image, still.width, still.square, still.probability, step["name"],
-        json.loads(step["q"]) or (), json.loads(step["mask"]), note,
+        still.image, still.width, still.square, still.probability, step["name"], values, allowed,
+        _note(step, values, allowed),
     )  # fmt: skip
+
+
+def _note(step: sqlite3.Row, values: Sequence[float], allowed: Sequence[bool]) -> str:
+    """What is special about a decision: what became of it, or that the agent tried something."""
+    if step["refused"]:
+        return "refused"
+    if step["uncertain"]:
+        return "uncertain"
+    if len(values) == len(allowed) > 0:
+        best = int(np.where(allowed, values, -np.inf).argmax())
+        return "" if best == step["action"] else "to explore"
+    return ""
 
 
 def draw_frames(story: Story, dpi: float) -> Iterator[NDArray[np.uint8]]:
@@ -149,18 +165,17 @@ def draw_still(story: Story, index: int, dpi: float = 150) -> Figure:
     """
     still = story.stills[index]
     figure = new_figure(_WIDTH, _HEIGHT, dpi)
+    figure.set_layout_engine("none")  # nothing may move from frame to frame
+    _draw_image(figure.add_axes(_IMAGE), still)
     with_values = any(each.values for each in story.stills)
-    grid = figure.add_gridspec(
-        2, 2, width_ratios=[1.15, 1], height_ratios=[1, 1.9] if with_values else [1, 0.001]
-    )
-    _draw_image(figure.add_subplot(grid[:, 0]), still)
-    _draw_way(figure.add_subplot(grid[0, 1]), story, index)
+    _draw_way(figure.add_axes(_WAY if with_values else _TALL_WAY), story, index)
     if with_values and still.values:
-        _draw_values(figure.add_subplot(grid[1, 1]), story, still)
+        _draw_values(figure.add_axes(_VALUES), story, still)
     elif with_values:
-        _draw_end(figure.add_subplot(grid[1, 1]), story, index)
+        _draw_end(figure.add_axes(_VALUES), story, index)
     place = f"{plain(story.title)}: image {index + 1} of {len(story.stills)}"
-    figure.suptitle(f"{place}. {_event(story, still)}", fontsize=10, x=0.02, ha="left")
+    figure.suptitle(f"{place}. {_event(story, still)}", fontsize=10, x=0.02, y=0.985,
+                    ha="left")  # fmt: skip
     return figure
 
 
