@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from agents.classifier_report import Report, plot, score
+from agents.classifier_report import PICTURE, Report, log_report, plot, score
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, NetworkConfig
@@ -337,7 +337,7 @@ def train_classifier(
         seed: Of the division, the weights and the order of the images.
         directory: Made if it is not there.
         progress: Whether to show a progress bar.
-        writer: Takes losses and the precision-recall curve.
+        writer: Takes losses, figures and curves.
     """
     data = Labelled(images, good)
     training, validation = (data[index] for index in split(good, session, config, seed))
@@ -346,8 +346,6 @@ def train_classifier(
     classifier, history = fit(extended, config, seed, validation, progress, writer)
     probability = classifier(validation.images[:, None])
     report = score(probability, validation.good)
-    if writer is not None:
-        writer.add_pr_curve("classifier/validation", validation.good, probability, config.epochs)
     strangers = classifier(counterexamples(_STRANGERS, images.shape[1], rng)[:, None])
     called_good = float((strangers > report.threshold).mean())
     classifier.summary = {
@@ -357,7 +355,9 @@ def train_classifier(
     directory.mkdir(parents=True, exist_ok=True)
     classifier.save(directory / "classifier.safetensors")
     report.save(directory / "report.json")
-    plot(report, probability, validation.good, directory / "report.png")
+    plot(report, probability, validation.good, directory / PICTURE)
+    if writer is not None:
+        log_report(writer, report, probability, validation.good, directory, config.epochs)
     print(report.table())
     print(f"images without molecules called good  {called_good:.4f} of {_STRANGERS}")
     return classifier

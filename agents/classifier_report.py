@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from spm_gym.config import EnvConfig
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 GOOD_ABOVE: float = EnvConfig().good_above
+PICTURE = "report.png"
 _BINS = 10
 
 
@@ -163,6 +168,32 @@ def plot(report: Report, probability: NDArray[np.float32], good: BoolArray, path
     histogram.legend()
     with written_whole(path) as beside:
         figure.savefig(beside, dpi=120)
+
+
+def log_report(
+    writer: SummaryWriter,
+    report: Report,
+    probability: NDArray[np.float32],
+    good: BoolArray,
+    directory: Path,
+    epoch: int,
+) -> None:
+    """Show the report in TensorBoard.
+
+    Args:
+        writer: Takes figures, precision-recall curve and picture.
+        report: Of the classifier.
+        probability: Its probabilities (N,).
+        good: Labels (N,).
+        directory: Where `plot` has left its picture.
+        epoch: After which they are.
+    """
+    for name in ("auc", "accuracy", "tpr", "fpr", "calibration_error"):
+        writer.add_scalar(f"classifier/{name}", getattr(report, name), epoch)
+    writer.add_pr_curve("classifier/precision_recall", good, probability, epoch)
+    with Image.open(directory / PICTURE) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    writer.add_image("classifier/report", pixels, epoch, dataformats="HWC")
 
 
 def _draw_roc(axes: Axes, report: Report) -> None:

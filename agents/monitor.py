@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
+from agents.board import captioned
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 
@@ -61,9 +62,7 @@ class ProgressBar(BaseCallback):
 class TensorBoardMonitor(BaseCallback):
     """Writes scalars, images and histograms; ask `learn` for ``log_interval=None`` beside it.
 
-    Scalars: ``episode/length``, ``return`` and ``success`` (means since the last set),
-    ``explore/epsilon``, ``learn/loss``, ``learning_rate`` and ``replay_ratio``, ``q/<action>`` of
-    the present image, ``actions/<action>`` (times chosen since the last set).
+    The glossary of metrics in the documentation lists them.
 
     Args:
         action_names: In the order of the actions.
@@ -113,10 +112,10 @@ class TensorBoardMonitor(BaseCallback):
         low, high = space.low.min(), space.high.max()
         grey = np.clip((image - low) / (high - low), 0, 1)
         probability = info.get("probability", np.nan)
-        caption = f"step {self.num_timesteps}: probability of a good probe {probability:.3f}"
+        caption = f"step {self.num_timesteps}: p = {probability:.3f}"
+        picture = captioned(np.rint(grey[0] * 255).astype(np.uint8), caption)
         figures: dict[str, Any] = {
-            "observation/image": Image(grey, "CHW"),
-            "observation/caption": caption,
+            "observation/image": Image(picture, "HW"),
             "histogram/q": self.model.q_values(image),
         }
         for name, weights in self.model.weights(_HISTOGRAM_VALUES).items():

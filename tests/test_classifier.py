@@ -363,6 +363,11 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
             assert labels.shape == p.shape
             self.seen.add(tag)
 
+        def add_image(self, tag: str, pixels: np.ndarray, _: int, dataformats: str) -> None:
+            assert dataformats == "HWC"
+            assert pixels.shape[2] == 3
+            self.seen.add(tag)
+
     few = data[np.arange(200)]
     train_classifier(
         few.images,
@@ -377,7 +382,13 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
     assert Writer.seen == {
         "classifier/loss",
         "classifier/validation_loss",
-        "classifier/validation",
+        "classifier/auc",
+        "classifier/accuracy",
+        "classifier/tpr",
+        "classifier/fpr",
+        "classifier/calibration_error",
+        "classifier/precision_recall",
+        "classifier/report",
     }
 
 

@@ -24,6 +24,7 @@ from spm_gym.build import (
 )
 from spm_gym.cli import UsageError
 from spm_gym.cli.microscope import microscope, tell
+from spm_gym.cli.operation_board import OperationBoard
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import CHECKPOINTS, versions
 from spm_gym.config import Config
@@ -98,7 +99,12 @@ def operate(
             journal.begin_session(session, os.getpid())
             if settings.learn:
                 _learn_again(journal, chooser, learned, env)
-            with _Progress(config) as progress:
+            with _Progress(config) as progress, OperationBoard(run, config) as board:
+
+                def watch(runner: Runner) -> None:
+                    progress.show(runner)
+                    board.show()
+
                 runner = Runner(
                     env,
                     settings,
@@ -110,7 +116,7 @@ def operate(
                     notify=lambda kind, text: notifier.send(kind, str(kind), text),
                     requests=lab.control.asked,
                     pace=_pacer(scale, lab.control),
-                    watch=progress.show,
+                    watch=watch,
                     may_stay=durable and not _withdraws(config),
                 )
                 if fresh_area:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 
+from agents.board import close_logger, training_logger
 from agents.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
@@ -95,7 +95,8 @@ def _drive(
 
 
 def _train(model: DoubleDQN, config: Config, run: Path) -> None:
-    model.set_logger(configure(str(run / TENSORBOARD), ["tensorboard"]))
+    logger = training_logger(run / TENSORBOARD, config, model.num_timesteps)
+    model.set_logger(logger)
     remaining = config.agent.steps - model.num_timesteps
     if remaining > 0:
         model.learn(
@@ -104,7 +105,7 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> None:
             log_interval=None,
             reset_num_timesteps=model.num_timesteps == 0,
         )
-    model.logger.close()
+    close_logger(logger)
     plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
     print(f"trained for {model.num_timesteps} steps: {run}")
 

@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents import classifier
+from agents.board import write_closing, write_opening
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.config import Config
@@ -47,9 +48,11 @@ def train_classifier(
         _tell(loaded, config.env.pixels)
         images, good, session = loaded.images, loaded.good, loaded.session
     with SummaryWriter(str(run / TENSORBOARD)) as writer:
+        write_opening(writer, config, "classifier", run)
         trained = classifier.train_classifier(
             images, good, session, config.classifier, config.seed, run, writer=writer
         )
+        write_closing(writer)
     if output is not None:
         trained.save(output)
     print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
