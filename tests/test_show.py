@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invented_runs import HOSTILE, PULSE, InventedRun
+from matplotlib.axes import Axes
 from PIL import Image, ImageColor
 from ring_env import RingEnv
 from scripted_runs import Verdicts, lab
@@ -29,13 +31,15 @@ from spm_gym.imaging import Diagnosis
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.picture import length_text, round_length
-from spm_gym.runner.reading import reading
+from spm_gym.regions import Mark
+from spm_gym.runner.reading import Label, reading
 from spm_gym.runner.states import State
 from spm_gym.types import Frame, Scan
 from spm_gym.view.mosaic import COLOURS, Reading, blocked_places
-from spm_gym.view.pictures.area import draw_area
+from spm_gym.view.pictures.area import MOST_AREAS, draw_area
 from spm_gym.view.pictures.canvas import pixels_of
-from spm_gym.view.pictures.episode import Story, recorded_story
+from spm_gym.view.pictures.episode import Story, draw_still, recorded_story
+from spm_gym.view.pictures.overview import draw_overview
 from spm_gym.view.pictures.scan import Judge, Seen, Subject, draw_scan, look_at
 
 NM = 1e-9
@@ -452,6 +456,29 @@ def test_a_run_without_conditioning_says_so(
     assert shown(folder, "--episode") == 2
     assert "has not conditioned yet" in capsys.readouterr().err
     assert shown(folder) == 0
+
+
+def test_any_text_and_any_number_of_areas_can_be_drawn(tmp_path: Path) -> None:
+    folder = tmp_path / "$x_{"
+    folder.mkdir()
+    with InventedRun(folder) as it:
+        with reading(folder) as db:
+            draw_overview(db, folder, 0.9, Reading()).canvas.draw()
+        for _ in range(8):
+            it.enter_area(HOSTILE)
+            it.scan(Label.GOOD, 0.99, angle=0.3)
+            it.condition([PULSE, HOSTILE])
+            it.recovery(HOSTILE)
+        it.journal.add_mark(7, Mark(0.0, 0.0, 30 * NM, HOSTILE))
+        it.commit()
+        with reading(folder) as db:
+            figure = draw_overview(db, folder, 0.9, Reading())
+            pixels_of(figure)
+            pixels_of(draw_area(db, folder, 7, Reading()))
+            story = recorded_story(db, folder, 2, EnvConfig())
+        maps = [axes.get_title() for axes in figure.findobj(Axes) if "coarse" in axes.get_title()]
+        assert len(maps) == MOST_AREAS
+        pixels_of(draw_still(story, 1))
 
 
 def test_damaged_scans_are_owned_up_to(

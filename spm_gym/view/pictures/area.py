@@ -52,9 +52,8 @@ def draw_area(db: sqlite3.Connection, run: Path, area: int, reading: Reading) ->
     """
     figure = new_figure(10.5, 11.4)
     legend = _draw(figure.subplots(), db, run, area, reading, _LARGE)
-    figure.suptitle(
-        plain(f"{run.resolve().name}: {_title(db, area)}"), x=0.02, ha="left", weight="bold"
-    )
+    title = f"{run.resolve().name}: approach {_title(db, area)}"
+    figure.suptitle(plain(title), x=0.02, ha="left", weight="bold")
     figure.legend(handles=legend, loc="outside lower left", ncols=3, frameon=False, fontsize=10)
     return figure
 
@@ -80,7 +79,7 @@ def add_areas(figure: Figure, db: sqlite3.Connection, run: Path, reading: Readin
     for axes, area in zip(grid.flat, shown, strict=False):
         for handle in _draw(axes, db, run, area, reading, _SMALL, counted=False):
             legend.setdefault(str(handle.get_label()), handle)
-        axes.set_title(_title(db, area), fontsize=9)
+        axes.set_title(_title(db, area).replace("position ", ""), fontsize=8.5)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     if len(shown) < len(numbers):
@@ -158,4 +157,4 @@ def _order(label: str) -> tuple[bool, int]:
 def _title(db: sqlite3.Connection, area: int) -> str:
     row = db.execute("SELECT * FROM areas WHERE number = ?", (area,)).fetchone()
     place = f"coarse position {row['coarse_x']}, {row['coarse_y']}"
-    return f"approach area {area} ({place}{'' if row['certain'] else ', uncertain'})"
+    return f"area {area} ({place}{'' if row['certain'] else ', uncertain'})"

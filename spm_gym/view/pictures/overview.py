@@ -142,4 +142,5 @@ def _counts(run: facts.Overview) -> list[tuple[str, str]]:
 
 
 def _folded(text: str) -> str:
-    return "\n".join(textwrap.wrap(plain(text, 160), 40))
+    straight = text.translate({ord("“"): '"', ord("”"): '"'})
+    return "\n".join(textwrap.wrap(plain(straight, 160), 40))
