@@ -16,18 +16,25 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.manifest import LABELS, Judgement
+from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
 from spm_gym.web.access import Access
-from spm_gym.web.labelling.candidates import Image
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
-from spm_gym.web.labelling.pictures import VIEWS, View, png, scale_bar
+from spm_gym.web.labelling.pictures import (
+    VIEWS,
+    View,
+    address_of,
+    in_words,
+    png,
+    scale_bar,
+    view_of,
+)
 from spm_gym.web.pages import Pages, application
 
 _COOKIE = "spm-gym-labeller"
 _YEAR_S = 365 * 86400
-_NM = 1e-9
+_MOST_SHOWN = 100
 _Fields = Mapping[str, str]
 
 
@@ -120,7 +127,7 @@ class _Labelling:
             file = self._desk.next_after(name, None)
         elif file not in self._desk.images:
             raise _Refused(f"there is no image {file!r} to label")
-        return self._desk_with(request, name, file, _view(request.query_params))
+        return self._desk_with(request, name, file, view_of(request.query_params))
 
     def _desk_with(self, request: Request, name: str, file: str | None, view: View) -> Response:
         partly = "hx-request" in request.headers
@@ -146,12 +153,12 @@ class _Labelling:
         return {
             "image": image,
             "place": desk.place(file),
-            "size": _size(image),
+            "size": in_words(image),
             "bar": scale_bar(image.width) if image.width else None,
             "view": view,
             "own_label": desk.own_label(name, file),
-            "urls": {each: _url(image, each) for each in VIEWS},
-            "preloaded": [_url(desk.images[f], view) for f in (following, after) if f],
+            "urls": {each: address_of(image, each) for each in VIEWS},
+            "preloaded": [address_of(desk.images[f], view) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
 
@@ -167,7 +174,7 @@ class _Labelling:
             self._desk.answer(name, file, answer)
         else:
             raise _Refused(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
-        return self._desk_with(request, name, following, _view(fields))
+        return self._desk_with(request, name, following, view_of(fields))
 
     def undo(self, request: Request, fields: _Fields) -> Response:
         """Take the last step back and show its image; without one, stay."""
@@ -177,7 +184,7 @@ class _Labelling:
             return RedirectResponse(f"/?{urlencode({'file': file})}" if file else "/done", 303)
         if file not in self._desk.images:
             raise _Refused(f"there is no image {file!r} to label")
-        return self._desk_with(request, name, file, _view(fields))
+        return self._desk_with(request, name, file, view_of(fields))
 
     def look_again(self, request: Request, fields: _Fields) -> Response:
         """Let skipped images come again."""
@@ -189,7 +196,7 @@ class _Labelling:
         image = self._desk.images.get(request.query_params.get("file", ""))
         if image is None:
             return PlainTextResponse("no such image", 404)
-        view, version = _view(request.query_params), request.query_params.get("version", "")
+        view, version = view_of(request.query_params), request.query_params.get("version", "")
         try:
             content = png(image.path, version, view, self._setup.pixels, self._setup.method)
         except (FileFormatError, ValueError) as error:
@@ -244,12 +251,15 @@ class _Labelling:
             return RedirectResponse("/name", 303)
         self._desk.refresh()
         differing, hidden = self._desk.disagreements(name)
+        unsettled = [each for each in differing if not each.judgement.consensus]
+        shown = differing if len(differing) <= _MOST_SHOWN else unsettled[:_MOST_SHOWN]
         return self.pages(
             "labelling/disagreements.html",
             **self._context(name),
             agreements=self._desk.agreements(),
-            entries=[self._entry(each.image, each.judgement) for each in differing],
-            settled=sum(bool(each.judgement.consensus) for each in differing),
+            entries=[(each, address_of(each.image, "levelled")) for each in shown],
+            count=len(differing),
+            settled=len(differing) - len(unsettled),
             hidden=hidden,
         )
 
@@ -260,10 +270,7 @@ class _Labelling:
             raise _Refused(f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}")
         self._actor(fields)
         self._desk.settle(file, label)
-        return _elsewhere("hx-request" in request.headers, "/disagreements")
-
-    def _entry(self, image: Image, judgement: Judgement) -> dict[str, Any]:
-        return {"image": image, "judgement": judgement, "url": _url(image, "levelled")}
+        return RedirectResponse("/disagreements", 303)
 
     def _name(self, request: Request) -> str | None:
         """Who looks at the page."""
@@ -288,23 +295,3 @@ class _Labelling:
 def _elsewhere(partly: bool, path: str) -> Response:
     """Send a whole page, or the script of a part of one, to another page."""
     return Response(headers={"HX-Redirect": path}) if partly else RedirectResponse(path, 303)
-
-
-def _view(fields: _Fields) -> View:
-    return next((view for view in VIEWS if view == fields.get("view")), "levelled")
-
-
-def _url(image: Image, view: View) -> str:
-    try:
-        status = image.path.stat()
-        version = f"{status.st_mtime_ns}-{status.st_size}"
-    except OSError:
-        version = "gone"
-    return "/image?" + urlencode({"file": image.file, "view": view, "version": version})
-
-
-def _size(image: Image) -> str:
-    pixels = f"{image.pixels} × {image.pixels} px"
-    if not image.width or not image.height:
-        return f"{pixels}, size unknown"
-    return f"{image.width / _NM:.4g} × {image.height / _NM:.4g} nm, {pixels}"

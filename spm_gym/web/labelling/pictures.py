@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Picture
 
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.averaging import box_averaged
@@ -19,8 +21,10 @@ from spm_gym.imaging.folder import reduced
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import Method
 from spm_gym.types import FloatImage
+from spm_gym.web.labelling.candidates import Image
 
 View = Literal["levelled", "raw", "network"]
+NM = 1e-9
 VIEWS: tuple[View, ...] = get_args(View)
 _LARGEST = 1024
 _KEPT = 96
@@ -53,7 +57,7 @@ def png(path: Path, version: str, view: View, pixels: int, method: Method) -> by
             z = box_averaged(z, _LARGEST)
         grey = _stretched(z if view == "raw" else level(z, method))
     file = io.BytesIO()
-    Image.fromarray(np.rint(grey * 255).astype(np.uint8)).save(file, "PNG", compress_level=1)
+    Picture.fromarray(np.rint(grey * 255).astype(np.uint8)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
@@ -70,4 +74,27 @@ def scale_bar(width: float) -> tuple[float, str]:
     longest = 0.4 * width
     power = 10 ** math.floor(math.log10(longest))
     length = next(m * power for m in (5, 2, 1) if m * power <= longest)
-    return length / width, f"{length / 1e-9:.4g} nm"
+    return length / width, f"{length / NM:.4g} nm"
+
+
+def in_words(image: Image) -> str:
+    """How large an image is."""
+    pixels = f"{image.pixels} × {image.pixels} px"
+    if not image.width or not image.height:
+        return f"{pixels}, size unknown"
+    return f"{image.width / NM:.4g} × {image.height / NM:.4g} nm, {pixels}"
+
+
+def address_of(image: Image, view: View) -> str:
+    """Where a browser finds the picture; another one if the file changes."""
+    try:
+        status = image.path.stat()
+        version = f"{status.st_mtime_ns}-{status.st_size}"
+    except OSError:
+        version = "gone"
+    return "/image?" + urlencode({"file": image.file, "view": view, "version": version})
+
+
+def view_of(fields: Mapping[str, str]) -> View:
+    """The view that a request asks for, or the usual one."""
+    return next((view for view in VIEWS if view == fields.get("view")), "levelled")
