@@ -121,7 +121,7 @@ MAKERS: dict[str, Callable[[Sources, Path], None]] = {
     "area.png": lambda of, path: show(of.area, "--area", 0, "-o", path),
     "episode.gif": draw_episode,
 }
-"""What makes each picture. Further ones, such as pages in a browser, are added here."""
+"""What makes each picture; those of pages in a browser are made by ``screenshots.py``."""
 
 
 def shrink(path: Path) -> None:
