@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from agents.checkpoint import load_checkpoint
-from agents.operation import FORMAT, AgentFileError
+from agents.operation import FORMAT, AgentFileError, read_file
 from agents.vgg import VGG
 from spm_gym.config import NetworkConfig
 
@@ -66,21 +66,16 @@ def read_weights(path: Path) -> AgentNetwork:
     Raises:
         AgentFileError: Unreadable, or not such a file.
     """
+    about, state = read_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             raise AgentFileError(f"{path} has the format {about['format']!r}, not {FORMAT!r}")
-        network = VGG(
-            NetworkConfig(**about["network"]), len(about["actions"]), about["pixels"]
-        ).eval()
+        network = VGG(NetworkConfig(**about["network"]), len(about["actions"]), about["pixels"])
         network.load_state_dict({key.removeprefix("q_net."): state[key] for key in state})
-    except (OSError, SafetensorError, KeyError, ValidationError, RuntimeError, TypeError) as error:
-        raise AgentFileError(
-            f"{path} is not an agent written by this project: {' '.join(str(error).split())}"
-        ) from error
-    return AgentNetwork(network, tuple(about["actions"]), about["steps"])
+    except (KeyError, ValidationError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise AgentFileError(f"{path} is not an agent written by this project: {reason}") from error
+    return AgentNetwork(network.eval(), tuple(about["actions"]), about["steps"])
 
 
 def about_file(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
+from torch import Tensor
 
 from agents.baselines import RandomPolicy
 from agents.checkpoint import save_checkpoint
@@ -184,6 +185,20 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 
 
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a file of `save_weights` says of itself, and its weights.
+
+    Raises:
+        AgentFileError: Unreadable, or another kind of file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            return about, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
+
+
 def load_weights(
     path: Path, env: GymEnv, config: AgentConfig, actions: Sequence[str], seed: int
 ) -> DoubleDQN:
@@ -200,12 +215,7 @@ def load_weights(
         AgentFileError: Unreadable, or for another network or other actions.
     """
     model = DoubleDQN(env, config, seed=seed)
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
+    about, state = read_file(path)
     wanted = {
         "format": FORMAT,
         "network": config.network.model_dump(mode="json"),
