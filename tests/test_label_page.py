@@ -438,6 +438,7 @@ def test_a_kill_loses_no_label(folder: Path, capsys: pytest.CaptureFixture[str])
         assert answer(first.address, f"{n}.npy", answer="bad") == 200
     first.end(signal.SIGKILL)
     assert labels_in(folder) == dict.fromkeys((f"{n}.npy" for n in range(4)), "bad")
+    (folder / ".manifest-1.csv").write_text("file,lab")  # what a kill may leave
     second = Started(folder, "--labeller", "anna")  # with the classifier of the package
     with urllib.request.urlopen(second.address) as response:
         text = response.read().decode()

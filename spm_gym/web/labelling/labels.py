@@ -48,6 +48,8 @@ class Labels:
                 "or stop it first"
             ) from None
         try:
+            for left in folder.glob(f".{self._path.stem}-*{self._path.suffix}"):
+                left.unlink()  # by a kill in the middle of writing
             self._stamp = self._stamp_on_disk()
             self._manifest = self._first(candidates)
         except BaseException:

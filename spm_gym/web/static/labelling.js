@@ -47,7 +47,7 @@ function arrange() {
   const image = scan();
   if (!image) return;
   showView();
-  await_image(image);
+  watch(image);
   for (const each of document.querySelectorAll(".peeked")) each.hidden = !peeking;
   fetched = document.getElementById("desk").dataset.preload.split(" ").filter(Boolean).map((url) => {
     const ahead = new Image();
@@ -56,9 +56,10 @@ function arrange() {
   });
 }
 
-function await_image(image) {
+function watch(image) {
   const broken = image.complete && !image.naturalWidth;
   image.parentElement.classList.toggle("loading", !image.complete);
+  image.parentElement.classList.toggle("failed", broken);
   image.parentElement.querySelector(".broken").hidden = !broken;
 }
 
@@ -94,7 +95,7 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("change", (event) => event.target.name === "view" && showView());
 for (const kind of ["load", "error"]) {
-  document.addEventListener(kind, (event) => event.target === scan() && await_image(event.target), true);
+  document.addEventListener(kind, (event) => event.target === scan() && watch(event.target), true);
 }
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { path, formData } = event.detail.requestConfig;
