@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from spm_gym.imaging.folder import reduced
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import Method
 from spm_gym.types import FloatImage
+from spm_gym.view.live.scans import round_length
 from spm_gym.web.labelling.candidates import Image
 
 View = Literal["levelled", "raw", "network"]
@@ -71,9 +71,7 @@ def _stretched(heights: FloatImage) -> NDArray[np.float64]:
 
 def scale_bar(width: float) -> tuple[float, str]:
     """A round length of a sixth to two fifths of a width (m): as a share of it, and in words."""
-    longest = 0.4 * width
-    power = 10 ** math.floor(math.log10(longest))
-    length = next(m * power for m in (5, 2, 1) if m * power <= longest)
+    length = round_length(0.4 * width)
     return length / width, f"{length / NM:.4g} nm"
 
 
