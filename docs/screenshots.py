@@ -1,18 +1,19 @@
-"""Takes the pictures of the pages in the docs, in Chromium: python docs/screenshots.py."""
+"""Pictures of the pages for the docs, taken in Chromium: ``make figures``."""
 
 from __future__ import annotations
 
-import argparse
-import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from spm_gym.build import build_microscope
@@ -22,36 +23,136 @@ from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.types import Frame
 
 PICTURES = Path(__file__).parent / "pictures"
+ARGUMENTS = ("--no-sandbox", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync")  # fmt: skip
+_PROGRAM = (sys.executable, "-m", "spm_gym")
+_PATIENCE_S = 300.0
+_CONDITIONING = (
+    "SELECT 1 FROM steps JOIN episodes ON episodes.id = steps.episode"
+    " WHERE outcome IS NULL AND number > 1 AND q <> 'null' AND act IS NOT NULL"
+)
 
 
 def main() -> None:
-    """Take all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=PICTURES, metavar="FOLDER")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    draw_labelling_page(arguments.output)
+    """Take all of them."""
+    PICTURES.mkdir(exist_ok=True)
+    draw_live_page(PICTURES)
+    draw_labelling_page(PICTURES)
+
+
+def draw_live_page(folder: Path) -> None:
+    """Take the live page of a simulated run in the middle of conditioning, on a desk and a phone.
+
+    Args:
+        folder: Gets ``monitor.png`` and ``monitor_phone.png``.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        run = Path(temporary) / "monday"
+        _run("--scans", "240", "--faults", "random", "--policy", "interleaved", "--seed", "3",
+             "--set", "operation.condition_after=3", "simulator.tip_change_rate=0.03",
+             "--run-dir", str(run))  # fmt: skip
+        with (
+            _going_on(run, "--scans", "2000", "--time-scale", "10"),
+            page_of("monitor", str(run), "--token", "a token") as address,
+        ):
+            _wait_for_conditioning(run)
+            _take(f"{address}?token=a token", folder / "monitor.png", 1440, 1060)
+            _take(f"{address}?token=a token", folder / "monitor_phone.png", 390, 1560)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run([*_PROGRAM, "run", "--env", "sim", *arguments], check=True, capture_output=True)
+
+
+@contextmanager
+def _going_on(run: Path, *arguments: str) -> Iterator[None]:
+    """A run that goes on in the background."""
+    command = [*_PROGRAM, "run", "--resume", "--run-dir", str(run), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for_conditioning(run: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        db = sqlite3.connect(run / "journal.sqlite")
+        try:
+            if db.execute(_CONDITIONING).fetchone():
+                return
+        finally:
+            db.close()
+        time.sleep(0.05)
+    raise TimeoutError("the run has not begun to condition")
+
+
+@contextmanager
+def page_of(command: str, *arguments: str) -> Iterator[str]:
+    """A page of ``spm-gym COMMAND``; gives its address."""
+    full = [*_PROGRAM, command, *arguments, "--port", "0"]
+    with subprocess.Popen(full, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = next(word for word in process.stdout.readline().split() if "://" in word)
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _take(address: str, path: Path, width: int, height: int) -> None:
+    with open_page(address, width, height) as page:
+        page.wait_for_selector("#chart canvas")
+        page.wait_for_function("!document.querySelector('#map').innerText.includes('painted')")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=path)
+    shrink(path)
+
+
+@contextmanager
+def open_page(address: str, width: int, height: int, scheme: str = "light") -> Iterator[Page]:
+    """A page in a window of this size."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
+        )
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+            locale="en-GB",
+        )
+        page = context.new_page()
+        page.goto(address)
+        yield page
+        browser.close()
 
 
 def draw_labelling_page(folder: Path) -> None:
-    """Draw the labelling page, after a few answers: label.png."""
-    with tempfile.TemporaryDirectory() as name:
-        scans = Path(name) / "mgpc_on_silver"
-        simulate(scans, 40)
+    """Take the labelling page after a few answers.
+
+    Args:
+        folder: Gets ``label.png``.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        scans = Path(temporary) / "mgpc_on_silver"
+        _simulate(scans, 40)
         with (
-            started("label", str(scans), "--labeller", "Anna", "--port", "0") as address,
-            chromium() as page,
+            page_of("label", str(scans), "--labeller", "Anna") as address,
+            open_page(address, 1280, 800) as page,
         ):
-            page.goto(address)
             for key in "gbbgbsbgbbgg":
                 before = page.locator(".file").inner_text()
                 page.keyboard.press(key)
                 page.locator(".file").filter(has_not_text=before).wait_for()
                 page.locator("#desk .scan:not(.loading)").wait_for()
             page.screenshot(path=folder / "label.png")
+    shrink(folder / "label.png")
 
 
-def simulate(folder: Path, count: int) -> None:
+def _simulate(folder: Path, count: int) -> None:
     """Fill a folder with images of good and of bad probes."""
     folder.mkdir()
     config = load_config(None, [])
@@ -64,29 +165,11 @@ def simulate(folder: Path, count: int) -> None:
         write_gsf(folder / f"2026-03-{1 + n // 14:02d}_{n % 14:03d}.gsf", scan)
 
 
-@contextmanager
-def started(*arguments: str) -> Iterator[str]:
-    """A command that serves a page, in a process of its own; gives its address."""
-    command = [sys.executable, "-m", "spm_gym", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            found = (re.search(r"http://\S+", line) for line in process.stdout)
-            yield next(match[0] for match in found if match)
-        finally:
-            process.terminate()
-            process.communicate()
-
-
-@contextmanager
-def chromium(width: int = 1280, height: int = 800) -> Iterator[Page]:
-    """A page in Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield browser.new_page(viewport={"width": width, "height": height})
-        browser.close()
+def shrink(path: Path) -> None:
+    """Write a screenshot with a palette, which is half as large and looks the same."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256)
+    small.save(path, optimize=True)
 
 
 if __name__ == "__main__":
