@@ -74,7 +74,7 @@ def test_a_page_with_another_token_than_the_run_says_so(
     address = serve(Access("another", "127.0.0.1"))
     page.goto(f"{address}?token=another")
     page.get_by_role("button", name="Pause").click()
-    page.locator("#said", has_text="started with another token").wait_for()
+    page.get_by_role("alert").filter(has_text="started with another token").wait_for()
     assert not (run / CONTROL).exists()
 
 
@@ -136,7 +136,7 @@ def test_the_token_unlocks_and_the_run_obeys(
     page.keyboard.press("Enter")
 
     page.get_by_role("button", name="Pause").click()
-    page.locator("#said", has_text="Asked to pause").wait_for()
+    page.get_by_role("status").filter(has_text="Asked to pause").wait_for()
     wait_until(run, "pause")
     page.locator("#sentence", has_text="Paused").wait_for()
     page.get_by_role("button", name="Resume").click()

@@ -13,9 +13,8 @@ from spm_gym.runner.control import Request, WrongToken, ask, asked_of
 from spm_gym.runner.reading import is_at_work
 from spm_gym.web.access import Access
 
-_SAID = {
+_ASKED = {
     Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
-    Request.RESUME: "Asked to go on: the tip is approached again.",
     Request.STOP: "Asked to stop: the tip is withdrawn after the command under way, and it ends.",
 }
 
@@ -29,21 +28,25 @@ class Controls:
         unlocked: Whether whoever looks has given it.
         at_work: Whether there is anything to control.
         asked: What the run was asked for last.
+        words: The same as a sentence, as long as it matters.
     """
 
     has_token: bool
     unlocked: bool
     at_work: bool
     asked: str
+    words: str
 
 
 def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
     """What is offered with this request."""
+    asked = asked_of(run)
     return Controls(
         has_token=access.token is not None,
         unlocked=access.may_act(request),
         at_work=is_at_work(run),
-        asked=asked_of(run),
+        asked=asked,
+        words=_ASKED[Request(asked)] if asked in _ASKED else "",
     )
 
 
@@ -59,19 +62,18 @@ def control_route(run: Path, access: Access) -> Route:
         if wanted not in {*Request}:
             return PlainTextResponse(f"request must be one of {', '.join(Request)}", 400)
         if not is_at_work(run):
-            return _said(request, "Nothing is at work here: there is nothing to control.", 409)
+            return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
             ask(run, Request(wanted), access.token)
         except WrongToken:
-            return _said(request, "The run was started with another token: use that one.", 403)
-        return _said(request, _SAID[Request(wanted)], 200)
+            return _refused(request, "The run was started with another token: use that one.", 403)
+        if "hx-request" in request.headers:
+            return Response(status_code=204, headers={"HX-Trigger": "asked"})
+        return RedirectResponse("/", 303)
 
     return Route("/control", handle, methods=["POST"])
 
 
-def _said(request: HttpRequest, text: str, status: int) -> Response:
-    if "hx-request" in request.headers:  # shown within the page, whatever it says
-        return PlainTextResponse(text, headers={"HX-Trigger": "asked"})
-    if status == 200 and "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse("/", 303)
-    return PlainTextResponse(text, status)
+def _refused(request: HttpRequest, text: str, status: int) -> Response:
+    """Within the page the reason is shown there, as what came of the button."""
+    return PlainTextResponse(text, 200 if "hx-request" in request.headers else status)
