@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         journal,
         label,
         labview_server,
+        monitor,
         report,
         restore,
         run,
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = {
         "run": run,
+        "monitor": monitor,
         "ask": ask,
         "stop": stop,
         "report": report,
