@@ -58,6 +58,7 @@ claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kil
 
 figures: demo  ## make the pictures of README and docs anew
 	$(BIN)/python docs/figures.py --run runs/demo
+	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove the virtual environment and the caches, not the runs
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
