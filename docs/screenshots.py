@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from spm_gym.build import build_microscope
 from spm_gym.config import load_config
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.dynamics import HiddenState
+from spm_gym.runner.reading import JournalError, reading
 from spm_gym.types import Frame
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -29,7 +29,7 @@ _PROGRAM = (sys.executable, "-m", "spm_gym")
 _PATIENCE_S = 300.0
 _CONDITIONING = (
     "SELECT 1 FROM steps JOIN episodes ON episodes.id = steps.episode"
-    " WHERE outcome IS NULL AND number > 1 AND q <> 'null' AND act IS NOT NULL"
+    " WHERE outcome IS NULL AND number > 1 AND q <> 'null' AND scan > 400"
 )
 
 
@@ -48,26 +48,32 @@ def draw_live_page(folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(temporary) / "monday"
-        _run("--scans", "240", "--faults", "random", "--policy", "interleaved", "--seed", "3",
-             "--set", "operation.condition_after=3", "simulator.tip_change_rate=0.03",
-             "--run-dir", str(run))  # fmt: skip
-        with (
-            _going_on(run, "--scans", "2000", "--time-scale", "10"),
-            page_of("monitor", str(run), "--token", "a token") as address,
-        ):
+        begin = ("--env", "sim", "--hours", "12", "--faults", "random", "--seed", "3",
+                 "--policy", "interleaved", "--set", "operation.condition_after=3",
+                 "simulator.tip_change_rate=0.03", "--run-dir", str(run))  # fmt: skip
+        with _running("--time-scale", "400", *begin):
             _wait_for_conditioning(run)
-            _take(f"{address}?token=a token", folder / "monitor.png", 1440, 1060)
-            _take(f"{address}?token=a token", folder / "monitor_phone.png", 390, 1560)
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run([*_PROGRAM, "run", "--env", "sim", *arguments], check=True, capture_output=True)
+        with (
+            _running("--time-scale", "4", "--resume", "--run-dir", str(run)),
+            page_of("monitor", str(run), "--token", "a token") as address,
+            open_page(f"{address}?token=a token", 1440, 1060) as page,
+        ):
+            doing = page.locator("#sentence").filter(has_text="to see what")
+            doing.wait_for(timeout=1e3 * _PATIENCE_S)
+            page.wait_for_function("!document.querySelector('#map').innerText.includes('painted')")
+            page.wait_for_timeout(1000)
+            page.screenshot(path=folder / "monitor.png")
+            page.set_viewport_size({"width": 390, "height": 1560})
+            page.wait_for_timeout(500)
+            page.screenshot(path=folder / "monitor_phone.png")
+    for name in ("monitor.png", "monitor_phone.png"):
+        shrink(folder / name)
 
 
 @contextmanager
-def _going_on(run: Path, *arguments: str) -> Iterator[None]:
-    """A run that goes on in the background."""
-    command = [*_PROGRAM, "run", "--resume", "--run-dir", str(run), *arguments]
+def _running(*arguments: str) -> Iterator[None]:
+    """A run in the background; it is stopped gently."""
+    command = [*_PROGRAM, "run", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -77,15 +83,13 @@ def _going_on(run: Path, *arguments: str) -> Iterator[None]:
 
 
 def _wait_for_conditioning(run: Path) -> None:
+    """Wait until the agent's second action or a later one is done, with many images before it."""
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        db = sqlite3.connect(run / "journal.sqlite")
-        try:
+        with suppress(JournalError), reading(run) as db:
             if db.execute(_CONDITIONING).fetchone():
                 return
-        finally:
-            db.close()
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise TimeoutError("the run has not begun to condition")
 
 
@@ -101,15 +105,6 @@ def page_of(command: str, *arguments: str) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
-
-
-def _take(address: str, path: Path, width: int, height: int) -> None:
-    with open_page(address, width, height) as page:
-        page.wait_for_selector("#chart canvas")
-        page.wait_for_function("!document.querySelector('#map').innerText.includes('painted')")
-        page.wait_for_timeout(1000)
-        page.screenshot(path=path)
-    shrink(path)
 
 
 @contextmanager

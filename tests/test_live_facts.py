@@ -18,17 +18,19 @@ from invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
 from PIL import Image
 
 from spm_gym.config import Config, load_config
+from spm_gym.runner.journal import Session as Start
 from spm_gym.runner.reading import Label, reading
 from spm_gym.view.drivers import driver_lengths
 from spm_gym.view.live.begun import Pace, Session, last_session
 from spm_gym.view.live.decisions import last_decision
 from spm_gym.view.live.event_log import event_log
+from spm_gym.view.live.instrument_state import instrument
 from spm_gym.view.live.lengths import histograms
 from spm_gym.view.live.maps import live_map
 from spm_gym.view.live.progress import progress
 from spm_gym.view.live.scans import Kind, picture, round_length, shown_scan
 from spm_gym.view.live.series import CODES, series
-from spm_gym.view.live.standing import Activity, Standing, instrument, memory, standing
+from spm_gym.view.live.standing import Activity, Standing, memory, standing
 from spm_gym.view.live.tiles import TILE_PIXELS, Painter
 from spm_gym.view.live.words import ordinal, plural
 from spm_gym.view.mosaic import COLOURS
@@ -76,11 +78,12 @@ def test_conditioning_is_told_with_action_and_reason(run: InventedRun) -> None:
     state = {"episode": 1, "steps": 2, "bad_probe": 10, "images": 20}
     told = says(run, state="condition", **state)
     assert told.activity is Activity.CONDITIONS
-    assert told.sentence == f"Conditioning: {PULSE}, the third action of this episode"
+    pulse = PULSE.replace(" ", "\N{NO-BREAK SPACE}")
+    assert told.sentence == f"Conditioning: {pulse}, the third action of this episode"
     assert told.why == "Episode 1, begun because ten images in a row showed a bad probe."
     seen = says(run, state="classify", **state).sentence
     assert seen == (
-        f"Conditioning: judging image 20 to see what {PULSE} did, the third action of this episode"
+        f"Conditioning: judging image 20 to see what {pulse} did, the third action of this episode"
     )
     coming = says(run, state="condition", **state | {"steps": 3}).sentence
     assert coming == "Conditioning: choosing the fourth action of this episode"
@@ -114,9 +117,15 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
     assert killed.sentence == "Not at work: the program was killed, or its computer lost power"
     assert killed.since is not None
     run.journal.add_event(0.0, "end", "interrupted")
-    assert (
-        says(run, False, state="image").sentence == "Ended in the middle of its work: interrupted"
-    )
+    ended = says(run, False, state="image")
+    assert ended.sentence == "Ended in the middle of its work: interrupted"
+
+
+def test_a_run_that_is_gone_on_with_is_not_said_to_work_before_it_does(run: InventedRun) -> None:
+    run.journal.add_event(0.0, "end", "interrupted")
+    assert says(run, state="image").sentence == "Getting ready to go on"
+    run.journal.begin_session(Start("", "", "", {}, True), 1)
+    assert says(run, state="image").sentence == "Taking image 1"
 
 
 def test_a_paused_run_is_never_late(run: InventedRun) -> None:
@@ -406,9 +415,9 @@ def test_histograms_of_agent_and_chance_share_their_axis(run: InventedRun) -> No
     with reading(run.journal.run) as db:
         bars = histograms(driver_lengths(db))
     assert set(bars) == {"agent", "random"}
-    assert [bar.words for bar in bars["agent"]] == ["1", "2", "3", "4", "5"]
-    assert [bar.number for bar in bars["agent"]] == [0, 0, 0, 0, 1]
-    assert [bar.number for bar in bars["random"]] == [1, 0, 0, 0, 0]
+    assert [bar.words for bar in bars["agent"]] == [*"12345678"]
+    assert [bar.number for bar in bars["agent"]] == [0, 0, 0, 0, 1, 0, 0, 0]
+    assert [bar.number for bar in bars["random"]] == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_numbers_are_written_as_people_do() -> None:

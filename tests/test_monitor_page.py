@@ -128,7 +128,7 @@ def test_news_appear_by_themselves_and_nothing_chosen_is_lost(
 ) -> None:
     page.set_viewport_size(PHONE)
     page.goto(address)
-    page.get_by_label("network's view").focus()
+    page.get_by_label("network").focus()
     page.keyboard.press("Space")
     page.locator("#decision summary").click()
     page.select_option("#kind-of-event", "trouble")
@@ -192,6 +192,27 @@ def test_scans_are_gone_through_by_arrow_keys_and_buttons(
     page.keyboard.press("ArrowLeft")  # belongs to the radio buttons here
     wait_for(page, lambda: page.get_by_label("levelled").is_checked())
     assert "Image 14" in text_of(page, "#scan")
+
+
+def test_a_scan_is_found_on_the_map(page: Page, run: InventedRun, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("#map image", state="attached")
+    ground = page.locator("#map .ground").bounding_box()
+    assert ground is not None
+    side, left, top = (
+        float(page.locator("#map .ground").get_attribute(name) or "nan")
+        for name in ("width", "x", "y")
+    )
+    scale = ground["width"] / side
+    third = run.journal.scan(6).frame
+    x, y = third.x / NM - left, -third.y / NM - top
+    page.locator("svg.area").click(position={"x": 0, "y": 0})  # nothing is there
+    box = page.locator("svg.area").bounding_box()
+    assert box is not None
+    place = {"x": ground["x"] - box["x"] + scale * x, "y": ground["y"] - box["y"] + scale * y}
+    page.locator("svg.area").click(position=place)
+    wait_for(page, lambda: "Image 3 " in text_of(page, "#scan"))
+    assert page.locator("#map .shown").count() == 1
 
 
 def test_older_events_come_on_demand(page: Page, run: InventedRun, address: str) -> None:
@@ -376,6 +397,8 @@ def test_an_update_without_news_is_empty_and_nothing_is_written(run: InventedRun
         ("?scan=999999999&area=999999999&rows=999999999", 200),
         ("series?after=999999999", 200),
         ("series?after=x", 200),
+        ("areas/0/at?x=nan&y=1", 200),
+        ("areas/0/at?x=a", 400),
         ("nothing", 404),
     ],
 )

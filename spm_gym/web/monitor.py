@@ -24,14 +24,15 @@ from spm_gym.view.drivers import driver_lengths
 from spm_gym.view.live.begun import Session, last_session
 from spm_gym.view.live.decisions import last_decision
 from spm_gym.view.live.event_log import FIRST_ROWS, event_log
+from spm_gym.view.live.instrument_state import instrument
 from spm_gym.view.live.lengths import histograms
 from spm_gym.view.live.maps import live_map
 from spm_gym.view.live.progress import progress
-from spm_gym.view.live.scans import Kind, picture, prepare, shown_scan
+from spm_gym.view.live.scans import Kind, picture, prepare, scan_at, shown_scan
 from spm_gym.view.live.series import series
-from spm_gym.view.live.standing import instrument, memory, standing
+from spm_gym.view.live.standing import memory, standing
 from spm_gym.view.live.tiles import Painter
-from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS
+from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS, NM
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -88,7 +89,8 @@ def monitor(run: Path, access: Access) -> Starlette:
         Route("/now", page.now),
         Route("/series", page.series),
         Route("/scans/{number}/{kind}.png", page.scan_picture),
-        Route("/areas/{area:int}/{tile}.webp", page.tile),
+        Route("/areas/{area}/{tile}.webp", page.tile),
+        Route("/areas/{area}/at", page.at),
         control_route(run, access),
     ]
     return application(routes, pages, access)
@@ -158,13 +160,25 @@ class LivePage:
         """A part of the map of an approach area."""
         column, _, row = request.path_params["tile"].partition("_")
         try:
-            place = request.path_params["area"], int(column), int(row)
+            place = int(request.path_params["area"]), int(column), int(row)
         except ValueError:
             return PlainTextResponse("tiles are named COLUMN_ROW", 404)
         image = self._painter.picture(*place)
         if image is None:
             return PlainTextResponse("there is no such tile", 404)
         return Response(image, media_type="image/webp", headers=_FOR_EVER)
+
+    @_readable
+    def at(self, request: Request) -> Response:
+        """The scan at a place (nm) of an area, or null."""
+        asked = request.query_params
+        try:
+            x, y = float(asked.get("x", "")) * NM, float(asked.get("y", "")) * NM
+        except ValueError:
+            return PlainTextResponse("x and y are numbers, nm", 400)
+        with reading(self._run) as db:
+            scan = scan_at(db, _whole(request.path_params["area"]), x, y)
+        return JSONResponse({"scan": scan})
 
     def _version(self, request: Request) -> str:
         """Changes with whatever a page made of this request shows."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from spm_gym.view.drivers import Driver
 
 _MOST_BARS = 25
+_FEWEST_BARS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Bar:
 
 def histograms(drivers: dict[str, Driver]) -> dict[str, list[Bar]]:
     """For each who chose, the numbers of episodes by length, on the same axis."""
-    longest = max((max(driver.lengths) for driver in drivers.values()), default=0)
+    longest = max([_FEWEST_BARS, *(max(driver.lengths) for driver in drivers.values())])
     width = -(-longest // _MOST_BARS) or 1
     return {name: _bars(driver, longest, width) for name, driver in drivers.items()}
 

@@ -42,7 +42,7 @@ LABELS = {
     Label.GOOD: "good image",
     Label.BAD_PROBE: "bad probe",
     Label.BAD_SAMPLE: "bad sample",
-    Label.CONDITIONING: "taken to see what conditioning did",
+    Label.CONDITIONING: "after an action",
     Label.UNUSABLE: "unusable",
     None: "not judged yet",
 }
@@ -143,6 +143,18 @@ def _row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
         f"SELECT * FROM scans WHERE {SHOWN} ORDER BY id DESC LIMIT 1"
     ).fetchone()
     return last
+
+
+def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:
+    """Number of the last image that covers a place (m) of an area; None without one."""
+    return _single(
+        db,
+        f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
+        " AND MAX(ABS(x - ?), ABS(y - ?)) <= size / 2",
+        area,
+        x,
+        y,
+    )
 
 
 def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:

@@ -1,9 +1,8 @@
-"""What a run does at this moment and why, in a plain sentence; the state of its instrument."""
+"""What a run does at this moment and why, in a plain sentence."""
 
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import sqlite3
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from spm_gym.runner.states import State
 from spm_gym.view.live.begun import Session
-from spm_gym.view.live.words import nm, ordinal, plural
+from spm_gym.view.live.words import nm, ordinal, plural, unbroken
 
 
 class Activity(StrEnum):
@@ -53,27 +52,6 @@ class Standing:
         return self.late_s is None and self.activity is not Activity.PAUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """What was last seen of the instrument.
-
-    Attributes:
-        in_contact: Whether the tip should be at the surface; None if nobody knows.
-        z: Height, m; NaN if unknown.
-        current: A; NaN if unknown.
-        wall: When these two were read.
-        bias: Of the last scan, V; NaN if unknown.
-        setpoint: Of the last scan, A; NaN if unknown.
-    """
-
-    in_contact: bool | None
-    z: float
-    current: float
-    wall: float | None
-    bias: float
-    setpoint: float
-
-
 _LATE_S = 600.0
 """Creeping piezos and patient reconnecting take minutes without an entry."""
 
@@ -101,10 +79,13 @@ def standing(
         run: Name of its directory, as somebody would type it.
     """
     since = _last_entry(db)
-    if m.get("state") == State.STOP and not at_work:
+    end = _end(db, session)
+    if m.get("state") == State.STOP and (end is not None or not at_work):
         return _ended(m, since, run)
     if not at_work:
-        return _cut_off(db, since, run, bool(m))
+        return _cut_off(end, since, run, bool(m))
+    if end is not None:  # somebody goes on with it, and everything is still being loaded
+        return Standing(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
     activity, sentence, why = _doing(db, m, session)
     late = None if activity is Activity.PAUSED else _late(session)
     return Standing(activity, sentence, why, since, late)
@@ -122,11 +103,18 @@ def _ended(m: dict[str, Any], since: float | None, run: str) -> Standing:
     return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
 
-def _cut_off(db: sqlite3.Connection, since: float | None, run: str, begun: bool) -> Standing:
-    last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
+def _end(db: sqlite3.Connection, session: Session) -> str | None:
+    """How the last session ended, if it said so."""
+    last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None or last["kind"] != "end" or last["wall"] < session.wall:
+        return None
+    return str(last["text"])
+
+
+def _cut_off(end: str | None, since: float | None, run: str, begun: bool) -> Standing:
     go_on = _GO_ON.format(shlex.quote(run))
-    if last is not None and last["kind"] == "end":  # in the middle of a transition
-        sentence = f"Ended in the middle of its work: {last['text']}"
+    if end is not None:  # in the middle of a transition
+        sentence = f"Ended in the middle of its work: {end}"
         return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
     if not begun and since is None:
         return Standing(Activity.BEGINS, "Nothing has been done yet", "", None, None)
@@ -212,9 +200,11 @@ def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, 
     query = "SELECT name FROM steps WHERE episode = ? AND number = ?"
     step = db.execute(query, (m["episode"], number)).fetchone()
     if m["state"] == State.CONDITION:
-        doing = f"choosing {the_action}" if step is None else f"{step['name']}, {the_action}"
+        doing = (
+            f"choosing {the_action}" if step is None else f"{unbroken(step['name'])}, {the_action}"
+        )
     elif step is not None:
-        doing = f"{_looking(m)} to see what {step['name']} did, {the_action}"
+        doing = f"{_looking(m)} to see what {unbroken(step['name'])} did, {the_action}"
     else:
         doing = f"{_looking(m)} to decide on"
     return Activity.CONDITIONS, f"Conditioning: {doing}", why
@@ -247,43 +237,3 @@ SELECT MAX(wall) FROM (
     SELECT wall FROM (SELECT COALESCE(wall_result, wall) AS wall FROM acts ORDER BY id DESC LIMIT 1)
 )
 """
-
-
-def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Instrument:
-    """What was last seen of the instrument."""
-    z = current = math.nan
-    wall = None
-    for row in db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 20"):
-        after, before = json.loads(row["after"]), json.loads(row["before"])
-        seen = after if "z" in after else before
-        if "z" in seen:
-            z, current = _number(seen["z"]), _number(seen.get("current"))
-            wall = row["wall_result"] if seen is after else row["wall"]
-            break
-    scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
-    contact = None
-    if m:
-        contact = _contact(db, m, at_work)
-    return Instrument(
-        contact,
-        z,
-        current,
-        wall,
-        math.nan if scan is None else _number(scan["bias"]),
-        math.nan if scan is None else _number(scan["setpoint"]),
-    )
-
-
-def _contact(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> bool | None:
-    """While it works, the run knows; afterwards the last act says it, unless it is unknown."""
-    if at_work:
-        return bool(m.get("in_contact"))
-    row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
-    if row is None or row["result"] is None:
-        return None
-    approached: bool | None = json.loads(row["after"]).get("approached")
-    return approached
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

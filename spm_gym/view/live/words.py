@@ -27,17 +27,6 @@ def nm(metres: float) -> str:
     return text.replace("-", "−") if text != "-0" else "0"
 
 
-def duration(seconds: float) -> str:
-    """Roughly how long: 40 seconds, 12 minutes, 3.5 hours, 2.1 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    if seconds < 172800:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 86400:.1f} days"
-
-
-def operation(seconds: float) -> str:
-    """Time of operation: always in hours, for runs are given in hours."""
-    return f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds / 60:.0f} min"
+def unbroken(name: str) -> str:
+    """The name of an action, which belongs on one line."""
+    return name.replace(" ", "\N{NO-BREAK SPACE}")

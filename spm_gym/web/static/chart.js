@@ -8,6 +8,11 @@ function colour(host, name) {
   return getComputedStyle(host).getPropertyValue(name).trim();
 }
 
+function inWords(u, splits) {
+  const minutes = u.scales.x.max - u.scales.x.min < 1;
+  return splits.map((hours) => (minutes ? `${+(60 * hours).toFixed(1)} min` : `${+hours.toFixed(2)} h`));
+}
+
 // A mark at every point of a series; points on the same pixel are drawn once.
 function marks(draw) {
   return (u, series, first, last) => {
@@ -113,7 +118,7 @@ export class Chart {
         legend: { show: false },
         scales: { x: { time: false, range: (u, low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + 1e-3)]) }, y: { range: [LOWEST, 1.04] } },
         axes: [
-          { ...axis, label: "hours of operation", labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
+          { ...axis, label: "time of operation", values: inWords, labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
           { ...axis, size: 36, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (u, splits) => splits.map(String) },
         ],
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },

@@ -11,8 +11,8 @@ function now() {
   return Date.now() / 1000 - ahead;
 }
 
-export function clockTime(date) {
-  const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+export function clockTime(date, second = "2-digit") {
+  const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second, hour12: false });
   if (date.toDateString() === new Date(now() * 1000).toDateString()) return clock;
   return `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock}`;
 }
@@ -31,8 +31,9 @@ function write(element, text) {
 }
 
 export function showTimes(root = document) {
-  for (const element of root.querySelectorAll("time[data-show=time]")) {
-    write(element, clockTime(new Date(element.dateTime)));
+  for (const element of root.querySelectorAll("time[data-show=time], time[data-show=minute]")) {
+    const second = element.dataset.show === "time" ? "2-digit" : undefined;
+    write(element, clockTime(new Date(element.dateTime), second));
   }
   tick(root);
 }

@@ -81,7 +81,7 @@ page.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) reached();
   if (again) refresh();
 });
-page.addEventListener("htmx:responseError", (event) => unreachable(`The monitor says: ${event.detail.xhr.responseText.slice(0, 300)}`));
+page.addEventListener("htmx:responseError", (event) => event.detail.target === page && unreachable(`The monitor says: ${event.detail.xhr.responseText.slice(0, 300)}`));
 for (const failure of ["htmx:sendError", "htmx:timeout"]) {
   page.addEventListener(failure, () => unreachable("No connection to the monitor"));
 }
@@ -92,6 +92,13 @@ page.addEventListener("htmx:afterSwap", (event) => {
 });
 document.body.addEventListener("asked", refresh);
 
+// The scan under a place of the map; whoever has no pointer goes through them one by one.
+async function scanAt(map, event) {
+  const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(map.getScreenCTM().inverse());
+  const answer = await fetch(`/areas/${map.dataset.area}/at?x=${place.x}&y=${-place.y}`);
+  if (answer.ok) showScan((await answer.json()).scan);
+}
+
 page.addEventListener("change", (event) => {
   if (event.target.name === "kind") localStorage.setItem("kind", event.target.value);
   if (event.target.name) refresh();
@@ -99,6 +106,8 @@ page.addEventListener("change", (event) => {
 page.addEventListener("click", (event) => {
   const go = event.target.closest("[data-go]");
   if (go) (go.closest("#scan") ? look : showScan)(go.dataset.go);
+  const map = event.target.closest("svg.area");
+  if (map) scanAt(map, event);
   const more = event.target.closest("[data-more]");
   if (more) {
     const rows = document.getElementById("rows");

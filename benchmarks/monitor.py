@@ -1,0 +1,163 @@
+"""What the live page costs: first paint, an update, and whether a run notices that it is watched.
+
+Run ``python benchmarks/monitor.py``: it makes a simulated run of 16,000 scans first, which takes
+some minutes; ``--run DIR`` takes one that is there. Needs Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from playwright.sync_api import Browser, sync_playwright
+
+ARGUMENTS = ("--no-sandbox", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync")  # fmt: skip
+_PROGRAM = (sys.executable, "-m", "spm_gym")
+_FIRST_PAINT = (
+    "performance.getEntriesByType('paint')"
+    ".find(entry => entry.name === 'first-contentful-paint')?.startTime"
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a run of many scans")
+    parser.add_argument("--scans", type=int, default=16_000, help="of the run that is made")
+    parser.add_argument("--updates", type=int, default=30, metavar="N")
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="of watched and not")
+    parser.add_argument("--watched-scans", type=int, default=1000, metavar="N", help="of each run")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(ARGUMENTS)
+        )
+        run = arguments.run or _simulated(Path(folder) / "large", arguments.scans)
+        found: dict[str, object] = {}
+        with _monitor(run) as address:
+            found["first paint, ms"] = _figures(_first_paints(browser, address, arguments.updates))
+            found["page, ms"] = _figures(_answers(address, arguments.updates))
+            found["update, ms"] = _figures(_answers(f"{address}now", arguments.updates))
+            found["update without news, ms"] = _figures(_unchanged(address, arguments.updates))
+            found["all points of the chart, ms"] = _figures(_answers(f"{address}series", 10))
+        pairs = [
+            _pair(Path(folder) / f"pair{number}", arguments.watched_scans, browser)
+            for number in range(arguments.pairs)
+        ]
+        for name, ratios in zip(("seconds", "CPU seconds"), zip(*pairs, strict=True), strict=True):
+            found[f"{name} of a run, watched / unwatched"] = _figures(ratios)
+        browser.close()
+    for name, figures in found.items():
+        print(f"{name:42} {figures}")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _figures(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "best": round(min(values), 3),
+        "worst": round(max(values), 3),
+        "of": len(values),
+    }
+
+
+def _simulated(folder: Path, scans: int, seed: int = 0) -> Path:
+    command = [*_PROGRAM, "run", "--env", "sim", "--scans", str(scans), "--faults", "random",
+               "--seed", str(seed), "--run-dir", str(folder)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@contextmanager
+def _monitor(run: Path) -> Iterator[str]:
+    """The page as users start it; gives its address."""
+    command = [*_PROGRAM, "monitor", str(run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found is not None
+        try:
+            yield found[0]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _first_paints(browser: Browser, address: str, times: int) -> list[float]:
+    """First contentful paint, ms, of windows that have nothing in store."""
+    paints: list[float] = []
+    while len(paints) < times:
+        with browser.new_context(viewport={"width": 1280, "height": 800}) as context:
+            page = context.new_page()
+            page.goto(address)
+            page.wait_for_function(_FIRST_PAINT)
+            paints.append(page.evaluate(_FIRST_PAINT))
+    return paints
+
+
+def _answers(address: str, times: int) -> list[float]:
+    """Time, ms, from a request to the last byte of its answer."""
+    took = []
+    for _ in range(times):
+        start = time.perf_counter()
+        with urlopen(address) as answer:
+            answer.read()
+        took.append(1e3 * (time.perf_counter() - start))
+    return took
+
+
+def _unchanged(address: str, times: int) -> list[float]:
+    with urlopen(f"{address}now") as answer:
+        version = re.search(r'name="version" value="(\w+)"', answer.read().decode())
+    assert version is not None
+    return _answers(f"{address}now?version={version[1]}", times)
+
+
+def _pair(folder: Path, scans: int, browser: Browser) -> tuple[float, float]:
+    """The same run at full speed, watched and not: ratios of its seconds and its CPU seconds."""
+    watched = _timed(folder.with_name(f"{folder.name}watched"), scans, browser)
+    unwatched = _timed(folder.with_name(f"{folder.name}unwatched"), scans, None)
+    return watched[0] / unwatched[0], watched[1] / unwatched[1]
+
+
+def _timed(run: Path, scans: int, browser: Browser | None) -> tuple[float, float]:
+    """Seconds between first and last scan, and CPU seconds altogether."""
+    command = [*_PROGRAM, "run", "--env", "sim", "--scans", str(scans), "--policy", "random",
+               "--run-dir", str(run)]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (run / "scans" / "000002.gsf").exists():
+        time.sleep(0.01)
+    if browser is None:
+        used = os.wait4(process.pid, 0)[2]
+    else:
+        with _monitor(run) as address, browser.new_context() as context:
+            page = context.new_page()
+            page.goto(address)
+            while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+                page.wait_for_timeout(50)
+            used = ended[2]
+    process.returncode = 0
+    files = sorted((run / "scans").iterdir())
+    seconds = files[-1].stat().st_mtime - files[0].stat().st_mtime
+    return seconds, used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()
