@@ -182,7 +182,7 @@ def test_a_refused_action_is_an_act_of_nobody(tmp_path: Path) -> None:
             update={"actions": (*PAPER_ACTIONS[:-1],
                                 PAPER_ACTIONS[-1].model_copy(update={"clean_nm": 99.0}))}
         )  # fmt: skip
-        it.chooser.choose = lambda observation, mask: (len(mask) - 1, None)  # type: ignore[method-assign]
+        it.chooser.choose = lambda observation, mask, episode: (len(mask) - 1, None)  # type: ignore[method-assign]
         it.runner.run()
         steps = it.rows("SELECT refused, act, uncertain FROM steps")
         assert steps == [(1, None, 0)] * 7
