@@ -23,11 +23,14 @@ from urllib.request import urlopen
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from spm_gym.runner.reading import reading
 
 ARGUMENTS = ("--no-sandbox", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync")  # fmt: skip
 _PROGRAM = (sys.executable, "-m", "spm_gym")
+_SETTLING_S, _PERIOD_S = 3.0, 6.0
 _FIRST_PAINT = (
     "performance.getEntriesByType('paint')"
     ".find(entry => entry.name === 'first-contentful-paint')?.startTime"
@@ -40,8 +43,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, metavar="DIR", help="a run of many scans")
     parser.add_argument("--scans", type=int, default=16_000, help="of the run that is made")
     parser.add_argument("--updates", type=int, default=30, metavar="N")
-    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="of watched and not")
-    parser.add_argument("--watched-scans", type=int, default=1000, metavar="N", help="of each run")
+    parser.add_argument(
+        "--pairs", type=int, default=5, metavar="N", help="of periods, watched and not"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -56,15 +60,12 @@ def main() -> None:
             found["update, ms"] = _figures(_answers(f"{address}now", arguments.updates))
             found["update without news, ms"] = _figures(_unchanged(address, arguments.updates))
             found["all points of the chart, ms"] = _figures(_answers(f"{address}series", 10))
-        pairs = [
-            _pair(Path(folder) / f"pair{number}", arguments.watched_scans, browser)
-            for number in range(arguments.pairs)
-        ]
-        for name, ratios in zip(("seconds", "CPU seconds"), zip(*pairs, strict=True), strict=True):
-            found[f"{name} of a run, watched / unwatched"] = _figures(ratios)
+        for name, pace in (("full speed", "0"), ("100 times real time", "100")):
+            ratios = _ratios(Path(folder) / pace, pace, arguments.pairs, browser)
+            found[f"images in a second, watched / unwatched, {name}"] = _figures(ratios)
         browser.close()
     for name, figures in found.items():
-        print(f"{name:42} {figures}")
+        print(f"{name:60} {figures}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -130,33 +131,36 @@ def _unchanged(address: str, times: int) -> list[float]:
     return _answers(f"{address}now?version={version[1]}", times)
 
 
-def _pair(folder: Path, scans: int, browser: Browser) -> tuple[float, float]:
-    """The same run at full speed, watched and not: ratios of its seconds and its CPU seconds."""
-    watched = _timed(folder.with_name(f"{folder.name}watched"), scans, browser)
-    unwatched = _timed(folder.with_name(f"{folder.name}unwatched"), scans, None)
-    return watched[0] / unwatched[0], watched[1] / unwatched[1]
-
-
-def _timed(run: Path, scans: int, browser: Browser | None) -> tuple[float, float]:
-    """Seconds between first and last scan, and CPU seconds altogether."""
-    command = [*_PROGRAM, "run", "--env", "sim", "--scans", str(scans), "--policy", "random",
+def _ratios(run: Path, pace: str, pairs: int, browser: Browser) -> list[float]:
+    """Scans of one run in neighbouring periods, with an open page and without any: their ratios."""
+    command = [*_PROGRAM, "run", "--env", "sim", "--policy", "random", "--time-scale", pace,
                "--run-dir", str(run)]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (run / "scans" / "000002.gsf").exists():
-        time.sleep(0.01)
-    if browser is None:
-        used = os.wait4(process.pid, 0)[2]
-    else:
+    try:
+        while not (run / "scans" / "000002.gsf").exists():
+            time.sleep(0.05)
         with _monitor(run) as address, browser.new_context() as context:
             page = context.new_page()
-            page.goto(address)
-            while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-                page.wait_for_timeout(50)
-            used = ended[2]
-    process.returncode = 0
-    files = sorted((run / "scans").iterdir())
-    seconds = files[-1].stat().st_mtime - files[0].stat().st_mtime
-    return seconds, used.ru_utime + used.ru_stime
+            counts = []
+            for period in range(2 * pairs):
+                # Watched first and last by turns, for a run may slow down by itself.
+                watched = period % 4 in (0, 3)
+                page.goto(address if watched else "about:blank")
+                page.wait_for_timeout(1e3 * _SETTLING_S)
+                counts.append((watched, _scans_of_period(run, page)))
+    finally:
+        process.kill()
+        process.wait()
+    taken = [sorted(pair, reverse=True) for pair in zip(counts[::2], counts[1::2], strict=True)]
+    return [watched / unwatched for (_, watched), (_, unwatched) in taken]
+
+
+def _scans_of_period(run: Path, page: Page) -> int:
+    with reading(run) as db:
+        before = db.execute("SELECT MAX(id) FROM scans").fetchone()[0]
+    page.wait_for_timeout(1e3 * _PERIOD_S)
+    with reading(run) as db:
+        return int(db.execute("SELECT MAX(id) FROM scans").fetchone()[0] - before)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
     """What was last seen of the instrument."""
     z = current = math.nan
     wall = None
-    for row in db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 20"):
+    # What was seen before a simulated microscope was put back where it had been does not count.
+    session = "session = (SELECT MAX(id) FROM sessions)" if at_work else "1"
+    query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
+    for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])
         seen = after if "z" in after else before
         if "z" in seen:

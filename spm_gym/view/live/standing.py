@@ -213,7 +213,7 @@ def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, 
 def _looking(m: dict[str, Any]) -> str:
     if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
         return f"judging image {m.get('images', 0)}"
-    return f"taking image {m.get('images', 0) + 1}{_place(m.get('frame'))}"
+    return f"taking image {m.get('images', 0) + 1}"
 
 
 def _place(where: Any) -> str:
