@@ -112,8 +112,19 @@ def test_a_wrong_token_opens_nothing_and_takes_time(remote: Client) -> None:
     assert "not the token" in text
     assert "set-cookie" not in headers
     assert time.monotonic() - before >= 1.0
+    before = time.monotonic()
     assert remote("GET", "/", {"Authorization": "Bearer correct"})[0] == 401
+    assert time.monotonic() - before >= 1.0
     assert remote("GET", "/", {"Cookie": f"spm-gym-{remote.netloc[-5:]}=x"})[0] == 401
+
+
+def test_a_stranger_cannot_fill_the_disk(remote: Client) -> None:
+    assert remote("POST", "/unlock", remote.own, "token=" + "x" * 100_000)[0] == 413
+    assert remote("POST", "/unlock", remote.own | {"Transfer-Encoding": "chunked"})[0] == 413
+    assert remote("POST", "/unlock", remote.own | {"Content-Length": "-1"})[0] in (400, 413)
+    multipart = {"Content-Type": "multipart/form-data; boundary=b"}
+    broken = "--b\r\nContent-Disposition: form-data; name=token; filename=x\r\n\r\nx\r\n--b--"
+    assert remote("POST", "/unlock", remote.own | multipart, broken)[0] == 401
 
 
 def test_a_link_with_the_token_opens_the_page_and_loses_the_token(remote: Client) -> None:
@@ -160,7 +171,7 @@ def test_without_a_token_nobody_acts() -> None:
             "refused: start the page with --token",
         )
         for given in ({"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
-            assert client("POST", "/act", given | client.own)[0] == 403
+            assert client("POST", "/act", given | client.own)[0] == 401
         assert client("POST", "/unlock", client.own, "token=")[0] == 401
 
 

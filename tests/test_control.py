@@ -37,7 +37,7 @@ def test_a_request_arrives(tmp_path: Path, token: str | None, request_: Request)
     assert control.asked() is None
     ask(tmp_path, request_, token)
     assert control.asked() is request_
-    assert asked_of(tmp_path) == request_
+    assert asked_of(tmp_path, token) == request_
     assert control.must_interrupt() is (request_ is not Request.RESUME)
 
 
@@ -61,9 +61,25 @@ def test_a_run_with_a_token_takes_nothing_from_who_does_not_know_it(tmp_path: Pa
         (tmp_path / CONTROL).write_text(forged, encoding="utf-8")
         assert control.asked() is None
     ask(tmp_path, Request.PAUSE, "secret")
-    proof = (tmp_path / CONTROL).read_text().split()[1]
-    (tmp_path / CONTROL).write_text(f"stop {proof}")
+    pause = (tmp_path / CONTROL).read_text()
+    assert control.asked() is Request.PAUSE
+    (tmp_path / CONTROL).write_text(pause.replace("pause", "stop"))
     assert control.asked() is None, "the proof of one request is none of another"
+    ask(tmp_path, Request.RESUME, "secret")
+    assert control.asked() is Request.RESUME
+    (tmp_path / CONTROL).write_text(pause)
+    assert control.asked() is None, "nor can it be used again"
+    ask(tmp_path, Request.STOP, "secret")
+    assert control.asked() is Request.STOP
+
+
+def test_a_forged_request_is_not_shown_as_one(tmp_path: Path) -> None:
+    Control(tmp_path, "secret")
+    (tmp_path / CONTROL).write_text("stop\n")
+    assert asked_of(tmp_path, "secret") == asked_of(tmp_path) == ""
+    ask(tmp_path, Request.PAUSE, "secret")
+    assert asked_of(tmp_path, "secret") == Request.PAUSE
+    assert asked_of(tmp_path, "another") == ""
 
 
 def test_the_token_is_written_nowhere(tmp_path: Path) -> None:
@@ -143,7 +159,7 @@ def test_stop_waits_until_the_tip_is_withdrawn(
     assert ["--token" in errors[0], "not the token" in errors[1]] == [True, True]
     assert process.poll() is None
     assert main(["stop", str(run), "--token", "secret"]) == 0
-    assert "ended: asked to stop" in capsys.readouterr().out
+    assert "ended: asked to stop; tip withdrawn" in capsys.readouterr().out
     with reading(run) as db:
         last = db.execute("SELECT act, result FROM acts ORDER BY id DESC").fetchone()
     assert tuple(last) == ("withdraw", "done")

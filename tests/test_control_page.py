@@ -155,4 +155,4 @@ def test_the_token_unlocks_and_the_run_obeys(
         last = db.execute("SELECT act, result FROM acts ORDER BY id DESC").fetchone()
         ending = db.execute("SELECT text FROM events ORDER BY id DESC").fetchone()[0]
     assert tuple(last) == ("withdraw", "done")
-    assert ending == "asked to stop"
+    assert ending == "asked to stop; tip withdrawn"

@@ -117,7 +117,8 @@ def operate(
                     requests=lab.control.asked,
                     pace=_pacer(scale, lab.control),
                     watch=watch,
-                    may_stay=durable and not _withdraws(config),
+                    may_stay=durable and not config.real.withdraw_on_exit,
+                    can_withdraw=not durable or config.real.protocol == "nanonis",
                 )
                 if fresh_area:
                     runner.operator.areas.enter_unknown()
@@ -152,11 +153,6 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     guarded = Guard(simulated, None, journal.record_act, journal.acts())
     judge = build_judge(config, bare)
     yield Lab(guarded, simulated, judge, lambda: bare.status().time, control)
-
-
-def _withdraws(config: Config) -> bool:
-    """Whether a run on a real microscope can and is to withdraw the tip at its end."""
-    return config.real.protocol == "nanonis" and config.real.withdraw_on_exit
 
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:

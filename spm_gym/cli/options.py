@@ -37,6 +37,17 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
     )
 
 
+def seconds(text: str) -> float:
+    """A duration, s."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"seconds are a number from 0 up, not {text!r}")
+    return value
+
+
 def time_scale(text: str) -> float:
     """How much faster than real time a clock runs; "off" and 0: waiting takes no time."""
     if text == "off":

@@ -1,4 +1,4 @@
-"""Stop a run and wait until its tip is withdrawn."""
+"""Stop a run, wait for its end, and say where the tip is then."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from spm_gym.cli import UsageError
-from spm_gym.cli.options import add_token
+from spm_gym.cli.options import add_token, seconds
 from spm_gym.cli.run_directory import existing_operation
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.reading import is_at_work, reading
+from spm_gym.runner.reading import SAFE_END, UNSAFE_END, is_at_work, reading
 
 _ASK_EVERY_S = 0.2
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN_DIR", help="default: the newest")
     parser.add_argument(
         "--wait-s",
-        type=float,
+        type=seconds,
         default=120.0,
         metavar="S",
         help="how long to wait for its end (default: %(default)g)",
@@ -34,6 +34,7 @@ def stop(arguments: argparse.Namespace) -> int:
     run, _ = existing_operation(arguments.run)
     if not is_at_work(run):
         raise UsageError(f"{run} is not at work: there is nothing to stop")
+    before = _last_event(run)
     ask(run, Request.STOP, arguments.token)
     print(f"{run} is asked to stop", flush=True)
     end = time.monotonic() + arguments.wait_s
@@ -44,7 +45,26 @@ def stop(arguments: argparse.Namespace) -> int:
                 "the instrument"
             )
         time.sleep(_ASK_EVERY_S)
+    return _say_how_it_ended(run, before)
+
+
+def _last_event(run: Path) -> int:
     with reading(run) as db:
-        last = db.execute("SELECT text FROM events ORDER BY id DESC LIMIT 1").fetchone()
-    print(f"ended: {last['text'] if last else 'before it had begun'}")
+        return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])
+
+
+def _say_how_it_ended(run: Path, before: int) -> int:
+    with reading(run) as db:
+        end = db.execute(
+            "SELECT kind, text FROM events WHERE id > ? AND kind IN (?, ?) ORDER BY id DESC",
+            (before, SAFE_END, UNSAFE_END),
+        ).fetchone()
+    if end is None:
+        raise UsageError(
+            f"{run} has ended without a word, as if killed: look at the instrument, then "
+            f"'spm-gym restore {run}' or 'spm-gym run --resume --run-dir {run}'"
+        )
+    if end["kind"] == UNSAFE_END:
+        raise UsageError(f"look at the instrument: {end['text']}")
+    print(f"ended: {end['text']}")
     return 0

@@ -1,7 +1,8 @@
 """Requests to a run from outside, carried through its directory.
 
-A run that was started with a token obeys only who knows it: the request carries a proof that nobody
-can make from what is written in the directory. The token itself is written nowhere.
+A run that was started with a token obeys only who knows it: a request carries a number, greater
+than that of the one before, and a proof that nobody can make from what is written in the directory,
+nor use twice. The token itself is written nowhere.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from spm_gym.whole_file import written_whole
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+_MOST_DIGITS = 30
 
 
 class Request(StrEnum):
@@ -42,7 +47,8 @@ class Control:
 
     def __init__(self, run: Path, token: str | None = None) -> None:
         self._file = run / CONTROL
-        self._key = None
+        self._key: bytes | None = None
+        self._latest = 0
         self._file.unlink(missing_ok=True)
         if token is None:
             (run / PROTECTION).unlink(missing_ok=True)
@@ -58,19 +64,28 @@ class Control:
 
         Without the proof, if one is needed, nothing is asked.
         """
-        word, proof = _written(self._file)
-        if not word or (self._key is not None and not _same(_proof(self._key, word), proof)):
+        written = _written(self._file)
+        if not written.word:
             return None
-        return Request(word) if word in {*Request} else Request.STOP
+        if self._key is not None:
+            if written.number < self._latest or not written.is_proven(self._key):
+                return None
+            self._latest = written.number
+        return Request(written.word) if written.word in {*Request} else Request.STOP
 
     def must_interrupt(self) -> bool:
         """Whether a scan under way is to be stopped."""
         return self.asked() in (Request.PAUSE, Request.STOP)
 
 
-def asked_of(run: Path) -> str:
-    """What a run was asked for last, as far as others see; "" for nothing."""
-    return _written(run / CONTROL)[0]
+def asked_of(run: Path, token: str | None = None) -> str:
+    """What a run was asked for last, as far as others see; "" for nothing that it obeys."""
+    written = _written(run / CONTROL)
+    try:
+        key = _checked_key(run, token)
+    except WrongToken:
+        return ""
+    return written.word if key is None or written.is_proven(key) else ""
 
 
 def ask(run: Path, request: Request, token: str | None = None) -> None:
@@ -80,19 +95,33 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
         WrongToken: It would not obey.
     """
     key = _checked_key(run, token)
-    proof = "" if key is None else f" {_proof(key, request)}"
+    text = str(request)
+    if key is not None:
+        number = max(_written(run / CONTROL).number + 1, time.time_ns())
+        text = f"{request} {number} {_proof(key, f'{request} {number}')}"
     with written_whole(run / CONTROL) as beside:
-        beside.write_text(f"{request}{proof}\n", encoding="utf-8")
+        beside.write_text(f"{text}\n", encoding="utf-8")
 
 
-def _written(file: Path) -> tuple[str, str]:
-    """A request and its proof; empty if there is none, or it is just being written."""
+class _Written(NamedTuple):
+    """What stands in the file of the request; empty if there is none, or it is being written."""
+
+    word: str
+    number: int
+    proof: str
+
+    def is_proven(self, key: bytes) -> bool:
+        return _same(_proof(key, f"{self.word} {self.number}"), self.proof)
+
+
+def _written(file: Path) -> _Written:
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "", ""
-    word, _, proof = text.strip().partition(" ")
-    return word, proof
+        text = ""
+    word, number, proof = (*text.split(), "", "", "")[:3]
+    digits = number.isascii() and number.isdigit() and len(number) < _MOST_DIGITS
+    return _Written(word, int(number) if digits else 0, proof)
 
 
 def _checked_key(run: Path, token: str | None) -> bytes | None:
@@ -108,6 +137,7 @@ def _checked_key(run: Path, token: str | None) -> bytes | None:
     return key
 
 
+@lru_cache(maxsize=4)  # slow on purpose, and pages ask every other second
 def _key(token: str, salt: bytes) -> bytes:
     return hashlib.scrypt(token.encode(), salt=salt, **_SCRYPT)
 

@@ -23,6 +23,8 @@ JOURNAL = "journal.sqlite"
 LOCK = "lock"
 SCANS = "scans"
 VERSION = 1
+SAFE_END, UNSAFE_END = "end", "unsafe end"
+"""Kinds of the last event of a session; after the second one, look at the instrument."""
 
 
 class JournalError(ValueError):

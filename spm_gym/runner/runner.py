@@ -20,6 +20,7 @@ from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
 from spm_gym.runner.notify import Kind, summary_due
 from spm_gym.runner.operator import Notify, Operator
+from spm_gym.runner.reading import SAFE_END, UNSAFE_END
 from spm_gym.runner.states import State, check_transition, touches_instrument
 from spm_gym.runner.undisturbed import undisturbed
 
@@ -31,16 +32,21 @@ class Outcome:
     Attributes:
         ending: Why, in words.
         failed: Whether it had to give up.
-        safe: Whether the tip is where it is to be at the end: withdrawn, unless it may stay.
-        trouble: Why it is not.
+        where: Where the tip is, in words.
+        trouble: Why it is not where it is to be: withdrawn, unless it may stay.
         interrupted: Whether it ended in the middle of a transition, by Ctrl-C or the like.
     """
 
     ending: str
     failed: bool
-    safe: bool
+    where: str
     trouble: str = ""
     interrupted: bool = False
+
+    @property
+    def safe(self) -> bool:
+        """Whether the tip is where it is to be."""
+        return not self.trouble
 
 
 class Runner:
@@ -63,7 +69,9 @@ class Runner:
         requests: What the run is asked for from outside.
         pace: Is told how many seconds every transition took on the instrument's clock.
         watch: Is told after every transition.
-        may_stay: Whether the tip may stay at the surface at the end, unless the run has failed.
+        may_stay: Whether the tip may stay at the surface at the end, unless the run has failed or
+            somebody has asked for the end.
+        can_withdraw: Whether the instrument can withdraw the tip at all.
         sleep: Lets time pass while the run is paused.
     """
 
@@ -81,6 +89,7 @@ class Runner:
         pace: Callable[[float], None] = lambda seconds: None,
         watch: Callable[[Runner], None] = lambda runner: None,
         may_stay: bool = False,
+        can_withdraw: bool = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.env = env
@@ -94,6 +103,8 @@ class Runner:
         self._pace = pace
         self._watch = watch
         self._may_stay = may_stay
+        self._can_withdraw = can_withdraw
+        self._asked_to_stop = False
         self._rng = np.random.default_rng(seed)
         kept = journal.load_state()
         self.memory = Memory() if kept is None else Memory.from_json(kept[0])
@@ -151,7 +162,7 @@ class Runner:
             raise
         with undisturbed():
             outcome = self._end(m.ending, m.failed)
-            self.journal.add_event(m.now, "end", outcome.ending)
+            self._note_end(outcome)
             self._commit()
             if m.unsaved:
                 self._save()
@@ -163,7 +174,7 @@ class Runner:
             outcome = self._end(ending, failed)
             # The disk may be full; whoever had to know it knows it by now.
             with suppress(sqlite3.Error):
-                self.journal.add_event(self.memory.now, "end", ending)
+                self._note_end(outcome)
                 self.journal.keep()
         return outcome
 
@@ -182,6 +193,7 @@ class Runner:
             return None
         request = self._requests()
         if request is Request.STOP:
+            self._asked_to_stop = True
             self.memory.ending = "asked to stop"
             return State.STOP
         if request is Request.PAUSE:
@@ -223,14 +235,19 @@ class Runner:
         if interrupted:
             with suppress(sqlite3.Error):
                 self.journal.rollback()
-        stays = self._may_stay and not failed
+        may_stay = self._may_stay and not self._asked_to_stop
+        stays = not failed and (may_stay or not self._can_withdraw)
         trouble = "" if stays else self._withdraw()
-        outcome = Outcome(ending, failed, not trouble, trouble, interrupted)
         where = "tip left at the surface" if stays else "tip withdrawn"
-        safe = where if outcome.safe else f"TIP NOT WITHDRAWN: {trouble}"
-        text = f"{ending}; {safe}. {self.summary()}"
+        where = f"TIP NOT WITHDRAWN: {trouble}" if trouble else where
+        outcome = Outcome(ending, failed, where, trouble, interrupted)
+        text = f"{ending}; {where}. {self.summary()}"
         self._notify(Kind.RECOVERY_FAILED if failed else Kind.STOP, text)
         return outcome
+
+    def _note_end(self, outcome: Outcome) -> None:
+        kind = SAFE_END if outcome.safe else UNSAFE_END
+        self.journal.add_event(self.memory.now, kind, f"{outcome.ending}; {outcome.where}")
 
     def _withdraw(self) -> str:
         instrument = self.env.instrument

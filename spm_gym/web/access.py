@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import URL, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_MOST_BYTES = 65536
 _WRONG_TOKEN_S = 1.0
 """A wrong token costs as long, one after the other, so that nobody tries many."""
 
@@ -103,8 +105,8 @@ class Access:
         return response
 
     def _bears_token(self, request: HTTPConnection) -> bool:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return self.token is not None and scheme.lower() == "bearer" and _same(given, self.token)
+        given = bearer_token(request)
+        return given is not None and self.token is not None and _same(given, self.token)
 
 
 class Guarded:
@@ -143,6 +145,13 @@ class Guarded:
         access = self._access
         if not access.is_for_us(request):
             return PlainTextResponse("this server has another name", 421)
+        if request.method not in _SAFE_METHODS and not _is_small(request):
+            return PlainTextResponse(
+                f"refused: the size must be given, at most {_MOST_BYTES} B", 413
+            )
+        given = bearer_token(request)
+        if given is not None and not await access.accepts(given):
+            return self._asking_for_token
         if request.url.path.startswith("/static/"):
             return None
         if request.url.path == UNLOCK:
@@ -169,9 +178,7 @@ class Guarded:
             return self._asking_for_token
         if self._access.is_foreign(request):
             return PlainTextResponse("refused: sent by a page of another site", 403)
-        async with request.form() as form:
-            given = str(form.get("token", ""))
-        if not await self._access.accepts(given):
+        if not await self._access.accepts(await field(request, "token")):
             return self._asking_for_token
         return self._access.remember(RedirectResponse("/", 303), request.url)
 
@@ -183,6 +190,27 @@ class Guarded:
         clean = request.url.remove_query_params("token")
         there = f"{clean.path}?{clean.query}".rstrip("?")
         return self._access.remember(RedirectResponse(there, 303), clean)
+
+
+def bearer_token(request: HTTPConnection) -> str | None:
+    """What a program gives as the token."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given if scheme.lower() == "bearer" else None
+
+
+async def field(request: Request, name: str) -> str:
+    """A field of a form; "" if it is not there, or the form makes no sense."""
+    try:
+        async with request.form(max_files=0, max_fields=5) as form:
+            return str(form.get(name, ""))
+    except HTTPException:
+        return ""
+
+
+def _is_small(request: Request) -> bool:
+    length = request.headers.get("content-length", "0")
+    counted = "transfer-encoding" not in request.headers and length.isdecimal()
+    return counted and int(length) <= _MOST_BYTES
 
 
 def _cookie(url: URL) -> str:

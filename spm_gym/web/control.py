@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.runner.control import Request, WrongToken, ask, asked_of
 from spm_gym.runner.reading import is_at_work
-from spm_gym.web.access import Access
+from spm_gym.web.access import Access, field
 
 _ASKED = {
     Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
@@ -40,7 +41,7 @@ class Controls:
 
 def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
     """What is offered with this request."""
-    asked = asked_of(run)
+    asked = asked_of(run, access.token)
     return Controls(
         has_token=access.token is not None,
         unlocked=access.may_act(request),
@@ -57,8 +58,10 @@ def control_route(run: Path, access: Access) -> Route:
     """
 
     async def handle(request: HttpRequest) -> Response:
-        async with request.form() as form:
-            wanted = str(form.get("request", ""))
+        wanted = await field(request, "request")
+        return await run_in_threadpool(answer, request, wanted)
+
+    def answer(request: HttpRequest, wanted: str) -> Response:
         if wanted not in {*Request}:
             return PlainTextResponse(f"request must be one of {', '.join(Request)}", 400)
         if not is_at_work(run):
