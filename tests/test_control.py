@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from scripted_runs import Lab, Verdicts, lab
 from virtual import virtual_nanonis
 
 from spm_gym.cli import main
+from spm_gym.cli.run_directory import write_settings
+from spm_gym.config import Config
+from spm_gym.instrument.base import CommandFailed, ScanAbandoned
 from spm_gym.runner.control import (
     CONTROL,
     PROTECTION,
@@ -26,6 +30,8 @@ from spm_gym.runner.control import (
 )
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.reading import JournalError, is_at_work, reading
+from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
+from spm_gym.types import Frame, Scan
 
 ROOT = Path(__file__).parent.parent
 
@@ -197,3 +203,105 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
         assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 0
         memory = json.loads(db.execute("SELECT runner FROM state").fetchone()[0])
     assert memory["ending"] == "asked to stop"
+
+
+# --- a scan that is stopped in the middle ---------------------------------------------------------
+
+
+@contextmanager
+def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
+    """A runner whose microscope stops the scan in which the next thing is wanted."""
+    with lab(folder, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+        scan = it.microscope.scan
+
+        def stopped_if_asked(frame: Frame, fraction: float = 1.0) -> Scan:
+            if len(wanted) > 1:  # the request comes while the scan is under way
+                del wanted[0]
+                raise ScanAbandoned("somebody asks for something")
+            return scan(frame, fraction)
+
+        it.microscope.scan = stopped_if_asked  # type: ignore[method-assign]
+        yield it
+
+
+@pytest.mark.parametrize("state", [State.PARTIAL, State.IMAGE])
+def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
+    wanted: list[Request | None] = [None]
+    with abandoning(tmp_path, wanted) as it:
+        it.until(state)
+        scans = len(it.labels())
+        target = it.runner.memory.target
+        wanted.append(Request.PAUSE)
+        assert it.runner.step() is State.PAUSE
+        assert len(it.labels()) == scans
+        assert it.runner.step() is State.PAUSE
+        with reading(tmp_path) as db:  # the withdrawal is no secret while the run is paused
+            assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
+        wanted[:] = [None]
+        it.until(State.DIAGNOSE)
+        assert it.runner.memory.target == target
+        assert it.runner.memory.counters["recoveries"] == 0
+
+
+def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_anew(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [None]
+    with abandoning(tmp_path, wanted) as it:
+        it.until(State.IMAGE)
+        wanted.append(None)
+        assert it.runner.step() is State.DIAGNOSE
+        assert it.runner.memory.images == 1
+
+
+def test_what_may_interrupt_a_scan_is_obeyed_in_every_state_that_scans() -> None:
+    """Otherwise the runner would try such a scan for ever."""
+    for state in (State.PARTIAL, State.IMAGE):
+        assert touches_instrument(state)
+        assert {State.PAUSE, State.STOP} <= TRANSITIONS[state]
+
+
+def test_a_stop_from_outside_withdraws_even_where_the_tip_may_stay(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0], may_stay=True) as it:
+        it.until(State.IMAGE)
+        wanted[0] = Request.STOP
+        outcome = it.runner.run()
+        assert (outcome.safe, outcome.where) == (True, "tip withdrawn")
+        assert not it.microscope.status().approached
+
+
+def test_a_withdrawal_that_fails_is_no_safe_end(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+        it.until(State.IMAGE)
+        wanted[0] = Request.STOP
+
+        def refused() -> None:
+            raise CommandFailed("motor off")
+
+        it.microscope.withdraw = refused  # type: ignore[method-assign]
+        outcome = it.runner.run()
+        assert not outcome.safe
+    with reading(tmp_path) as db:
+        kind, text = tuple(db.execute("SELECT kind, text FROM events ORDER BY id DESC").fetchone())
+    assert kind == "unsafe end"
+    assert "TIP NOT WITHDRAWN: motor off" in text
+
+
+def test_stop_does_not_call_a_killed_run_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_settings(tmp_path / "config.yaml", Config())
+    with Journal(tmp_path) as journal:
+        journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
+        journal.keep()
+    answers = iter([True, False])
+    monkeypatch.setattr("spm_gym.cli.stop.is_at_work", lambda run: next(answers))
+    assert main(["stop", str(tmp_path)]) == 2
+    assert "without a word" in capsys.readouterr().err
+    with Journal(tmp_path) as journal:
+        journal.add_event(0.0, "approach", "approached")
+        journal.keep()
+    answers = iter([True, False])
+    assert main(["stop", str(tmp_path), "--wait-s", "1"]) == 2
+    with pytest.raises(SystemExit):
+        main(["stop", str(tmp_path), "--wait-s", "nan"])
