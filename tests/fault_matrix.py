@@ -36,7 +36,7 @@ PHASES: dict[str, tuple[str, int, str]] = {
     "look after": ("Current.Get", 2, "dip 1.0 nm"),
     "frame": ("Scan.FrameSet", 1, "dip 1.0 nm"),
     "start scan": ("Scan.Action", 1, "dip 1.0 nm"),
-    "scan": ("Scan.WaitEndOfScan", 2, "dip 1.0 nm"),
+    "scan": ("Scan.WaitEndOfScan", 3, "dip 1.0 nm"),
     "data": ("Scan.FrameDataGrab", 2, "dip 1.0 nm"),
     "way out": ("ZCtrl.Withdraw", 1, "dip 1.0 nm"),
 }

@@ -409,7 +409,8 @@ def test_a_long_scan_is_stopped_when_the_tip_has_left_the_surface() -> None:
     fault = Fault(fault="lost_contact", command="Scan.WaitEndOfScan", nth=3)
     with lab(fault, imaging={"speed_nm_per_s": 1.0}) as (instrument, controller):
         scan = instrument.scan(HERE)
-        assert len(sent(controller, "Scan.WaitEndOfScan")) == 3
+        # Seen at the next look, every half minute; waits are short so that a scan can be abandoned.
+        assert len(sent(controller, "Scan.WaitEndOfScan")) == 15
         assert np.isnan(scan.z[10:]).all()
         assert [v["action"] for _, v in sent(controller, "Scan.Action")] == [0, 1]
 
