@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from invented_runs import PULSE, InventedRun
+from numpy.typing import NDArray
 from scipy import stats
 from test_operation import LIVELY, summary
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
 from spm_gym.cli import main
 from spm_gym.runner.reading import reading
-from spm_gym.view.drivers import Driver, driver_lengths, saved_actions
+from spm_gym.view.drivers import FEWEST, Driver, driver_lengths, saved_actions
+from spm_gym.view.report import render_report
 
 
 @pytest.fixture(autouse=True)
 def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[InventedRun]:
+    with InventedRun(tmp_path / "invented") as run:
+        run.enter_area()
+        yield run
 
 
 def drivers_by_steps(run: str) -> dict[int, set[str]]:
@@ -110,23 +122,110 @@ def test_lengths_go_to_those_who_chose() -> None:
     assert found == {"agent": Driver((1, 4), (2, 4), 2), "random": Driver((2,), (7,), 0)}
 
 
-def test_intervals_are_those_of_student_and_welch() -> None:
+def driver(lengths: Sequence[int]) -> Driver:
+    return Driver(tuple(range(len(lengths))), tuple(map(int, lengths)), len(lengths))
+
+
+def mirrored(rng: np.random.Generator, number: int) -> list[int]:
+    """Lengths without skewness: each has its counterpart on the other side of 50."""
+    half = rng.integers(1, 50, number // 2).tolist()
+    return [*half, *(100 - each for each in half)]
+
+
+def test_without_skewness_intervals_are_those_of_student_and_welch() -> None:
     rng = np.random.default_rng(0)
-    agent, chance = rng.geometric(0.3, 12), rng.geometric(0.1, 9)
-    drivers = [Driver(tuple(range(x.size)), tuple(x.tolist()), x.size) for x in (agent, chance)]
+    agent, chance = mirrored(rng, 12), mirrored(rng, 20)
     expected = stats.ttest_1samp(agent, 0).confidence_interval(0.95)
-    assert drivers[0].mean == pytest.approx(agent.mean())
-    assert drivers[0].interval == pytest.approx((expected.low, expected.high))
+    assert driver(agent).mean == pytest.approx(50)
+    assert driver(agent).interval == pytest.approx((expected.low, expected.high))
     welch = stats.ttest_ind(chance, agent, equal_var=False).confidence_interval(0.95)
-    saved, interval = saved_actions(*drivers)
-    assert saved == pytest.approx(chance.mean() - agent.mean())
-    assert interval == pytest.approx((welch.low, welch.high))
+    saved = saved_actions(driver(agent), driver(chance))
+    assert saved.actions == pytest.approx(0)
+    assert saved.interval == pytest.approx((welch.low, welch.high))
 
 
-def test_one_episode_has_no_interval_and_equal_ones_no_width() -> None:
-    one, equal = Driver((1,), (5,), 1), Driver((2, 3, 4), (2, 2, 2), 3)
-    assert one.mean == 5
-    assert all(map(math.isnan, one.interval))
-    assert saved_actions(equal, one)[0] == 3
-    assert all(map(math.isnan, saved_actions(equal, one)[1]))
-    assert saved_actions(equal, equal) == (0, (0, 0))
+def test_skewed_intervals_are_those_of_a_studentised_bootstrap() -> None:
+    rng = np.random.default_rng(2)
+    agent, chance = rng.geometric(0.3, 80), rng.geometric(0.1, 60)
+
+    def resampled(x: NDArray[np.int_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        drawn = rng.choice(x, (20_000, x.size))
+        return drawn.mean(axis=1), drawn.var(axis=1, ddof=1) / x.size
+
+    (mean, variance), (other, of_other) = resampled(agent), resampled(chance)
+    ratio = (mean - agent.mean()) / np.sqrt(variance)
+    expected = agent.mean() - np.quantile(ratio, [0.975, 0.025]) * stats.sem(agent)
+    assert driver(agent).interval == pytest.approx(tuple(expected), abs=0.1)
+    saved = chance.mean() - agent.mean()
+    ratio = (other - mean - saved) / np.sqrt(variance + of_other)
+    error = np.hypot(stats.sem(agent), stats.sem(chance))
+    expected = saved - np.quantile(ratio, [0.975, 0.025]) * error
+    found = saved_actions(driver(agent), driver(chance))
+    assert found.actions == pytest.approx(saved)
+    assert found.interval == pytest.approx(tuple(expected), abs=0.2)
+
+
+@pytest.mark.parametrize("chance_to_end", [0.1, 0.3, 0.6])
+def test_nineteen_of_twenty_intervals_have_the_true_mean(chance_to_end: float) -> None:
+    rng = np.random.default_rng(3)
+    intervals = [driver(rng.geometric(chance_to_end, 15)).interval for _ in range(2000)]
+    told = [each for each in intervals if each is not None]
+    assert len(told) > 1990
+    hit = np.mean([low <= 1 / chance_to_end <= high for low, high in told])
+    assert 0.93 < hit < 0.99  # Student's has it in 0.90 of them
+
+
+@given(st.lists(st.integers(1, 100), min_size=FEWEST, max_size=60))
+def test_an_interval_has_its_mean_and_nothing_below_one_action(lengths: list[int]) -> None:
+    found = driver(lengths)
+    if len(set(lengths)) == 1:
+        assert found.interval is None
+    else:
+        assert found.interval is not None
+        low, high = found.interval
+        assert 1 <= low <= found.mean < high
+
+
+@pytest.mark.parametrize("lengths", [[1] * 5, [1, 1, 1, 1, 20], [2, 3, 4], [7], list(range(1, 10))])
+def test_few_episodes_have_no_interval(lengths: list[int]) -> None:
+    few, many = driver(lengths), driver(range(1, 31))
+    assert few.interval is None
+    assert few.interval_in_words == f"too few to tell ({len(lengths)} of 10 episodes)"
+    for saved in (saved_actions(few, many), saved_actions(many, few), saved_actions(few, few)):
+        assert saved.interval is None
+        assert saved.interval_in_words == few.interval_in_words
+    assert saved_actions(few, many).actions == pytest.approx(many.mean - few.mean)
+
+
+def test_equal_episodes_have_no_interval_however_many() -> None:
+    equal, other = driver([2] * 50), driver(range(1, 31))
+    for found in (equal, saved_actions(equal, equal), saved_actions(equal, other)):
+        assert found.interval is None
+        assert found.interval_in_words.startswith("too alike to tell")
+
+
+def test_pages_and_journal_say_what_is_too_few(
+    run: InventedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(20):
+        values = [0.1, 0.2] if number % 2 else None
+        run.condition([PULSE] * (1 + number % 5), values=values)
+        if number == 17:
+            assert intervals(run, capsys) == ["too few to tell (9 of 10 episodes)"] * 5
+    agent, chance, *report = intervals(run, capsys)
+    assert agent == chance == driver([1, 2, 3, 4, 5] * 2).interval_in_words
+    saved = report.pop(0)
+    assert report == [agent, chance]
+    assert re.fullmatch(r"-\d\.\d to \d\.\d", saved)
+
+
+def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Intervals in the journal (agent, chance) and in the report (saved, agent, chance)."""
+    run.commit()
+    folder = run.journal.run
+    main(["journal", str(folder)])
+    told = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
+    page = render_report(folder).html
+    told += re.findall(r"95 % interval: (.+?)\. Below", page)
+    table = page.partition("by who chose")[2].partition("</table>")[0]
+    return told + re.findall(r'<td class="n">([^<]* to [^<]*)</td>', table)

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spm_gym.view.drivers import interval_in_words
 from spm_gym.view.summary import Summary, summarise
 
 _SHOWN = 20
@@ -71,11 +72,9 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _driven(figures: dict[str, Any]) -> str:
+    interval = interval_in_words(figures["ci95"], figures["episodes"])
     mean = f"{figures['episodes']} over, {figures['mean_actions']:.1f} actions on average"
-    if figures["ci95"] is None:
-        return mean
-    low, high = figures["ci95"]
-    return f"{mean} (95 % interval {low:.1f} to {high:.1f})"
+    return f"{mean} (95 % interval: {interval})"
 
 
 def _listed(counts: dict[str, Any]) -> str:

@@ -19,7 +19,14 @@ FROM steps WHERE steps.episode = episodes.id)"""
 Chance has no values, so its steps have none.
 """
 
+FEWEST = 10
+"""Episodes that an interval takes: with fewer, it would be a guess."""
+
+Interval = tuple[float, float] | None
+"""95 % interval; None where nothing can be told."""
+
 _QUANTILE = 0.975
+_SYMMETRIC = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,37 @@ class Driver:
         return float(np.mean(self.lengths)) if self.lengths else math.nan
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean (Student's t); NaN with less than two episodes."""
-        half = _half(math.sqrt(_variance(self.lengths)), len(self.lengths) - 1)
-        return self.mean - half, self.mean + half
+    def interval(self) -> Interval:
+        """95 % interval of the mean; None below `FEWEST` episodes, or if all took equally long."""
+        if not _tells(self):
+            return None
+        low, high = _interval(self.mean, _cumulants(self.lengths))
+        return max(low, 1.0), high
+
+    @property
+    def interval_in_words(self) -> str:
+        """That interval, or why there is none."""
+        return interval_in_words(self.interval, len(self.lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How many actions fewer the agent needs for an episode than chance.
+
+    Attributes:
+        actions: Difference of the means.
+        interval: 95 % interval; None unless both have theirs.
+        episodes: How many there are of whoever has fewer.
+    """
+
+    actions: float
+    interval: Interval
+    episodes: int
+
+    @property
+    def interval_in_words(self) -> str:
+        """The interval, or why there is none."""
+        return interval_in_words(self.interval, self.episodes)
 
 
 def driver_lengths(db: sqlite3.Connection) -> dict[str, Driver]:
@@ -67,26 +101,67 @@ def driver_lengths(db: sqlite3.Connection) -> dict[str, Driver]:
     }
 
 
-def saved_actions(agent: Driver, random: Driver) -> tuple[float, tuple[float, float]]:
-    """How many actions fewer the agent needs for an episode, with the 95 % interval (Welch).
-
-    Returns:
-        Difference of the means, and its interval; NaN with less than two episodes of either.
-    """
-    parts = [(_variance(each.lengths), len(each.lengths) - 1) for each in (agent, random)]
-    spread = sum(variance for variance, _ in parts)
-    half = spread
-    if spread > 0:
-        freedom = spread**2 / sum(variance**2 / least for variance, least in parts)
-        half = _half(math.sqrt(spread), freedom)
+def saved_actions(agent: Driver, random: Driver) -> Saving:
+    """Compare the two."""
     saved = random.mean - agent.mean
-    return saved, (saved - half, saved + half)
+    interval = None
+    if _tells(agent) and _tells(random):
+        interval = _interval(saved, _cumulants(random.lengths), _cumulants(agent.lengths, -1))
+    return Saving(saved, interval, min(len(agent.lengths), len(random.lengths)))
 
 
-def _variance(lengths: Sequence[int]) -> float:
-    """Of the mean."""
-    return float(np.var(lengths, ddof=1)) / len(lengths) if len(lengths) > 1 else math.nan
+def interval_in_words(interval: Interval, episodes: int) -> str:
+    """A 95 % interval, or why there is none.
+
+    Args:
+        interval: Of a mean number of actions, or of a difference.
+        episodes: How many it is from; of whoever has fewer.
+    """
+    if interval is not None:
+        return f"{interval[0]:.1f} to {interval[1]:.1f}"
+    if episodes < FEWEST:
+        return f"too few to tell ({episodes} of {FEWEST} episodes)"
+    return "too alike to tell (equal lengths)"
 
 
-def _half(error: float, freedom: float) -> float:
-    return float(stdtrit(freedom, _QUANTILE)) * error
+def _tells(driver: Driver) -> bool:
+    return len(driver.lengths) >= FEWEST and len(set(driver.lengths)) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Cumulants:
+    """Unbiased second and third cumulant of a mean, and the degrees of freedom of the second."""
+
+    second: float
+    third: float
+    freedom: int
+
+
+def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
+    number = len(lengths)
+    away = np.asarray(lengths, np.float64) - np.mean(lengths)
+    second = float(np.sum(away**2)) / (number - 1) / number
+    third = float(np.sum(away**3)) / ((number - 1) * (number - 2)) / number
+    return _Cumulants(second, sign * third, number - 1)
+
+
+def _interval(estimate: float, *parts: _Cumulants) -> tuple[float, float]:
+    """95 % interval of a sum of means: Student's or Welch's, with Hall's correction for skewness.
+
+    Lengths of episodes are skewed: where all was short so far, long ones are still to come. See
+    P. Hall, *J. R. Stat. Soc. B* 54, 221 (1992); for two samples X.-H. Zhou and P. Dinh,
+    *Biostatistics* 6, 187 (2005).
+    """
+    variance = sum(part.second for part in parts)
+    freedom = variance**2 / sum(part.second**2 / part.freedom for part in parts)
+    skewness = sum(part.third for part in parts) / variance**1.5
+    reach, error = float(stdtrit(freedom, _QUANTILE)), math.sqrt(variance)
+    low, high = (estimate - error * _skewed(q, skewness) for q in (reach, -reach))
+    return low, high
+
+
+def _skewed(quantile: float, skewness: float) -> float:
+    """Quantile of Student's ratio if the mean has that skewness."""
+    if abs(skewness) < _SYMMETRIC:
+        return quantile
+    return 3 * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1) / skewness

@@ -39,7 +39,7 @@ class Summary:
         episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
             those that are over (None without any).
         drivers: Of the episodes that are over, by who chose the actions ("agent", "random"):
-            "episodes", "good", "mean_actions" and its "ci95" (None with one episode).
+            "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell).
         actions: Decisions in them: "total", "refused", "uncertain", and "by_name".
         acts: Physical acts by kind and result.
         unknown_outcomes: Acts of which nobody knows whether they were carried out.
@@ -143,13 +143,11 @@ def _episodes(db: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _driver(driver: Driver) -> dict[str, Any]:
-    number = len(driver.lengths)
-    interval = list(driver.interval) if number > 1 else None
     return {
-        "episodes": number,
+        "episodes": len(driver.lengths),
         "good": driver.good,
         "mean_actions": driver.mean,
-        "ci95": interval,
+        "ci95": driver.interval,
     }
 
 
