@@ -27,7 +27,7 @@ from spm_gym.imaging.manifest import (
     labeller_name,
     read_listed,
 )
-from spm_gym.view.agreement import agreement
+from spm_gym.view.agreement import Agreement, agreement
 from spm_gym.web.labelling.candidates import Candidate, Image, find_candidates, in_order
 from spm_gym.web.labelling.desk import Desk
 from spm_gym.web.labelling.labels import Labels, LabelsError
@@ -402,13 +402,54 @@ def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
         assert found.kappa == pytest.approx(expected)
 
 
+def of_table(table: list[list[int]]) -> Agreement:
+    """Of two people of whom so many gave these labels, the first those of the rows."""
+    pairs = [(f"{row}", f"{column}") for row, counts in enumerate(table)
+             for column, count in enumerate(counts) for _ in range(count)]  # fmt: skip
+    ones, others = ({str(n): pair[who] for n, pair in enumerate(pairs)} for who in (0, 1))
+    return agreement("Anna", "Ben", ones, others)
+
+
+def test_kappa_and_its_error_are_those_of_a_textbook() -> None:
+    """Married couples on a questionnaire; A. Agresti, *Categorical Data Analysis*."""
+    found = of_table([[7, 7, 2, 3], [2, 8, 3, 7], [1, 5, 4, 9], [2, 8, 9, 14]])
+    assert found.kappa == pytest.approx(0.1293, abs=5e-5)
+    assert found.error == pytest.approx(0.0686, abs=5e-5)
+
+
+@pytest.mark.parametrize("table", [[[40, 5], [10, 45]], [[70, 12], [3, 15]],
+                                   [[30, 2, 8], [5, 25, 1], [0, 9, 20]]])  # fmt: skip
+def test_the_error_of_kappa_is_that_of_a_bootstrap(table: list[list[int]]) -> None:
+    counts = np.array(table)
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(counts.sum(), (counts / counts.sum()).ravel(), 5000)
+    shares = drawn.reshape(-1, *counts.shape) / counts.sum()
+    equal = np.trace(shares, axis1=1, axis2=2)
+    by_chance = np.sum(shares.sum(axis=1) * shares.sum(axis=2), axis=1)
+    kappas = (equal - by_chance) / (1 - by_chance)
+    found = of_table(table)
+    assert found.error == pytest.approx(kappas.std(), rel=0.05)
+    assert found.interval == pytest.approx(tuple(np.quantile(kappas, [0.025, 0.975])), abs=0.04)
+
+
 def test_kappa_in_words() -> None:
-    assert agreement("A", "B", {"1": "good", "2": "bad"}, {"1": "good", "2": "bad"}).in_words == (
-        "very good"
-    )
-    assert agreement("A", "B", {"1": "good", "2": "bad"}, {"1": "bad", "2": "good"}).in_words == (
-        "less than by chance"
-    )
+    assert of_table([[1, 0], [0, 1]]).in_words == "too few images to tell (2 of 20)"
+    assert of_table([[10, 0], [0, 9]]).in_words == "too few images to tell (19 of 20)"
+    assert of_table([[20, 0], [0, 0]]).in_words == "cannot be told, for all labels are the same"
+    never = "no interval, for they differ never or always"
+    assert of_table([[10, 0], [0, 10]]).in_words == f"1.00 ({never}), very good"
+    assert of_table([[0, 10], [10, 0]]).in_words == f"-1.00 ({never}), less than by chance"
+    assert of_table([[45, 5], [5, 45]]).in_words == "0.80 (95 % interval 0.68 to 0.92), very good"
+    assert of_table([[40, 10], [10, 40]]).in_words == "0.60 (95 % interval 0.44 to 0.76), good"
+    assert of_table([[10, 0], [1, 9]]).interval is not None
+
+
+def test_no_interval_of_kappa_leaves_its_range() -> None:
+    for one in range(20):
+        for other in range(one == 0, 20):
+            found = of_table([[20, one], [other, 2]]).interval
+            assert found is not None
+            assert -1 <= found[0] < found[1] <= 1
 
 
 def test_only_who_has_judged_sees_a_disagreement(tmp_path: Path) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+FEWEST = 20
+"""Images in common that a judgement of the agreement takes."""
+
+_QUANTILE = 1.96  # of the normal distribution, for 95 %
+_ROUNDING = 1e-12
 _WORDS = (
     (0.0, "less than by chance"),
     (0.2, "hardly more than by chance"),
@@ -25,6 +31,7 @@ class Agreement:
         both: How many images both labelled.
         equal: How many of these got the same label from both.
         kappa: Cohen's; None if it is undefined, for want of images or of different labels.
+        error: Its standard error; None if that is unknown, also if they never or always differ.
     """
 
     first: str
@@ -32,14 +39,28 @@ class Agreement:
     both: int
     equal: int
     kappa: float | None
+    error: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the kappa; None below `FEWEST` images or without an error."""
+        if self.kappa is None or self.error is None or self.both < FEWEST:
+            return None
+        reach = _QUANTILE * self.error
+        return max(self.kappa - reach, -1.0), min(self.kappa + reach, 1.0)
 
     @property
     def in_words(self) -> str:
-        """What the kappa means."""
+        """The kappa, how certain it is, and what it means."""
+        if self.both < FEWEST:
+            return f"too few images to tell ({self.both} of {FEWEST})"
         if self.kappa is None:
-            return "unknown"
-        kappa = self.kappa
-        return next((word for below, word in _WORDS if kappa < below), "very good")
+            return "cannot be told, for all labels are the same"
+        kappa, certain = self.kappa, "no interval, for they differ never or always"
+        word = next((word for below, word in _WORDS if kappa < below), "very good")
+        if self.interval is not None:
+            certain = "95 % interval {:.2f} to {:.2f}".format(*self.interval)
+        return f"{kappa:.2f} ({certain}), {word}"
 
 
 def agreement(
@@ -55,7 +76,9 @@ def agreement(
     """
     pairs = [(label, others[image]) for image, label in labels.items() if image in others]
     equal = sum(one == other for one, other in pairs)
-    return Agreement(first, second, len(pairs), equal, _kappa(pairs, equal))
+    kappa = _kappa(pairs, equal)
+    error = None if kappa is None else _error(pairs, kappa)
+    return Agreement(first, second, len(pairs), equal, kappa, error)
 
 
 def _kappa(pairs: list[tuple[str, str]], equal: int) -> float | None:
@@ -65,3 +88,15 @@ def _kappa(pairs: list[tuple[str, str]], equal: int) -> float | None:
     if by_chance == len(pairs) ** 2:
         return None
     return (len(pairs) * equal - by_chance) / (len(pairs) ** 2 - by_chance)
+
+
+def _error(pairs: list[tuple[str, str]], kappa: float) -> float | None:
+    """Standard error of kappa (J. L. Fleiss, J. Cohen, B. S. Everitt, *Psychol. Bull.* 72, 323)."""
+    number = len(pairs)
+    ones, others = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
+    by_chance = sum(count * others[label] for label, count in ones.items()) / number**2
+    spread = -((kappa - by_chance * (1 - kappa)) ** 2)
+    for (one, other), count in Counter(pairs).items():
+        expected = (ones[other] + others[one]) / number * (1 - kappa)
+        spread += count / number * ((one == other) - expected) ** 2
+    return math.sqrt(spread / number) / (1 - by_chance) if spread > _ROUNDING else None
