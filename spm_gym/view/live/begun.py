@@ -6,6 +6,7 @@ import functools
 import sqlite3
 from dataclasses import dataclass
 
+import numpy as np
 import yaml
 from pydantic import ValidationError
 
@@ -13,12 +14,12 @@ from spm_gym.config import Config
 from spm_gym.view.report_facts import IMAGE
 
 _RECENT = 1000
-_FEWEST = 4
+_FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a run goes, from its last scans in this session.
+    """How fast a run goes while it is not paused, from its last scans in this session.
 
     Attributes:
         operation: Seconds of operation in a second: more than 1 if the microscope is simulated.
@@ -69,15 +70,20 @@ def _settings(text: str) -> Config | None:
 
 
 def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
-    row = db.execute(_PACE, (session, _RECENT)).fetchone()
-    if row["images"] < _FEWEST or row["seconds"] <= 0:
+    rows = db.execute(_LAST_SCANS, (session, _RECENT)).fetchall()[::-1]
+    if not rows:
         return None
-    return Pace(row["operated"] / row["seconds"], row["seconds"] / (row["images"] - 1))
+    wall, elapsed, image = np.array(list(map(tuple, rows)), np.float64).T
+    pauses = db.execute("SELECT wall FROM events WHERE kind = 'pause' AND wall >= ?", (wall[0],))
+    before = np.searchsorted(np.sort([each for (each,) in pauses]), wall)
+    at_work = np.diff(before) == 0  # nobody has paused between these two scans
+    seconds = float(np.diff(wall)[at_work].sum())
+    images = int(image[1:][at_work].sum())
+    if images < _FEWEST or seconds <= 0:
+        return None
+    return Pace(float(np.diff(elapsed)[at_work].sum()) / seconds, seconds / images)
 
 
-_PACE = f"""
-SELECT COALESCE(SUM(image), 0) AS images, MAX(wall) - MIN(wall) AS seconds,
-       MAX(elapsed) - MIN(elapsed) AS operated
-FROM (SELECT wall, elapsed, {IMAGE} AS image FROM scans WHERE session = ?
-      ORDER BY id DESC LIMIT ?)
+_LAST_SCANS = f"""
+SELECT wall, elapsed, {IMAGE} AS image FROM scans WHERE session = ? ORDER BY id DESC LIMIT ?
 """

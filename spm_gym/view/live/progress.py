@@ -79,21 +79,24 @@ def progress(
 
 
 def _bound(session: Session, elapsed: float, images: int) -> tuple[float | None, str, float | None]:
-    """How much is over, of what, and seconds until the end; what comes first of hours and scans."""
+    """How much is over, of what, and seconds until the end, which the nearer bound decides.
+
+    Without a pace nobody knows which is nearer; then it is the one that is over to the larger part.
+    """
     if session.settings is None:
         return None, "", None
-    hours, scans = session.settings.operation.hours, session.settings.operation.scans
-    shares = []
-    pace = session.pace
-    if hours is not None:
-        left = None if pace is None else (3600 * hours - elapsed) / max(pace.operation, 1e-9)
-        shares.append((elapsed / (3600 * hours), f"{hours:g} h", left))
-    if scans is not None:
-        left = None if pace is None else (scans - images) * pace.image_s
-        shares.append((images / scans, f"{scans} images", left))
-    if not shares:
+    settings, pace = session.settings.operation, session.pace
+    bounds: list[tuple[float, str, float | None]] = []
+    if settings.hours is not None:
+        whole = 3600 * settings.hours
+        left = None if pace is None else (whole - elapsed) / max(pace.operation, 1e-9)
+        bounds.append((elapsed / whole, f"{settings.hours:g} h", left))
+    if settings.scans is not None:
+        left = None if pace is None else (settings.scans - images) * pace.image_s
+        bounds.append((images / settings.scans, f"{settings.scans} images", left))
+    if not bounds:
         return None, "", None
-    share, bound, left = max(shares, key=lambda each: each[0])
+    share, bound, left = min(bounds, key=lambda each: -each[0] if each[2] is None else each[2])
     return min(share, 1.0), bound, None if left is None else max(left, 0.0)
 
 
