@@ -35,6 +35,7 @@ function look(scan) {
 }
 
 function showScan(scan) {
+  if (!scan) return;
   look(scan);
   document.getElementById("scan").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
 }
