@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_token
 from spm_gym.cli.run_directory import existing_operation
 from spm_gym.runner.control import Request, ask
+from spm_gym.runner.reading import is_at_work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options on a parser."""
-    parser.add_argument("request", choices=[*Request], help="obeyed before the next command")
+    parser.add_argument(
+        "request", choices=[str(each) for each in Request], help="obeyed before the next command"
+    )
     parser.add_argument("run", type=Path, nargs="?", metavar="RUN_DIR", help="default: the newest")
     add_token(parser, "that of the run, if it was started with one")
     parser.set_defaults(command=ask_run)
@@ -21,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def ask_run(arguments: argparse.Namespace) -> int:
     """Leave the request in the run directory."""
     run, _ = existing_operation(arguments.run)
+    if not is_at_work(run):
+        raise UsageError(f"{run} is not at work: there is nobody to ask")
     ask(run, Request(arguments.request), arguments.token)
     print(f"{run} is asked to {arguments.request}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from spm_gym.cli import UsageError
@@ -11,6 +12,9 @@ from spm_gym.cli.run_directory import TENSORBOARD, existing_operation
 from spm_gym.runner.reading import JOURNAL
 
 PORT = 8765
+_NICE = 10
+"""Whoever watches gives way to the run."""
+
 EPILOG = """examples:
   spm-gym monitor                                    the newest run below runs/
   spm-gym monitor RUN_DIR --open                     ... of this run, in the browser
@@ -41,6 +45,8 @@ def monitor(arguments: argparse.Namespace) -> int:
     run, _ = existing_operation(arguments.run)
     from spm_gym.web.monitor import monitor as live_page  # its pictures are slow to import
 
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
     return serve_page(arguments, lambda access: live_page(run, access), f"watching {run}")
 
 

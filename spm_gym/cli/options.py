@@ -31,10 +31,21 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Declare ``--token``, which may also stand in the environment, where no list shows it."""
     parser.add_argument(
         "--token",
+        type=_token,
         default=os.environ.get(_TOKEN_VARIABLE) or None,
         metavar="T",
         help=f"{purpose}; or in the environment as {_TOKEN_VARIABLE}",
     )
+
+
+def _token(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("the token must be text (UTF-8)") from None
+    if not text:
+        raise argparse.ArgumentTypeError("the token must not be empty")
+    return text
 
 
 def seconds(text: str) -> float:

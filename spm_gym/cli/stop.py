@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-s",
         type=seconds,
-        default=120.0,
+        default=900.0,
         metavar="S",
         help="how long to wait for its end (default: %(default)g)",
     )

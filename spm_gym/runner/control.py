@@ -127,12 +127,15 @@ def _written(file: Path) -> _Written:
 def _checked_key(run: Path, token: str | None) -> bytes | None:
     try:
         public = json.loads((run / PROTECTION).read_text(encoding="utf-8"))
+        salt, check = bytes.fromhex(public["salt"]), str(public["check"])
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WrongToken(f"{run / PROTECTION} cannot be read: stop the run by Ctrl-C") from error
     if token is None:
         raise WrongToken(f"{run} was started with a token: give it with --token")
-    key = _key(token, bytes.fromhex(public["salt"]))
-    if not _same(_proof(key, "check"), public["check"]):
+    key = _key(token, salt)
+    if not _same(_proof(key, "check"), check):
         raise WrongToken(f"this is not the token that {run} was started with")
     return key
 

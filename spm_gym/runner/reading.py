@@ -56,12 +56,20 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
     if not writing and not path.is_file():
         raise JournalError(f"{path.parent} has no journal: it is not the directory of a run")
     mode = "rwc" if writing else "ro"
+    if not writing and _is_left_whole(path):
+        mode += "&immutable=1"  # otherwise even reading leaves files beside it, or tries to
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
     except sqlite3.Error as error:
         raise JournalError(f"{path} cannot be opened: {error}") from error
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise JournalError(
+            f"{path} cannot be read ({error}): a run was killed, and to see the last of it one "
+            "must be able to write there; copy the run directory"
+        ) from error
     except sqlite3.Error as error:
         db.close()
         raise JournalError(f"{path} is not a journal: {error}") from error
@@ -70,6 +78,11 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
         raise JournalError(f"{path} has journal format {version}, this program reads {VERSION}")
     db.row_factory = sqlite3.Row
     return db
+
+
+def _is_left_whole(path: Path) -> bool:
+    """Whether nobody writes a journal, and nothing of it stands elsewhere."""
+    return not path.with_name(f"{path.name}-wal").exists() and not is_at_work(path.parent)
 
 
 @contextlib.contextmanager
@@ -92,7 +105,7 @@ def is_at_work(run: Path) -> bool:
     try:
         with (run / LOCK).open("rb") as file:
             return _is_locked(file)
-    except FileNotFoundError:
+    except OSError:  # nobody has ever been, or nobody may look
         return False
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
+import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import anyio
 from starlette.datastructures import URL, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -24,7 +25,7 @@ UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _MOST_BYTES = 65536
 _WRONG_TOKEN_S = 1.0
-"""A wrong token costs as long, one after the other, so that nobody tries many."""
+"""For as long after a wrong token nobody at that address is believed, so that nobody tries many."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -62,7 +63,7 @@ class Access:
         self._host = host
         self._acting_is_free = acting_is_free
         self._key = secrets.token_urlsafe()
-        self._one_by_one = anyio.Lock()
+        self._refused_until: dict[str, float] = {}
 
     def may_read(self, request: HTTPConnection) -> bool:
         """Whether a request may be shown anything."""
@@ -83,20 +84,24 @@ class Access:
             return False  # no browser adds the token by itself
         origin = request.headers.get("origin")
         if origin is not None:
-            return urlsplit(origin).netloc != request.headers.get("host")
+            return _netloc(origin) != request.headers.get("host")
         return request.headers.get("sec-fetch-site") != "same-origin"
 
     def is_for_us(self, request: HTTPConnection) -> bool:
         """Whether the request names this computer, not a name that somebody pointed at it."""
-        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        return not self._loopback or is_loopback(name) or name == self._host
+        name = _hostname(request.headers.get("host", ""))
+        return bool(name) and (not self._loopback or is_loopback(name) or name == self._host)
 
-    async def accepts(self, token: str) -> bool:
-        """Whether this is the token."""
+    def accepts(self, token: str, request: HTTPConnection) -> bool:
+        """Whether this is the token; for a while after a wrong one nobody there is believed."""
+        now = time.monotonic()
+        there = request.client.host if request.client else ""
+        if now < self._refused_until.get(there, 0.0):
+            return False
         if self.token is not None and _same(token, self.token):
             return True
-        async with self._one_by_one:
-            await anyio.sleep(_WRONG_TOKEN_S)
+        waiting = {each: until for each, until in self._refused_until.items() if until > now}
+        self._refused_until = waiting | {there: now + _WRONG_TOKEN_S}
         return False
 
     def remember(self, response: Response, url: URL) -> Response:
@@ -116,12 +121,20 @@ class Guarded:
         app: The application.
         access: The rules.
         asking_for_token: Answers those who must give the token first.
+        going_on: Makes a page that leads to a path by itself.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, asking_for_token: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        asking_for_token: ASGIApp,
+        going_on: Callable[[str], Response],
+    ) -> None:
         self._app = app
         self._access = access
         self._asking_for_token = asking_for_token
+        self._going_on = going_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -138,10 +151,10 @@ class Guarded:
                 headers.setdefault("Cache-Control", "no-cache" if asset else "no-store")
             await send(message)
 
-        answer = await self._refusal(Request(scope, receive)) or self._app
+        answer = await self._other_answer(Request(scope, receive)) or self._app
         await answer(scope, receive, send_with_headers)
 
-    async def _refusal(self, request: Request) -> ASGIApp | None:
+    async def _other_answer(self, request: Request) -> ASGIApp | None:
         access = self._access
         if not access.is_for_us(request):
             return PlainTextResponse("this server has another name", 421)
@@ -150,18 +163,20 @@ class Guarded:
                 f"refused: the size must be given, at most {_MOST_BYTES} B", 413
             )
         given = bearer_token(request)
-        if given is not None and not await access.accepts(given):
+        if given is not None and not access.accepts(given, request):
             return self._asking_for_token
         if request.url.path.startswith("/static/"):
             return None
         if request.url.path == UNLOCK:
             return await self._unlock(request)
         if "token" in request.query_params:
-            return await self._given_in_url(request)
+            return self._given_in_url(request)
         if not access.may_read(request):
             return self._asking_for_token
-        if request.method in _SAFE_METHODS:
-            return None
+        return None if request.method in _SAFE_METHODS else self._refusal_to_act(request)
+
+    def _refusal_to_act(self, request: Request) -> ASGIApp | None:
+        access = self._access
         if access.is_foreign(request):
             return PlainTextResponse("refused: sent by a page of another site", 403)
         if not access.may_act(request):
@@ -178,18 +193,22 @@ class Guarded:
             return self._asking_for_token
         if self._access.is_foreign(request):
             return PlainTextResponse("refused: sent by a page of another site", 403)
-        if not await self._access.accepts(await field(request, "token")):
+        if not self._access.accepts(await field(request, "token"), request):
             return self._asking_for_token
         return self._access.remember(RedirectResponse("/", 303), request.url)
 
-    async def _given_in_url(self, request: Request) -> ASGIApp:
-        """A link with the token in it: the browser gets its key, the address loses the token."""
+    def _given_in_url(self, request: Request) -> ASGIApp:
+        """A link with the token in it: the browser gets its key, the address loses the token.
+
+        The browser goes on by itself from a page of ours: on a redirect it would not show the key,
+        if the link stood on another site.
+        """
         given = request.query_params["token"]
-        if request.method not in _SAFE_METHODS or not await self._access.accepts(given):
+        if request.method not in _SAFE_METHODS or not self._access.accepts(given, request):
             return self._asking_for_token
         clean = request.url.remove_query_params("token")
-        there = f"{clean.path}?{clean.query}".rstrip("?")
-        return self._access.remember(RedirectResponse(there, 303), clean)
+        there = f"/{clean.path.lstrip('/')}?{clean.query}".rstrip("?")
+        return self._access.remember(self._going_on(there), clean)
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
@@ -204,6 +223,22 @@ async def field(request: Request, name: str) -> str:
         async with request.form(max_files=0, max_fields=5) as form:
             return str(form.get(name, ""))
     except HTTPException:
+        return ""
+
+
+def _netloc(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
+def _hostname(host: str) -> str:
+    """Of a ``Host`` header; "" if it makes no sense."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return parts.hostname or "" if parts.port is None or parts.port else ""
+    except ValueError:
         return ""
 
 

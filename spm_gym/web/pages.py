@@ -50,6 +50,9 @@ def application(routes: Sequence[BaseRoute], pages: Pages, access: Access) -> St
         page = pages("token.html", status=401, tried=tried, has_token=access.token is not None)
         await page(scope, receive, send)
 
-    guard = Middleware(Guarded, access=access, asking_for_token=asking_for_token)
+    def going_on(path: str) -> HTMLResponse:
+        return pages("going_on.html", path=path)
+
+    guard = Middleware(Guarded, access=access, asking_for_token=asking_for_token, going_on=going_on)
     assets = Mount("/static", StaticFiles(packages=[("spm_gym.web", "static")]))
     return Starlette(routes=[*routes, assets], middleware=[guard])
