@@ -104,7 +104,8 @@ def connect_microscope(
         record: Takes an entry before and after every act.
         history: What was recorded before.
         tell: Takes sentences for the operator.
-        abandon: Is asked during a scan whether to stop it, where the protocol allows that.
+        abandon: Is asked during a scan or an approach whether to stop it, where the protocol allows
+            that.
 
     Raises:
         LimitExceeded: An action or the image of the settings lies outside the limits.

@@ -18,7 +18,7 @@ from virtual import virtual_nanonis
 from spm_gym.cli import main
 from spm_gym.cli.run_directory import write_settings
 from spm_gym.config import Config
-from spm_gym.instrument.base import CommandFailed, ScanAbandoned
+from spm_gym.instrument.base import Abandoned, CommandFailed
 from spm_gym.runner.control import (
     CONTROL,
     PROTECTION,
@@ -195,6 +195,13 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
             wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'pause'")
             wait_for(run, "SELECT 1 FROM acts WHERE act = 'withdraw' AND result = 'done'")
             ask(run, Request.RESUME)
+            wait_for(run, "SELECT 1 FROM acts WHERE act = 'approach' AND result IS NULL")
+            ask(run, Request.PAUSE)  # an approach is stopped in the middle as well
+            wait_for(run, "SELECT 1 FROM acts WHERE act = 'approach' AND result = 'failed'")
+            wait_for(
+                run, "SELECT 1 FROM acts WHERE act = 'withdraw' AND result = 'done' AND id > 2"
+            )
+            ask(run, Request.RESUME)
             wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
             ask(run, Request.STOP)
         assert process.wait(timeout=60) == 0
@@ -217,7 +224,7 @@ def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
         def stopped_if_asked(frame: Frame, fraction: float = 1.0) -> Scan:
             if len(wanted) > 1:  # the request comes while the scan is under way
                 del wanted[0]
-                raise ScanAbandoned("somebody asks for something")
+                raise Abandoned("somebody asks for something")
             return scan(frame, fraction)
 
         it.microscope.scan = stopped_if_asked  # type: ignore[method-assign]
@@ -241,6 +248,42 @@ def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, sta
         it.until(State.DIAGNOSE)
         assert it.runner.memory.target == target
         assert it.runner.memory.counters["recoveries"] == 0
+
+
+def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
+    wanted: list[Request | None] = [Request.PAUSE]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+        assert it.runner.step() is State.PAUSE
+        it.runner.step()
+        assert not it.microscope.status().approached
+        wanted[0] = None
+        assert it.runner.step() is State.APPROACH
+        approach = it.microscope.approach
+
+        def stopped() -> None:
+            it.microscope.approach = approach  # type: ignore[method-assign]
+            wanted[0] = Request.PAUSE
+            raise Abandoned("somebody asks for something")
+
+        it.microscope.approach = stopped  # type: ignore[method-assign]
+        assert it.runner.step() is State.PAUSE
+        it.runner.step()
+        with reading(tmp_path) as db:
+            acts = [tuple(row) for row in db.execute("SELECT act, result FROM acts ORDER BY id")]
+        assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
+        wanted[0] = None
+        it.until(State.DIAGNOSE)
+        assert it.runner.memory.counters["recoveries"] == 0
+
+
+def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Path) -> None:
+    with lab(tmp_path / "run", Verdicts(0.99)) as it:
+        it.until(State.DIAGNOSE)
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    with reading(tmp_path / "run") as db:
+        assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 2
+    after = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert after == before, "reading leaves nothing behind"
 
 
 def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_anew(tmp_path: Path) -> None:

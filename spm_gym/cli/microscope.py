@@ -40,7 +40,7 @@ def microscope(
         run: Its directory, which gets the record of acts.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         journal: Records the acts instead; whoever keeps one also approaches.
-        abandon: Is asked during a scan whether to stop it.
+        abandon: Is asked during a scan or an approach whether to stop it.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)

@@ -47,8 +47,8 @@ class TipCrashed(InstrumentError):
     """The z piezo is fully retracted and the tip still touches the surface."""
 
 
-class ScanAbandoned(InstrumentError):
-    """The scan was stopped because the run is asked for something else."""
+class Abandoned(InstrumentError):
+    """A scan or an approach was stopped because the run is asked for something else."""
 
 
 class Instrument(Protocol):

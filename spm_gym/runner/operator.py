@@ -11,6 +11,7 @@ from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.instrument.base import (
+    Abandoned,
     BadReply,
     CommandFailed,
     ConnectionLost,
@@ -18,7 +19,6 @@ from spm_gym.instrument.base import (
     InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
-    ScanAbandoned,
     TimedOut,
     TipCrashed,
     TipWithdrawn,
@@ -117,11 +117,11 @@ class Operator:
         """Carry out a state; troubles of the instrument lead to `State.RECOVER`, or to the end.
 
         Raises:
-            ScanAbandoned: The run is asked for something else in the middle of a scan.
+            Abandoned: The run is asked for something else in the middle of a scan or an approach.
         """
         try:
             return self._do[state]()
-        except ScanAbandoned:
+        except Abandoned:
             raise
         except LimitExceeded as error:
             return self.fail(str(error))

@@ -13,7 +13,7 @@ import numpy as np
 
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
-from spm_gym.instrument.base import InstrumentError, Restartable, ScanAbandoned
+from spm_gym.instrument.base import Abandoned, InstrumentError, Restartable
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
 from spm_gym.runner.journal import Journal
@@ -181,7 +181,7 @@ class Runner:
     def _do(self, state: State) -> State:
         """Carry out a state, but for a scan that is stopped because somebody asks for something."""
         while True:
-            with suppress(ScanAbandoned):
+            with suppress(Abandoned):
                 return self.operator.do(state)
             if (asked_for := self._asked_for()) is not None:
                 return asked_for
@@ -200,6 +200,7 @@ class Runner:
             # Recovery first: it may be about to take a crashed tip away.
             if state in (State.PAUSE, State.RECOVER):
                 return None
+            self.memory.in_contact = True  # for all that is known: a pause withdraws in any case
             self.journal.add_event(self.memory.now, "pause", "asked to pause: withdrawing")
             return State.PAUSE
         if state is State.PAUSE:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from spm_gym.config import RealConfig
 from spm_gym.instrument.base import (
+    Abandoned,
     CommandFailed,
     InstrumentError,
     LimitExceeded,
@@ -47,14 +48,20 @@ class CoarseMotion:
         controller: Carries out everything.
         config: The settings of the real microscope.
         sleep: Waits so many seconds.
+        abandon: Is asked during an approach whether to stop it.
     """
 
     def __init__(
-        self, controller: Controller, config: RealConfig, sleep: Callable[[float], None]
+        self,
+        controller: Controller,
+        config: RealConfig,
+        sleep: Callable[[float], None],
+        abandon: Callable[[], bool],
     ) -> None:
         self._controller = controller
         self._config = config
         self._sleep = sleep
+        self._abandon = abandon
         self._stepping = False
         self._approaching = False
 
@@ -94,10 +101,14 @@ class CoarseMotion:
         """
         self._step(_MOTOR[direction], self._config.coarse.sideways_steps)
 
-    def approach(self) -> None:
+    def approach(self, may_be_abandoned: bool = False) -> None:
         """Let the controller approach automatically, and wait for the end of it.
 
+        Args:
+            may_be_abandoned: Whether it may be stopped on request.
+
         Raises:
+            Abandoned: It was stopped because somebody wanted that.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
@@ -105,7 +116,7 @@ class CoarseMotion:
             self._controller.call("AutoApproach.Open")
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
-        self._await_approach()
+        self._await_approach(self._abandon if may_be_abandoned else lambda: False)
         self._approaching = False
 
     def stop(self, controller: Controller) -> None:
@@ -131,12 +142,17 @@ class CoarseMotion:
         )  # fmt: skip
         self._stepping = False
 
-    def _await_approach(self) -> None:
+    def _await_approach(self, abandon: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._config.approach_timeout_s
         while self._still_approaching():
-            if time.monotonic() > deadline:
+            late = time.monotonic() > deadline
+            if late or abandon():
                 with begun("the automatic approach was started and could not be stopped"):
                     self.stop(self._controller)
+                if not late:
+                    raise Abandoned(
+                        "the automatic approach was stopped: the run is asked for something else"
+                    )
                 raise CommandFailed(
                     "the automatic approach did not end within "
                     f"{self._config.approach_timeout_s:g} s (real.approach_timeout_s); it was "

@@ -73,7 +73,7 @@ class NanonisInstrument:
             earlier run could not restore them, and they are taken from it.
         sleep: Waits so many seconds.
         tell: Takes sentences for the operator.
-        abandon: Is asked during a scan whether to stop it.
+        abandon: Is asked during a scan or an approach whether to stop it.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class NanonisInstrument:
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
-        self._coarse = CoarseMotion(main, config, sleep)
+        self._coarse = CoarseMotion(main, config, sleep, abandon)
         self._open = False
 
     def open(self) -> None:
@@ -125,7 +125,7 @@ class NanonisInstrument:
         Raises:
             ContactLost: The tip is withdrawn.
             TimedOut: The scan did not end in time; it was stopped.
-            ScanAbandoned: It was stopped because somebody wanted that.
+            Abandoned: It was stopped because somebody wanted that.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if not 0 <= fraction <= 1:
@@ -165,12 +165,16 @@ class NanonisInstrument:
         Raises:
             TipCrashed: Withdraw first.
             ContactLost: The approach ended without contact.
+            Abandoned: It was stopped because somebody wanted that.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
+        self._approach(may_be_abandoned=True)
+
+    def _approach(self, may_be_abandoned: bool) -> None:
         if self._crashed(self.status()):
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
-        self._coarse.approach()
+        self._coarse.approach(may_be_abandoned)
         with begun("the automatic approach was started"):
             status = self.status()
         if not status.approached or out_of_reach(status.z, self._z_range):
@@ -209,7 +213,7 @@ class NanonisInstrument:
         self._coarse.step_away()
         with begun("the tip was stepped away"):
             self._coarse.step_sideways(direction)
-            self.approach()
+            self._approach(may_be_abandoned=False)
 
     def wait(self, seconds: float) -> None:
         """Sleep."""

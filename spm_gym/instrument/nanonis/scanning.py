@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config.real import ImagingConfig
-from spm_gym.instrument.base import BadReply, InstrumentError, ScanAbandoned, TimedOut
+from spm_gym.instrument.base import Abandoned, BadReply, InstrumentError, TimedOut
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import height_channel, out_of_reach, retracted
 from spm_gym.instrument.nanonis.settings import properties_to_set
@@ -85,7 +85,7 @@ class Scanner:
 
         Raises:
             TimedOut: The scan did not end in time; it was stopped.
-            ScanAbandoned: It was stopped because somebody wanted that.
+            Abandoned: It was stopped because somebody wanted that.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if self._prepared != (frame.size, frame.pixels):
@@ -162,7 +162,7 @@ class Scanner:
         while seconds > 0:
             if self._abandon():
                 stop_scan(self._controller)
-                raise ScanAbandoned("the scan was stopped: the run is asked for something else")
+                raise Abandoned("the scan was stopped: the run is asked for something else")
             takes = min(seconds, _ASK_EVERY_S)
             seconds -= takes
             waited = self._controller.call(
