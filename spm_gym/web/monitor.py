@@ -186,7 +186,8 @@ class LivePage:
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = View.of(request)
         shown = (sizes, is_at_work(self._run), asked_of(self._run),
-                 self._access.may_act(request), asdict(view), self._painter.version())  # fmt: skip
+                 self._access.may_act(request), asdict(view), self._painter.key,
+                 self._painter.version())  # fmt: skip
         return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
     def _context(self, request: Request) -> dict[str, Any]:
@@ -201,7 +202,6 @@ class LivePage:
                 "version_shown": version,
                 "now": now,
                 "view": view,
-                "kinds": Kind,
                 "session": session,
                 "standing": stands,
                 "instrument": instrument(db, m, at_work),
@@ -214,7 +214,6 @@ class LivePage:
                 "drivers": (drivers := driver_lengths(db)),
                 "histograms": histograms(drivers),
                 "log": event_log(db, view.events, view.rows),
-                "last_scan": _last_number(db),
                 "colours": COLOURS,
                 "blocked_colours": BLOCKED_COLOURS,
                 "controls": controls(self._run, self._access, request),
@@ -230,10 +229,6 @@ def _last(db: sqlite3.Connection, rows: str) -> sqlite3.Row | None:
         f"SELECT * FROM {rows} ORDER BY id DESC LIMIT 1"
     ).fetchone()
     return row
-
-
-def _last_number(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0])
 
 
 def _whole(text: str) -> int | None:

@@ -20,13 +20,13 @@ _STEPS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class TileOfMap:
-    """Where a tile is (left and top edge, nm) and what it is called."""
+    """Where a tile is (left and top edge, nm) and what it is called; no two have one version."""
 
     column: int
     row: int
     left: float
     top: float
-    version: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class LiveMap:
         tile_nm: Side of the tiles.
         tiles: Painted so far.
         waiting: Images that are still to be painted.
-        unreadable: Scans whose files could not be read.
+        unreadable: Scans whose files could not be read, or that make no sense.
+        stopped: Why no more is painted; "" as long as it is.
         labels: Number of images by label.
         blocked: Places that must not be imaged any more.
         frame: Corners of what is imaged now or next, as the points of a polygon, nm, y down; "" if
@@ -64,6 +65,7 @@ class LiveMap:
     tiles: list[TileOfMap]
     waiting: int
     unreadable: int
+    stopped: str
     labels: dict[str, int]
     blocked: list[Blocked]
     frame: str
@@ -100,11 +102,14 @@ def live_map(
         y_ticks=ticks(top - side, side),
         tile_nm=tile_nm,
         tiles=[
-            TileOfMap(column, row, column * tile_nm, (row + 1) * tile_nm, version)
+            TileOfMap(
+                column, row, column * tile_nm, (row + 1) * tile_nm, f"{painter.key}-{version}"
+            )
             for (column, row), version in sorted(tiles.items())
         ],
         waiting=painter.waiting(number),
         unreadable=painter.unreadable(number),
+        stopped=painter.stopped,
         labels=_labels(db, number),
         blocked=outlines(blocked_places(db, number)),
         frame="" if frame is None else _corners(frame),

@@ -102,7 +102,7 @@ class Shown:
 def shown_scan(
     db: sqlite3.Connection, run: Path, m: dict[str, Any], number: int | None, method: Method
 ) -> Shown | None:
-    """The scan with a number, or the last one; None if there is none.
+    """The last scan up to a number, or the first one after it; None if there is none.
 
     Args:
         db: The journal.
@@ -134,15 +134,18 @@ def shown_scan(
 
 
 def _row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
-    if number is not None:
-        query = f"SELECT * FROM scans WHERE id = ? AND {SHOWN}"
-        found: sqlite3.Row | None = db.execute(query, (number,)).fetchone()
-        if found is not None:
-            return found
-    last: sqlite3.Row | None = db.execute(
-        f"SELECT * FROM scans WHERE {SHOWN} ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return last
+    if number is None:
+        return _first(db, "1", "DESC", ())
+    before = _first(db, "id <= ?", "DESC", (number,))
+    return before or _first(db, "id > ?", "ASC", (number,))
+
+
+def _first(
+    db: sqlite3.Connection, condition: str, order: str, values: tuple[int, ...]
+) -> sqlite3.Row | None:
+    query = f"SELECT * FROM scans WHERE {condition} AND {SHOWN} ORDER BY id {order} LIMIT 1"
+    found: sqlite3.Row | None = db.execute(query, values).fetchone()
+    return found
 
 
 def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:

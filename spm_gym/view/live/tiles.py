@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import io
 import math
+import secrets
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spm_gym.runner.reading import JournalError, reading
-from spm_gym.view.mosaic import NM, Canvas, Reading, grey_of
+from spm_gym.view.mosaic import COLOURS, NM, Canvas, Reading, grey_of
 from spm_gym.view.report_facts import IMAGE
+from spm_gym.view.summary import UNDECIDED
 
 TILE_PIXELS = 400
 _IMAGES_A_SIDE = 10
 _MOST_AREAS = 3
 _CHUNK = 20
+_PLACED_AT_ONCE = 100
+_BREATH_S = 0.001
+"""Between two chunks, for whoever waits for the lock."""
+
+_WIDEST_TILES = 4
+"""An image that is wider than so many tiles is none."""
+
 _QUALITY = 80
 _QUICK = 1
 """Method of WebP, from 0 to 6: the quicker the larger."""
@@ -32,12 +45,12 @@ class Tile:
 
     Attributes:
         canvas: What is painted.
-        version: Grows with every change.
+        version: Of its last change, by the painter's count; no two changes have the same.
         encoded: A version and its picture, WebP.
     """
 
     canvas: Canvas
-    version: int = 0
+    version: int
     encoded: tuple[int, bytes] = (-1, b"")
 
 
@@ -51,8 +64,7 @@ class Area:
         last: The last scan that was looked at.
         undecided: Scans without a label so far.
         waiting: Scans of which only the label is painted, the newest last.
-        files: What could not be read.
-        version: Grows with every change.
+        files: What could not be read, or makes no sense.
     """
 
     tile_nm: float
@@ -61,11 +73,14 @@ class Area:
     undecided: set[int] = field(default_factory=set)
     waiting: list[sqlite3.Row] = field(default_factory=list)
     files: Reading = field(default_factory=Reading)
-    version: int = 0
 
 
 class Painter:
     """Paints what is asked for, in a thread of its own that ends with the program.
+
+    Attributes:
+        key: Of this painter alone: its versions mean nothing to another one, as after a restart.
+        stopped: Why it paints no more; "" as long as it does.
 
     Args:
         run: The run directory.
@@ -77,6 +92,9 @@ class Painter:
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._area = 0
+        self._changes = 0
+        self.key = secrets.token_hex(4)
+        self.stopped = ""
         threading.Thread(target=self._work, name="painter", daemon=True).start()
 
     def want(self, area: int) -> None:
@@ -85,9 +103,8 @@ class Painter:
         self._wanted.set()
 
     def version(self) -> int:
-        """Grows with every change of anything that is painted."""
-        with self._lock:
-            return sum(area.version for area in self._areas.values())
+        """Grows with every change of anything that is painted; nobody waits for it."""
+        return self._changes
 
     def waiting(self, area: int) -> int:
         """How many images of an area are still to be painted."""
@@ -104,7 +121,7 @@ class Painter:
             return known.tile_nm, {place: tile.version for place, tile in known.tiles.items()}
 
     def unreadable(self, area: int) -> int:
-        """How many files of an area could not be read."""
+        """How many images of an area cannot be read or make no sense."""
         with self._lock:
             known = self._areas.get(area)
             return 0 if known is None else len(known.files.unreadable)
@@ -122,10 +139,19 @@ class Painter:
             version, image = tile.version, tile.canvas.image.copy()
         file = io.BytesIO()
         image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
-        tile.encoded = version, file.getvalue()
-        return tile.encoded[1]
+        encoded = file.getvalue()
+        tile.encoded = version, encoded
+        return encoded
 
     def _work(self) -> None:
+        try:
+            self._paint_what_is_wanted()
+        except BaseException as error:
+            self.stopped = f"{type(error).__name__}: {error}"
+            self._changes += 1
+            raise
+
+    def _paint_what_is_wanted(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()
@@ -142,9 +168,11 @@ class Painter:
                 return
             rows = db.execute(_NEW, (number, area.last)).fetchall()
             rows += _decided(db, area)
-        with self._lock:
-            for row in rows:
-                self._place(area, row)
+        for first in range(0, len(rows), _PLACED_AT_ONCE):
+            with self._lock:
+                for row in rows[first : first + _PLACED_AT_ONCE]:
+                    self._place(area, row)
+            time.sleep(_BREATH_S)
         while area.waiting and not self._wanted.is_set():
             self._paint(area)
         if area.waiting:
@@ -155,42 +183,76 @@ class Painter:
             if number in self._areas:
                 self._areas.move_to_end(number)
                 return self._areas[number]
-        first = db.execute(
-            f"SELECT size FROM scans WHERE area = ? AND {IMAGE} LIMIT 1", (number,)
-        ).fetchone()
+        first = db.execute(_FIRST, (number,)).fetchone()
         if first is None:
             return None
         with self._lock:
             self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM)
             if len(self._areas) > _MOST_AREAS:
                 self._areas.popitem(last=False)
+            self._changes += 1
             return self._areas[number]
 
     def _place(self, area: Area, row: sqlite3.Row) -> None:
         area.last = max(area.last, row["id"])
+        self._changes += 1
+        if fault := _fault(area, row):
+            area.files.unreadable[row["file"]] = fault
+            return
         if row["label"] is None:
             area.undecided.add(row["id"])
-        for tile in _tiles_of(area, row):
+        for tile in self._tiles_of(area, row):
             tile.canvas.tile(row)
-            tile.version += 1
         area.waiting.append(row)
-        area.version += 1
 
     def _paint(self, area: Area) -> None:
         """Put some images in their places."""
         chunk = area.waiting[-_CHUNK:][::-1]
-        painted = [(row, grey_of(self._run, row, area.files)) for row in chunk]
+        painted = [(row, self._grey(area, row)) for row in chunk]
         with self._lock:
             del area.waiting[-len(chunk) :]
             for row, grey in painted:
                 if grey is None:
                     continue
-                for tile in _tiles_of(area, row):
+                for tile in self._tiles_of(area, row):
                     tile.canvas.paste(row, grey)
-                    tile.version += 1
-            area.version += 1
+            self._changes += 1
+
+    def _grey(self, area: Area, row: sqlite3.Row) -> NDArray[np.uint8] | None:
+        try:
+            return grey_of(self._run, row, area.files)
+        except ValueError as error:  # a file that is none of a scan
+            area.files.unreadable[row["file"]] = str(error)
+            return None
+
+    def _tiles_of(self, area: Area, row: sqlite3.Row) -> list[Tile]:
+        """The tiles that an image is painted on, as changed."""
+        self._changes += 1
+        reach = _reach(row)
+        columns, lines = (
+            range(
+                math.floor((middle - reach) / area.tile_nm),
+                math.ceil((middle + reach) / area.tile_nm),
+            )
+            for middle in (row["x"] / NM, row["y"] / NM)
+        )
+        tiles = [self._tile(area, column, line) for column in columns for line in lines]
+        for tile in tiles:
+            tile.version = self._changes
+        return tiles
+
+    def _tile(self, area: Area, column: int, line: int) -> Tile:
+        if (column, line) not in area.tiles:
+            side = area.tile_nm
+            canvas = Canvas(column * side, (line + 1) * side, side, TILE_PIXELS / side, 0)
+            area.tiles[column, line] = Tile(canvas, self._changes)
+        return area.tiles[column, line]
 
 
+_FIRST = f"""
+SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3
+ORDER BY id LIMIT 1
+"""
 _NEW = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
 
 
@@ -205,20 +267,18 @@ def _decided(db: sqlite3.Connection, area: Area) -> list[sqlite3.Row]:
     return found
 
 
-def _tiles_of(area: Area, row: sqlite3.Row) -> list[Tile]:
-    reach = row["size"] / NM * (0.71 if row["angle"] else 0.5)
-    columns, rows = (
-        range(
-            math.floor((middle - reach) / area.tile_nm), math.ceil((middle + reach) / area.tile_nm)
-        )
-        for middle in (row["x"] / NM, row["y"] / NM)
-    )
-    return [_tile(area, column, line) for column in columns for line in rows]
+def _fault(area: Area, row: sqlite3.Row) -> str:
+    """Why an image cannot be painted; "" if it can."""
+    numbers = [row[name] for name in ("x", "y", "size", "angle")]
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+        return f"no finite place: x, y, size, angle {numbers}"
+    if not 0 < 2 * _reach(row) <= _WIDEST_TILES * area.tile_nm:
+        return f"no size of an image: {row['size']} m"
+    if (row["label"] or UNDECIDED) not in COLOURS:
+        return f"a label that this program does not know: {row['label']}"
+    return ""
 
 
-def _tile(area: Area, column: int, line: int) -> Tile:
-    if (column, line) not in area.tiles:
-        side = area.tile_nm
-        canvas = Canvas(column * side, (line + 1) * side, side, TILE_PIXELS / side, 0)
-        area.tiles[column, line] = Tile(canvas)
-    return area.tiles[column, line]
+def _reach(row: sqlite3.Row) -> float:
+    """From the middle of an image to its edge, nm; further if it is rotated."""
+    return float(row["size"]) / NM * (0.71 if row["angle"] else 0.5)
