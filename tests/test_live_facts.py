@@ -1,8 +1,7 @@
-"""What the live page says: plain sentences, and pictures that grow with the run."""
+"""What the live page says: plain sentences and figures."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
-from PIL import Image
 
 from spm_gym.config import Config, load_config
 from spm_gym.runner.journal import Session as Start
@@ -26,17 +24,12 @@ from spm_gym.view.live.decisions import last_decision
 from spm_gym.view.live.event_log import event_log
 from spm_gym.view.live.instrument_state import instrument
 from spm_gym.view.live.lengths import histograms
-from spm_gym.view.live.maps import live_map
 from spm_gym.view.live.progress import Progress, progress
-from spm_gym.view.live.scans import Kind, picture, round_length, shown_scan
+from spm_gym.view.live.scans import shown_scan
 from spm_gym.view.live.series import CODES, series
 from spm_gym.view.live.standing import Activity, Standing, memory, standing
-from spm_gym.view.live.tiles import TILE_PIXELS, Painter
 from spm_gym.view.live.words import ordinal, plural
-from spm_gym.view.mosaic import COLOURS
-from spm_gym.web.monitor_words import percent, quantity
-
-PATIENCE_S = 30.0
+from spm_gym.web.monitor_words import hours, percent, quantity, whole_percent
 
 
 @pytest.fixture
@@ -106,6 +99,48 @@ def test_the_end_is_told_with_its_reason_and_how_to_go_on(run: InventedRun) -> N
     failed = says(run, False, state="stop", ending="6 troubles in a row", failed=True)
     assert (failed.activity, failed.sentence) == (Activity.FAILED, "Given up: 6 troubles in a row")
     assert "withdrawn before the end" in says(run, True, state="stop", ending="x").why
+
+
+def test_an_end_says_where_the_tip_is(run: InventedRun) -> None:
+    text = "12 hours are over; tip left at the surface"
+    run.journal.add_event(0.0, "end", text)
+    told = says(run, False, state="stop", ending="12 hours are over")
+    assert (told.activity, told.sentence, told.unsafe) == (Activity.ENDED, f"Ended: {text}", False)
+
+
+@pytest.mark.parametrize("state", ["stop", "image"])
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_tip_that_was_not_withdrawn_comes_before_all_else(
+    run: InventedRun, state: str, at_work: bool
+) -> None:
+    run.journal.add_event(0.0, "unsafe end", "asked to stop; TIP NOT WITHDRAWN: motor off")
+    told = says(run, at_work, state=state, ending="asked to stop")
+    assert (told.activity, told.unsafe) == (Activity.FAILED, True)
+    assert told.sentence == (
+        "Look at the instrument. Ended: asked to stop; TIP NOT WITHDRAWN: motor off"
+    )
+    run.journal.begin_session(Start("", "", "", {}, True), 1)
+    assert not says(run, state="approach").unsafe
+
+
+@pytest.mark.parametrize("result", ["failed", "unknown", None])
+def test_in_older_journals_the_acts_say_where_the_tip_is(
+    run: InventedRun, result: str | None
+) -> None:
+    act = {"number": 1, "act": "withdraw", "time": 1.0}
+    run.journal.record_act(act | {"result": "intended"})
+    if result is not None:
+        run.journal.record_act(act | {"result": result})
+    run.journal.add_event(0.0, "end", "12 hours are over")
+    told = says(run, False, state="stop", ending="12 hours are over")
+    assert told.unsafe
+    assert told.sentence == (
+        "Look at the instrument. Ended: 12 hours are over; "
+        f"the last withdrawal of the tip: {result or 'unknown'}"
+    )
+    for result in ("intended", "done"):
+        run.journal.record_act({"number": 2, "act": "withdraw", "time": 2.0, "result": result})
+    assert not says(run, False, state="stop").unsafe
 
 
 def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
@@ -301,146 +336,6 @@ def test_an_undecided_image_waits_for_its_label(run: InventedRun) -> None:
         assert series(db, undecided - 1)["scans"] == [1]
 
 
-def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
-    first = run.scan(Label.DISCARDED)
-    look = run.scan(Label.BAD_PROBE, 0.1)
-    episode = run.journal.begin_episode(0, 0.0, 0.0, look)
-    place = {"x": 2 * NM + run_x(run, look), "y": 1 * NM + run_y(run, look)}
-    run.journal.record_act(
-        {"number": 1, "act": "pulse", "time": 1.0, "result": "intended", **place}
-    )
-    run.journal.add_step(episode, 1, scan=look, action=2, name=PULSE, mask="[]", q="null", act=1)
-    run.scan(Label.CONDITIONING, 0.95, episode)
-    run.commit()
-    with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, memory(db), look, "levels")
-        assert shown is not None
-        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
-        (mark,) = shown.marks
-        assert (mark.x, mark.y) == pytest.approx((70, 40))
-        assert (mark.name, mark.done) == (PULSE, True)
-        assert shown.square is not None
-        assert 0 < shown.square.metres <= 10 * NM
-        assert shown.bar == pytest.approx(2 * NM)
-        latest = shown_scan(db, run.journal.run, memory(db), first, "levels")
-        assert latest is not None
-        assert latest.row["id"] == look + 1  # the first is not to be looked at
-
-
-def run_x(run: InventedRun, scan: int) -> float:
-    return run.journal.scan(scan).frame.x
-
-
-def run_y(run: InventedRun, scan: int) -> float:
-    return run.journal.scan(scan).frame.y
-
-
-def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
-    number = run.scan(Label.GOOD, 0.99)
-    run.commit()
-    (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
-    with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, memory(db), None, "levels")
-    assert shown is not None
-    assert "000001.gsf" in shown.problem
-
-
-@pytest.mark.parametrize("kind", Kind)
-def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> None:
-    z = run.surfaces[0].copy()
-    z[40:] = np.nan
-    run.scan(Label.UNUSABLE, z=z)
-    run.commit()
-    with reading(run.journal.run) as db:
-        row = db.execute("SELECT * FROM scans").fetchone()
-    image = Image.open(io.BytesIO(picture(run.journal.run, row, kind, "levels")))
-    assert image.size == (64, 64)
-    alpha = np.asarray(image)[..., 3]
-    assert (alpha[:40] == 255).all()
-    assert (alpha[40:] == (255 if kind is Kind.NETWORK else 0)).all()
-
-
-def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
-    """The tiles of an area when nothing waits any more and something has changed."""
-    deadline = time.monotonic() + PATIENCE_S
-    painter.want(area)
-    while painter.waiting(area) or painter.version() <= max(version, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    places = painter.tiles(area)[1]
-    pictures = {place: painter.picture(area, *place) for place in places}
-    return {
-        place: Image.open(io.BytesIO(data)).convert("RGBA")
-        for place, data in pictures.items()
-        if data is not None
-    }
-
-
-def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> tuple[int, ...]:
-    """Colour at a place, nm, of tiles of 100 nm."""
-    column, row = math.floor(x / 100), math.floor(y / 100)
-    per_nm = TILE_PIXELS / 100
-    pixel = tiles[column, row].getpixel(
-        (int((x - 100 * column) * per_nm), int((100 * (row + 1) - y) * per_nm))
-    )
-    assert isinstance(pixel, tuple)
-    return pixel
-
-
-def frame_colour(label: Label) -> np.ndarray[Any, Any]:
-    text = COLOURS[label].lstrip("#")
-    return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
-
-
-def test_tiles_have_the_images_in_their_places_and_only_new_ones_are_added(
-    run: InventedRun,
-) -> None:
-    flat = np.zeros((64, 64), np.float32)
-    run.scan(Label.BAD_PROBE, 0.1, z=flat)  # at 0, 0: in the corners of four tiles
-    undecided = run.scan(None, z=flat)
-    run.commit()
-    painter = Painter(run.journal.run)
-    tiles = painted(painter, 0)
-    assert set(tiles) >= {(0, 0), (-1, 0), (0, -1), (-1, -1)}
-    for x, y in ((4.6, 0.5), (-4.6, 0.5), (0.5, -4.6)):
-        near = np.array(colour_at(tiles, x, y)[:3]) - frame_colour(Label.BAD_PROBE)
-        assert np.abs(near).max() < 60
-    assert colour_at(tiles, 50, 50)[3] == 0
-    x, y = run_x(run, undecided) / NM, run_y(run, undecided) / NM
-    version = painter.version()
-    run.journal.label_scan(undecided, Label.GOOD)
-    run.commit()
-    tiles = painted(painter, 0, version)
-    near = np.array(colour_at(tiles, x + 4.8, y)[:3]) - frame_colour(Label.GOOD)
-    assert np.abs(near).max() < 60
-
-
-def test_an_unreadable_scan_leaves_the_colour_of_its_label(run: InventedRun) -> None:
-    run.scan(Label.GOOD, 0.99)
-    (run.journal.run / "scans" / "000001.gsf").unlink()
-    run.commit()
-    painter = Painter(run.journal.run)
-    tiles = painted(painter, 0)
-    assert np.abs(np.array(colour_at(tiles, 1, 1)[:3]) - frame_colour(Label.GOOD)).max() < 30
-    assert painter.unreadable(0) == 1
-
-
-def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: InventedRun) -> None:
-    run.journal.record_act({"number": 1, "act": "pulse", "x": 2 * NM, "y": -3 * NM, "time": 1.0,
-                            "result": "intended"})  # fmt: skip
-    run.condition([PULSE])
-    run.commit(frame=[200 * NM, 0.0, 10 * NM, 64, 0.0], area=0)
-    painter = Painter(run.journal.run)
-    with reading(run.journal.run) as db:
-        shown = live_map(db, painter, memory(db), None)
-        assert shown is not None
-        assert shown.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
-        assert shown.left <= -5 < 205 <= shown.left + shown.side
-        assert shown.act == pytest.approx((2.0, -3.0, PULSE))
-        assert [kind.kind for kind in shown.blocked] == ["conditioning"]
-        assert live_map(db, painter, memory(db), 99) is not None  # no such area: the present one
-
-
 def test_events_come_newest_first_and_can_be_chosen(run: InventedRun) -> None:
     for number in range(60):
         run.journal.add_event(0.0, "trouble" if number % 3 else HOSTILE, f"event {number}")
@@ -471,25 +366,13 @@ def test_numbers_are_written_as_people_do() -> None:
     assert quantity(-9.14e-8, "m") == "−91.4\N{NO-BREAK SPACE}nm"
     assert quantity(0.0, "A") == "0\N{NO-BREAK SPACE}A"
     assert quantity(math.nan, "m") == "unknown"
+    assert quantity(0.9997e-9, "A") == "1\N{NO-BREAK SPACE}nA"
+    assert quantity(-999.7e-12, "m") == "−1\N{NO-BREAK SPACE}nm"
+    assert [hours(each) for each in (0, 59.4, 59.6, 3560, 3599, 5400)] == [
+        "0 s", "59 s", "1 min", "59 min", "1.0 h", "1.5 h"]  # fmt: skip
+    assert [whole_percent(share)[:-2] for share in (0.0, 0.29, 0.996, 1.0)] == [
+        "0", "29", "99", "100"]  # fmt: skip
     assert percent(None) == "–"
     assert [ordinal(number) for number in (1, 11, 21, 22, 113)] == [
         "first", "11th", "21st", "22nd", "113th"]  # fmt: skip
     assert [plural(1, "image"), plural(10, "image")] == ["one image", "ten images"]
-
-
-@given(st.floats(1e-12, 1e-3))
-def test_scale_bars_are_round_and_fit(most: float) -> None:
-    length = round_length(most)
-    assert most / 2.5 * (1 - 1e-6) <= length <= most * (1 + 1e-6)
-    first = f"{length:.6e}"[0]
-    assert first in "125"
-
-
-def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
-    run.scan(Label.GOOD, 0.99)
-    run.commit(frame=[0.0, 0.0, 10 * NM, 64, math.pi / 2], area=0)
-    with reading(run.journal.run) as db:
-        shown = live_map(db, Painter(run.journal.run), memory(db), None)
-    assert shown is not None
-    corners = {tuple(map(float, corner.split(","))) for corner in shown.frame.split()}
-    assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}

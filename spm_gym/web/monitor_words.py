@@ -13,15 +13,21 @@ def quantity(value: float, unit: str) -> str:
     """A value with the prefix that suits it: 25 pA, −91.4 nm; "unknown" for NaN."""
     if not math.isfinite(value):
         return "unknown"
-    power = 0 if value == 0 else 3 * math.floor(math.log10(abs(value)) / 3 + 1e-9)
+    rounded = float(f"{value:.2e}")  # before the prefix is chosen: 0.9997 nA are 1 nA
+    power = 0 if rounded == 0 else 3 * math.floor(math.log10(abs(rounded)) / 3 + 1e-9)
     power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
-    shown = f"{value / 10.0**power:.3g}\N{NO-BREAK SPACE}{_PREFIXES[power]}{unit}"
+    shown = f"{rounded / 10.0**power:.4g}\N{NO-BREAK SPACE}{_PREFIXES[power]}{unit}"
     return shown.replace("-", "−")
 
 
 def percent(share: float | None) -> str:
     """A share; a dash for none."""
     return "–" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def whole_percent(share: float) -> str:
+    """How much of something is over: 100 % is all of it."""
+    return f"{math.floor(100 * share + 1e-9)}\N{NO-BREAK SPACE}%"
 
 
 def probability(value: float | None) -> str:
@@ -31,9 +37,10 @@ def probability(value: float | None) -> str:
 
 def hours(seconds: float) -> str:
     """Time of operation."""
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
 
 
 def iso(wall: float) -> str:
@@ -59,6 +66,7 @@ def number(value: float) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "quantity": quantity,
     "percent": percent,
+    "whole_percent": whole_percent,
     "probability": probability,
     "hours": hours,
     "iso": iso,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from spm_gym.runner.reading import SAFE_END, UNSAFE_END
 from spm_gym.runner.states import State
 from spm_gym.view.live.begun import Session
 from spm_gym.view.live.words import nm, ordinal, plural, unbroken
@@ -38,6 +39,7 @@ class Standing:
         why: What it is done for, or what can be done about it; "" if there is nothing to say.
         since: When the last entry was made, or the run ended, seconds since 1970.
         late_s: An entry is late after so many seconds; None: none is to come.
+        unsafe: Whether somebody has to look at the instrument.
     """
 
     activity: Activity
@@ -45,6 +47,7 @@ class Standing:
     why: str
     since: float | None
     late_s: float | None
+    unsafe: bool = False
 
     @property
     def over(self) -> bool:
@@ -57,6 +60,7 @@ _LATE_S = 600.0
 
 _SLOW_IMAGES = 5
 _GO_ON = "Go on with: spm-gym run --resume --run-dir {}"
+_LOOK = "Look at the instrument"
 
 
 def memory(db: sqlite3.Connection) -> dict[str, Any]:
@@ -80,8 +84,10 @@ def standing(
     """
     since = _last_entry(db)
     end = _end(db, session)
+    if end is not None and end.trouble:
+        return _unsafe(end, since, run)
     if m.get("state") == State.STOP and (end is not None or not at_work):
-        return _ended(m, since, run)
+        return _ended(m, end, since, run)
     if not at_work:
         return _cut_off(end, since, run, bool(m))
     if end is not None:  # somebody goes on with it, and everything is still being loaded
@@ -95,26 +101,58 @@ def _late(session: Session) -> float:
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
-def _ended(m: dict[str, Any], since: float | None, run: str) -> Standing:
-    ending = m.get("ending") or "no reason noted"
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a session ended, in its words; why the tip may still be at the surface, "" if not."""
+
+    text: str
+    trouble: str
+
+
+def _end(db: sqlite3.Connection, session: Session) -> _End | None:
+    """How the last session ended, if it said so."""
+    last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None or last["kind"] not in (SAFE_END, UNSAFE_END) or last["wall"] < session.wall:
+        return None
+    text = str(last["text"])
+    trouble = _not_withdrawn(db)
+    if last["kind"] == UNSAFE_END or _NOT_WITHDRAWN in text:
+        return _End(text, trouble or text)
+    # Older programs did not note where the tip was; the acts say it.
+    says_where = any(f"; {where}" in text for where in _WHERE)
+    return _End(text, "" if says_where else trouble)
+
+
+_NOT_WITHDRAWN = "TIP NOT WITHDRAWN"
+_WHERE = ("tip withdrawn", "tip left at the surface")
+
+
+def _not_withdrawn(db: sqlite3.Connection) -> str:
+    """What went wrong with the withdrawal, if that was the last act and it did."""
+    last = db.execute("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None or last["act"] != "withdraw" or last["result"] == "done":
+        return ""
+    return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
+
+
+def _unsafe(end: _End, since: float | None, run: str) -> Standing:
+    said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
+    go_on = f"The tip may still be at the surface. {_GO_ON.format(shlex.quote(run))}"
+    return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", go_on, since, None, unsafe=True)
+
+
+def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> Standing:
+    ending = (end.text if end else m.get("ending")) or "no reason noted"
     go_on = _GO_ON.format(shlex.quote(run))
     if m.get("failed"):
         return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
     return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
 
-def _end(db: sqlite3.Connection, session: Session) -> str | None:
-    """How the last session ended, if it said so."""
-    last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
-    if last is None or last["kind"] != "end" or last["wall"] < session.wall:
-        return None
-    return str(last["text"])
-
-
-def _cut_off(end: str | None, since: float | None, run: str, begun: bool) -> Standing:
+def _cut_off(end: _End | None, since: float | None, run: str, begun: bool) -> Standing:
     go_on = _GO_ON.format(shlex.quote(run))
     if end is not None:  # in the middle of a transition
-        sentence = f"Ended in the middle of its work: {end}"
+        sentence = f"Ended in the middle of its work: {end.text}"
         return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
     if not begun and since is None:
         return Standing(Activity.BEGINS, "Nothing has been done yet", "", None, None)
@@ -206,7 +244,7 @@ def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, 
     elif step is not None:
         doing = f"{_looking(m)} to see what {unbroken(step['name'])} did, {the_action}"
     else:
-        doing = f"{_looking(m)} to decide on"
+        doing = f"{_looking(m)}, on which the next action is decided"
     return Activity.CONDITIONS, f"Conditioning: {doing}", why
 
 
