@@ -87,7 +87,7 @@ def test_a_page_without_a_token_only_looks(
 ) -> None:
     address = serve(Access(None, "127.0.0.1"))
     page.goto(address)
-    page.get_by_text("This page only looks.").wait_for()
+    page.get_by_text("This page is read-only.").wait_for()
     assert page.get_by_role("button", name="Pause").count() == 0
     faults.expect("403")
     status = page.evaluate(

@@ -66,14 +66,15 @@ export class Chart {
     this.episodes = new Map();
     this.troubles = new Map();
     this.areas = new Map();
-    this.threshold = Number(host.dataset.threshold) || null;
+    this.threshold = null;
     this.build();
     span.addEventListener("change", () => this.show());
     new ResizeObserver(() => this.fit()).observe(host);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
   }
 
-  async update() {
+  async update(threshold) {
+    this.threshold = threshold;
     if (this.busy) return;
     this.busy = true;
     try {

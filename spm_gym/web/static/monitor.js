@@ -5,6 +5,9 @@ import { Chart } from "./chart.js";
 
 const EVERY_MS = 2000;
 const PATIENCE_MS = 8000;
+const QUIET_MS = 30000;
+const ENDS = ["ended", "failed", "cut off"];
+const SPOKEN = [...ENDS, "paused", "recovers"]; // whoever only listens need not hear of every image
 
 const page = document.getElementById("now");
 const lost = document.getElementById("lost");
@@ -13,7 +16,9 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let asking = false;
 let again = false; // somebody has chosen something else since the question was asked
 let reachedAt = new Date();
-let activity = "";
+let told = "";
+let toldAt = -QUIET_MS;
+let held = ""; // section with the focus before it is renewed
 
 htmx.config.timeout = PATIENCE_MS;
 Object.assign(Idiomorph.defaults.callbacks, {
@@ -40,23 +45,35 @@ function showScan(scan) {
   document.getElementById("scan").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
 }
 
-function prepareNeighbours() {
-  const shown = document.querySelector("#scan .picture img");
-  if (!shown || !document.getElementById("followed").value) return;
-  for (const button of document.querySelectorAll("#scan .browse [data-picture]")) {
-    new Image().src = button.dataset.picture;
-  }
+function announce() {
+  const { activity } = document.getElementById("status").dataset;
+  if (activity === told) return;
+  const spoken = SPOKEN.includes(activity);
+  if (spoken && !ENDS.includes(activity) && performance.now() - toldAt < QUIET_MS) return;
+  told = activity;
+  if (!spoken) return;
+  toldAt = performance.now();
+  announced.textContent = document.getElementById("sentence").textContent;
 }
 
 function show() {
   const status = document.getElementById("status");
   synchronise(Number(status.dataset.now));
   showTimes();
-  prepareNeighbours();
   const sentence = document.getElementById("sentence").textContent;
   document.title = `${sentence} – ${document.querySelector("h1").textContent}`;
-  if (activity && status.dataset.activity !== activity) announced.textContent = sentence;
-  activity = status.dataset.activity;
+}
+
+function update() {
+  show();
+  announce();
+  chart.update(Number(document.getElementById("chart-words").dataset.threshold) || null);
+}
+
+// What had the focus may be gone, as the buttons are when a run has ended.
+function keepFocus() {
+  if (!held || document.activeElement !== document.body) return;
+  (document.getElementById(held) ?? page).querySelector("h2").focus({ preventScroll: true });
 }
 
 const chart = new Chart(document.getElementById("chart"), document.getElementById("span"), showScan);
@@ -72,9 +89,25 @@ function unreachable(reason) {
   lost.hidden = false;
 }
 
-page.addEventListener("htmx:beforeRequest", (event) => (asking ||= event.detail.target === page));
+function startedAnew() {
+  const link = Object.assign(document.createElement("a"), { href: "/unlock", textContent: "give the token again" });
+  if (!lost.querySelector("a")) lost.replaceChildren("The page was started anew: ", link, ".");
+  lost.hidden = false;
+}
+
+function refusal(answer) {
+  const isText = (answer.getResponseHeader("Content-Type") ?? "").startsWith("text/plain");
+  return isText ? answer.responseText.slice(0, 300) : `${answer.status} ${answer.statusText}`;
+}
+
+page.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.target === page) asking = true;
+  else document.getElementById("refused").textContent = "";
+});
 page.addEventListener("htmx:beforeSwap", (event) => {
-  if (again && event.detail.target === page) event.detail.shouldSwap = false;
+  if (event.detail.target !== page) return;
+  if (again) event.detail.shouldSwap = false;
+  held = page.contains(document.activeElement) ? (document.activeElement.closest("section")?.id ?? "") : "";
 });
 page.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.target !== page) return;
@@ -82,22 +115,36 @@ page.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) reached();
   if (again) refresh();
 });
-page.addEventListener("htmx:responseError", (event) => event.detail.target === page && unreachable(`The monitor says: ${event.detail.xhr.responseText.slice(0, 300)}`));
+page.addEventListener("htmx:responseError", ({ detail: { target, xhr } }) => {
+  if (xhr.status === 401) startedAnew();
+  else if (target === page) unreachable(`The monitor says: ${refusal(xhr)}`);
+  else target.textContent = refusal(xhr);
+});
 for (const failure of ["htmx:sendError", "htmx:timeout"]) {
   page.addEventListener(failure, () => unreachable("No connection to the monitor"));
 }
 page.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target !== page) return;
-  show();
-  chart.update();
+  keepFocus();
+  update();
 });
 document.body.addEventListener("asked", refresh);
 
-// The scan under a place of the map; whoever has no pointer goes through them one by one.
+// The scan under a place of the map; whoever has no pointer asks for it by its number.
 async function scanAt(map, event) {
   const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(map.getScreenCTM().inverse());
-  const answer = await fetch(`/areas/${map.dataset.area}/at?x=${place.x}&y=${-place.y}`);
-  if (answer.ok) showScan((await answer.json()).scan);
+  try {
+    const answer = await fetch(`/areas/${map.dataset.area}/at?x=${place.x}&y=${-place.y}`);
+    if (answer.ok) showScan((await answer.json()).scan);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    unreachable("No connection to the monitor");
+  }
+}
+
+function goToWanted() {
+  const wanted = document.getElementById("wanted");
+  if (wanted.value && wanted.reportValidity()) look(wanted.value);
 }
 
 page.addEventListener("change", (event) => {
@@ -109,6 +156,7 @@ page.addEventListener("click", (event) => {
   if (go) (go.closest("#scan") ? look : showScan)(go.dataset.go);
   const map = event.target.closest("svg.area");
   if (map) scanAt(map, event);
+  if (event.target.closest("[data-wanted]")) goToWanted();
   const more = event.target.closest("[data-more]");
   if (more) {
     const rows = document.getElementById("rows");
@@ -117,6 +165,7 @@ page.addEventListener("click", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
+  if (event.target.id === "wanted" && event.key === "Enter") goToWanted();
   const busy = event.target.closest("input, select, textarea, dialog");
   if (busy || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
   const key = { ArrowLeft: "ArrowLeft", ArrowRight: "ArrowRight" }[event.key];
@@ -128,8 +177,9 @@ document.addEventListener("visibilitychange", () => document.hidden || refresh()
 
 const kind = document.getElementById(`kind-${localStorage.getItem("kind")}`);
 if (kind) kind.checked = true;
-show();
-chart.update();
+told = document.getElementById("status").dataset.activity;
+update();
 setInterval(tick, 1000, document);
+setInterval(announce, 1000);
 setInterval(() => document.hidden || asking || refresh(), EVERY_MS);
 setTimeout(refresh, 300);
