@@ -91,9 +91,10 @@ def opening(config: Config, kind: Kind, name: str) -> Iterator[Summary]:
     yield text_pb(SETTINGS, f"```yaml\n{config.to_yaml()}```")
 
 
-def closing() -> Summary:
-    """What stands at the end of a run that has come to it."""
-    end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+def closing(completed: bool) -> Summary:
+    """What stands at the end of a run: when that was, and whether it was the end asked for."""
+    status = api_pb2.STATUS_SUCCESS if completed else api_pb2.STATUS_FAILURE
+    end = SessionEndInfo(status=status, end_time_secs=time.time())
     return _told(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
 
@@ -139,8 +140,8 @@ def write_opening(writer: SummaryWriter, config: Config, kind: Kind, run: Path) 
 
 
 def write_closing(writer: SummaryWriter) -> None:
-    """Write what `closing` gives."""
-    _file(writer).add_summary(closing())
+    """Write what `closing` gives for a run that has been completed."""
+    _file(writer).add_summary(closing(completed=True))
 
 
 def _file(writer: SummaryWriter) -> FileWriter:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +17,15 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams import api_pb2, metadata
 
 from agents.board import METRICS, captioned, opening, training_logger
 from spm_gym.cli import UsageError, main, operation_board, train
-from spm_gym.cli.operation_board import EventFile, _is_shown
+from spm_gym.cli.operation_board import EventFile, OperationBoard
 from spm_gym.cli.run_directory import existing_operation, existing_run
 from spm_gym.config import Config, load_config
 from spm_gym.runner.reading import Label, reading
+from spm_gym.view.story import Story, is_shown
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = ROOT / "docs" / "metrics.md"
@@ -166,7 +170,7 @@ def test_captions_say_different_things() -> None:
 
 
 def test_a_run_of_any_length_shows_some_hundred_images() -> None:
-    shown = [number for number in range(1, 20_001) if _is_shown(number)]
+    shown = [number for number in range(1, 20_001) if is_shown(number)]
     assert shown[:10] == list(range(1, 11))
     assert len(shown) < 100
     assert max(np.diff(shown)) <= 2048
@@ -219,6 +223,112 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing_either() -> None:
     assert done.returncode == 0, done.stderr
     assert "No space left on device" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def status_of(run: str) -> int:
+    """How a run has ended, as the HPARAMS tab has it."""
+    about = events_of(run).SummaryMetadata(metadata.SESSION_END_INFO_TAG)
+    return int(metadata.parse_session_end_info_plugin_data(about.plugin_data.content).status)
+
+
+def at_image(number: int, act: Callable[[], None]) -> Callable[..., None]:
+    """A `show` that does something when it is told of a transition for that time."""
+    told = iter(range(1, number + 1))
+
+    def show(*_: object) -> None:
+        if next(told, None) == number:
+            act()
+
+    return show
+
+
+def fail() -> None:
+    raise RuntimeError("a fault of this program")
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_record_says_how_a_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert operate("--scans", "5") == 0
+    assert status_of("run") == api_pb2.STATUS_SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationBoard, "show", at_image(9, interrupt))
+        assert main(["run", "--resume", "--run-dir", "run", "--scans", "20"]) == 130
+    assert status_of("run") == api_pb2.STATUS_FAILURE
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationBoard, "show", at_image(9, fail))
+        with pytest.raises(RuntimeError, match="a fault of this program"):
+            main(["run", "--resume", "--run-dir", "run", "--scans", "20"])
+    assert status_of("run") == api_pb2.STATUS_FAILURE
+    assert main(["run", "--resume", "--run-dir", "run", "--scans", "20"]) == 0
+    assert status_of("run") == api_pb2.STATUS_SUCCESS
+
+
+def test_a_run_that_gives_up_is_no_success() -> None:
+    crashes = ", ".join(f"{{scan: {n}, fault: crash}}" for n in range(3, 30))
+    assert operate("--scans", "30", "--set", f"faults={{schedule: [{crashes}]}}") == 2
+    assert status_of("run") == api_pb2.STATUS_FAILURE
+
+
+def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationBoard, "show", lambda *_: None)
+        patch.setattr(operation_board, "_AT_THE_END_S", 0.0)
+        assert operate("--scans", "8") == 0
+    said = capsys.readouterr().out
+    assert said.index("8 images are taken") < said.index("only images 1 to 1 were told")
+    assert [each.step for each in events_of("run").Scalars("yield/good")] == [1]
+    assert status_of("run") == api_pb2.STATUS_SUCCESS
+    assert main(["run", "--resume", "--run-dir", "run"]) == 0
+    assert len(events_of("run").Scalars("yield/good")) == 8
+    assert "told to TensorBoard in time" not in capsys.readouterr().out
+
+
+def test_an_interrupt_while_the_record_is_completed_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    end = OperationBoard._end
+
+    def interrupted(self: OperationBoard) -> None:
+        interrupt()
+        end(self)
+        interrupt()
+
+    monkeypatch.setattr(OperationBoard, "show", lambda *_: None)
+    monkeypatch.setattr(OperationBoard, "_end", interrupted)
+    assert operate("--scans", "8") == 0
+    assert "the record for TensorBoard is being completed" in capfd.readouterr().err
+    assert len(events_of("run").Scalars("yield/good")) == 8
+    assert status_of("run") == api_pb2.STATUS_SUCCESS
+
+
+def test_whoever_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
+    assert operate("--scans", "40", "--set", *LIVELY) == 0
+    names = [action.name for action in Config().env.actions]
+
+    def told(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
+        found = []
+        story = Story(Path("run"), names)
+        try:
+            while True:
+                before = len(found)
+                for each in story:
+                    caption = "" if each.picture is None else each.picture.caption
+                    found.append((each.step, each.wall, each.values, caption))
+                    if piecewise:
+                        break
+                if len(found) == before:
+                    return found
+        finally:
+            story.close()
+
+    whole = told(piecewise=False)
+    assert len(whole) > 40
+    assert told(piecewise=True) == whole
 
 
 def test_a_damaged_scan_is_left_out() -> None:

@@ -99,31 +99,33 @@ def operate(
             journal.begin_session(session, os.getpid())
             if settings.learn:
                 _learn_again(journal, chooser, learned, env)
-            with _Progress(config) as progress, OperationBoard(run, config) as board:
+            with OperationBoard(run, config) as board:
+                with _Progress(config) as progress:
 
-                def watch(runner: Runner) -> None:
-                    progress.show(runner)
-                    board.show()
+                    def watch(runner: Runner) -> None:
+                        progress.show(runner)
+                        board.show()
 
-                runner = Runner(
-                    env,
-                    settings,
-                    journal,
-                    chooser,
-                    seed=config.seed,
-                    simulated=lab.simulated,
-                    clock=lab.clock,
-                    notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                    requests=lab.control.asked,
-                    pace=_pacer(scale, lab.control),
-                    watch=watch,
-                    may_stay=durable and not config.real.withdraw_on_exit,
-                    can_withdraw=not durable or config.real.protocol == "nanonis",
-                )
-                if fresh_area:
-                    runner.operator.areas.enter_unknown()
-                outcome = runner.run()
-            tell(f"{outcome.ending}: {runner.summary()}")
+                    runner = Runner(
+                        env,
+                        settings,
+                        journal,
+                        chooser,
+                        seed=config.seed,
+                        simulated=lab.simulated,
+                        clock=lab.clock,
+                        notify=lambda kind, text: notifier.send(kind, str(kind), text),
+                        requests=lab.control.asked,
+                        pace=_pacer(scale, lab.control),
+                        watch=watch,
+                        may_stay=durable and not config.real.withdraw_on_exit,
+                        can_withdraw=not durable or config.real.protocol == "nanonis",
+                    )
+                    if fresh_area:
+                        runner.operator.areas.enter_unknown()
+                    outcome = runner.run()
+                tell(f"{outcome.ending}: {runner.summary()}")
+                board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
     finally:
         notifier.close()
     if not outcome.safe:

@@ -11,7 +11,9 @@ from typing import Any
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(
+    message: str = "the instrument is being made safe: please wait",
+) -> Iterator[None]:
     """Ignore Ctrl-C and the like, with a message."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
@@ -21,7 +23,7 @@ def undisturbed() -> Iterator[None]:
 
     def refuse(number: int, frame: Any) -> None:
         with suppress(OSError):  # the terminal may be gone, and that must not end it either
-            os.write(2, b"the instrument is being made safe: please wait\n")
+            os.write(2, f"{message}\n".encode())
 
     before = {number: signal.signal(number, refuse) for number in numbers}
     try:
