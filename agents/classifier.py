@@ -188,19 +188,32 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in bar:
-            losses = []
-            for images, good in _batches(training, batches, config.flips, rng, device):
-                loss = _loss(network(images), good, config)
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-                losses.append(loss.item())
-            history.append(Epoch(float(np.mean(losses)), _validate(network, validation, config)))
+            seen = _batches(training, batches, config.flips, rng, device)
+            loss = _learn(network, seen, optimiser, schedule, config)
+            history.append(Epoch(loss, _validate(network, validation, config)))
             bar.set_postfix(loss=f"{history[-1].loss:.4f}")
             if writer is not None:
                 _log(writer, epoch, history[-1])
     return ProbeClassifier(network), tuple(history)
+
+
+def _learn(
+    network: VGG,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    config: ClassifierConfig,
+) -> float:
+    """One pass; the mean of its losses."""
+    losses = []
+    for images, good in batches:
+        loss = _loss(network(images), good, config)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
 
 
 def _check_trainable(training: Labelled, config: ClassifierConfig) -> None:
@@ -346,8 +359,7 @@ def train_classifier(
     classifier, history = fit(extended, config, seed, validation, progress, writer)
     probability = classifier(validation.images[:, None])
     report = score(probability, validation.good)
-    strangers = classifier(counterexamples(_STRANGERS, images.shape[1], rng)[:, None])
-    called_good = float((strangers > report.threshold).mean())
+    called_good = _strangers_called_good(classifier, report.threshold, rng)
     classifier.summary = {
         **_summary(training, config, seed, history, report),
         "counterexamples_called_good": called_good,
@@ -361,6 +373,14 @@ def train_classifier(
     print(report.table())
     print(f"images without molecules called good  {called_good:.4f} of {_STRANGERS}")
     return classifier
+
+
+def _strangers_called_good(
+    classifier: ProbeClassifier, threshold: float, rng: np.random.Generator
+) -> float:
+    """Share of images without molecules whose probe it calls good."""
+    strangers = counterexamples(_STRANGERS, classifier.network.pixels, rng)
+    return float((classifier(strangers[:, None]) > threshold).mean())
 
 
 def _with_counterexamples(data: Labelled, share: float, rng: np.random.Generator) -> Labelled:
