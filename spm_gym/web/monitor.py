@@ -185,7 +185,7 @@ class LivePage:
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = View.of(request)
-        shown = (sizes, is_at_work(self._run), asked_of(self._run),
+        shown = (sizes, is_at_work(self._run), asked_of(self._run, self._access.token),
                  self._access.may_act(request), asdict(view), self._painter.key,
                  self._painter.version())  # fmt: skip
         return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
