@@ -686,8 +686,18 @@ def test_a_run_cut_into_pieces_is_the_run_in_one_piece(tmp_path: Path) -> None:
         assert one[table] == other[table], table
 
 
-def test_an_interrupt_in_a_scan_withdraws_and_loses_nothing(tmp_path: Path) -> None:
-    microscope = Mishap(scan={4: KeyboardInterrupt()})
+def interrupted_in_compiled_code() -> SystemError:
+    """What becomes of Ctrl-C while a compiled function is being entered."""
+    error = SystemError("a function returned a result with an exception set")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), interrupted_in_compiled_code()])
+def test_an_interrupt_in_a_scan_withdraws_and_loses_nothing(
+    tmp_path: Path, interrupt: BaseException
+) -> None:
+    microscope = Mishap(scan={4: interrupt})
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=3", microscope=microscope) as it:
         outcome = it.runner.run()
         assert outcome.ending == "interrupted"

@@ -12,6 +12,7 @@ from typing import Any
 
 from spm_gym.config import ConfigError
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.runner.undisturbed import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -39,7 +40,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         return _fail(" ".join(str(error).split()))
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name!r} is missing: run 'make install'")
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         print("interrupted", file=sys.stderr)
         return 130
 

@@ -27,6 +27,7 @@ from spm_gym.cli.run_directory import (
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.runner.undisturbed import is_interrupt
 
 
 def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
@@ -84,7 +85,9 @@ def _drive(
         with microscope(config, run, dry_run) as instrument:
             model = make_model(make_env(config, instrument=instrument))
             _train(model, config, run)
-    except (InstrumentError, KeyboardInterrupt):
+    except BaseException as error:
+        if not isinstance(error, InstrumentError) and not is_interrupt(error):
+            raise
         # On an instrument every step is dear, and an episode does not go on anyway: lose none.
         if config.run.microscope == "real" and model is not None and model.num_timesteps:
             assert model.env is not None

@@ -22,7 +22,7 @@ from spm_gym.runner.notify import Kind, summary_due
 from spm_gym.runner.operator import Notify, Operator
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END
 from spm_gym.runner.states import State, check_transition, touches_instrument
-from spm_gym.runner.undisturbed import undisturbed
+from spm_gym.runner.undisturbed import is_interrupt, undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,9 @@ class Runner:
         try:
             while self.state is not State.STOP:
                 self.step()
-        except KeyboardInterrupt:
-            return self._cut_short("interrupted", failed=False)
         except BaseException as error:
+            if is_interrupt(error):
+                return self._cut_short("interrupted", failed=False)
             self._cut_short(f"{type(error).__name__}: {error}", failed=True)
             raise
         with undisturbed():

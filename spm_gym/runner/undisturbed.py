@@ -10,6 +10,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is Ctrl-C or the like.
+
+    If it comes while a compiled function is being entered, Numba makes a SystemError of it.
+    """
+    interrupts = (error, error.__cause__) if isinstance(error, SystemError) else (error,)
+    return any(isinstance(each, KeyboardInterrupt) for each in interrupts)
+
+
 @contextmanager
 def undisturbed(
     message: str = "the instrument is being made safe: please wait",
