@@ -21,6 +21,7 @@ from spm_gym.whole_file import written_whole
 _METRES = {"": 1.0, "m": 1.0, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "nm": 1e-9, "Å": 1e-10}
 _METRES |= {"A": 1e-10, "Ang": 1e-10, "pm": 1e-12, "μm": 1e-6}
 _LARGEST_SPAN = 1e-4
+_LARGEST_FILE = 2**32
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -79,6 +80,7 @@ def read_topography(path: Path, min_finite: float = 0.5) -> Topography:
             f"{path}: {path.suffix or 'no suffix'!r} is not a known image format; "
             f"known are {', '.join(READERS)}"
         )
+    _refuse_other_files(path)
     try:
         with warnings.catch_warnings():
             # Readers warn of harmless things, such as a "µ" in a comment or a Python 2 header.
@@ -94,11 +96,21 @@ def read_topography(path: Path, min_finite: float = 0.5) -> Topography:
     return topography
 
 
+def _refuse_other_files(path: Path) -> None:
+    """A pipe or a device would be read for ever; that a file is missing is said by its reader."""
+    if path.exists() and not path.is_file():
+        raise FileFormatError(f"{path}: this is no file but a folder, a pipe or a device")
+    if path.exists() and (size := path.stat().st_size) > _LARGEST_FILE:
+        raise FileFormatError(f"{path}: {size / 1e9:.3g} GB is more than any scan has")
+
+
 def _check(path: Path, z: NDArray[np.float64], min_finite: float) -> None:
     if z.ndim != 2 or min(z.shape) < 2:
         raise FileFormatError(f"{path}: an image (rows, columns) is needed, not shape {z.shape}")
     finite = np.isfinite(z)
-    if finite.mean() < min_finite or not finite.any():
+    if not finite.any():
+        raise FileFormatError(f"{path}: no pixel is scanned")
+    if finite.mean() < min_finite:
         raise FileFormatError(
             f"{path}: {finite.mean():.0%} of the pixels are scanned; "
             f"at least {min_finite:.0%} are needed"
@@ -172,6 +184,7 @@ def read_gsf_scan(path: Path) -> NDArray[np.float32]:
     Raises:
         FileFormatError: Unreadable or damaged.
     """
+    _refuse_other_files(path)
     try:
         heights, _ = gsffile.read_gsf(path)
     except _UNREADABLE as error:

@@ -9,6 +9,7 @@ file name up to its trailing number and without the label.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import READERS, FileFormatError, read_heights
-from spm_gym.imaging.manifest import MANIFEST, read_listed
+from spm_gym.imaging.manifest import MANIFEST, NO_FILE, read_listed
 from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray, FloatImage
 
 _LABEL = re.compile(r"(?<![a-z])(good|bad)", re.IGNORECASE)
+_TAUGHT = ("good", "bad")
+_NAMED = 5
 _TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
 
 
@@ -72,16 +75,18 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
 
     Raises:
         FileFormatError: No images, no labels, only one class, a manifest that makes no sense, or a
-            file that is not an image of the asked size.
+            file that is not there, not in the folder, or not an image of the asked size.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileFormatError(f"{folder}: there is no such folder of labelled images")
     manifest = folder / MANIFEST
     entries = list(_listed(manifest) if manifest.is_file() else found_images(folder))
-    labelled = [entry for entry in entries if entry.label in ("good", "bad")]
+    labelled = [entry for entry in entries if entry.label in _TAUGHT]
     good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
     _check_classes(folder, entries, good)
+    if manifest.is_file():
+        _refuse_untrainable(manifest, len(labelled))
     sides = Counter[int]()
     images = []
     for entry in labelled:
@@ -93,7 +98,7 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
         good=good,
         session=np.array([entry.session for entry in labelled], dtype=np.str_),
         paths=tuple(entry.path for entry in labelled),
-        ignored=dict(Counter(e.label for e in entries if e.label not in ("good", "bad"))),
+        ignored=dict(Counter(e.label for e in entries if e.label not in _TAUGHT)),
         averaged={side: sides[side] for side in sorted(sides) if side != pixels},
     )
 
@@ -126,6 +131,38 @@ def reduced(path: Path, z: FloatImage, pixels: int) -> FloatImage:
             f"the classifier takes {pixels} x {pixels} px, or larger squares"
         )
     return z if len(z) == pixels else box_averaged(z, pixels)
+
+
+def untrainable(manifest: Path) -> list[str]:
+    """Why training refuses rows of a manifest: good or bad ones without a file in the folder.
+
+    Raises:
+        FileFormatError: The manifest makes no sense.
+    """
+    rows = (file for file, label, _ in read_listed(manifest) if label in _TAUGHT)
+    return [why for file in rows if (why := _untrainable(manifest.parent, file))]
+
+
+def _untrainable(folder: Path, file: str) -> str:
+    if file == NO_FILE:
+        return "its file is empty"
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        return f"{file!r} is outside the folder"
+    if os.path.isfile(folder / file):  # Path.is_file fails on names that are too long
+        return ""
+    forward = file.replace("\\", "/")
+    hint = f": write {forward}" if forward != file else ""
+    return f"{file!r} is missing{hint}"
+
+
+def _refuse_untrainable(manifest: Path, labelled: int) -> None:
+    told = untrainable(manifest)
+    if told:
+        more = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        raise FileFormatError(
+            f"{manifest}: {len(told)} of {labelled} labelled rows have no image in the folder: "
+            f"{', '.join(told[:_NAMED])}{more}; mend or delete these rows"
+        )
 
 
 def _listed(manifest: Path) -> Iterator[Entry]:

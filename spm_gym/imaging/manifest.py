@@ -2,7 +2,8 @@
 
 Columns: ``file`` (relative to the folder), ``label`` (what training takes), optionally ``session``,
 one "by NAME" for every person who labels, and ``consensus``, what they settled on where they do not
-agree. All other columns, all rows and their order are kept as they are.
+agree. All other columns, all rows and their order are kept as they are, and so are semicolons or
+tabs in place of the commas.
 """
 
 from __future__ import annotations
@@ -17,6 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.manifest_table import (
+    BREAKS,
+    BY,
+    CONSENSUS,
+    FILE,
+    LABEL,
+    SESSION,
+    Row,
+    read_table,
+)
 from spm_gym.whole_file import written_whole
 
 MANIFEST = "manifest.csv"
@@ -25,13 +36,12 @@ DISPUTED = "disputed"
 EARLIER = "earlier"
 """Who gave the labels that were there before anybody's name was."""
 
-_FILE, _LABEL, _SESSION, _CONSENSUS = "file", "label", "session", "consensus"
-_BY = "by "
+NO_FILE = "."
+"""What a row is called that names no file."""
+
 _NAME = re.compile(r"[^\W\d_][\w .'-]{0,39}")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet calculate instead of show."""
-
-Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +73,10 @@ class Manifest:
     def __init__(self) -> None:
         """Begin an empty one."""
         self.judgements: dict[str, Judgement] = {}
-        self._header = [_FILE, _LABEL, _SESSION]
+        self._header = [FILE, LABEL, SESSION]
         self._rows: dict[str, Row] = {}
         self._encoding = "utf-8"
+        self._delimiter = ","
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -75,11 +86,12 @@ class Manifest:
             FileFormatError: It makes no sense; the message says where.
         """
         manifest = cls()
-        manifest._header, rows = _read_table(path)
+        table = read_table(path)
+        manifest._header, manifest._delimiter = table.header, table.delimiter
         if path.read_bytes().startswith(codecs.BOM_UTF8):  # for the sake of Excel
             manifest._encoding = "utf-8-sig"
-        for line, row in rows:
-            file = _plain(row[manifest._header.index(_FILE)])
+        for line, row in table.rows:
+            file = _plain(row[manifest._header.index(FILE)])
             if file in manifest._rows:
                 raise FileFormatError(f"{path}: line {line} lists {file!r} again")
             manifest._rows[file] = row
@@ -95,7 +107,7 @@ class Manifest:
             written_whole(path) as beside,
             beside.open("w", encoding=self._encoding, newline="") as file,
         ):
-            writer = csv.writer(file)
+            writer = csv.writer(file, delimiter=self._delimiter)
             writer.writerow(self._header)
             writer.writerows(self._rows.values())
 
@@ -109,17 +121,26 @@ class Manifest:
     @property
     def labellers(self) -> list[str]:
         """Whoever has a column."""
-        return [name[len(_BY) :] for name in self._header if name.startswith(_BY)]
+        return [name[len(BY) :] for name in self._header if name.startswith(BY)]
+
+    def session(self, file: str) -> str:
+        """Of a listed file; "" if nothing is said of it."""
+        return self._cell(self._rows[file], SESSION)
+
+    def drop(self, file: str) -> None:
+        """List a file no more."""
+        self._rows.pop(file, None)
+        self.judgements.pop(file, None)
 
     def add(self, file: str, session: str, label: str = "") -> None:
         """List a file that is not listed."""
         self._rows[file] = ("",) * len(self._header)
         self.judgements[file] = Judgement({}, "", "")
-        self._set(file, _FILE, _harmless(file))
+        self._set(file, FILE, _harmless(file))
         if session:
-            self._set(file, _SESSION, _harmless(session))
+            self._set(file, SESSION, _harmless(BREAKS.sub(" ", session)))
         if label:
-            self._set(file, _LABEL, label)
+            self._set(file, LABEL, label)
             self.judgements[file] = Judgement({EARLIER: label}, "", label)
 
     def said(self, file: str, name: str) -> str:
@@ -143,13 +164,13 @@ class Manifest:
 
     def _settle(self, file: str, by: dict[str, str], consensus: str) -> None:
         label = decided(by, consensus)
-        if consensus or _CONSENSUS in self._header:
-            self._set(file, _CONSENSUS, consensus)
-        self._set(file, _LABEL, label)
+        if consensus or CONSENSUS in self._header:
+            self._set(file, CONSENSUS, consensus)
+        self._set(file, LABEL, label)
         self.judgements[file] = Judgement(by, consensus, label)
 
     def _judgement(self, row: Row) -> Judgement:
-        label, consensus = _word(self._cell(row, _LABEL)), _word(self._cell(row, _CONSENSUS))
+        label, consensus = _word(self._cell(row, LABEL)), _word(self._cell(row, CONSENSUS))
         words = {name: _word(self._cell(row, _column(name))) for name in self.labellers}
         by = {n: word for n, word in words.items() if word in LABELS or (n == EARLIER and word)}
         follows = decided(by, consensus)
@@ -200,15 +221,20 @@ def read_listed(path: Path) -> Iterator[tuple[str, str, str]]:
     Raises:
         FileFormatError: It makes no sense.
     """
-    header, rows = _read_table(path)
-    places = [header.index(name) if name in header else None for name in (_FILE, _LABEL, _SESSION)]
-    seen: set[str] = set()
-    for line, row in rows:
-        file, label, session = ("" if place is None else row[place] for place in places)
-        if _plain(file) in seen:
-            raise FileFormatError(f"{path}: line {line} lists {file!r} again")
-        seen.add(_plain(file))
-        yield file, _word(label), session
+    manifest = Manifest.read(path)
+    for file, judgement in manifest.judgements.items():
+        yield file, judgement.label, manifest.session(file)
+
+
+def unlistable(file: str) -> str:
+    """Why no manifest can list a file of this name; "" if one can."""
+    if BREAKS.search(file):
+        return "its name has a line break"
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return "its name is no UTF-8 text"
+    return ""
 
 
 def labeller_name(text: str) -> str | None:
@@ -220,31 +246,8 @@ def labeller_name(text: str) -> str | None:
     return name if _NAME.fullmatch(name) and name.casefold() != EARLIER else None
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """The header, and the rows with their lines in the file; both as wide as the widest."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            rows = [(reader.line_num, tuple(row)) for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileFormatError(f"{path}: not a readable CSV file: {error}") from error
-    if not {_FILE, _LABEL} <= set(header):
-        found = ", ".join(header) or "none"
-        raise FileFormatError(f"{path}: needs the columns file and label; found are {found}")
-    for name in header:
-        if header.count(name) > 1 and (name in _OURS or name.startswith(_BY)):
-            raise FileFormatError(f"{path}: has the column {name!r} twice")
-    width = max(len(header), *(len(row) for _, row in rows)) if rows else len(header)
-    header += [""] * (width - len(header))
-    return header, [(line, row + ("",) * (width - len(row))) for line, row in rows]
-
-
-_OURS = (_FILE, _LABEL, _SESSION, _CONSENSUS)
-
-
 def _column(name: str) -> str:
-    return _BY + name
+    return BY + name
 
 
 def _word(cell: str) -> str:
