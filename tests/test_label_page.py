@@ -2,108 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from browsing import Faults, inaccessible, overflow, served
+from browsing import Faults, inaccessible, overflow
+from labelling import (
+    HOSTILE,
+    answer,
+    labels_in,
+    name_oneself,
+    page_for,
+    press,
+    rows,
+    shown,
+    ten_scans,
+)
 from scripted_runs import Verdicts, lab
 
-from spm_gym import cli
 from spm_gym.cli import train
 from spm_gym.imaging.manifest import MANIFEST
 from spm_gym.web.access import Access
-from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
-from spm_gym.web.labelling.desk import Desk
-from spm_gym.web.labelling.labels import Labels
-from spm_gym.web.labelling.page import Setup, labelling
+from spm_gym.web.labelling.candidates import find_candidates
 from spm_gym.web.labelling.pictures import scale_bar
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
-HOSTILE = "<img src=x onerror=alert(1)>'\"&{{ 7*7 }}"
-FREE = Access(None, "127.0.0.1", acting_is_free=True)
-
-
-def scan(seed: int, side: int = 64) -> np.ndarray:
-    """A tilted plane with molecules, which even numbers show twice."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side] / side
-    z = 1e-10 * y - 2e-10 * x + 3e-12 * rng.standard_normal((side, side))
-    for row, col in rng.random((4, 2)):
-        z[np.hypot(y - row, x - col) < 0.08] += 2e-10
-        if seed % 2 == 0:
-            z[np.hypot(y - row - 0.1, x - col) < 0.08] += 1e-10
-    return np.asarray(z, np.float32)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten scans, one of them larger."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for n in range(10):
-        np.save(folder / f"{n}.npy", scan(n, 160 if n == 3 else 64))
-    return folder
-
-
-@contextmanager
-def page_for(folder: Path, access: Access = FREE, labeller: str | None = None) -> Iterator[str]:
-    """Serve the page, in the order of names; gives its address."""
-    found = find_candidates(folder)
-    with Labels(folder, found) as labels:
-        images, _ = read_images(found, 64, "levels", None, lambda count: None)
-        desk = Desk(in_order(images, "name", labels.labelled_before), labels)
-        with served(labelling(desk, Setup(folder, 64, "levels", labeller), access)) as address:
-            yield address
-
-
-STATE = "() => ['.file', '.last', '.progress p'].map(one => document.querySelector(one).innerText)"
-READY = f"""before => location.pathname === '/done' ||
-    ({STATE})().some((now, n) => now !== before[n]) && document.querySelector('.image').complete &&
-    !document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')"""
-
-
-def press(page: Page, *keys: str) -> None:
-    """Press keys as a person does: the next one when the next image is there."""
-    for key in keys:
-        before = page.evaluate(STATE)
-        page.keyboard.press(key)
-        page.wait_for_function(READY, arg=before)
-
-
-def name_oneself(page: Page, address: str, name: str) -> None:
-    page.goto(address + "name")
-    page.get_by_label("Name").fill(name)
-    page.get_by_role("button", name="Begin").click()
-    page.wait_for_url(address)
-
-
-def shown(page: Page) -> str:
-    return page.locator("#desk .file").inner_text()
-
-
-def rows(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / MANIFEST).open(newline="") as file:
-        return {row["file"]: row for row in csv.DictReader(file)}
-
-
-def labels_in(folder: Path, column: str = "label") -> dict[str, str]:
-    return {file: row[column] for file, row in rows(folder).items()}
+    return ten_scans(tmp_path / "scans")
 
 
 @pytest.mark.slow
@@ -168,6 +103,30 @@ def test_looking_back_and_looking_differently(page: Page, folder: Path) -> None:
         page.keyboard.press("g")
         page.keyboard.press("Escape")
         assert labels_in(folder) == {"0.npy": "good", "1.npy": "bad", "2.npy": "good"}
+
+
+def test_keys_can_be_switched_off(page: Page, folder: Path) -> None:
+    with page_for(folder, labeller="Anna") as address:
+        page.goto(address)
+        switch = page.get_by_role("switch", name="Keys")
+        switch.click()
+        for _ in range(2):
+            assert page.locator("kbd").first.is_hidden()
+            for key in "gbsuvp?":
+                page.keyboard.press(key)
+            assert shown(page) == "0.npy"
+            assert not page.get_by_role("dialog").is_visible()
+            assert "view=levelled" in page.locator(".image").get_attribute("src")
+            page.reload()  # they stay off
+        assert not (folder / MANIFEST).exists()
+        page.get_by_role("button", name="Bad").click()
+        page.get_by_text("Saved: bad 0.npy").wait_for()
+        assert not switch.is_checked()
+        switch.focus()
+        page.keyboard.press("Space")
+        assert switch.is_checked()
+        press(page, "g")
+    assert labels_in(folder) == {"0.npy": "bad", "1.npy": "good"}
 
 
 def test_nobody_judges_what_is_not_seen(page: Page, folder: Path, faults: Faults) -> None:
@@ -253,25 +212,13 @@ def test_the_token_from_another_computer(page: Page, folder: Path, faults: Fault
         page.get_by_label("Token").fill("wrong")
         page.keyboard.press("Enter")
         page.get_by_text("That is not the token").wait_for()
+        page.wait_for_timeout(1100)  # for a second nobody is believed
         page.get_by_label("Token").fill("correct horse")
         page.keyboard.press("Enter")
         page.wait_for_url(address + "name")
         name_oneself(page, address, "Anna")
         press(page, "g")
         assert labels_in(folder) == {"0.npy": "good"}
-
-
-def answer(address: str, file: str, **more: str) -> int:
-    fields = {"labeller": "Anna", "file": file, "answer": "good", **more}
-    data = urllib.parse.urlencode(fields).encode()
-    request = urllib.request.Request(address + "answers", data, {"Sec-Fetch-Site": "same-origin"})
-    request.add_header("HX-Request", "true")
-    try:
-        with urllib.request.urlopen(request) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
 
 
 def test_requests_that_make_no_sense(folder: Path) -> None:
@@ -376,75 +323,3 @@ def test_a_run_shows_its_whole_judged_images(tmp_path: Path, page: Page) -> None
 )
 def test_scale_bars_are_round(width: float, share: float, words: str) -> None:
     assert scale_bar(width) == (pytest.approx(share), words)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["nowhere"], ["nowhere", "no such folder"]),
-        (["scans", "--labeller", "=x"], ["=x", "begins with a letter"]),
-        (["scans", "--host", "0.0.0.0"], ["--host 0.0.0.0", "--token"]),
-        (["scans", "--classifier", "gone.safetensors"], ["gone.safetensors"]),
-        (["empty"], ["no image to label"]),
-    ],
-)
-def test_wrong_requests_get_one_line(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    words: list[str],
-) -> None:
-    monkeypatch.chdir(folder.parent)
-    (folder.parent / "empty").mkdir()
-    assert cli.main(["label", *arguments]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    for word in words:
-        assert word in error
-
-
-class Started:
-    """The command, in a process of its own."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "spm_gym", "label", str(folder), "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        lines = iter(self.process.stdout.readline, "")
-        self.lines = []
-        for line in lines:
-            self.lines.append(line)
-            if found := re.search(r"http://\S+", line):
-                self.address = found[0]
-                return
-        raise AssertionError(f"it did not start: {self.lines}")
-
-    def end(self, how: signal.Signals) -> int:
-        os.kill(self.process.pid, how)
-        status = self.process.wait()
-        self.process.stdout.close()
-        return status
-
-
-@pytest.mark.slow
-def test_a_kill_loses_no_label(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(folder / "flat.npy", np.zeros((32, 64)))
-    first = Started(folder, "--labeller", "Anna", "--classifier", "none")
-    assert any("flat.npy: the image has 32 x 64 px" in line for line in first.lines)
-    assert cli.main(["label", str(folder), "--classifier", "none"]) == 2
-    assert "labelled by another program" in capsys.readouterr().err
-    for n in range(4):
-        assert answer(first.address, f"{n}.npy", answer="bad") == 200
-    first.end(signal.SIGKILL)
-    assert labels_in(folder) == dict.fromkeys((f"{n}.npy" for n in range(4)), "bad")
-    (folder / ".manifest-1.csv").write_text("file,lab")  # what a kill may leave
-    second = Started(folder, "--labeller", "anna")  # with the classifier of the package
-    with urllib.request.urlopen(second.address) as response:
-        text = response.read().decode()
-    assert "4 of 10 labelled" in text
-    assert "% good" in text
-    assert answer(second.address, "5.npy", labeller="Anna") == 200
-    assert second.end(signal.SIGINT) == 0
-    assert len(rows(folder)) == 5
-    assert not list(folder.glob(".manifest*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.cli.page import add_address, serve_page
 from spm_gym.config import Config, load_config
+from spm_gym.imaging.files import READERS
 
 if TYPE_CHECKING:
     from spm_gym.types import Classifier
 
 PORT = 8766
 NO_CLASSIFIER = "none"
+_TOLD = 5
 EPILOG = """examples:
   spm-gym label my_scans/                              .sxm, .gsf and .npy, also in folders below
   spm-gym label RUN_DIR                                the images of a run of spm-gym run
@@ -53,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Read and judge the images, then serve the page."""
-    from spm_gym.imaging.manifest import EARLIER, labeller_name
+    from spm_gym.imaging.manifest import EARLIER, labeller_name, unlistable
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
     from spm_gym.web.labelling.labels import Labels
@@ -62,6 +65,8 @@ def label(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of scans")
+    if unlistable(str(folder.absolute())):
+        raise UsageError(f"{str(folder)!a}: its name must be UTF-8 text in one line")
     if arguments.labeller is not None and labeller_name(arguments.labeller) is None:
         raise UsageError(
             f"--labeller {arguments.labeller!r}: a name begins with a letter, has at most 40 "
@@ -69,17 +74,22 @@ def label(arguments: argparse.Namespace) -> int:
         )
     config = load_config(arguments.config, arguments.set)
     candidates = find_candidates(folder)
+    if not candidates:
+        raise UsageError(f"{folder}: there is no image to label ({', '.join(READERS)})")
     with Labels(folder, candidates) as labels:
         pixels, plane = config.env.pixels, config.env.plane
         judge = _judge(config, arguments.classifier)
         with tqdm(total=len(candidates), desc="reading", unit="image", mininterval=1) as bar:
             images, refused = read_images(candidates, pixels, plane, judge, bar.update)
-        _tell(refused)
+        labels.leave_out(refused)
+        reasons = list(refused.values())
+        _tell("left out", reasons, _TOLD if images else len(reasons))
         if not images:
             raise UsageError(f"{folder}: there is no image to label among {len(candidates)} files")
         desk = Desk(in_order(images, arguments.order, labels.labelled_before), labels)
         name = arguments.labeller and desk.known_as(arguments.labeller)
-        setup = Setup(folder, pixels, plane, name)
+        _warn_of_manifest(folder)
+        setup = Setup(folder, pixels, plane, name, reasons)
         return serve_page(
             arguments,
             lambda access: labelling(desk, setup, access),
@@ -101,8 +111,19 @@ def _judge(config: Config, classifier: str | None) -> Classifier | None:
     return build_judge(config)
 
 
-def _tell(refused: dict[str, str]) -> None:
-    for reason in list(refused.values())[:5]:
-        print(f"left out: {reason}")
-    if len(refused) > 5:
-        print(f"left out: {len(refused) - 5} more")
+def _warn_of_manifest(folder: Path) -> None:
+    from spm_gym.imaging.folder import untrainable
+    from spm_gym.imaging.manifest import MANIFEST
+
+    manifest = folder / MANIFEST
+    told = untrainable(manifest) if manifest.is_file() else []
+    if told:
+        print(f"{manifest}: training will refuse {len(told)} of its rows; mend or delete them")
+        _tell("refused", told, len(told))
+
+
+def _tell(what: str, reasons: Sequence[str], most: int) -> None:
+    for reason in reasons[:most]:
+        print(f"{what}: {reason}")
+    if len(reasons) > most:
+        print(f"{what}: {len(reasons) - most} more: the page lists all of them under Train")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.files import FileFormatError, read_topography
 from spm_gym.imaging.folder import found_images, reduced
+from spm_gym.imaging.manifest import unlistable
 from spm_gym.imaging.plane import Method
 from spm_gym.runner.reading import JOURNAL, Label, reading
 from spm_gym.types import Classifier
@@ -127,10 +128,8 @@ def read_images(
 
 
 def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]]:
-    try:
-        candidate.file.encode()
-    except UnicodeEncodeError:
-        raise FileFormatError(f"{candidate.path!a}: its name is no UTF-8 text") from None
+    if why := unlistable(candidate.file):
+        raise FileFormatError(f"{str(candidate.path)!a}: {why}")
     topography = read_topography(candidate.path)
     heights = reduced(candidate.path, topography.z, pixels).astype(np.float32)
     side, width, height = len(topography.z), topography.width, topography.height

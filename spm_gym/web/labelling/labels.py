@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +34,7 @@ class Labels:
             manifest yet, as they do in training.
 
     Raises:
-        LabelsError: Another program labels the folder.
+        LabelsError: Another program labels the folder, or nothing can be written there.
         FileFormatError: The manifest makes no sense.
     """
 
@@ -47,6 +49,10 @@ class Labels:
                 f"{folder} is being labelled by another program: open the page that it serves, "
                 "or stop it first"
             ) from None
+        except OSError as error:
+            raise LabelsError(
+                f"{folder} cannot be written, and labels are kept there: {error.strerror or error}"
+            ) from error
         try:
             for left in folder.glob(f".{self._path.stem}-*{self._path.suffix}"):
                 left.unlink()  # by a kill in the middle of writing
@@ -65,6 +71,8 @@ class Labels:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if os.name == "posix" and not self._path.exists():
+            (self._path.parent / _LOCK).unlink(missing_ok=True)  # a folder is left as it was
         self._lock.release()
 
     @property
@@ -84,6 +92,12 @@ class Labels:
     def labelled_before(self, file: str) -> bool:
         """Whether a file had a label before anybody's name stood there."""
         return file in self.judgements and EARLIER in self.judgements[file].by
+
+    def leave_out(self, files: Iterable[str]) -> None:
+        """List none of these files in a manifest that begins."""
+        if self._stamp is None:
+            for file in files:
+                self._manifest.drop(file)
 
     def refresh(self) -> None:
         """Read what somebody else has written.
@@ -135,8 +149,9 @@ class Labels:
         change(changed)
         try:
             changed.write(self._path)
-        except OSError as error:
-            raise LabelsError(f"not saved: {self._path}: {error.strerror}") from error
+        except (OSError, ValueError, csv.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise LabelsError(f"not saved: {self._path}: {reason or error}") from error
         self._manifest, self._stamp = changed, self._stamp_on_disk()
 
     def _first(self, candidates: Sequence[Candidate]) -> Manifest:

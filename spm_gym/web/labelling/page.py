@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,14 @@ class Setup:
         pixels: Side of the images that the network takes.
         method: How images are levelled.
         labeller: Who labels; None: everybody is asked.
+        left_out: Why files of the folder cannot be labelled.
     """
 
     folder: Path
     pixels: int
     method: Method
     labeller: str | None = None
+    left_out: Sequence[str] = ()
 
 
 def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
@@ -240,6 +242,7 @@ class _Labelling:
             **self._context(name),
             training=self._desk.for_training(),
             agreements=self._desk.agreements(),
+            left_out=self._setup.left_out,
             train=f"spm-gym train classifier --data {folder} --output mine.safetensors",
             label=f"spm-gym label {folder} --classifier mine.safetensors",
         )

@@ -1,16 +1,17 @@
 // Keys press the buttons that carry them; the image is shown as chosen, and the next ones are fetched.
 "use strict";
 
+const keysOff = () => localStorage.getItem("keys") === "off";
 const views = () => [...document.querySelectorAll("[name=view]")];
 const scan = () => document.querySelector("#desk .image");
 let peeking = false;
 let fetched = [];
 
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (keysOff() || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const at = event.target;
-  if (at.matches("input:not([type=radio]), textarea, select")) return;
-  if (event.key === " " && at.matches("button, a, [type=radio]")) return; // it is pressed itself
+  if (at.matches("input:not([type=radio], [type=checkbox]), textarea, select")) return;
+  if (event.key === " " && at.matches("button, a, [type=radio], [type=checkbox]")) return; // it is pressed itself
   if (event.key.startsWith("Arrow") && at.matches("[type=radio]")) return;
   const name = event.key === " " ? "Space" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (name === "v" && views().length) {
@@ -75,6 +76,12 @@ function peek() {
   for (const each of document.querySelectorAll(".peeked")) each.hidden = !peeking;
 }
 
+function showKeys() {
+  document.body.classList.toggle("keyless", keysOff());
+  const keys = document.getElementById("keys");
+  if (keys) keys.checked = !keysOff();
+}
+
 async function copy(button) {
   const source = document.getElementById(button.dataset.copies);
   getSelection().selectAllChildren(source);
@@ -85,7 +92,7 @@ async function copy(button) {
 
 document.addEventListener("keydown", pressed);
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("button, [type=radio]");
+  const button = event.target.closest("button, [type=radio], [type=checkbox]");
   if (!button) return;
   if (button.id === "peek") peek();
   if (button.id === "ask-help") document.getElementById("help").showModal();
@@ -93,7 +100,12 @@ document.addEventListener("click", (event) => {
   // A button that was clicked must not take the next space; htmx looks first which one it was.
   if (event.detail && button.closest(".labelling")) setTimeout(() => button.blur());
 });
-document.addEventListener("change", (event) => event.target.name === "view" && showView());
+document.addEventListener("change", (event) => {
+  if (event.target.name === "view") showView();
+  if (event.target.id !== "keys") return;
+  localStorage.setItem("keys", event.target.checked ? "on" : "off");
+  showKeys();
+});
 for (const kind of ["load", "error"]) {
   document.addEventListener(kind, (event) => event.target === scan() && watch(event.target), true);
 }
@@ -110,4 +122,5 @@ document.addEventListener("htmx:sendError", () => tell("No answer from the serve
 
 const kept = views().find((one) => one.value === sessionStorage.getItem("view"));
 if (kept) kept.checked = true;
+showKeys();
 arrange();
