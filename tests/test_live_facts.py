@@ -168,6 +168,15 @@ def test_a_paused_run_is_never_late(run: InventedRun) -> None:
     assert (told.activity, told.late_s, told.over) == (Activity.PAUSED, None, False)
 
 
+def test_a_pause_that_could_not_withdraw_says_so(run: InventedRun) -> None:
+    run.journal.add_event(0.0, "pause", "asked to pause: withdrawing")
+    assert not says(run, state="pause").unsafe
+    run.journal.add_event(0.0, "pause", "not withdrawn: motor off")
+    told = says(run, state="pause")
+    assert told.unsafe
+    assert told.sentence == "Look at the instrument. Paused, but not withdrawn: motor off"
+
+
 @pytest.mark.parametrize("state", ["choose region", "settle", "clean", "recover", "change area",
                                    "diagnose", "collect", "something new"])  # fmt: skip
 def test_every_state_has_a_sentence(run: InventedRun, state: str) -> None:

@@ -20,8 +20,9 @@ from PIL import Image
 
 from spm_gym.config import load_config
 from spm_gym.runner.reading import Label, reading
+from spm_gym.scale import round_length
 from spm_gym.view.live.maps import live_map
-from spm_gym.view.live.scans import Kind, picture, round_length, shown_scan
+from spm_gym.view.live.scans import Kind, picture, shown_scan
 from spm_gym.view.live.standing import memory
 from spm_gym.view.live.tiles import TILE_PIXELS, Painter
 from spm_gym.view.mosaic import COLOURS
@@ -183,6 +184,10 @@ def test_rows_that_make_no_sense_are_counted_and_the_others_painted(
     near = np.array(colour_at(tiles, 4.8, 0.5)[:3]) - frame_colour(Label.GOOD)
     assert np.abs(near).max() < 60
     assert (painter.unreadable(0), painter.stopped) == (1, "")
+    with reading(run.journal.run) as db:
+        shown = live_map(db, painter, memory(db), None)
+    assert shown is not None
+    assert all(map(math.isfinite, (shown.left, shown.top, shown.side)))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

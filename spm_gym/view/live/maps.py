@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from spm_gym.scale import ticks
 from spm_gym.types import Frame
 from spm_gym.view.live.tiles import Painter
-from spm_gym.view.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, outlines, ticks
+from spm_gym.view.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, outlines
 from spm_gym.view.report_facts import IMAGE
 from spm_gym.view.summary import UNDECIDED
 
@@ -90,8 +92,8 @@ def live_map(
         number = present
     painter.want(number)
     frame = Frame(*m["frame"]) if m.get("frame") and number == m.get("area", present) else None
-    left, top, side = _extent(db, number, frame)
     tile_nm, tiles = painter.tiles(number)
+    left, top, side = _extent(db, number, frame, _painted(tile_nm, tiles))
     return LiveMap(
         number=number,
         areas=areas,
@@ -118,9 +120,20 @@ def live_map(
     )
 
 
-def _extent(db: sqlite3.Connection, area: int, frame: Frame | None) -> tuple[float, float, float]:
+def _painted(tile_nm: float, tiles: Collection[tuple[int, int]]) -> tuple[float, float, float]:
+    """Left and top edge and side, nm, of a square around all tiles."""
+    columns, rows = zip(*(tiles or [(0, 0)]), strict=True)
+    wide = 1 + max(max(columns) - min(columns), max(rows) - min(rows))
+    return min(columns) * tile_nm, (max(rows) + 1) * tile_nm, wide * tile_nm
+
+
+def _extent(
+    db: sqlite3.Connection, area: int, frame: Frame | None, painted: tuple[float, float, float]
+) -> tuple[float, float, float]:
     """Left and top edge and side, nm, of a square around everything; it seldom changes."""
     left, top, side = bounds(db, area)
+    if not math.isfinite(left + top + side):  # a place that makes no sense, which is not painted
+        left, top, side = painted
     size = db.execute("SELECT MAX(size) FROM scans WHERE area = ?", (area,)).fetchone()[0]
     step = _STEPS * (size or 10 * NM) / (10 * NM)
     edges = [left, left + side, top - side, top]

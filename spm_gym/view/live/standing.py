@@ -92,9 +92,18 @@ def standing(
         return _cut_off(end, since, run, bool(m))
     if end is not None:  # somebody goes on with it, and everything is still being loaded
         return Standing(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
-    activity, sentence, why = _doing(db, m, session)
-    late = None if activity is Activity.PAUSED else _late(session)
-    return Standing(activity, sentence, why, since, late)
+    if m.get("state") == State.PAUSE:
+        return _paused(db, since)
+    return Standing(*_doing(db, m, session), since, _late(session))
+
+
+def _paused(db: sqlite3.Connection, since: float | None) -> Standing:
+    last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    why = "Somebody has asked for it."
+    if last is None or last["kind"] != "pause" or not last["text"].startswith("not withdrawn"):
+        return Standing(Activity.PAUSED, "Paused", why, since, None)
+    sentence = f"{_LOOK}. Paused, but {last['text']}"
+    return Standing(Activity.PAUSED, sentence, why, since, None, unsafe=True)
 
 
 def _late(session: Session) -> float:
@@ -166,8 +175,6 @@ def _doing(
     state = m.get("state")
     if state is None:
         return Activity.BEGINS, "Getting ready for the first image", ""
-    if state == State.PAUSE:
-        return Activity.PAUSED, "Paused", "Somebody has asked for it."
     if state == State.STOP:
         ending = m.get("ending") or "somebody has asked for it"
         return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
