@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from spm_gym.imaging.files import (
     READERS,
     FileFormatError,
+    read_gsf_scan,
     read_heights,
     read_topography,
     write_gsf,
@@ -226,6 +228,24 @@ def test_a_real_nanonis_file() -> None:
     raw = np.fromfile(DATA / "moire_10nm.sxm", ">f4")
     assert topography.z.mean() == pytest.approx(1.057e-7, rel=0.01)
     assert raw.size > 4 * topography.z.size
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_what_is_no_scan_is_not_read(tmp_path: Path, ending: str) -> None:
+    pipe, zeros, huge = (tmp_path / f"{name}{ending}" for name in ("pipe", "zeros", "huge"))
+    os.mkfifo(pipe)
+    zeros.symlink_to("/dev/zero")
+    with huge.open("wb") as file:
+        file.truncate(2**32 + 1)  # takes no place on the disk
+    for path, reason in ((pipe, "no file"), (zeros, "no file"), (huge, "4.29 GB is more")):
+        with pytest.raises(FileFormatError, match=reason):
+            read_topography(path)
+    with pytest.raises(FileFormatError, match="no file"):
+        read_gsf_scan(pipe)
+    link = tmp_path / f"link{ending}"
+    WRITE[ending](tmp_path / f"real{ending}", np.zeros((4, 4), np.float32))
+    link.symlink_to(tmp_path / f"real{ending}")
+    assert read_topography(link).z.shape == (4, 4)
 
 
 # Labelled folders

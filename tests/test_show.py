@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import re
-import sqlite3
-from argparse import ArgumentParser
+import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from invented_runs import HOSTILE, PULSE, InventedRun
-from matplotlib.axes import Axes
-from PIL import Image, ImageColor
 from ring_env import RingEnv
-from scripted_runs import Verdicts, lab
+from scripted_runs import Verdicts
+from showing import NM, colours, shown, week_12
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 from spm_gym.build import shipped_agent, shipped_classifier
-from spm_gym.cli import run_command, show
-from spm_gym.cli.run_directory import write_settings
-from spm_gym.cli.show_networks import play
-from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig, load_config
+from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.imaging import Diagnosis
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.images import simulated_images
-from spm_gym.picture import length_text, round_length
-from spm_gym.regions import Mark
-from spm_gym.runner.reading import Label, reading
-from spm_gym.runner.states import State
+from spm_gym.scale import length_text, round_length
 from spm_gym.types import Frame, Scan
-from spm_gym.view.mosaic import COLOURS, Reading, blocked_places
-from spm_gym.view.pictures.area import MOST_AREAS, draw_area
 from spm_gym.view.pictures.canvas import pixels_of
-from spm_gym.view.pictures.episode import Story, draw_still, recorded_story
-from spm_gym.view.pictures.overview import draw_overview
 from spm_gym.view.pictures.scan import Judge, Seen, Subject, draw_scan, look_at
 
-NM = 1e-9
 ROOT = Path(__file__).parent.parent
-BAD, GOOD = 0.05, 0.97
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four bad images in a row begin an episode of several actions; then it goes on well."""
-    folder = tmp_path_factory.mktemp("runs") / "week 12"
-    folder.mkdir()
-    verdicts = Verdicts(GOOD, *[BAD] * 8, GOOD)
-    settings = ("operation.condition_after=4", "operation.scans=16", "operation.learn=false")
-    with lab(folder, verdicts, *settings) as it:
-        it.until(State.STOP)
-        write_settings(folder / "config.yaml", it.config)
-    return folder
+    return week_12(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -72,73 +46,6 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def shown(*arguments: object) -> int:
-    parser = ArgumentParser()
-    show.add_arguments(parser)
-    return run_command(parser, [str(each) for each in arguments])
-
-
-def colours(path: Path) -> int:
-    with Image.open(path) as picture:
-        return len(set(picture.convert("RGB").get_flattened_data()))
-
-
-def scans_of(run: Path, episode: int) -> list[int]:
-    """Numbers of the images of an episode, in their order."""
-    with reading(run) as db:
-        rows = db.execute(
-            "SELECT scan, scan_after FROM steps WHERE episode = ? ORDER BY number", (episode,)
-        ).fetchall()
-    return list(dict.fromkeys(number for row in rows for number in row))
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ([], "week 12_overview.png"),
-        (["--what", "map"], "week 12_map.png"),
-        (["--what", "timeline"], "week 12_timeline.png"),
-        (["--area", "0"], "week 12_area0.png"),
-        (["--scan", "2"], "week 12_scan2.png"),
-    ],
-)
-def test_a_run_gives_a_picture_of_each_kind(
-    run: Path, options: list[str], name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert shown(run, *options) == 0
-    assert name in capsys.readouterr().out
-    with Image.open(name) as picture:
-        assert picture.width > 900
-        assert picture.height > 400
-    assert colours(Path(name)) > 50
-
-
-def test_the_map_has_every_image_in_its_place(run: Path) -> None:
-    files = Reading()
-    with reading(run) as db:
-        rows = db.execute("SELECT * FROM scans WHERE fraction = 1 AND area = 0").fetchall()
-        discs = blocked_places(db, 0)
-        figure = draw_area(db, run, 0, files)
-    assert files.painted == len(rows)
-    drawn = pixels_of(figure)
-    axes = figure.axes[0]
-    seen = set()
-    for row in rows:
-        # The frame of the image, in the middle of its left edge, unless a disc tints it.
-        edge = (row["x"] - row["size"] / 2) / NM + 0.1, row["y"] / NM
-        if any(np.hypot(edge[0] - d.x, edge[1] - d.y) < d.radius + 1 for d in discs):
-            continue
-        seen.add(row["label"])
-        x, y = axes.transData.transform(edge)
-        near = drawn[len(drawn) - round(y), round(x) + 1 : round(x) + 4].astype(int)
-        far = {
-            label: np.abs(near - ImageColor.getrgb(colour)).sum(axis=1).min()
-            for label, colour in COLOURS.items()
-        }
-        assert min(far, key=lambda label: far[label]) == row["label"]
-    assert {"good", "conditioning"} <= seen
 
 
 def test_a_scan_gives_three_panels_and_the_verdict(
@@ -275,71 +182,6 @@ def test_a_folder_gives_a_contact_sheet(
     assert shown(scan, folder / "3.npy", "-o", "two.png") == 0
 
 
-@pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
-def test_an_animation_has_a_frame_for_every_image(run: Path, ending: str) -> None:
-    numbers = scans_of(run, 1)
-    assert len(numbers) > 3
-    path = Path(f"film{ending}")
-    assert shown(run, "--episode", "1", "-o", path) == 0
-    with Image.open(path) as film:
-        assert film.n_frames == len(numbers)  # type: ignore[attr-defined]
-        assert film.info["loop"] == 0
-        durations = []
-        for frame in range(len(numbers)):
-            film.seek(frame)
-            film.load()
-            durations.append(film.info["duration"])
-            assert film.convert("RGB").getpixel((2, film.height - 3)) == (255, 255, 255)
-    assert durations[-1] > 2 * durations[0]
-    assert path.stat().st_size < 1_000_000
-
-
-def test_an_episode_is_told_as_it_was_recorded(run: Path) -> None:
-    with reading(run) as db:
-        story = recorded_story(db, run, None, EnvConfig())
-        steps = db.execute("SELECT name FROM steps WHERE episode = 1 ORDER BY number").fetchall()
-    assert [still.action for still in story.stills] == [*(name for (name,) in steps), ""]
-    probabilities = [still.probability for still in story.stills]
-    assert probabilities == pytest.approx([*[BAD] * len(steps), GOOD])
-    assert all(still.image.shape == (64, 64) for still in story.stills)
-
-
-@pytest.mark.slow
-def test_a_long_episode_stays_small(run: Path) -> None:
-    from spm_gym.cli.show_run import write_animation
-
-    with reading(run) as db:
-        short = recorded_story(db, run, 1, EnvConfig())
-    rng = np.random.default_rng(0)
-    still = short.stills[0]
-    noisy = [
-        type(still)(
-            np.clip(still.image + rng.normal(0, 0.03, (64, 64)), -1.5, 1.5).astype(np.float32),
-            still.width, still.square, rng.random(), still.action,
-        )
-        for _ in range(45)
-    ]  # fmt: skip
-    write_animation(Story("long", short.actions, 0.9, noisy), Path("long.gif"))
-    assert Path("long.gif").stat().st_size < 1_200_000
-
-
-def test_without_a_run_the_agent_plays_on_the_simulator() -> None:
-    story = play(load_config(None), 0)
-    assert len(story.stills) > 1
-    assert story.stills[-1].probability > story.good_above
-    for still in story.stills[:-1]:
-        best = np.where(still.allowed, still.values, -np.inf).argmax()
-        assert still.action == story.actions[best]
-
-
-@pytest.mark.slow
-def test_an_episode_on_the_simulator_makes_a_file() -> None:
-    assert shown("--episode", "--seed", "3") == 0
-    assert Path("episode_seed3.gif").is_file()
-    assert shown("--episode", "--seed", "3", "-o", "again.gif") == 0
-    assert Path("again.gif").read_bytes() == Path("episode_seed3.gif").read_bytes()
-
-
 @pytest.mark.parametrize("weights", [shipped_agent(), shipped_classifier()])
 def test_weights_tell_what_they_are(weights: Path) -> None:
     assert shown(weights) == 0
@@ -382,18 +224,6 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
     assert Path("first.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_looking_changes_nothing_in_a_run(run: Path) -> None:
-    def content() -> dict[Path, bytes]:
-        files = [path for path in run.rglob("*") if path.is_file()]
-        return {path: path.read_bytes() for path in files if path.suffix != ".sqlite-shm"}
-
-    before = content()
-    assert shown(run) == shown(run, "--episode", "1") == 0
-    after = content()
-    assert set(after) <= set(before)
-    assert all(before[path] == found for path, found in after.items())
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -404,13 +234,25 @@ def test_looking_changes_nothing_in_a_run(run: Path) -> None:
         (["--episode", "--seed", "-1"], "at least 0"),
         (["{scan}", "--area", "0"], "leave out --area"),
         (["{scan}", "--size-nm", "10"], "leave out --size-nm"),
-        (["{scan}", "--size-nm", "-1"], "length above 0"),
+        (["{scan}", "--size-nm", "-1"], "from 0.01 to 1e+06, not -1"),
+        (["{scan}", "--size-nm", "1e-300"], "not 1e-300"),
+        (["{scan}", "--size-nm", "nan"], "not nan"),
+        (["dark.npy"], "dark.npy: no pixel is scanned"),
+        (["pipe.npy"], "pipe.npy is neither a file nor a folder"),
+        (["device.npy"], "device.npy is neither a file nor a folder"),
+        (["only_pipes"], "pipe.npy: this is no file but a folder, a pipe or a device"),
+        (["{scan}", "-o", "blind/"], "blind/ is a folder: name the picture in it"),
+        (["{scan}", "-o", "new.png/"], "new.png/ is a folder: name the picture in it"),
+        (["{scan}", "-o", "dir.png", "--force"], "dir.png is a folder: name the picture in it"),
         (["{scan}", "-o", "x.gif"], "must end in .png or .pdf or .svg"),
         (["{scan}", "-o", "no/x.png"], "there is no folder no"),
         (["{scan}", "--classifier", "{agent}"], "not a classifier"),
         (["{run}", "--area", "7"], "has areas 0 to 0"),
         (["{run}", "--scan", "9999"], "has scans 1 to "),
         (["{run}", "--episode", "99"], "episodes 1 to 1"),
+        (["{run}", "--episode", "-3"], "there is no episode -3"),
+        (["{run}", "--episode", "-1"], "there is no episode -1"),
+        (["--episode", "-1"], "goes with a run"),
         (["{run}", "--episode", "1", "-o", "x.pdf"], "must end in .gif or .webp or .png"),
         (["{run}", "--size-nm", "1"], "leave out --size-nm"),
         (["{run}", "--classifier", "{agent}"], "goes with --scan"),
@@ -418,7 +260,11 @@ def test_looking_changes_nothing_in_a_run(run: Path) -> None:
         (["empty"], "holds no scans"),
         (["notes.txt"], "known are .npy"),
         (["foreign.safetensors"], "is not a file of weights"),
-        (["other.json"], "is not what evaluate.py --json writes"),
+        (["other.json"], "is not what evaluate.py --json writes: it is a list, not an object"),
+        (["half.json"], "half.json is damaged, or no JSON: Unterminated string starting at"),
+        (["armless.json"], "is not what evaluate.py --json writes: 'arms' is missing"),
+        (["listed.json"], "'arms' is not an object"),
+        (["short.json"], "of 'agent' 'ci95', 'lengths' is missing"),
         (["broken.gsf"], "not a readable .gsf image"),
         (["blind"], "learned nothing yet"),
     ],
@@ -435,7 +281,21 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     (tmp_path / "blind" / "tensorboard").mkdir(parents=True)
     for name in ("notes.txt", "foreign.safetensors", "broken.gsf"):
         (tmp_path / name).write_bytes(b"nothing")
-    (tmp_path / "other.json").write_text("[1, 2]")
+    texts = {
+        "other": "[1, 2]",
+        "half": '{"arm',
+        "armless": "{}",
+        "listed": '{"arms": [], "normalised_score": null}',
+        "short": '{"arms": {"agent": {"mean_length": 2}}, "normalised_score": null}',
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    np.save(tmp_path / "dark.npy", np.full((64, 64), np.nan))
+    (tmp_path / "dir.png").mkdir()
+    (tmp_path / "only_pipes").mkdir()
+    os.mkfifo(tmp_path / "pipe.npy")
+    os.mkfifo(tmp_path / "only_pipes" / "pipe.npy")
+    (tmp_path / "device.npy").symlink_to("/dev/zero")
     before = set(tmp_path.iterdir())
     places = {"run": run, "scan": scan, "agent": shipped_agent()}
     assert shown(*(each.format(**places) for each in arguments)) == 2
@@ -443,84 +303,3 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     assert message in said[-1]
     assert [line for line in said if not line.startswith("compiling")] == said[-1:]
     assert set(tmp_path.iterdir()) == before
-
-
-def test_a_run_without_conditioning_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "calm"
-    folder.mkdir()
-    with lab(folder, Verdicts(GOOD), "operation.scans=2") as it:
-        it.until(State.STOP)
-        write_settings(folder / "config.yaml", it.config)
-    assert shown(folder, "--episode") == 2
-    assert "has not conditioned yet" in capsys.readouterr().err
-    assert shown(folder) == 0
-
-
-def test_any_text_and_any_number_of_areas_can_be_drawn(tmp_path: Path) -> None:
-    folder = tmp_path / "$x_{"
-    folder.mkdir()
-    with InventedRun(folder) as it:
-        with reading(folder) as db:
-            draw_overview(db, folder, 0.9, Reading()).canvas.draw()
-        for _ in range(8):
-            it.enter_area(HOSTILE)
-            it.scan(Label.GOOD, 0.99, angle=0.3)
-            it.condition([PULSE, HOSTILE])
-            it.recovery(HOSTILE)
-        it.journal.add_mark(7, Mark(0.0, 0.0, 30 * NM, HOSTILE))
-        it.commit()
-        with reading(folder) as db:
-            figure = draw_overview(db, folder, 0.9, Reading())
-            pixels_of(figure)
-            pixels_of(draw_area(db, folder, 7, Reading()))
-            story = recorded_story(db, folder, 2, EnvConfig())
-        maps = [axes.get_title() for axes in figure.findobj(Axes) if "coarse" in axes.get_title()]
-        assert len(maps) == MOST_AREAS
-        pixels_of(draw_still(story, 1))
-
-
-def test_damaged_scans_are_owned_up_to(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    with (
-        sqlite3.connect(run / "journal.sqlite") as old,
-        sqlite3.connect(copy / "journal.sqlite") as new,
-    ):
-        old.backup(new)
-    old.close()
-    new.close()
-    (copy / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    assert shown(copy, "--area", "0") == 0
-    assert "unreadable" in capsys.readouterr().out
-    assert shown(copy, "--episode", "1") == 2
-
-
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["figures"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_picture_of_the_docs_is_made_by_a_script_and_small(figures: ModuleType) -> None:
-    pictures = list(figures.PICTURES.iterdir())
-    of_pages = re.findall(r"[\w-]+\.png", (ROOT / "docs" / "screenshots.py").read_text("utf-8"))
-    names = {each.name for each in pictures}
-    assert set(figures.MAKERS) <= names <= {*figures.MAKERS, *of_pages}
-    assert max(each.stat().st_size for each in pictures) <= figures.LARGEST
-
-
-def test_every_picture_in_the_docs_is_there() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text("utf-8")):
-            assert (page.parent / link).is_file(), f"{page.name}: {link}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,8 @@ the format (.png, .pdf, .svg).
 WEIGHTS = ".safetensors"
 STILL = (".png", ".pdf", ".svg")
 MOVING = (".gif", ".webp", ".png")
+LAST = "last"
+_SIZES_NM = (0.01, 1e6)
 _OF_A_RUN = ("what", "area", "scan", "episode")
 
 
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="what to show")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the picture")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the picture")
     parser.add_argument("--force", action="store_true", help="overwrite it if it is there")
     run = parser.add_argument_group("of a run of spm-gym run").add_mutually_exclusive_group()
     run.add_argument(
@@ -64,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--scan", type=int, metavar="N", help="this scan")
     run.add_argument(
         "--episode",
-        type=int,
+        type=_episode,
         nargs="?",
-        const=-1,
+        const=LAST,
         metavar="N",
         help="this conditioning as an animation (default: the last one); without PATH: one on the "
         "simulator",
@@ -87,7 +89,7 @@ def show(arguments: argparse.Namespace) -> int:
     """Find out what is to be shown, make the picture, and say where it is."""
     _refuse_impossible(arguments)
     picture = _picture(arguments)
-    output: Path = arguments.output or Path(f"{picture.name}{picture.formats[0]}")
+    output = _output(arguments.output) or Path(f"{picture.name}{picture.formats[0]}")
     if output.suffix.lower() not in picture.formats:
         raise UsageError(
             f"{output}: the name of this picture must end in {' or '.join(picture.formats)}"
@@ -101,21 +103,39 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _episode(text: str) -> int | str:
+    try:
+        return text if text == LAST else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number or {LAST!r}, not {text!r}") from None
+
+
+def _output(text: str | None) -> Path | None:
+    if text is None:
+        return None
+    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+        raise UsageError(f"{text} is a folder: name the picture in it")
+    return Path(text)
+
+
 def _refuse_impossible(arguments: argparse.Namespace) -> None:
     if arguments.seed is not None and (arguments.paths or arguments.episode is None):
         raise UsageError("--seed goes with --episode without a PATH: an episode on the simulator")
     if arguments.seed is not None and arguments.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {arguments.seed}")
     size = arguments.size_nm
-    if size is not None and not 0 < size < math.inf:
-        raise UsageError(f"--size-nm must be a length above 0, not {size:g}")
+    smallest, largest = _SIZES_NM
+    if size is not None and not smallest <= size <= largest:
+        raise UsageError(f"--size-nm must be from {smallest:g} to {largest:g}, not {size:g}")
     if not arguments.paths and arguments.episode is None:
         raise UsageError("name what to show: a scan, a run, a file of weights (--help lists all)")
-    if not arguments.paths and arguments.episode >= 0:
+    if not arguments.paths and arguments.episode != LAST:
         raise UsageError("--episode N goes with a run: name it; or choose another --seed instead")
     for path in arguments.paths:
         if not path.exists():
             raise UsageError(f"there is no {path}")
+        if not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is neither a file nor a folder but a pipe or a device")
 
 
 def _picture(arguments: argparse.Namespace) -> Picture:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from spm_gym.whole_file import written_whole
 _SEED = 8
 """Of the images of the sixteen classes of probes."""
 
+_OF_AN_ARM = ("mean_length", "ci95", "lengths")
 _FIGURES = {
     "good": "good images",
     "bad": "bad images",
@@ -94,13 +96,8 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
 
 def of_evaluation(path: Path) -> Picture:
     """The lengths of the episodes that evaluate.py has written."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        arms, _ = summary["arms"], summary["normalised_score"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is not what evaluate.py --json writes: {type(error).__name__}"
-        ) from error
+    summary = _evaluation(path)
+    arms = summary["arms"]
     if not arms:
         raise UsageError(f"{path} holds no episodes")
 
@@ -109,6 +106,29 @@ def of_evaluation(path: Path) -> Picture:
             plot_lengths(summary, beside)
 
     return Picture(path.stem, write)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
+    if not isinstance(summary, dict):
+        raise _foreign(path, f"it is a {type(summary).__name__}, not an object")
+    for key in ("arms", "normalised_score"):
+        if key not in summary:
+            raise _foreign(path, f"{key!r} is missing")
+    if not isinstance(summary["arms"], dict):
+        raise _foreign(path, "'arms' is not an object")
+    for name, arm in summary["arms"].items():
+        missing = [key for key in _OF_AN_ARM if not isinstance(arm, dict) or key not in arm]
+        if missing:
+            raise _foreign(path, f"of {name!r} {', '.join(map(repr, missing))} is missing")
+    return summary
+
+
+def _foreign(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} is not what evaluate.py --json writes: {why}")
 
 
 def simulated_episode(seed: int) -> Picture:

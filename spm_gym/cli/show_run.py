@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.run_directory import existing_operation
-from spm_gym.cli.show import MOVING, Picture
+from spm_gym.cli.show import LAST, MOVING, Picture
 from spm_gym.cli.show_scans import load_judge
 from spm_gym.config import EnvConfig
 from spm_gym.runner.reading import read_scan, reading
@@ -36,7 +36,7 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     _, config = existing_operation(run)
     name, env = run.resolve().name, config.env
     if arguments.episode is not None:
-        return _episode(run, name, arguments.episode if arguments.episode >= 0 else None, env)
+        return _episode(run, name, None if arguments.episode == LAST else arguments.episode, env)
     if arguments.scan is not None:
         judge = load_judge(arguments.classifier or env.classifier)
         draw = partial(_draw_scan, run, arguments.scan, env, judge)
