@@ -208,7 +208,7 @@ class Episode:
         verdict = f"{judged} probe, p = {look.probability:.3f}"
         return draw_look(
             look.scan.frame, look.observation, look.square, verdict, self.survey.regions,
-            self.last_act,
+            [action.name for action in self.config.actions], self.last_act,
         )  # fmt: skip
 
     def get_state(self) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,21 +15,14 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from spm_gym.colours import ACTION, BLOCKED, CLEAN, SEEN
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.regions import Mark, RegionMap
+from spm_gym.regions import RegionMap, kind_of_mark
+from spm_gym.scale import length_text, round_length
 from spm_gym.types import FloatImage, Frame
 
 NM = 1e-9
-HEIGHTS = "afmhot"
-SEEN = "gray"
-"""Colour maps of heights and of what the networks see; both are brighter where it is higher."""
-
-CLEAN = "#56b4e9"
-ACTION = "#f0e442"
-BLOCKED_COLOURS = {"bad sample": "#b0488a", "conditioning": "#2b86c5", "other": "#d98200"}
-"""Blocked places by kind."""
-
 _USED = "#8a8a8a"
 _NOT_SCANNED = "#7f8c8d"
 _BAR_SHARE = 0.3
@@ -42,6 +34,7 @@ def draw_look(
     square: Square,
     verdict: str,
     regions: RegionMap,
+    actions: Collection[str],
     last_act: tuple[str, float, float] | None,
 ) -> NDArray[np.uint8]:
     """Draw the present scan and, beside it, the approach area.
@@ -52,6 +45,7 @@ def draw_look(
         square: Its largest clean square.
         verdict: Title of the image.
         regions: The map of the approach area.
+        actions: Names of the actions of conditioning.
         last_act: Name and place (m) of the last action; it was done on the image before.
 
     Returns:
@@ -62,7 +56,7 @@ def draw_look(
     scan_axes, map_axes = figure.subplots(1, 2)
     _draw_scan(scan_axes, frame, observation[0], square)
     scan_axes.set_title(verdict, fontsize=10)
-    _draw_regions(map_axes, frame, regions, last_act)
+    _draw_regions(map_axes, frame, regions, actions, last_act)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -79,10 +73,11 @@ def _draw_regions(
     axes: Axes,
     frame: Frame,
     regions: RegionMap,
+    actions: Collection[str],
     last_act: tuple[str, float, float] | None,
 ) -> None:
     half = regions.config.area_nm / 2
-    _draw_blocked(axes, regions.marks)
+    _draw_blocked(axes, regions, actions)
     corner = ((frame.x - frame.size / 2) / NM, (frame.y - frame.size / 2) / NM)
     axes.add_patch(Rectangle(corner, frame.size / NM, frame.size / NM, fill=False, lw=1.5))
     title = f"{regions.usable_share:.0%} of the area usable"
@@ -94,10 +89,10 @@ def _draw_regions(
     axes.set_title(title, fontsize=10)
 
 
-def _draw_blocked(axes: Axes, marks: Sequence[Mark]) -> None:
+def _draw_blocked(axes: Axes, regions: RegionMap, actions: Collection[str]) -> None:
     handles = []
-    for kind, colour in ({"image": _USED} | BLOCKED_COLOURS).items():
-        of_kind = [mark for mark in marks if _kind(mark) == kind]
+    for kind, colour in ({"image": _USED} | BLOCKED).items():
+        of_kind = [m for m in regions.marks if kind_of_mark(m.reason, actions) == kind]
         discs = [Circle((m.x / NM, m.y / NM), m.radius / NM) for m in of_kind]
         light = f"{colour}50"
         axes.add_collection(PatchCollection(discs, facecolor=light, edgecolor=colour))
@@ -105,24 +100,6 @@ def _draw_blocked(axes: Axes, marks: Sequence[Mark]) -> None:
             handles.append(Patch(facecolor=light, edgecolor=colour, label=kind))
     if handles:
         axes.legend(handles=handles, fontsize=8, loc="upper left", framealpha=0.7)
-
-
-def _kind(mark: Mark) -> str:
-    """Of `BLOCKED_COLOURS`, or an image."""
-    return mark.reason if mark.reason in ("image", "bad sample") else "conditioning"
-
-
-def round_length(most: float) -> float:
-    """The largest of 1, 2, 5, 10, 20 ... that is not more."""
-    power = 10.0 ** math.floor(math.log10(most) + 1e-9)
-    return power * next(m for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
-
-
-def length_text(length: float) -> str:
-    """A length in m with its unit."""
-    units = (("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
-    unit, size = next((each for each in units if length >= 0.9999 * each[1]), units[-1])
-    return f"{length / size:.3g} {unit}"
 
 
 def show_image(

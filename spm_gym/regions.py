@@ -11,7 +11,7 @@ the choice looks at a small part of the map only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,18 @@ class Mark:
     y: float
     radius: float
     reason: str
+
+
+def kind_of_mark(reason: str, actions: Collection[str]) -> str:
+    """Which kind of blocked place a reason makes: image, bad sample, conditioning, or other.
+
+    Args:
+        reason: Of a mark.
+        actions: Names of the actions of conditioning.
+    """
+    if reason in ("image", "bad sample"):
+        return reason
+    return "conditioning" if reason in actions else "other"
 
 
 class RegionMap:

@@ -1,4 +1,4 @@
-"""Pictures of scans for a run's report: every approach area with all its images, and examples."""
+"""Approach areas with all their images and blocked places, for reports, maps and the live page."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from spm_gym import colours
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.picture import BLOCKED_COLOURS as BLOCKED_COLOURS
+from spm_gym.regions import kind_of_mark
 from spm_gym.runner.reading import Label, read_scan
+from spm_gym.scale import ticks
 from spm_gym.types import FloatImage
 from spm_gym.view.report_facts import IMAGE
 from spm_gym.view.summary import UNDECIDED
 
 NM = 1e-9
 COLOURS = {
-    Label.GOOD: "#009e73",
-    Label.BAD_PROBE: "#d55e00",
+    Label.GOOD: colours.GOOD,
+    Label.BAD_PROBE: colours.BAD,
     Label.BAD_SAMPLE: "#cc79a7",
     Label.CONDITIONING: "#56b4e9",
     Label.UNUSABLE: "#f0e442",
     UNDECIDED: "#999999",
 }
-"""Frames of the images by label, after Okabe and Ito."""
+"""Frames of the images by label."""
 
 MOST_PAINTED = 40_000
 """Of more images, every n-th is painted."""
@@ -66,7 +68,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A blocked place: centre and radius, nm, its kind (of `BLOCKED_COLOURS`), and why."""
+    """A blocked place: centre and radius, nm, its kind (of `colours.BLOCKED`), and why."""
 
     x: float
     y: float
@@ -315,10 +317,8 @@ def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
 
 def _place(row: sqlite3.Row, actions: set[str]) -> Place:
     reason = row["reason"]
-    kind = "conditioning" if reason in actions else "other"
-    kind = reason if reason == Label.BAD_SAMPLE else kind
     x, y, radius = (row[name] / NM for name in ("x", "y", "radius"))
-    return Place(x, y, radius, kind, reason)
+    return Place(x, y, radius, kind_of_mark(reason, actions), reason)
 
 
 def outlines(places: list[Place]) -> list[Blocked]:
@@ -332,14 +332,6 @@ def outlines(places: list[Place]) -> list[Blocked]:
         paths.setdefault(place.kind, []).append(path)
         reasons.setdefault(place.kind, Counter())[place.reason] += 1
     return [Blocked(kind, "".join(paths[kind]), dict(reasons[kind])) for kind in sorted(paths)]
-
-
-def ticks(low: float, extent: float) -> list[float]:
-    """Round numbers, about five of them."""
-    power = 10 ** math.floor(math.log10(extent / 4))
-    step = next(m * power for m in (5, 2, 1) if m * power <= extent / 4)
-    first = math.ceil(low / step)
-    return [step * n for n in range(first, math.floor((low + extent) / step) + 1)]
 
 
 def _uri(image: Image.Image) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from spm_gym.picture import BLOCKED_COLOURS
+from spm_gym import colours
 from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
@@ -74,7 +74,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "failed": failed,
         "overview": overview,
         "colours": COLOURS,
-        "blocked_colours": BLOCKED_COLOURS,
+        "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
         "areas": list(area_maps(db, run, files)),

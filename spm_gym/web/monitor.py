@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from spm_gym import colours
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
 from spm_gym.runner.control import asked_of
@@ -32,7 +33,7 @@ from spm_gym.view.live.scans import Kind, picture, prepare, scan_at, shown_scan
 from spm_gym.view.live.series import series
 from spm_gym.view.live.standing import memory, standing
 from spm_gym.view.live.tiles import Painter
-from spm_gym.view.mosaic import BLOCKED_COLOURS, COLOURS, NM
+from spm_gym.view.mosaic import COLOURS, NM
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -215,7 +216,7 @@ class LivePage:
                 "histograms": histograms(drivers),
                 "log": event_log(db, view.events, view.rows),
                 "colours": COLOURS,
-                "blocked_colours": BLOCKED_COLOURS,
+                "blocked_colours": colours.BLOCKED,
                 "controls": controls(self._run, self._access, request),
             }
 

@@ -21,6 +21,7 @@ from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.runner.reading import Label, read_scan
 from spm_gym.runner.states import State
+from spm_gym.scale import round_length
 from spm_gym.types import Frame, Scan
 from spm_gym.view.report_facts import IMAGE
 
@@ -217,12 +218,6 @@ def _mark(frame: Frame, x: float, y: float, name: str) -> Mark:
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
     percent = 100 / frame.size
     return Mark(50 + u * percent, 50 - v * percent, name, True)
-
-
-def round_length(most: float) -> float:
-    """The largest length of the form 1, 2 or 5 times a power of ten that is not more, m."""
-    power = 10.0 ** math.floor(math.log10(most) + 1e-9)
-    return next(m * power for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
 
 
 def prepare() -> None:

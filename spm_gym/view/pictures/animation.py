@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from spm_gym.picture import ACTION, CLEAN
-from spm_gym.view.pictures.canvas import BAD, GOOD, INK, NEUTRAL
+from spm_gym.colours import ACTION, BAD, CLEAN, GOOD, INK, NEUTRAL
 from spm_gym.whole_file import written_whole
 
 MOVING = (".gif", ".webp", ".png")

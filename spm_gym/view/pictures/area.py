@@ -13,7 +13,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
-from spm_gym.picture import BLOCKED_COLOURS
+from spm_gym.colours import BLOCKED
 from spm_gym.view.mosaic import (
     COLOURS,
     Place,
@@ -115,7 +115,7 @@ def _draw(
 
 
 def _add_blocked(axes: Axes, places: list[Place]) -> None:
-    for kind, colour in BLOCKED_COLOURS.items():
+    for kind, colour in BLOCKED.items():
         discs = [Circle((p.x, p.y), p.radius) for p in places if p.kind == kind]
         filled = PatchCollection(discs, facecolors=f"{colour}2a", edgecolors=colour, linewidths=0.9)
         filled.set_hatch(_HATCHES[kind])
@@ -128,10 +128,10 @@ def _legend(raster: Raster, places: list[Place], counted: bool) -> list[Artist]:
         text = f"{label} ({number})" if counted else f"{label}"
         colour = COLOURS[label]
         handles.append(Patch(facecolor=f"{colour}80", edgecolor=colour, lw=2.5, label=text))
-    for kind in BLOCKED_COLOURS:
+    for kind in BLOCKED:
         reasons = Counter(place.reason for place in places if place.kind == kind)
         if reasons:
-            colour = BLOCKED_COLOURS[kind]
+            colour = BLOCKED[kind]
             text = f"blocked: {_reasons(kind, reasons, counted)}"
             handles.append(
                 Patch(facecolor=f"{colour}2a", edgecolor=colour, hatch=_HATCHES[kind], label=text)

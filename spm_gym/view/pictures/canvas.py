@@ -1,4 +1,4 @@
-"""What all pictures have in common: figures without a window, files, text, colours."""
+"""What all pictures have in common: figures without a window, files, text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from spm_gym.view.report_figures import known_letters
 from spm_gym.whole_file import written_whole
-
-GOOD, BAD, NEUTRAL, INK = "#009e73", "#d55e00", "#0072b2", "#222222"
-"""Colours after Okabe and Ito, which the colour-blind can tell apart."""
 
 _DPI = 150
 

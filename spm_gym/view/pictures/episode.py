@@ -14,19 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Square, read_scans
-from spm_gym.picture import ACTION, add_action, add_scale_bar, add_square, show_seen
+from spm_gym.picture import add_action, add_scale_bar, add_square, show_seen
 from spm_gym.runner.reading import read_scan
-from spm_gym.view.pictures.canvas import (
-    BAD,
-    GOOD,
-    INK,
-    NEUTRAL,
-    new_figure,
-    pixels_of,
-    plain,
-)
+from spm_gym.view.pictures.canvas import new_figure, pixels_of, plain
 
 _WIDTH, _HEIGHT = 7.2, 4.0
 _IMAGE = (0.02, 0.04, 0.47, 0.47 * _WIDTH / _HEIGHT)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from spm_gym.colours import GOOD, INK, SEEN
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.picture import SEEN, show_seen
-from spm_gym.view.pictures.canvas import GOOD, INK, new_figure, plain
+from spm_gym.picture import show_seen
+from spm_gym.view.pictures.canvas import new_figure, plain
 
 PROBES = tuple(
     f"{shape}, {flags}"

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
+from spm_gym.colours import INK, NEUTRAL
 from spm_gym.runner.reading import Label
 from spm_gym.view import report_facts as facts
 from spm_gym.view.mosaic import COLOURS, Reading
 from spm_gym.view.pictures.area import add_areas, area_numbers
-from spm_gym.view.pictures.canvas import INK, NEUTRAL, new_figure, plain
+from spm_gym.view.pictures.canvas import new_figure, plain
 from spm_gym.view.report_figures import (
     LIGHT,
     add_legend,

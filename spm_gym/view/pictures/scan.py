@@ -9,20 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spm_gym.colours import HEIGHTS, SEEN
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import Method
-from spm_gym.picture import (
-    HEIGHTS,
-    NM,
-    SEEN,
-    add_scale_bar,
-    add_square,
-    length_text,
-    show_image,
-)
+from spm_gym.picture import NM, add_scale_bar, add_square, show_image
+from spm_gym.scale import length_text
 from spm_gym.types import Classifier, FloatImage, Frame, Scan
 from spm_gym.view.pictures.canvas import new_figure, plain
 

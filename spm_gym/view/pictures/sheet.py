@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from spm_gym.picture import SEEN, length_text
+from spm_gym.colours import BAD, GOOD, INK, SEEN
+from spm_gym.scale import length_text
 from spm_gym.view.mosaic import grey_values
-from spm_gym.view.pictures.canvas import BAD, GOOD, INK, new_figure, plain
+from spm_gym.view.pictures.canvas import new_figure, plain
 from spm_gym.view.pictures.scan import Seen, Subject, aspect
 
 MOST = 100

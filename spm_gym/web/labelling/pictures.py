@@ -19,8 +19,8 @@ from spm_gym.imaging.files import read_heights
 from spm_gym.imaging.folder import reduced
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import Method
+from spm_gym.scale import round_length
 from spm_gym.types import FloatImage
-from spm_gym.view.live.scans import round_length
 from spm_gym.web.labelling.candidates import Image
 
 View = Literal["levelled", "raw", "network"]

@@ -1,0 +1,26 @@
+"""Round lengths for scale bars and axes, and lengths in words."""
+
+from __future__ import annotations
+
+import math
+
+_UNITS = (("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
+
+
+def round_length(most: float) -> float:
+    """The largest number of the form 1, 2 or 5 times a power of ten that is not more."""
+    power = 10.0 ** math.floor(math.log10(most) + 1e-9)
+    return power * next(m for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
+
+
+def ticks(low: float, extent: float) -> list[float]:
+    """Round numbers from ``low`` on, about five of them."""
+    step = round_length(extent / 4)
+    first = math.ceil(low / step)
+    return [step * n for n in range(first, math.floor((low + extent) / step) + 1)]
+
+
+def length_text(length: float) -> str:
+    """A length in m with its unit."""
+    unit, size = next((each for each in _UNITS if length >= 0.9999 * each[1]), _UNITS[-1])
+    return f"{length / size:.3g} {unit}"
