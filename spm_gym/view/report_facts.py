@@ -22,6 +22,8 @@ HOUR = 3600.0
 JUDGED = (Label.GOOD, Label.BAD_PROBE)
 """Labels of the images outside conditioning that say how the probe was."""
 
+JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
+
 IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
 """Condition for scans that are images."""
 
@@ -30,8 +32,6 @@ MOST_EVENTS = 200
 _UNBROKEN = "\u00a0"
 _BINS = 480
 _WINDOW_BINS = 20
-
-_JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
     for place, judged, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
-        f" FROM scans WHERE label IN ({_JUDGED_SQL}) GROUP BY 1",
+        f" FROM scans WHERE label IN ({JUDGED_SQL}) GROUP BY 1",
         (width, _BINS - 1),
     ):
         taken[place], good[place] = judged, fine

@@ -8,12 +8,10 @@ from typing import Any
 
 from spm_gym.runner.reading import Label
 from spm_gym.view.live.begun import Session
-from spm_gym.view.report_facts import IMAGE, JUDGED
+from spm_gym.view.report_facts import IMAGE, JUDGED, JUDGED_SQL
 
 RECENT = 100
 """Judged images that say how it goes at present."""
-
-_JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def _bound(session: Session, elapsed: float, images: int) -> tuple[float | None,
 def _recent(db: sqlite3.Connection) -> float | None:
     query = (
         "SELECT AVG(label = ?) FROM (SELECT label FROM scans"
-        f" WHERE +label IN ({_JUDGED_SQL}) ORDER BY id DESC LIMIT {RECENT})"
+        f" WHERE +label IN ({JUDGED_SQL}) ORDER BY id DESC LIMIT {RECENT})"
     )
     share: float | None = db.execute(query, (Label.GOOD,)).fetchone()[0]
     return share
