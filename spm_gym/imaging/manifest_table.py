@@ -103,8 +103,8 @@ def _refuse_breaks(path: Path, line: int, header: list[str], row: Row) -> None:
     for name, cell in zip(header, row, strict=False):
         if _is_ours(name) and BREAKS.search(cell):
             raise FileFormatError(
-                f"{path}: line {line} has a line break (or a NUL) in the column {name!r}: is a quotation "
-                "mark missing or too many?"
+                f"{path}: line {line} has a line break (or a NUL) in the column {name!r}: is a "
+                "quotation mark missing or too many?"
             )
 
 
