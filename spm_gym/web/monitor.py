@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
 from spm_gym.web.pages import Pages, application
 
+_LOG = logging.getLogger(__name__)
 _UNCHANGED = Response(status_code=204)
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """For what has an address of its own in every version."""
@@ -109,6 +111,10 @@ def _readable(handler: Handler) -> Handler:
             return handler(page, request)
         except (JournalError, sqlite3.Error) as error:
             return PlainTextResponse(f"the journal cannot be read: {error}", 503)
+        except Exception as error:  # what a damaged journal may hold has no end
+            _LOG.exception("the journal makes no sense")
+            what = f"{type(error).__name__}: {error}"[:300]
+            return PlainTextResponse(f"the journal makes no sense: {what}", 503)
 
     return handle
 
