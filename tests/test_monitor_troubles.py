@@ -152,6 +152,7 @@ def test_a_tip_that_was_not_withdrawn_cannot_be_overlooked(
     wait_for(page, lambda: text_of(page, "#sentence") == said)
     assert page.locator("#status").get_attribute("data-activity") == "failed"
     assert background_of(page, "#status") != calm
+    assert "Tip unknown" in text_of(page, "#status")
     wait_for(page, lambda: page.locator("#announced").inner_text() == said)
     assert not inaccessible(page)
 
