@@ -22,10 +22,11 @@ from spm_gym.config import load_config
 from spm_gym.runner.reading import Label, reading
 from spm_gym.scale import round_length
 from spm_gym.view.live.maps import live_map
-from spm_gym.view.live.scans import Kind, picture, shown_scan
+from spm_gym.view.live.scans import scan_picture, shown_scan
 from spm_gym.view.live.standing import memory
 from spm_gym.view.live.tiles import TILE_PIXELS, Painter
 from spm_gym.view.mosaic import COLOURS
+from spm_gym.view.shown import Kind
 
 PATIENCE_S = 30.0
 
@@ -91,7 +92,9 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> N
     run.commit()
     with reading(run.journal.run) as db:
         row = db.execute("SELECT * FROM scans").fetchone()
-    image = Image.open(io.BytesIO(picture(run.journal.run, row, kind, "levels")))
+    image = Image.open(io.BytesIO(scan_picture(run.journal.run, row, kind, "levels"))).convert(
+        "RGBA"
+    )
     assert image.size == (64, 64)
     alpha = np.asarray(image)[..., 3]
     assert (alpha[:40] == 255).all()

@@ -24,9 +24,10 @@ from spm_gym.regions import Mark
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.reading import JOURNAL, Label, reading
 from spm_gym.view.achievements import achievements
-from spm_gym.view.mosaic import Reading, area_maps, grey_values
+from spm_gym.view.mosaic import Reading, area_maps
 from spm_gym.view.report import render_report, write_report
 from spm_gym.view.report_facts import episodes, good_over_time, overview
+from spm_gym.view.shown import grey_values
 
 
 @pytest.fixture
@@ -333,12 +334,12 @@ def test_images_lie_in_their_places(tmp_path: Path) -> None:
 
 def test_substrate_is_dark_and_molecules_are_bright() -> None:
     tilted = surface(0)
-    grey = grey_values(tilted)
+    grey = grey_values(tilted, "levels")
     assert 30 < np.median(grey) < 60
     assert grey.max() > 190
-    assert not grey_values(np.full((64, 64), np.nan)).any()
+    assert not grey_values(np.full((64, 64), np.nan), "levels").any()
     tilted[20:30] = np.nan
-    assert np.array_equal(grey_values(tilted) == 0, np.isnan(tilted))
+    assert np.array_equal(grey_values(tilted, "levels") == 0, np.isnan(tilted))
 
 
 def test_the_command_writes_a_whole_page(

@@ -6,7 +6,6 @@ writes its file anew, from the first image on, instead of leaving gaps and doubl
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import socket
@@ -24,6 +23,7 @@ from spm_gym.cli.microscope import tell
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.config import Config
 from spm_gym.runner.undisturbed import undisturbed
+from spm_gym.view.shown import png
 from spm_gym.view.story import Picture, Story
 
 _AT_ONCE_S = 4e-3
@@ -90,7 +90,7 @@ class OperationBoard:
         for summary in opening(self._config, "operation", self._run.resolve().name):
             self._file.add(summary, 0, time.time())
         names = [action.name for action in self._config.env.actions]
-        self._story = Story(self._run, names)
+        self._story = Story(self._run, names, self._config.env.plane)
         self._write()
         for each in older:
             each.unlink()
@@ -173,10 +173,8 @@ def _scalars(values: dict[str, float]) -> Summary:
 
 def _image(picture: Picture) -> Summary:
     pixels = captioned(picture.grey, picture.caption)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=2)
     height, width = pixels.shape
     image = Summary.Image(
-        height=height, width=width, colorspace=1, encoded_image_string=file.getvalue()
+        height=height, width=width, colorspace=1, encoded_image_string=png(Image.fromarray(pixels))
     )
     return Summary(value=[Summary.Value(tag=f"observation/{picture.label}", image=image)])

@@ -25,6 +25,7 @@ from spm_gym.cli.show import MOVING, Picture
 from spm_gym.cli.show_run import write_animation
 from spm_gym.config import Config, load_config
 from spm_gym.imaging import level, normalise
+from spm_gym.imaging.plane import Method
 from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.survey import Look
 from spm_gym.view.pictures.canvas import save
@@ -49,10 +50,10 @@ _FIGURES = {
 """Figures of validation that a classifier's file holds, and how they are called."""
 
 
-def probe_images(pixels: int) -> NDArray[np.float32]:
+def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
     """One simulated image of each class of probes as the networks see them."""
     raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
-    return np.stack([normalise(level(z)) for z in raw.z])
+    return np.stack([normalise(level(z, method)) for z in raw.z])
 
 
 def of_weights(path: Path) -> Picture:
@@ -75,11 +76,14 @@ def of_checkpoint(path: Path) -> Picture:
     """The agent of a checkpoint; its run knows the names of the actions."""
     found = inspection.read_checkpoint(path)
     settings = path.resolve().parent.parent / SETTINGS
+    method: Method = "levels"
     if settings.is_file():
         config = load_config(settings)
+        method = config.env.plane
         names = tuple(action.name for action in config.env.actions)
         found = AgentNetwork(found.network, names, found.steps)
-    return Picture(path.resolve().name, partial(_write_agent, found, path.resolve().name))
+    name = path.resolve().name
+    return Picture(name, partial(_write_agent, found, name, method=method))
 
 
 def of_training(run: Path, tensorboard: Path) -> Picture:
@@ -183,8 +187,8 @@ def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
     save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)
 
 
-def _write_agent(agent: AgentNetwork, name: str, output: Path) -> None:
-    images = probe_images(agent.network.pixels)
+def _write_agent(agent: AgentNetwork, name: str, output: Path, method: Method = "levels") -> None:
+    images = probe_images(agent.network.pixels, method)
     values = agent.values(images[:, None])
     actions = agent.actions or tuple(f"action {number}" for number in range(values.shape[1]))
     if len(actions) != values.shape[1]:

@@ -40,19 +40,19 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     if arguments.scan is not None:
         judge = load_judge(arguments.classifier or env.classifier)
         draw = partial(_draw_scan, run, arguments.scan, env, judge)
-        return Picture(f"{name}_scan{arguments.scan}", partial(_write, run, draw))
+        return Picture(f"{name}_scan{arguments.scan}", partial(_write, run, env, draw))
     if arguments.classifier is not None:
         raise UsageError(f"{run} has been judged already: --classifier goes with --scan N")
     if arguments.area is not None:
         draw = partial(_draw_area, run, arguments.area)
-        return Picture(f"{name}_area{arguments.area}", partial(_write, run, draw))
+        return Picture(f"{name}_area{arguments.area}", partial(_write, run, env, draw))
     what = arguments.what or "overview"
     draws: dict[str, Draw] = {
         "overview": lambda db, files: draw_overview(db, run, env.good_above, files),
         "map": lambda db, files: _draw_areas(db, run, files),
         "timeline": lambda db, files: draw_timeline(db, run, env.good_above),
     }
-    return Picture(f"{name}_{what}", partial(_write, run, draws[what]))
+    return Picture(f"{name}_{what}", partial(_write, run, env, draws[what]))
 
 
 def write_animation(story: Story, output: Path) -> None:
@@ -61,8 +61,8 @@ def write_animation(story: Story, output: Path) -> None:
     save_animation(list(draw_frames(story, dpi)), output)
 
 
-def _write(run: Path, draw: Draw, output: Path) -> None:
-    files = Reading()
+def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
+    files = Reading(env.plane)
     with reading(run) as db:
         save(draw(db, files), output)
     for problem in list(files.unreadable.values())[:5]:

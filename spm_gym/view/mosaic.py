@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from spm_gym import colours
-from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.imaging.plane import Method
 from spm_gym.regions import kind_of_mark
 from spm_gym.runner.reading import Label, read_scan
 from spm_gym.scale import ticks
-from spm_gym.types import FloatImage
 from spm_gym.view.report_facts import IMAGE
+from spm_gym.view.shown import grey_values
 from spm_gym.view.summary import UNDECIDED
 
 NM = 1e-9
@@ -48,7 +47,6 @@ _MANY_MAPS = 6
 _FINEST_PER_NM = 5.0
 _SMALLEST_SIDE_NM = 100.0
 _QUALITY = 70
-_NOT_SCANNED = 0
 
 
 @dataclass(slots=True)
@@ -56,11 +54,13 @@ class Reading:
     """How the files were read: what a report has to own up to.
 
     Attributes:
+        method: How scans are levelled.
         painted: Images that are in the maps.
         left_out: Images that are not, because there are too many.
         unreadable: What is wrong with files that could not be read.
     """
 
+    method: Method = "levels"
     painted: int = 0
     left_out: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -275,20 +275,10 @@ def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> Non
 def grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
     """The scan as grey values; None, and a note, if its file cannot be read."""
     try:
-        return grey_values(read_scan(run, row).z)
+        return grey_values(read_scan(run, row).z, reading.method)
     except FileFormatError as error:
         reading.unreadable[row["file"]] = str(error)
         return None
-
-
-def grey_values(z: FloatImage) -> NDArray[np.uint8]:
-    """The levelled, normalised image between black and white; black where nothing was scanned."""
-    try:
-        levelled = level(z)
-    except ValueError:  # hardly anything was
-        return np.full(z.shape, _NOT_SCANNED, np.uint8)
-    grey = np.rint((normalise(levelled) + LIMIT) / (2 * LIMIT) * 255)
-    return np.where(np.isnan(levelled), _NOT_SCANNED, grey).astype(np.uint8)
 
 
 def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from spm_gym.runner.reading import Label, reading
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
 from spm_gym.view.drivers import driver_lengths, saved_actions
+from spm_gym.view.live.begun import last_session
 from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
@@ -52,8 +53,8 @@ def render_report(run: Path) -> Page:
     Raises:
         JournalError: There is no journal.
     """
-    files = Reading()
     with reading(run) as db:
+        files = Reading(last_session(db).method)
         context = _context(db, run, files)
     return Page(_template().render(context), files)
 

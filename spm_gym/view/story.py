@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.plane import Method
 from spm_gym.runner.reading import JOURNAL, Label, open_journal, read_scan
 from spm_gym.view.drivers import DRIVER
-from spm_gym.view.mosaic import grey_values
 from spm_gym.view.report_facts import HOUR, IMAGE, JUDGED
+from spm_gym.view.shown import grey_values
 
 SHARE_OF = 100
 """Judged images that the share of good ones is taken of."""
@@ -72,11 +73,13 @@ class Story:
     Args:
         run: The run directory.
         actions: Names of the actions.
+        method: How scans are levelled.
     """
 
-    def __init__(self, run: Path, actions: list[str]) -> None:
+    def __init__(self, run: Path, actions: list[str], method: Method = "levels") -> None:
         self._run = run
         self._actions = actions
+        self._method: Method = method
         self._db = open_journal(run / JOURNAL)
         self._scan = self._step = self._recovery = 0
         self._images = self._good = 0
@@ -182,7 +185,7 @@ class Story:
         if not is_shown(self._labels[label]):
             return None
         try:
-            grey = grey_values(read_scan(self._run, row).z)
+            grey = grey_values(read_scan(self._run, row).z, self._method)
         except FileFormatError:  # the report says so
             return None
         judged = "" if probability is None else f", p = {probability:.3f}"

@@ -19,22 +19,22 @@ from starlette.routing import Route
 
 from spm_gym import colours
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.plane import Method
 from spm_gym.runner.control import asked_of
 from spm_gym.runner.reading import JOURNAL, JournalError, is_at_work, reading
 from spm_gym.view.drivers import driver_lengths
-from spm_gym.view.live.begun import Session, last_session
+from spm_gym.view.live.begun import last_session
 from spm_gym.view.live.decisions import last_decision
 from spm_gym.view.live.event_log import FIRST_ROWS, event_log
 from spm_gym.view.live.instrument_state import instrument
 from spm_gym.view.live.lengths import histograms
 from spm_gym.view.live.maps import live_map
 from spm_gym.view.live.progress import progress
-from spm_gym.view.live.scans import Kind, picture, prepare, scan_at, shown_scan
+from spm_gym.view.live.scans import prepare, scan_at, scan_picture, shown_scan
 from spm_gym.view.live.series import series
 from spm_gym.view.live.standing import memory, standing
 from spm_gym.view.live.tiles import Painter
 from spm_gym.view.mosaic import COLOURS, NM
+from spm_gym.view.shown import Kind
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -154,11 +154,11 @@ class LivePage:
         with reading(self._run) as db:
             number = _whole(request.path_params["number"])
             row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
-            method = _method(last_session(db))
+            method = last_session(db).method
         if row is None or kind not in {*Kind}:
             return PlainTextResponse("there is no such picture", 404)
         try:
-            image = picture(self._run, row, Kind(kind), method)
+            image = scan_picture(self._run, row, Kind(kind), method)
         except FileFormatError as error:
             return PlainTextResponse(str(error), 404)
         return Response(image, media_type="image/png", headers=_FOR_EVER)
@@ -215,7 +215,7 @@ class LivePage:
                 "progress": progress(db, m, session, under_way),
                 "trouble": _last(db, "events WHERE kind = 'trouble'"),
                 "failure": _last(db, "acts WHERE result IN ('failed', 'unknown', 'refused')"),
-                "scan": shown_scan(db, self._run, m, view.scan, _method(session)),
+                "scan": shown_scan(db, self._run, m, view.scan, session.method),
                 "decision": last_decision(db, session),
                 "map": live_map(db, self._painter, m, view.area),
                 "drivers": (drivers := driver_lengths(db)),
@@ -225,10 +225,6 @@ class LivePage:
                 "blocked_colours": colours.BLOCKED,
                 "controls": controls(self._run, self._access, request),
             }
-
-
-def _method(session: Session) -> Method:
-    return "levels" if session.settings is None else session.settings.env.plane
 
 
 def _last(db: sqlite3.Connection, rows: str) -> sqlite3.Row | None:

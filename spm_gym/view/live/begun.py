@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from spm_gym.config import Config
+from spm_gym.config import Config, EnvConfig
+from spm_gym.imaging.plane import Method
 from spm_gym.view.report_facts import IMAGE
 
 _RECENT = 1000
@@ -50,6 +51,11 @@ class Session:
     def good_above(self) -> float | None:
         """A probe counts as good above this probability, if that is known."""
         return None if self.settings is None else self.settings.env.good_above
+
+    @property
+    def method(self) -> Method:
+        """How scans are levelled; as usual, if nobody knows."""
+        return (EnvConfig() if self.settings is None else self.settings.env).plane
 
 
 def last_session(db: sqlite3.Connection) -> Session:

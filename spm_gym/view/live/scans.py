@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sqlite3
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from spm_gym.imaging import level, read_scans
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.runner.reading import Label, read_scan
 from spm_gym.runner.states import State
 from spm_gym.scale import round_length
 from spm_gym.types import Frame, Scan
 from spm_gym.view.report_facts import IMAGE
+from spm_gym.view.shown import Kind, picture, png, seen
 
 SHOWN = f"label IS NOT '{Label.DISCARDED}'"
 """Condition for scans that can be looked at."""
-
-_PERCENTILES = (0.5, 99.5)
-
-
-class Kind(StrEnum):
-    """How a scan is shown."""
-
-    LEVELLED = "levelled"
-    RAW = "raw"
-    NETWORK = "network"
-
 
 LABELS = {
     Label.GOOD: "good image",
@@ -227,42 +212,18 @@ def prepare() -> None:
     level(blank[0])
 
 
-def picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> bytes:
+def scan_picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> bytes:
     """A scan as PNG, one pixel for every pixel; transparent where nothing was scanned.
 
     Raises:
         FileFormatError: Its file is gone or damaged.
     """
     z = read_scan(run, row).z
-    scanned = np.isfinite(z)
-    heights = z
-    if kind is Kind.NETWORK:
-        seen = read_scans(z[None], np.full((1, 2), math.nan), method).observations[0, 0]
-        grey = (seen + LIMIT) / (2 * LIMIT)
-        return _png(np.stack([grey] * 3, axis=-1), np.ones_like(scanned))
-    if kind is Kind.LEVELLED:
-        try:
-            heights = level(z, method)
-        except ValueError:  # hardly anything was scanned
-            heights = z
-    return _png(_coloured(heights, scanned), scanned)
-
-
-def _coloured(heights: NDArray[Any], scanned: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Heights as colours from black over orange to white."""
-    if not scanned.any():
-        return np.zeros((*heights.shape, 3))
-    low, high = np.percentile(heights[scanned], _PERCENTILES)
-    share = (np.where(scanned, heights, low) - low) / max(high - low, np.finfo(float).tiny)
-    return np.stack([2 * share, 2 * share - 0.5, 2 * share - 1], axis=-1)
-
-
-def _png(colours: NDArray[Any], visible: NDArray[np.bool_]) -> bytes:
-    pixels = np.dstack([colours, visible])
-    image = Image.fromarray(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8), "RGBA")
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    try:
+        return png(picture(z, kind, method))
+    except ValueError:  # hardly anything was scanned
+        nothing = np.full(z.shape, np.nan)
+        return png(seen(nothing) if kind is Kind.NETWORK else picture(z, Kind.RAW, method))
 
 
 def _single(db: sqlite3.Connection, query: str, *values: Any) -> int | None:

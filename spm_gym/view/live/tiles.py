@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.runner.reading import JournalError, reading
+from spm_gym.view.live.begun import last_session
 from spm_gym.view.mosaic import COLOURS, NM, Canvas, Reading, grey_of
 from spm_gym.view.report_facts import IMAGE
 from spm_gym.view.summary import UNDECIDED
@@ -60,19 +61,19 @@ class Area:
 
     Attributes:
         tile_nm: Side of a tile, nm; tile (0, 0) has its lower left corner at the origin.
+        files: What could not be read, or makes no sense.
         tiles: By column and row.
         last: The last scan that was looked at.
         undecided: Scans without a label so far.
         waiting: Scans of which only the label is painted, the newest last.
-        files: What could not be read, or makes no sense.
     """
 
     tile_nm: float
+    files: Reading
     tiles: dict[tuple[int, int], Tile] = field(default_factory=dict)
     last: int = 0
     undecided: set[int] = field(default_factory=set)
     waiting: list[sqlite3.Row] = field(default_factory=list)
-    files: Reading = field(default_factory=Reading)
 
 
 class Painter:
@@ -187,7 +188,8 @@ class Painter:
         if first is None:
             return None
         with self._lock:
-            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM)
+            files = Reading(last_session(db).method)
+            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM, files)
             if len(self._areas) > _MOST_AREAS:
                 self._areas.popitem(last=False)
             self._changes += 1

@@ -19,6 +19,7 @@ from spm_gym.picture import NM, add_scale_bar, add_square, show_image
 from spm_gym.scale import length_text
 from spm_gym.types import Classifier, FloatImage, Frame, Scan
 from spm_gym.view.pictures.canvas import new_figure, plain
+from spm_gym.view.shown import limits
 
 IN_WORDS = {
     Diagnosis.FINE: "Nothing is wrong with the scan.",
@@ -32,7 +33,6 @@ IN_WORDS = {
 
 NO_SQUARE = Square(0, 0, 0)
 _PANEL = 3.3
-_PERCENTILES = (0.5, 99.5)
 _USUAL_NM = EnvConfig().image_nm
 
 
@@ -183,8 +183,8 @@ def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> 
 
 def _draw_seen(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
     assert seen.normalised is not None
-    limits = (-LIMIT, LIMIT)
-    shown = show_image(axes, seen.normalised, subject.width, subject.height, SEEN, limits)
+    ends = -LIMIT, LIMIT
+    shown = show_image(axes, seen.normalised, subject.width, subject.height, SEEN, ends)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])
@@ -194,23 +194,23 @@ def _draw_seen(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None
 def _draw_heights(
     figure: Figure, axes: Axes, subject: Subject, heights: FloatImage, title: str, what: str
 ) -> None:
-    low, high = np.nanpercentile(heights, _PERCENTILES)
+    low, high = limits(heights)
     unit, size = ("nm", 1e-9) if high - low >= 1e-9 else ("pm", 1e-12)
-    limits = (float(low / size), float(max(high, low + 1e-12) / size))
-    shown = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, limits)
+    ends = low / size, high / size
+    shown = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, ends)
     add_scale_bar(axes, subject.width is not None)
     axes.set_title(title, fontsize=10)
     bar = figure.colorbar(
-        shown, ax=axes, extend=_beyond(heights / size, limits), location="bottom", shrink=0.9,
+        shown, ax=axes, extend=_beyond(heights / size, ends), location="bottom", shrink=0.9,
         aspect=28, pad=0.02,
     )  # fmt: skip
     bar.set_label(f"{what} ({unit})", fontsize=8)
     bar.ax.tick_params(labelsize=8)
 
 
-def _beyond(heights: FloatImage, limits: tuple[float, float]) -> str:
-    """Where heights lie outside the limits, as matplotlib calls it."""
-    below, above = np.nanmin(heights) < limits[0], np.nanmax(heights) > limits[1]
+def _beyond(heights: FloatImage, ends: tuple[float, float]) -> str:
+    """Where heights lie outside of two, as matplotlib calls it."""
+    below, above = np.nanmin(heights) < ends[0], np.nanmax(heights) > ends[1]
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
         (bool(below), bool(above)), "both"
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from spm_gym.colours import BAD, GOOD, INK, SEEN
 from spm_gym.scale import length_text
-from spm_gym.view.mosaic import grey_values
 from spm_gym.view.pictures.canvas import new_figure, plain
 from spm_gym.view.pictures.scan import Seen, Subject, aspect
+from spm_gym.view.shown import grey_of_levelled
 
 MOST = 100
 _TILE = 1.5
@@ -41,12 +43,18 @@ def draw_sheet(
         row, col = divmod(place, cols)
         top, bottom = -row * high, -row * high - 1 + _GAP
         width, height = _fitted(subject)
-        axes.imshow(grey_values(subject.z), cmap=SEEN, vmin=0, vmax=255,
+        axes.imshow(_grey(subject, seen), cmap=SEEN, vmin=0, vmax=255,
                     extent=(col, col + width, top - height, top))  # fmt: skip
         axes.text(col, bottom - 0.02, _caption(subject, seen), va="top", fontsize=7,
                   color=_colour(seen, good_above))  # fmt: skip
     axes.set(xlim=(0, cols), ylim=(-rows * high, 0), aspect="equal")
     return figure
+
+
+def _grey(subject: Subject, seen: Seen) -> NDArray[np.uint8]:
+    if seen.levelled is None:
+        return np.zeros(subject.z.shape, np.uint8)
+    return grey_of_levelled(seen.levelled)
 
 
 def _fitted(subject: Subject) -> tuple[float, float]:

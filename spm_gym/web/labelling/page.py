@@ -18,17 +18,16 @@ from starlette.routing import Route
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
+from spm_gym.view.shown import Kind
 from spm_gym.web.access import Access
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
 from spm_gym.web.labelling.pictures import (
-    VIEWS,
-    View,
     address_of,
     in_words,
-    png,
+    kind_of,
+    picture_of,
     scale_bar,
-    view_of,
 )
 from spm_gym.web.pages import Pages, application
 
@@ -129,14 +128,14 @@ class _Labelling:
             file = self._desk.next_after(name, None)
         elif file not in self._desk.images:
             raise _Refused(f"there is no image {file!r} to label")
-        return self._desk_with(request, name, file, view_of(request.query_params))
+        return self._desk_with(request, name, file, kind_of(request.query_params))
 
-    def _desk_with(self, request: Request, name: str, file: str | None, view: View) -> Response:
+    def _desk_with(self, request: Request, name: str, file: str | None, kind: Kind) -> Response:
         partly = "hx-request" in request.headers
         if file is None:
             return _elsewhere(partly, "/done")
         template = "labelling/desk.html" if partly else "labelling/page.html"
-        return self.pages(template, **self._context(name), **self._shown(name, file, view))
+        return self.pages(template, **self._context(name), **self._shown(name, file, kind))
 
     def _context(self, name: str) -> dict[str, Any]:
         return {
@@ -145,10 +144,10 @@ class _Labelling:
             "may_change_name": self._setup.labeller is None,
             "progress": self._desk.progress(name),
             "last": self._desk.last(name),
-            "views": VIEWS,
+            "views": Kind,
         }
 
-    def _shown(self, name: str, file: str, view: View) -> dict[str, Any]:
+    def _shown(self, name: str, file: str, kind: Kind) -> dict[str, Any]:
         desk, image = self._desk, self._desk.images[file]
         following = desk.next_after(name, file)
         after = following and desk.next_after(name, following)
@@ -157,10 +156,10 @@ class _Labelling:
             "place": desk.place(file),
             "size": in_words(image),
             "bar": scale_bar(image.width) if image.width else None,
-            "view": view,
+            "view": kind,
             "own_label": desk.own_label(name, file),
-            "urls": {each: address_of(image, each) for each in VIEWS},
-            "preloaded": [address_of(desk.images[f], view) for f in (following, after) if f],
+            "urls": {each: address_of(image, each) for each in Kind},
+            "preloaded": [address_of(desk.images[f], kind) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
 
@@ -176,7 +175,7 @@ class _Labelling:
             self._desk.answer(name, file, answer)
         else:
             raise _Refused(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
-        return self._desk_with(request, name, following, view_of(fields))
+        return self._desk_with(request, name, following, kind_of(fields))
 
     def undo(self, request: Request, fields: _Fields) -> Response:
         """Take the last step back and show its image; without one, stay."""
@@ -186,7 +185,7 @@ class _Labelling:
             return RedirectResponse(f"/?{urlencode({'file': file})}" if file else "/done", 303)
         if file not in self._desk.images:
             raise _Refused(f"there is no image {file!r} to label")
-        return self._desk_with(request, name, file, view_of(fields))
+        return self._desk_with(request, name, file, kind_of(fields))
 
     def look_again(self, request: Request, fields: _Fields) -> Response:
         """Let skipped images come again."""
@@ -198,9 +197,9 @@ class _Labelling:
         image = self._desk.images.get(request.query_params.get("file", ""))
         if image is None:
             return PlainTextResponse("no such image", 404)
-        view, version = view_of(request.query_params), request.query_params.get("version", "")
+        kind, version = kind_of(request.query_params), request.query_params.get("version", "")
         try:
-            content = png(image.path, version, view, self._setup.pixels, self._setup.method)
+            content = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
         except (FileFormatError, ValueError) as error:
             return PlainTextResponse(str(error), 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -260,7 +259,7 @@ class _Labelling:
             "labelling/disagreements.html",
             **self._context(name),
             agreements=self._desk.agreements(),
-            entries=[(each, address_of(each.image, "levelled")) for each in shown],
+            entries=[(each, address_of(each.image, Kind.LEVELLED)) for each in shown],
             count=len(differing),
             settled=len(differing) - len(unsettled),
             hidden=hidden,

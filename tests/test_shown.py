@@ -1,0 +1,75 @@
+"""Scans as pictures: the same ones on all pages."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image
+
+from spm_gym.colours import HEIGHTS
+from spm_gym.imaging import level, normalise
+from spm_gym.view.shown import Kind, grey_values, limits, picture, png
+
+NM = 1e-9
+
+
+def steps(rng: np.random.Generator) -> np.ndarray:
+    """A tilted terrace with a step and a little noise."""
+    z = np.add.outer(np.arange(64), np.zeros(64)) * 0.01 * NM
+    z[:, 40:] += 0.2 * NM
+    return z + rng.normal(0, 1e-12, z.shape)
+
+
+def rgba(image: Image.Image) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png(image))).convert("RGBA")).astype(int)
+
+
+@pytest.mark.parametrize("kind", [Kind.RAW, Kind.LEVELLED])
+def test_heights_have_the_colours_of_all_other_pictures(kind: Kind) -> None:
+    z = steps(np.random.default_rng(1))
+    heights = z if kind is Kind.RAW else level(z)
+    low, high = limits(heights)
+    wanted = 255 * colormaps[HEIGHTS](np.clip((heights - low) / (high - low), 0, 1))
+    assert np.abs(rgba(picture(z, kind, "levels")) - wanted).max() <= 5
+
+
+def test_the_network_sees_grey_substrate_where_nothing_was_scanned() -> None:
+    z = steps(np.random.default_rng(2))
+    z[50:] = np.nan
+    shown = rgba(picture(z, Kind.NETWORK, "levels"))
+    assert (shown[..., :1] == shown[..., :3]).all()
+    assert (shown[..., 3] == 255).all()
+    assert np.allclose(shown[..., 0], (normalise(level(z)) + 1.5) * 85, atol=0.51)
+    black = grey_values(z, "levels") == 0
+    assert np.array_equal(black, np.isnan(z))
+
+
+def test_what_was_not_scanned_is_transparent_and_the_rest_is_not() -> None:
+    z = steps(np.random.default_rng(3))
+    z[50:] = np.nan
+    for kind in (Kind.RAW, Kind.LEVELLED):
+        assert np.array_equal(rgba(picture(z, kind, "levels"))[..., 3] == 0, np.isnan(z))
+
+
+def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
+    rng = np.random.default_rng(4)
+    low, high = limits(rng.normal(0, 1e-13, (64, 64)))
+    assert high - low == pytest.approx(2e-11)
+    z = steps(rng)
+    spike = z.copy()
+    spike[3, 3] = 1.0
+    assert limits(spike) == pytest.approx(limits(z), abs=0.01 * NM)
+    assert limits(np.full((4, 4), np.nan)) == pytest.approx((0, 2e-11))
+
+
+def test_levelling_is_the_one_that_is_asked_for() -> None:
+    rng = np.random.default_rng(5)
+    z = steps(rng)
+    z[:, :40] += rng.normal(0, 5e-11, (64, 40))
+    by_levels, by_ransac = (grey_values(z, method) for method in ("levels", "ransac"))
+    assert np.array_equal(by_ransac, (np.rint((normalise(level(z, "ransac")) + 1.5) * 85)))
+    assert (by_levels != by_ransac).any()
+    assert not grey_values(np.full((64, 64), np.nan), "ransac").any()
