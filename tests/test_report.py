@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -404,3 +405,24 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format 99"):
         write_report(tmp_path, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_in_the_making_holds_back_nothing_that_the_run_writes(
+    run: InventedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run.journal.run
+    blocked = []
+
+    def look(*_: Any) -> list[Any]:
+        run.scan(Label.GOOD, 0.99)
+        run.commit()
+        with closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as other:
+            blocked.append(other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0])
+        return []
+
+    with reading(folder) as db:
+        db.execute("SELECT COUNT(*) FROM scans").fetchone()
+        look()
+    monkeypatch.setattr("spm_gym.view.report.area_maps", look)
+    render_report(folder)
+    assert blocked == [1, 0]

@@ -15,7 +15,7 @@ from spm_gym.cli.run_directory import existing_operation
 from spm_gym.cli.show import LAST, MOVING, Picture
 from spm_gym.cli.show_scans import load_judge
 from spm_gym.config import EnvConfig
-from spm_gym.runner.reading import read_scan, reading
+from spm_gym.runner.reading import read_scan, snapshot
 from spm_gym.view.mosaic import Reading
 from spm_gym.view.pictures.animation import save_animation
 from spm_gym.view.pictures.area import area_numbers, draw_area, draw_areas
@@ -63,14 +63,14 @@ def write_animation(story: Story, output: Path) -> None:
 
 def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
     files = Reading(env.plane)
-    with reading(run) as db:
+    with snapshot(run) as db:
         save(draw(db, files), output)
     for problem in list(files.unreadable.values())[:5]:
         print(f"unreadable: {problem}")
 
 
 def _episode(run: Path, name: str, number: int | None, env: EnvConfig) -> Picture:
-    with reading(run) as db:
+    with snapshot(run) as db:
         story = recorded_story(db, run, number, env)
     ending = f"episode{number}" if number is not None else "episode"
     return Picture(f"{name}_{ending}", partial(write_animation, story), MOVING)

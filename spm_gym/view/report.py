@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from spm_gym import colours
-from spm_gym.runner.reading import Label, reading
+from spm_gym.runner.reading import Label, snapshot
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
 from spm_gym.view.drivers import driver_lengths, saved_actions
@@ -53,7 +53,7 @@ def render_report(run: Path) -> Page:
     Raises:
         JournalError: There is no journal.
     """
-    with reading(run) as db:
+    with snapshot(run) as db:
         files = Reading(last_session(db).method)
         context = _context(db, run, files)
     return Page(_template().render(context), files)
