@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from agents.checkpoint import load_checkpoint
@@ -76,17 +73,3 @@ def read_weights(path: Path) -> AgentNetwork:
         reason = " ".join(str(error).split())
         raise AgentFileError(f"{path} is not an agent written by this project: {reason}") from error
     return AgentNetwork(network.eval(), tuple(about["actions"]), about["steps"])
-
-
-def about_file(path: Path) -> dict[str, Any]:
-    """What a file of weights says of itself; empty if it says nothing.
-
-    Raises:
-        AgentFileError: It cannot be read.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {}).get("about", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise AgentFileError(f"{path} is not a file of weights: {error}") from error
-    return dict(said) if isinstance(said, dict) else {}

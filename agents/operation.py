@@ -185,18 +185,40 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 
 
+def about_file(path: Path) -> dict[str, Any]:
+    """What a file of weights says of itself; empty if it says nothing.
+
+    Raises:
+        AgentFileError: It cannot be read.
+    """
+    return _read(path, weights=False)[0]
+
+
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a file of `save_weights` says of itself, and its weights.
 
     Raises:
         AgentFileError: Unreadable, or another kind of file.
     """
+    about, state = _read(path, weights=True)
+    if "format" not in about:
+        raise AgentFileError(
+            f"{path} is not an agent written by this project: it does not say what it is"
+        )
+    return about, state
+
+
+def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            return about, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            keys = file.keys() if weights else ()
+            state = {key: file.get_tensor(key) for key in keys}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise AgentFileError(
+            f"{path} is not a file of weights, and so not an agent: {error}"
+        ) from error
+    return dict(about) if isinstance(about, dict) else {}, state
 
 
 def load_weights(

@@ -58,7 +58,7 @@ def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
 
 def of_weights(path: Path) -> Picture:
     """An agent or a classifier in a file of weights, told by what it says of itself."""
-    kind = inspection.about_file(path).get("format")
+    kind = operation.about_file(path).get("format")
     if kind == classifier.FORMAT:
         return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
     if kind == operation.FORMAT:
