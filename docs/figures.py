@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from small import shrink
 
 from agents.classifier import ProbeClassifier
 from spm_gym.build import make_env, shipped_agent, shipped_classifier
@@ -20,7 +21,6 @@ from spm_gym.view.pictures.canvas import save
 from spm_gym.view.pictures.networks import draw_verdicts
 
 PICTURES = Path(__file__).parent / "pictures"
-LARGEST = 400_000
 HOURS, HOURS_OF_AREA = 12, 3
 """Of operation: for a whole run, and for an area in which every image can be told."""
 
@@ -122,18 +122,6 @@ MAKERS: dict[str, Callable[[Sources, Path], None]] = {
     "episode.gif": draw_episode,
 }
 """What makes each picture; those of pages in a browser are made by ``screenshots.py``."""
-
-
-def shrink(path: Path) -> None:
-    """Leave a still picture only as many colours as a page needs; see that it is small."""
-    if path.suffix == ".png":
-        with Image.open(path) as picture:
-            few = picture.convert("RGB").quantize(
-                256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
-            )
-        few.save(path, optimize=True)
-    if path.stat().st_size > LARGEST:
-        raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {LARGEST}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from small import shrink
 
 from spm_gym.build import build_microscope
 from spm_gym.config import load_config
@@ -158,13 +158,6 @@ def _simulate(folder: Path, count: int) -> None:
         x, y = rng.uniform(-2e-7, 2e-7, 2)
         scan = microscope.scan(Frame(float(x), float(y), config.env.image_nm * 1e-9, 256))
         write_gsf(folder / f"2026-03-{1 + n // 14:02d}_{n % 14:03d}.gsf", scan)
-
-
-def shrink(path: Path) -> None:
-    """Write a screenshot with a palette, which is half as large and looks the same."""
-    with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256)
-    small.save(path, optimize=True)
 
 
 if __name__ == "__main__":

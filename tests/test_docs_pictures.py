@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,16 +14,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["figures"] = module
-    spec.loader.exec_module(module)
-    return module
+def figures() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        yield importlib.import_module("figures")
 
 
 def test_every_picture_of_the_docs_is_made_by_a_script_and_small(figures: ModuleType) -> None:
@@ -30,7 +25,7 @@ def test_every_picture_of_the_docs_is_made_by_a_script_and_small(figures: Module
     of_pages = re.findall(r"[\w-]+\.png", (ROOT / "docs" / "screenshots.py").read_text("utf-8"))
     names = {each.name for each in pictures}
     assert set(figures.MAKERS) <= names <= {*figures.MAKERS, *of_pages}
-    assert max(each.stat().st_size for each in pictures) <= figures.LARGEST
+    assert max(each.stat().st_size for each in pictures) <= importlib.import_module("small").LARGEST
 
 
 def test_every_picture_in_the_docs_is_there() -> None:
