@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spm_gym.config import RegionConfig
-from spm_gym.regions import RegionMap, area_direction
+from spm_gym.regions import RegionMap, area_direction, kind_of_mark
 from spm_gym.types import Direction
 
 NM = 1e-9
@@ -23,6 +23,12 @@ discs = st.lists(
 
 def new_map(**settings: float) -> RegionMap:
     return RegionMap(RegionConfig(**settings), image=10 * NM)
+
+
+def test_places_are_blocked_by_images_samples_conditioning_and_troubles() -> None:
+    reasons = ("image", "bad sample", "pulse 1 V", "lost contact")
+    kinds = [kind_of_mark(reason, ["pulse 1 V", "dip"]) for reason in reasons]
+    assert kinds == ["image", "bad sample", "conditioning", "other"]
 
 
 def test_the_first_region_is_the_centre() -> None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from invented_runs import InventedRun
 from matplotlib import colormaps
+from numpy.typing import NDArray
 from PIL import Image
 
 from spm_gym.colours import HEIGHTS
 from spm_gym.imaging import level, normalise
+from spm_gym.runner.reading import Label
+from spm_gym.types import FloatImage
+from spm_gym.view.live.tiles import Painter
+from spm_gym.view.report import render_report
 from spm_gym.view.shown import Kind, grey_values, limits, picture, png
 
 NM = 1e-9
@@ -73,3 +83,35 @@ def test_levelling_is_the_one_that_is_asked_for() -> None:
     assert np.array_equal(by_ransac, (np.rint((normalise(level(z, "ransac")) + 1.5) * 85)))
     assert (by_levels != by_ransac).any()
     assert not grey_values(np.full((64, 64), np.nan), "ransac").any()
+
+
+@pytest.mark.parametrize("method", ["levels", "ransac"])
+def test_maps_are_levelled_as_the_run_has_levelled(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = set()
+
+    def look(z: FloatImage, method: str) -> NDArray[np.uint8]:
+        methods.add(method)
+        return np.zeros(z.shape, np.uint8)
+
+    monkeypatch.setattr("spm_gym.view.mosaic.grey_values", look)
+    with InventedRun(tmp_path, f"env: {{plane: {method}}}") as run:
+        run.enter_area()
+        run.scan(Label.GOOD, 0.99)
+        run.commit()
+        render_report(tmp_path)
+        painter = Painter(tmp_path)
+        painter.want(0)
+        deadline = time.monotonic() + 60
+        while painter.waiting(0) or not painter.tiles(0)[1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert methods == {method}
+
+
+def test_the_live_page_is_served_without_matplotlib() -> None:
+    told = "import sys, spm_gym.web.monitor; print('matplotlib' in sys.modules)"
+    command = [sys.executable, "-c", told]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]
