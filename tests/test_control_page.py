@@ -73,6 +73,7 @@ def test_a_page_with_another_token_than_the_run_says_so(
 ) -> None:
     address = serve(Access("another", "127.0.0.1"))
     page.goto(f"{address}?token=another")
+    page.wait_for_url(address)
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("alert").filter(has_text="started with another token").wait_for()
     assert not (run / CONTROL).exists()
@@ -132,8 +133,10 @@ def test_the_token_unlocks_and_the_run_obeys(
     page.get_by_label("Token").fill("wrong horse")
     page.get_by_role("button", name="Open").click()
     page.get_by_text("That is not the token.").wait_for()
+    time.sleep(1.1)  # for a second nobody is believed
     page.get_by_label("Token").fill(TOKEN)
     page.keyboard.press("Enter")
+    page.wait_for_url(address)
 
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("status").filter(has_text="Asked to pause").wait_for()
