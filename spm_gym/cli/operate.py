@@ -37,7 +37,7 @@ from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.notify import Notifier
-from spm_gym.runner.runner import Runner
+from spm_gym.runner.runner import Outcome, Runner
 from spm_gym.survey import read
 from spm_gym.types import Classifier
 
@@ -128,6 +128,15 @@ def operate(
                 board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
     finally:
         notifier.close()
+    return _status(outcome, run)
+
+
+def _status(outcome: Outcome, run: Path) -> int:
+    """Say what can be done next; the exit status.
+
+    Raises:
+        InstrumentError: The tip is not where it is to be.
+    """
     if not outcome.safe:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
