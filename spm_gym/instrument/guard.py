@@ -9,6 +9,12 @@ from typing import Any
 
 from spm_gym.config.real import LimitsConfig
 from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, OutcomeUnknown
+from spm_gym.instrument.validation import (
+    validate_act,
+    validate_direction,
+    validate_duration,
+    validate_scan,
+)
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 NM = 1e-9
@@ -60,7 +66,9 @@ class Guard:
 
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
+            ValueError: It is no frame, or the fraction none.
         """
+        validate_scan(frame, fraction)
         if self.limits is not None:
             check_frame(frame, self.limits)
         return self.instrument.scan(frame, fraction)
@@ -70,7 +78,9 @@ class Guard:
 
         Raises:
             LimitExceeded: Place or action is out of bounds, or a budget is spent.
+            ValueError: Something is no action or no number.
         """
+        validate_act(action, x, y)
         if self.limits is not None:
             _check_place(x, y, self.limits)
             check_action(action, self.limits)
@@ -100,13 +110,19 @@ class Guard:
         self._act({"act": "retract"}, self.instrument.retract)
 
     def move_area(self, direction: Direction) -> None:
-        """Change the approach area; its budget of actions begins anew."""
+        """Change the approach area; its budget of actions begins anew.
+
+        Raises:
+            ValueError: This is no direction.
+        """
+        validate_direction(direction)
         entry = {"act": "move area", "direction": direction.value}
         self._act(entry, lambda: self.instrument.move_area(direction))
         self._in_area = 0
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
+        validate_duration("a wait", seconds)
         self.instrument.wait(seconds)
 
     def reconnect(self) -> None:
