@@ -16,8 +16,9 @@ from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import read_scans
 from spm_gym.instrument.base import Instrument, LimitExceeded
-from spm_gym.instrument.guard import Guard, Record, check_action, check_frame
+from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.labview.client import LabviewInstrument
+from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.nanonis import instrument as nanonis
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.sim.dynamics import HiddenState

@@ -145,8 +145,8 @@ def reached(run: Path, config: Config, commands: Sequence[Command]) -> Reached:
             faults.append(f"{command}: before any act")
         else:
             mine[index].append(command)
-    for act, sent in zip(acts, mine, strict=True):
-        wanted = _commands(act, config)
+    for act, each in zip(acts, mine, strict=True):
+        wanted, sent = _commands(act, config), _strides(each)
         result = act["result"] or "under way"
         share = "all" if len(sent) == len(wanted) else "some" if sent else "none"
         of = counts.setdefault(result, {"all": 0, "some": 0, "none": 0})
@@ -154,6 +154,21 @@ def reached(run: Path, config: Config, commands: Sequence[Command]) -> Reached:
         if not _fits(result, wanted, sent, act["wall_result"]):
             faults.append(f"act {act['number']} ({act['act']}, {result}): {wanted} and {sent}")
     return Reached(counts, len(commands), tuple(faults))
+
+
+def _strides(sent: Sequence[Command]) -> list[Command]:
+    """Steps of the motor in one direction as one command, without those that verify the way."""
+    strides: list[Command] = []
+    for command in sent:
+        if command.kind == "motor" and strides and strides[-1].kind == "motor":
+            direction, steps = strides[-1].values
+            if command.values[0] == direction:
+                together = (direction, steps + command.values[1])
+                strides[-1] = Command(command.wall, "motor", together)
+                continue
+        strides.append(command)
+    verifying = bool(strides) and strides[0].kind == "motor" and strides[0].values[1] <= 3
+    return strides[1:] if verifying else strides
 
 
 def _fits(

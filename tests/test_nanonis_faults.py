@@ -77,7 +77,12 @@ def test_the_check_of_the_matrix_can_fail() -> None:
     cell = play(1, rules, "dip 1.0 nm")
     assert cell.unsafe == ("tip not withdrawn",)
     assert cell.admitted
-    rules = [Fault(fault="error", command="Bias.Set", nth=2, every=True)]
+    rules = [Fault(fault="error", command="Bias.Set", nth=4, every=True)]  # three to get here
+    cell = play(1, rules, "dip 1.0 nm")
+    assert cell.unsafe == ("Bias.Get not restored",)
+    assert cell.admitted
+    # One that answers yes and does nothing is found out by reading back.
+    rules = [Fault(fault="ignore", command="Bias.Set", nth=4, every=True)]
     cell = play(1, rules, "dip 1.0 nm")
     assert cell.unsafe == ("Bias.Get not restored",)
     assert cell.admitted

@@ -71,6 +71,8 @@ class LimitsConfig(Section):
     Attributes:
         bias_V: Smallest and largest magnitude of the bias, of pulses and dips too.
         setpoint_pA: Largest setpoint.
+        min_setpoint_pA: Smallest setpoint.
+        speed_nm_per_s: Fastest scan.
         dip_nm: Largest depth of a dip, or lift.
         width_s: Shortest and longest pulse or dip.
         position_nm: Largest distance from the centre along either axis; an image must lie within
@@ -79,19 +81,24 @@ class LimitsConfig(Section):
         pixels: Fewest and most pixels along a side.
         coarse_steps: Most steps of one coarse move.
         actions_per_area: Most pulses and dips in one approach area.
-        actions_per_hour: Most pulses and dips in any hour; None sets no bound.
+        actions_per_hour: Most pulses and dips in any hour; None sets no bound. A microscope does
+            about 180.
+        areas_per_day: Most changes of the approach area in any 24 hours; None sets no bound.
     """
 
     bias_V: tuple[NonNegative, Positive] = (0.019, 8.2)
     setpoint_pA: Positive = 1000.0
+    min_setpoint_pA: Positive = 1.0
+    speed_nm_per_s: Positive = 2000.0
     dip_nm: Positive = 30.0
     width_s: tuple[NonNegative, Positive] = (0.02, 5.0)
     position_nm: Positive = 430.0
     image_nm: tuple[NonNegative, Positive] = (1.0, 200.0)
     pixels: tuple[Count, Count] = (8, 1024)
     coarse_steps: Count = 100
-    actions_per_area: Count = 5000
-    actions_per_hour: Count | None = None
+    actions_per_area: Count = 1000
+    actions_per_hour: Count | None = 400
+    areas_per_day: Count | None = 12
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitsConfig:
@@ -99,6 +106,11 @@ class LimitsConfig(Section):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be [smallest, largest], not [{low}, {high}]")
+        if self.min_setpoint_pA > self.setpoint_pA:
+            raise ValueError(
+                f"min_setpoint_pA = {self.min_setpoint_pA:g} is more than setpoint_pA = "
+                f"{self.setpoint_pA:g}"
+            )
         return self
 
 
@@ -117,7 +129,10 @@ class RealConfig(Section):
         timeout_s: Longest time for the reply to a command, beyond the time that the command itself
             takes.
         outage_s: How long a lost connection is tried again, on the way out too.
-        approach_timeout_s: Longest automatic approach.
+        approach_timeout_s: Longest automatic approach, false landings and all.
+        approach_setpoint_pA: Current setpoint during an automatic approach: above what the coarse
+            motor couples into the preamplifier, or every step looks like a landing. None keeps
+            that of imaging.
         withdraw_timeout_s: Longest withdrawal.
         approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
         withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends.
@@ -131,6 +146,7 @@ class RealConfig(Section):
     timeout_s: Seconds = 10.0
     outage_s: Pause = 30.0
     approach_timeout_s: Seconds = 600.0
+    approach_setpoint_pA: Positive | None = None
     withdraw_timeout_s: Seconds = 60.0
     approach_at_start: bool = True
     withdraw_on_exit: bool = True
@@ -147,15 +163,34 @@ class RealConfig(Section):
 
     @model_validator(mode="after")
     def _within_own_limits(self) -> RealConfig:
-        limits = self.limits
+        limits, imaging = self.limits, self.imaging
         smallest, largest = limits.bias_V
-        bias, setpoint = self.imaging.bias_V, self.imaging.setpoint_pA
-        if bias is not None and not smallest <= abs(bias) <= largest:
-            raise ValueError(f"imaging.bias_V = {bias:g} exceeds limits.bias_V = {limits.bias_V}")
-        if setpoint is not None and setpoint > limits.setpoint_pA:
+        if imaging.bias_V is not None and not smallest <= abs(imaging.bias_V) <= largest:
             raise ValueError(
-                f"imaging.setpoint_pA = {setpoint:g} exceeds limits.setpoint_pA = "
-                f"{limits.setpoint_pA:g}"
+                f"imaging.bias_V = {imaging.bias_V:g} exceeds limits.bias_V = {limits.bias_V}"
+            )
+        setpoints = {
+            "imaging.setpoint_pA": imaging.setpoint_pA,
+            "approach_setpoint_pA": self.approach_setpoint_pA,
+        }
+        for name, setpoint in setpoints.items():
+            if setpoint is None:
+                continue
+            if not limits.min_setpoint_pA <= setpoint <= limits.setpoint_pA:
+                raise ValueError(
+                    f"{name} = {setpoint:g} lies outside limits.min_setpoint_pA = "
+                    f"{limits.min_setpoint_pA:g} and limits.setpoint_pA = {limits.setpoint_pA:g}"
+                )
+            safe_tip = self.shaping.safe_tip_nA
+            if safe_tip is not None and not setpoint < safe_tip * 1e3:
+                raise ValueError(
+                    f"shaping.safe_tip_nA = {safe_tip:g} would withdraw the tip at {name} = "
+                    f"{setpoint:g}"
+                )
+        if imaging.speed_nm_per_s > limits.speed_nm_per_s:
+            raise ValueError(
+                f"imaging.speed_nm_per_s = {imaging.speed_nm_per_s:g} exceeds "
+                f"limits.speed_nm_per_s = {limits.speed_nm_per_s:g}"
             )
         for name in ("retract_steps", "sideways_steps"):
             if getattr(self.coarse, name) > limits.coarse_steps:

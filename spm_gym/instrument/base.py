@@ -35,6 +35,10 @@ class LimitExceeded(InstrumentError):
     """The request lies outside the configured limits; nothing was sent."""
 
 
+class UnsafeToContinue(InstrumentError):
+    """Something is not as the settings say: going on could harm tip, sample or instrument."""
+
+
 class ContactLost(InstrumentError):
     """The z piezo is fully extended and there is no tunnelling current."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from spm_gym.config.real import LimitsConfig
 from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, OutcomeUnknown
+from spm_gym.instrument.limits import check_action, check_frame, check_place
 from spm_gym.instrument.validation import (
     validate_act,
     validate_direction,
@@ -17,9 +18,7 @@ from spm_gym.instrument.validation import (
 )
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
-NM = 1e-9
 _HOUR_S = 3600.0
-_ROUNDING = 1e-9
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -82,7 +81,7 @@ class Guard:
         """
         validate_act(action, x, y)
         if self.limits is not None:
-            _check_place(x, y, self.limits)
+            check_place(x, y, self.limits)
             check_action(action, self.limits)
             if not isinstance(action, Stall):
                 self._spend(self.limits)
@@ -188,49 +187,6 @@ class Guard:
             )
         self._times.append(now)
         self._in_area += 1
-
-
-def check_frame(frame: Frame, limits: LimitsConfig) -> None:
-    """Refuse a frame outside the limits.
-
-    Raises:
-        LimitExceeded: Names the limit.
-    """
-    _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
-    _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
-    ends = (-0.5, frame.pixels - 0.5)
-    for row in ends:
-        for col in ends:
-            _check_place(*frame.position(row, col), limits)
-
-
-def check_action(action: Conditioning, limits: LimitsConfig) -> None:
-    """Refuse an action outside the limits.
-
-    Raises:
-        LimitExceeded: Names the limit.
-    """
-    if isinstance(action, Pulse | Dip):
-        _within("bias_V", abs(action.bias), limits.bias_V, "a bias of {} V")
-        _within("width_s", action.width, limits.width_s, "an action of {} s")
-    if isinstance(action, Dip):
-        _within("dip_nm", abs(action.depth) / NM, (0.0, limits.dip_nm), "a dip of {} nm")
-
-
-def _check_place(x: float, y: float, limits: LimitsConfig) -> None:
-    for distance in (x, y):
-        bounds = (0.0, limits.position_nm)
-        _within("position_nm", abs(distance) / NM, bounds, "a place {} nm from the centre")
-
-
-def _within(limit: str, value: float, bounds: tuple[float, float], what: str) -> None:
-    low, high = bounds
-    # Written so that a value that is no number is refused as well.
-    if not low * (1 - _ROUNDING) <= value <= high * (1 + _ROUNDING):
-        raise LimitExceeded(
-            f"{what.format(f'{value:.6g}')} is refused: allowed are {low:g} to {high:g} "
-            f"(real.limits.{limit})"
-        )
 
 
 def _numbers(action: Conditioning) -> dict[str, float]:

@@ -1,8 +1,14 @@
-"""Coarse motion of a Nanonis controller: motor steps and the automatic approach."""
+"""Coarse motion of a Nanonis controller: motor steps and the automatic approach.
+
+A z motor whose direction was typed wrong drives the tip into the sample, and so do sideways steps
+over rough ground. So the direction is found out with single steps before it is relied upon, and no
+more than a few steps are made between two looks at the current.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,12 +19,30 @@ from spm_gym.instrument.base import (
     InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
+    UnsafeToContinue,
 )
 from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.reading import (
+    holds_tip,
+    out_of_reach,
+    read_current,
+    read_setpoint,
+    read_z,
+    touches,
+)
 from spm_gym.types import Direction
 
+NM = 1e-9
 _POLL_S = 0.2
 _MOTOR_S_PER_STEP = 0.5
+_STEPS_AT_A_TIME = 5
+_CURRENT_FADES_S = 0.2
+"""What a step of the motor couples into the preamplifier is over by then."""
+_MOVED = 5 * NM
+"""Less is drift. A coarse step is tens to hundreds of nanometres."""
+_MOST_TRIAL_STEPS = 3
+_TUNNELS = 0.3
+"""Share of the setpoint that no tip in the air draws."""
 _MOTOR = {
     Direction.X_PLUS: 0,
     Direction.X_MINUS: 1,
@@ -26,6 +50,7 @@ _MOTOR = {
     Direction.Y_MINUS: 3,
 }
 _MOTOR_Z = {"z+": 4, "z-": 5}
+_NAMES = ("x+", "x-", "y+", "y-", "z+", "z-")
 
 
 @contextlib.contextmanager
@@ -34,15 +59,21 @@ def begun(what: str) -> Iterator[None]:
 
     Raises:
         OutcomeUnknown: A command failed.
+        UnsafeToContinue: As it was raised in the block.
     """
     try:
         yield
+    except UnsafeToContinue:
+        raise
     except InstrumentError as error:
         raise OutcomeUnknown(f"{what}: {error}") from error
 
 
 class CoarseMotion:
     """Steps the motor, starts the approach, and knows what may be under way.
+
+    Attributes:
+        verified: Whether the direction away from the sample was found to be right.
 
     Args:
         controller: Carries out everything.
@@ -64,6 +95,7 @@ class CoarseMotion:
         self._abandon = abandon
         self._stepping = False
         self._approaching = False
+        self.verified = False
 
     def check_direction(self, why: str) -> None:
         """See that the way from the sample is known.
@@ -81,30 +113,71 @@ class CoarseMotion:
                 "resume with --fresh-area"
             )
 
-    def step_away(self) -> None:
-        """Step away from the sample, after `check_direction`.
+    def verify_direction(
+        self, withdraw: Callable[[], object], z_range: tuple[float, float]
+    ) -> None:
+        """Find out with single steps, once, that ``real.coarse.retract`` leads from the sample.
+
+        The tip is withdrawn for every step, so that one the wrong way still fits below it. Then
+        the feedback looks for the surface: it must be further down, or out of reach.
+
+        Args:
+            withdraw: Withdraws the tip.
+            z_range: Lowest and highest height that the z piezo reaches, m.
 
         Raises:
+            UnsafeToContinue: It leads to the sample, or nowhere; the tip is withdrawn.
+            InstrumentError: The tip is not at the surface, or any other failure.
+        """
+        if self.verified:
+            return
+        retract = self._config.coarse.retract
+        if not holds_tip(self._controller) or out_of_reach(read_z(self._controller), z_range):
+            raise InstrumentError(
+                "the direction of the coarse motor can be verified only with the tip at the "
+                "surface: approach first"
+            )
+        before = read_z(self._controller)
+        for steps in range(1, _MOST_TRIAL_STEPS + 1):
+            withdraw()
+            self.step_away(1)
+            after = self._extend(z_range)
+            withdraw()
+            if after > before + _MOVED:
+                raise UnsafeToContinue(
+                    f"real.coarse.retract = {retract} brings the tip NEARER to the sample: after "
+                    f"{steps} single steps the surface is {(after - before) / NM:.0f} nm higher; "
+                    "the tip is withdrawn; set the other direction"
+                )
+            if after < before - _MOVED:
+                self.verified = True
+                return
+        raise UnsafeToContinue(
+            f"real.coarse.retract = {retract} cannot be verified: after {_MOST_TRIAL_STEPS} single "
+            "steps the surface is where it was; does the coarse motor move (amplitude, frequency, "
+            "real.coarse.group)? The tip is withdrawn"
+        )
+
+    def step_away(self, steps: int) -> None:
+        """Step away from the sample, after `check_direction`, with a look after a few steps.
+
+        Raises:
+            UnsafeToContinue: The tip touches something; the motor was stopped.
             OutcomeUnknown: The reply never came.
             InstrumentError: Any other failure.
         """
-        coarse = self._config.coarse
-        assert coarse.retract is not None
-        self._step(_MOTOR_Z[coarse.retract], coarse.retract_steps)
+        assert self._config.coarse.retract is not None
+        self._step(_MOTOR_Z[self._config.coarse.retract], steps)
 
     def step_sideways(self, direction: Direction) -> None:
-        """Step sideways.
-
-        Raises:
-            OutcomeUnknown: The reply never came.
-            InstrumentError: Any other failure.
-        """
+        """Step sideways; as `step_away`."""
         self._step(_MOTOR[direction], self._config.coarse.sideways_steps)
 
-    def approach(self, may_be_abandoned: bool = False) -> None:
+    def approach(self, deadline: float, may_be_abandoned: bool = False) -> None:
         """Let the controller approach automatically, and wait for the end of it.
 
         Args:
+            deadline: When it is to have ended, as `time.monotonic` counts.
             may_be_abandoned: Whether it may be stopped on request.
 
         Raises:
@@ -116,7 +189,7 @@ class CoarseMotion:
             self._controller.call("AutoApproach.Open")
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
-        self._await_approach(self._abandon if may_be_abandoned else lambda: False)
+        self._await_approach(deadline, self._abandon if may_be_abandoned else lambda: False)
         self._approaching = False
 
     def stop(self, controller: Controller) -> None:
@@ -135,15 +208,52 @@ class CoarseMotion:
             self.stop(self._controller)
 
     def _step(self, motor: int, steps: int) -> None:
-        self._stepping = True
-        self._controller.call(
-            "Motor.StartMove", takes=steps * _MOTOR_S_PER_STEP, act=True, direction=motor,
-            steps=steps, group=self._config.coarse.group - 1, wait=1,
-        )  # fmt: skip
-        self._stepping = False
+        for begun_with in range(0, steps, _STEPS_AT_A_TIME):
+            count = min(_STEPS_AT_A_TIME, steps - begun_with)
+            self._stepping = True
+            self._controller.call(
+                "Motor.StartMove", takes=count * _MOTOR_S_PER_STEP, act=True, direction=motor,
+                steps=count, group=self._config.coarse.group - 1, wait=1,
+            )  # fmt: skip
+            self._stepping = False
+            with begun(f"the motor has made {begun_with + count} of {steps} steps"):
+                touching = self._touches()
+            if touching:
+                raise UnsafeToContinue(
+                    f"the tip touches the sample after {begun_with + count} steps of the coarse "
+                    f"motor in direction {_NAMES[motor]}: "
+                    f"{read_current(self._controller) / NM:.3g} nA flow though it is withdrawn. "
+                    "The motor was stopped: is real.coarse.retract right? Look at the instrument"
+                )
 
-    def _await_approach(self, abandon: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._config.approach_timeout_s
+    def _touches(self) -> bool:
+        """Whether the tip, withdrawn, touches something; then the motor is stopped for certain."""
+        if not touches(self._controller):
+            return False
+        self._controller.call("Motor.StopMove")
+        self._sleep(_CURRENT_FADES_S)
+        return touches(self._controller)
+
+    def _tunnels(self) -> bool:
+        share = abs(read_current(self._controller) / read_setpoint(self._controller))
+        return share > _TUNNELS
+
+    def _extend(self, z_range: tuple[float, float]) -> float:
+        """Let the feedback look for the surface; the height where it ends, m."""
+        self._controller.call("ZCtrl.OnOffSet", on=1)
+        deadline = time.monotonic() + self._config.withdraw_timeout_s
+        z, before = read_z(self._controller), math.inf
+        while not (out_of_reach(z, z_range) or (abs(z - before) < _MOVED and self._tunnels())):
+            if time.monotonic() > deadline:
+                raise UnsafeToContinue(
+                    "the feedback found no surface and no end of the z range within "
+                    f"{self._config.withdraw_timeout_s:g} s (real.withdraw_timeout_s)"
+                )
+            self._sleep(_POLL_S)
+            z, before = read_z(self._controller), z
+        return z
+
+    def _await_approach(self, deadline: float, abandon: Callable[[], bool]) -> None:
         while self._still_approaching():
             late = time.monotonic() > deadline
             if late or abandon():

@@ -14,19 +14,35 @@ from spm_gym.instrument.base import (
     CommandFailed,
     ContactLost,
     InstrumentError,
+    LimitExceeded,
     TipCrashed,
     TipWithdrawn,
+    UnsafeToContinue,
 )
+from spm_gym.instrument.limits import check_bias
 from spm_gym.instrument.nanonis import acts
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
 from spm_gym.instrument.nanonis.connection import Connection, Controller
+from spm_gym.instrument.nanonis.in_force import (
+    Watch,
+    check_limits_in_force,
+    check_safe_tip,
+)
+from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership
+from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
 from spm_gym.instrument.nanonis.reading import (
-    FEEDBACK_ON,
     ask_release,
+    holds_tip,
     out_of_reach,
+    read_current,
+    read_numbers,
+    read_place,
+    read_setpoint,
     read_status,
+    read_z,
     read_z_range,
     retracted,
+    touches,
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
@@ -37,6 +53,13 @@ from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 NM = 1e-9
 PA = 1e-12
 _CRASH_FACTOR = 10.0
+_POLL_S = 0.2
+_LANDING_S = 10.0
+"""So long a z piezo may take from its rest to the end of its range after an approach."""
+_LANDED = 0.3
+"""Share of the setpoint that a tip at the surface draws at least."""
+_SLOWEST = 1e-12
+""" m/s; a controller that tells less has told nonsense."""
 
 
 def connect(
@@ -44,6 +67,7 @@ def connect(
     keep: Path | None = None,
     tell: Callable[[str], None] = print,
     abandon: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] | None = None,
 ) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
 
@@ -51,7 +75,9 @@ def connect(
         InstrumentError: It cannot be reached or does not answer as it should.
     """
     main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abandon=abandon)
+    instrument = NanonisInstrument(
+        main, side, config, keep, tell=tell, abandon=abandon, note=note or tell
+    )
     try:
         instrument.open()
     except BaseException:
@@ -75,6 +101,7 @@ class NanonisInstrument:
         sleep: Waits so many seconds.
         tell: Takes sentences for the operator.
         abandon: Is asked during a scan or an approach whether to stop it.
+        note: Takes sentences for the record: what somebody else has changed, false landings.
     """
 
     def __init__(
@@ -86,6 +113,7 @@ class NanonisInstrument:
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = print,
         abandon: Callable[[], bool] = lambda: False,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config = config
         self._main = main
@@ -93,10 +121,14 @@ class NanonisInstrument:
         self._keep = keep
         self._sleep = sleep
         self._tell = tell
+        self._note = note
+        self._owned = Ownership(keep)
+        self._in_force = Watch(main, config, note)
         self._scanner = Scanner(main, config.imaging, config.timeout_s, abandon)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
+        self._setpoint_due: float | None = None
         self._coarse = CoarseMotion(main, config, sleep, abandon)
         self._open = False
 
@@ -104,6 +136,8 @@ class NanonisInstrument:
         """Connect, read the operator's settings, set those for imaging.
 
         Raises:
+            LimitExceeded: What is in force, or would be, lies outside the limits.
+            ControllerInUse: Another run drives it, or was killed and has not restored it.
             InstrumentError: The controller cannot be reached or used.
         """
         self._open = True
@@ -113,8 +147,19 @@ class NanonisInstrument:
         self._side.connect()
         self._side.call("Scan.StatusGet")
         self._z_range = read_z_range(self._main)
-        self._before = self._operators_settings()
+        self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
+        before = self._operators_settings()
+        # Nothing is changed yet: who is refused here leaves everything as it was.
+        self._check_before_changes(before)
+        if self._keep is not None:
+            before.save(self._keep)
+        self._before = before
         self._prepare()
+        trouble = self._owned.lost(self._main.call("Scan.PropsGet")["comment"])
+        if trouble:
+            # It began at the same moment and was a little later: the controller is its own now.
+            self._before = None
+            raise ControllerInUse(trouble)
 
     def status(self) -> Status:
         """Read the present state."""
@@ -132,7 +177,16 @@ class NanonisInstrument:
         """
         validate_scan(frame, fraction)
         self._check_feedback()
-        return self._scanner.scan(frame, fraction, self._z_range)
+        self._check_in_force()
+        scan = self._scanner.scan(frame, fraction, self._z_range)
+        self._in_force.expect_frame(*self._scanner.in_force)
+        changes = self._in_force.check()
+        if changes:
+            raise CommandFailed(
+                f"somebody has changed the {', the '.join(changes)} during the scan: the image is "
+                "not used"
+            )
+        return scan
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         """Move to x, y (m) and condition the probe there.
@@ -146,8 +200,10 @@ class NanonisInstrument:
         """
         validate_act(action, x, y)
         self._check_contact()
+        self._check_in_force()
         self._move(x, y)
         self._check_contact()
+        read_current(self._main)  # nothing is done to a tip whose current nobody can tell
         if isinstance(action, Stall):
             return
         shaping = self.config.shaping
@@ -177,14 +233,51 @@ class NanonisInstrument:
     def _approach(self, may_be_abandoned: bool) -> None:
         if self._crashed(self.status()):
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
-        self._coarse.approach(may_be_abandoned)
-        with begun("the automatic approach was started"):
-            status = self.status()
-        if not status.approached or out_of_reach(status.z, self._z_range):
-            raise ContactLost(
-                f"the automatic approach ended without contact: z = {status.z / NM:.1f} nm, "
-                f"current = {status.current / PA:.3g} pA"
+        self._check_in_force()
+        check_safe_tip(self._main, read_setpoint(self._main), self.config)
+        approach_pA = self.config.approach_setpoint_pA
+        if approach_pA is not None and not holds_tip(self._main):
+            self._setpoint_due = read_setpoint(self._main)
+            change_setpoint(self._main, approach_pA * PA, self._sleep)
+            self._in_force.adopt()
+        self._land(may_be_abandoned)
+        with begun("the tip is at the surface, at the setpoint for approach"):
+            self._set_setpoint_due()
+
+    def _land(self, may_be_abandoned: bool) -> None:
+        """Approach until the tip is at the surface: a spike of the motor looks like a landing."""
+        deadline = time.monotonic() + self.config.approach_timeout_s
+        while True:
+            self._coarse.approach(deadline, may_be_abandoned)
+            with begun("the automatic approach was started"):
+                trouble = self._no_contact()
+                if not trouble:
+                    return
+                status = self.status()
+            if self._crashed(status):
+                raise TipCrashed("the automatic approach has crashed the tip into the surface")
+            text = (
+                f"the automatic approach ended without contact ({trouble}): z = "
+                f"{status.z / NM:.1f} nm, current = {status.current / PA:.3g} pA"
             )
+            if time.monotonic() > deadline:
+                raise ContactLost(f"{text}; given up after real.approach_timeout_s")
+            self._note(f"{text}; it goes on")
+            self._sleep(_POLL_S)
+
+    def _no_contact(self) -> str:
+        """Why this is no landing; "" if it is one. A piezo that finds nothing extends first."""
+        deadline = time.monotonic() + _LANDING_S
+        while True:
+            if not holds_tip(self._main):
+                return "the feedback is off"
+            if out_of_reach(read_z(self._main), self._z_range):
+                return "the z piezo is fully extended"
+            if abs(read_current(self._main)) >= _LANDED * abs(read_setpoint(self._main)):
+                return ""
+            if time.monotonic() > deadline:
+                return "there is no current"
+            self._sleep(_POLL_S)
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
@@ -194,28 +287,50 @@ class NanonisInstrument:
         """Withdraw, and step away from the sample.
 
         Raises:
-            LimitExceeded: The settings do not say which way that is; nothing was moved.
+            LimitExceeded: Which way that is the settings do not say, or nobody has verified;
+                nothing was sent.
+            UnsafeToContinue: The tip is not free even so.
             OutcomeUnknown: Steps were sent, and then the connection lost.
             InstrumentError: Any other failure.
         """
         self._coarse.check_direction("the tip is to be taken away from the sample")
+        if not self._coarse.verified:
+            raise LimitExceeded(
+                "the direction real.coarse.retract has not been verified yet, which takes a tip "
+                "at the surface: nothing was stepped"
+            )
         self.withdraw()
-        self._coarse.step_away()
+        self._coarse.step_away(self.config.coarse.retract_steps)
+
+    def verify_motor(self) -> None:
+        """Find out with single steps that ``real.coarse.retract`` leads away; leaves it withdrawn.
+
+        Raises:
+            LimitExceeded: The settings do not say which way that is.
+            UnsafeToContinue: It does not lead away.
+            InstrumentError: The tip is not at the surface, or any other failure.
+        """
+        self._coarse.check_direction("its direction is to be verified")
+        self._check_in_force()
+        self._coarse.verify_direction(self.withdraw, self._z_range)
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step away from the sample and sideways, approach.
 
         Raises:
             LimitExceeded: The settings do not say which way is away from the sample.
+            UnsafeToContinue: What they say leads to the sample, or the tip is not free.
             OutcomeUnknown: Steps were sent, and then the connection lost.
             ValueError: This is no direction; nothing was sent.
             InstrumentError: Any other failure.
         """
         validate_direction(direction)
         self._coarse.check_direction("the approach area is used up")
+        self._check_in_force()
+        self._coarse.verify_direction(self.withdraw, self._z_range)
         self.withdraw()
         self._move(0.0, 0.0)
-        self._coarse.step_away()
+        self._coarse.step_away(self.config.coarse.retract_steps)
         with begun("the tip was stepped away"):
             self._coarse.step_sideways(direction)
             self._approach(may_be_abandoned=False)
@@ -253,6 +368,7 @@ class NanonisInstrument:
         # Until the settings were read, nothing was changed.
         troubles = [] if self._before is None else self._make_safe(self._before)
         self._side.close()
+        self._owned.release()
         # Only now: whoever was interrupted on the way may close once more.
         self._open = False
         atexit.unregister(self.close)
@@ -277,8 +393,8 @@ class NanonisInstrument:
         ]
         if self.config.withdraw_on_exit:
             steps.append(("tip not withdrawn", partial(self._withdraw, side)))
-        for name, command, values in before.commands(side.release):
-            steps.append((f"{name} not restored", partial(side.call, command, **values)))
+        steps.append(("bias not restored", partial(self._restore_bias, before.bias["bias"])))
+        steps.extend(before.restore(side, self._sleep))
         self._await_act()
         over_side = [(missing, partial(self._on_side, step)) for missing, step in steps]
         return go_way_out(over_side, self.config.outage_s, self._sleep)
@@ -295,6 +411,7 @@ class NanonisInstrument:
         self._side.connect()
         self._coarse.stop(self._main)
         stop_scan(self._main)
+        self._in_force.check()
         self._prepare()
 
     def _operators_settings(self) -> Settings:
@@ -303,31 +420,67 @@ class NanonisInstrument:
             # It may have been killed in the middle of a coarse move, which goes on without it.
             self._coarse.stop_what_others_began()
             return Settings.load(self._keep)
-        settings = Settings.read(self._main)
-        if self._keep is not None:
-            settings.save(self._keep)
-        return settings
+        return Settings.read(self._main)
+
+    def _check_before_changes(self, before: Settings) -> None:
+        """See that limits hold for what will be in force, and for what is if the tip is down."""
+        imaging = self.config.imaging
+        bias, setpoint = before.bias["bias"], before.setpoint["setpoint"]
+        if holds_tip(self._main):
+            check_limits_in_force(bias, setpoint, self.config)
+        bias = bias if imaging.bias_V is None else imaging.bias_V
+        setpoint = setpoint if imaging.setpoint_pA is None else imaging.setpoint_pA * PA
+        check_limits_in_force(bias, setpoint, self.config)
+
+    def _restore_bias(self, bias: float) -> None:
+        """Restore the bias (V), but not one that no tip at the surface may have, if it is there."""
+        if holds_tip(self._side):
+            check_bias(bias, self.config.limits)
+        change_bias(self._side, bias, self._sleep)
 
     def _prepare(self) -> None:
+        assert self._before is not None
         imaging = self.config.imaging
         if imaging.bias_V is not None:
-            self._main.call("Bias.Set", bias=imaging.bias_V)
+            change_bias(self._main, imaging.bias_V, self._sleep)
         if imaging.setpoint_pA is not None:
-            self._main.call("ZCtrl.SetpntSet", setpoint=imaging.setpoint_pA * PA)
+            self._setpoint_due = imaging.setpoint_pA * PA
+        self._set_setpoint_due()
         acts.watch_tip(self._main, self.config.shaping)
-        self._scanner.prepare()
+        check_safe_tip(self._main, read_setpoint(self._main), self.config)
+        self._scanner.prepare(self._owned.marked(self._before.properties["comment"]))
+        self._in_force.adopt()
+
+    def _set_setpoint_due(self) -> None:
+        """Go back from the setpoint for approach to that of imaging."""
+        if self._setpoint_due is not None:
+            change_setpoint(self._main, self._setpoint_due, self._sleep)
+            self._setpoint_due = None
+            self._in_force.adopt()
+
+    def _check_in_force(self) -> None:
+        """See that what is in force is allowed, and that nobody else drives the controller."""
+        if holds_tip(self._main):
+            self._set_setpoint_due()  # an approach that was cut short may have left its own
+        if self._in_force.check():
+            self._scanner.forget()
+        trouble = self._owned.lost(self._main.call("Scan.PropsGet")["comment"])
+        if trouble:
+            raise UnsafeToContinue(trouble)
 
     def _move(self, x: float, y: float) -> None:
-        here = self._main.call("FolMe.XYPosGet", newest=0)
-        speed = self._main.call("FolMe.SpeedGet")["speed"]
-        way = math.hypot(x - here["x"], y - here["y"])
-        self._main.call(
-            "FolMe.XYPosSet", takes=2 * way / speed if speed > 0 else 0.0, x=x, y=y, wait=1
-        )
-        there = self._main.call("FolMe.XYPosGet", newest=1)
-        if math.hypot(x - there["x"], y - there["y"]) > NM:
+        here = read_place(self._main)
+        (speed,) = read_numbers(self._main, "FolMe.SpeedGet", "speed")
+        way = math.dist((x, y), here)
+        # Some controllers tell 0 for "as fast as it goes".
+        if speed != 0 and not abs(speed) > _SLOWEST:
+            raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
+        takes = 2 * way / abs(speed) if speed != 0 else 0.0
+        self._main.call("FolMe.XYPosSet", takes=takes, x=x, y=y, wait=1)
+        there = read_place(self._main, newest=1)
+        if not math.dist((x, y), there) <= NM:
             raise InstrumentError(
-                f"the tip is at ({there['x'] / NM:.1f}, {there['y'] / NM:.1f}) nm instead of "
+                f"the tip is at ({there[0] / NM:.1f}, {there[1] / NM:.1f}) nm instead of "
                 f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
             )
 
@@ -348,17 +501,22 @@ class NanonisInstrument:
                 f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
                 f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
             )
+        if touches(controller):
+            raise UnsafeToContinue(
+                f"the tip is withdrawn as far as the z piezo goes and still draws "
+                f"{read_current(controller) / NM:.3g} nA: it touches the sample"
+            )
 
     def _check_contact(self) -> None:
         self._check_feedback()
-        z = self._main.call("ZCtrl.ZPosGet")["z"]
+        z = read_z(self._main)
         if out_of_reach(z, self._z_range):
             raise ContactLost("the surface is out of reach: approach first")
         if retracted(z, self._z_range):
             raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
 
     def _check_feedback(self) -> None:
-        if self._main.call("ZCtrl.StatusGet")["status"] != FEEDBACK_ON:
+        if not holds_tip(self._main):
             raise TipWithdrawn("the tip is withdrawn or the feedback off: approach first")
 
     def _crashed(self, status: Status) -> bool:

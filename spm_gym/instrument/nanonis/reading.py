@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Any
 
 from spm_gym.config import RealConfig
 from spm_gym.instrument.base import BadReply, CommandFailed, InstrumentError
@@ -13,7 +15,26 @@ from spm_gym.types import Status
 FEEDBACK_ON = 2
 """Reply of ZCtrl.StatusGet while the feedback holds the tip."""
 
+VIRTUAL = "Virtual Nanonis"
+"""Product line of the virtual controller of this project: its samples are simulated."""
+
 _END_MARGIN = 0.01
+_HEIGHT_UNIT = "(m)"
+_TOUCHING = 0.5e-9
+"""Current that no tip in the air draws, A: approach spikes of up to 0.375 nA are on record."""
+
+
+def read_numbers(controller: Controller, command: str, *keys: str, **values: Any) -> list[float]:
+    """Numbers that a command returns.
+
+    Raises:
+        BadReply: One is infinite or not a number, which no comparison with a limit would notice.
+    """
+    reply = controller.call(command, **values)
+    for key in keys:
+        if not math.isfinite(reply[key]):
+            raise BadReply(f"{command}: {key} = {reply[key]:g} is no finite number")
+    return [float(reply[key]) for key in keys]
 
 
 def ask_release(controller: Controller, config: RealConfig) -> int:
@@ -34,36 +55,84 @@ def ask_release(controller: Controller, config: RealConfig) -> int:
     return int(version["host_release"])
 
 
+def is_virtual(controller: Controller) -> bool:
+    """Whether this is the virtual controller of this project, as far as the release can tell."""
+    try:
+        return bool(controller.call("Util.VersionGet")["product_line"] == VIRTUAL)
+    except CommandFailed:
+        return False
+
+
 def read_z_range(controller: Controller) -> tuple[float, float]:
     """Lowest and highest height that the z piezo reaches, m."""
     limits = controller.call("ZCtrl.LimitsGet")
     low, high = limits["low"], limits["high"]
-    if not low < high:
+    if not (low < high and math.isfinite(high - low)):
         raise BadReply(f"ZCtrl.LimitsGet: a z range from {low:g} to {high:g} m")
     return low, high
 
 
 def read_status(controller: Controller, z_range: tuple[float, float]) -> Status:
-    """Ask for everything that a `Status` tells; moves nothing."""
-    place = controller.call("FolMe.XYPosGet", newest=0)
+    """Ask for everything that a `Status` tells; moves nothing.
+
+    Raises:
+        BadReply: A number is not finite.
+    """
+    x, y = read_place(controller)
     return Status(
-        x=place["x"],
-        y=place["y"],
-        z=controller.call("ZCtrl.ZPosGet")["z"],
+        x=x,
+        y=y,
+        z=read_z(controller),
         z_range=z_range,
-        bias=controller.call("Bias.Get")["bias"],
-        setpoint=controller.call("ZCtrl.SetpntGet")["setpoint"],
-        current=controller.call("Current.Get")["current"],
-        approached=controller.call("ZCtrl.StatusGet")["status"] == FEEDBACK_ON,
+        bias=read_bias(controller),
+        setpoint=read_setpoint(controller),
+        current=read_current(controller),
+        approached=holds_tip(controller),
         time=time.time(),
     )
+
+
+def read_place(controller: Controller, newest: int = 0) -> tuple[float, float]:
+    """Piezo position, m; ``newest`` 1 waits for the next measurement."""
+    x, y = read_numbers(controller, "FolMe.XYPosGet", "x", "y", newest=newest)
+    return x, y
+
+
+def read_z(controller: Controller) -> float:
+    """Height of the tip, m."""
+    return read_numbers(controller, "ZCtrl.ZPosGet", "z")[0]
+
+
+def read_bias(controller: Controller) -> float:
+    """Sample bias, V."""
+    return read_numbers(controller, "Bias.Get", "bias")[0]
+
+
+def read_setpoint(controller: Controller) -> float:
+    """Current setpoint, A."""
+    return read_numbers(controller, "ZCtrl.SetpntGet", "setpoint")[0]
+
+
+def read_current(controller: Controller) -> float:
+    """Tunnelling current, A."""
+    return read_numbers(controller, "Current.Get", "current")[0]
+
+
+def holds_tip(controller: Controller) -> bool:
+    """Whether the feedback holds the tip at the surface."""
+    return bool(controller.call("ZCtrl.StatusGet")["status"] == FEEDBACK_ON)
+
+
+def touches(controller: Controller) -> bool:
+    """Whether a tip that should be in the air draws the current of one that touches something."""
+    return not abs(read_current(controller)) <= max(_TOUCHING, 2 * abs(read_setpoint(controller)))
 
 
 def height_channel(controller: Controller, wanted: str) -> int:
     """Index of the height signal, as the scan commands of this release count it.
 
     Raises:
-        InstrumentError: There is no such signal.
+        InstrumentError: There is no such signal, or it is no height.
     """
     slots = controller.release < RT_INDEXES_SINCE
     names = controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")["names"]
@@ -71,6 +140,13 @@ def height_channel(controller: Controller, wanted: str) -> int:
         raise InstrumentError(
             f"setting real.imaging.channel = {wanted!r}: the controller has no such signal; "
             f"it has {', '.join(name for name in names if name)}"
+        )
+    # The unit stands at the end of a signal's name. Lateral positions have it too, but no scan
+    # records them.
+    if not wanted.strip().endswith(_HEIGHT_UNIT) or wanted.strip()[:1] in ("X", "Y"):
+        raise InstrumentError(
+            f"setting real.imaging.channel = {wanted!r}: this is no height of the tip in metres; "
+            "the usual one is 'Z (m)'"
         )
     return int(names.index(wanted))
 

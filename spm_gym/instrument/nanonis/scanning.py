@@ -11,9 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config.real import ImagingConfig
-from spm_gym.instrument.base import Abandoned, BadReply, InstrumentError, TimedOut
+from spm_gym.instrument.base import (
+    Abandoned,
+    BadReply,
+    CommandFailed,
+    InstrumentError,
+    TimedOut,
+)
 from spm_gym.instrument.nanonis.connection import Controller
-from spm_gym.instrument.nanonis.reading import height_channel, out_of_reach, retracted
+from spm_gym.instrument.nanonis.reading import (
+    height_channel,
+    out_of_reach,
+    read_bias,
+    read_numbers,
+    read_setpoint,
+    read_z,
+    retracted,
+)
 from spm_gym.instrument.nanonis.settings import properties_to_set
 from spm_gym.types import Frame, Scan
 
@@ -24,6 +38,8 @@ _START, _STOP = 0, 1
 _PATIENCE = 1.5
 _ASK_EVERY_S = 2.0
 _LOOK_EVERY_S = 30.0
+_SLOWEST_RETRACE = 1e-3
+""" Ratio of speeds; less or more is no ratio that anybody scans with."""
 
 
 def stop_scan(controller: Controller) -> None:
@@ -56,11 +72,15 @@ class Scanner:
         self._patience = patience
         self._abandon = abandon
         self._prepared: tuple[float, int] | None = None
-        self._line_time = 0.0
+        self._line_time = self._speed = 0.0
+        self._frame: tuple[float, ...] = ()
         self._channels: list[int] = []
 
-    def prepare(self) -> None:
+    def prepare(self, comment: str) -> None:
         """Find the height signal; have finished scans neither repeated nor saved unasked.
+
+        Args:
+            comment: Of the scans.
 
         Raises:
             InstrumentError: There is no such signal.
@@ -71,11 +91,20 @@ class Scanner:
         self._channels = sorted({*recorded, self._channel})
         autosave = 1 if self._imaging.autosave else 3
         changes = properties_to_set(
-            self._controller.release, call("Scan.PropsGet"),
+            self._controller.release, call("Scan.PropsGet"), comment=comment,
             continuous=2, bouncy=2, autosave=autosave,
         )  # fmt: skip
         call("Scan.PropsSet", **changes)
+        self.forget()
+
+    def forget(self) -> None:
+        """Set buffer and speed anew before the next scan: somebody may have changed them."""
         self._prepared = None
+
+    @property
+    def in_force(self) -> tuple[tuple[float, ...], float]:
+        """Frame (m, degrees) and speed (m/s) as the controller has taken them."""
+        return self._frame, self._speed
 
     def scan(self, frame: Frame, fraction: float, z_range: tuple[float, float]) -> Scan:
         """Record the first ``fraction`` of the lines of a frame.
@@ -90,17 +119,18 @@ class Scanner:
         """
         if self._prepared != (frame.size, frame.pixels):
             self._set_buffer(frame.pixels)
+        # The frame goes first: a controller may keep the time of a line when the size changes.
+        self._set_frame(frame)
+        if self._prepared != (frame.size, frame.pixels):
             self._set_speed(frame.size)
             self._prepared = (frame.size, frame.pixels)
-        self._set_frame(frame)
         started = time.time()
         lines = math.ceil(fraction * frame.pixels)
         self._record(lines, frame.pixels, z_range)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
         if lines:
             z[:lines] = self._grab(frame.pixels)[:lines]
-        bias = self._controller.call("Bias.Get")["bias"]
-        setpoint = self._controller.call("ZCtrl.SetpntGet")["setpoint"]
+        bias, setpoint = read_bias(self._controller), read_setpoint(self._controller)
         return Scan(frame, z, z_range, bias, setpoint, started)
 
     def _set_buffer(self, pixels: int) -> None:
@@ -120,13 +150,16 @@ class Scanner:
             "Scan.SpeedSet", fwd_speed=speed, bwd_speed=speed, fwd_time=size / speed,
             bwd_time=size / speed, constant=1, speed_ratio=1.0,
         )  # fmt: skip
-        taken = call("Scan.SpeedGet")
-        if not math.isclose(taken["fwd_speed"], speed, rel_tol=1e-3):
+        taken, ratio = read_numbers(self._controller, "Scan.SpeedGet", "fwd_speed", "speed_ratio")
+        if not math.isclose(taken, speed, rel_tol=1e-3):
             raise InstrumentError(
                 f"setting real.imaging.speed_nm_per_s: the controller scans at "
-                f"{taken['fwd_speed'] / NM:.4g} nm/s instead of {speed / NM:.4g}"
+                f"{taken / NM:.4g} nm/s instead of {speed / NM:.4g}"
             )
-        self._line_time = size / taken["fwd_speed"] * (1 + 1 / taken["speed_ratio"])
+        if not _SLOWEST_RETRACE <= ratio <= 1 / _SLOWEST_RETRACE:
+            raise CommandFailed(f"Scan.SpeedGet: a ratio of backward to forward speed of {ratio:g}")
+        self._line_time = size / taken * (1 + 1 / ratio)
+        self._speed = taken
 
     def _set_frame(self, frame: Frame) -> None:
         wanted: dict[str, Any] = {
@@ -134,12 +167,13 @@ class Scanner:
             "angle": -math.degrees(frame.angle),
         }  # fmt: skip
         self._controller.call("Scan.FrameSet", **wanted)
-        taken = self._controller.call("Scan.FrameGet")
-        for name, value in wanted.items():
+        taken = tuple(read_numbers(self._controller, "Scan.FrameGet", *wanted))
+        self._frame = taken
+        for (name, value), made in zip(wanted.items(), taken, strict=True):
             tolerance = 1e-3 if name == "angle" else 1e-3 * frame.pixel
-            if not math.isclose(taken[name], value, rel_tol=1e-6, abs_tol=tolerance):
+            if not math.isclose(made, value, rel_tol=1e-6, abs_tol=tolerance):
                 raise InstrumentError(
-                    f"the controller made the scan frame's {name} {taken[name]:.6g} of "
+                    f"the controller made the scan frame's {name} {made:.6g} of "
                     f"{value:.6g}: the frame does not fit into its range"
                 )
 
@@ -178,7 +212,7 @@ class Scanner:
 
     def _off_the_surface(self, z_range: tuple[float, float]) -> bool:
         """Whether the z piezo is at an end of its range: nothing is to be seen any more."""
-        z = self._controller.call("ZCtrl.ZPosGet")["z"]
+        z = read_z(self._controller)
         return retracted(z, z_range) or out_of_reach(z, z_range)
 
     def _grab(self, pixels: int) -> NDArray[np.float32]:

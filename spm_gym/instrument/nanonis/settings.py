@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.instrument.base import BadReply, InstrumentError
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.ownership import without_mark
+from spm_gym.instrument.nanonis.ramp import change_setpoint
+from spm_gym.instrument.nanonis.way_out import Step
 from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
+
+_RESTORED_PROPERTIES = ("continuous", "bouncy", "autosave", "series_name", "comment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,12 @@ class Settings:
 
     @staticmethod
     def read(controller: Controller) -> Settings:
-        """Ask the controller; changes nothing."""
-        return Settings(
+        """Ask the controller; changes nothing.
+
+        Raises:
+            BadReply: A number is infinite or none, and could never be restored.
+        """
+        settings = Settings(
             bias=_plain(controller.call("Bias.Get")),
             setpoint=_plain(controller.call("ZCtrl.SetpntGet")),
             frame=_plain(controller.call("Scan.FrameGet")),
@@ -45,9 +57,28 @@ class Settings:
             safe_tip=_plain(controller.call("SafeTip.PropsGet")),
             safe_tip_on=_plain(controller.call("SafeTip.OnOffGet")),
         )
+        for name, values in asdict(settings).items():
+            for key, value in values.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise BadReply(f"the controller's {name} has {key} = {value:g}")
+        # A run that was killed may have left its mark; that is none of the operator's words.
+        properties = settings.properties
+        comment = without_mark(properties["comment"])
+        return replace(settings, properties={**properties, "comment": comment})
 
-    def commands(self, release: int) -> list[tuple[str, str, Values]]:
-        """What is restored, and the command and arguments that restore it."""
+    def restore(self, controller: Controller, sleep: Callable[[float], None]) -> list[Step]:
+        """Steps that restore all but the bias, each read back; with what is missing otherwise."""
+        setpoint = self.setpoint["setpoint"]
+        steps: list[Step] = [
+            ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
+        ]
+        for name, setter, values, getter, kept in self._commands(controller.release):
+            restore = partial(_restore, controller, setter, values, getter, kept)
+            steps.append((f"{name} not restored", restore))
+        return steps
+
+    def _commands(self, release: int) -> list[tuple[str, str, Values, str, Values]]:
+        """What is restored, how, how it is read, and what must be read then."""
         properties = properties_to_set(
             release,
             self.properties,
@@ -57,16 +88,17 @@ class Settings:
         )
         safe_tip = {"on": 1 if self.safe_tip_on["on"] else 2}
         return [
-            ("bias", "Bias.Set", self.bias),
-            ("setpoint", "ZCtrl.SetpntSet", self.setpoint),
-            ("scan frame", "Scan.FrameSet", self.frame),
-            ("scan buffer", "Scan.BufferSet", self.buffer),
-            ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed)),
-            ("scan properties", "Scan.PropsSet", properties),
-            ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper)),
-            ("safe tip", "SafeTip.PropsSet", self.safe_tip),
-            ("safe tip", "SafeTip.OnOffSet", safe_tip),
-        ]
+            ("scan frame", "Scan.FrameSet", self.frame, "Scan.FrameGet", self.frame),
+            ("scan buffer", "Scan.BufferSet", self.buffer, "Scan.BufferGet", self.buffer),
+            ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed), "Scan.SpeedGet",
+             {key: self.speed[key] for key in ("fwd_speed", "speed_ratio", "constant")}),
+            ("scan properties", "Scan.PropsSet", properties, "Scan.PropsGet",
+             {key: self.properties[key] for key in _RESTORED_PROPERTIES}),
+            ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper),
+             "TipShaper.PropsGet", self.shaper),
+            ("safe tip", "SafeTip.PropsSet", self.safe_tip, "SafeTip.PropsGet", self.safe_tip),
+            ("safe tip", "SafeTip.OnOffSet", safe_tip, "SafeTip.OnOffGet", self.safe_tip_on),
+        ]  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write them to a file, for a run that cannot restore them itself."""
@@ -87,6 +119,25 @@ class Settings:
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"
             ) from error
+
+
+def _restore(
+    controller: Controller, setter: str, values: Values, getter: str, kept: Values
+) -> None:
+    controller.call(setter, **values)
+    taken = _plain(controller.call(getter))
+    for key, value in kept.items():
+        if not _same(taken[key], value):
+            raise InstrumentError(
+                f"{setter} was answered, but {getter} still tells {key} = {taken[key]!r} instead "
+                f"of {value!r}"
+            )
+
+
+def _same(taken: Any, kept: Any) -> bool:
+    if isinstance(kept, float):
+        return math.isclose(taken, kept, rel_tol=1e-5, abs_tol=1e-15)
+    return bool(taken == kept)
 
 
 def properties_to_set(release: int, known: Values, **changes: Any) -> Values:

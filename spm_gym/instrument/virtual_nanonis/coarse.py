@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused
-from spm_gym.instrument.virtual_nanonis.z_controller import ZController
+from spm_gym.instrument.virtual_nanonis.z_controller import FREE_STEPS, STEP, ZController
 
 Retract = Literal["z+", "z-"]
 
@@ -18,11 +18,8 @@ STEPS_PER_AREA = 10
 
 _APPROACH_S = 60.0
 _CREEP_S = 120.0
-_STEP = 100e-9
 _MOST_STEPS = 10**6
 _SLOWEST_HZ = 1.0
-_FREE_STEPS = 2
-"""Steps towards the sample that fit below a withdrawn tip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,8 @@ class CoarseMotion:
 
     Attributes:
         stuck: Whether automatic approaches never end.
+        false_landings: How many of the next ones end far from the surface, as after a spike that
+            the motor has coupled into the preamplifier.
 
     Args:
         bench: Shared by all modules.
@@ -60,6 +59,7 @@ class CoarseMotion:
         self._creeps = False
         self._approach_until: float | None = None
         self.stuck = False
+        self.false_landings = 0
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers the commands."""
@@ -89,7 +89,10 @@ class CoarseMotion:
         until = self._approach_until
         if until is not None and self._bench.now >= until:
             self._approach_until = None
-            if self._bench.microscope.fault != "crash":
+            if self.false_landings:
+                self.false_landings -= 1
+                self._z.miss()
+            elif self._bench.microscope.fault != "crash":
                 self._bench.microscope.approach()
                 self._z.land()
                 if self._creeps and not self._bench.clock.runs:
@@ -162,11 +165,10 @@ class CoarseMotion:
         microscope = self._bench.microscope
         if away == 0:
             return
-        if away < 0 and (self._z.in_contact or self._z.coarse + away < -_FREE_STEPS):
-            self._crash()
-            return
         self._z.coarse += away
-        if self._z.in_contact and not microscope.fault:
+        if away < 0 and (self._z.in_contact or self._z.coarse < -FREE_STEPS):
+            self._crash()
+        elif away > 0 and self._z.in_contact and not microscope.fault:
             microscope.suffer("lost contact")
 
     def _step_sideways(self, axis: int, steps: int) -> None:
@@ -184,11 +186,10 @@ class CoarseMotion:
         microscope = self._bench.microscope
         if not self._z.in_contact:
             microscope.approach()
-            self._z.coarse = 0
         microscope.suffer("crash")
 
     def _get_position(self, group: int = 0, timeout: int = 0) -> dict[str, float]:
-        return {axis: n * _STEP for axis, n in zip("xyz", self._position, strict=True)}
+        return {axis: n * STEP for axis, n in zip("xyz", self._position, strict=True)}
 
     def _count(self, reset_x: int, reset_y: int, reset_z: int) -> dict[str, int]:
         counted = dict(zip("xyz", self._counted, strict=True))
@@ -199,4 +200,4 @@ class CoarseMotion:
 
 
 def _steps_for(length: float) -> int:
-    return round(min(max(length / _STEP, -_MOST_STEPS), _MOST_STEPS))
+    return round(min(max(length / STEP, -_MOST_STEPS), _MOST_STEPS))

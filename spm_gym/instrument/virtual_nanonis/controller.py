@@ -146,6 +146,11 @@ class VirtualController:
         with self._bench.condition:
             self._coarse.stuck = True
 
+    def let_approach_miss(self) -> None:
+        """Let the next automatic approach end with no surface in reach."""
+        with self._bench.condition:
+            self._coarse.false_landings += 1
+
     def _answer(self, command: Command, arguments: dict[str, Any]) -> Mapping[str, Any]:
         handler = self._handlers.get(command.name)
         if handler is not None:

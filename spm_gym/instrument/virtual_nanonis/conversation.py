@@ -97,6 +97,8 @@ class Conversation:
                 raise _Ended
             if kind == "stuck_approach":
                 self._controller.let_approach_hang()
+            elif kind == "false_landing":
+                self._controller.let_approach_miss()
             elif kind == "crash":
                 self._controller.suffer("crash")
             elif kind == "lost_contact":
@@ -108,6 +110,8 @@ class Conversation:
             return encode_error(name, f"the command {name!r} does not exist")
         if "error" in due:
             return encode_error(name, due["error"].text)
+        if "ignore" in due:
+            return encode_reply(command, {})
         try:
             return self._executed(command, body, "nan_frame" in due)
         except Abandoned:

@@ -15,8 +15,8 @@ from spm_gym.config.sections import ConfigError, NonNegative, Section
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
 Kind = Literal[
-    "split", "late", "drop", "error", "garbage", "short", "stuck_approach", "crash",
-    "lost_contact", "nan_frame",
+    "split", "late", "drop", "error", "ignore", "garbage", "short", "stuck_approach",
+    "false_landing", "crash", "lost_contact", "nan_frame",
 ]  # fmt: skip
 
 
@@ -26,8 +26,10 @@ class Fault(Section):
     Attributes:
         fault: "split": the reply comes in pieces, its header cut in two; "late": after a while;
             "drop": the connection is closed; "error": an error block, nothing is carried out;
+            "ignore": nothing is carried out either, and the reply says that all is well;
             "garbage": a reply under another name; "short": a reply without its last byte;
-            "stuck_approach": from here on automatic approaches never end; "crash",
+            "stuck_approach": from here on automatic approaches never end; "false_landing": the
+            next one ends far from the surface; "crash",
             "lost_contact": befall the tip; "nan_frame": the image holds no data.
         command: At which command.
         nth: At which of these commands, counted from 1.
@@ -51,6 +53,9 @@ class Fault(Section):
             raise ValueError(f"there is no command {self.command!r}")
         if self.fault == "nan_frame" and self.command != "Scan.FrameDataGrab":
             raise ValueError("nan_frame belongs to Scan.FrameDataGrab")
+        known = [commands(release).get(self.command) for release in RELEASES]
+        if self.fault == "ignore" and any(each is not None and each.reply for each in known):
+            raise ValueError(f"{self.command} returns values, so it cannot be ignored")
         return self
 
 

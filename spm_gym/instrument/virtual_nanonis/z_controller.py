@@ -18,6 +18,12 @@ _CURRENT_LIMIT = 100e-9
 DEEPEST = 30e-9
 """What goes deeper into the surface does no more to it, m."""
 
+STEP = 100e-9
+"""A step of the coarse z motor, m."""
+
+FREE_STEPS = 2
+"""Steps towards the sample that fit below a withdrawn tip."""
+
 _NEVER = 1e-3
 """Slowest rate, as a share of the usual one: no motion takes for ever."""
 
@@ -54,7 +60,7 @@ class ZController:
 
     Attributes:
         loop: Whether the feedback is on.
-        coarse: Steps by which the coarse motor holds the tip too far away for the z piezo.
+        coarse: Steps of the coarse motor away from the sample since the last landing.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -108,7 +114,7 @@ class ZController:
         """Height of the tip, m."""
         if self._motion:
             return self._motion.z(self._bench.now)
-        return self._coerced(self._microscope.status().z) if self.tracking else self._held
+        return self._surface if self.tracking else self._held
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -121,6 +127,8 @@ class ZController:
     @property
     def current(self) -> float:
         """Tunnelling current, A."""
+        if self.coarse < -FREE_STEPS:
+            return _CURRENT_LIMIT  # driven in so far that the piezo cannot lift it out
         if not self.in_contact:
             return 0.0
         current = self._microscope.status().current
@@ -182,6 +190,13 @@ class ZController:
         self.coarse = 0
         self.loop = True
 
+    def miss(self) -> None:
+        """End an automatic approach with the feedback on and no surface in reach."""
+        self._motion = None
+        self._tripped = False
+        self.loop = True
+        self._held = self.limits[0]
+
     def trips(self) -> bool:
         """Withdraw if the safe tip is on and there is too much current; whether it was so."""
         memory = self._bench.memory
@@ -218,7 +233,12 @@ class ZController:
     def _where_feedback_ends(self) -> float:
         """Height to which the piezo extends from far away: the surface if it is in reach."""
         low, high = self.limits
-        return low if self.coarse > 0 else high - 0.8 * (high - low)
+        return self._coerced(high - 0.8 * (high - low) - self.coarse * STEP)
+
+    @property
+    def _surface(self) -> float:
+        """Height at which the feedback holds the tip, m; the simulation knows no coarse steps."""
+        return self._coerced(self._microscope.status().z - self.coarse * STEP)
 
     def _set_z(self, z: float) -> None:
         if self.loop:

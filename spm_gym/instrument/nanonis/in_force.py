@@ -1,0 +1,151 @@
+"""The values that the microscope works with: limits hold for them, whoever has set them.
+
+A run leaves alone what its settings do not name, and an operator may turn a knob in the middle of
+it. So what is in force is asked of the controller, before every approach, scan and act.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from spm_gym.config import RealConfig
+from spm_gym.instrument.base import LimitExceeded
+from spm_gym.instrument.limits import check_bias, check_place, check_setpoint, check_speed
+from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.reading import read_bias, read_numbers, read_setpoint
+
+NM = 1e-9
+PA = 1e-12
+_SAME = 1e-3
+"""A change by less is rounding, of the controller or of its display."""
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What the controller says that it works with.
+
+    Attributes:
+        bias: V.
+        setpoint: A.
+        speed: Of the tip in scans, forward, m/s.
+        frame: Centre x and y, width and height of the scan frame, m, and its angle, degrees.
+    """
+
+    bias: float
+    setpoint: float
+    speed: float
+    frame: tuple[float, ...]
+
+    @staticmethod
+    def read(controller: Controller) -> InForce:
+        """Ask the controller; changes nothing."""
+        return InForce(
+            read_bias(controller),
+            read_setpoint(controller),
+            read_numbers(controller, "Scan.SpeedGet", "fwd_speed")[0],
+            tuple(
+                read_numbers(
+                    controller, "Scan.FrameGet", "centre_x", "centre_y", "width", "height", "angle"
+                )
+            ),
+        )
+
+    def changes_to(self, other: InForce) -> list[str]:
+        """What differs in another reading, each in words."""
+        found = []
+        if not math.isclose(self.bias, other.bias, rel_tol=_SAME):
+            found.append(f"bias from {self.bias:.4g} to {other.bias:.4g} V")
+        if not math.isclose(self.setpoint, other.setpoint, rel_tol=_SAME):
+            found.append(f"setpoint from {self.setpoint / PA:.4g} to {other.setpoint / PA:.4g} pA")
+        if not math.isclose(self.speed, other.speed, rel_tol=_SAME):
+            found.append(f"scan speed from {self.speed / NM:.4g} to {other.speed / NM:.4g} nm/s")
+        nearby = _SAME * max(self.frame[2], other.frame[2])
+        *place, angle = zip(self.frame, other.frame, strict=True)
+        moved = any(abs(a - b) > nearby for a, b in place)
+        if moved or abs(angle[0] - angle[1]) > 0.1:
+            found.append(f"scan frame from {_frame(self.frame)} to {_frame(other.frame)}")
+        return found
+
+
+def check_limits_in_force(bias: float, setpoint: float, config: RealConfig) -> None:
+    """Refuse a bias (V) or setpoint (A) at which no tip may be at the surface.
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    check_bias(bias, config.limits)
+    check_setpoint(setpoint, config.limits)
+
+
+def check_safe_tip(controller: Controller, setpoint: float, config: RealConfig) -> None:
+    """Refuse a Safe Tip that would withdraw the tip at the setpoint (A), or at that of approach.
+
+    Raises:
+        LimitExceeded: It is switched on, and its threshold not above the setpoint.
+    """
+    if not controller.call("SafeTip.OnOffGet")["on"]:
+        return
+    threshold = controller.call("SafeTip.PropsGet")["threshold"]
+    highest = max(abs(setpoint), (config.approach_setpoint_pA or 0.0) * PA)
+    if not threshold > highest:
+        raise LimitExceeded(
+            f"Safe Tip is on and withdraws the tip at {threshold / PA:.4g} pA, which the setpoint "
+            f"of {highest / PA:.4g} pA exceeds: raise its threshold (real.shaping.safe_tip_nA), "
+            "lower the setpoint or switch Safe Tip off"
+        )
+
+
+class Watch:
+    """Knows what should be in force, and notices what somebody else has changed.
+
+    Args:
+        controller: Is asked.
+        config: The settings of the real microscope.
+        note: Takes a sentence for every change.
+    """
+
+    def __init__(
+        self, controller: Controller, config: RealConfig, note: Callable[[str], None]
+    ) -> None:
+        self._controller = controller
+        self._config = config
+        self._note = note
+        self._known: InForce | None = None
+
+    def adopt(self) -> None:
+        """Take what is in force for what should be: this program has set it, or begins with it."""
+        self._known = InForce.read(self._controller)
+
+    def check(self) -> list[str]:
+        """See that the limits hold for what is in force.
+
+        Returns:
+            What somebody else has changed since the last time.
+
+        Raises:
+            LimitExceeded: A value in force lies outside the limits.
+        """
+        now = InForce.read(self._controller)
+        changes = [] if self._known is None else self._known.changes_to(now)
+        self._known = now
+        for change in changes:
+            self._note(f"somebody has changed the {change}")
+        check_limits_in_force(now.bias, now.setpoint, self._config)
+        if changes:
+            # Speed and frame of the operator are replaced before the first scan.
+            x, y, width, height, _ = now.frame
+            check_speed(now.speed, self._config.limits)
+            check_place(abs(x) + width / 2, abs(y) + height / 2, self._config.limits)
+        return changes
+
+    def expect_frame(self, frame: tuple[float, ...], speed: float) -> None:
+        """Know what frame and speed (m/s) this program has just set."""
+        if self._known is not None:
+            self._known = replace(self._known, frame=frame, speed=speed)
+
+
+def _frame(frame: tuple[float, ...]) -> str:
+    x, y, width, _, angle = frame
+    return f"{width / NM:.4g} nm at ({x / NM:.1f}, {y / NM:.1f}) nm, {angle:.1f} degrees"
