@@ -26,6 +26,9 @@ from spm_gym.types import Direction
 
 Wanted = tuple[str, tuple[float, ...]]
 
+COMMANDS = {"move", "pulse", "dip", "approach", "motor"}
+"""What a controller can be told that must not be repeated."""
+
 _MOTOR = {Direction.X_PLUS: 0, Direction.X_MINUS: 1, Direction.Y_PLUS: 2, Direction.Y_MINUS: 3}
 _AWAY = {"z+": 4, "z-": 5}
 
