@@ -12,10 +12,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from spm_gym.budget import Budget
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import read_scans
-from spm_gym.instrument.base import Instrument, LimitExceeded
+from spm_gym.instrument.base import Instrument, LimitExceeded, Restartable
 from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.limits import check_action, check_frame
@@ -209,7 +210,8 @@ def make_env(
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     judge = build_judge(config, microscope)
-    return ProbeConditioningEnv(microscope, judge, config.env, render_mode)
+    budget = None if isinstance(microscope, Restartable) else Budget(config.budget)
+    return ProbeConditioningEnv(microscope, judge, config.env, render_mode, budget)
 
 
 def make_vector_env(
