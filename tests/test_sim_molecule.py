@@ -9,9 +9,9 @@ from spm_gym.instrument.sim.molecule import (
     APPARENT_HEIGHT,
     DECAY,
     Orbital,
+    atoms,
     density,
     orbitals,
-    ring,
     template,
 )
 
@@ -19,7 +19,7 @@ ORBITALS: tuple[Orbital, ...] = ("homo", "lumo")
 
 
 def test_ring_has_forty_atoms_and_every_atom_two_or_three_neighbours() -> None:
-    place, _ = ring()
+    place = atoms("MgPc").place
     distance = np.hypot(*(place[:, None] - place[None]).T)
     neighbours = ((distance > 0) & (distance < 1.6e-10)).sum(axis=0)
     assert place.shape == (40, 2)
@@ -36,7 +36,7 @@ def test_lumo_is_a_degenerate_pair_and_homo_is_not() -> None:
 
 
 def test_homo_changes_sign_in_every_mirror() -> None:
-    place, _ = ring()
+    place = atoms("MgPc").place
     homo = orbitals()[1][:, 20]
     for mirror in (np.diag([1, -1]), np.diag([-1, 1]), np.array([[0, 1], [1, 0]])):
         image = place @ mirror

@@ -90,8 +90,6 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
-            # A judge of other images is found out now, not after the first scan.
-            lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
             env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
             chooser, learned, weights = _chooser(config, run, env)
             session = Session(config.to_yaml(), _classifier_hash(config), weights, versions(),

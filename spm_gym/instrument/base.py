@@ -35,6 +35,10 @@ class LimitExceeded(InstrumentError):
     """The request lies outside the configured limits; nothing was sent."""
 
 
+class UnjudgeableImage(InstrumentError):
+    """What decides has no answer for this image, or was trained for others: nothing rests on it."""
+
+
 class ContactLost(InstrumentError):
     """The z piezo is fully extended and there is no tunnelling current."""
 

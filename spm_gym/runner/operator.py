@@ -22,6 +22,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
+    UnjudgeableImage,
 )
 from spm_gym.regions import area_direction
 from spm_gym.runner.areas import Areas
@@ -43,11 +44,12 @@ from spm_gym.runner.recovery import (
 )
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
-from spm_gym.survey import Look, read
+from spm_gym.survey import Look, read, unjudgeable
 from spm_gym.types import Scan
 
 NM = 1e-9
 _LOOK_EVERY_S = 0.5
+_NOT_JUDGED = "not judged"
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
     Diagnosis.LOST_CONTACT: LOST_CONTACT,
@@ -123,7 +125,7 @@ class Operator:
             return self._do[state]()
         except Abandoned:
             raise
-        except LimitExceeded as error:
+        except (LimitExceeded, UnjudgeableImage) as error:
             return self.fail(str(error))
         except TipWithdrawn as error:
             return self._withdrawn(str(error))
@@ -243,7 +245,12 @@ class Operator:
     def _diagnose(self) -> State:
         m, frame = self.memory, self.memory.target
         assert frame is not None
-        seen = diagnose(self._scan_in_hand())
+        scan = self._scan_in_hand()
+        # Before the diagnosis: what another bias or scale makes look rough is no bad sample.
+        if (error := unjudgeable(scan, self.env.judge, self.env.config)) is not None:
+            self._label(Label.UNUSABLE, _NOT_JUDGED)
+            raise error
+        seen = diagnose(scan)
         if seen is Diagnosis.FINE and m.over_current:
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
@@ -405,7 +412,11 @@ class Operator:
 
     def _look_in_hand(self) -> Look:
         if self._look is None:
-            self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            try:
+                self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            except UnjudgeableImage:
+                self._label(Label.UNUSABLE, _NOT_JUDGED)
+                raise
         return self._look
 
     def _event(self, kind: str, text: str) -> None:
