@@ -30,7 +30,7 @@ simulator: what is seen of a molecule is as sharp as before."""
 
 PIXEL_FACTOR = 1.15
 """Molecules are the ruler by which a network tells one tip from two: they may vary in size by as
-much as piezos are badly calibrated, not more."""
+much as piezos are badly calibrated, not more. The shipped classifier does well up to here."""
 
 LEAST_AUC = 0.9
 """Below it, a good image is ranked behind a bad one more than once in ten times."""

@@ -49,4 +49,4 @@ class SimulatorConfig(Section):
     @property
     def material(self) -> str:
         """What is on the stage, as in `EnvConfig.material`."""
-        return f"{self.molecule} on Ag(100)"
+        return f"{self.molecule} on Ag(100)" if self.molecules_per_nm2 else "Ag(100)"
