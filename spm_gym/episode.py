@@ -29,6 +29,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
+    UnjudgeableImage,
 )
 from spm_gym.regions import Mark
 from spm_gym.survey import Look, Survey
@@ -314,6 +315,9 @@ class Episode:
     def _recover(self, frame: Frame, seen: Diagnosis | InstrumentError) -> bool:
         """Make the next image possible; returns whether it is to be taken at the same place."""
         if isinstance(seen, InstrumentError):
+            if isinstance(seen, UnjudgeableImage):
+                # Nor is there to be an act on the image before it, which a step would rest on.
+                self.look = None
             if not isinstance(seen, _NO_SCAN):
                 raise seen
             self._events.append(f"no scan: {seen}")

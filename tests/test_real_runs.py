@@ -70,7 +70,11 @@ def is_safe(ports: list[int]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "accidents"),
-    [(0, []), (4, LIVELY), (22, ["env.image_nm=20", "env.settle_fraction=0.5"])],
+    [
+        (0, []),
+        (4, LIVELY),
+        (22, ["env.image_nm=20", "env.accept_mismatch=[pixel]", "env.settle_fraction=0.5"]),
+    ],
 )
 def test_an_episode_through_tcp_is_the_same_as_in_the_process(
     seed: int, accidents: list[str]

@@ -89,8 +89,6 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
-            # A judge of other images is found out now, not after the first scan.
-            lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
             budget = Budget(config.budget, time.monotonic if durable else lab.clock)
             env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env, budget=budget)
             chooser, learned, weights = _chooser(config, run, env)

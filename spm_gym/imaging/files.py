@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,17 +45,21 @@ class FileFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Topography:
-    """Heights from a file.
+    """Heights from a file; None is what it does not say.
 
     Attributes:
         z: Tip height (H, W) float64, m; row 0 at the largest y; NaN where nothing was scanned.
-        width: Extent along x, m; None if the file does not say.
-        height: Extent along y, m; None if the file does not say.
+        width: Extent along x, m.
+        height: Extent along y, m.
+        bias: Sample bias, V.
+        setpoint: Current held by the feedback, A.
     """
 
     z: NDArray[np.float64]
     width: float | None = None
     height: float | None = None
+    bias: float | None = None
+    setpoint: float | None = None
 
 
 def read_heights(path: Path, min_finite: float = 0.5) -> NDArray[np.float64]:
@@ -133,11 +138,13 @@ def _read_npy(path: Path) -> Topography:
 def _read_gsf(path: Path) -> Topography:
     z, header = gsffile.read_gsf(path)
     xy = _unit(path, header.get("XYUnits", ""))
-    extents = [None if (real := header.get(key)) is None else real * xy for key in _REALS]
-    return Topography(_scanned(z) * _unit(path, header.get("ZUnits", "")), *extents)
-
-
-_REALS = ("XReal", "YReal")
+    width, height = (
+        None if (real := header.get(key)) is None else real * xy for key in ("XReal", "YReal")
+    )
+    heights = _scanned(z) * _unit(path, header.get("ZUnits", ""))
+    return Topography(
+        heights, width, height, _told(header.get("Bias")), _told(header.get("Setpoint"))
+    )
 
 
 def _read_sxm(path: Path) -> Topography:
@@ -152,7 +159,29 @@ def _read_sxm(path: Path) -> Topography:
     z = _scanned(scan.signals["Z"]["forward"]) * unit
     # Lines are stored as recorded: the first line of an upward scan is the lowest.
     upward = scan.header["scan_dir"].lower() == "up"
-    return Topography(z[::-1].copy() if upward else z, *map(float, scan.header["scan_range"]))
+    width, height = map(float, scan.header["scan_range"])
+    bias, setpoint = scan.header.get("bias"), _current(scan.header.get("z-controller"))
+    return Topography(z[::-1].copy() if upward else z, width, height, _told(bias), setpoint)
+
+
+def _current(table: Any) -> float | None:
+    """Setpoint of the z-controller that is on, A; it may hold another signal than the current."""
+    if not isinstance(table, dict):
+        return None
+    for on, setpoint in zip(table.get("on", ()), table.get("Setpoint", ()), strict=False):
+        number, _, unit = setpoint.strip().partition(" ")
+        if on.strip() == "1" and unit.strip() == "A":
+            return _told(number)
+    return None
+
+
+def _told(number: Any) -> float | None:
+    """A bias or setpoint of a header; nothing tunnels at 0, so that a 0 is as good as none."""
+    try:
+        value = float(number)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value else None
 
 
 READERS: dict[str, Callable[[Path], Topography]] = {

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.averaging import box_averaged
-from spm_gym.imaging.files import READERS, FileFormatError, read_heights
+from spm_gym.imaging.files import READERS, FileFormatError, read_topography
 from spm_gym.imaging.manifest import MANIFEST, NO_FILE, read_listed
 from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray, FloatImage
@@ -43,6 +43,9 @@ class LabelledImages:
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
         averaged: How many images had more pixels and were averaged, by their side.
+        bias: Sample bias of each image, V (N,); NaN where its file does not tell it.
+        setpoint: Current setpoint, A; likewise.
+        width: Side, m; likewise.
     """
 
     images: NDArray[np.float32]
@@ -51,6 +54,9 @@ class LabelledImages:
     paths: tuple[Path, ...]
     ignored: dict[str, int]
     averaged: dict[int, int]
+    bias: NDArray[np.float64]
+    setpoint: NDArray[np.float64]
+    width: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,14 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     if manifest.is_file():
         _refuse_untrainable(manifest, len(labelled))
     sides = Counter[int]()
-    images = []
+    images, told = [], []
     for entry in labelled:
-        z = read_heights(entry.path)
-        sides[len(z)] += 1
-        images.append(normalise(level(reduced(entry.path, z, pixels), plane)))
+        found = read_topography(entry.path)
+        sides[len(found.z)] += 1
+        images.append(normalise(level(reduced(entry.path, found.z, pixels), plane)))
+        told.append((found.bias, found.setpoint, found.width))
+    bias, setpoint, width = np.array(told, np.float64).T  # None becomes NaN
+    width[~((width > 0) & np.isfinite(width))] = np.nan
     return LabelledImages(
         images=np.stack(images),
         good=good,
@@ -100,6 +109,9 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
         paths=tuple(entry.path for entry in labelled),
         ignored=dict(Counter(e.label for e in entries if e.label not in _TAUGHT)),
         averaged={side: sides[side] for side in sorted(sides) if side != pixels},
+        bias=bias,
+        setpoint=setpoint,
+        width=width,
     )
 
 

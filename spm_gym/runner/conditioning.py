@@ -6,9 +6,11 @@ The images come from the runner, so the two halves of a step, `act` and `observe
 from __future__ import annotations
 
 import json
+import math
 
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.base import UnjudgeableImage
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
@@ -54,12 +56,18 @@ class Conditioning:
         """Choose an action and carry it out; returns where, m.
 
         Raises:
+            UnjudgeableImage: The agent has no values to choose by; nothing was done.
             InstrumentError: It failed; what it has done will be seen, and it is not repeated.
         """
         m = self.memory
         look = self._present()
         assert m.episode is not None
         chosen, values = self.chooser.choose(look.observation, look.mask, m.episode)
+        if values is not None and not all(map(math.isfinite, values)):
+            raise UnjudgeableImage(
+                f"the agent's values of the actions are {values} and not all finite, so it cannot "
+                "choose; go on with another agent (operation.agent)"
+            )
         refused = not look.mask[chosen]
         m.step = self.journal.add_step(
             m.episode,

@@ -22,6 +22,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
+    UnjudgeableImage,
     UnsafeToContinue,
 )
 from spm_gym.regions import area_direction
@@ -44,13 +45,14 @@ from spm_gym.runner.recovery import (
 )
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
-from spm_gym.survey import Look, read
+from spm_gym.survey import Look, read, unjudgeable
 from spm_gym.types import Scan
 
 NM = 1e-9
 _LOOK_EVERY_S = 0.5
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
 """So many of the first images of a good tip are to be called good: one may be unlucky."""
+_NOT_JUDGED = "not judged"
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
     Diagnosis.LOST_CONTACT: LOST_CONTACT,
@@ -248,7 +250,12 @@ class Operator:
     def _diagnose(self) -> State:
         m, frame = self.memory, self.memory.target
         assert frame is not None
-        seen = diagnose(self._scan_in_hand())
+        scan = self._scan_in_hand()
+        # Before the diagnosis: what another bias or scale makes look rough is no bad sample.
+        if (error := unjudgeable(scan, self.env.judge, self.env.config)) is not None:
+            self._label(Label.UNUSABLE, _NOT_JUDGED)
+            raise error
+        seen = diagnose(scan)
         if seen is Diagnosis.FINE and m.over_current:
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
@@ -432,7 +439,11 @@ class Operator:
 
     def _look_in_hand(self) -> Look:
         if self._look is None:
-            self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            try:
+                self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            except UnjudgeableImage:
+                self._label(Label.UNUSABLE, _NOT_JUDGED)
+                raise
         return self._look
 
     def _event(self, kind: str, text: str) -> None:
