@@ -1,5 +1,7 @@
 # Every target prepares .venv first; it is made once and shared.
-PYTHON ?= python3.11
+# The first of these that is new enough makes it. Each is asked, not looked for: what pyenv puts on
+# the path is there and may yet run nothing.
+PYTHON ?= python3 python3.13 python3.12 python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -8,10 +10,25 @@ STAMP := $(VENV)/.installed
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
+# One that was made before is kept, whatever Python it has: packages of two versions do not mix.
+is_whole = $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null && $(BIN)/pip --version >/dev/null 2>&1
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+VERSION := import sys; print("Python %d.%d.%d" % sys.version_info[:3])
+define make_venv
+for python in $(PYTHON); do \
+	found="$$found, $$python: $$("$$python" -c '$(VERSION)' 2>/dev/null || echo does not run)"; \
+	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null || continue; \
+	"$$python" -c 'import ensurepip' 2>/dev/null && exec "$$python" -m venv --clear $(VENV); \
+	found="$$found without ensurepip (Debian has it in python3-venv)"; \
+done; \
+echo "Python 3.11 or newer is needed, not$${found#,}: install one, or name it by" \
+	"make install PYTHON=/path/to/python" >&2; exit 1
+endef
+
 install: $(STAMP)  ## make the virtual environment .venv
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@$(is_whole) || { $(make_venv); }
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@echo compiling, half a minute

@@ -61,7 +61,7 @@ def run_episode(
             deterministic=on_transition is None,
             action_masks=info["action_mask"],
         )
-        following, reward, terminated, truncated, info = env.step(int(action))
+        following, reward, terminated, truncated, info = env.step(action)
         length, total = length + 1, total + float(reward)
         if on_transition is not None:
             on_transition(

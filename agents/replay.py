@@ -15,6 +15,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 from torch import Tensor
 
 from agents.gathering import gather
+from spm_gym.action_index import action_indices
 from spm_gym.types import BoolArray
 
 _STORED = ("observations", "next_observations", "actions", "rewards", "dones", "next_masks")
@@ -113,20 +114,21 @@ class FlipReplay(BaseBuffer):
                 are not terminal, ``uncertain`` steps that teach nothing.
 
         Raises:
-            ValueError: An episode goes on, but no action is allowed.
+            ValueError: An episode goes on, but no action is allowed; or there is no such action.
         """
         masks = np.stack([info["action_mask"] for info in infos])
         cut_off = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
         terminal = np.asarray(done, bool) & ~cut_off
         if not (masks.any(axis=1) | terminal).all():
             raise ValueError("info['action_mask'] allows no action, but the episode has not ended")
+        chosen = action_indices(np.ravel(action), len(infos), self.next_masks.shape[1])
         certain = np.array([not info.get("uncertain", False) for info in infos])
         count = int(certain.sum())
         with self._lock:
             rows = (self.pos + np.arange(count)) % self.buffer_size
             self.observations[rows] = obs[certain]
             self.next_observations[rows] = next_obs[certain]
-            self.actions[rows, 0] = np.ravel(action)[certain]
+            self.actions[rows, 0] = np.array(chosen)[certain]
             self.rewards[rows, 0] = np.ravel(reward)[certain]
             self.dones[rows, 0] = terminal[certain]
             self.next_masks[rows] = masks[certain]

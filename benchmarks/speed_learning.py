@@ -137,7 +137,7 @@ class Parts:
         """Take one step; returns the seconds that its parts took."""
         model, env = self._model, self._env
         assert env.look is not None
-        seen = env.look.observation
+        seen = env.look.observation.copy()
         model.exploration_rate = epsilon(model.config, model.num_timesteps)
         started = perf_counter()
         action, _ = model.predict(seen, action_masks=env.action_masks())

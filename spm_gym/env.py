@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
-from spm_gym.episode import Episode, Imaging, Seen, next_frame
+from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
 from spm_gym.instrument.base import Instrument, InstrumentError
-from spm_gym.survey import Look, read_all
+from spm_gym.survey import Look, read_all, validate_look
 from spm_gym.types import BoolArray, Classifier, Frame
 
 
@@ -30,7 +30,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
     into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
     `action_masks()` say which are allowed. An action that is not allowed is refused: nothing
-    happens to the probe, the step counts, and `info["refused"]` is true.
+    happens to the probe, the step counts, and `info["refused"]` is true. What is no action at all,
+    such as -1, 12, 1.0 or True, is a `ValueError` before anything is done.
 
     ## Observation space
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
@@ -109,20 +110,26 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
         Raises:
             InstrumentError: No usable image could be had.
+            ValueError: An option is unknown or not what it should be.
         """
+        validate_options(options, self.config, ("damage", "look"))
         super().reset(seed=seed)
         self._image(self._episode.reset(self.np_random, seed is not None, options))
-        return self._episode.present.observation, self._episode.info()
+        return self._episode.present.observation.copy(), self._episode.info()
 
     def step(
         self, action: np.int64 | int
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Carry out an action, look at the next region and judge the probe.
 
+        Args:
+            action: A Python or NumPy integer, or a 0-dimensional array of one.
+
         Raises:
+            ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed, or no usable image could be had.
         """
-        self._image(self._episode.step(int(action), self.np_random))
+        self._image(self._episode.step(action, self.np_random))
         return self.observe(self._episode.present)
 
     def act(self, action: np.int64 | int) -> None:
@@ -131,18 +138,20 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         The second half is `observe`; whoever takes the images himself needs the two apart.
 
         Raises:
+            ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed in a way from which looking cannot recover.
         """
-        self._episode.act(int(action))
+        self._episode.act(action)
 
     def observe(self, look: Look) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Do the second half of a step: take in the image that followed the action.
 
         Raises:
             gymnasium.error.ResetNeeded: There was no action.
+            ValueError: This is no image of these settings.
         """
         reward, terminated, truncated = self._episode.observe(look)
-        return look.observation, reward, terminated, truncated, self._episode.info()
+        return look.observation.copy(), reward, terminated, truncated, self._episode.info()
 
     def resume_episode(
         self,
@@ -160,12 +169,15 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             chosen: The action whose outcome has not.
             refused: Whether it was not allowed.
             uncertain: Whether it may not have been carried out.
+
+        Raises:
+            ValueError: One of them is not what it should be; nothing has changed.
         """
         self._episode.resume(look, elapsed, chosen, refused, uncertain)
 
     def action_masks(self) -> BoolArray:
         """Which actions the present image allows, (12,)."""
-        return self._episode.present.mask
+        return self._episode.present.mask.copy()
 
     @property
     def look(self) -> Look | None:
@@ -174,6 +186,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     @look.setter
     def look(self, look: Look | None) -> None:
+        if look is not None:
+            validate_look(look, self.config)
         self._episode.look = look
 
     @property

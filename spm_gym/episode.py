@@ -6,7 +6,7 @@ says, so one microscope or many in step can be driven by the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.action_index import action_index
+from spm_gym.brief import brief
 from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis
@@ -32,7 +34,7 @@ from spm_gym.instrument.base import (
     UnjudgeableImage,
 )
 from spm_gym.regions import Mark
-from spm_gym.survey import Look, Survey
+from spm_gym.survey import Look, Survey, validate_look
 from spm_gym.types import Frame
 
 _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
@@ -56,6 +58,29 @@ def next_frame(imaging: Imaging, seen: Seen | None = None) -> Frame | None:
         return next(imaging) if seen is None else imaging.send(seen)
     except StopIteration:
         return None
+
+
+def validate_options(options: object, config: EnvConfig, known: Collection[str]) -> None:
+    """Refuse options of a reset that nobody would look at, or that are not what they should be.
+
+    Args:
+        options: What was given; None for nothing.
+        config: What is imaged, allowed and paid.
+        known: Those that are looked at.
+
+    Raises:
+        ValueError: Names the option and what is allowed.
+    """
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise ValueError(f"options must be a dict, not {brief(options)}")
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f"options are {', '.join(map(repr, known))}; unknown: {brief(unknown)}")
+    if not isinstance(damage := options.get("damage", True), bool | np.bool_):
+        raise ValueError(f"options['damage'] must be True or False, not {brief(damage)}")
+    if "look" in options:
+        validate_look(options["look"], config)
 
 
 class Episode:
@@ -103,7 +128,7 @@ class Episode:
     def reset(
         self, rng: np.random.Generator, seeded: bool = False, options: dict[str, Any] | None = None
     ) -> Imaging:
-        """Damage the probe and look; arguments as for the environment.
+        """Damage the probe and look; arguments as for the environment, options validated.
 
         Raises:
             InstrumentError: No usable image could be had.
@@ -125,31 +150,34 @@ class Episode:
         if damage:
             yield from self._damage(rng)
 
-    def step(self, action: int, rng: np.random.Generator) -> Imaging:
+    def step(self, action: np.integer[Any] | int, rng: np.random.Generator) -> Imaging:
         """Carry out an action and look at the next region; `observe` is left to do.
 
         Raises:
+            ValueError: As for `act`.
             InstrumentError: The action failed, or no usable image could be had.
         """
         self.act(action)
         yield from self._look(rng)
 
-    def act(self, action: int) -> None:
+    def act(self, action: np.integer[Any] | int) -> None:
         """Carry out an action, or refuse it.
 
         Raises:
+            ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed in a way from which looking cannot recover.
         """
         look = self.present
+        chosen = action_index(action, len(self.config.actions))
         self._events = []
         self.uncertain = False
-        self._chosen, self._acted = action, True
-        self._refused = not look.mask[action]
+        self._chosen, self._acted = chosen, True
+        self._refused = not look.mask[chosen]
         if self._refused:
-            self._events.append(f"refused {self.config.actions[action].name}")
+            self._events.append(f"refused {self.config.actions[chosen].name}")
             self.last_act = None
         else:
-            self._act(action, look)
+            self._act(chosen, look)
 
     def observe(self, look: Look) -> tuple[float, bool, bool]:
         """Take in the image that followed the action.
@@ -159,9 +187,11 @@ class Episode:
 
         Raises:
             gymnasium.error.ResetNeeded: There was no action.
+            ValueError: This is no image of these settings.
         """
         if not self._acted:
             raise gym.error.ResetNeeded("call act() before observe()")
+        validate_look(look, self.config)
         self.look = look
         self._acted = False
         self._elapsed += 1
@@ -178,7 +208,19 @@ class Episode:
     def resume(
         self, look: Look, elapsed: int, chosen: int | None, refused: bool, uncertain: bool
     ) -> None:
-        """Go on in mid-episode; arguments as for the environment."""
+        """Go on in mid-episode; arguments as for the environment.
+
+        Raises:
+            ValueError: One of them is not what it should be.
+        """
+        validate_look(look, self.config)
+        if not isinstance(elapsed, int | np.integer) or isinstance(elapsed, bool) or elapsed < 0:
+            raise ValueError(f"elapsed must be an integer from 0 up, not {brief(elapsed)}")
+        for name, flag in (("refused", refused), ("uncertain", uncertain)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, not {brief(flag)}")
+        if chosen is not None:
+            chosen = action_index(chosen, len(self.config.actions))
         self._begin()
         self.look = look
         self._elapsed, self._chosen, self._acted = elapsed, chosen, chosen is not None
@@ -234,7 +276,7 @@ class Episode:
             "look": self.look,
             "last_act": self.last_act,
             "elapsed": self._elapsed,
-            "events": self._events,
+            "events": list(self._events),
             "action": (self._chosen, self._acted, self._refused, self.uncertain),
             "budget": None if self.budget is None else self.budget.get_state(),
         }
@@ -255,7 +297,7 @@ class Episode:
         self.look = state["look"]
         self.last_act = state["last_act"]
         self._elapsed = state["elapsed"]
-        self._events = state["events"]
+        self._events = list(state["events"])
         self._chosen, self._acted, self._refused, self.uncertain = state["action"]
 
     def _begin(self) -> None:

@@ -77,7 +77,13 @@ class RegionMap:
         return float(np.count_nonzero(self.free) / self.free.size)
 
     def mark(self, x: float, y: float, radius: float, reason: str) -> None:
-        """Block the disc at x, y (m): every candidate whose footprint it overlaps is lost."""
+        """Block the disc at x, y (m): every candidate whose footprint it overlaps is lost.
+
+        Raises:
+            ValueError: There is no such disc.
+        """
+        if not (math.isfinite(x) and math.isfinite(y) and 0 <= radius < math.inf):
+            raise ValueError(f"no disc can be blocked at ({x}, {y}) m with a radius of {radius} m")
         self.marks.append(Mark(x, y, radius, reason))
         # Neighbours on the grid just touch, and that is no overlap.
         within = max(float(radius) - self._rounding, 0.0)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.brief import brief
 from spm_gym.conditions import conditions_of, scan_mismatches
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.instrument.base import Instrument, UnjudgeableImage
+from spm_gym.instrument.validation import validate_act
 from spm_gym.regions import Mark, RegionMap, area_direction
-from spm_gym.types import BoolArray, Classifier, Frame, Scan
+from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
 NM = 1e-9
 _ANY = float(np.finfo(np.float64).tiny)
@@ -31,10 +34,10 @@ class Look:
 
     Attributes:
         scan: The raw topography.
-        observation: Levelled and normalised image, (1, pixels, pixels).
+        observation: Levelled and normalised image, (1, pixels, pixels); read-only.
         square: Largest clean square, pixels.
         probability: The classifier's probability that the probe is good.
-        mask: Which actions the clean square allows.
+        mask: Which actions the clean square allows; read-only.
     """
 
     scan: Scan
@@ -42,6 +45,14 @@ class Look:
     square: Square
     probability: float
     mask: BoolArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "observation", read_only(self.observation))
+        object.__setattr__(self, "mask", read_only(self.mask))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As for `Scan`.
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
     @property
     def clean_side(self) -> float:
@@ -53,6 +64,22 @@ class Look:
         """Where an action is carried out, m: in the middle of the clean square, or the image."""
         frame = self.scan.frame
         return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
+
+
+def validate_look(look: object, config: EnvConfig) -> None:
+    """Refuse what is no look at an image of these settings.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(look, Look):
+        raise ValueError(f"a look (spm_gym.survey.Look) at an image is needed, not {brief(look)}")
+    shapes = (1, config.pixels, config.pixels), (len(config.actions),)
+    if (look.observation.shape, look.mask.shape) != shapes or look.mask.dtype != np.bool_:
+        raise ValueError(
+            f"a look at an image of these settings has observation and mask {shapes}, bool, not "
+            f"{look.observation.shape} and {look.mask.shape}, {look.mask.dtype}"
+        )
 
 
 def allowed_actions(
@@ -144,9 +171,11 @@ def _looks(
         square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
     ]
     masks = allowed_actions(config.actions, np.array(sides))
+    # Before they are judged: what a judge does with its images is its own affair.
+    observations = [read_only(image) for image in seen]
     probabilities = judge_all([judges[row] for row in rows], seen).tolist()
     return [
-        Look(scans[row], seen[k], squares[k], probabilities[k], masks[k])
+        Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
         if 0 <= probabilities[k] <= 1  # false for NaN
         else UnjudgeableImage(
             f"the classifier's answer is {probabilities[k]:g} and no probability: nothing is done "
@@ -238,6 +267,10 @@ class Survey:
         Raises:
             InstrumentError: The place is blocked all the same: it is spoilt from the moment the
                 command is sent, whatever comes back.
+            ValueError: The action or the place is none; nothing was sent or blocked.
         """
+        if not isinstance(action, ActionConfig):
+            raise ValueError(f"an action of the settings is needed, not {brief(action)}")
+        validate_act(action.conditioning, *place)
         self.mark(*place, action.blocked_nm * NM, action.name)
         self.instrument.condition(action.conditioning, *place)

@@ -6,16 +6,25 @@ and y up; row 0 of an image lies at the largest y.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatImage = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
+_Kind = TypeVar("_Kind", bound=np.generic)
+
+
+def read_only(array: NDArray[_Kind]) -> NDArray[_Kind]:
+    """The array if nobody can write into it, otherwise a copy into which nobody can."""
+    if array.flags.writeable or array.base is not None:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Scan:
     Attributes:
         frame: Where it was taken.
         z: Tip height, (pixels, pixels) float32, m; larger is further from the sample; NaN where
-            nothing was scanned.
+            nothing was scanned. Read-only.
         z_range: Lowest and highest height that the z piezo reaches, m; None if unknown.
         bias: Sample bias, V.
         setpoint: Tunnelling current held by the feedback, A.
@@ -71,6 +80,13 @@ class Scan:
     setpoint: float = 25e-12
     started: float = 0.0
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "z", read_only(self.z))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An array is writeable again when it is unpickled, unless the scan is made anew.
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(frozen=True, slots=True)

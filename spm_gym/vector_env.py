@@ -12,9 +12,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from spm_gym.action_index import action_indices
+from spm_gym.brief import brief
 from spm_gym.config import EnvConfig
 from spm_gym.env import ProbeConditioningEnv, check_render_mode, spaces
-from spm_gym.episode import Episode, Imaging, Seen, next_frame
+from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -89,22 +91,25 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         Args:
             seed: Environment i is seeded with ``seed + i`` or ``seed[i]``; None goes on in the
                 present world.
-            options: As for the single environment; ``"reset_mask"``, (N,) bool, besides says
-                which environments are reset.
+            options: ``"damage"`` as for the single environment; ``"reset_mask"``, (N,) bool,
+                besides says which environments are reset.
 
         Returns:
             Present observations of all environments, and ``info`` of those that were reset.
 
         Raises:
             InstrumentError: An environment could not have any usable image.
+            ValueError: An option is unknown or not what it should be, or a seed.
         """
+        validate_options(options, self.config, ("damage", "reset_mask"))
         options = dict(options or {})
         mask = self._checked_mask(options.pop("reset_mask", None))
         seeds = self._each_seed(seed)
         which = np.flatnonzero(mask).tolist()
         seeded = [i for i in which if seeds[i] is not None]
-        for i in seeded:
-            self._rngs[i] = seeding.np_random(seeds[i])
+        # All of them before any is replaced: one may be no seed.
+        for i, rng in [(i, seeding.np_random(seeds[i])) for i in seeded]:
+            self._rngs[i] = rng
         _complain(self._reset(which, seeded, options))
         return self._observations(), self._infos(which)
 
@@ -235,7 +240,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         which = np.flatnonzero(self._ended).tolist()
         last = np.full(self.num_envs, None, dtype=object)
         for i in which:
-            last[i] = self._episodes[i].present.observation
+            last[i] = self._episodes[i].present.observation.copy()
         return {"final_obs": last, "_final_obs": self._ended.copy(),
                 "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
 
@@ -270,7 +275,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         if given.shape != (self.num_envs,) or given.dtype != np.bool_ or not given.any():
             raise ValueError(
                 f"options['reset_mask'] must be ({self.num_envs},) bool, true somewhere, "
-                f"not {given.shape} {given.dtype}: {mask!r}"
+                f"not {given.shape} {given.dtype}: {brief(mask)}"
             )
         untouched = [i for i, e in enumerate(self._episodes) if e.look is None and not given[i]]
         if untouched:
@@ -280,15 +285,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     def _checked_actions(self, actions: NDArray[np.integer[Any]] | Sequence[int]) -> list[int]:
         for episode in self._episodes:
             episode.present  # noqa: B018 (raises before anything is done)
-        given, choices = np.asarray(actions), len(self.config.actions)
-        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
-            raise ValueError(
-                f"actions must be {self.num_envs} integers, not {given.shape} {given.dtype}"
-            )
-        if given.min() < 0 or given.max() >= choices:
-            raise ValueError(f"actions must be within 0 to {choices - 1}, not {given.tolist()}")
-        chosen: list[int] = given.tolist()
-        return chosen
+        return action_indices(actions, self.num_envs, len(self.config.actions))
 
 
 def gather_infos(

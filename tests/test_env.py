@@ -359,7 +359,10 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_is_left_so() -> None:
             self.scans += 1
             if self.scans == 6:
                 self.withdraw()
-                recorded.z[20:] = self.z_range[1]
+                up = np.arange(frame.pixels)[:, None] >= 20
+                return dataclasses.replace(
+                    recorded, z=np.where(up, np.float32(self.z_range[1]), recorded.z)
+                )
             return recorded
 
     config = load_config(None, [*TRUTH, "simulator.rough_fraction=0"])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,10 +82,8 @@ def test_what_lies_within_the_limits_goes_through_unchanged(action: Conditioning
 @pytest.mark.parametrize(
     ("action", "limit"),
     [(Pulse(8.21), "bias_V"), (Pulse(-8.21), "bias_V"), (Pulse(0.018), "bias_V"),
-     (Pulse(math.nan), "bias_V"), (Pulse(math.inf), "bias_V"), (Pulse(1, 0.019), "width_s"),
-     (Pulse(1, 5.01), "width_s"), (Pulse(1, math.nan), "width_s"), (Dip(30.1 * NM), "dip_nm"),
-     (Dip(-30.1 * NM), "dip_nm"), (Dip(math.nan), "dip_nm"), (Dip(1 * NM, bias=9), "bias_V"),
-     (Dip(1 * NM, bias=0), "bias_V")],
+     (Pulse(1, 0.019), "width_s"), (Pulse(1, 5.01), "width_s"), (Dip(30.1 * NM), "dip_nm"),
+     (Dip(-30.1 * NM), "dip_nm"), (Dip(1 * NM, bias=9), "bias_V"), (Dip(1 * NM, bias=0), "bias_V")],
 )  # fmt: skip
 def test_actions_outside_are_refused_by_the_name_of_the_limit(
     action: Conditioning, limit: str
@@ -95,7 +95,7 @@ def test_actions_outside_are_refused_by_the_name_of_the_limit(
     assert not entries
 
 
-@pytest.mark.parametrize("place", [(431, 0), (0, -431), (math.nan, 0), (0, math.nan)])
+@pytest.mark.parametrize("place", [(431, 0), (0, -431)])
 @pytest.mark.parametrize("action", [Stall(), Pulse(2.5)])
 def test_places_outside_are_refused(action: Conditioning, place: tuple[float, float]) -> None:
     guard, recorder, _ = guarded()
@@ -110,14 +110,70 @@ def test_places_outside_are_refused(action: Conditioning, place: tuple[float, fl
      (Frame(0, 0, 10 * NM, 7), "pixels"), (Frame(0, 0, 10 * NM, 1025), "pixels"),
      (Frame(426 * NM, 0, 10 * NM, 64), "position_nm"),
      (Frame(0, -426 * NM, 10 * NM, 64), "position_nm"),
-     (Frame(424 * NM, 0, 10 * NM, 64, math.pi / 4), "position_nm"),
-     (Frame(math.nan, 0, 10 * NM, 64), "position_nm")],
+     (Frame(424 * NM, 0, 10 * NM, 64, math.pi / 4), "position_nm")],
 )  # fmt: skip
 def test_frames_outside_are_refused(frame: Frame, limit: str) -> None:
     guard, recorder, _ = guarded()
     with pytest.raises(LimitExceeded, match=limit):
         guard.scan(frame)
     assert not recorder.received
+
+
+NOWHERE = [math.nan, math.inf, -math.inf]
+KINDS = ["1", None, True, 1j, (1,), np.zeros(1)]
+
+
+@pytest.mark.parametrize("limits", [LIMITS, None], ids=["limits", "no limits"])
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [*((number, LimitExceeded) for number in NOWHERE), *((kind, ValueError) for kind in KINDS)],
+)
+def test_what_is_no_number_reaches_no_microscope(
+    wrong: Any, error: type[Exception], limits: LimitsConfig | None
+) -> None:
+    recorder, entries = Recorder(), []
+    guard = Guard(recorder, limits, entries.append)
+    for action in (Dip(wrong), Dip(1 * NM, wrong), Dip(1 * NM, 1, wrong), Pulse(wrong)):
+        with pytest.raises(error):
+            guard.condition(action, 0, 0)
+    for place in ((wrong, 0), (0, wrong)):
+        with pytest.raises(error):
+            guard.condition(Stall(), *place)
+    for part in ("x", "y", "size", "angle"):
+        with pytest.raises(error):
+            guard.scan(replace(Frame(0, 0, 10 * NM, 64), **{part: wrong}))
+    for frame, fraction in ((Frame(0, 0, 10 * NM, wrong), 1), (Frame(0, 0, 10 * NM, 64), wrong)):
+        with pytest.raises(ValueError, match=r"pixels|fraction"):
+            guard.scan(frame, fraction)
+    with pytest.raises(error):
+        guard.wait(wrong)
+    assert not recorder.received
+    assert not entries
+
+
+@pytest.mark.parametrize("limits", [LIMITS, None], ids=["limits", "no limits"])
+@pytest.mark.parametrize("wrong", [3, -1, "dip", None, Dip, Direction.X_PLUS, (0, 0, 10 * NM, 64)])
+def test_another_kind_of_value_reaches_no_microscope(
+    wrong: Any, limits: LimitsConfig | None
+) -> None:
+    recorder, entries = Recorder(), []
+    guard = Guard(recorder, limits, entries.append)
+    with pytest.raises(ValueError, match="a Stall, a Pulse or a Dip, not"):
+        guard.condition(wrong, 0, 0)
+    with pytest.raises(ValueError, match="needs a Frame, not"):
+        guard.scan(wrong)
+    with pytest.raises(ValueError, match=r"needs one of Direction\.X_PLUS, .* not"):
+        guard.move_area("x+" if wrong is Direction.X_PLUS else wrong)
+    for impossible in (
+        lambda: guard.wait(-1),
+        lambda: guard.condition(Pulse(1, -0.1), 0, 0),
+        lambda: guard.scan(Frame(0, 0, 0, 64)),
+        lambda: guard.scan(Frame(0, 0, 10 * NM, 0)),
+    ):
+        with pytest.raises(LimitExceeded):
+            impossible()
+    assert not recorder.received
+    assert not entries
 
 
 @given(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import sqlite3
 import time
@@ -501,7 +502,9 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_has_not_crashed(
             recorded = super().scan(frame, fraction)
             if self.counted["scan"] == scan:
                 SimulatedMicroscope.withdraw(self)
-                recorded.z[5:][np.isfinite(recorded.z[5:])] = self.z_range[1]
+                z = recorded.z.copy()
+                z[5:][np.isfinite(z[5:])] = self.z_range[1]
+                return dataclasses.replace(recorded, z=z)
             return recorded
 
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=9", microscope=Hand()) as it:
@@ -521,6 +524,36 @@ def test_a_fault_of_the_program_withdraws_before_it_shows(tmp_path: Path) -> Non
             it.runner.run()
         assert not it.microscope.status().approached
         assert it.told == [("recovery failed", it.told[0][1])]
+
+
+@pytest.mark.parametrize("answer", [-1, 12, 1.5, True])
+def test_an_answer_that_is_no_action_is_neither_done_nor_written_down(
+    tmp_path: Path, answer: Any
+) -> None:
+    with lab(tmp_path, Verdicts(BAD)) as it:
+        it.until(State.CONDITION)
+        it.chooser.choose = lambda observation, mask, episode: (answer, None)  # type: ignore[method-assign]
+        with pytest.raises(ValueError, match="from 0 to 11"):
+            it.runner.run()
+        assert not it.rows("SELECT * FROM steps")
+        assert not it.rows("SELECT * FROM acts WHERE act IN ('pulse', 'dip', 'stall')")
+        assert not it.microscope.status().approached
+
+
+def test_who_chooses_cannot_widen_the_mask(tmp_path: Path) -> None:
+    def greedy(observation: np.ndarray, mask: np.ndarray, episode: int) -> tuple[int, None]:
+        mask[:], observation[:] = True, 0
+        return 11, None
+
+    with lab(tmp_path, Verdicts(BAD), "simulator.molecules_per_nm2=0.2",
+             "simulator.min_distance_nm=1.45") as it:  # fmt: skip
+        it.until(State.CONDITION)
+        assert it.env.look is not None
+        assert not it.env.action_masks()[11]
+        it.chooser.choose = greedy  # type: ignore[assignment,method-assign]
+        it.runner.step()
+        assert it.rows("SELECT action, refused FROM steps") == [(11, 1)]
+        assert not it.rows("SELECT * FROM acts WHERE act = 'dip'")
 
 
 def test_a_tip_that_cannot_be_withdrawn_is_said(tmp_path: Path) -> None:

@@ -251,7 +251,10 @@ def test_masks_are_those_of_the_infos() -> None:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [([0, 0], "3 integers"), ([[0, 0, 0]], "3 integers"), (0, "3 integers"),
-     ([0.0, 0.0, 0.0], "float64"), ([0, 12, 0], "within 0 to 11"), ([0, -1, 0], "within 0 to 11")],
+     ([0.0, 0.0, 0.0], "0 to 11, not 0.0"), ([0, 12, 0], "0 to 11, not 12"),
+     ([0, -1, 0], "0 to 11, not -1"), (np.zeros(3, bool), "0 to 11, not .*False"),
+     ([0, True, 0], "0 to 11, not True"), (["0", "1", "2"], "0 to 11, not '0'"),
+     (np.zeros(3, "m8[s]"), "0 to 11, not .*timedelta64")],
 )  # fmt: skip
 def test_wrong_actions_are_refused_before_anything_is_done(actions: Any, message: str) -> None:
     envs = native(3)

@@ -60,7 +60,8 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
         raise ValueError(f"scans are (N, H, W) with ranges (N, 2), not {z.shape}, {z_ranges.shape}")
     for image in z[:1]:
         check_shape(image)
-    z = np.ascontiguousarray(z, dtype=np.float32)
+    # Writeable, since Numba compiles another function for read-only arrays.
+    z = np.require(z, np.float32, ["C", "W"])
     kinds, planes = np.empty(len(z), dtype=np.int64), np.full((len(z), 3), np.nan)
     by_levels = method == "levels"
     if not by_levels:

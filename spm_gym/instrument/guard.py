@@ -10,6 +10,12 @@ from typing import Any
 from spm_gym.config.real import LimitsConfig
 from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, OutcomeUnknown
 from spm_gym.instrument.limits import check_action, check_frame, check_place
+from spm_gym.instrument.validation import (
+    validate_act,
+    validate_direction,
+    validate_duration,
+    validate_scan,
+)
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 _HOUR_S = 3600.0
@@ -61,7 +67,9 @@ class Guard:
 
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
+            ValueError: It is no frame, or the fraction none.
         """
+        validate_scan(frame, fraction)
         if self.limits is not None:
             check_frame(frame, self.limits)
         return self.instrument.scan(frame, fraction)
@@ -71,7 +79,9 @@ class Guard:
 
         Raises:
             LimitExceeded: Place or action is out of bounds, or a budget is spent.
+            ValueError: Something is no action or no number.
         """
+        validate_act(action, x, y)
         if self.limits is not None:
             check_place(x, y, self.limits)
             check_action(action, self.limits)
@@ -105,7 +115,9 @@ class Guard:
 
         Raises:
             LimitExceeded: It was changed often enough for a day.
+            ValueError: This is no direction.
         """
+        validate_direction(direction)
         if self.limits is not None:
             self._spend_area(self.limits)
         entry = {"act": "move area", "direction": direction.value}
@@ -114,6 +126,7 @@ class Guard:
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
+        validate_duration("a wait", seconds)
         self.instrument.wait(seconds)
 
     def reconnect(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 
+from spm_gym.action_index import action_index
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import UnjudgeableImage
@@ -58,16 +59,19 @@ class Conditioning:
         Raises:
             UnjudgeableImage: The agent has no values to choose by; nothing was done.
             InstrumentError: It failed; what it has done will be seen, and it is not repeated.
+            ValueError: The answer to what to do is no action; nothing was done.
         """
         m = self.memory
         look = self._present()
         assert m.episode is not None
-        chosen, values = self.chooser.choose(look.observation, look.mask, m.episode)
+        answer, values = self.chooser.choose(look.observation.copy(), look.mask.copy(), m.episode)
         if values is not None and not all(map(math.isfinite, values)):
             raise UnjudgeableImage(
                 f"the agent's values of the actions are {values} and not all finite, so it cannot "
                 "choose; go on with another agent (operation.agent)"
             )
+        # Before the journal has it, and the mask is asked: -1 would be the last action.
+        chosen = action_index(answer, len(self.env.config.actions))
         refused = not look.mask[chosen]
         m.step = self.journal.add_step(
             m.episode,
@@ -124,7 +128,13 @@ class Conditioning:
         self._event("action", f"{info['action']}: probability of a good probe {change}")
         if self.config.learn and not m.uncertain:
             self.chooser.learn(
-                before.observation, m.chosen, reward, observation, terminated, truncated, info
+                before.observation.copy(),
+                m.chosen,
+                reward,
+                observation,
+                terminated,
+                truncated,
+                info,
             )
             m.unsaved += 1
         m.learned, m.look = m.step, m.scan

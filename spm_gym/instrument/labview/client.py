@@ -26,6 +26,12 @@ from spm_gym.instrument.labview.protocol import (
     parse_clean,
     parse_parameter,
 )
+from spm_gym.instrument.validation import (
+    validate_act,
+    validate_direction,
+    validate_place,
+    validate_scan,
+)
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Scan, Stall, Status
 
 _T = TypeVar("_T")
@@ -109,15 +115,16 @@ class LabviewInstrument:
         """Scan the whole frame, whatever the fraction; lines beyond it are made NaN.
 
         Raises:
-            LimitExceeded: The frame is rotated, or the server finds something out of bounds.
+            LimitExceeded: The frame is rotated, a number not finite, or the server finds something
+                out of bounds.
             CommandFailed: The server answered in words instead of an image.
             ConnectionLost: There is no connection, or it broke.
             TimedOut: The image did not come in time.
             BadReply: What came is not the image.
-            ValueError: The fraction is not within 0 to 1, or a number not finite.
+            ValueError: It is no frame, the fraction is not within 0 to 1, or a number absurdly
+                large.
         """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
+        validate_scan(frame, fraction)
         if frame.angle:
             raise LimitExceeded(
                 f"the text protocol knows no rotated frames, asked for {frame.angle:g} rad"
@@ -139,13 +146,14 @@ class LabviewInstrument:
 
         Raises:
             OutcomeUnknown: It was sent, and no intelligible reply came.
-            LimitExceeded: The server finds something out of bounds.
+            LimitExceeded: A number is not finite, or the server finds something out of bounds.
             CommandFailed: The server answered that it failed; it may also say what happened, by
                 ContactLost or TipCrashed.
             ConnectionLost: There is no connection; nothing was sent.
             BadReply: The server had spoken without being asked; nothing was sent.
-            ValueError: A number is not finite; nothing was sent.
+            ValueError: Something is no action or no number; nothing was sent.
         """
+        validate_act(action, x, y)
         if isinstance(action, Stall):
             return
         dip = -action.depth if isinstance(action, Dip) else 0.0
@@ -191,7 +199,9 @@ class LabviewInstrument:
 
         Raises:
             InstrumentError: As for `condition`.
+            ValueError: This is no direction; nothing was sent.
         """
+        validate_direction(direction)
         self._act(MoveArea(direction), self.timeouts.coarse, parse_area_change)
         self._know((0.0, 0.0), approached=True)
 
@@ -203,7 +213,9 @@ class LabviewInstrument:
 
         Raises:
             InstrumentError: As for `condition`.
+            ValueError: A coordinate is no number; nothing was sent.
         """
+        validate_place(x, y)
         clean = self._act(TipClean(x, y), self.timeouts.coarse, parse_clean)
         self._know((x, y), approached=clean)
         return clean

@@ -103,7 +103,7 @@ def format_request(request: Request) -> bytes:
     """
     match request:
         case ScanRequest(x, y, size, pixels):
-            text = f"scan({_nano(x)},{_nano(y)},{_nano(size)},{int(pixels)})"
+            text = f"scan({_nano(x)},{_nano(y)},{_nano(size)},{pixels:d})"
         case TipShaping(x, y, dip, bias, width):
             depth = _nano(dip) if dip else "0"  # as the original writes it
             numbers = (_nano(x), _nano(y), depth, _milli(bias), _milli(width))

@@ -48,6 +48,7 @@ from spm_gym.instrument.nanonis.reading import (
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
 from spm_gym.instrument.nanonis.way_out import Step, Trouble, go_way_out, persist
+from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
@@ -172,10 +173,10 @@ class NanonisInstrument:
             ContactLost: The tip is withdrawn.
             TimedOut: The scan did not end in time; it was stopped.
             Abandoned: It was stopped because somebody wanted that.
+            ValueError: It is no frame, or the fraction not within 0 to 1; nothing was sent.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
+        validate_scan(frame, fraction)
         self._check_feedback()
         self._check_in_force()
         scan = self._scanner.scan(frame, fraction, self._z_range)
@@ -195,8 +196,10 @@ class NanonisInstrument:
             ContactLost: The tip is withdrawn, or the surface out of reach.
             TipCrashed: The tip is in the surface.
             OutcomeUnknown: The act was sent, its reply never came.
+            ValueError: Something is no action or no number; nothing was sent.
             InstrumentError: Any other failure.
         """
+        validate_act(action, x, y)
         self._check_contact()
         self._check_in_force()
         self._move(x, y)
@@ -319,8 +322,10 @@ class NanonisInstrument:
             LimitExceeded: The settings do not say which way is away from the sample.
             UnsafeToContinue: What they say leads to the sample, or the tip is not free.
             OutcomeUnknown: Steps were sent, and then the connection lost.
+            ValueError: This is no direction; nothing was sent.
             InstrumentError: Any other failure.
         """
+        validate_direction(direction)
         self._coarse.check_direction("the approach area is used up")
         self._check_in_force()
         self._coarse.verify_direction(self.withdraw, self._z_range)

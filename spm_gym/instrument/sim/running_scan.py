@@ -123,7 +123,8 @@ class RunningScan:
         self.upward = course.upward
         self.lines_done = 0
         self._scan = blank
-        self._lines = blank.z[:: course.step]
+        self._z = blank.z.copy()
+        self._lines = self._z[:: course.step]
         self._record = record
 
     @property
@@ -151,4 +152,4 @@ class RunningScan:
 
     def scan(self) -> Scan:
         """The scan so far; row 0 lies at the largest y whichever way it runs."""
-        return replace(self._scan, z=self._scan.z.copy())
+        return replace(self._scan, z=self._z)

@@ -37,6 +37,13 @@ from spm_gym.instrument.sim.running_scan import (
 from spm_gym.instrument.sim.sample import Sample
 from spm_gym.instrument.sim.situation import Situation
 from spm_gym.instrument.sim.surface import Surface
+from spm_gym.instrument.validation import (
+    validate_act,
+    validate_direction,
+    validate_duration,
+    validate_place,
+    validate_scan,
+)
 from spm_gym.types import BoolArray, Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
 NM = 1e-9
@@ -129,9 +136,10 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
-            ValueError: The fraction is not within 0 to 1.
+            ValueError: It is no frame, or the fraction not within 0 to 1.
         """
-        lines = _share_of_lines(fraction, frame)
+        validate_scan(frame, fraction)
+        lines = math.ceil(fraction * frame.pixels)
         course = self._begin(frame)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
         if lines:
@@ -144,9 +152,10 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
-            ValueError: The fraction is not within 0 to 1.
+            ValueError: It is no frame, or the fraction not within 0 to 1.
         """
-        lines = _share_of_lines(fraction, frame)
+        validate_scan(frame, fraction)
+        lines = math.ceil(fraction * frame.pixels)
         course = self._begin(frame)
         for part in self._pass_through(course, slice(0, lines)):
             self._chance(course, part)
@@ -166,7 +175,9 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The centre lies outside the piezo range.
             ContactLost: The tip is withdrawn.
+            ValueError: It is no frame.
         """
+        validate_scan(frame)
         course = self._begin(frame, upward, line_time)
         z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
         blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, course.started)
@@ -179,7 +190,9 @@ class SimulatedMicroscope:
             LimitExceeded: The place lies outside the piezo range.
             ContactLost: The tip is withdrawn, or the surface out of reach.
             TipCrashed: The tip is in the surface.
+            ValueError: Something is no action or no number.
         """
+        validate_act(action, x, y)
         self._check_place(x, y)
         self._check_contact()
         if self._at.fault == "crash":
@@ -213,6 +226,7 @@ class SimulatedMicroscope:
         Raises:
             LimitExceeded: The place lies outside the piezo range.
         """
+        validate_place(x, y)
         self._check_place(x, y)
         self._move(x, y)
 
@@ -242,7 +256,12 @@ class SimulatedMicroscope:
         self.withdraw()
 
     def move_area(self, direction: Direction) -> None:
-        """Withdraw, step to the neighbouring approach area, approach, centre the xy piezo."""
+        """Withdraw, step to the neighbouring approach area, approach, centre the xy piezo.
+
+        Raises:
+            ValueError: This is no direction.
+        """
+        validate_direction(direction)
         self.withdraw()
         self.shift_area(*direction.stride)
         self.approach()
@@ -271,6 +290,7 @@ class SimulatedMicroscope:
 
     def wait(self, seconds: float) -> None:
         """Let the clock run, for creep to fade."""
+        validate_duration("a wait", seconds)
         self._at.time += seconds
 
     def reconnect(self) -> None:
@@ -419,9 +439,3 @@ class SimulatedMicroscope:
     def _check_contact(self) -> None:
         if not self._at.approached:
             raise TipWithdrawn("the tip is withdrawn: approach first")
-
-
-def _share_of_lines(fraction: float, frame: Frame) -> int:
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction must be within 0 to 1, not {fraction:g}")
-    return math.ceil(fraction * frame.pixels)

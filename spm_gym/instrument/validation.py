@@ -1,0 +1,100 @@
+"""What no microscope can be asked for, whatever its limits.
+
+Another kind of value than the one that is meant is a mistake in a program, a `ValueError`. A number
+that is not finite, or on the impossible side of zero, lies outside any limit: `LimitExceeded`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from spm_gym.brief import brief
+from spm_gym.instrument.base import LimitExceeded
+from spm_gym.types import Dip, Direction, Frame, Pulse, Stall
+
+
+def validate_scan(frame: object, fraction: object = 1.0) -> None:
+    """Refuse what is no frame, or no share of its lines.
+
+    Raises:
+        ValueError: The frame is none, its pixels are no whole number, or the fraction is not within
+            0 to 1.
+        LimitExceeded: It is nowhere, or has no extent.
+    """
+    if not isinstance(frame, Frame):
+        raise ValueError(f"a scan needs a Frame, not {brief(frame)}")
+    for name in ("x", "y", "size", "angle"):
+        _validate_number(f"the frame's {name}", getattr(frame, name))
+    if not isinstance(frame.pixels, int | np.integer) or isinstance(frame.pixels, bool):
+        raise ValueError(f"the frame's pixels must be an integer, not {brief(frame.pixels)}")
+    if frame.size <= 0 or frame.pixels < 1:
+        raise LimitExceeded(
+            f"a frame has an extent: size {frame.size:g} m, {frame.pixels} pixels are refused"
+        )
+    if not _is_number(fraction) or not 0 <= fraction <= 1:  # type: ignore[operator]
+        raise ValueError(f"fraction must be within 0 to 1, not {brief(fraction)}")
+
+
+def validate_act(action: object, x: object, y: object) -> None:
+    """Refuse what cannot be done to a probe, or is to be done nowhere.
+
+    Raises:
+        ValueError: The action is none, or something is no number.
+        LimitExceeded: A number is not finite, or a duration negative.
+    """
+    if not isinstance(action, Stall | Pulse | Dip):
+        raise ValueError(f"conditioning is a Stall, a Pulse or a Dip, not {brief(action)}")
+    validate_place(x, y)
+    if isinstance(action, Dip):
+        _validate_number("the depth of a dip", action.depth)
+    if isinstance(action, Pulse | Dip):
+        _validate_number("the bias of an action", action.bias)
+        validate_duration("the width of an action", action.width)
+
+
+def validate_place(x: object, y: object) -> None:
+    """Refuse a place (m) that is none.
+
+    Raises:
+        ValueError: A coordinate is no number.
+        LimitExceeded: It is not finite.
+    """
+    _validate_number("x", x)
+    _validate_number("y", y)
+
+
+def validate_direction(direction: object) -> None:
+    """Refuse what is no direction of a coarse move.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(direction, Direction):
+        allowed = ", ".join(str(each) for each in Direction)
+        raise ValueError(f"a coarse move needs one of {allowed}, not {brief(direction)}")
+
+
+def validate_duration(what: str, seconds: object) -> None:
+    """Refuse a time (s) that cannot pass.
+
+    Raises:
+        ValueError: It is no number.
+        LimitExceeded: It is not finite, or negative.
+    """
+    _validate_number(what, seconds)
+    if seconds < 0:  # type: ignore[operator]
+        raise LimitExceeded(f"{what} must not be negative, but is {seconds} s")
+
+
+def _validate_number(what: str, value: object) -> None:
+    if not _is_number(value):
+        raise ValueError(f"{what} must be a number, not {brief(value)}")
+    if not math.isfinite(value):  # type: ignore[arg-type]
+        raise LimitExceeded(f"{what} must be finite, not {value}")
+
+
+def _is_number(value: object) -> bool:
+    # True is an integer to Python.
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
