@@ -61,8 +61,8 @@ class Budget:
         limits = self.config
         if not self._proven and _spent(limits.unproven_actions, self._actions):
             raise BudgetSpent(
-                f"conditioning does not help: {self._actions} actions, and not one image was called "
-                f"good (budget.unproven_actions = {limits.unproven_actions}). {_LOOK}"
+                f"conditioning does not help: {self._actions} actions, and not one image was "
+                f"called good (budget.unproven_actions = {limits.unproven_actions}). {_LOOK}"
             )
         if _spent(limits.fruitless_actions, self._actions):
             raise BudgetSpent(

@@ -142,6 +142,7 @@ def connect_microscope(
     history: Iterable[dict[str, Any]] = (),
     tell: Callable[[str], None] = print,
     abandon: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = print,
 ) -> Guard:
     """The real microscope of these settings, within their limits.
 
@@ -153,6 +154,7 @@ def connect_microscope(
         tell: Takes sentences for the operator.
         abandon: Is asked during a scan or an approach whether to stop it, where the protocol allows
             that.
+        note: Takes sentences for the record, such as what somebody else has changed.
 
     Raises:
         LimitExceeded: An action or the image of the settings lies outside the limits.
@@ -171,7 +173,7 @@ def connect_microscope(
             speed=real.imaging.speed_nm_per_s * 1e-9,
         )
     else:
-        instrument = nanonis.connect(real, keep, tell, abandon)
+        instrument = nanonis.connect(real, keep, tell, abandon, note)
     return Guard(instrument, real.limits, record, history)
 
 

@@ -305,7 +305,7 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
         config = load_config(None, [on(ports), "run.microscope=real"])
 
         def drive() -> None:
-            with microscope(config, Path()) as instrument:
+            with microscope(config, Path(), "train") as instrument:
                 status.append(int(instrument.status().approached))
 
         thread = threading.Thread(target=drive)
@@ -320,7 +320,7 @@ def test_a_record_that_a_kill_has_cut_short_goes_on(ports: list[int]) -> None:
     Path("acts.jsonl").write_text(json.dumps(whole) + '\n{"time": 17955, "numb')
     config = load_config(None, [on(ports), "run.microscope=real"])
     for _ in range(2):
-        with microscope(config, Path()) as instrument:
+        with microscope(config, Path(), "train") as instrument:
             instrument.withdraw()
     lines = Path("acts.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines if line != '{"time": 17955, "numb']

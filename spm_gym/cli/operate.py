@@ -151,7 +151,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     control = Control(run, token)
     if config.run.microscope == "real":
         abandon = control.must_interrupt
-        with microscope(config, run, journal=journal, abandon=abandon) as instrument:
+        with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
             yield Lab(instrument, None, build_judge(config), time.time, control)
         return

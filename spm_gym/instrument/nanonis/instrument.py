@@ -68,7 +68,7 @@ def connect(
     keep: Path | None = None,
     tell: Callable[[str], None] = print,
     abandon: Callable[[], bool] = lambda: False,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = print,
 ) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
 
@@ -76,9 +76,7 @@ def connect(
         InstrumentError: It cannot be reached or does not answer as it should.
     """
     main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(
-        main, side, config, keep, tell=tell, abandon=abandon, note=note or tell
-    )
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abandon=abandon, note=note)
     try:
         instrument.open()
     except BaseException:
