@@ -31,14 +31,15 @@ def decoded(raw: bytes) -> str:
 
 
 def number(text: str) -> float | None:
-    """The number that a text begins with; None if it begins with another word.
+    """The finite number that a text begins with; None if it begins with something else.
 
     A comma is a decimal point: some computers are set so.
     """
     first = text.split(maxsplit=1)[:1]
     if not first or not _NUMBER.fullmatch(first[0]):
         return None
-    return float(first[0].replace(",", "."))
+    value = float(first[0].replace(",", "."))
+    return value if math.isfinite(value) else None
 
 
 def positive(entry: str, text: str) -> float:
@@ -52,7 +53,7 @@ def positive(entry: str, text: str) -> float:
         FileFormatError: It is none.
     """
     found = number(text)
-    if found is None or not 0 < found < math.inf:
+    if found is None or found <= 0:
         raise FileFormatError(f"{entry} says {shown(text)}; a size is a positive number")
     return found
 

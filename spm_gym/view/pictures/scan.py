@@ -115,7 +115,8 @@ def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = No
     plane = (config or EnvConfig()).plane
     if subject.feedback is False:
         return Seen(remarks=(_FEEDBACK_OFF,))
-    if subject.z_range is None and len(np.unique(subject.z[np.isfinite(subject.z)])) == 1:
+    scanned = subject.z[np.isfinite(subject.z)]
+    if subject.z_range is None and scanned.size and scanned.min() == scanned.max():
         return Seen(remarks=(_ONE_HEIGHT,))
     try:
         diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
