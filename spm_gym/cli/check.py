@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify-motor",
         action="store_true",
-        help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see that "
-        "real.coarse.retract leads away from the sample; leaves the tip withdrawn",
+        help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see "
+        "that real.coarse.retract leads away from the sample; leaves the tip withdrawn",
     )
     add_config(parser)
     add_set(parser, "real.host=192.168.1.5")
