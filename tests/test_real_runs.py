@@ -216,7 +216,7 @@ def test_check_looks_and_changes_nothing(
 @pytest.mark.parametrize(
     ("setting", "word"),
     [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
-     ("env.pixels=32", "judge"),
+     ("env.pixels=32", "classifier"),
      ("env.image_nm=300", "image_nm"),
      ("real.limits.dip_nm=2", "dip_nm"),
      ("real.imaging.channel=Height", "Height")],

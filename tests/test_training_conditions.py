@@ -52,9 +52,9 @@ def conditions(*settings: str) -> TrainingConditions:
     [
         (SxmFeedback(25e-12), 25e-12),
         (SxmFeedback(-25e-12), -25e-12),
-        (SxmFeedback(25e-12, on=False), None),
+        (SxmFeedback(25e-12, on=False), 25e-12),
         (SxmFeedback(3.5, name="Frequency shift", unit="Hz"), None),
-        (SxmFeedback(0.0), None),
+        (SxmFeedback(0.0), 0.0),
     ],
 )
 def test_a_nanonis_file_tells_bias_and_setpoint(
@@ -66,7 +66,7 @@ def test_a_nanonis_file_tells_bias_and_setpoint(
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(0.5, 0.5), (np.nan, None), (np.inf, None), (0.0, None)],
+    [(0.5, 0.5), (np.nan, None), (np.inf, None), (0.0, 0.0)],
 )
 def test_a_file_of_the_runner_tells_them_unless_it_does_not_know(
     given: float, told: float | None

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, [*arguments.set, "run.microscope=real"])
     findings = preflight(config, arguments.purpose)
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")

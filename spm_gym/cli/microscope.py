@@ -13,6 +13,7 @@ from typing import Any
 from spm_gym.build import (
     build_microscope,
     check_judge,
+    check_limits,
     connect_microscope,
     rehearse_microscope,
 )
@@ -49,8 +50,10 @@ def microscope(
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    # Before anything is asked of the microscope: what the settings alone get wrong.
+    check_limits(config)
+    check_judge(config)
     if dry_run:
-        check_judge(config)
         instrument = rehearse_microscope(config, print)
     else:
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))

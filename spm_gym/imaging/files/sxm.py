@@ -263,7 +263,9 @@ def _bias(header: Header) -> float | None:
 
 
 def _setpoint(header: Header, controllers: list[dict[str, str]]) -> float | None:
-    said = [row.get("setpoint", "") for row in controllers]
+    # The one that is on holds the tip; it may hold a frequency shift, and no current.
+    on = [row for row in controllers if _STATES.get(row.get("on", "").casefold())]
+    said = [row.get("setpoint", "") for row in on or controllers]
     entry = "z-controller>setpoint"
     said.append(f"{_said(header, entry)} {_said(header, f'{entry} unit')}")
     return next((s for text in said if (s := quantity(text, AMPERES)) is not None), None)
