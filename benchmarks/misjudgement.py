@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-from misjudgement import ACCEPTED, COMMANDS, MISTAKES, MOST_ACTS, Cell, try_mistake
+from mistakes import ACCEPTED, COMMANDS, MISTAKES, MOST_ACTS, Cell, try_mistake
 
 SAFETY = ROOT / "docs" / "safety.md"
 
