@@ -15,12 +15,11 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from mistakes import ACCEPTED, COMMANDS, MISTAKES, MOST_ACTS, Cell, try_mistake
 
-SAFETY = ROOT / "docs" / "safety.md"
+SAFETY = Path(__file__).parents[1] / "docs" / "safety.md"
 
 
 def main() -> int:

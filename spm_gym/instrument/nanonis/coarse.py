@@ -146,7 +146,7 @@ class CoarseMotion:
             if after > before + _MOVED:
                 raise UnsafeToContinue(
                     f"real.coarse.retract = {retract} brings the tip NEARER to the sample: the "
-                    f"surface is {(after - before) / NM:.0f} nm higher after {steps} trial step(s); "
+                    f"surface is {(after - before) / NM:.0f} nm higher after {steps} trial steps; "
                     "the tip is withdrawn; set the other direction"
                 )
             if after < before - _MOVED:
