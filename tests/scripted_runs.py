@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.budget import Budget
 from spm_gym.build import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.env import ProbeConditioningEnv
@@ -23,6 +24,9 @@ from spm_gym.types import BoolArray
 CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulator.crash_rate=0",
         "simulator.rough_fraction=0")  # fmt: skip
 """A world in which nothing happens by itself."""
+PATIENT = ("budget.unproven_actions=null", "budget.fruitless_actions=null",
+           "budget.failed_in_a_row=null", "budget.failed_per_night=null")  # fmt: skip
+"""A run that may go on without success."""
 
 
 class Verdicts:
@@ -89,11 +93,13 @@ class Lab:
         microscope: SimulatedMicroscope | None = None,
         **options: Any,
     ) -> None:
-        self.config: Config = load_config(None, [*CALM, *settings])
+        self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
         self.microscope = microscope or build_microscope(self.config, 5)
         self.journal = Journal(folder, durable=False)
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
-        self.env = ProbeConditioningEnv(guard, judge, self.config.env)
+        clock = options.pop("clock", lambda: self.microscope.status().time)
+        budget = Budget(self.config.budget, clock)
+        self.env = ProbeConditioningEnv(guard, judge, self.config.env, budget=budget)
         self.chooser = FirstAllowed()
         self.told: list[tuple[str, str]] = []
         self.visited: list[State] = []
@@ -103,7 +109,7 @@ class Lab:
             self.journal,
             self.chooser,
             simulated=self.microscope,
-            clock=options.pop("clock", lambda: self.microscope.status().time),
+            clock=clock,
             notify=lambda kind, text: self.told.append((kind, text)),
             watch=lambda runner: self.visited.append(runner.state),
             **options,
