@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from patience import PATIENT
 
 from spm_gym.budget import Budget
 from spm_gym.build import build_microscope
@@ -24,9 +25,6 @@ from spm_gym.types import BoolArray
 CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulator.crash_rate=0",
         "simulator.rough_fraction=0")  # fmt: skip
 """A world in which nothing happens by itself."""
-PATIENT = ("budget.unproven_actions=null", "budget.fruitless_actions=null",
-           "budget.failed_in_a_row=null", "budget.failed_per_night=null")  # fmt: skip
-"""A run that may go on without success."""
 
 
 class Verdicts:
