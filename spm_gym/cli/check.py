@@ -64,8 +64,8 @@ def _verify_motor(config: Config) -> None:
 
 def _plan(config: Config) -> str:
     env, real, budget = config.env, config.real, config.budget
-    limits = ", ".join(f"{name} {_bounds(value)}" for name, value in real.limits)
-    budgets = ", ".join(f"{name} {_bounds(value)}" for name, value in budget)
+    limits = ", ".join(_bound(name, value) for name, value in real.limits)
+    budgets = ", ".join(_bound(name, value) for name, value in budget)
     actions = ", ".join(action.name for action in env.actions)
     return (
         f"limits (real.limits): {limits}\n"
@@ -85,7 +85,9 @@ def _end(config: Config) -> str:
     return f"stop the scan, {tip}, restore the settings"
 
 
-def _bounds(value: object) -> str:
+def _bound(name: str, value: object) -> str:
     if isinstance(value, tuple):
-        return f"{value[0]:g}..{value[1]:g}"
-    return "unlimited" if value is None else f"<= {value:g}"
+        return f"{name} {value[0]:g}..{value[1]:g}"
+    if value is None:
+        return f"{name} unlimited"
+    return f"{name.removeprefix('min_')} {'>=' if name.startswith('min_') else '<='} {value:g}"
