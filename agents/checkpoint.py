@@ -30,6 +30,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.double_dqn import DoubleDQN
+from agents.vgg import check_finite_output
 
 FORMAT = "spm-gym checkpoint"
 VERSION = 1
@@ -109,7 +110,8 @@ def load_checkpoint(
         device: A torch device.
 
     Raises:
-        CheckpointError: It is missing, damaged or foreign, or belongs to another environment.
+        CheckpointError: It is missing, damaged or foreign, its weights are not finite, or it
+            belongs to another environment.
     """
     meta = _read_meta(path)
     try:
@@ -119,6 +121,9 @@ def load_checkpoint(
             model.replay_buffer.set_state(replay)
     except (ValueError, AttributeError, ImportError) as error:
         raise CheckpointError(f"{path} does not fit this program or env: {error}") from error
+    check_finite_output(
+        model.q_net, model.pixels, lambda why: CheckpointError(f"{path} is of no use: {why}")
+    )
     if env is not None:
         _restore_env(model, state)
     _restore_torch_generators(state)

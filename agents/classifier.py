@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from agents.classifier_report import PICTURE, Report, log_report, plot, score
 from agents.counterexamples import counterexamples
-from agents.vgg import VGG
+from agents.vgg import VGG, check_finite_output
+from spm_gym.conditions import ClassifierError, TrainingConditions
 from spm_gym.config import ClassifierConfig, NetworkConfig
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
@@ -30,15 +31,13 @@ from spm_gym.whole_file import written_whole
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FORMAT = "spm-gym probe classifier 1"
+FORMAT = "spm-gym probe classifier 2"
 NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"
 _LARGEST_BATCH = 512
 _TRIED_DIVISIONS = 200
 _STRANGERS = 500
-
-
-class ClassifierError(ValueError):
-    """A classifier file, its images or its training data are not what they must be."""
+_UNTOLD = TrainingConditions("real")
+"""Nobody has told anything: a mismatch with whatever images."""
 
 
 class ProbeClassifier:
@@ -46,14 +45,26 @@ class ProbeClassifier:
 
     Attributes:
         network: The trained network, as it was in training.
+        conditions: What it was trained for.
         summary: How it was trained and how it scored, for people; JSON values.
     """
 
-    def __init__(self, network: VGG, summary: dict[str, Any] | None = None) -> None:
-        """Take a trained network with one output; it stays on its device."""
+    def __init__(
+        self,
+        network: VGG,
+        conditions: TrainingConditions = _UNTOLD,
+        summary: dict[str, Any] | None = None,
+    ) -> None:
+        """Take a trained network with one output; it stays on its device.
+
+        Raises:
+            ClassifierError: What it gives for a known image is not finite, or its weights are not.
+        """
         self.network = network.eval()
+        self.conditions = conditions
         self.summary = summary or {}
         self._device = next(network.parameters()).device
+        check_finite_output(self.network, network.pixels, ClassifierError)
         self._folded = nn.Sequential(_folded(network.trunk), network.head, nn.Sigmoid()).eval()
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -77,6 +88,7 @@ class ProbeClassifier:
             "network": self.network.config.model_dump(mode="json"),
             "pixels": self.network.pixels,
             "normalisation": NORMALISATION,
+            "conditions": self.conditions.to_json(),
             "summary": self.summary,
             "versions": {name: version(name) for name in ("torch", "numpy", "safetensors")},
         }
@@ -89,18 +101,16 @@ class ProbeClassifier:
         """Read what `save` wrote.
 
         Raises:
-            ClassifierError: No such file, or not a classifier.
+            ClassifierError: No such file, not a classifier, or one that cannot judge.
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                about = json.loads((file.metadata() or {})["about"])
-                if about["format"] != FORMAT:
-                    raise ClassifierError(f"its format is {about['format']!r}, not {FORMAT!r}")
+                about = _about(file.metadata())
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             with torch.device("meta"):
                 network = VGG(NetworkConfig(**about["network"]), 1, about["pixels"])
             network.to_empty(device=device).load_state_dict(state)
-            return cls(network, about["summary"])
+            return cls(network, about["conditions"], about["summary"])
         except KeyError as error:
             reason = f"its metadata lack {error}"
         except (OSError, SafetensorError, ValidationError, ValueError) as error:
@@ -108,6 +118,20 @@ class ProbeClassifier:
         except (TypeError, RuntimeError) as error:
             reason = f"its weights do not fit its network: {_one_line(error)}"
         raise ClassifierError(f"{path} is not a classifier written by this project: {reason}")
+
+
+def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
+    """What a file says of itself, the conditions checked."""
+    about = json.loads((metadata or {})["about"])
+    if not isinstance(about, dict):
+        raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
+    if about["format"] != FORMAT:
+        raise ClassifierError(
+            f"its format is {about['format']!r}, not {FORMAT!r}: train it anew with train.py"
+        )
+    if not isinstance(about["summary"], dict):
+        raise ClassifierError(f"its summary is a {type(about['summary']).__name__}, not an object")
+    return about | {"conditions": TrainingConditions.from_json(about["conditions"])}
 
 
 def _one_line(error: Exception) -> str:
@@ -166,6 +190,7 @@ def fit(
     validation: Labelled | None = None,
     progress: bool = False,
     writer: SummaryWriter | None = None,
+    conditions: TrainingConditions = _UNTOLD,
 ) -> tuple[ProbeClassifier, tuple[Epoch, ...]]:
     """Train a fresh network; the same arguments give the same weights on the same machine.
 
@@ -194,7 +219,7 @@ def fit(
             bar.set_postfix(loss=f"{history[-1].loss:.4f}")
             if writer is not None:
                 _log(writer, epoch, history[-1])
-    return ProbeClassifier(network), tuple(history)
+    return ProbeClassifier(network, conditions), tuple(history)
 
 
 def _learn(
@@ -333,6 +358,7 @@ def train_classifier(
     config: ClassifierConfig,
     seed: int,
     directory: Path,
+    conditions: TrainingConditions,
     progress: bool = True,
     writer: SummaryWriter | None = None,
 ) -> ProbeClassifier:
@@ -349,6 +375,7 @@ def train_classifier(
         config: How to train.
         seed: Of the division, the weights and the order of the images.
         directory: Made if it is not there.
+        conditions: What the images were taken at; how well it does on them is added.
         progress: Whether to show a progress bar.
         writer: Takes losses, figures and curves.
     """
@@ -356,9 +383,10 @@ def train_classifier(
     training, validation = (data[index] for index in split(good, session, config, seed))
     rng = np.random.default_rng([seed, 1])
     extended = _with_counterexamples(training, config.counterexamples, rng)
-    classifier, history = fit(extended, config, seed, validation, progress, writer)
+    classifier, history = fit(extended, config, seed, validation, progress, writer, conditions)
     probability = classifier(validation.images[:, None])
     report = score(probability, validation.good)
+    classifier.conditions = replace(conditions, auc=report.auc, images=report.good + report.bad)
     called_good = _strangers_called_good(classifier, report.threshold, rng)
     classifier.summary = {
         **_summary(training, config, seed, history, report),

@@ -13,7 +13,7 @@ from torch import nn
 
 from agents.checkpoint import load_checkpoint
 from agents.operation import FORMAT, AgentFileError, read_file
-from agents.vgg import VGG
+from agents.vgg import VGG, check_finite_output
 from spm_gym.config import NetworkConfig
 
 
@@ -69,7 +69,10 @@ def read_weights(path: Path) -> AgentNetwork:
             raise AgentFileError(f"{path} has the format {about['format']!r}, not {FORMAT!r}")
         network = VGG(NetworkConfig(**about["network"]), len(about["actions"]), about["pixels"])
         network.load_state_dict({key.removeprefix("q_net."): state[key] for key in state})
+        check_finite_output(
+            network.eval(), network.pixels, lambda why: AgentFileError(f"{path} is broken: {why}")
+        )
     except (KeyError, ValidationError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise AgentFileError(f"{path} is not an agent written by this project: {reason}") from error
-    return AgentNetwork(network.eval(), tuple(about["actions"]), about["steps"])
+    return AgentNetwork(network, tuple(about["actions"]), about["steps"])

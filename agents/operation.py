@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.baselines import RandomPolicy
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.vgg import check_finite_output
 from spm_gym.config import AgentConfig
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
@@ -234,7 +235,7 @@ def load_weights(
         seed: Of its further random choices.
 
     Raises:
-        AgentFileError: Unreadable, or for another network or other actions.
+        AgentFileError: Unreadable, for another network or other actions, or not finite.
     """
     model = DoubleDQN(env, config, seed=seed)
     about, state = read_file(path)
@@ -253,5 +254,8 @@ def load_weights(
             )
     model.q_net.load_state_dict(state)
     model.q_net_target.load_state_dict(state)
+    check_finite_output(
+        model.q_net, model.pixels, lambda why: AgentFileError(f"the agent {path} is broken: {why}")
+    )
     model.skip_training()
     return model

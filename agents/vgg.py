@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,26 @@ class VGG(nn.Module):
         """Map images (N, 1, H, W) to outputs (N, ``outputs``)."""
         outputs: Tensor = self.head(self.trunk(images))
         return outputs
+
+
+def check_finite_output(module: nn.Module, pixels: int, error: Callable[[str], Exception]) -> None:
+    """See that weights and the answer to a known image are finite: NaN would decide at random.
+
+    Args:
+        module: Takes images (N, 1, pixels, pixels).
+        pixels: Side of the images.
+        error: Makes what is raised from a sentence.
+    """
+    for name, values in module.state_dict().items():
+        if not torch.isfinite(values).all():
+            raise error(f"its weights {name} are not all finite numbers")
+    first = next(module.parameters())
+    # From the darkest to the brightest that images can be.
+    known = torch.linspace(-1.5, 1.5, pixels**2, device=first.device, dtype=first.dtype)
+    with torch.inference_mode():
+        answer = module(known.reshape(1, 1, pixels, pixels))
+    if not torch.isfinite(answer).all():
+        raise error(f"its answer to a known image is {answer.flatten().tolist()[:4]}, not finite")
 
 
 def _final_side(config: NetworkConfig, pixels: int) -> int:

@@ -19,7 +19,12 @@ WORLDS = {
     "default": [],
     "small areas": [AREA],
     "accidents, small areas": [AREA, *LIVELY],
-    "20 nm, long scans": [AREA, "env.image_nm=20", "env.settle_fraction=0.5"],
+    "20 nm, long scans": [
+        AREA,
+        "env.image_nm=20",
+        "env.accept_mismatch=[pixel]",
+        "env.settle_fraction=0.5",
+    ],
 }
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from spm_gym.budget import Budget
+from spm_gym.conditions import TrainingConditions, classifier_findings
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import read_scans
-from spm_gym.instrument.base import Instrument, LimitExceeded
+from spm_gym.instrument.base import Instrument, LimitExceeded, Restartable
 from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.labview.client import LabviewInstrument
 from spm_gym.instrument.limits import check_action, check_frame
@@ -42,8 +44,14 @@ def shipped_agent() -> Path:
 def build_judge(config: Config, microscope: Instrument | None = None) -> Classifier:
     """The configured judge of images.
 
+    Args:
+        config: All settings.
+        microscope: Whose images it will judge; None for a real one that is not connected yet.
+
     Raises:
-        ConfigError: The true judge was asked for where there is no simulated microscope.
+        ConfigError: The true judge was asked for where there is no simulated microscope, or the
+            settings show that images will differ from those that the classifier was trained for.
+            What a real microscope has to say of that is left to `classifier_findings`.
         ClassifierError: The classifier cannot be read.
     """
     if config.env.judge == "truth":
@@ -52,15 +60,53 @@ def build_judge(config: Config, microscope: Instrument | None = None) -> Classif
         return _true_judge(microscope)
     from agents.classifier import ProbeClassifier  # torch is slow to import
 
-    return ProbeClassifier.load(config.env.classifier or shipped_classifier())
+    classifier = ProbeClassifier.load(config.env.classifier or shipped_classifier())
+    side, taken = config.env.pixels, classifier.network.pixels
+    if side != taken:
+        raise ConfigError(
+            f"setting env.pixels = {side}: the classifier takes images of {taken} x {taken} px; "
+            "name another one (env.classifier)"
+        )
+    found = _settings_findings(classifier.conditions, config, microscope)
+    if found:
+        raise ConfigError(f"the classifier is not for these images: {'; '.join(found)}")
+    return classifier
+
+
+def _settings_findings(
+    conditions: TrainingConditions, config: Config, microscope: Instrument | None
+) -> list[str]:
+    """What is wrong with a classifier as far as the settings alone tell."""
+    if isinstance(microscope, SimulatedMicroscope):
+        found = classifier_findings(
+            conditions, config, microscope.bias, microscope.setpoint, "simulated"
+        )
+        return list(found.values())
+    bias, setpoint = configured_imaging(config)
+    found = classifier_findings(conditions, config, bias, setpoint, "real")
+    # The controller may be a virtual one, and can tell what the settings leave to the operator.
+    unsettled = {"origin"}
+    if config.real.protocol == "nanonis":
+        unsettled |= {"bias"} if math.isnan(bias) and conditions.bias else set()
+        unsettled |= {"setpoint"} if math.isnan(setpoint) and conditions.setpoint else set()
+    return [text for name, text in found.items() if name not in unsettled]
+
+
+def configured_imaging(config: Config) -> tuple[float, float]:
+    """Bias (V) and setpoint (A) that a real microscope is told; NaN keeps what the operator set."""
+    bias, setpoint = config.real.imaging.bias_V, config.real.imaging.setpoint_pA
+    return (
+        math.nan if bias is None else bias,
+        math.nan if setpoint is None else setpoint * 1e-12,
+    )
 
 
 def check_judge(config: Config) -> None:
     """See that the judge of a real microscope takes the images of these settings.
 
     Raises:
-        ConfigError: It needs the simulator.
-        ClassifierError: It cannot be read, or takes other images.
+        ConfigError: It needs the simulator, or takes other images.
+        ClassifierError: It cannot be read.
     """
     pixels = config.env.pixels
     # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
@@ -96,6 +142,7 @@ def connect_microscope(
     history: Iterable[dict[str, Any]] = (),
     tell: Callable[[str], None] = print,
     abandon: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = print,
 ) -> Guard:
     """The real microscope of these settings, within their limits.
 
@@ -107,6 +154,7 @@ def connect_microscope(
         tell: Takes sentences for the operator.
         abandon: Is asked during a scan or an approach whether to stop it, where the protocol allows
             that.
+        note: Takes sentences for the record, such as what somebody else has changed.
 
     Raises:
         LimitExceeded: An action or the image of the settings lies outside the limits.
@@ -116,15 +164,16 @@ def connect_microscope(
     real = config.real
     instrument: Instrument
     if real.protocol == "labview":
+        bias, setpoint = configured_imaging(config)
         instrument = LabviewInstrument(
             real.host,
             real.labview_port,
-            bias=math.nan if real.imaging.bias_V is None else real.imaging.bias_V,
-            setpoint=(real.imaging.setpoint_pA or math.nan) * 1e-12,
+            bias=bias,
+            setpoint=setpoint,
             speed=real.imaging.speed_nm_per_s * 1e-9,
         )
     else:
-        instrument = nanonis.connect(real, keep, tell, abandon)
+        instrument = nanonis.connect(real, keep, tell, abandon, note)
     return Guard(instrument, real.limits, record, history)
 
 
@@ -209,7 +258,8 @@ def make_env(
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     judge = build_judge(config, microscope)
-    return ProbeConditioningEnv(microscope, judge, config.env, render_mode)
+    budget = None if isinstance(microscope, Restartable) else Budget(config.budget)
+    return ProbeConditioningEnv(microscope, judge, config.env, render_mode, budget)
 
 
 def make_vector_env(
@@ -239,7 +289,8 @@ def make_vector_env(
     if config.env.judge == "truth":
         judges = [_true_judge(microscope) for microscope in microscopes]
     else:
-        judges = [build_judge(config)] * len(microscopes)
+        # One for all, so that images are judged together.
+        judges = [build_judge(config, microscope) for microscope in microscopes[:1]] * num_envs
     return ProbeConditioningVectorEnv(microscopes, judges, config.env, render_mode, autoreset_mode)
 
 

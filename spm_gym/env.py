@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
 from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
 from spm_gym.instrument.base import Instrument, InstrumentError
@@ -70,6 +71,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         judge: Maps images to the probability of a good probe.
         config: What is imaged, allowed and paid.
         render_mode: None or "rgb_array".
+        budget: What may be tried without success, for a microscope that can be harmed.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared by Gymnasium)
@@ -83,6 +85,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         judge: Classifier,
         config: EnvConfig | None = None,
         render_mode: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
@@ -90,8 +93,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.judge = judge
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(self.config)
-        self._episode = Episode(instrument, self.config)
+        self._episode = Episode(instrument, self.config, budget)
         self.survey = self._episode.survey
+        self.budget = budget
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from spm_gym.action_index import action_index
 from spm_gym.brief import brief
+from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis
 from spm_gym.instrument.base import (
@@ -30,6 +31,7 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
+    UnjudgeableImage,
 )
 from spm_gym.regions import Mark
 from spm_gym.survey import Look, Survey, validate_look
@@ -93,10 +95,14 @@ class Episode:
     Args:
         instrument: The microscope.
         config: What is imaged, allowed and paid.
+        budget: What may be tried without success; None for a microscope that cannot be harmed.
     """
 
-    def __init__(self, instrument: Instrument, config: EnvConfig) -> None:
+    def __init__(
+        self, instrument: Instrument, config: EnvConfig, budget: Budget | None = None
+    ) -> None:
         self.config = config
+        self.budget = budget
         self.instrument = instrument
         self.survey = Survey(instrument, config)
         self.look: Look | None = None
@@ -190,10 +196,14 @@ class Episode:
         self._acted = False
         self._elapsed += 1
         config = self.config
-        if self.is_good(look.probability):
+        good = self.is_good(look.probability)
+        truncated = not good and self._elapsed >= config.max_steps
+        if self.budget is not None and truncated:
+            self.budget.fail_episode()
+        if good:
             kept = 0.0 if config.success_replaces_step else config.step_reward
             return kept + config.success_reward, True, False
-        return config.step_reward, False, self._elapsed >= config.max_steps
+        return config.step_reward, False, truncated
 
     def resume(
         self, look: Look, elapsed: int, chosen: int | None, refused: bool, uncertain: bool
@@ -268,6 +278,7 @@ class Episode:
             "elapsed": self._elapsed,
             "events": list(self._events),
             "action": (self._chosen, self._acted, self._refused, self.uncertain),
+            "budget": None if self.budget is None else self.budget.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -277,6 +288,8 @@ class Episode:
         self.survey.regions.restore(Mark(**mark) for mark in state["marks"])
         self.survey.last_region = state["last_region"]
         self.survey.bad_sample = state["bad_sample"]
+        if self.budget is not None and state["budget"] is not None:
+            self.budget.set_state(state["budget"])
         if not isinstance(self.instrument, Restartable):
             self.look = None
             return
@@ -307,6 +320,8 @@ class Episode:
 
     def _act(self, index: int, look: Look) -> None:
         action, place = self.config.actions[index], look.place
+        if self.budget is not None:
+            self.budget.spend()
         self.last_act = (action.name, *place)
         self._events.append(action.name)
         self.uncertain = True
@@ -330,6 +345,8 @@ class Episode:
             if isinstance(seen, Look):
                 self.survey.bad_sample = 0
                 self.look = seen
+                if self.budget is not None:
+                    self.budget.see(self.is_good(seen.probability))
                 return
             retry = frame if self._recover(frame, seen) else None
         raise InstrumentError(
@@ -340,6 +357,9 @@ class Episode:
     def _recover(self, frame: Frame, seen: Diagnosis | InstrumentError) -> bool:
         """Make the next image possible; returns whether it is to be taken at the same place."""
         if isinstance(seen, InstrumentError):
+            if isinstance(seen, UnjudgeableImage):
+                # Nor is there to be an act on the image before it, which a step would rest on.
+                self.look = None
             if not isinstance(seen, _NO_SCAN):
                 raise seen
             self._events.append(f"no scan: {seen}")

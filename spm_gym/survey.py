@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.brief import brief
+from spm_gym.conditions import conditions_of, scan_mismatches
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
-from spm_gym.instrument.base import Instrument
+from spm_gym.instrument.base import Instrument, UnjudgeableImage
 from spm_gym.instrument.validation import validate_act
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
@@ -93,9 +94,20 @@ def allowed_actions(
     return np.asarray(np.asarray(side)[..., None] >= np.array(needed))
 
 
+def unjudgeable(scan: Scan, judge: Classifier, config: EnvConfig) -> UnjudgeableImage | None:
+    """Why a scan is not one of those that its judge was trained for; None if it is."""
+    trained = conditions_of(judge)
+    if trained is None:
+        return None
+    found = scan_mismatches(trained, scan, config.accept_mismatch)
+    if not found:
+        return None
+    return UnjudgeableImage(f"the image is not judged: {'; '.join(found.values())}")
+
+
 def read_all(
     scans: Sequence[Scan], judges: Sequence[Classifier], config: EnvConfig
-) -> list[Look | Diagnosis]:
+) -> list[Look | Diagnosis | UnjudgeableImage]:
     """What the scans of several microscopes say: a look, or why there is none.
 
     Args:
@@ -104,8 +116,11 @@ def read_all(
         config: What is imaged, allowed and paid.
     """
     readings = _readings(scans, config)
-    found: list[Look | Diagnosis] = list(readings.diagnoses)
-    fine = [row for row, seen in enumerate(readings.diagnoses) if seen is Diagnosis.FINE]
+    found: list[Look | Diagnosis | UnjudgeableImage] = [
+        unjudgeable(scan, judge, config) or seen
+        for scan, judge, seen in zip(scans, judges, readings.diagnoses, strict=True)
+    ]
+    fine = [row for row, seen in enumerate(found) if seen is Diagnosis.FINE]
     if fine:
         for row, look in zip(fine, _looks(scans, readings, fine, judges, config), strict=True):
             found[row] = look
@@ -113,8 +128,18 @@ def read_all(
 
 
 def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
-    """What a usable scan says."""
-    return _looks([scan], _readings([scan], config), [0], [judge], config)[0]
+    """What a usable scan says.
+
+    Raises:
+        UnjudgeableImage: The judge was trained for others, or has no answer.
+    """
+    error = unjudgeable(scan, judge, config)
+    if error is not None:
+        raise error
+    [look] = _looks([scan], _readings([scan], config), [0], [judge], config)
+    if isinstance(look, UnjudgeableImage):
+        raise look
+    return look
 
 
 def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -136,7 +161,7 @@ def _looks(
     rows: Sequence[int],
     judges: Sequence[Classifier],
     config: EnvConfig,
-) -> list[Look]:
+) -> list[Look | UnjudgeableImage]:
     """Judge some of the scans."""
     seen = readings.observations
     if len(rows) < len(seen):
@@ -151,6 +176,11 @@ def _looks(
     probabilities = judge_all([judges[row] for row in rows], seen).tolist()
     return [
         Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
+        if 0 <= probabilities[k] <= 1  # false for NaN
+        else UnjudgeableImage(
+            f"the classifier's answer is {probabilities[k]:g} and no probability: nothing is done "
+            "on it; use another classifier (env.classifier)"
+        )
         for k, row in enumerate(rows)
     ]
 

@@ -25,6 +25,7 @@ from kill_checks import (
 )
 from kill_child import ACTING, LONGEST_S, MOMENTS, Child
 from kill_controller import COMMANDS, Command, controller, executed, reached
+from patience import PATIENT
 
 from spm_gym.config import load_config
 from spm_gym.runner.control import Request, ask
@@ -39,6 +40,7 @@ QUIET = tuple(state for state in State if state not in ACTING)
 LIVELY = (
     "operation.condition_after=2", "operation.checkpoint_every=5", "operation.max_recoveries=1000",
     "simulator.tip_change_rate=0.05", "env.regions.area_nm=60", "agent.buffer_steps=1000",
+    *PATIENT,
 )  # fmt: skip
 FAULTS = (
     "faults={lost_contact: 0.02, crash: 0.02, connection: 0.03, missing_lines: 0.02, "
@@ -47,6 +49,7 @@ FAULTS = (
 SERVED = (
     "simulator.contact_loss_rate=0.02", "simulator.crash_rate=0.02", "real.coarse.retract=z+",
     "env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
+    "real.limits.actions_per_hour=null", "real.limits.areas_per_day=null",
 )  # fmt: skip
 KINDS: dict[Kind, tuple[str, ...]] = {
     "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS, "operation.policy=interleaved"),

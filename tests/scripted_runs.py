@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from patience import PATIENT
 
+from spm_gym.budget import Budget
 from spm_gym.build import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.env import ProbeConditioningEnv
@@ -89,11 +91,13 @@ class Lab:
         microscope: SimulatedMicroscope | None = None,
         **options: Any,
     ) -> None:
-        self.config: Config = load_config(None, [*CALM, *settings])
+        self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
         self.microscope = microscope or build_microscope(self.config, 5)
         self.journal = Journal(folder, durable=False)
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
-        self.env = ProbeConditioningEnv(guard, judge, self.config.env)
+        clock = options.pop("clock", lambda: self.microscope.status().time)
+        budget = Budget(self.config.budget, clock)
+        self.env = ProbeConditioningEnv(guard, judge, self.config.env, budget=budget)
         self.chooser = FirstAllowed()
         self.told: list[tuple[str, str]] = []
         self.visited: list[State] = []
@@ -103,7 +107,7 @@ class Lab:
             self.journal,
             self.chooser,
             simulated=self.microscope,
-            clock=options.pop("clock", lambda: self.microscope.status().time),
+            clock=clock,
             notify=lambda kind, text: self.told.append((kind, text)),
             watch=lambda runner: self.visited.append(runner.state),
             **options,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
@@ -23,10 +26,12 @@ from agents.classifier import (
 from agents.classifier_report import GOOD_ABOVE, plot, score
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
+from spm_gym.conditions import TrainingConditions
 from spm_gym.config import ClassifierConfig, EnvConfig, NetworkConfig
 
 PIXELS = 24
 TINY = NetworkConfig(channels=(8, 16), pooled_sets=2, stem_stride=2, hidden=(16,))
+TOLD = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
 QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu")
 
 
@@ -162,11 +167,12 @@ def test_a_loaded_classifier_is_the_saved_one(
     trained: ProbeClassifier, unseen: Labelled, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.safetensors"
-    trained.summary = {"seed": 0}
+    trained.summary, trained.conditions = {"seed": 0}, TOLD
     trained.save(path)
     loaded = ProbeClassifier.load(path)
     assert np.array_equal(judged(loaded, unseen), judged(trained, unseen))
     assert loaded.summary == {"seed": 0}
+    assert loaded.conditions == TOLD
     assert loaded.network.config == TINY
     assert list(tmp_path.iterdir()) == [path]
 
@@ -184,7 +190,8 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
         assert "\n" not in str(caught.value)
 
     def with_metadata(**changes: object) -> None:
-        about = {"format": "spm-gym probe classifier 1", "pixels": PIXELS, "summary": {}}
+        about = {"format": "spm-gym probe classifier 2", "pixels": PIXELS, "summary": {}}
+        about |= {"conditions": TOLD.to_json()}
         about |= {"network": TINY.model_dump(mode="json"), **changes}
         save_file(weights, path, {"about": json.dumps(about)})
 
@@ -200,6 +207,18 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
     refused("lack 'about'")
     with_metadata(format="another")
     refused("'another'")
+    with_metadata(format="spm-gym probe classifier 1")
+    refused("train it anew")
+    save_file(weights, path, {"about": "[]"})
+    refused("are a list")
+    with_metadata(summary="long")
+    refused("summary is a str")
+    with_metadata(conditions=None)
+    refused("conditions")
+    with_metadata(conditions=TOLD.to_json() | {"bias": [1.0, -1.0]})
+    refused("conditions.bias")
+    with_metadata(conditions=TOLD.to_json() | {"auc": float("nan")})
+    refused("conditions.auc")
     with_metadata(network={"chanels": [3]})
     refused("chanels")
     with_metadata(pixels=2)
@@ -210,6 +229,33 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
     refused("do not fit")
     with_metadata()
     assert isinstance(ProbeClassifier.load(path), ProbeClassifier)
+    about = {"format": "spm-gym probe classifier 2", "pixels": PIXELS, "summary": {},
+             "network": TINY.model_dump(mode="json")}  # fmt: skip
+    save_file(weights, path, {"about": json.dumps(about)})
+    refused("lack 'conditions'")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])  # of the last, sums are not finite
+def test_weights_that_give_no_finite_answer_are_refused(
+    trained: ProbeClassifier, tmp_path: Path, value: float
+) -> None:
+    path = tmp_path / "c.safetensors"
+    trained.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for broken in ([name] for name in weights) if value != value else [list(weights)]:
+        changed = weights | {name: torch.full_like(weights[name], value) for name in broken}
+        save_file(changed, path, metadata)
+        with pytest.raises(ClassifierError, match="finite") as caught:
+            ProbeClassifier.load(path)
+        assert str(caught.value).startswith(f"{path} is not")
+
+
+def test_training_that_diverges_is_said_to(data: Labelled) -> None:
+    wild = QUICK.model_copy(update={"learning_rate": 1e30, "epochs": 2})
+    with pytest.raises(ClassifierError, match="finite"):
+        fit(data, wild, seed=0)
 
 
 # Division into training and validation
@@ -304,7 +350,7 @@ def test_training_leaves_classifier_report_and_picture(
     config = QUICK.model_copy(update={"epochs": 2})
     directory = tmp_path / "run"
     classifier = train_classifier(
-        data.images, data.good, session, config, 0, directory, progress=False
+        data.images, data.good, session, config, 0, directory, TOLD, progress=False
     )
     assert sorted(path.name for path in directory.iterdir()) == [
         "classifier.safetensors",
@@ -318,6 +364,8 @@ def test_training_leaves_classifier_report_and_picture(
     assert loaded.summary == classifier.summary
     assert loaded.summary["validation"]["auc"] == report["auc"]
     assert loaded.summary["training_images"] == 1140
+    validated = report["good"] + report["bad"]
+    assert loaded.conditions == replace(TOLD, auc=report["auc"], images=validated)
     assert f"{report['tpr']:.4f}" in capsys.readouterr().out
 
 
@@ -342,7 +390,7 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
     for share in (0.0, 0.3):
         config = QUICK.model_copy(update={"counterexamples": share})
         classifier = train_classifier(
-            data.images, data.good, np.full(data.good.size, "s"), config, 0, tmp_path, False
+            data.images, data.good, np.full(data.good.size, "s"), config, 0, tmp_path, TOLD, False
         )
         called_good.append((classifier(bare) > GOOD_ABOVE).mean())
         assert roc_auc_score(data.good, judged(classifier, data)) > 0.98
@@ -376,6 +424,7 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
         QUICK.model_copy(update={"epochs": 1}),
         0,
         tmp_path,
+        TOLD,
         progress=False,
         writer=Writer(),  # type: ignore[arg-type]
     )

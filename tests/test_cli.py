@@ -151,18 +151,18 @@ def test_the_agent_may_go_on_learning_during_evaluation() -> None:
     ) == 0  # fmt: skip
 
 
-def test_a_classifier_is_trained_and_used() -> None:
+def test_a_classifier_is_trained_and_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(
         ["classifier", "--config", SMOKE, "--run-dir", "judge", "--output", "mine.safetensors"]
     ) == 0  # fmt: skip
     assert {"classifier.safetensors", "report.json", "report.png"} <= {
         path.name for path in Path("judge").iterdir()
     }
-    status = train.main(
-        ["--config", SMOKE, "--steps", "40", "--run-dir", "run", "--set",
-         "env.classifier=mine.safetensors"]
-    )  # fmt: skip
-    assert status == 0
+    use = ["--config", SMOKE, "--steps", "40", "--run-dir", "run", "--set",
+           "env.classifier=mine.safetensors"]  # fmt: skip
+    assert train.main(use) == 2  # it has learned next to nothing
+    assert "env.accept_mismatch: [quality]" in capsys.readouterr().err
+    assert train.main([*use, "env.accept_mismatch=[quality]"]) == 0
 
 
 SIGNALLED = """

@@ -71,7 +71,11 @@ def is_safe(ports: list[int]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "accidents"),
-    [(0, []), (4, LIVELY), (22, ["env.image_nm=20", "env.settle_fraction=0.5"])],
+    [
+        (0, []),
+        (4, LIVELY),
+        (22, ["env.image_nm=20", "env.accept_mismatch=[pixel]", "env.settle_fraction=0.5"]),
+    ],
 )
 def test_an_episode_through_tcp_is_the_same_as_in_the_process(
     seed: int, accidents: list[str]
@@ -213,7 +217,7 @@ def test_check_looks_and_changes_nothing(
 @pytest.mark.parametrize(
     ("setting", "word"),
     [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
-     ("env.pixels=32", "judge"),
+     ("env.pixels=32", "classifier"),
      ("env.image_nm=300", "image_nm"),
      ("real.limits.dip_nm=2", "dip_nm"),
      ("real.imaging.channel=Height", "Height")],
@@ -302,7 +306,7 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
         config = load_config(None, [on(ports), "run.microscope=real"])
 
         def drive() -> None:
-            with microscope(config, Path()) as instrument:
+            with microscope(config, Path(), "train") as instrument:
                 status.append(int(instrument.status().approached))
 
         thread = threading.Thread(target=drive)
@@ -317,7 +321,7 @@ def test_a_record_that_a_kill_has_cut_short_goes_on(ports: list[int]) -> None:
     Path("acts.jsonl").write_text(json.dumps(whole) + '\n{"time": 17955, "numb')
     config = load_config(None, [on(ports), "run.microscope=real"])
     for _ in range(2):
-        with microscope(config, Path()) as instrument:
+        with microscope(config, Path(), "train") as instrument:
             instrument.withdraw()
     lines = Path("acts.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines if line != '{"time": 17955, "numb']

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from referees import gwyddion_is_here, recognised_by_gwyddion, shown_by_gwyddion
 
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
@@ -29,12 +28,13 @@ def header(
     upward: bool = False,
     comment: str = "",
     modules: dict[str, str] | None = None,
+    feedback: SxmFeedback = FEEDBACK,
 ) -> SxmHeader:
     return SxmHeader(
         center=(-3e-8, 1.25e-7),
         size=size,
         bias=-1.25,
-        feedback=FEEDBACK,
+        feedback=feedback,
         started=datetime(2026, 11, 22, 7, 5, 9),
         duration=81.92,
         line_times=(0.64, 0.32),
@@ -94,17 +94,22 @@ def test_an_upward_scan_is_stored_from_the_lowest_line_on(tmp_path: Path) -> Non
     z=arrays(np.float32, array_shapes(min_dims=2, max_dims=2, min_side=2), elements=numbers),
     upward=st.booleans(),
     comment=st.text(),
+    on=st.booleans(),
+    before=st.integers(0, 2),
 )
-def test_our_reader_gives_back_heights_and_extent(
-    tmp_path: Path, z: np.ndarray, upward: bool, comment: str
+def test_our_reader_gives_back_what_was_written(
+    tmp_path: Path, z: np.ndarray, upward: bool, comment: str, on: bool, before: int
 ) -> None:
     z[0, 0] = 0  # the reader refuses images without a single scanned pixel
     path = tmp_path / "scan.sxm"
-    channel = SxmChannel("Z", "m", z, np.zeros_like(z))
-    write_sxm(path, header((3e-8, 7e-9), upward, comment), [channel])
-    topography = read_topography(path, min_finite=0)
-    assert np.array_equal(topography.z, z, equal_nan=True)
-    assert (topography.width, topography.height) == (3e-8, 7e-9)
+    others = [SxmChannel(f"Current {n}", "A", np.zeros_like(z), np.zeros_like(z)) for n in (1, 2)]
+    written = [*others[:before], SxmChannel("Z", "m", z, np.zeros_like(z)), *others[before:]]
+    feedback = SxmFeedback(25e-12, on)
+    write_sxm(path, header((3e-8, 7e-9), upward, comment, feedback=feedback), written)
+    found = read_topography(path, min_finite=0)
+    assert np.array_equal(found.z, z, equal_nan=True)
+    assert (found.width, found.height) == (3e-8, 7e-9)
+    assert (found.feedback, found.bias, found.setpoint) == (on, -1.25, 25e-12)
 
 
 @in_tmp_path
@@ -168,31 +173,13 @@ def test_the_header_has_the_keys_of_a_real_file_and_the_layout_too(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (shutil.which("gwyddion") and shutil.which("xvfb-run")), reason="Gwyddion is not here"
-)
+@gwyddion_is_here
 @pytest.mark.parametrize("upward", [False, True])
 def test_gwyddion_shows_the_image_as_it_was_on_the_screen(tmp_path: Path, upward: bool) -> None:
     path = tmp_path / "scan.sxm"
     [_, z] = channels((5, 8))
     write_sxm(path, header(upward=upward, comment="two\n :lines"), [z])
-    gwyddion = ["xvfb-run", "-a", "gwyddion"]
-    found = subprocess.run([*gwyddion, "--identify", path], capture_output=True, check=True)
-    assert b"Nanonis SXM" in found.stdout
-    out = tmp_path / "scan.gwy"
-    subprocess.run([*gwyddion, f"--convert-to-gwy={out}", path], capture_output=True, check=True)
-    forward, backward = gwy_arrays(out)
+    assert "Nanonis SXM" in recognised_by_gwyddion(path)
+    forward, backward = shown_by_gwyddion(path)
     assert forward == pytest.approx(z.forward.ravel())
     assert backward == pytest.approx(z.backward.ravel())
-
-
-def gwy_arrays(path: Path) -> list[np.ndarray]:
-    """All arrays of doubles in a Gwyddion file: a component "data" of type D, length, numbers."""
-    content, tag = path.read_bytes(), b"data\0D"
-    found = []
-    at = content.find(tag)
-    while at >= 0:
-        count = int.from_bytes(content[at + len(tag) : at + len(tag) + 4], "little")
-        found.append(np.frombuffer(content, "<f8", count, at + len(tag) + 4))
-        at = content.find(tag, at + len(tag))
-    return found

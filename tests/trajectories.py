@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from patience import PATIENT
 from virtual import virtual_nanonis
 
 from spm_gym.build import make_env
@@ -23,7 +24,8 @@ def both(seed: int, world: list[str], steps: int = 60) -> tuple[Trajectory, Traj
     """Play with one seed on a virtual Nanonis in a process of its own, and on the simulator."""
     settings = ["--set", *world] if world else []
     with virtual_nanonis("--seed", str(seed), *settings) as ports:
-        lab = ["real.coarse.retract=z+", "env.creep_wait_s=0", f"real.ports={ports}"]
+        lab = ["real.coarse.retract=z+", "env.creep_wait_s=0", f"real.ports={ports}",
+               "real.limits.actions_per_hour=null", *PATIENT]  # fmt: skip
         config = load_config(None, [*world, *lab])
         instrument = connect(config.real, tell=lambda text: None)
         guarded = Guard(instrument, config.real.limits)

@@ -53,7 +53,7 @@ def play(
         if real:
             stack.enter_context(discarded_if_stillborn(run))
             print(f"acts are recorded in {run}")
-        instrument = stack.enter_context(microscope(config, run, dry_run))
+        instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)
         model = None if checkpoint is None else load_checkpoint(checkpoint).model
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
 
-from spm_gym.build import check_judge, check_limits
+from spm_gym.build import connect_microscope
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.preflight import preflight
 from spm_gym.config import Config, load_config
-from spm_gym.instrument.base import InstrumentError
-from spm_gym.instrument.labview.client import LabviewInstrument
-from spm_gym.instrument.nanonis.preflight import Finding, inspect
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options on a parser."""
     parser.add_argument("--env", choices=["real"], default="real", help="default: real")
+    parser.add_argument(
+        "--for",
+        dest="purpose",
+        choices=["run", "train", "evaluate"],
+        default="run",
+        help="the command that is to follow (default: run, which needs an agent too)",
+    )
+    parser.add_argument(
+        "--verify-motor",
+        action="store_true",
+        help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see "
+        "that real.coarse.retract leads away from the sample; leaves the tip withdrawn",
+    )
     add_config(parser)
     add_set(parser, "real.host=192.168.1.5")
     parser.set_defaults(command=check)
@@ -24,54 +35,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
-    config = load_config(arguments.config, arguments.set)
-    findings = (_ask_labview if config.real.protocol == "labview" else _ask_nanonis)(config)
-    for what, look in (("limits", check_limits), ("judge", check_judge)):
-        try:
-            look(config)
-        except (InstrumentError, ValueError) as error:
-            findings.append(Finding(what, str(error), trouble=True))
+    config = load_config(arguments.config, [*arguments.set, "run.microscope=real"])
+    findings = preflight(config, arguments.purpose)
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")
     print(_plan(config))
     troubles = sum(finding.trouble for finding in findings)
     if troubles:
         raise UsageError(f"not ready: {troubles} of the above, marked !!, must be dealt with first")
+    if arguments.verify_motor:
+        _verify_motor(config)
+        return 0
     print("ready; nothing was moved or changed")
     return 0
 
 
-def _ask_nanonis(config: Config) -> list[Finding]:
-    return inspect(config.real, config.env)
-
-
-def _ask_labview(config: Config) -> list[Finding]:
-    real, area_nm = config.real, config.env.regions.area_nm
-    with closing(LabviewInstrument(real.host, real.labview_port)) as instrument:
-        side_nm, z_range = instrument.area_side() * 1e9, instrument.status().z_range
-    return [
-        Finding("connection", f"{real.host} port {real.labview_port} answers"),
-        Finding("piezo range", f"{side_nm:g} nm; used are {area_nm:g} nm", area_nm > side_nm),
-        Finding("z range", f"{z_range[0] * 1e9:g} to {z_range[1] * 1e9:g} nm"),
-    ]
+def _verify_motor(config: Config) -> None:
+    if config.real.protocol != "nanonis":
+        raise UsageError("--verify-motor needs real.protocol=nanonis: no other can be watched")
+    guard = connect_microscope(config)
+    try:
+        assert isinstance(guard.instrument, NanonisInstrument)
+        guard.instrument.verify_motor()
+    finally:
+        guard.close()
+    print(f"verified: {config.real.coarse.retract} takes the tip away from the sample; ready")
 
 
 def _plan(config: Config) -> str:
-    env, real = config.env, config.real
-    limits = ", ".join(f"{name} {_bounds(value)}" for name, value in real.limits)
+    env, real, budget = config.env, config.real, config.budget
+    limits = ", ".join(_bound(name, value) for name, value in real.limits)
+    budgets = ", ".join(_bound(name, value) for name, value in budget)
     actions = ", ".join(action.name for action in env.actions)
-    exits = "withdraws the tip" if real.withdraw_on_exit else "leaves the tip at the surface"
     return (
         f"limits (real.limits): {limits}\n"
+        f"without success (budget): {budgets}\n"
         f"a run would: scan {env.image_nm:g} nm images of {env.pixels} x {env.pixels} pixels "
-        f"within {env.regions.area_nm:g} nm, at {real.imaging.speed_nm_per_s:g} nm/s; damage the "
-        f"probe at every reset: {'yes' if env.damage else 'no'}\n"
+        f"within {env.regions.area_nm:g} nm, at {real.imaging.speed_nm_per_s:g} nm/s; training and "
+        f"evaluation damage the probe at every reset: {'yes' if env.damage else 'no'}\n"
         f"  choose from: {actions}\n"
-        f"  at its end, however it ends: stop the scan, restore the settings; it {exits}"
+        f"  at its end, however it ends: {_end(config)}"
     )
 
 
-def _bounds(value: object) -> str:
+def _end(config: Config) -> str:
+    if config.real.protocol == "labview":
+        return "close the connection; this protocol can neither withdraw the tip nor restore"
+    tip = "withdraw the tip" if config.real.withdraw_on_exit else "leave the tip at the surface"
+    return f"stop the scan, {tip}, restore the settings"
+
+
+def _bound(name: str, value: object) -> str:
     if isinstance(value, tuple):
-        return f"{value[0]:g}..{value[1]:g}"
-    return "unlimited" if value is None else f"<= {value:g}"
+        return f"{name} {value[0]:g}..{value[1]:g}"
+    if value is None:
+        return f"{name} unlimited"
+    return f"{name.removeprefix('min_')} {'>=' if name.startswith('min_') else '<='} {value:g}"

@@ -101,14 +101,14 @@ def label(arguments: argparse.Namespace) -> int:
 def _judge(config: Config, classifier: str | None) -> Classifier | None:
     if classifier == NO_CLASSIFIER:
         return None
-    from spm_gym.build import build_judge  # torch is slow to import
+    from agents.classifier import ProbeClassifier  # torch is slow to import
+    from spm_gym.build import shipped_classifier
     from spm_gym.cli.process import prepare_process
 
     prepare_process(config.run.threads)
-    if classifier is not None:
-        env = config.env.model_copy(update={"classifier": Path(classifier)})
-        config = config.model_copy(update={"env": env})
-    return build_judge(config)
+    # Whatever it was trained for: here it only puts images in order, and nothing is done on it.
+    given = config.env.classifier if classifier is None else Path(classifier)
+    return ProbeClassifier.load(given or shipped_classifier())
 
 
 def _warn_of_manifest(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 from spm_gym.build import (
     build_microscope,
     check_judge,
+    check_limits,
     connect_microscope,
     rehearse_microscope,
 )
+from spm_gym.cli.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
@@ -29,6 +32,7 @@ SETTINGS_BEFORE = "settings_before.json"
 def microscope(
     config: Config,
     run: Path,
+    purpose: Purpose,
     dry_run: bool = False,
     journal: Journal | None = None,
     abandon: Callable[[], bool] = lambda: False,
@@ -38,6 +42,7 @@ def microscope(
     Args:
         config: Settings of the run.
         run: Its directory, which gets the record of acts.
+        purpose: What the microscope is for.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         journal: Records the acts instead; whoever keeps one also approaches.
         abandon: Is asked during a scan or an approach whether to stop it.
@@ -45,17 +50,28 @@ def microscope(
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    # Before anything is asked of the microscope: what the settings alone get wrong.
+    check_limits(config)
     check_judge(config)
     if dry_run:
         instrument = rehearse_microscope(config, print)
     else:
+        refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
         record, history = (
             (_recorder(run / ACTS), _history(run / ACTS))
             if journal is None
             else (journal.record_act, journal.acts())
         )
+
+        def note(text: str) -> None:
+            tell(f"instrument: {text}")
+            if journal is not None:
+                journal.add_event(time.time(), "instrument", text)
+            else:
+                record({"time": time.time(), "act": "note", "result": "seen", "reason": text})
+
         instrument = connect_microscope(
-            config, run / SETTINGS_BEFORE, record, history, tell, abandon
+            config, run / SETTINGS_BEFORE, record, history, tell, abandon, note
         )
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:

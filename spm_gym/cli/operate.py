@@ -13,16 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint
-from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser, load_weights
+from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser
+from spm_gym.budget import Budget
 from spm_gym.build import (
     build_judge,
     build_microscope,
-    shipped_agent,
     shipped_classifier,
     world_seed,
 )
-from spm_gym.cli import UsageError
+from spm_gym.cli.load_agent import load_agent
 from spm_gym.cli.microscope import microscope, tell
 from spm_gym.cli.operation_board import OperationBoard
 from spm_gym.cli.process import prepare_process
@@ -90,9 +89,8 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
-            # A judge of other images is found out now, not after the first scan.
-            lab.judge(np.zeros((1, 1, config.env.pixels, config.env.pixels), np.float32))
-            env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env)
+            budget = Budget(config.budget, time.monotonic if durable else lab.clock)
+            env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env, budget=budget)
             chooser, learned, weights = _chooser(config, run, env)
             session = Session(config.to_yaml(), _classifier_hash(config), weights, versions(),
                               resumed)  # fmt: skip
@@ -153,7 +151,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     control = Control(run, token)
     if config.run.microscope == "real":
         abandon = control.must_interrupt
-        with microscope(config, run, journal=journal, abandon=abandon) as instrument:
+        with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
             yield Lab(instrument, None, build_judge(config), time.time, control)
         return
@@ -181,28 +179,13 @@ def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Choo
     chance = RandomChooser(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
         return chance, 0, ""
-    own = latest_checkpoint(run / CHECKPOINTS)
-    given = own or settings.agent or shipped_agent()
-    learned = 0
-    if given.is_dir():
-        path = given if (given / "meta.json").is_file() else latest_checkpoint(given / CHECKPOINTS)
-        if path is None:
-            raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
-        checkpoint = load_checkpoint(path, device=config.agent.device)
-        model, file = checkpoint.model, path / "model.zip"
-        if own is not None:
-            learned = checkpoint.extra["learned"]
-    else:
-        names = [action.name for action in config.env.actions]
-        model, file = load_weights(given, env, config.agent, names, config.seed), given
-    if (model.observation_space, model.action_space) != (env.observation_space, env.action_space):
-        raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
-                         "actions than these settings have")  # fmt: skip
-    agent = OperatingAgent(model, run / CHECKPOINTS, settings.learn)
-    if own is None:
+    loaded = load_agent(config, env, run)
+    agent = OperatingAgent(loaded.model, run / CHECKPOINTS, settings.learn)
+    if loaded.learned is None:
         agent.save(0)
     chooser = agent if settings.policy == "agent" else InterleavedChooser(agent, chance)
-    return chooser, learned, hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256(loaded.file.read_bytes()).hexdigest()
+    return chooser, loaded.learned or 0, digest
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:

@@ -23,6 +23,7 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.run_directory import SETTINGS
 from spm_gym.cli.show import MOVING, Picture
 from spm_gym.cli.show_run import write_animation
+from spm_gym.conditions import described
 from spm_gym.config import Config, load_config
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.plane import Method
@@ -182,6 +183,10 @@ def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
                if key in validation]  # fmt: skip
     if "training_images" in summary:
         figures.insert(0, ("training images", f"{summary['training_images']}"))
+    trained_for = described(judge.conditions)
+    figures += trained_for
+    for text, value in trained_for:
+        print(f"{text:12} {value}")
     losses = [(each["loss"], each["validation_loss"]) for each in summary.get("history", [])]
     good_above = validation.get("threshold", 0.9)
     save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)

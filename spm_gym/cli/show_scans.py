@@ -11,7 +11,7 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.show import Picture
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
 from spm_gym.view.pictures.canvas import save
-from spm_gym.view.pictures.scan import Judge, Subject, draw_scan, look_at
+from spm_gym.view.pictures.scan import Judge, Subject, draw_scan, look_at, verdict
 from spm_gym.view.pictures.sheet import MOST, draw_sheet
 
 _SHOWN_PROBLEMS = 5
@@ -42,7 +42,9 @@ def of_scans(paths: Sequence[Path], classifier: Path | None, size_nm: float | No
         subject = _read(paths[0], size_nm)
 
         def write(output: Path) -> None:
-            save(draw_scan(subject, look_at(subject, judge), judge.good_above), output)
+            seen = look_at(subject, judge)
+            save(draw_scan(subject, seen, judge.good_above), output)
+            print(verdict(subject, seen, judge.good_above))
 
         return Picture(paths[0].stem, write)
     files = [file for path in paths for file in _files(path)]
@@ -66,7 +68,7 @@ def _read(path: Path, size_nm: float | None) -> Subject:
             raise UsageError(f"{path} says that it is {width * 1e9:g} nm wide: leave out --size-nm")
         width = size_nm * 1e-9
         height = width * found.z.shape[0] / found.z.shape[1]
-    return Subject(path.name, found.z, width, height)
+    return Subject(path.name, found.z, width, height, feedback=found.feedback)
 
 
 def _write_sheet(

@@ -82,7 +82,7 @@ def _drive(
     prepare_process(config.run.threads)
     model: DoubleDQN | None = None
     try:
-        with microscope(config, run, dry_run) as instrument:
+        with microscope(config, run, "train", dry_run) as instrument:
             model = make_model(make_env(config, instrument=instrument))
             _train(model, config, run)
     except BaseException as error:

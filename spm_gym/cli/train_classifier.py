@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -13,9 +14,13 @@ from agents import classifier
 from agents.board import write_closing, write_opening
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import TENSORBOARD
-from spm_gym.config import Config
+from spm_gym.conditions import TrainingConditions, described
+from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.folder import LabelledImages, load_folder
+from spm_gym.instrument.sim.simulated import BIAS, SETPOINT
 from spm_gym.prepared import prepared_images
+
+_OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
 
 def train_classifier(
@@ -31,9 +36,13 @@ def train_classifier(
 
     Returns:
         Exit status.
+
+    Raises:
+        ConfigError: The settings say of simulated images what only the simulator can know.
     """
     prepare_process(config.run.threads)
     if data is None:
+        conditions = simulated_conditions(config)
         run = create_run()
         count = config.classifier.images
         with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
@@ -47,16 +56,73 @@ def train_classifier(
         run = create_run()
         _tell(loaded, config.env.pixels)
         images, good, session = loaded.images, loaded.good, loaded.session
+        conditions = folder_conditions(loaded, config)
     with SummaryWriter(str(run / TENSORBOARD)) as writer:
         write_opening(writer, config, "classifier", run)
         trained = classifier.train_classifier(
-            images, good, session, config.classifier, config.seed, run, writer=writer
+            images, good, session, config.classifier, config.seed, run, conditions, writer=writer
         )
         write_closing(writer)
     if output is not None:
         trained.save(output)
+    for name, value in described(trained.conditions):
+        print(f"{name:12} {value}")
     print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
     return 0
+
+
+def simulated_conditions(config: Config) -> TrainingConditions:
+    """What the simulator's images are taken at.
+
+    Raises:
+        ConfigError: The settings say something of images in a folder.
+    """
+    given = [key for key in _OF_FOLDERS if getattr(config.classifier, key) is not None]
+    if given:
+        raise ConfigError(
+            f"setting classifier.{given[0]} is for images in a folder (--data); what is simulated "
+            "is known"
+        )
+    pixel = config.env.image_nm * 1e-9 / config.env.pixels
+    return TrainingConditions(
+        "simulated",
+        config.simulator.material,
+        bias=(BIAS, BIAS),
+        setpoint=(SETPOINT, SETPOINT),
+        pixel=(pixel, pixel),
+    )
+
+
+def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
+    """What the images of a folder were taken at: their files say it, or else the settings."""
+    given = config.classifier
+    setpoint = None if given.setpoint_pA is None else given.setpoint_pA * 1e-12
+    width = None if given.image_nm is None else given.image_nm * 1e-9
+    pixel = _seen(loaded.width, width, "the size", "image_nm")
+    return TrainingConditions(
+        given.origin,
+        given.material,
+        bias=_seen(loaded.bias, given.bias_V, "the bias", "bias_V"),
+        setpoint=_seen(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
+        pixel=pixel and (pixel[0] / config.env.pixels, pixel[1] / config.env.pixels),
+    )
+
+
+def _seen(
+    told: NDArray[np.float64], otherwise: float | None, what: str, key: str
+) -> tuple[float, float] | None:
+    """Lowest and highest of what files tell; None if one of them does not and the settings, too."""
+    silent = np.isnan(told)
+    if otherwise is not None:
+        told = np.where(silent, otherwise, told)
+    elif silent.any():
+        print(
+            f"  {silent.sum()} of {len(told)} files do not tell {what} of the image, and neither "
+            f"does the setting classifier.{key}: the classifier will be refused unless that is "
+            "accepted by name (env.accept_mismatch)"
+        )
+        return None
+    return float(told.min()), float(told.max())
 
 
 def _tell(loaded: LabelledImages, pixels: int) -> None:

@@ -16,7 +16,12 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
 from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
-from spm_gym.config.operation import FaultConfig, OperationConfig, ScheduledFault
+from spm_gym.config.operation import (
+    BudgetConfig,
+    FaultConfig,
+    OperationConfig,
+    ScheduledFault,
+)
 from spm_gym.config.real import RealConfig
 from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
 from spm_gym.config.simulator import SimulatorConfig
@@ -25,6 +30,7 @@ __all__ = [
     "PAPER_ACTIONS",
     "ActionConfig",
     "AgentConfig",
+    "BudgetConfig",
     "ClassifierConfig",
     "Config",
     "ConfigError",
@@ -69,6 +75,7 @@ class Config(Section):
     agent: AgentConfig = AgentConfig()
     run: RunConfig = RunConfig()
     operation: OperationConfig = OperationConfig()
+    budget: BudgetConfig = BudgetConfig()
     faults: FaultConfig | None = None
     real: RealConfig = RealConfig()
 

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
+
+Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality"]
+"""In what images may differ from those that a classifier was trained for."""
 
 
 class ActionConfig(Section):
@@ -116,6 +119,10 @@ class EnvConfig(Section):
         plane: How the substrate is found; "ransac" is the paper's.
         judge: Who says that a probe is good; the truth is the simulator's hidden state.
         classifier: File of the classifier; None for the one in the package.
+        accept_mismatch: In what images may differ from those that the classifier was trained for;
+            whatever is not named is refused, see docs/classifier.md.
+        material: What is on the stage, in the words of the classifier's training; None compares
+            nothing, the simulator says its own.
         good_above: A probe is good above this probability.
         damage: Whether a reset damages the probe.
         damage_below: Damaging ends below this probability.
@@ -132,6 +139,8 @@ class EnvConfig(Section):
     plane: Literal["levels", "ransac"] = "levels"
     judge: Literal["classifier", "truth"] = "classifier"
     classifier: Path | None = None
+    accept_mismatch: tuple[Mismatch, ...] = ()
+    material: Text | None = None
     good_above: Fraction = 0.9
     damage: bool = True
     damage_below: Fraction = 0.1

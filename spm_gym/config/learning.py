@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
 
 
 class NetworkConfig(Section):
@@ -52,6 +52,12 @@ class ClassifierConfig(Section):
         counterexamples: Images without molecules that join the training as bad ones, as a share
             of the training images.
         device: A torch device; "auto" takes a GPU if there is one.
+        origin: Of the images of a folder; those of a simulated run are simulated. This and the
+            following are written into the classifier, which is refused for other images.
+        material: What the images of a folder show, such as "MgPc on Ag(100)".
+        bias_V: Sample bias of those images whose files do not tell it.
+        setpoint_pA: Current setpoint of those images whose files do not tell it.
+        image_nm: Side of those images whose files do not tell it.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -66,6 +72,11 @@ class ClassifierConfig(Section):
     flips: bool = True
     counterexamples: Fraction = 0.2
     device: str = "auto"
+    origin: Literal["real", "simulated"] = "real"
+    material: Text | None = None
+    bias_V: float | None = None
+    setpoint_pA: Positive | None = None
+    image_nm: Positive | None = None
 
 
 class AgentConfig(Section):

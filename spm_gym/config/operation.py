@@ -10,6 +10,26 @@ from pydantic import Field, model_validator
 from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
 
 
+class BudgetConfig(Section):
+    """What may be tried without success before a run ends and a person has to look.
+
+    They hold at every microscope that can be harmed, in training and evaluation too, and in every
+    run of ``spm-gym run``. None sets no bound.
+
+    Attributes:
+        unproven_actions: Actions before the classifier has called any image of the run good: until
+            then nothing shows that it can judge this sample.
+        fruitless_actions: Actions without a good image after that.
+        failed_in_a_row: Conditionings that fail one after the other; the last one ends the run.
+        failed_per_night: Conditionings that fail within any 12 hours.
+    """
+
+    unproven_actions: Count | None = 40
+    fruitless_actions: Count | None = 150
+    failed_in_a_row: Count | None = 2
+    failed_per_night: Count | None = 3
+
+
 class OperationConfig(Section):
     """How the microscope is operated without anybody watching (paper, *Operation*).
 
@@ -21,6 +41,9 @@ class OperationConfig(Section):
         learn: Whether the agent goes on learning.
         checkpoint_every: Actions that it learns from between two checkpoints.
         condition_after: Images of a bad probe in a row that start conditioning.
+        require_good_start: Whether the operator vouches for the tip at the start: unless the
+            classifier calls two of the first three images good, it cannot judge this sample, and
+            the run ends before anything is done to the tip.
         max_recoveries: So many troubles and changes of area without a usable image in between are
             borne; one more ends the run.
         spot_attempts: Troubles at one place after which it is blocked.
@@ -46,6 +69,7 @@ class OperationConfig(Section):
     learn: bool = True
     checkpoint_every: Count = 100
     condition_after: Count = 10
+    require_good_start: bool = False
     max_recoveries: Count = 5
     spot_attempts: Count = 2
     spot_nm: Positive = 25.0

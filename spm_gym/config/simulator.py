@@ -7,11 +7,15 @@ from typing import Literal
 
 from spm_gym.config.sections import Fraction, NonNegative, Positive, Section
 
+Molecule = Literal["MgPc", "PTCDA"]
+
 
 class SimulatorConfig(Section):
     """The simulated microscope; nothing in it is calibrated against a real one.
 
     Attributes:
+        molecule: What lies on the Ag(100): magnesium phthalocyanine, a cross, or perylene
+            tetracarboxylic dianhydride, a rectangle, to try a classifier on what it does not know.
         mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
         creep_fraction: Share of a move by which the piezo is still off right after it.
@@ -24,6 +28,7 @@ class SimulatorConfig(Section):
         transitions: Table of the probe's changes (YAML); None for the one in the package.
     """
 
+    molecule: Molecule = "MgPc"
     mode: Literal["current", "linear"] = "current"
     white_noise_pm: NonNegative = 2.0
     line_noise_pm: NonNegative = 1.2
@@ -40,3 +45,8 @@ class SimulatorConfig(Section):
     speed_nm_per_s: Positive = 80.0
     z_range_nm: Positive = 300.0
     transitions: Path | None = None
+
+    @property
+    def material(self) -> str:
+        """What is on the stage, as in `EnvConfig.material`."""
+        return f"{self.molecule} on Ag(100)" if self.molecules_per_nm2 else "Ag(100)"

@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.averaging import box_averaged
-from spm_gym.imaging.files import READERS, FileFormatError, read_heights
+from spm_gym.imaging.files import (
+    READERS,
+    FileFormatError,
+    NoTopographyError,
+    Topography,
+    read_topography,
+)
 from spm_gym.imaging.manifest import MANIFEST, NO_FILE, read_listed
 from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray, FloatImage
@@ -43,6 +49,9 @@ class LabelledImages:
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
         averaged: How many images had more pixels and were averaged, by their side.
+        bias: Sample bias of each image, V (N,); NaN where its file does not tell it.
+        setpoint: Current setpoint, A; likewise.
+        width: Side, m; likewise.
     """
 
     images: NDArray[np.float32]
@@ -51,6 +60,9 @@ class LabelledImages:
     paths: tuple[Path, ...]
     ignored: dict[str, int]
     averaged: dict[int, int]
+    bias: NDArray[np.float64]
+    setpoint: NDArray[np.float64]
+    width: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
 
     Raises:
         FileFormatError: No images, no labels, only one class, a manifest that makes no sense, or a
-            file that is not there, not in the folder, or not an image of the asked size.
+            file that is not there, not in the folder, or as for `read_for_classifier`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -88,11 +100,16 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     if manifest.is_file():
         _refuse_untrainable(manifest, len(labelled))
     sides = Counter[int]()
-    images = []
+    images, told = [], []
     for entry in labelled:
-        z = read_heights(entry.path)
-        sides[len(z)] += 1
-        images.append(normalise(level(reduced(entry.path, z, pixels), plane)))
+        topography, z = read_for_classifier(entry.path, pixels)
+        sides[len(topography.z)] += 1
+        images.append(normalise(level(z, plane)))
+        told.append((topography.bias, topography.setpoint, topography.width))
+    # None becomes NaN; nothing tunnels at 0, which is as good as untold.
+    told_numbers = np.array(told, np.float64)
+    told_numbers[told_numbers == 0] = np.nan
+    bias, setpoint, width = told_numbers.T
     return LabelledImages(
         images=np.stack(images),
         good=good,
@@ -100,6 +117,9 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
         paths=tuple(entry.path for entry in labelled),
         ignored=dict(Counter(e.label for e in entries if e.label not in _TAUGHT)),
         averaged={side: sides[side] for side in sorted(sides) if side != pixels},
+        bias=bias,
+        setpoint=setpoint,
+        width=width,
     )
 
 
@@ -114,23 +134,29 @@ def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
     )
 
 
-def reduced(path: Path, z: FloatImage, pixels: int) -> FloatImage:
-    """Heights with the pixels that the classifier takes.
+def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage]:
+    """Read an image by which a probe can be judged; and its heights as the classifier takes them.
 
     Args:
-        path: Their file, for messages.
-        z: Heights (H, W).
-        pixels: Side of the result.
+        path: Its file.
+        pixels: Side of the heights; of images with more, they are averages.
 
     Raises:
-        FileFormatError: They are not square, or too few.
+        NoTopographyError: The feedback was off.
+        FileFormatError: As for `spm_gym.imaging.files.read_topography`; or the image or its pixels
+            are not square, or it has too few.
     """
+    topography = read_topography(path)
+    if why := topography.unjudgeable:
+        kind = NoTopographyError if topography.feedback is False else FileFormatError
+        raise kind(f"{path}: {why}")
+    z = topography.z
     if z.shape[0] != z.shape[1] or len(z) < pixels:
         raise FileFormatError(
             f"{path}: the image has {z.shape[0]} x {z.shape[1]} px, "
             f"the classifier takes {pixels} x {pixels} px, or larger squares"
         )
-    return z if len(z) == pixels else box_averaged(z, pixels)
+    return topography, z if len(z) == pixels else box_averaged(z, pixels)
 
 
 def untrainable(manifest: Path) -> list[str]:

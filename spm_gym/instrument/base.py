@@ -39,6 +39,10 @@ class UnsafeToContinue(InstrumentError):
     """Something is not as the settings say: going on could harm tip, sample or instrument."""
 
 
+class UnjudgeableImage(UnsafeToContinue):
+    """What decides has no answer for this image, or was trained for others: nothing rests on it."""
+
+
 class ContactLost(InstrumentError):
     """The z piezo is fully extended and there is no tunnelling current."""
 

@@ -19,6 +19,7 @@ from spm_gym.instrument.validation import (
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 _HOUR_S = 3600.0
+_DAY_S = 86_400.0
 
 Record = Callable[[dict[str, Any]], None]
 
@@ -53,6 +54,7 @@ class Guard:
         self._acts = 0
         self._in_area = 0
         self._times: deque[float] = deque()
+        self._area_changes: deque[float] = deque()
         for entry in history:
             self._remember(entry)
 
@@ -112,9 +114,12 @@ class Guard:
         """Change the approach area; its budget of actions begins anew.
 
         Raises:
+            LimitExceeded: It was changed often enough for a day.
             ValueError: This is no direction.
         """
         validate_direction(direction)
+        if self.limits is not None:
+            self._spend_area(self.limits)
         entry = {"act": "move area", "direction": direction.value}
         self._act(entry, lambda: self.instrument.move_area(direction))
         self._in_area = 0
@@ -167,6 +172,8 @@ class Guard:
         if entry["act"] in ("pulse", "dip") and entry["result"] == "intended":
             self._times.append(entry["time"])
             self._in_area += 1
+        if entry["act"] == "move area" and entry["result"] == "intended":
+            self._area_changes.append(entry["time"])
         if entry["act"] == "move area" and entry["result"] == "done":
             self._in_area = 0
 
@@ -187,6 +194,18 @@ class Guard:
             )
         self._times.append(now)
         self._in_area += 1
+
+    def _spend_area(self, limits: LimitsConfig) -> None:
+        """Count a change of the approach area against its budget, unless that is spent."""
+        daily, now = limits.areas_per_day, self._clock()
+        while self._area_changes and self._area_changes[0] <= now - _DAY_S:
+            self._area_changes.popleft()
+        if daily is not None and len(self._area_changes) >= daily:
+            raise LimitExceeded(
+                f"{len(self._area_changes)} changes of the approach area within 24 hours; allowed "
+                f"are {daily} (real.limits.areas_per_day)"
+            )
+        self._area_changes.append(now)
 
 
 def _numbers(action: Conditioning) -> dict[str, float]:

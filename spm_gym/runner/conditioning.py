@@ -6,10 +6,12 @@ The images come from the runner, so the two halves of a step, `act` and `observe
 from __future__ import annotations
 
 import json
+import math
 
 from spm_gym.action_index import action_index
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.base import UnjudgeableImage
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
@@ -55,6 +57,7 @@ class Conditioning:
         """Choose an action and carry it out; returns where, m.
 
         Raises:
+            UnjudgeableImage: The agent has no values to choose by; nothing was done.
             InstrumentError: It failed; what it has done will be seen, and it is not repeated.
             ValueError: The answer to what to do is no action; nothing was done.
         """
@@ -62,6 +65,11 @@ class Conditioning:
         look = self._present()
         assert m.episode is not None
         answer, values = self.chooser.choose(look.observation.copy(), look.mask.copy(), m.episode)
+        if values is not None and not all(map(math.isfinite, values)):
+            raise UnjudgeableImage(
+                f"the agent's values of the actions are {values} and not all finite, so it cannot "
+                "choose; go on with another agent (operation.agent)"
+            )
         # Before the journal has it, and the mask is asked: -1 would be the last action.
         chosen = action_index(answer, len(self.env.config.actions))
         refused = not look.mask[chosen]

@@ -40,6 +40,9 @@ class Memory:
         leaving: Why the approach area is to be left; "" to stay.
         clean_at: Where the tip is to be cleaned after a crash, m.
         bad_probe: Images of a bad probe in a row.
+        vouched: What the classifier has said of the first images, if the operator vouches for the
+            tip; None when that is settled.
+        budget: State of what may be tried without success.
         episode: Row of the episode under way.
         steps: Decisions in it so far.
         look: Number of the scan that the next decision rests on.
@@ -78,6 +81,8 @@ class Memory:
     leaving: str = ""
     clean_at: tuple[float, float] | None = None
     bad_probe: int = 0
+    vouched: list[bool] | None = None
+    budget: dict[str, Any] = field(default_factory=dict)
     episode: int | None = None
     steps: int = 0
     look: int | None = None

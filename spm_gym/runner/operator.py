@@ -22,6 +22,8 @@ from spm_gym.instrument.base import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
+    UnjudgeableImage,
+    UnsafeToContinue,
 )
 from spm_gym.regions import area_direction
 from spm_gym.runner.areas import Areas
@@ -43,11 +45,14 @@ from spm_gym.runner.recovery import (
 )
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
-from spm_gym.survey import Look, read
+from spm_gym.survey import Look, read, unjudgeable
 from spm_gym.types import Scan
 
 NM = 1e-9
 _LOOK_EVERY_S = 0.5
+_VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
+"""So many of the first images of a good tip are to be called good: one may be unlucky."""
+_NOT_JUDGED = "not judged"
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
     Diagnosis.LOST_CONTACT: LOST_CONTACT,
@@ -123,7 +128,7 @@ class Operator:
             return self._do[state]()
         except Abandoned:
             raise
-        except LimitExceeded as error:
+        except (LimitExceeded, UnsafeToContinue) as error:
             return self.fail(str(error))
         except TipWithdrawn as error:
             return self._withdrawn(str(error))
@@ -206,6 +211,8 @@ class Operator:
         m = self.memory
         if m.step is None and self._is_over():
             return State.STOP
+        if self.env.budget is not None:
+            self.env.budget.check_episodes()
         if self.survey.bad_sample >= self.config.max_bad_sample:
             m.leaving = "bad sample"
         if not m.leaving:
@@ -243,7 +250,12 @@ class Operator:
     def _diagnose(self) -> State:
         m, frame = self.memory, self.memory.target
         assert frame is not None
-        seen = diagnose(self._scan_in_hand())
+        scan = self._scan_in_hand()
+        # Before the diagnosis: what another bias or scale makes look rough is no bad sample.
+        if (error := unjudgeable(scan, self.env.judge, self.env.config)) is not None:
+            self._label(Label.UNUSABLE, _NOT_JUDGED)
+            raise error
+        seen = diagnose(scan)
         if seen is Diagnosis.FINE and m.over_current:
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
@@ -263,6 +275,8 @@ class Operator:
         assert m.scan is not None
         look = self._look_in_hand()
         self.journal.judge_scan(m.scan, look.probability, look.clean_side)
+        if self.env.budget is not None:
+            self.env.budget.see(self.env.is_good(look.probability))
         if m.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
@@ -279,20 +293,40 @@ class Operator:
         m = self.memory
         assert m.scan is not None
         look = self._look_in_hand()
-        if self.env.is_good(look.probability):
-            self._label(Label.GOOD)
-            m.bad_probe = 0
+        good = self.env.is_good(look.probability)
+        self._label(Label.GOOD if good else Label.BAD_PROBE)
+        m.bad_probe = 0 if good else m.bad_probe + 1
+        if m.vouched is not None and (doubt := self._doubt(good)):
+            return self.fail(doubt)
+        if good or m.vouched is not None:
             return State.CHOOSE
-        self._label(Label.BAD_PROBE)
-        m.bad_probe += 1
         if m.bad_probe < self.config.condition_after:
             return State.CHOOSE
         self.conditioning.begin(look)
         return State.CONDITION
 
+    def _doubt(self, good: bool) -> str:
+        """Why the classifier cannot be trusted, if it calls a tip bad that a person calls good."""
+        m = self.memory
+        assert m.vouched is not None
+        m.vouched.append(good)
+        if len(m.vouched) < _VOUCHED_IMAGES:
+            return ""
+        seen, m.vouched = m.vouched, None
+        if sum(seen) >= _VOUCHED_GOOD:
+            return ""
+        return (
+            "the tip is good, says operation.require_good_start, and the classifier calls "
+            f"{sum(seen)} of the first {len(seen)} images good: either it cannot judge this sample "
+            "at this bias, setpoint and image size, or the tip is not good. No conditioning was "
+            "begun"
+        )
+
     def _condition(self) -> State:
         if self._is_over():
             return State.STOP  # before the act: none should be left without a look at what it did
+        if self.env.budget is not None:
+            self.env.budget.check_actions()
         place = self.conditioning.act()
         if self._over_current():
             return self._trouble(CRASH, "over-current after an action", place)
@@ -405,7 +439,11 @@ class Operator:
 
     def _look_in_hand(self) -> Look:
         if self._look is None:
-            self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            try:
+                self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
+            except UnjudgeableImage:
+                self._label(Label.UNUSABLE, _NOT_JUDGED)
+                raise
         return self._look
 
     def _event(self, kind: str, text: str) -> None:

@@ -113,6 +113,7 @@ class Runner:
         )
         if kept is None:
             self.memory.now = clock()
+            self.memory.vouched = [] if config.require_good_start else None
             self.operator.areas.begin()
             self._commit()
         else:
@@ -270,6 +271,7 @@ class Runner:
         m, survey = self.memory, self.env.survey
         m.last_region, m.bad_sample = survey.last_region, survey.bad_sample
         m.rng = dict(self._rng.bit_generator.state)
+        m.budget = {} if self.env.budget is None else self.env.budget.get_state()
         m.chooser = self.chooser.get_state()
         kept = None if self._simulated is None else self._simulated.get_state()
         self.journal.commit(m.to_json(), kept)
@@ -288,6 +290,8 @@ class Runner:
         survey.last_region, survey.bad_sample = m.last_region, m.bad_sample
         if m.state is State.STOP:  # whoever goes on after the end grants new attempts
             m.ending, m.failed, m.troubles = "", False, 0
+        elif self.env.budget is not None:
+            self.env.budget.set_state(m.budget)
         if self._simulated is not None:
             self._simulated.set_state(instrument_state)
         else:

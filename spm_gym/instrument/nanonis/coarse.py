@@ -145,8 +145,8 @@ class CoarseMotion:
             withdraw()
             if after > before + _MOVED:
                 raise UnsafeToContinue(
-                    f"real.coarse.retract = {retract} brings the tip NEARER to the sample: after "
-                    f"{steps} single steps the surface is {(after - before) / NM:.0f} nm higher; "
+                    f"real.coarse.retract = {retract} brings the tip NEARER to the sample: the "
+                    f"surface is {(after - before) / NM:.0f} nm higher after {steps} trial steps; "
                     "the tip is withdrawn; set the other direction"
                 )
             if after < before - _MOVED:

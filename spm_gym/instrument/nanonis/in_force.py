@@ -79,20 +79,29 @@ def check_limits_in_force(bias: float, setpoint: float, config: RealConfig) -> N
     check_setpoint(setpoint, config.limits)
 
 
-def check_safe_tip(controller: Controller, setpoint: float, config: RealConfig) -> None:
-    """Refuse a Safe Tip that would withdraw the tip at the setpoint (A), or at that of approach.
+def safe_tip_threshold(controller: Controller) -> float | None:
+    """Current above which the controller withdraws the tip by itself, A; None if it does not."""
+    if not controller.call("SafeTip.OnOffGet")["on"]:
+        return None
+    return read_numbers(controller, "SafeTip.PropsGet", "threshold")[0]
+
+
+def check_safe_tip(threshold: float | None, setpoint: float, config: RealConfig) -> None:
+    """Refuse a Safe Tip that would withdraw the tip at the setpoint, or at that of approach.
+
+    Args:
+        threshold: Of Safe Tip, A; None if it is off.
+        setpoint: Of imaging, A.
+        config: The settings of the real microscope.
 
     Raises:
-        LimitExceeded: It is switched on, and its threshold not above the setpoint.
+        LimitExceeded: The threshold is not above the setpoint.
     """
-    if not controller.call("SafeTip.OnOffGet")["on"]:
-        return
-    threshold = controller.call("SafeTip.PropsGet")["threshold"]
     highest = max(abs(setpoint), (config.approach_setpoint_pA or 0.0) * PA)
-    if not threshold > highest:
+    if threshold is not None and not threshold > highest:
         raise LimitExceeded(
             f"Safe Tip is on and withdraws the tip at {threshold / PA:.4g} pA, which the setpoint "
-            f"of {highest / PA:.4g} pA exceeds: raise its threshold (real.shaping.safe_tip_nA), "
+            f"of {highest / PA:.4g} pA reaches: raise its threshold (real.shaping.safe_tip_nA), "
             "lower the setpoint or switch Safe Tip off"
         )
 

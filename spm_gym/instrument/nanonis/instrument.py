@@ -27,6 +27,7 @@ from spm_gym.instrument.nanonis.in_force import (
     Watch,
     check_limits_in_force,
     check_safe_tip,
+    safe_tip_threshold,
 )
 from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership
 from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
@@ -67,7 +68,7 @@ def connect(
     keep: Path | None = None,
     tell: Callable[[str], None] = print,
     abandon: Callable[[], bool] = lambda: False,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = print,
 ) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
 
@@ -75,9 +76,7 @@ def connect(
         InstrumentError: It cannot be reached or does not answer as it should.
     """
     main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(
-        main, side, config, keep, tell=tell, abandon=abandon, note=note or tell
-    )
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abandon=abandon, note=note)
     try:
         instrument.open()
     except BaseException:
@@ -234,7 +233,7 @@ class NanonisInstrument:
         if self._crashed(self.status()):
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
         self._check_in_force()
-        check_safe_tip(self._main, read_setpoint(self._main), self.config)
+        self._check_safe_tip()
         approach_pA = self.config.approach_setpoint_pA
         if approach_pA is not None and not holds_tip(self._main):
             self._setpoint_due = read_setpoint(self._main)
@@ -447,9 +446,13 @@ class NanonisInstrument:
             self._setpoint_due = imaging.setpoint_pA * PA
         self._set_setpoint_due()
         acts.watch_tip(self._main, self.config.shaping)
-        check_safe_tip(self._main, read_setpoint(self._main), self.config)
+        self._check_safe_tip()
         self._scanner.prepare(self._owned.marked(self._before.properties["comment"]))
         self._in_force.adopt()
+
+    def _check_safe_tip(self) -> None:
+        threshold = safe_tip_threshold(self._main)
+        check_safe_tip(threshold, read_setpoint(self._main), self.config)
 
     def _set_setpoint_due(self) -> None:
         """Go back from the setpoint for approach to that of imaging."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.connection import Connection, Controller
+from spm_gym.instrument.nanonis.in_force import (
+    check_limits_in_force,
+    check_safe_tip,
+    safe_tip_threshold,
+)
+from spm_gym.instrument.nanonis.ownership import in_use
 from spm_gym.instrument.nanonis.reading import (
     ask_release,
     height_channel,
+    holds_tip,
+    is_virtual,
+    read_bias,
+    read_setpoint,
     read_status,
     read_z_range,
 )
@@ -23,15 +35,38 @@ PA = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, and whether a run would fail because of it."""
+    """One thing that was looked at, and whether a run would be refused because of it."""
 
     what: str
     text: str
     trouble: bool = False
 
 
-def inspect(real: RealConfig, env: EnvConfig) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a look at a microscope has shown.
+
+    Attributes:
+        findings: In the order in which they are to be read.
+        bias: That images will have, V; NaN if nobody can tell.
+        setpoint: That images will have, A; NaN if nobody can tell.
+        simulated: Whether the sample is known to be simulated.
+    """
+
+    findings: list[Finding]
+    bias: float = math.nan
+    setpoint: float = math.nan
+    simulated: bool = False
+
+
+def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspection:
     """Connect and read everything that a run relies on.
+
+    Args:
+        real: The settings of the microscope.
+        env: The settings of the environment.
+        kept: Where the run that is to begin keeps the operator's settings: if it is there, the run
+            goes on after a kill, and its own scan may still be running.
 
     Raises:
         InstrumentError: The controller cannot be reached, or does not tell its release.
@@ -40,13 +75,58 @@ def inspect(real: RealConfig, env: EnvConfig) -> list[Finding]:
     try:
         controller.connect()
         controller.release = ask_release(controller, real)
-        return [
+        bias, setpoint = _imaging_values(controller, real)
+        findings = [
             *_side_connection(real),
-            *_read(controller, real, env),
+            *_read(controller, real, env, kept),
+            *_in_force(controller, real, bias, setpoint),
             *_settings(real, env),
         ]
+        return Inspection(findings, bias, setpoint, is_virtual(controller))
     finally:
         controller.close()
+
+
+def _imaging_values(controller: Controller, real: RealConfig) -> tuple[float, float]:
+    imaging = real.imaging
+    bias = controller.call("Bias.Get")["bias"] if imaging.bias_V is None else imaging.bias_V
+    if imaging.setpoint_pA is None:
+        return bias, controller.call("ZCtrl.SetpntGet")["setpoint"]
+    return bias, imaging.setpoint_pA * PA
+
+
+def _in_force(
+    controller: Controller, real: RealConfig, bias: float, setpoint: float
+) -> Iterator[Finding]:
+    imaging = real.imaging
+    whose = [
+        "as the operator has set it" if own is None else "of the settings"
+        for own in (imaging.bias_V, imaging.setpoint_pA)
+    ]
+    text = (
+        f"bias {bias:g} V ({whose[0]}), setpoint {setpoint / PA:g} pA ({whose[1]}), "
+        f"{imaging.speed_nm_per_s:g} nm/s"
+    )
+
+    def allowed() -> str:
+        check_limits_in_force(bias, setpoint, real)
+        if holds_tip(controller):
+            # What the settings replace is in force until then, with the tip at the surface.
+            check_limits_in_force(read_bias(controller), read_setpoint(controller), real)
+        return text
+
+    yield _finding("imaging", allowed)
+
+    def safe_tip() -> str:
+        own = real.shaping.safe_tip_nA
+        threshold = safe_tip_threshold(controller) if own is None else own * NM
+        check_safe_tip(threshold, setpoint, real)
+        if threshold is None:
+            return "off"
+        whose = "as the operator has set it" if own is None else "of the settings"
+        return f"withdraws the tip above {threshold / NM:.4g} nA ({whose})"
+
+    yield _finding("safe tip", safe_tip)
 
 
 def _side_connection(real: RealConfig) -> Iterator[Finding]:
@@ -63,15 +143,22 @@ def _side_connection(real: RealConfig) -> Iterator[Finding]:
         side.close()
 
 
-def _read(controller: Controller, real: RealConfig, env: EnvConfig) -> Iterator[Finding]:
+def _read(
+    controller: Controller, real: RealConfig, env: EnvConfig, kept: Path | None
+) -> Iterator[Finding]:
     call = controller.call
+    owner = in_use(call("Scan.PropsGet")["comment"], kept)
+    if owner:
+        yield Finding("controller", owner, trouble=True)
     yield Finding("release", f"R{controller.release}")
     yield _status(controller, real.approach_at_start)
     yield _range(controller, env)
     yield _finding("height signal", partial(_channel, controller, real.imaging.channel))
     yield _finding("tip shaper", lambda: _values(call("TipShaper.PropsGet")))
-    yield _finding("safe tip", lambda: _values(call("SafeTip.PropsGet")))
-    yield _finding("scan", lambda: _values(call("Scan.FrameGet")) + "; " + _scanning(controller))
+    resumes = kept is not None and kept.is_file()
+    yield _finding(
+        "scan", lambda: _values(call("Scan.FrameGet")) + "; " + _scanning(controller, resumes)
+    )
 
 
 def _status(controller: Controller, approach: bool) -> Finding:
@@ -107,9 +194,9 @@ def _channel(controller: Controller, wanted: str) -> str:
     return f"{wanted!r} is channel {height_channel(controller, wanted)}"
 
 
-def _scanning(controller: Controller) -> str:
+def _scanning(controller: Controller, resumes: bool) -> str:
     running = controller.call("Scan.StatusGet")["running"]
-    if running:
+    if running and not resumes:
         raise InstrumentError("a scan is running: stop it first")
     return "no scan is running"
 

@@ -1,4 +1,4 @@
-"""How magnesium phthalocyanine looks to a perfect tip, from the orbitals of its ring."""
+"""How flat molecules look to a perfect tip, from the orbitals of their rings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+
+from spm_gym.config.simulator import Molecule
 
 DECAY = 1e10
 """Decay constant k of the vacuum wave functions, 1/m: the current falls as exp(-2 k z)."""
@@ -19,9 +21,9 @@ Orbital = Literal["homo", "lumo"]
 
 _ANGSTROM = 1e-10
 _BOND = 1.6 * _ANGSTROM
-_PI_ELECTRONS = 42
 # Hueckel parameters in units of the resonance integral: Coulomb integrals relative to carbon.
 _PYRROLE_N, _MESO_N = 1.2, 0.5
+_CARBONYL_O, _BRIDGING_O = 1.0, 2.0
 _TIP_HEIGHT = 3.5 * _ANGSTROM
 _REACH = 1.3e-9
 _PITCH = 0.025e-9
@@ -45,8 +47,27 @@ class Template(NamedTuple):
         return self.pitch * (len(self.rho) // 2)
 
 
-def ring() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return positions (40, 2), m, and Coulomb integrals (40,) of the ring's atoms."""
+class Atoms(NamedTuple):
+    """What takes part in the pi system of a molecule.
+
+    Attributes:
+        place: Positions (N, 2), m.
+        coulomb: Coulomb integrals (N,).
+        electrons: In the pi system.
+    """
+
+    place: NDArray[np.float64]
+    coulomb: NDArray[np.float64]
+    electrons: int
+
+
+def atoms(molecule: Molecule) -> Atoms:
+    """The atoms of a molecule that lies flat, its centre at the origin."""
+    return _phthalocyanine() if molecule == "MgPc" else _dianhydride()
+
+
+def _phthalocyanine() -> Atoms:
+    """The doubly charged ring of magnesium phthalocyanine: 40 atoms, 42 electrons."""
     quarter = [
         (1.97, 0.0, _PYRROLE_N),
         *((x, sign * y, 0.0) for x, y in _CARBONS for sign in (1, -1)),
@@ -55,20 +76,40 @@ def ring() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     place, coulomb = np.array(quarter)[:, :2], np.array(quarter)[:, 2]
     turn = np.array([[0.0, -1.0], [1.0, 0.0]])
     turns = [np.linalg.matrix_power(turn, n) for n in range(4)]
-    return np.vstack([place @ t.T for t in turns]) * _ANGSTROM, np.tile(coulomb, 4)
+    return Atoms(np.vstack([place @ t.T for t in turns]) * _ANGSTROM, np.tile(coulomb, 4), 42)
 
 
 _CARBONS = ((2.79, 1.11), (4.18, 0.70), (5.38, 1.42), (6.56, 0.70))
 
 
-def orbitals() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Solve the Hueckel problem of the doubly charged ring.
+def _dianhydride() -> Atoms:
+    """Perylene tetracarboxylic dianhydride: seven fused hexagons and four carbonyls.
+
+    A carbon and a carbonyl oxygen give one electron each, a bridging oxygen its lone pair.
+    """
+    quarter = [
+        (x, sign * y, coulomb) for x, y, coulomb in _PERYLENE for sign in ((1, -1) if y else (1,))
+    ]
+    half = np.array(quarter)
+    place = np.vstack([half[:, :2], -half[:, :2]]) * _ANGSTROM
+    return Atoms(place, np.tile(half[:, 2], 2), 32)
+
+
+# Of the half at positive x: bonds of 1.42 angstrom, of 1.22 to the oxygen of a carbonyl.
+_PERYLENE = (
+    (0.71, 1.23, 0.0), (1.42, 0.0, 0.0), (1.42, 2.46, 0.0), (2.84, 2.46, 0.0), (2.84, 0.0, 0.0),
+    (3.55, 1.23, 0.0), (4.97, 1.23, 0.0), (5.58, 2.29, _CARBONYL_O), (5.68, 0.0, _BRIDGING_O),
+)  # fmt: skip
+
+
+def orbitals(molecule: Molecule = "MgPc") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Solve the Hueckel problem of a molecule.
 
     Returns:
-        Binding energies (40,), strongest first, in units of the resonance integral relative to
+        Binding energies (N,), strongest first, in units of the resonance integral relative to
         carbon, and coefficients (atom, orbital).
     """
-    place, coulomb = ring()
+    place, coulomb, _ = atoms(molecule)
     distance = cdist(place, place)
     bonded = (distance > 0) & (distance < _BOND)
     energy, coefficients = np.linalg.eigh(np.diag(coulomb) + bonded)
@@ -76,7 +117,10 @@ def orbitals() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def density(
-    orbital: Orbital, x: NDArray[np.float64], y: NDArray[np.float64]
+    orbital: Orbital,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    molecule: Molecule = "MgPc",
 ) -> NDArray[np.float64]:
     """Density of the p_z orbitals of a level at the tip's height (Tersoff-Hamann), unnormalised.
 
@@ -84,10 +128,11 @@ def density(
         orbital: Which level; all its degenerate orbitals count.
         x: Distance from the centre of the molecule, m.
         y: The same across.
+        molecule: Which one.
     """
-    energy, coefficients = orbitals()
-    level = energy[_PI_ELECTRONS // 2 - (orbital == "homo")]
-    place, _ = ring()
+    energy, coefficients = orbitals(molecule)
+    place, _, electrons = atoms(molecule)
+    level = energy[electrons // 2 - (orbital == "homo")]
     away = np.sqrt(
         (x[..., None] - place[:, 0]) ** 2 + (y[..., None] - place[:, 1]) ** 2 + _TIP_HEIGHT**2
     )
@@ -96,12 +141,12 @@ def density(
 
 
 @cache
-def template(orbital: Orbital) -> Template:
+def template(orbital: Orbital, molecule: Molecule = "MgPc") -> Template:
     """Return the picture of a molecule, scaled to `APPARENT_HEIGHT`."""
     count = round(_REACH / _PITCH)
     axis = np.arange(-count, count + 1) * _PITCH
     x, y = np.meshgrid(axis, axis)
-    rho = density(orbital, x, y)
+    rho = density(orbital, x, y, molecule)
     # Fades out before the border, so that a molecule leaves no square behind.
     rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
     rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()

@@ -47,6 +47,10 @@ from spm_gym.instrument.validation import (
 from spm_gym.types import BoolArray, Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
 NM = 1e-9
+BIAS = 1.0
+"""Sample bias until somebody sets another one, V."""
+SETPOINT = 25e-12
+"""Current setpoint until somebody sets another one, A."""
 _EXTENSION_AFTER_APPROACH = 0.8
 _APPROACH_S = 60.0
 _COARSE_MOVE_S = 30.0
@@ -84,8 +88,8 @@ class SimulatedMicroscope:
     def restart(self, seed: int) -> None:
         """Begin anew with a good probe in a fresh area, everything drawn from the seed."""
         self._seed = seed
-        self.bias = 1.0
-        self.setpoint = 25e-12
+        self.bias = BIAS
+        self.setpoint = SETPOINT
         fate, imaging, jumps = np.random.SeedSequence(seed).spawn(3)
         self._fate = np.random.default_rng(fate)
         self._noise = np.random.default_rng(imaging)
@@ -378,7 +382,7 @@ class SimulatedMicroscope:
             course.in_rows(shift_of_lines(course, at.moved, self.config)), height,
             self.surface.slope,
         )  # fmt: skip
-        picture = template("lumo" if self.bias > 0 else "homo")
+        picture = template("lumo" if self.bias > 0 else "homo", self.config.molecule)
         z = scan_lines(
             self.surface.ground, view, at.probe, picture, self.config,
             course.in_rows(away), course.in_rows(words),

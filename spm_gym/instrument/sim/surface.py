@@ -1,4 +1,4 @@
-"""The sample: Ag(100) terraces with MgPc molecules, one persistent surface per approach area."""
+"""The sample: Ag(100) terraces with molecules, one persistent surface per approach area."""
 
 from __future__ import annotations
 

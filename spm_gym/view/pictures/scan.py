@@ -13,6 +13,7 @@ from spm_gym.colours import HEIGHTS, SEEN
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
 from spm_gym.imaging.averaging import box_averaged
+from spm_gym.imaging.files import Topography
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.imaging.plane import Method
 from spm_gym.picture import NM, add_scale_bar, add_square, show_image
@@ -32,6 +33,14 @@ IN_WORDS = {
 """What `diagnose` says, in words."""
 
 NO_SQUARE = Square(0, 0, 0)
+_FEEDBACK_OFF = (
+    "Constant height (feedback off): this is no topography and says nothing of the surface; it is "
+    "not judged."
+)
+_ONE_HEIGHT = (
+    "All heights are the same: the tip was held at constant height, or at an end of its range; "
+    "the scan is not judged."
+)
 _PANEL = 3.3
 _USUAL_NM = EnvConfig().image_nm
 
@@ -46,6 +55,7 @@ class Subject:
         width: Along x, m; None if unknown.
         height: Along y, m; None if unknown.
         z_range: Lowest and highest height that the z piezo reaches, m; None if unknown.
+        feedback: Whether it was on; None if unknown.
         about: Whatever else is known of it.
     """
 
@@ -55,6 +65,13 @@ class Subject:
     height: float | None = None
     z_range: tuple[float, float] | None = None
     about: str = ""
+    feedback: bool | None = None
+
+    @property
+    def topography(self) -> Topography:
+        """As a file would hold it."""
+        z = np.asarray(self.z, np.float64)
+        return Topography(z, self.width, self.height, self.feedback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +113,14 @@ def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = No
         config: Says how the substrate is found; None for the defaults.
     """
     plane = (config or EnvConfig()).plane
+    if subject.feedback is False:
+        return Seen(remarks=(_FEEDBACK_OFF,))
+    scanned = subject.z[np.isfinite(subject.z)]
+    if subject.z_range is None and scanned.size and scanned.min() == scanned.max():
+        return Seen(remarks=(_ONE_HEIGHT,))
     try:
         diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
-        normalised, remarks = _for_network(subject.z, judge, plane)
+        normalised, remarks = _for_network(subject, judge, plane)
     except ValueError as error:
         return Seen(remarks=(f"Not levelled: {error}.",))
     square = largest_clean_square(levelled)
@@ -113,12 +135,15 @@ def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = No
 
 
 def _for_network(
-    z: FloatImage, judge: Judge | None, plane: Method
+    subject: Subject, judge: Judge | None, plane: Method
 ) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
     """The image as the classifier takes it, None if it cannot, and what there is to say of that."""
     if judge is None:
         return None, ()
-    (rows, cols), side = z.shape, judge.pixels
+    if why := subject.topography.unjudgeable:
+        return None, (f"Not judged: {why}.",)
+    z, side = subject.z, judge.pixels
+    rows, cols = z.shape
     if rows == cols == side:
         return normalise(level(z, plane)), ()
     if rows != cols or rows < side:
@@ -158,7 +183,7 @@ def draw_scan(subject: Subject, seen: Seen, good_above: float = EnvConfig().good
     panels = [_draw_raw]
     panels += [_draw_levelled] * (seen.levelled is not None)
     panels += [_draw_seen] * (seen.normalised is not None)
-    lines = _sentences(subject, seen, good_above, 45 * max(len(panels), 2))
+    lines = _wrapped(_sentences(subject, seen, good_above), 45 * max(len(panels), 2))
     height = float(np.clip(_PANEL * aspect(subject), 0.8, 2 * _PANEL))
     size = _PANEL * max(len(panels), 2), height + 1.1 + 0.2 * len(lines)
     figure = new_figure(*size)
@@ -224,20 +249,34 @@ def aspect(subject: Subject) -> float:
     return subject.height / subject.width
 
 
-def _sentences(subject: Subject, seen: Seen, good_above: float, width: int) -> list[str]:
-    """What the picture says in words, in lines of that many letters."""
-    words = [_measures(subject)]
-    if seen.diagnosis is not None:
-        words.append(IN_WORDS[seen.diagnosis])
+def verdict(subject: Subject, seen: Seen, good_above: float) -> str:
+    """What a scan says, in one sentence.
+
+    Args:
+        subject: The scan.
+        seen: What was read from it.
+        good_above: A probe is good above this probability.
+    """
+    said = [*_judgement(seen, good_above), *seen.remarks] or ["Not judged."]
+    parts = (sentence[0].lower() + sentence[1:].rstrip(".") for sentence in said)
+    return f"{subject.name}: {'; '.join(parts)}."
+
+
+def _judgement(seen: Seen, good_above: float) -> list[str]:
+    words = [] if seen.diagnosis is None else [IN_WORDS[seen.diagnosis]]
     if seen.probability is not None:
-        verdict = "good" if seen.probability > good_above else "bad"
+        counts_as = "good" if seen.probability > good_above else "bad"
         words.append(
             f"Probability that the probe is good: {seen.probability:.3f}, which counts as "
-            f"{verdict} (good above {good_above:g})."
+            f"{counts_as} (good above {good_above:g})."
         )
-    if seen.levelled is not None:
-        words.append(_clean(subject, seen.square))
-    return _wrapped([*words, *seen.remarks], width)
+    return words
+
+
+def _sentences(subject: Subject, seen: Seen, good_above: float) -> list[str]:
+    """What the picture says in words."""
+    clean = [] if seen.levelled is None else [_clean(subject, seen.square)]
+    return [_measures(subject), *_judgement(seen, good_above), *clean, *seen.remarks]
 
 
 def _measures(subject: Subject) -> str:
@@ -253,10 +292,13 @@ def _measures(subject: Subject) -> str:
 def _clean(subject: Subject, square: Square) -> str:
     if not square.side:
         return "No clean pixel."
-    if subject.width is None:
+    topography = subject.topography
+    if topography.pixel_size is None:
         return f"Largest clean square (blue): {square.side} px."
-    side = square.side / subject.z.shape[1] * subject.width
-    return f"Largest clean square (blue): {length_text(side)}."
+    wide, high = (length_text(square.side * side) for side in topography.pixel_size)
+    if topography.square_pixels:
+        return f"Largest clean square (blue): {wide}."
+    return f"Largest clean square of pixels (blue): {square.side} px, {wide} x {high}."
 
 
 def _wrapped(sentences: list[str], width: int) -> list[str]:

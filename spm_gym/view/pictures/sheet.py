@@ -67,6 +67,8 @@ def _caption(subject: Subject, seen: Seen) -> str:
     size = f"{length_text(subject.width)}  " if subject.width else ""
     if seen.probability is not None:
         said = f"p = {seen.probability:.3f}"
+    elif subject.feedback is False:
+        said = "feedback off"
     else:
         said = str(seen.diagnosis or "not levelled")
     return f"{plain(subject.name, 22)}\n{size}{said}"

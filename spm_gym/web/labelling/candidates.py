@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.imaging import read_scans
-from spm_gym.imaging.files import FileFormatError, read_topography
-from spm_gym.imaging.folder import found_images, reduced
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.folder import found_images, read_for_classifier
 from spm_gym.imaging.manifest import unlistable
 from spm_gym.imaging.plane import Method
 from spm_gym.runner.reading import JOURNAL, Label, reading
@@ -130,10 +130,10 @@ def read_images(
 def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]]:
     if why := unlistable(candidate.file):
         raise FileFormatError(f"{str(candidate.path)!a}: {why}")
-    topography = read_topography(candidate.path)
-    heights = reduced(candidate.path, topography.z, pixels).astype(np.float32)
+    topography, heights = read_for_classifier(candidate.path, pixels)
     side, width, height = len(topography.z), topography.width, topography.height
-    return Image(candidate.file, candidate.path, side, width, height), heights
+    image = Image(candidate.file, candidate.path, side, width, height)
+    return image, heights.astype(np.float32)
 
 
 def _judged(

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import read_heights
-from spm_gym.imaging.folder import reduced
+from spm_gym.imaging.folder import read_for_classifier
 from spm_gym.imaging.plane import Method
 from spm_gym.scale import round_length
 from spm_gym.types import FloatImage
@@ -36,10 +36,10 @@ def picture_of(path: Path, version: str, kind: Kind, pixels: int, method: Method
         FileFormatError: It cannot be read.
         ValueError: It cannot be levelled.
     """
-    z: FloatImage = read_heights(path)
     if kind is Kind.NETWORK:
-        z = reduced(path, z, pixels)
-    elif min(z.shape) > _LARGEST:
+        return png(picture(read_for_classifier(path, pixels)[1], kind, method))
+    z: FloatImage = read_heights(path)
+    if min(z.shape) > _LARGEST:
         z = box_averaged(z, _LARGEST)
     return png(picture(z, kind, method))
 

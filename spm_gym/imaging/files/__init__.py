@@ -1,0 +1,16 @@
+"""Height images in files: NumPy, Nanonis and Gwyddion formats in, Gwyddion format out."""
+
+from spm_gym.imaging.files.gsf import write_gsf
+from spm_gym.imaging.files.reading import READERS, read_gsf_scan, read_heights, read_topography
+from spm_gym.imaging.files.topography import FileFormatError, NoTopographyError, Topography
+
+__all__ = [
+    "READERS",
+    "FileFormatError",
+    "NoTopographyError",
+    "Topography",
+    "read_gsf_scan",
+    "read_heights",
+    "read_topography",
+    "write_gsf",
+]

@@ -1,0 +1,137 @@
+"""Gwyddion Simple Field files (.gsf): a header as text, then little-endian float32."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.imaging.files.text import (
+    AMPERES,
+    VOLTS,
+    data_length,
+    decoded,
+    metres,
+    positive,
+    quantity,
+    shown,
+    size,
+)
+from spm_gym.imaging.files.topography import FileFormatError, Topography
+from spm_gym.types import Scan
+from spm_gym.whole_file import written_whole
+
+_MAGIC = b"Gwyddion Simple Field 1.0"
+_LONGEST_HEADER = 2**20
+_WHOLE = re.compile(r"[1-9]\d{0,6}")
+
+
+def read_gsf(path: Path) -> Topography:
+    """Read heights.
+
+    Raises:
+        FileFormatError: Damaged, or the values are no heights.
+    """
+    header, values = read_field(path)
+    # Without a unit the format means plain numbers; heights are taken for metres, as they always
+    # are without one, but a size may as well be a number of pixels.
+    unit = metres(header["ZUnits"], "values") if header.get("ZUnits") else 1.0
+    width, height = _sizes(header)
+    return Topography(
+        values.astype(np.float64) * unit,
+        width,
+        height,
+        bias=quantity(header.get("Bias", ""), VOLTS),
+        setpoint=quantity(header.get("Setpoint", ""), AMPERES | {"": 1.0}),
+    )
+
+
+def read_field(path: Path) -> tuple[dict[str, str], NDArray[np.float32]]:
+    """The header and the values (YRes, XRes) as they are stored.
+
+    Raises:
+        FileFormatError: Damaged.
+    """
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_HEADER)
+        length = file.seek(0, 2)
+        header, begin = split_header(head)
+        cols, rows = (_pixels(header, key) for key in ("XRes", "YRes"))
+        data_length(length - begin, 4 * rows * cols, f"{cols} x {rows} px")
+        file.seek(begin)
+        data = file.read(4 * rows * cols)
+    return header, np.frombuffer(data, "<f4").reshape(rows, cols).astype(np.float32)
+
+
+def split_header(head: bytes) -> tuple[dict[str, str], int]:
+    """Entries of a header, and where the data begin.
+
+    Raises:
+        FileFormatError: It is no such header, or it has no end.
+    """
+    first, line_end, _ = head.partition(b"\n")
+    if first.rstrip(b"\r") != _MAGIC or not line_end:
+        raise FileFormatError(f"it does not begin with the line {_MAGIC.decode()}")
+    end = head.find(b"\0")
+    if end < 0:
+        raise FileFormatError("its header has no end (a zero byte): the file is cut off")
+    entries = {}
+    for line in decoded(head[len(first) : end]).split("\n"):
+        key, equals, value = line.partition("=")
+        if equals:
+            entries[key.strip()] = value.strip()
+    return entries, end + 4 - end % 4
+
+
+def _pixels(header: Mapping[str, str], key: str) -> int:
+    said = header.get(key, "")
+    if not _WHOLE.fullmatch(said):
+        raise FileFormatError(f"{key} says {shown(said)}; a number of pixels is needed")
+    return int(said)
+
+
+def _sizes(header: Mapping[str, str]) -> tuple[float | None, float | None]:
+    numbers = {key: positive(key, header[key]) for key in ("XReal", "YReal") if key in header}
+    unit = header.get("XYUnits", "")
+    if not unit or len(numbers) < 2:
+        return None, None
+    metre = metres(unit, "sizes")
+    return size("XReal", header["XReal"], metre), size("YReal", header["YReal"], metre)
+
+
+def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
+    """Store raw heights (float32) and how they were taken as a Gwyddion Simple Field.
+
+    ``XOffset`` and ``YOffset`` are the lower left corner of the frame before its rotation. The
+    file appears whole or not at all; if it is synchronised, after a power cut too.
+
+    Raises:
+        ValueError: The heights are not a 2-D array.
+    """
+    heights = np.asarray(scan.z, dtype="<f4")
+    if heights.ndim != 2:
+        raise ValueError(f"{path}: heights are (rows, columns), not {heights.shape}")
+    frame = scan.frame
+    header = {
+        "XRes": heights.shape[1],
+        "YRes": heights.shape[0],
+        "XReal": float(frame.size),
+        "YReal": float(frame.size),
+        "XOffset": float(frame.x - frame.size / 2),
+        "YOffset": float(frame.y - frame.size / 2),
+        "Title": "Z",
+        "XYUnits": "m",
+        "ZUnits": "m",
+        "Angle": float(frame.angle),
+        "Bias": float(scan.bias),
+        "Setpoint": float(scan.setpoint),
+        "Started": float(scan.started),
+    }
+    if scan.z_range is not None:
+        header |= {"ZLowest": float(scan.z_range[0]), "ZHighest": float(scan.z_range[1])}
+    text = _MAGIC + "".join(f"\n{key} = {value}" for key, value in header.items()).encode() + b"\n"
+    with written_whole(path, synchronise) as beside:
+        beside.write_bytes(text + b"\0" * (4 - len(text) % 4) + heights.tobytes())
