@@ -24,7 +24,7 @@ from kill_checks import (
     snapshot,
 )
 from kill_child import ACTING, LONGEST_S, MOMENTS, Child
-from kill_controller import COMMANDS, Command, controller, executed, reached
+from kill_controller import controller, executed, reached
 from patience import PATIENT
 
 from spm_gym.config import load_config
@@ -64,7 +64,7 @@ TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 _PATIENCE_S = 8.0
 _WAY_OUT_S = 0.1
 _LAST_IMAGES = 10
-_FEW = 20
+_EVENTFUL = ({"pulse", "dip"}, {"approach"}, {"motor"}, {"move"})
 _INTERRUPTED = 130
 
 
@@ -287,9 +287,10 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path) -> Trial:
         while done.kills < kills and done.ended < 2 * kills:
             killer.kill()
         killer.look()
+        # How far it has come between two kills depends on the machine; what follows does not.
+        disturbed = _kinds(folder) if kind in TIME_SCALES else []
         kept = killer.finish()
-        # How far it came between two kills depends on the machine; what it does in the end not.
-        while kind in TIME_SCALES and not _eventful(executed(folder / "commands")):
+        while kind in TIME_SCALES and not _eventful(_kinds(folder)[len(disturbed) :]):
             kept = killer.finish()
     if kind == "quiet" and kept is not None:
         killer.compare_with_undisturbed(kept)
@@ -305,9 +306,14 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path) -> Trial:
     return done
 
 
-def _eventful(commands: Sequence[Command]) -> bool:
-    """Whether a controller has done something of everything, and not just a little."""
-    return len(commands) > _FEW and {command.kind for command in commands} >= COMMANDS
+def _kinds(folder: Path) -> list[str]:
+    """Kinds of what the controller has done so far."""
+    return [command.kind for command in executed(folder / "commands")]
+
+
+def _eventful(kinds: Collection[str]) -> bool:
+    """Whether there is something of everything."""
+    return all(wanted & set(kinds) for wanted in _EVENTFUL)
 
 
 @contextmanager

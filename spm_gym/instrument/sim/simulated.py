@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -305,7 +305,7 @@ class SimulatedMicroscope:
             "seed": self._seed,
             "bias": self.bias,
             "setpoint": self.setpoint,
-            "situation": replace(self._at),
+            "situation": deepcopy(self._at),
             "fate": self._fate.bit_generator.state,
             "noise": self._noise.bit_generator.state,
             "jumps": self._jumps.bit_generator.state,
@@ -321,7 +321,7 @@ class SimulatedMicroscope:
         self._noise.bit_generator.state = state["noise"]
         self._jumps.bit_generator.state = state["jumps"]
         self._sample.set_state(state["surfaces"])
-        self._at = replace(state["situation"])
+        self._at = deepcopy(state["situation"])
 
     def _begin(self, frame: Frame, upward: bool = False, line_time: float | None = None) -> Course:
         """Move to a frame and settle how it will be scanned."""

@@ -78,11 +78,11 @@ class Surface:
     def get_state(self) -> dict[str, Any]:
         """What has changed since the surface was made."""
         ground = self.ground
-        return {"marks": ground.marks, "taken": np.flatnonzero(~ground.molecules.present)}
+        return {"marks": ground.marks.copy(), "taken": np.flatnonzero(~ground.molecules.present)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
-        self.ground = self.ground._replace(marks=state["marks"])
+        self.ground = self.ground._replace(marks=state["marks"].copy())
         present = self.ground.molecules.present
         present[:] = True
         present[state["taken"]] = False
