@@ -102,7 +102,14 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> N
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
     painter.want(area)
-    wait_until(lambda: not painter.waiting(area) and painter.version() > max(version, 0))
+    wait_until(
+        # In this order: what is placed waits from the same moment on.
+        lambda: (
+            (painter.tiles(area)[1] or painter.unreadable(area))
+            and painter.version() > version
+            and not painter.waiting(area)
+        )
+    )
     places = painter.tiles(area)[1]
     pictures = {place: painter.picture(area, *place) for place in places}
     return {
