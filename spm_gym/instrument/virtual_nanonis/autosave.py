@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from spm_gym.instrument.virtual_nanonis.acquisition import Acquisition, Image
 from spm_gym.instrument.virtual_nanonis.signals import NAMES
 from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
 
+_TIME_CODE = re.compile("%[aAbBcdHIjmMpSUwWxXyYzZ%]")
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,8 +43,7 @@ def save_scan(folder: str, recorded: Recorded) -> str:
     Returns:
         The path of the file; empty if it could not be written, which is no reason to stop.
     """
-    name = "".join("_" if letter in '/\\:\0' else letter for letter in
-                   recorded.properties["series_name"])  # fmt: skip
+    name = file_name(recorded.properties["series_name"], datetime.now())
     channels = [
         SxmChannel(*_name_and_unit(signal), forward, backward, index=signal)
         for signal, (forward, backward) in recorded.images.items()
@@ -60,6 +61,12 @@ def save_scan(folder: str, recorded: Recorded) -> str:
         _LOG.warning("the scan could not be saved: %s", error)
         return ""
     return str(path)
+
+
+def file_name(series: str, now: datetime) -> str:
+    """The series name as it begins a file's name: time codes replaced, no separators of paths."""
+    dated = _TIME_CODE.sub(lambda code: now.strftime(code[0]), series)
+    return "".join("_" if letter in "/\\:\0" else letter for letter in dated)
 
 
 def _next(folder: Path, name: str) -> Path:

@@ -9,6 +9,8 @@ from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused
 
 _ACCEPTED = (
     "BiasSpectr.Open",
+    "ZSpectr.Open",
+    "Osci1T.Run",
     "Osci2T.Run",
     "Util.SettingsLoad",
     "Util.SettingsSave",
