@@ -72,28 +72,39 @@ class Settings:
         steps: list[Step] = [
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
-        for name, setter, values, getter, kept in self._commands(controller.release):
+        for name, setter, values, getter, kept in self._commands():
             restore = partial(_restore, controller, setter, values, getter, kept)
             steps.append((f"{name} not restored", restore))
+        steps.append(("scan properties not restored", partial(self._restore_names, controller)))
         return steps
 
-    def _commands(self, release: int) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
-        properties = properties_to_set(
-            release,
+    def _restore_names(self, controller: Controller) -> None:
+        """Restore series name, comment and flags of scans."""
+        values = properties_to_set(
+            controller.release,
             self.properties,
             continuous=1 if self.properties["continuous"] else 2,
             bouncy=1 if self.properties["bouncy"] else 2,
             autosave=self.properties["autosave"] + 1,
         )
+        kept = {key: self.properties[key] for key in _RESTORED_PROPERTIES}
+        try:
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+        except InstrumentError:
+            # An empty text may mean "no change" (no document says); then a blank has to do.
+            if values["comment"]:
+                raise
+            values["comment"] = kept["comment"] = " "
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+
+    def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
+        """What is restored, how, how it is read, and what must be read then."""
         safe_tip = {"on": 1 if self.safe_tip_on["on"] else 2}
         return [
             ("scan frame", "Scan.FrameSet", self.frame, "Scan.FrameGet", self.frame),
             ("scan buffer", "Scan.BufferSet", self.buffer, "Scan.BufferGet", self.buffer),
             ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed), "Scan.SpeedGet",
              {key: self.speed[key] for key in ("fwd_speed", "speed_ratio", "constant")}),
-            ("scan properties", "Scan.PropsSet", properties, "Scan.PropsGet",
-             {key: self.properties[key] for key in _RESTORED_PROPERTIES}),
             ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper),
              "TipShaper.PropsGet", self.shaper),
             ("safe tip", "SafeTip.PropsSet", self.safe_tip, "SafeTip.PropsGet", self.safe_tip),
