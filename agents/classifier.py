@@ -97,10 +97,8 @@ class ProbeClassifier:
                 if about["format"] != FORMAT:
                     raise ClassifierError(f"its format is {about['format']!r}, not {FORMAT!r}")
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            with torch.device("meta"):
-                network = VGG(NetworkConfig(**about["network"]), 1, about["pixels"])
-            network.to_empty(device=device).load_state_dict(state)
-            return cls(network, about["summary"])
+            config, pixels = NetworkConfig(**about["network"]), about["pixels"]
+            return cls(VGG.of_file(config, 1, pixels, state, device), about["summary"])
         except KeyError as error:
             reason = f"its metadata lack {error}"
         except (OSError, SafetensorError, ValidationError, ValueError) as error:

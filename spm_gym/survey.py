@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.instrument.base import Instrument
+from spm_gym.plain_state import array_of
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
@@ -37,10 +39,10 @@ class Look:
     """
 
     scan: Scan
-    observation: NDArray[np.float32]
+    observation: Annotated[NDArray[np.float32], array_of(np.float32, 1, None, None)]
     square: Square
     probability: float
-    mask: BoolArray
+    mask: Annotated[BoolArray, array_of(np.bool_, None)]
 
     @property
     def clean_side(self) -> float:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint
 from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser, load_weights
 from spm_gym.build import (
     build_judge,
@@ -189,13 +189,15 @@ def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Choo
         if path is None:
             raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
         checkpoint = load_checkpoint(path, device=config.agent.device)
-        model, file = checkpoint.model, path / "model.zip"
+        model, file = checkpoint.model, path / MODEL
         if own is not None:
+            if type(checkpoint.extra.get("learned")) is not int:
+                raise UsageError(f"{path} is no checkpoint of a run of spm-gym run")
             learned = checkpoint.extra["learned"]
     else:
         names = [action.name for action in config.env.actions]
         model, file = load_weights(given, env, config.agent, names, config.seed), given
-    if (model.observation_space, model.action_space) != (env.observation_space, env.action_space):
+    if not model.fits(env):
         raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
                          "actions than these settings have")  # fmt: skip
     agent = OperatingAgent(model, run / CHECKPOINTS, settings.learn)
