@@ -48,7 +48,7 @@ class About:
     format: str
     network: NetworkConfig
     actions: tuple[str, ...]
-    pixels: Annotated[int, Field(ge=1, le=10_000)]
+    pixels: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=0)]
 
 

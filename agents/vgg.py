@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from spm_gym.config import ConfigError, NetworkConfig
 
+_MOST_PIXELS = 10_000
+
 
 class VGG(nn.Module):
     """Sets of 3x3 convolutions, fully connected layers and a linear output.
@@ -74,6 +76,8 @@ class VGG(nn.Module):
         Raises:
             ValueError: The weights are not those of such a network.
         """
+        if type(pixels) is not int or not 1 <= pixels <= _MOST_PIXELS:
+            raise ValueError(f"its weights do not fit images of {pixels!r} px")
         layers = len(config.channels) * config.convolutions + len(config.hidden) + 1
         if layers > len(weights):
             raise ValueError(f"its {len(weights)} weights do not fit a network of {layers} layers")
@@ -81,7 +85,7 @@ class VGG(nn.Module):
             with torch.device("meta"):
                 network = cls(config, outputs, pixels)
         except RuntimeError as error:  # more weights than there are numbers to count them
-            raise ValueError(f"its network cannot be: {' '.join(str(error).split())}") from error
+            raise ValueError(f"its network cannot be: {str(error).splitlines()[0]}") from error
         check_fit(network, weights)
         network.to_empty(device=device).load_state_dict(weights)
         return network.eval()

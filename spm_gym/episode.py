@@ -249,7 +249,7 @@ class Episode:
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
         return asdict(
             _Kept(
-                mid_episode=kept is not None,
+                mid_episode=kept is not None and self.look is not None,
                 instrument=kept,
                 marks=self.survey.regions.marks,
                 area=self.survey.area,
@@ -295,6 +295,8 @@ class Episode:
         if kept.chosen is not None and kept.chosen >= actions:
             raise StateError(f"the kept state has chosen action {kept.chosen} of {actions}")
         if kept.look is None:
+            if kept.mid_episode:
+                raise StateError("the kept state is in mid-episode without an image")
             return
         look = kept.look
         of = (look.scan.frame.pixels, look.scan.z.shape, look.observation.shape, look.mask.shape)

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spm_gym.imaging.files import write_gsf
-from spm_gym.plain_state import from_bytes, restored, to_bytes
+from spm_gym.plain_state import StateError, from_bytes, restored, to_bytes
 from spm_gym.regions import Mark
 from spm_gym.runner.reading import (
     JOURNAL,
@@ -244,11 +244,16 @@ class Journal:
         """Blocked places of an area, in the order in which they were blocked.
 
         Raises:
-            StateError: One is none.
+            JournalError: One is none.
         """
         columns = "x, y, radius, reason"
         rows = self._db.execute(f"SELECT {columns} FROM marks WHERE area = ? ORDER BY id", (area,))
-        return restored(list[Mark], [dict(row) for row in rows])
+        try:
+            return restored(list[Mark], [dict(row) for row in rows])
+        except StateError as error:
+            raise JournalError(
+                f"{self.run / JOURNAL} is damaged: a blocked place: {error}"
+            ) from None
 
     def add_scan(
         self,
