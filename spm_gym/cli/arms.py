@@ -14,6 +14,7 @@ from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
+from spm_gym.cli import UsageError
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
@@ -56,6 +57,11 @@ def play(
         instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)
         model = None if checkpoint is None else load_checkpoint(checkpoint).model
+        if model is not None and not model.fits(env):
+            raise UsageError(
+                f"{checkpoint} was trained for other images or actions than these settings have: "
+                "leave out --config, or name the settings of its run"
+            )
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None
         own_seeds = np.random.SeedSequence(seed).spawn(len(results))
         arms = {

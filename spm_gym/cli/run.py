@@ -21,6 +21,9 @@ EPILOG = """examples:
   spm-gym run --policy random                       chance instead of the agent, to compare
   spm-gym run --policy interleaved                  agent and chance in turn: what is it worth here?
 
+agents and run directories of others hold data: nothing in them is run; but the settings of a run
+that goes on decide what is done, and to which instrument (docs/safety.md, "Files from others")
+
 a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
 

@@ -26,6 +26,9 @@ EPILOG = """examples:
   spm-gym show agent.safetensors            an agent's values; also a checkpoint (step_...)
   spm-gym show classifier.safetensors       a classifier's probabilities
 
+Files and folders of others may be shown: nothing in them is run (docs/safety.md, "Files from
+others").
+
 The picture is written into the current folder unless -o names another place; its ending chooses
 the format (.png, .pdf, .svg).
 """

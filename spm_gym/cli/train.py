@@ -21,6 +21,9 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+
+A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 

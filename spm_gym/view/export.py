@@ -14,7 +14,7 @@ from tqdm import tqdm
 from spm_gym.config import EnvConfig
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.imaging.manifest import MANIFEST
-from spm_gym.runner.reading import Label, reading
+from spm_gym.runner.reading import Label, reading, scan_path
 from spm_gym.whole_file import written_whole
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")
@@ -128,7 +128,7 @@ def _label(scan: sqlite3.Row, config: EnvConfig, conditioning: bool) -> str:
 
 
 def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str, str]:
-    source, file = run / scan["file"], f"{_IMAGES}/{Path(scan['file']).name}"
+    source, file = scan_path(run, scan["file"]), f"{_IMAGES}/{Path(scan['file']).name}"
     read_heights(source)  # one damaged file in a folder keeps all of it from being loaded
     (folder / _IMAGES).mkdir(exist_ok=True)
     shutil.copyfile(source, folder / file)
