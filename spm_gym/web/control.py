@@ -10,7 +10,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from spm_gym.runner.control import Request, WrongToken, ask, asked_of
+from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
 from spm_gym.runner.reading import is_at_work
 from spm_gym.web.access import Access, field
 
@@ -70,6 +70,8 @@ def control_route(run: Path, access: Access) -> Route:
             ask(run, Request(wanted), access.token)
         except WrongToken:
             return _refused(request, "The run was started with another token: use that one.", 403)
+        except CannotAsk as error:
+            return _refused(request, str(error), 500)
         if "hx-request" in request.headers:
             return Response(status_code=204, headers={"HX-Trigger": "asked"})
         return RedirectResponse("/", 303)
