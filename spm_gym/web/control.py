@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
 from spm_gym.runner.reading import is_at_work
-from spm_gym.web.access import Access, field
+from spm_gym.web.access import Access, fields
 
 _ASKED = {
     Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
@@ -58,7 +58,7 @@ def control_route(run: Path, access: Access) -> Route:
     """
 
     async def handle(request: HttpRequest) -> Response:
-        wanted = await field(request, "request")
+        wanted = (await fields(request)).get("request", "")
         return await run_in_threadpool(answer, request, wanted)
 
     def answer(request: HttpRequest, wanted: str) -> Response:

@@ -19,7 +19,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
 from spm_gym.view.shown import Kind
-from spm_gym.web.access import Access
+from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
 from spm_gym.web.labelling.pictures import (
@@ -93,9 +93,8 @@ def _answering(show: Callable[[Request], Response]) -> Callable[[Request], Respo
 
 def _taking(take: Callable[[Request, _Fields], Response]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
-        async with request.form(max_files=0, max_fields=20) as form:
-            fields = {name: str(value) for name, value in form.items()}
-        return await run_in_threadpool(_or_problem, lambda: take(request, fields))
+        given = await fields(request)
+        return await run_in_threadpool(_or_problem, lambda: take(request, given))
 
     return endpoint
 
