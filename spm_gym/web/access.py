@@ -129,7 +129,8 @@ class Guarded:
         access: The rules.
         asking_for_token: Makes a page for those who must give the token first; takes what is
             wrong with the one that they gave, "" for none.
-        handing_over: Makes a page that hands in a token by itself and goes on to a path.
+        handing_over: Makes a page that hands in a token and goes on to a path, by itself or at the
+            press of a button.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Guarded:
         app: ASGIApp,
         access: Access,
         asking_for_token: Callable[[str], Response],
-        handing_over: Callable[[str, str], Response],
+        handing_over: Callable[[str, str, bool], Response],
     ) -> None:
         self._app = app
         self._access = access
@@ -217,13 +218,15 @@ class Guarded:
 
         It is not tried here. Any site can have browsers load such an address, as often as it likes,
         and wrong tokens would keep everybody out; nor would a browser that comes from another site
-        show its key on a redirect.
+        show its key on a redirect. Unless the browser says that no page has sent it here, which it
+        says only of addresses that it trusts, somebody has to press a button.
         """
         clean = request.url.remove_query_params("token")
         there = f"{quote(clean.path)}?{clean.query}".rstrip("?")
         if self._access.is_known(request):
             return RedirectResponse(_within(there), 303)
-        return self._handing_over(request.query_params["token"], there)
+        by_itself = request.headers.get("sec-fetch-site") in ("none", "same-origin")
+        return self._handing_over(request.query_params["token"], there, by_itself)
 
 
 def bearer_token(request: HTTPConnection) -> str | None:

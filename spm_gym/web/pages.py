@@ -45,8 +45,8 @@ def application(routes: Sequence[BaseRoute], pages: Pages, access: Access) -> St
     def asking_for_token(why: str) -> HTMLResponse:
         return pages("token.html", status=401, why=why, has_token=access.token is not None)
 
-    def handing_over(token: str, there: str) -> HTMLResponse:
-        return pages("handing_over.html", token=token, there=there)
+    def handing_over(token: str, there: str, by_itself: bool) -> HTMLResponse:
+        return pages("handing_over.html", token=token, there=there, by_itself=by_itself)
 
     guard = Middleware(
         Guarded, access=access, asking_for_token=asking_for_token, handing_over=handing_over

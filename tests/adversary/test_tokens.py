@@ -5,37 +5,40 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import served
+from browsing import Faults, served
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 
 from spm_gym.web import access as rules
 from spm_gym.web.access import Access
 from spm_gym.web.pages import Pages, application
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 TOKEN = "correct horse"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 WRONG = {"Authorization": "Bearer wrong"}
 
 
-def page(host: str = "0.0.0.0") -> Starlette:
+def locked() -> Starlette:
     def read(request: Request) -> PlainTextResponse:
         return PlainTextResponse("read")
 
-    return application([Route("/", read)], Pages(), Access(TOKEN, host))
+    return application([Route("/", read)], Pages(), Access(TOKEN, "0.0.0.0"))
 
 
 @pytest.fixture
 def netloc(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A page for which a wrong token takes an hour instead of a second."""
     monkeypatch.setattr(rules, "_WRONG_TOKEN_S", 3600.0)
-    with served(page()) as address:
+    with served(locked()) as address:
         yield urlsplit(address).netloc
 
 
@@ -100,6 +103,54 @@ def test_a_page_of_another_site_that_loads_addresses_with_tokens_locks_nobody_ou
     for number in range(20):
         assert status(netloc, f"/?token=x{number}", foreign) == 200
     assert status(netloc, "/", RIGHT) == 200
+    connection = http.client.HTTPConnection(netloc, timeout=60)
+    connection.request("GET", "/?token=x", headers=foreign)
+    assert "<script" not in connection.getresponse().read().decode(), "nor in a window of its own"
+    connection.close()
+
+
+@pytest.mark.slow
+def test_windows_that_another_site_opens_lock_nobody_out(
+    netloc: str, page: Page, faults: Faults
+) -> None:
+    """A name and an address of this computer are two sites."""
+    faults.expect("favicon.ico")
+    port = netloc.rpartition(":")[2]
+    foreign = Starlette(routes=[Route("/", lambda request: HTMLResponse("<p>evil</p>"))])
+    with served(foreign) as evil:
+        page.goto(evil)
+        page.evaluate(
+            """async target => {
+                const opened = window.open("about:blank");
+                for (let number = 0; number < 5; number++) {
+                    opened.location = `${target}?token=x${number}`;
+                    await new Promise(done => setTimeout(done, 200));
+                }
+            }""",
+            f"http://localhost:{port}/",
+        )
+    assert status(netloc, "/", RIGHT) == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clicked", [False, True])
+def test_a_link_with_the_token_opens_the_page(
+    netloc: str, page: Page, faults: Faults, clicked: bool
+) -> None:
+    faults.expect("favicon.ico")
+    address = f"http://{netloc}/"
+    if clicked:
+        mail = f'<a href="{address}?token=correct+horse">the page</a>'
+        foreign = Starlette(routes=[Route("/", lambda request: HTMLResponse(mail))])
+        with served(foreign) as elsewhere:
+            page.goto(elsewhere.replace("127.0.0.1", "localhost"))
+            page.get_by_role("link").click()
+            page.get_by_role("button", name="Open").click()
+            page.wait_for_url(address)
+    else:
+        page.goto(f"{address}?token=correct+horse")
+        page.wait_for_url(address)
+    page.get_by_text("read").wait_for()
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
@@ -138,9 +189,7 @@ def test_a_form_that_makes_no_sense_is_a_wrong_token(netloc: str, body: str) -> 
     assert status(netloc, "/unlock", own(netloc), body=body) == 401
 
 
-def test_the_token_is_in_no_file_of_the_page(netloc: str, tmp_path: Path) -> None:
-    """It is handed back only to whoever has sent it."""
-    assert status(netloc, "/static/handing_over.js", {}) == 200
+def test_what_a_link_gives_is_shown_as_text(netloc: str) -> None:
     connection = http.client.HTTPConnection(netloc, timeout=60)
     connection.request("GET", "/?token=%3Cscript%3Ex%22")
     answer = connection.getresponse()
