@@ -7,12 +7,13 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
 from spm_gym.runner.reading import is_at_work
 from spm_gym.web.access import Access, fields
+from spm_gym.web.pages import Text
 
 _ASKED = {
     Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
@@ -63,7 +64,7 @@ def control_route(run: Path, access: Access) -> Route:
 
     def answer(request: HttpRequest, wanted: str) -> Response:
         if wanted not in {*Request}:
-            return PlainTextResponse(f"request must be one of {', '.join(Request)}", 400)
+            return Text(f"request must be one of {', '.join(Request)}", 400)
         if not is_at_work(run):
             return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
@@ -81,4 +82,4 @@ def control_route(run: Path, access: Access) -> Route:
 
 def _refused(request: HttpRequest, text: str, status: int) -> Response:
     """Within the page the reason is shown there, as what came of the button."""
-    return PlainTextResponse(text, 200 if "hx-request" in request.headers else status)
+    return Text(text, 200 if "hx-request" in request.headers else status)

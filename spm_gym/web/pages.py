@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
@@ -36,7 +36,17 @@ class Pages:
 
     def __call__(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """Render a template."""
-        return HTMLResponse(self._templates.get_template(template).render(context), status)
+        page = self._templates.get_template(template).render(context)
+        # Errors may name files, whose names may be no text.
+        return HTMLResponse(page.encode("utf-8", "backslashreplace"), status)
+
+
+class Text(PlainTextResponse):
+    """A text that may name files, whose names may be no text."""
+
+    def render(self, content: str) -> bytes:
+        """As UTF-8."""
+        return content.encode("utf-8", "backslashreplace")
 
 
 def application(routes: Sequence[BaseRoute], pages: Pages, access: Access) -> Starlette:
