@@ -146,7 +146,8 @@ def test_a_kill_loses_no_label(folder: Path, capsys: pytest.CaptureFixture[str])
     assert labels_in(folder) == {
         "gone.npy": "good", **dict.fromkeys((f"{n}.npy" for n in range(4)), "bad")
     }  # fmt: skip
-    (folder / ".manifest-1.csv").write_text("file,lab")  # what a kill may leave
+    # What a kill may leave.
+    (folder / ".manifest.unfinished-999999999-1.csv").write_text("file,lab")
     second = Started(folder, "--labeller", "anna")  # with the classifier of the package
     with urllib.request.urlopen(second.address) as response:
         text = response.read().decode()

@@ -16,13 +16,15 @@ _PATIENCE_S = 20.0
 class BoundedConnection(H11Protocol):
     """A connection that is given up if its other end keeps it waiting.
 
-    Nobody waits longer than `_PATIENCE_S` for a request to be complete, nor for an answer to be
-    taken. Beyond `MOST` connections the one that has kept this server waiting longest makes room at
-    once: whoever sends a whole request is answered, however many others send half of one.
+    Nobody waits longer than `_PATIENCE_S` for a request to be complete, nor for anything more of an
+    answer to be taken. Beyond `MOST` connections the one that has kept this server waiting longest
+    makes room at once: whoever sends a whole request is answered, however many others send half of
+    one.
     """
 
     _timer: TimerHandle
     _waits_since = 0.0
+    _left_to_send = 0
     _given_up = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -52,6 +54,7 @@ class BoundedConnection(H11Protocol):
     def pause_writing(self) -> None:
         """Wait until what was sent is taken."""
         self._waits_since = self.loop.time()
+        self._left_to_send = self.transport.get_write_buffer_size()
         super().pause_writing()
 
     def _is_served(self) -> bool:
@@ -61,6 +64,9 @@ class BoundedConnection(H11Protocol):
         return begun and not self.flow.write_paused
 
     def _look(self) -> None:
+        before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
+        if 0 < self._left_to_send < before:
+            self._waits_since = self.loop.time()
         left = self._waits_since + _PATIENCE_S - self.loop.time()
         if self._is_served():
             left = _PATIENCE_S

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from browsing import served
+from invented_runs import InventedRun
 from scripted_runs import Lab, Verdicts, lab
 
 from spm_gym.runner.control import CONTROL, PROTECTION, CannotAsk, Control, Request, ask, asked_of
+from spm_gym.runner.reading import Label
 from spm_gym.runner.states import State
+from spm_gym.web.access import Access
+from spm_gym.web.monitor import monitor
 
 TOKEN = "correct horse"
 
@@ -177,3 +183,23 @@ def test_a_folder_that_cannot_be_cleared_keeps_a_run_from_starting(tmp_path: Pat
     (tmp_path / CONTROL).mkdir()
     with pytest.raises(CannotAsk, match="delete it"):
         Control(tmp_path)
+
+
+def test_the_page_offers_to_resume_although_the_request_is_gone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with InventedRun(run) as it:
+        it.enter_area()
+        it.scan(Label.GOOD, 0.99)
+        it.commit(state="pause")
+        Control(run, TOKEN)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with served(monitor(run, Access(TOKEN, "127.0.0.1"))) as address:
+
+            def shown() -> str:
+                request = urllib.request.Request(address, headers=headers)
+                with urllib.request.urlopen(request) as answer:
+                    return str(answer.read().decode())
+
+            assert 'value="resume"' in shown()
+            ask(run, Request.RESUME, TOKEN)
+            assert 'value="pause"' in shown()
