@@ -29,6 +29,7 @@ from spm_gym.config import Config, load_config
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.plane import Method
 from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.names import shown_name
 from spm_gym.plain_state import StateError, restored
 from spm_gym.survey import Look
 from spm_gym.view.pictures.canvas import save
@@ -92,7 +93,7 @@ def of_checkpoint(path: Path) -> Picture:
         method = config.env.plane
         names = tuple(action.name for action in config.env.actions)
         found = AgentNetwork(found.network, names, found.steps)
-    name = path.resolve().name
+    name = shown_name(path)
     return Picture(name, partial(_write_agent, found, name, method=method))
 
 
@@ -105,7 +106,7 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
         with written_whole(output) as beside:
             plot_learning_curve(tensorboard, beside)
 
-    return Picture(f"{run.resolve().name}_learning_curve", write)
+    return Picture(f"{shown_name(run)}_learning_curve", write)
 
 
 def of_evaluation(path: Path) -> Picture:

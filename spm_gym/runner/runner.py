@@ -208,7 +208,7 @@ class Runner:
             self.memory.in_contact = True  # for all that is known: a pause withdraws in any case
             self.journal.add_event(self.memory.now, "pause", "asked to pause: withdrawing")
             return State.PAUSE
-        if state is State.PAUSE:
+        if state is State.PAUSE and request is Request.RESUME:  # no request is none to go on
             self.journal.add_event(self.memory.now, "pause", "goes on")
             return State.APPROACH
         return None
