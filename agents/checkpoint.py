@@ -239,7 +239,7 @@ def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
     except OSError as error:
         raise CheckpointError(f"{path} is no checkpoint: cannot read {_META}: {error}") from error
     except (RecursionError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {_META} is not JSON") from error
+        raise _damaged(path, f"{_META} is not JSON") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project")
     if (version := meta.get("version")) != VERSION:
@@ -250,17 +250,23 @@ def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
     try:
         known = restored(_Meta, meta)
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {_META}: {error}") from error
+        raise _damaged(path, f"{_META}: {error}") from error
     if known.sha256.keys() != {MODEL, REPLAY, STATE}:
-        raise CheckpointError(f"{path} is damaged: {_META} has no checksum of each of its files")
+        raise _damaged(path, f"{_META} has no checksum of each of its files")
     for name in wanted:
         try:
             intact = _digest(path / name) == known.sha256[name]
         except OSError as error:
-            raise CheckpointError(f"{path} is damaged: cannot read {name}: {error}") from error
+            raise _damaged(path, f"cannot read {name}: {error}") from error
         if not intact:
-            raise CheckpointError(f"{path} is damaged: {name} is not what was written")
+            raise _damaged(path, f"{name} is not what was written")
     return known
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged: {why}; remove it to go on from the one before, if there is one"
+    )
 
 
 def _read_state(path: Path, meta: _Meta) -> tuple[_Kept, model_state.ModelState]:
