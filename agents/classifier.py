@@ -107,9 +107,8 @@ class ProbeClassifier:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 about = _about(file.metadata())
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            with torch.device("meta"):
-                network = VGG(NetworkConfig(**about["network"]), 1, about["pixels"])
-            network.to_empty(device=device).load_state_dict(state)
+            config, pixels = NetworkConfig(**about["network"]), about["pixels"]
+            network = VGG.of_file(config, 1, pixels, state, device)
             return cls(network, about["conditions"], about["summary"])
         except KeyError as error:
             reason = f"its metadata lack {error}"

@@ -98,14 +98,14 @@ def _learned(chooser: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         chooser = chooser.agent
     if not isinstance(chooser, OperatingAgent):
         return {}, {}
-    replay = chooser.model.replay_buffer.get_state()
+    replay = chooser.model.replay_buffer.arrays()
     networks = {"q": chooser.model.q_net, "target": chooser.model.q_net_target}
     weights = {
         f"{network}.{name}": values.numpy().copy()
         for network, module in networks.items()
         for name, values in module.state_dict().items()
     }
-    return {k: v.copy() for k, v in replay.items() if k != "counters"}, weights
+    return {name: values.copy() for name, values in replay.items()}, weights
 
 
 def _watched(env: ProbeConditioningEnv, *arguments: Any, **options: Any) -> Watched:

@@ -70,11 +70,11 @@ def test_a_run_with_a_token_takes_nothing_from_who_does_not_know_it(tmp_path: Pa
     pause = (tmp_path / CONTROL).read_text()
     assert control.asked() is Request.PAUSE
     (tmp_path / CONTROL).write_text(pause.replace("pause", "stop"))
-    assert control.asked() is None, "the proof of one request is none of another"
+    assert control.asked() is Request.PAUSE, "the proof of one request is none of another"
     ask(tmp_path, Request.RESUME, "secret")
     assert control.asked() is Request.RESUME
     (tmp_path / CONTROL).write_text(pause)
-    assert control.asked() is None, "nor can it be used again"
+    assert control.asked() is Request.RESUME, "nor can it be used again"
     ask(tmp_path, Request.STOP, "secret")
     assert control.asked() is Request.STOP
 
@@ -244,7 +244,7 @@ def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, sta
         assert it.runner.step() is State.PAUSE
         with reading(tmp_path) as db:  # the withdrawal is no secret while the run is paused
             assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
-        wanted[:] = [None]
+        wanted[:] = [Request.RESUME]
         it.until(State.DIAGNOSE)
         assert it.runner.memory.target == target
         assert it.runner.memory.counters["recoveries"] == 0
@@ -256,7 +256,7 @@ def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
         assert it.runner.step() is State.PAUSE
         it.runner.step()
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         approach = it.microscope.approach
 
@@ -271,7 +271,7 @@ def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
         with reading(tmp_path) as db:
             acts = [tuple(row) for row in db.execute("SELECT act, result FROM acts ORDER BY id")]
         assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         it.until(State.DIAGNOSE)
         assert it.runner.memory.counters["recoveries"] == 0
 

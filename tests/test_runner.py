@@ -607,7 +607,7 @@ def test_a_connection_lost_while_paused_is_mended_and_the_pause_goes_on(tmp_path
             assert it.runner.step() is State.PAUSE
         assert it.runner.memory.elapsed == elapsed
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         it.until(State.COLLECT)
 
 
@@ -665,7 +665,7 @@ def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
         assert it.runner.step() is State.PAUSE
         assert it.runner.step() is State.PAUSE
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         it.until(State.COLLECT)
         wanted[0] = Request.STOP

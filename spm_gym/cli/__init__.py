@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sqlite3
 import sys
@@ -27,6 +28,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     Returns:
         Exit status: 0 done, 2 refused or failed, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be anything
+            stream.reconfigure(errors="backslashreplace")
     namespace = parser.parse_args(arguments)
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # asked to end, terminal closed, Windows
         if hasattr(signal, name):

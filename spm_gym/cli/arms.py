@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from tqdm import tqdm
 
 from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy, ShuffledPolicy
@@ -14,6 +15,7 @@ from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
+from spm_gym.cli import UsageError
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
@@ -47,6 +49,7 @@ def play(
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
     prepare_process(config.run.threads)
+    model = None if checkpoint is None else _agent(checkpoint, config)
     real = config.run.microscope == "real" and not dry_run
     run = new_run(None, config, "evaluation", EVALUATION) if real else Path()
     with ExitStack() as stack:
@@ -55,7 +58,6 @@ def play(
             print(f"acts are recorded in {run}")
         instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)
-        model = None if checkpoint is None else load_checkpoint(checkpoint).model
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None
         own_seeds = np.random.SeedSequence(seed).spawn(len(results))
         arms = {
@@ -66,6 +68,23 @@ def play(
         turns = interleave(env, arms, episodes, seed, learners)
         for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
             results[name].append(episode)
+
+
+def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
+    """The agent of a checkpoint, for the settings that it was trained with.
+
+    Raises:
+        UsageError: These are others.
+    """
+    model = load_checkpoint(checkpoint).model
+    env = config.env
+    if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
+        raise UsageError(
+            f"{checkpoint} was trained with images of {model.pixels} px and actions "
+            f"{model.action_space}; the settings have env.pixels = {env.pixels} and "
+            f"{len(env.actions)} actions: give those it was trained with (--config)"
+        )
+    return model
 
 
 def _arm(

@@ -26,6 +26,9 @@ EPILOG = """arms:
   mask      the best mixture that sees the action mask, but not the image
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other moments (a control: it must lose its skill)
+
+Runs and checkpoints of others hold data: nothing in them is run; but the settings of a run decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 

@@ -32,6 +32,7 @@ from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.names import as_typed, shown_name
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
@@ -86,7 +87,7 @@ def operate(
     prepare_process(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, shown_name(run), tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
             budget = Budget(config.budget, time.monotonic if durable else lab.clock)
@@ -139,8 +140,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {run}")
-    tell(f"  go on           spm-gym run --resume --run-dir {run}")
+    tell(f"  what happened   spm-gym report {as_typed(run)}")
+    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0

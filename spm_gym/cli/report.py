@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from spm_gym.cli import UsageError
+from spm_gym.whole_file import remove_leftovers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def report(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--output {output}: the page is HTML, its name must end in .html")
     files = write_report(arguments.run, output)
+    remove_leftovers(output.parent)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
     for problem in list(files.unreadable.values())[:5]:
         print(f"unreadable: {problem}")

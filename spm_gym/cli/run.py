@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, add_token, time_scale
 from spm_gym.cli.run_directory import SETTINGS, existing_operation, new_run, write_settings
 from spm_gym.config import Config, load_config
-from spm_gym.runner.reading import has_begun
+from spm_gym.runner.reading import has_begun, reading
+from spm_gym.view.live.begun import last_session
+from spm_gym.whole_file import remove_leftovers
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
@@ -20,6 +23,9 @@ EPILOG = """examples:
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       chance instead of the agent, to compare
   spm-gym run --policy interleaved                  agent and chance in turn: what is it worth here?
+
+agents and run directories of others hold data: nothing in them is run; but the settings of a run
+that goes on decide what is done, and to which instrument (docs/safety.md, "Files from others")
 
 a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
@@ -111,7 +117,7 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 def _given(arguments: argparse.Namespace) -> list[str]:
     """Options that stand for settings, as ``key=value``."""
-    settings = {
+    settings: dict[str, str | int | float | Path | None] = {
         "run.microscope": arguments.env,
         "operation.hours": arguments.hours,
         "operation.scans": arguments.scans,
@@ -120,7 +126,12 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
-    return [f"{key}={value}" for key, value in settings.items() if value is not None]
+    # The values are YAML: without quotes some names of files would be something else.
+    return [
+        f"{key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for key, value in settings.items()
+        if value is not None
+    ]
 
 
 def _faults(given: str) -> str:
@@ -137,11 +148,40 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         if getattr(arguments, name) not in (None, []):
             raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
     folder, config = existing_operation(arguments.run_dir)
+    remove_leftovers(folder)
     print(f"continuing {folder}")
+    _refuse_edited(folder, config)
     if changed := _given(arguments):
         config = load_config(folder / SETTINGS, changed)
         write_settings(folder / SETTINGS, config)
     return folder, config
+
+
+def _refuse_edited(folder: Path, config: Config) -> None:
+    """See that the settings, which may have been edited, go with what the run has left behind."""
+    if not has_begun(folder):
+        return
+    with reading(folder) as db:
+        noted = last_session(db).settings
+    if noted is None:
+        return
+    was, are = _lasting(noted), _lasting(config)
+    for key in (key for key in was if was[key] != are[key]):
+        raise UsageError(
+            f"{folder / SETTINGS} has {key} = {are[key]}, and the run has worked with "
+            f"{was[key]}: put that back, or begin a new run"
+        )
+
+
+def _lasting(config: Config) -> dict[str, str]:
+    """Settings that decide what the states of microscope and agent mean, and numbers of actions."""
+    return {
+        "run.microscope": config.run.microscope,
+        "operation.policy": config.operation.policy,
+        "faults": "null" if config.faults is None else "faults on purpose",
+        "env.pixels": str(config.env.pixels),
+        "env.actions": ", ".join(action.name for action in config.env.actions),
+    }
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

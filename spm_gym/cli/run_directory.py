@@ -13,7 +13,7 @@ from pathlib import Path
 from spm_gym.cli import UsageError
 from spm_gym.config import Config, load_config
 from spm_gym.runner.reading import JOURNAL
-from spm_gym.whole_file import written_whole
+from spm_gym.whole_file import remove_leftovers, written_whole
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
@@ -37,7 +37,8 @@ def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) 
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
     path.mkdir(parents=True, exist_ok=True)
-    # What a kill has left half-written is hidden.
+    remove_leftovers(path)
+    # What a kill has left half-written is hidden, and may be of a program that is still at work.
     if any(not file.name.startswith(".") for file in path.iterdir()):
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"

@@ -9,6 +9,7 @@ from pathlib import Path
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_token, seconds
 from spm_gym.cli.run_directory import existing_operation
+from spm_gym.names import as_typed
 from spm_gym.runner.control import Request, ask
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END, is_at_work, reading
 
@@ -62,7 +63,7 @@ def _say_how_it_ended(run: Path, before: int) -> int:
     if end is None:
         raise UsageError(
             f"{run} has ended without a word, as if killed: look at the instrument, then "
-            f"'spm-gym restore {run}' or 'spm-gym run --resume --run-dir {run}'"
+            f"spm-gym restore {as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
         )
     if end["kind"] == UNSAFE_END:
         raise UsageError(f"look at the instrument: {end['text']}")

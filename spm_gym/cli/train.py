@@ -12,6 +12,8 @@ from spm_gym.cli import UsageError, run_command
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
 from spm_gym.config import Config, load_config
+from spm_gym.names import as_typed, is_text
+from spm_gym.whole_file import remove_leftovers
 
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
@@ -21,6 +23,9 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+
+A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 
@@ -112,8 +117,8 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _tell(run: Path) -> int:
-    print(f"  evaluate it    python evaluate.py --run {run}")
-    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {run}")
+    print(f"  evaluate it    python evaluate.py --run {as_typed(run)}")
+    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {as_typed(run)}")
     return 0
 
 
@@ -146,6 +151,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
+    remove_leftovers(run)
     print(f"continuing {run}")
     return run, config
 
@@ -157,6 +163,11 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         )
     if arguments.fresh_area and not (config.run.microscope == "real" and arguments.resume):
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    if arguments.run_dir is not None and not is_text(arguments.run_dir):
+        raise UsageError(
+            f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "
+            "takes no other"
+        )
     if arguments.what == "agent" and arguments.data:
         raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:

@@ -27,6 +27,7 @@ from spm_gym.cli.run_directory import (
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.names import as_typed
 from spm_gym.runner.undisturbed import is_interrupt
 
 
@@ -93,7 +94,7 @@ def _drive(
             assert model.env is not None
             states = model.env.env_method("get_state")
             save_checkpoint(run / CHECKPOINTS, model, states, {})
-            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
+            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {as_typed(run)}")
         raise
 
 

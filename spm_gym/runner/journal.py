@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from spm_gym.imaging.files import write_gsf
+from spm_gym.plain_state import StateError, from_bytes, restored, to_bytes
 from spm_gym.regions import Mark
 from spm_gym.runner.reading import (
     JOURNAL,
@@ -131,12 +131,22 @@ class Journal:
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
-        """State of the runner and of a simulated microscope at the last commit, if there is one."""
+        """State of the runner and of a simulated microscope at the last commit, if there is one.
+
+        Raises:
+            JournalError: It is damaged, or an older development version wrote it.
+        """
         row = self._db.execute("SELECT runner, instrument FROM state").fetchone()
         if row is None:
             return None
-        instrument = None if row["instrument"] is None else pickle.loads(row["instrument"])
-        return json.loads(row["runner"]), instrument
+        kept = row["instrument"]
+        try:
+            return json.loads(row["runner"]), None if kept is None else from_bytes(kept)
+        except (RecursionError, TypeError, ValueError) as error:
+            raise JournalError(
+                f"{self.run / JOURNAL} is damaged, or of an older development version: one cannot "
+                f"go on from its state: {error}"
+            ) from error
 
     @property
     def has_news(self) -> bool:
@@ -147,7 +157,7 @@ class Journal:
         """End a transition: everything written since the last commit, and where the run goes on."""
         self._db.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?)",
-            (json.dumps(runner), None if instrument is None else pickle.dumps(instrument)),
+            (json.dumps(runner), None if instrument is None else to_bytes(instrument)),
         )
         self._db.commit()
 
@@ -231,9 +241,19 @@ class Journal:
         self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
 
     def marks(self, area: int) -> list[Mark]:
-        """Blocked places of an area, in the order in which they were blocked."""
-        rows = self._db.execute("SELECT * FROM marks WHERE area = ? ORDER BY id", (area,))
-        return [Mark(row["x"], row["y"], row["radius"], row["reason"]) for row in rows]
+        """Blocked places of an area, in the order in which they were blocked.
+
+        Raises:
+            JournalError: One is none.
+        """
+        columns = "x, y, radius, reason"
+        rows = self._db.execute(f"SELECT {columns} FROM marks WHERE area = ? ORDER BY id", (area,))
+        try:
+            return restored(list[Mark], [dict(row) for row in rows])
+        except StateError as error:
+            raise JournalError(
+                f"{self.run / JOURNAL} is damaged: a blocked place: {error}"
+            ) from None
 
     def add_scan(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from spm_gym.imaging.files import read_gsf_scan
+from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.types import Frame, Scan
 
 if sys.platform == "win32":
@@ -23,6 +24,7 @@ JOURNAL = "journal.sqlite"
 LOCK = "lock"
 SCANS = "scans"
 VERSION = 1
+_SCAN_FILE = re.compile(rf"{SCANS}/[0-9]{{6,12}}\.gsf")
 SAFE_END, UNSAFE_END = "end", "unsafe end"
 """Kinds of the last event of a session; after the second one, look at the instrument."""
 
@@ -156,14 +158,26 @@ def scan_file(number: int) -> str:
     return f"{SCANS}/{number:06d}.gsf"
 
 
+def scan_path(run: Path, file: str) -> Path:
+    """Where the file is that a row of the table ``scans`` names.
+
+    Raises:
+        FileFormatError: No run writes there: the journal would have other files read.
+    """
+    if not (isinstance(file, str) and _SCAN_FILE.fullmatch(file)):
+        raise FileFormatError(f"{run / JOURNAL} names {str(file)[:200]!r} as the file of a scan, "
+                              f"not one like {scan_file(1)}")  # fmt: skip
+    return run / file
+
+
 def read_scan(run: Path, row: sqlite3.Row) -> Scan:
     """The scan of a row of the table ``scans``, to the last bit.
 
     Raises:
-        FileFormatError: Its file is gone or damaged.
+        FileFormatError: Its file is gone, damaged or elsewhere.
     """
     z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
-    path = run / row["file"]
+    path = scan_path(run, row["file"])
     return Scan(
         frame=Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"]),
         z=read_gsf_scan(path),

@@ -115,7 +115,7 @@ CREATE TABLE events (              -- plain sentences
 CREATE TABLE state (               -- one row: where the run goes on
     id INTEGER PRIMARY KEY CHECK (id = 1),
     runner TEXT NOT NULL,          -- JSON
-    instrument BLOB                -- a simulated microscope; NULL for a real one
+    instrument BLOB                -- a simulated microscope, safetensors; NULL for a real one
 );
 CREATE INDEX scans_by_label ON scans (label);
 CREATE INDEX marks_by_area ON marks (area);

@@ -85,6 +85,25 @@ def connect(
     return instrument
 
 
+def restore(config: RealConfig, keep: Path, tell: Callable[[str], None] = print) -> None:
+    """Leave the controller as a run that was killed would have left it.
+
+    Args:
+        config: The settings of that run.
+        keep: Where it has kept the operator's settings.
+        tell: Takes sentences for the operator.
+
+    Raises:
+        InstrumentError: The controller cannot be reached, or the safe condition not be had.
+    """
+    main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell)
+    try:
+        instrument.open_to_restore()
+    finally:
+        instrument.close()
+
+
 class NanonisInstrument:
     """A scanning tunnelling microscope behind a Nanonis controller.
 
@@ -139,15 +158,7 @@ class NanonisInstrument:
             ControllerInUse: Another run drives it, or was killed and has not restored it.
             InstrumentError: The controller cannot be reached or used.
         """
-        self._open = True
-        atexit.register(self.close)
-        self._main.connect()
-        self._main.release = self._side.release = ask_release(self._main, self.config)
-        self._side.connect()
-        self._side.call("Scan.StatusGet")
-        self._z_range = read_z_range(self._main)
-        self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
-        before = self._operators_settings()
+        before = self._take_over()
         # Nothing is changed yet: who is refused here leaves everything as it was.
         self._check_before_changes(before)
         if self._keep is not None:
@@ -159,6 +170,29 @@ class NanonisInstrument:
             # It began at the same moment and was a little later: the controller is its own now.
             self._before = None
             raise ControllerInUse(trouble)
+
+    def open_to_restore(self) -> None:
+        """Connect for `close` alone, which restores what a killed run has kept.
+
+        No limit is asked for: the tip is to go away from the surface, whatever is in force.
+
+        Raises:
+            ControllerInUse: Another run drives it.
+            InstrumentError: The controller cannot be reached or used.
+        """
+        self._before = self._take_over()
+
+    def _take_over(self) -> Settings:
+        """Connect, and see that nobody else drives the controller; the operator's settings."""
+        self._open = True
+        atexit.register(self.close)
+        self._main.connect()
+        self._main.release = self._side.release = ask_release(self._main, self.config)
+        self._side.connect()
+        self._side.call("Scan.StatusGet")
+        self._z_range = read_z_range(self._main)
+        self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
+        return self._operators_settings()
 
     def status(self) -> Status:
         """Read the present state."""

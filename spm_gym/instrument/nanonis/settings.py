@@ -79,20 +79,33 @@ class Settings:
         steps: list[Step] = [
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
-        for name, setter, values, getter, kept in self._commands(controller.release):
+        for name, setter, values, getter, kept in self._commands():
             restore = partial(_restore, controller, setter, values, getter, kept)
             steps.append((f"{name} not restored", restore))
+        steps.append(("scan properties not restored", partial(self._restore_names, controller)))
         return steps
 
-    def _commands(self, release: int) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
-        properties = properties_to_set(
-            release,
+    def _restore_names(self, controller: Controller) -> None:
+        """Restore series name, comment and flags of scans."""
+        values = properties_to_set(
+            controller.release,
             self.properties,
             continuous=_switch_to_set(self.properties["continuous"]),
             bouncy=_switch_to_set(self.properties["bouncy"]),
             autosave=min(self.properties["autosave"] + 1, _AUTOSAVE_OFF),
         )
+        kept = {key: self.properties[key] for key in _RESTORED_PROPERTIES}
+        try:
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+        except InstrumentError:
+            # An empty text may mean "no change" (no document says); then a blank has to do.
+            if values["comment"]:
+                raise
+            values["comment"] = kept["comment"] = " "
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+
+    def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
+        """What is restored, how, how it is read, and what must be read then."""
         safe_tip = {"on": _switch_to_set(self.safe_tip_on["on"])}
         guard = {
             **self.safe_tip,
@@ -103,8 +116,6 @@ class Settings:
             ("scan buffer", "Scan.BufferSet", self.buffer, "Scan.BufferGet", self.buffer),
             ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed), "Scan.SpeedGet",
              {key: self.speed[key] for key in ("fwd_speed", "speed_ratio", "constant")}),
-            ("scan properties", "Scan.PropsSet", properties, "Scan.PropsGet",
-             {key: self.properties[key] for key in _RESTORED_PROPERTIES}),
             ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper),
              "TipShaper.PropsGet", self.shaper),
             ("safe tip", "SafeTip.PropsSet", guard, "SafeTip.PropsGet", self.safe_tip),
