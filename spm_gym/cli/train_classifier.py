@@ -47,7 +47,7 @@ def train_classifier(
         count = config.classifier.images
         with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
             simulated = prepared_images(
-                config, count, config.seed, processes=config.run.threads, progress=bar.update
+                config, count, config.seed, processes=config.run.threads or 1, progress=bar.update
             )
         images, good = simulated.observations[:, 0], simulated.good
         session = np.full(count, "simulated")

@@ -55,14 +55,15 @@ class RunConfig(Section):
     """Which microscope a run drives, what it writes and how it uses the machine.
 
     Attributes:
-        threads: Of the numerical libraries, and processes that simulate images for a classifier;
-            small networks and images gain nothing from more than one thread.
+        threads: Of torch from the moment that an environment is built, and for a command of all
+            numerical libraries and of the processes that simulate images for a classifier; small
+            networks and images gain nothing from more than one. null leaves them as they are.
     """
 
     microscope: Literal["sim", "real"] = "sim"
     checkpoint_every: Count = 500
     image_every: Count = 500
-    threads: Count = 1
+    threads: Count | None = 1
 
 
 class Config(Section):
