@@ -29,9 +29,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Action space
     `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
     into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
-    `action_masks()` say which are allowed, and `action_space.sample(mask)` takes either. An action that is not allowed is refused: nothing
-    happens to the probe, the step counts, and `info["refused"]` is true. What is no action at all,
-    such as -1, 12, 1.0 or True, is a `ValueError` before anything is done.
+    `action_masks()` say which are allowed, and `action_space.sample(mask)` takes either. An action
+    that is not allowed is refused: nothing happens to the probe, the step counts, and
+    `info["refused"]` is true. What is no action at all, such as -1, 12, 1.0 or True, is a
+    `ValueError` before anything is done.
 
     ## Observation space
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
@@ -44,8 +45,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     The good probe of the last episode is damaged by random strong actions until the classifier's
     probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
     says so. A probe that is that bad already, as after most truncations, is left as it is, and a
-    new image is taken at the next region. What is good is the classifier's word here too: of a
-    thousand episodes a few begin with a probe that is good in truth.
+    new image is taken at the next region. What is bad is the classifier's word here, too.
     `reset(options={"damage": False})` only looks.
 
     ## Episode end

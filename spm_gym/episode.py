@@ -319,9 +319,9 @@ class Episode:
                 self._act(int(rng.choice(choices)), look)
             yield from self._look(rng)
         if not self._bad(self.present):
+            tries, probability = self.config.damage_actions, self.present.probability
             self._events.append(
-                f"not damaged: p = {self.present.probability:.3f} after {self.config.damage_actions}"
-                " tries (env.damage_actions)"
+                f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
             )
 
     def _bad(self, look: Look) -> bool:

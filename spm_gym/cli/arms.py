@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy, ShuffledPolicy
+from agents.baselines import (
+    CountingPolicy,
+    MixturePolicy,
+    OraclePolicy,
+    RandomPolicy,
+    ShuffledPolicy,
+)
 from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
@@ -20,6 +27,7 @@ from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.sim.counting import counting_plan
 from spm_gym.instrument.sim.exact import HiddenProcess
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.reference import level_of, reference_process
@@ -83,9 +91,12 @@ def _arm(
     assert process is not None
     if name == "blind":
         return MixturePolicy(process.blind, rng)
+    level = partial(level_of, levels=process.allowed)
     if name == "mask":
-        levels = process.allowed
-        return MixturePolicy(process.mask_only, rng, lambda mask: level_of(mask, levels))
+        return MixturePolicy(process.mask_only, rng, level)
+    if name.startswith("counting"):
+        plan = counting_plan(process, sees_mask=name == "counting-mask")
+        return CountingPolicy(plan, rng, level)
     microscope = env.instrument
     assert isinstance(microscope, SimulatedMicroscope)
     return OraclePolicy(process.oracle, lambda: microscope.truth.index)

@@ -22,8 +22,10 @@ Results = dict[str, "list[Episode]"]
 EPILOG = """arms:
   agent     the trained network, greedy
   random    uniform over the allowed actions
-  blind     the best mixture of actions that never looks at the image
-  mask      the best mixture that sees the action mask, but not the image
+  blind     the best fixed mixture of actions that never looks at the image
+  mask      the best fixed mixture that sees the action mask, but not the image
+  counting  the best sequence of actions: it counts its steps, and never looks
+  counting-mask   the same, but it sees the action mask; who is better than it has looked
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other moments (a control: it must lose its skill)
 """
