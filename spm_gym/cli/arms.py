@@ -25,6 +25,7 @@ from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
+from spm_gym.cli.truth import with_truth
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.sim.counting import counting_plan
@@ -32,6 +33,9 @@ from spm_gym.instrument.sim.exact import HiddenProcess
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.reference import level_of, reference_process
 from spm_gym.types import Policy
+
+_EVALUATION = 0x6576616C
+"""Sets an evaluation's worlds and draws apart from those of a training with the same seed."""
 
 
 def play(
@@ -65,13 +69,14 @@ def play(
         env = make_env(config, instrument=instrument)
         model = None if checkpoint is None else load_checkpoint(checkpoint).model
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None
-        own_seeds = np.random.SeedSequence(seed).spawn(len(results))
+        world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
         arms = {
             name: _arm(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
-        turns = interleave(env, arms, episodes, seed, learners)
+        first = int(world.generate_state(1)[0])
+        turns = interleave(with_truth(env), arms, episodes, first, learners)
         for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
             results[name].append(episode)
 
@@ -103,6 +108,9 @@ def _arm(
 
 
 def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
+    # A checkpoint of mid-training has the epsilon of its time.
+    model.exploration_rate = model.config.epsilon_end
+
     def learn(step: Transition) -> None:
         model.observe(
             step.observation, step.action, step.reward, step.next_observation,

@@ -18,6 +18,7 @@ from spm_gym.whole_file import written_whole
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
 EVALUATION = "evaluation.yaml"
+CLASSIFIER = "classifier.yaml"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
@@ -53,7 +54,7 @@ def discarded_if_stillborn(path: Path) -> Iterator[None]:
         yield
     except BaseException:
         files = list(path.iterdir())
-        if len(files) == 1 and files[0].name in (SETTINGS, EVALUATION):
+        if len(files) == 1 and files[0].name in (SETTINGS, EVALUATION, CLASSIFIER):
             files[0].unlink()
             path.rmdir()
         raise

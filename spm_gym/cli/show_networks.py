@@ -47,6 +47,7 @@ _FIGURES = {
     "fpr": "false-positive rate",
     "auc": "area under ROC curve",
     "calibration_error": "calibration error",
+    "recommended": "recommended threshold",
 }
 """Figures of validation that a classifier's file holds, and how they are called."""
 

@@ -10,13 +10,15 @@ from tempfile import TemporaryDirectory
 
 from spm_gym.cli import UsageError, run_command
 from spm_gym.cli.options import add_config, add_set
-from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
+from spm_gym.cli.run_directory import CLASSIFIER, LEARNING_CURVE, SETTINGS, existing_run, new_run
 from spm_gym.config import Config, load_config
 
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
   python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
   python train.py --resume                          continue the newest run after a kill
+  python train.py --resume --steps 10000            ... or train a finished one on
+  python train.py --seed 3 --reproducible           the same agent again, bit for bit
   python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
   python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
@@ -40,8 +42,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show every command to the real microscope instead of sending it",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="sets agent.steps")
-    parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="sets agent.steps; with --resume: train on until there are so many in all",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="S",
+        help="sets seed; two runs with the same one differ nevertheless, unless --reproducible",
+    )
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same seed gives the same agent, bit for bit, on the same machine: acting and "
+        "learning take turns instead of sharing the time (sets agent.parallel=false)",
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
     parser.add_argument(
@@ -90,7 +108,7 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.what == "classifier":
         from spm_gym.cli.train_classifier import train_classifier
 
-        create = partial(new_run, arguments.run_dir, config, "classifier")
+        create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
     from spm_gym.cli.train_agent import resume_agent, train_agent, write_weights
 
@@ -125,6 +143,8 @@ def _settings(arguments: argparse.Namespace) -> Config:
         overrides.append(f"run.microscope={arguments.env}")
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
+    if arguments.reproducible:
+        overrides.append("agent.parallel=false")
     return load_config(arguments.config, overrides)
 
 
@@ -135,7 +155,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             "--config": arguments.config,
             "--set": arguments.set,
             "--seed": arguments.seed,
-            "--steps": arguments.steps,
+            "--reproducible": arguments.reproducible,
         }.items()
         if value
     ]
@@ -147,6 +167,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
     print(f"continuing {run}")
+    if arguments.steps is not None:
+        config = load_config(run / SETTINGS, [f"agent.steps={arguments.steps}"])
     return run, config
 
 

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from agents import classifier
 from agents.board import write_closing, write_opening
+from agents.vgg import VGG
+from spm_gym.build import shipped_classifier
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.conditions import TrainingConditions, described
@@ -41,6 +43,7 @@ def train_classifier(
         ConfigError: The settings say of simulated images what only the simulator can know.
     """
     prepare_process(config.run.threads)
+    start: VGG | None = None
     if data is None:
         conditions = simulated_conditions(config)
         run = create_run()
@@ -57,18 +60,35 @@ def train_classifier(
         _tell(loaded, config.env.pixels)
         images, good, session = loaded.images, loaded.good, loaded.session
         conditions = folder_conditions(loaded, config)
+        start = _start(config)
     with SummaryWriter(str(run / TENSORBOARD)) as writer:
         write_opening(writer, config, "classifier", run)
         trained = classifier.train_classifier(
-            images, good, session, config.classifier, config.seed, run, conditions, writer=writer
-        )
+            images, good, session, config.classifier, config.seed, run, conditions, writer=writer,
+            start=start,
+        )  # fmt: skip
         write_closing(writer)
     if output is not None:
         trained.save(output)
     for name, value in described(trained.conditions):
         print(f"{name:12} {value}")
-    print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
+    written = output or run / "classifier.safetensors"
+    print(f"trained on {len(good)} images: {written}")
+    recommended = trained.summary["validation"]["recommended"]
+    print(f"use it with --set env.classifier={written} env.good_above={recommended:g}")
     return 0
+
+
+def _start(config: Config) -> VGG | None:
+    """The network whose trunk training on a folder begins with."""
+    if not config.classifier.from_shipped:
+        return None
+    network = classifier.ProbeClassifier.load(shipped_classifier()).network
+    if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
+        print("  begins from scratch: the included classifier is of another network")
+        return None
+    print("  begins with the included classifier (classifier.from_shipped)")
+    return network
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:
