@@ -139,7 +139,7 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
         _remove(path)
-    for path in directory.glob(f"*{_PARTIAL}"):
+    for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
 
 

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, add_token, time_scale
-from spm_gym.cli.run_directory import SETTINGS, existing_operation, new_run, write_settings
+from spm_gym.cli.run_directory import (
+    CHECKPOINTS,
+    SETTINGS,
+    TENSORBOARD,
+    existing_operation,
+    new_run,
+    write_settings,
+)
 from spm_gym.config import Config, load_config
-from spm_gym.runner.reading import has_begun
+from spm_gym.runner.control import CONTROL, PROTECTION
+from spm_gym.runner.reading import JOURNAL, SCANS
+from spm_gym.runner.run_lock import locked_run
+
+_MADE_FIRST = (
+    JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", SCANS, CHECKPOINTS, TENSORBOARD, CONTROL,
+    PROTECTION,
+)  # fmt: skip
+"""What a run makes before anything happens. The operator's settings are not among them: they are
+kept only while the instrument does not have them back."""
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
@@ -85,21 +100,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Operate as the command line asks."""
-    folder, config = _resumed(arguments) if arguments.resume else (None, _settings(arguments))
+    if arguments.resume:
+        return _resume(arguments)
+    config = _settings(arguments)
     _refuse_impossible(arguments, config)
     from spm_gym.cli.operate import operate  # torch is slow to import
 
-    if folder is not None:
+    with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
+        return operate(config, folder, arguments.time_scale, token=arguments.token)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
+        if getattr(arguments, name) not in (None, []):
+            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
+    folder, _ = existing_operation(arguments.run_dir)
+    with locked_run(folder):
+        changed = _given(arguments)
+        config = load_config(folder / SETTINGS, changed)
+        _refuse_impossible(arguments, config)
+        print(f"continuing {folder}")
+        if changed:
+            write_settings(folder / SETTINGS, config)
+        from spm_gym.cli.operate import operate  # torch is slow to import
+
         return operate(
             config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
         )
-    folder = new_run(arguments.run_dir, config, "run")
-    try:
-        return operate(config, folder, arguments.time_scale, token=arguments.token)
-    except BaseException:
-        if not has_begun(folder):
-            shutil.rmtree(folder)
-        raise
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
@@ -130,18 +157,6 @@ def _faults(given: str) -> str:
         return Path(given).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--faults takes random or a readable file: {error}") from error
-
-
-def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
-    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
-        if getattr(arguments, name) not in (None, []):
-            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
-    folder, config = existing_operation(arguments.run_dir)
-    print(f"continuing {folder}")
-    if changed := _given(arguments):
-        config = load_config(folder / SETTINGS, changed)
-        write_settings(folder / SETTINGS, config)
-    return folder, config
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

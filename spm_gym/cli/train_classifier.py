@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -16,16 +18,23 @@ from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.config import Config
 from spm_gym.imaging.folder import LabelledImages, load_folder
 from spm_gym.prepared import prepared_images
+from spm_gym.types import BoolArray
+
+Labelled = tuple[NDArray[np.float32], BoolArray, NDArray[np.str_]]
 
 
 def train_classifier(
-    config: Config, create_run: Callable[[], Path], data: Path | None, output: Path | None
+    config: Config,
+    create_run: Callable[[], AbstractContextManager[Path]],
+    data: Path | None,
+    output: Path | None,
 ) -> int:
     """Train on what the settings or ``data`` give.
 
     Args:
         config: Settings of the run.
-        create_run: Makes the run directory, which gets the classifier and its report.
+        create_run: Makes the run directory, which gets the classifier and its report, and keeps it
+            from others.
         data: Folder of labelled images; None for simulated ones.
         output: Where else to write the classifier.
 
@@ -33,30 +42,33 @@ def train_classifier(
         Exit status.
     """
     prepare_process(config.run.threads)
-    if data is None:
-        run = create_run()
-        count = config.classifier.images
-        with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
-            simulated = prepared_images(
-                config, count, config.seed, processes=config.run.threads, progress=bar.update
+    loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
+    with create_run() as run:
+        images, good, session = _simulated(config) if loaded is None else _as_told(loaded, config)
+        with SummaryWriter(str(run / TENSORBOARD)) as writer:
+            write_opening(writer, config, "classifier", run)
+            trained = classifier.train_classifier(
+                images, good, session, config.classifier, config.seed, run, writer=writer
             )
-        images, good = simulated.observations[:, 0], simulated.good
-        session = np.full(count, "simulated")
-    else:
-        loaded = load_folder(data, config.env.pixels, config.env.plane)
-        run = create_run()
-        _tell(loaded, config.env.pixels)
-        images, good, session = loaded.images, loaded.good, loaded.session
-    with SummaryWriter(str(run / TENSORBOARD)) as writer:
-        write_opening(writer, config, "classifier", run)
-        trained = classifier.train_classifier(
-            images, good, session, config.classifier, config.seed, run, writer=writer
-        )
-        write_closing(writer)
-    if output is not None:
-        trained.save(output)
+            write_closing(writer)
+        if output is not None:
+            trained.save(output)
     print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
     return 0
+
+
+def _simulated(config: Config) -> Labelled:
+    count = config.classifier.images
+    with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
+        simulated = prepared_images(
+            config, count, config.seed, processes=config.run.threads, progress=bar.update
+        )
+    return simulated.observations[:, 0], simulated.good, np.full(count, "simulated")
+
+
+def _as_told(loaded: LabelledImages, config: Config) -> Labelled:
+    _tell(loaded, config.env.pixels)
+    return loaded.images, loaded.good, loaded.session
 
 
 def _tell(loaded: LabelledImages, pixels: int) -> None:

@@ -54,7 +54,7 @@ class Labels:
                 f"{folder} cannot be written, and labels are kept there: {error.strerror or error}"
             ) from error
         try:
-            for left in folder.glob(f".{self._path.stem}-*{self._path.suffix}"):
+            for left in folder.glob(f".{self._path.stem}-[0-9]*{self._path.suffix}"):
                 left.unlink()  # by a kill in the middle of writing
             self._stamp = self._stamp_on_disk()
             self._manifest = self._first(candidates)
