@@ -30,6 +30,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.double_dqn import DoubleDQN
+from spm_gym.config.json_file import read_json
 
 FORMAT = "spm-gym checkpoint"
 VERSION = 1
@@ -167,17 +168,19 @@ def _write_meta(directory: Path, step: int) -> None:
 def _read_meta(path: Path) -> dict[str, Any]:
     """Check the checkpoint before anything in it is unpickled."""
     try:
-        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(path / "meta.json")
     except OSError as error:
         raise CheckpointError(f"{path} is no checkpoint: cannot read meta.json: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: meta.json is not JSON") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project")
-    if meta["version"] != VERSION:
+    if meta.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} has checkpoint format {meta['version']}, this program reads {VERSION}"
+            f"{path} has checkpoint format {meta.get('version')}, this program reads {VERSION}"
         )
+    if not isinstance(meta.get("sha256"), dict) or not isinstance(meta.get("step"), int):
+        raise CheckpointError(f"{path} is damaged: meta.json lacks sha256 or step")
     for name, digest in meta["sha256"].items():
         try:
             intact = _digest(path / name) == digest

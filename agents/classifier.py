@@ -24,6 +24,7 @@ from agents.classifier_report import PICTURE, Report, log_report, plot, score
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -93,7 +94,7 @@ class ProbeClassifier:
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
-                about = json.loads((file.metadata() or {})["about"])
+                about = parse_json((file.metadata() or {})["about"])
                 if about["format"] != FORMAT:
                     raise ClassifierError(f"its format is {about['format']!r}, not {FORMAT!r}")
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

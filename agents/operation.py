@@ -18,6 +18,7 @@ from agents.baselines import RandomPolicy
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 from spm_gym.config import AgentConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -211,7 +212,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = parse_json((file.metadata() or {}).get("about", "{}"))
             keys = file.keys() if weights else ()
             state = {key: file.get_tensor(key) for key in keys}
     except (OSError, SafetensorError, ValueError) as error:

@@ -76,7 +76,7 @@ def image_of_a_reset(seed: int) -> np.ndarray:
     ("arguments", "words"),
     [
         (["--set", "simulator.crash_rat=1"], ["simulator.crash_rat", "crash_rate"]),
-        (["--faults", "none.yaml"], ["cannot read the faults none.yaml"]),
+        (["--faults", "none.yaml"], ["cannot read none.yaml"]),
     ],
 )
 def test_mistakes_are_one_line(

@@ -16,6 +16,7 @@ from spm_gym.build import (
     rehearse_microscope,
 )
 from spm_gym.config import Config
+from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
 from spm_gym.runner.journal import Journal
@@ -85,8 +86,8 @@ def _history(path: Path) -> list[dict[str, Any]]:
         return []
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # a kill may have cut one short
-            entries.append(json.loads(line))
+        with suppress(JsonError):  # a kill may have cut one short
+            entries.append(parse_json(line))
     return entries
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, add_token, time_scale
@@ -16,6 +18,7 @@ from spm_gym.cli.run_directory import (
     write_settings,
 )
 from spm_gym.config import Config, load_config
+from spm_gym.config.yaml_file import read_yaml, shown
 from spm_gym.runner.control import CONTROL, PROTECTION
 from spm_gym.runner.reading import JOURNAL, SCANS
 from spm_gym.runner.run_lock import locked_run
@@ -132,7 +135,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> Config:
     overrides = [*arguments.set, *_given(arguments)]
     if arguments.faults is not None:
-        overrides.append(f"faults={_faults(arguments.faults)}")
+        overrides.append(f"faults={json.dumps(_faults(arguments.faults))}")
     return load_config(arguments.config, overrides)
 
 
@@ -147,16 +150,21 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
-    return [f"{key}={value}" for key, value in settings.items() if value is not None]
+    # A path is text, whatever YAML would make of it; JSON is YAML that says so.
+    return [
+        f"{key}={json.dumps(str(value)) if isinstance(value, Path) else value}"
+        for key, value in settings.items()
+        if value is not None
+    ]
 
 
-def _faults(given: str) -> str:
+def _faults(given: str) -> Any:
     if given == "random":
-        return "{}"
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--faults takes random or a readable file: {error}") from error
+        return {}
+    tree = read_yaml(Path(given))
+    if not isinstance(tree, dict):
+        raise UsageError(f"--faults takes random or a file of 'key: value', not {shown(tree)}")
+    return tree
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

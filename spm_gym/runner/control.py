@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from spm_gym.config.json_file import read_json
 from spm_gym.whole_file import written_whole
 
 CONTROL = "control"
@@ -126,7 +127,7 @@ def _written(file: Path) -> _Written:
 
 def _checked_key(run: Path, token: str | None) -> bytes | None:
     try:
-        public = json.loads((run / PROTECTION).read_text(encoding="utf-8"))
+        public = read_json(run / PROTECTION)
         salt, check = bytes.fromhex(public["salt"]), str(public["check"])
     except FileNotFoundError:
         return None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.imaging.files import write_gsf
 from spm_gym.regions import Mark
 from spm_gym.runner.mending import (
@@ -124,7 +125,10 @@ class Journal:
         if row is None:
             return None
         instrument = None if row["instrument"] is None else pickle.loads(row["instrument"])
-        return json.loads(row["runner"]), instrument
+        try:
+            return parse_json(row["runner"]), instrument
+        except JsonError as error:
+            raise JournalError(f"the state in {self.run / JOURNAL} is damaged: {error}") from error
 
     @property
     def has_news(self) -> bool:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.config.json_file import read_json
 from spm_gym.instrument.base import InstrumentError
-from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
+from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
@@ -74,15 +76,18 @@ class Settings:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: Path) -> Settings:
-        """Read what `save` wrote.
+    def load(path: Path, release: int) -> Settings:
+        """Read what `save` wrote, and see that all of it can be sent.
 
         Raises:
             InstrumentError: The file is damaged.
         """
         try:
-            return Settings(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            settings = Settings(**read_json(path))
+            for _, command, values in settings.commands(release):
+                encode_request(commands(release)[command], values)
+            return settings
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InstrumentError(
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"
