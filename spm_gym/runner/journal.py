@@ -177,8 +177,8 @@ class Journal:
 
     def acts(self) -> Iterator[dict[str, Any]]:
         """Intents and results so far, as `Guard` takes them for its budgets."""
-        for row in self._db.execute("SELECT number, act, wall, result FROM acts ORDER BY id"):
-            entry = {"act": row["act"], "time": row["wall"]}
+        for row in self._db.execute("SELECT number, act, details, result FROM acts ORDER BY id"):
+            entry = {"act": row["act"], "monotonic": json.loads(row["details"]).get("monotonic")}
             if row["number"] is not None:
                 yield entry | {"number": row["number"], "result": "intended"}
             if row["result"] is not None:
