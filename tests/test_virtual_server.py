@@ -368,7 +368,7 @@ def test_absurd_but_well_formed_sessions_have_no_internal_error(
 ) -> None:
     rng = random.Random(seed)
     server = serve(session=tmp_path)
-    names = sorted(set(commands(RELEASE)) - {"Scan.BufferSet", "Util.SessionPathSet"})
+    names = sorted(set(commands(RELEASE)) - {"Scan.BufferSet"})
     names += ["Scan.Action", "Scan.WaitEndOfScan", "ZCtrl.OnOffSet", "TipShaper.Start"] * 10
     with Client(server.ports[0]) as client:
         client.ask("Scan.BufferSet", channel_indexes=[0, 30], pixels=16, lines=16)
