@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from spm_gym.cli.run_directory import (
     write_settings,
 )
 from spm_gym.config import Config, load_config
-from spm_gym.config.yaml_file import read_yaml, shown
+from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
 from spm_gym.runner.control import CONTROL, PROTECTION
 from spm_gym.runner.reading import JOURNAL, SCANS
 from spm_gym.runner.run_lock import locked_run
@@ -135,7 +134,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> Config:
     overrides = [*arguments.set, *_given(arguments)]
     if arguments.faults is not None:
-        overrides.append(f"faults={json.dumps(_faults(arguments.faults))}")
+        overrides.append(f"faults={as_yaml(_faults(arguments.faults))}")
     return load_config(arguments.config, overrides)
 
 
@@ -150,9 +149,9 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
-    # A path is text, whatever YAML would make of it; JSON is YAML that says so.
+    # A path is text, whatever YAML would make of it.
     return [
-        f"{key}={json.dumps(str(value)) if isinstance(value, Path) else value}"
+        f"{key}={as_yaml(str(value)) if isinstance(value, Path) else value}"
         for key, value in settings.items()
         if value is not None
     ]

@@ -6,7 +6,7 @@ import itertools
 import platform
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -58,7 +58,8 @@ def new_run(
         try:
             yield path
         except BaseException:
-            _discard(path, {file, LOCK, *made_first}, was_there)
+            with suppress(OSError):  # Windows keeps a file that is locked
+                _discard(path, {file, LOCK, *made_first}, was_there)
             raise
 
 

@@ -42,13 +42,17 @@ def read_yaml(path: Path) -> Any:
         with Path(path).open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(plain(f"cannot read {path}: {error}", 500)) from error
     if len(content) > _LARGEST_FILE:
-        raise ConfigError(f"{path} has more than {_LARGEST_FILE} bytes: these are no settings")
+        raise ConfigError(
+            f"{plain(str(path))} has more than {_LARGEST_FILE} bytes: these are no settings"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: it is not UTF-8 text: {error}") from error
+        raise ConfigError(
+            f"cannot read {plain(str(path))}: it is not UTF-8 text: {error}"
+        ) from error
     return parse_yaml(text, str(path))
 
 
@@ -62,7 +66,7 @@ def parse_yaml(text: str, name: str) -> Any:
     Raises:
         ConfigError: One line that says where and what is wrong.
     """
-    loader = None
+    name, loader = plain(name, 200), None
     try:
         loader = _Loader(text)
         return loader.get_single_data()
@@ -76,6 +80,11 @@ def parse_yaml(text: str, name: str) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def as_yaml(value: object) -> str:
+    """A plain value as YAML that `parse_yaml` reads back, for ``key=value`` arguments."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
 
 
 def shown(value: object) -> str:

@@ -210,7 +210,8 @@ def test_no_value_is_too_long_to_be_shown() -> None:
 def test_paths_are_not_taken_for_yaml() -> None:
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    for name in ("a #1", "0123", "yes", "a: b", "[x", "'", "2024-01-31", "~"):
+    for name in ("a #1", "0123", "yes", "a: b", "[x", "'", "2024-01-31", "~", "\U0001f600",
+                 "a\u2028b", "x " * 200 + "x", "\x1b", "a\nb"):  # fmt: skip
         arguments = parser.parse_args(["--notify", name])
         assert load_config(None, run._given(arguments)).operation.notify == Path(name)
 
