@@ -25,6 +25,7 @@ from agents.counterexamples import counterexamples
 from agents.vgg import VGG, check_finite_output
 from spm_gym.conditions import ClassifierError, TrainingConditions
 from spm_gym.config import ClassifierConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -121,7 +122,7 @@ class ProbeClassifier:
 
 def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
     """What a file says of itself, the conditions checked."""
-    about = json.loads((metadata or {})["about"])
+    about = parse_json((metadata or {})["about"])
     if not isinstance(about, dict):
         raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
     if about["format"] != FORMAT:

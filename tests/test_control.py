@@ -29,7 +29,8 @@ from spm_gym.runner.control import (
     asked_of,
 )
 from spm_gym.runner.journal import Journal
-from spm_gym.runner.reading import JournalError, is_at_work, reading
+from spm_gym.runner.reading import JournalError, reading
+from spm_gym.runner.run_lock import is_run_locked, locked_run
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 
@@ -108,13 +109,13 @@ def test_a_run_begins_without_requests_and_without_the_token_of_another_session(
 
 
 def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> None:
-    assert not is_at_work(tmp_path)
+    assert not is_run_locked(tmp_path)
     assert not list(tmp_path.iterdir())
-    with Journal(tmp_path):
-        assert is_at_work(tmp_path)
-        assert is_at_work(tmp_path)
-    assert not is_at_work(tmp_path)
-    with Journal(tmp_path):  # whoever looked has left no lock behind
+    with locked_run(tmp_path):
+        assert is_run_locked(tmp_path)
+        assert is_run_locked(tmp_path)
+    assert not is_run_locked(tmp_path)
+    with locked_run(tmp_path):  # whoever looked has left no lock behind
         pass
 
 
@@ -338,7 +339,7 @@ def test_stop_does_not_call_a_killed_run_ended(
         journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
         journal.keep()
     answers = iter([True, False])
-    monkeypatch.setattr("spm_gym.cli.stop.is_at_work", lambda run: next(answers))
+    monkeypatch.setattr("spm_gym.cli.stop.is_run_locked", lambda run: next(answers))
     assert main(["stop", str(tmp_path)]) == 2
     assert "without a word" in capsys.readouterr().err
     with Journal(tmp_path) as journal:

@@ -21,8 +21,8 @@ from spm_gym.cli import main
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.journal import Journal
 from spm_gym.runner.reading import reading
+from spm_gym.runner.run_lock import locked_run
 
 ROOT = Path(__file__).parent.parent
 LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
@@ -65,7 +65,7 @@ def signals_are_put_back() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came"
@@ -148,7 +148,7 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
 
 def test_a_run_directory_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--scans", "2", "--run-dir", "run"]) == 0
-    with Journal(Path("run")):
+    with locked_run(Path("run")):
         refused(capsys, ["--resume", "--run-dir", "run", "--scans", "4"], "another program")
     assert images() == 2
 

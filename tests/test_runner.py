@@ -805,11 +805,6 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
     again.journal.close()
 
 
-def test_two_programs_do_not_run_in_one_directory(tmp_path: Path) -> None:
-    with lab(tmp_path, Verdicts(GOOD)), pytest.raises(JournalError, match="another program"):
-        Lab(tmp_path, Verdicts(GOOD))
-
-
 def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=6") as it:
         it.env.survey.await_creep = lambda: None  # type: ignore[method-assign]

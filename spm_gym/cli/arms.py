@@ -19,7 +19,7 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
-from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
+from spm_gym.cli.run_directory import EVALUATION, new_run
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.sim.exact import HiddenProcess
@@ -51,10 +51,10 @@ def play(
     prepare_process(config.run.threads)
     model = None if checkpoint is None else _agent(checkpoint, config)
     real = config.run.microscope == "real" and not dry_run
-    run = new_run(None, config, "evaluation", EVALUATION) if real else Path()
     with ExitStack() as stack:
+        run = Path()
         if real:
-            stack.enter_context(discarded_if_stillborn(run))
+            run = stack.enter_context(new_run(None, config, "evaluation", EVALUATION))
             print(f"acts are recorded in {run}")
         instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from spm_gym.cli import UsageError, run_command
 from spm_gym.cli.arm_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
-from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run
 from spm_gym.config import Config, load_config
+from spm_gym.whole_file import written_whole
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    add_force(parser)
     parser.set_defaults(command=evaluate)
 
 
@@ -89,9 +91,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Play the interleaved episodes and report them."""
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
-    for target in (arguments.json, arguments.plot):
-        if target is not None and not target.parent.is_dir():
-            raise UsageError(f"there is no folder {target.parent} to write {target.name} into")
+    refuse_unwritable("--json", arguments.json, arguments.force)
+    refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, arms = _subject(arguments)
 
     from spm_gym.cli.arms import play
@@ -118,9 +119,11 @@ def _report(results: Results, config: Config, arguments: argparse.Namespace) -> 
     print(table(summary))
     document = {**summary, "seed": arguments.seed, "config": config.model_dump(mode="json")}
     if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        with written_whole(arguments.json) as beside:
+            beside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        plot_lengths(summary, arguments.plot)
+        with written_whole(arguments.plot) as beside:
+            plot_lengths(summary, beside)
 
 
 def table(summary: dict[str, Any]) -> str:

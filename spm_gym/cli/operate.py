@@ -38,6 +38,7 @@ from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Outcome, Runner
+from spm_gym.runner.steady_clock import steady_clock
 from spm_gym.survey import read
 from spm_gym.types import Classifier
 
@@ -154,7 +155,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         abandon = control.must_interrupt
         with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_judge(config), time.time, control)
+            yield Lab(instrument, None, build_judge(config), steady_clock(), control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare

@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
 from spm_gym.config import Config, load_config
 from spm_gym.names import as_typed, is_text
+from spm_gym.runner.run_lock import locked_run
 from spm_gym.whole_file import remove_leftovers
 
 EPILOG = """examples:
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
     )
+    add_force(parser)
     parser.set_defaults(command=train)
 
 
@@ -100,19 +102,22 @@ def train(arguments: argparse.Namespace) -> int:
     from spm_gym.cli.train_agent import resume_agent, train_agent, write_weights
 
     if arguments.resume:
-        resume_agent(config, run, arguments.fresh_area)
-        if arguments.output:
-            write_weights(config, run, arguments.output)
+        with locked_run(run):
+            remove_leftovers(run)
+            print(f"continuing {run}")
+            resume_agent(config, run, arguments.fresh_area)
+            if arguments.output:
+                write_weights(config, run, arguments.output)
         return _tell(run)
     if arguments.dry_run:
         with TemporaryDirectory() as folder:
             train_agent(config, Path(folder), dry_run=True)
         print("dry run: nothing was sent, nothing was kept")
         return 0
-    run = new_run(arguments.run_dir, config, config.run.microscope)
-    train_agent(config, run)
-    if arguments.output:
-        write_weights(config, run, arguments.output)
+    with new_run(arguments.run_dir, config, config.run.microscope) as run:
+        train_agent(config, run)
+        if arguments.output:
+            write_weights(config, run, arguments.output)
     return _tell(run)
 
 
@@ -151,8 +156,6 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
-    remove_leftovers(run)
-    print(f"continuing {run}")
     return run, config
 
 
@@ -172,7 +175,6 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:
         raise UsageError("--dry-run keeps nothing: leave out --output")
-    if arguments.output and not arguments.output.parent.is_dir():
-        raise UsageError(f"--output {arguments.output}: there is no folder to write it into")
+    refuse_unwritable("--output", arguments.output, arguments.force)
     if arguments.what == "classifier" and arguments.resume:
         raise UsageError("the classifier trains in minutes and cannot be resumed: start it anew")

@@ -18,12 +18,7 @@ from agents.operation import save_weights
 from spm_gym.build import make_env, shipped_classifier
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
-from spm_gym.cli.run_directory import (
-    CHECKPOINTS,
-    LEARNING_CURVE,
-    TENSORBOARD,
-    discarded_if_stillborn,
-)
+from spm_gym.cli.run_directory import CHECKPOINTS, LEARNING_CURVE, TENSORBOARD
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
@@ -36,11 +31,10 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
 
     Args:
         config: Settings of the run.
-        run: Its directory; removed again if training cannot begin.
+        run: Its directory.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    with discarded_if_stillborn(run):
-        _drive(config, run, lambda env: _new_model(config, env), dry_run)
+    _drive(config, run, lambda env: _new_model(config, env), dry_run)
 
 
 def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:

@@ -63,9 +63,10 @@ class Runner:
         config: How to operate.
         journal: Of the run; empty, or of the run that is to go on.
         chooser: Who chooses the actions.
+        clock: The instrument's clock, s; must answer when the connection is lost, too, and go on
+            evenly: the hours of the run are counted on it.
         simulated: The microscope, if it exists in software only: its state is kept as well.
         seed: Of the choice between equally good regions.
-        clock: The instrument's clock, s; must answer when the connection is lost, too.
         notify: Takes the kind of a notification and its text.
         requests: What the run is asked for from outside.
         pace: Is told how many seconds every transition took on the instrument's clock.
@@ -82,9 +83,9 @@ class Runner:
         config: OperationConfig,
         journal: Journal,
         chooser: Chooser,
+        clock: Callable[[], float],
         simulated: Restartable | None = None,
         seed: int = 0,
-        clock: Callable[[], float] = time.time,
         notify: Notify = lambda kind, text: None,
         requests: Callable[[], Request | None] = lambda: None,
         pace: Callable[[float], None] = lambda seconds: None,

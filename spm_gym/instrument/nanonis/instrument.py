@@ -412,7 +412,7 @@ class NanonisInstrument:
             self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
             # It may have been killed in the middle of a coarse move, which goes on without it.
             self._coarse.stop_what_others_began()
-            return Settings.load(self._keep)
+            return Settings.load(self._keep, self._main.release)
         return Settings.read(self._main)
 
     def _check_before_changes(self) -> None:
