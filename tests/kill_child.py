@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NoReturn
 
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 from kill_checks import Remembered
+from waiting import PATIENCE_S
 
 import agents.classifier  # noqa: F401 (building a judge imports it)
 from agents.operation import InterleavedChooser, OperatingAgent
@@ -38,7 +39,7 @@ WAY_OUT = "act on the way out"
 MOMENTS = (*map(str, State), *(f"act in {state}" for state in ACTING), WAY_OUT)
 """What a run says that it enters: a state, and an act from its intent to the end of the state."""
 
-LONGEST_S = 120.0
+LONGEST_S = PATIENCE_S
 _ENTRY = struct.Struct("=Bd")
 
 

@@ -231,7 +231,7 @@ def test_after_a_coarse_move_the_creep_is_waited_for_on_the_instruments_clock(
         before, began = it.microscope.status().time, time.monotonic()
         it.runner.step()
         assert it.microscope.status().time == before + 500
-        assert time.monotonic() - began < 100
+        assert time.monotonic() - began < 500
         assert it.runner.state is State.CHOOSE
 
 
