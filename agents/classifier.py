@@ -34,6 +34,7 @@ from agents.counterexamples import counterexamples
 from agents.vgg import VGG, check_finite_output
 from spm_gym.conditions import LEAST_AUC, ClassifierError, TrainingConditions
 from spm_gym.config import ClassifierConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -120,9 +121,8 @@ class ProbeClassifier:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 about = _about(file.metadata())
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            with torch.device("meta"):
-                network = VGG(NetworkConfig(**about["network"]), 1, about["pixels"])
-            network.to_empty(device=device).load_state_dict(state)
+            config, pixels = NetworkConfig(**about["network"]), about["pixels"]
+            network = VGG.of_file(config, 1, pixels, state, device)
             return cls(network, about["conditions"], about["summary"])
         except KeyError as error:
             reason = f"its metadata lack {error}"
@@ -135,7 +135,7 @@ class ProbeClassifier:
 
 def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
     """What a file says of itself, the conditions checked."""
-    about = json.loads((metadata or {})["about"])
+    about = parse_json((metadata or {})["about"])
     if not isinstance(about, dict):
         raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
     if about["format"] != FORMAT:

@@ -79,7 +79,7 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     result = run / "evaluation.json"
     command(
         "evaluate.py", "--run", str(run), "--arms", *arguments.arms, "--seed", str(1000 + seed),
-        "--episodes", str(arguments.episodes), "--json", str(result),
+        "--episodes", str(arguments.episodes), "--json", str(result), "--force",
     )  # fmt: skip
     document = json.loads(result.read_text())
     lengths = {name: arm["mean_length"] for name, arm in document["arms"].items()}

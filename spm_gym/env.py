@@ -12,6 +12,7 @@ from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
 from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
 from spm_gym.instrument.base import Instrument, InstrumentError
+from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.survey import Look, read_all, validate_look
 from spm_gym.types import BoolArray, Classifier, Frame
 
@@ -220,16 +221,22 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Everything to continue from, in mid-episode too if the instrument's state can be kept.
 
         Returns:
-            A picklable dictionary for `set_state`; ``mid_episode`` says whether an episode can go
-            on from it. A real instrument has changed meanwhile: only map and generator are put
-            back, and a reset must follow.
+            Data for `set_state`, as `spm_gym.plain_state` has it; ``mid_episode`` says whether an
+            episode can go on from it. A real instrument has changed meanwhile: only map and
+            generator are put back, and a reset must follow.
         """
         return {"rng": self.np_random.bit_generator.state, **self._episode.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.np_random.bit_generator.state = state["rng"]
-        self._episode.set_state(state)
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        if not isinstance(state, dict):
+            raise StateError(f"the state of an environment is a {type(state).__name__}")
+        restore_generator(self.np_random, state.get("rng"))
+        self._episode.set_state({name: state[name] for name in state if name != "rng"})
 
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
@@ -77,7 +78,9 @@ def browser() -> Iterator[Browser]:
 
     # For a module, not a session: until it ends, asyncio cannot be used in this thread.
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=1e3 * PATIENCE_S
+        )
         yield browser
         browser.close()
 
@@ -94,6 +97,7 @@ def page(browser: Browser, faults: Faults) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB"
     )
+    context.set_default_timeout(1e3 * PATIENCE_S)
     page = context.new_page()
     faults.watch(page)
     yield page
@@ -104,23 +108,18 @@ def page(browser: Browser, faults: Faults) -> Iterator[Page]:
 @contextmanager
 def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
     """Serve an application from a thread; gives its address."""
-    import uvicorn
-
-    from spm_gym.web.serving import address_of, listening
+    from spm_gym.web.serving import address_of, listening, server
 
     with listening("127.0.0.1", port) as listener:
-        config = uvicorn.Config(
-            app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        it = server(app, grace_s=1)
+        thread = threading.Thread(target=it.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            while not server.started and thread.is_alive():
+            while not it.started and thread.is_alive():
                 time.sleep(0.01)
             yield address_of(listener)
         finally:
-            server.should_exit = True
+            it.should_exit = True
             thread.join()
 
 

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NoReturn
 
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 from kill_checks import Remembered
+from waiting import PATIENCE_S
 
 import agents.classifier  # noqa: F401 (building a judge imports it)
 from agents.operation import InterleavedChooser, OperatingAgent
@@ -38,7 +39,7 @@ WAY_OUT = "act on the way out"
 MOMENTS = (*map(str, State), *(f"act in {state}" for state in ACTING), WAY_OUT)
 """What a run says that it enters: a state, and an act from its intent to the end of the state."""
 
-LONGEST_S = 120.0
+LONGEST_S = PATIENCE_S
 _ENTRY = struct.Struct("=Bd")
 
 
@@ -98,14 +99,14 @@ def _learned(chooser: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         chooser = chooser.agent
     if not isinstance(chooser, OperatingAgent):
         return {}, {}
-    replay = chooser.model.replay_buffer.get_state()
+    replay = chooser.model.replay_buffer.arrays()
     networks = {"q": chooser.model.q_net, "target": chooser.model.q_net_target}
     weights = {
         f"{network}.{name}": values.numpy().copy()
         for network, module in networks.items()
         for name, values in module.state_dict().items()
     }
-    return {k: v.copy() for k, v in replay.items() if k != "counters"}, weights
+    return {name: values.copy() for name, values in replay.items()}, weights
 
 
 def _watched(env: ProbeConditioningEnv, *arguments: Any, **options: Any) -> Watched:

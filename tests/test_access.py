@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import http.client
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from types import SimpleNamespace
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from browsing import served
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from waiting import PATIENCE_S
 
 from spm_gym.cli import main
 from spm_gym.cli.run_directory import write_settings
@@ -35,7 +39,7 @@ class Client:
     def __call__(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = ""
     ) -> tuple[int, str, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection(self.netloc, timeout=20)
+        connection = http.client.HTTPConnection(self.netloc, timeout=PATIENCE_S)
         form = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
         connection.request(method, path, body or None, {**form, **(headers or {})})
         answer = connection.getresponse()
@@ -75,6 +79,12 @@ def remote() -> Iterator[Client]:
         yield client
 
 
+def fields_of(page: str) -> dict[str, str]:
+    """What the form of a page sends by itself."""
+    hidden = re.findall('<input type="hidden" name="(.*?)" value="(.*?)">', page)
+    return {name: html.unescape(value) for name, value in hidden}
+
+
 def key(client: Client) -> dict[str, str]:
     """The cookie of a browser whose user has given the token."""
     status, _, headers = client("POST", "/unlock", client.own, "token=correct+horse")
@@ -105,17 +115,24 @@ def test_from_elsewhere_even_reading_takes_the_token(remote: Client) -> None:
     assert remote("POST", "/act", remote.own)[0] == 401
 
 
-def test_after_a_wrong_token_nobody_there_is_believed_for_a_second(remote: Client) -> None:
+def test_after_a_wrong_token_nobody_is_believed_for_a_second(
+    remote: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("spm_gym.web.access.time", clock)
     status, text, headers = remote("POST", "/unlock", remote.own, "token=Correct+horse")
     assert status == 401
     assert "not the token" in text
     assert "set-cookie" not in headers
     assert remote("GET", "/", BEARER)[0] == 401, "not even if it is the right one"
-    time.sleep(1.1)
+    now[0] += 1.0
     assert remote("GET", "/", BEARER)[0] == 200
     assert remote("GET", "/", {"Authorization": "Bearer correct"})[0] == 401
-    assert remote("GET", f"/?token={TOKEN.replace(' ', '+')}")[0] == 401
-    time.sleep(1.1)
+    status, text, _ = remote("POST", "/unlock", remote.own, "token=correct+horse")
+    assert status == 401
+    assert "for a second nobody is believed" in text
+    now[0] += 1.0
     cookie = key(remote)
     assert remote("GET", "/", {"Authorization": "Bearer wrong"})[0] == 401
     assert remote("GET", "/", cookie)[0] == 200, "who has been let in stays in"
@@ -134,18 +151,29 @@ def test_a_stranger_cannot_fill_the_disk(remote: Client) -> None:
     assert remote("POST", "/unlock", remote.own | {"Content-Length": "-1"})[0] in (400, 413)
     multipart = {"Content-Type": "multipart/form-data; boundary=b"}
     broken = "--b\r\nContent-Disposition: form-data; name=token; filename=x\r\n\r\nx\r\n--b--"
-    assert remote("POST", "/unlock", remote.own | multipart, broken)[0] == 401
+    assert remote("POST", "/unlock", remote.own | multipart, broken)[0] == 415
+    assert remote("POST", "/unlock", remote.own, "token=correct+horse" + "&x=" * 100)[0] == 401
 
 
-def test_a_link_with_the_token_opens_the_page_and_loses_the_token(remote: Client) -> None:
+def test_a_link_with_the_token_hands_it_in_and_loses_it(remote: Client) -> None:
     status, text, headers = remote("GET", "/?token=correct%20horse&scan=3")
     assert status == 200
-    assert '<meta http-equiv="refresh" content="0; url=/?scan=3">' in text
-    assert "horse" not in text
+    assert "set-cookie" not in headers
+    assert fields_of(text) == {"token": TOKEN, "there": "/?scan=3"}
+    status, _, headers = remote("POST", "/unlock", remote.own, urlencode(fields_of(text)))
+    assert (status, headers["location"]) == (303, "/?scan=3")
     cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
     assert remote("GET", "/?scan=3", cookie)[:2] == (200, "read")
-    assert "url=/evil.example/" in remote("GET", "//evil.example/?token=correct+horse")[1]
-    assert remote("GET", "/?token=wrong")[0] == 401
+    status, _, headers = remote("GET", "/?scan=3&token=anything", cookie)
+    assert (status, headers["location"]) == (303, "/?scan=3"), "who is known needs no token"
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/%5Cevil.example/", "/%09/evil.example/"])
+def test_a_link_with_the_token_leads_nowhere_else(remote: Client, path: str) -> None:
+    there = fields_of(remote("GET", f"{path}?token=correct+horse")[1])["there"]
+    body = urlencode({"token": TOKEN, "there": there})
+    location = remote("POST", "/unlock", remote.own, body)[2]["location"]
+    assert re.match(r"/(?![/\\\t])", location), location
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +198,7 @@ def test_training_and_evaluation_with_one_seed_have_worlds_of_their_own(
 def test_a_finished_training_is_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
     before = Path("run/config.yaml").read_text()
+    capsys.readouterr()
     fails_with_one_line(
         capsys, train.main(["--resume", "--run-dir", "run", "--steps", "100"]), "100", "120"
     )
@@ -275,36 +274,51 @@ def test_a_classifier_is_trained_and_used(capsys: pytest.CaptureFixture[str]) ->
     assert train.main([*use, "env.accept_mismatch=[quality]"]) == 0
 
 
+SIGNALLED = """
+import os, sys
+from spm_gym.cli import train
+from spm_gym.env import ProbeConditioningEnv
+
+step, left = ProbeConditioningEnv.step, int(sys.argv[2])
+
+def counted(env, action):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return step(env, action)
+
+ProbeConditioningEnv.step = counted
+sys.exit(train.main(sys.argv[3:]))
+"""
+"""Trains, and is sent a signal at a certain step: from outside it might come too late."""
+
+
+def signalled(number: signal.Signals, step: int, *arguments: str) -> tuple[int, str]:
+    """Status and errors of a training that is sent a signal at a step."""
+    command = [sys.executable, "-c", SIGNALLED, str(int(number)), str(step), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_end() -> None:
     """SIGKILL between two checkpoints; the resumed run ends with the weights of a whole one."""
     settings = ["--config", SMOKE, "--set", "agent.parallel=false", "run.checkpoint_every=20"]
     assert train.main([*settings, "--run-dir", "whole"]) == 0
-    process = script("train.py", *settings, "--run-dir", "killed")
-    checkpoints = Path("killed/checkpoints")
-    deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("step_00000[246]0")):
-        assert process.poll() is None, "ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    status, _ = signalled(signal.SIGKILL, 50, *settings, "--run-dir", "killed")
+    assert status == -signal.SIGKILL
+    assert [*Path("killed/checkpoints").glob("step_*40")]
     assert train.main(["--resume", "--run-dir", "killed"]) == 0
     assert weights(Path("whole")) == weights(Path("killed"))
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_says_so_and_continues() -> None:
-    process = script("train.py", "--config", SMOKE, "--run-dir", "run")
-    deadline = time.monotonic() + 120
-    while not list(Path("run").glob("checkpoints/step_*0")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode in (0, 130), error
+    status, error = signalled(signal.SIGTERM, 60, "--config", SMOKE, "--run-dir", "run")
+    assert status == 130, error
     assert "Traceback" not in error
+    assert list(Path("run").glob("checkpoints/step_*0"))
     assert train.main(["--resume", "--run-dir", "run"]) == 0
 
 

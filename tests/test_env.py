@@ -34,6 +34,7 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.survey import allowed_actions
 from spm_gym.types import Frame, Scan
 
@@ -466,9 +467,9 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_is_left_so() -> None:
 def test_a_restored_environment_goes_on_bit_for_bit(steps_before: int) -> None:
     env = make_env(overrides=TRUTH)
     rollout(env, steps_before, seed=11)
-    state = pickle.dumps(env.get_state())
+    state = to_bytes(env.get_state())
     other = make_env(overrides=TRUTH)
-    other.set_state(pickle.loads(state))
+    other.set_state(from_bytes(state))
     for _ in range(8):
         mask = env.action_masks()
         assert np.array_equal(mask, other.action_masks())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from invented_runs import InventedRun
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
+from waiting import wait_until
 
 from spm_gym.colours import HEIGHTS
 from spm_gym.imaging import level, normalise
@@ -103,10 +103,7 @@ def test_maps_are_levelled_as_the_run_has_levelled(
         render_report(tmp_path)
         painter = Painter(tmp_path)
         painter.want(0)
-        deadline = time.monotonic() + 60
-        while painter.waiting(0) or not painter.tiles(0)[1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: painter.tiles(0)[1] and not painter.waiting(0))
     assert methods == {method}
 
 

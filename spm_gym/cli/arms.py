@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from tqdm import tqdm
 
 from agents.baselines import (
@@ -21,10 +22,11 @@ from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.build import make_env
+from spm_gym.cli import UsageError
 from spm_gym.cli.arm_names import MODEL_ARMS, PROCESS_ARMS
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
-from spm_gym.cli.run_directory import EVALUATION, discarded_if_stillborn, new_run
+from spm_gym.cli.run_directory import EVALUATION, new_run
 from spm_gym.cli.truth import with_truth
 from spm_gym.config import Config
 from spm_gym.env import ProbeConditioningEnv
@@ -59,15 +61,15 @@ def play(
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
     prepare_process(config.run.threads)
+    model = None if checkpoint is None else _agent(checkpoint, config)
     real = config.run.microscope == "real" and not dry_run
-    run = new_run(None, config, "evaluation", EVALUATION) if real else Path()
     with ExitStack() as stack:
+        run = Path()
         if real:
-            stack.enter_context(discarded_if_stillborn(run))
+            run = stack.enter_context(new_run(None, config, "evaluation", EVALUATION))
             print(f"acts are recorded in {run}")
         instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)
-        model = None if checkpoint is None else load_checkpoint(checkpoint).model
         process = reference_process(config) if PROCESS_ARMS & results.keys() else None
         world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
         arms = {
@@ -79,6 +81,23 @@ def play(
         turns = interleave(with_truth(env), arms, episodes, first, learners)
         for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
             results[name].append(episode)
+
+
+def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
+    """The agent of a checkpoint, for the settings that it was trained with.
+
+    Raises:
+        UsageError: These are others.
+    """
+    model = load_checkpoint(checkpoint).model
+    env = config.env
+    if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
+        raise UsageError(
+            f"{checkpoint} was trained with images of {model.pixels} px and actions "
+            f"{model.action_space}; the settings have env.pixels = {env.pixels} and "
+            f"{len(env.actions)} actions: give those it was trained with (--config)"
+        )
+    return model
 
 
 def _arm(

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from spm_gym.cli import UsageError, run_command
 from spm_gym.cli.arm_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
-from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
 from spm_gym.config import Config, load_config
+from spm_gym.whole_file import written_whole
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
@@ -29,6 +30,9 @@ EPILOG = """arms:
   counting-mask   the same, but it sees the action mask; who is better than it has looked
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other moments (a control: it must lose its skill)
+
+Runs and checkpoints of others hold data: nothing in them is run; but the settings of a run decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 
@@ -81,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    add_force(parser)
     parser.set_defaults(command=evaluate)
 
 
@@ -95,9 +100,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Play the interleaved episodes and report them."""
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
-    for target in (arguments.json, arguments.plot):
-        if target is not None and not target.parent.is_dir():
-            raise UsageError(f"there is no folder {target.parent} to write {target.name} into")
+    refuse_unwritable("--json", arguments.json, arguments.force)
+    refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, arms = _subject(arguments)
     if checkpoint is not None:
         print(f"the agent of {checkpoint}")
@@ -138,9 +142,11 @@ def _report(
             "config": config.model_dump(mode="json"),
         }
         text = json.dumps(document, indent=1, allow_nan=False)
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+        with written_whole(arguments.json) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
     if arguments.plot:
-        plot_lengths(summary, arguments.plot)
+        with written_whole(arguments.plot) as beside:
+            plot_lengths(summary, beside)
 
 
 def table(summary: dict[str, Any]) -> str:

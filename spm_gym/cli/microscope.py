@@ -19,6 +19,7 @@ from spm_gym.build import (
 )
 from spm_gym.cli.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
+from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
 from spm_gym.runner.journal import Journal
@@ -101,8 +102,8 @@ def _history(path: Path) -> list[dict[str, Any]]:
         return []
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # a kill may have cut one short
-            entries.append(json.loads(line))
+        with suppress(JsonError):  # a kill may have cut one short
+            entries.append(parse_json(line))
     return entries
 
 

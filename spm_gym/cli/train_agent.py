@@ -24,13 +24,13 @@ from spm_gym.cli.run_directory import (
     LEARNING_CURVE,
     SETTINGS,
     TENSORBOARD,
-    discarded_if_stillborn,
     write_settings,
 )
 from spm_gym.cli.truth import with_truth
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.names import as_typed
 from spm_gym.runner.undisturbed import is_interrupt
 
 
@@ -39,11 +39,10 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
 
     Args:
         config: Settings of the run.
-        run: Its directory; removed again if training cannot begin.
+        run: Its directory.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    with discarded_if_stillborn(run):
-        _drive(config, run, lambda env: _new_model(config, env), dry_run)
+    _drive(config, run, lambda env: _new_model(config, env), dry_run)
 
 
 def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
@@ -113,7 +112,7 @@ def _drive(
             assert model.env is not None
             states = model.env.env_method("get_state")
             save_checkpoint(run / CHECKPOINTS, model, states, {})
-            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
+            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {as_typed(run)}")
         raise
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,7 +36,8 @@ class Guard:
         limits: What must not be exceeded; None for a microscope that cannot be harmed.
         record: Takes the intents and results.
         history: What was recorded before, so that budgets outlive the program.
-        clock: Seconds since the epoch, for the budget by the hour.
+        clock: Seconds since the computer was started, for the budget by the hour: no setting of
+            its time may give actions back, or take them away.
     """
 
     def __init__(
@@ -45,16 +46,17 @@ class Guard:
         limits: LimitsConfig | None,
         record: Record = lambda entry: None,
         history: Iterable[dict[str, Any]] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
         self._record = record
         self._clock = clock
+        self._began = clock()
         self._acts = 0
         self._in_area = 0
-        self._times: deque[float] = deque()
-        self._area_changes: deque[float] = deque()
+        self._times: list[float] = []
+        self._area_changes: list[float] = []
         for entry in history:
             self._remember(entry)
 
@@ -141,6 +143,8 @@ class Guard:
     def _act(self, entry: dict[str, Any], act: Callable[[], None]) -> None:
         self._acts += 1
         entry = {"number": self._acts, **entry}
+        if self.limits is not None:
+            entry["monotonic"] = self._clock()
         self._record({"time": time.time(), **entry, "result": "intended", **self._look()})
         result, reason = "unknown", "interrupted"
         try:
@@ -170,18 +174,29 @@ class Guard:
     def _remember(self, entry: dict[str, Any]) -> None:
         self._acts = max(self._acts, entry.get("number", 0))
         if entry["act"] in ("pulse", "dip") and entry["result"] == "intended":
-            self._times.append(entry["time"])
+            self._times.append(self._at_the_latest(entry.get("monotonic")))
             self._in_area += 1
         if entry["act"] == "move area" and entry["result"] == "intended":
-            self._area_changes.append(entry["time"])
+            self._area_changes.append(self._at_the_latest(entry.get("monotonic")))
         if entry["act"] == "move area" and entry["result"] == "done":
             self._in_area = 0
+
+    def _at_the_latest(self, recorded: float | None) -> float:
+        """When an act of an earlier program was, on the clock of this one.
+
+        Both count from the start of the computer. More than there is now was before a restart, and
+        so before zero; what bears no time may have been done just now. So an act may count for
+        longer than an hour, never for less.
+        """
+        if recorded is None or not math.isfinite(recorded):
+            return self._began
+        return recorded if recorded <= self._began else 0.0
 
     def _spend(self, limits: LimitsConfig) -> None:
         """Count an action against the budgets, unless one of them is spent."""
         hourly, now = limits.actions_per_hour, self._clock()
-        while self._times and self._times[0] <= now - _HOUR_S:
-            self._times.popleft()
+        # Not in order: a restart of the computer lies between some.
+        self._times = [then for then in self._times if then > now - _HOUR_S]
         if hourly is not None and len(self._times) >= hourly:
             raise LimitExceeded(
                 f"{len(self._times)} actions in the last hour; allowed are {hourly} "
@@ -198,8 +213,7 @@ class Guard:
     def _spend_area(self, limits: LimitsConfig) -> None:
         """Count a change of the approach area against its budget, unless that is spent."""
         daily, now = limits.areas_per_day, self._clock()
-        while self._area_changes and self._area_changes[0] <= now - _DAY_S:
-            self._area_changes.popleft()
+        self._area_changes = [then for then in self._area_changes if then > now - _DAY_S]
         if daily is not None and len(self._area_changes) >= daily:
             raise LimitExceeded(
                 f"{len(self._area_changes)} changes of the approach area within 24 hours; allowed "

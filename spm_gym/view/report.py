@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from spm_gym import colours
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import Label, snapshot
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
@@ -43,7 +44,8 @@ def write_report(run: Path, output: Path) -> Reading:
     """
     page = render_report(run)
     with written_whole(output) as beside:
-        beside.write_text(page.html, encoding="utf-8")
+        # Errors may name paths that are no UTF-8 text.
+        beside.write_text(page.html, encoding="utf-8", errors="backslashreplace")
     return page.files
 
 
@@ -68,7 +70,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
     lengths = facts.episode_lengths(db)
     drivers = driver_lengths(db)
     return {
-        "name": run.resolve().name,
+        "name": shown_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
         "stand": sentence,

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.config.json_file import read_json
 from spm_gym.instrument.base import BadReply, InstrumentError
-from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.ownership import without_mark
 from spm_gym.instrument.nanonis.ramp import change_setpoint
 from spm_gym.instrument.nanonis.way_out import Step
+from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
@@ -72,28 +74,51 @@ class Settings:
         steps: list[Step] = [
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
-        for name, setter, values, getter, kept in self._commands(controller.release):
+        for name, setter, values, getter, kept in self._commands():
             restore = partial(_restore, controller, setter, values, getter, kept)
             steps.append((f"{name} not restored", restore))
+        steps.append(("scan properties not restored", partial(self._restore_names, controller)))
         return steps
 
-    def _commands(self, release: int) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
-        properties = properties_to_set(
+    def _restore_names(self, controller: Controller) -> None:
+        """Restore series name, comment and flags of scans."""
+        values = self._names(controller.release)
+        kept = {key: self.properties[key] for key in _RESTORED_PROPERTIES}
+        try:
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+        except InstrumentError:
+            # An empty text may mean "no change" (no document says); then a blank has to do.
+            if values["comment"]:
+                raise
+            values["comment"] = kept["comment"] = " "
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+
+    def _names(self, release: int) -> Values:
+        return properties_to_set(
             release,
             self.properties,
             continuous=1 if self.properties["continuous"] else 2,
             bouncy=1 if self.properties["bouncy"] else 2,
             autosave=self.properties["autosave"] + 1,
         )
+
+    def _requests(self, release: int) -> list[tuple[str, Values]]:
+        """All commands that restoring takes, and their arguments."""
+        return [
+            ("Bias.Set", self.bias),
+            ("ZCtrl.SetpntSet", self.setpoint),
+            ("Scan.PropsSet", self._names(release)),
+            *((setter, values) for _, setter, values, _, _ in self._commands()),
+        ]
+
+    def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
+        """What is restored, how, how it is read, and what must be read then."""
         safe_tip = {"on": 1 if self.safe_tip_on["on"] else 2}
         return [
             ("scan frame", "Scan.FrameSet", self.frame, "Scan.FrameGet", self.frame),
             ("scan buffer", "Scan.BufferSet", self.buffer, "Scan.BufferGet", self.buffer),
             ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed), "Scan.SpeedGet",
              {key: self.speed[key] for key in ("fwd_speed", "speed_ratio", "constant")}),
-            ("scan properties", "Scan.PropsSet", properties, "Scan.PropsGet",
-             {key: self.properties[key] for key in _RESTORED_PROPERTIES}),
             ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper),
              "TipShaper.PropsGet", self.shaper),
             ("safe tip", "SafeTip.PropsSet", self.safe_tip, "SafeTip.PropsGet", self.safe_tip),
@@ -106,15 +131,18 @@ class Settings:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: Path) -> Settings:
-        """Read what `save` wrote.
+    def load(path: Path, release: int) -> Settings:
+        """Read what `save` wrote, and see that all of it can be sent.
 
         Raises:
             InstrumentError: The file is damaged.
         """
         try:
-            return Settings(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            settings = Settings(**read_json(path))
+            for command, values in settings._requests(release):
+                encode_request(commands(release)[command], values)
+            return settings
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InstrumentError(
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"

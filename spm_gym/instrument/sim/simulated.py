@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -35,7 +35,7 @@ from spm_gym.instrument.sim.running_scan import (
     foresee,
 )
 from spm_gym.instrument.sim.sample import Sample
-from spm_gym.instrument.sim.situation import Situation
+from spm_gym.instrument.sim.situation import Kept, Situation
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.instrument.validation import (
     validate_act,
@@ -44,6 +44,7 @@ from spm_gym.instrument.validation import (
     validate_place,
     validate_scan,
 )
+from spm_gym.plain_state import restore_generator, restored
 from spm_gym.types import BoolArray, Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
 NM = 1e-9
@@ -300,12 +301,12 @@ class SimulatedMicroscope:
         """Do nothing; a real microscope would let go of its connection."""
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, bit for bit, but for a scan in progress; picklable."""
+        """Everything to continue from, bit for bit, but for a scan in progress; plain data."""
         return {
             "seed": self._seed,
             "bias": self.bias,
             "setpoint": self.setpoint,
-            "situation": replace(self._at),
+            "situation": asdict(self._at),
             "fate": self._fate.bit_generator.state,
             "noise": self._noise.bit_generator.state,
             "jumps": self._jumps.bit_generator.state,
@@ -313,15 +314,20 @@ class SimulatedMicroscope:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.restart(state["seed"])
-        self.bias = state["bias"]
-        self.setpoint = state["setpoint"]
-        self._fate.bit_generator.state = state["fate"]
-        self._noise.bit_generator.state = state["noise"]
-        self._jumps.bit_generator.state = state["jumps"]
-        self._sample.set_state(state["surfaces"])
-        self._at = replace(state["situation"])
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is not what `get_state` gives.
+        """
+        kept = restored(Kept, state)
+        self.restart(kept.seed)
+        self.bias = kept.bias
+        self.setpoint = kept.setpoint
+        restore_generator(self._fate, kept.fate)
+        restore_generator(self._noise, kept.noise)
+        restore_generator(self._jumps, kept.jumps)
+        self._sample.set_state(kept.surfaces)
+        self._at = kept.situation
 
     def _begin(self, frame: Frame, upward: bool = False, line_time: float | None = None) -> Course:
         """Move to a frame and settle how it will be scanned."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.instrument.virtual_nanonis.acquisition import Acquisition, Image
+from spm_gym.instrument.virtual_nanonis.session import plain_name
 from spm_gym.instrument.virtual_nanonis.signals import NAMES
 from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
 
@@ -35,26 +36,23 @@ class Recorded:
     properties: Mapping[str, Any]
 
 
-def save_scan(folder: str, recorded: Recorded) -> str:
+def save_scan(folder: Path, recorded: Recorded) -> str:
     """Write a scan into the session's folder.
 
     Returns:
         The path of the file; empty if it could not be written, which is no reason to stop.
     """
-    name = "".join("_" if letter in '/\\:\0' else letter for letter in
-                   recorded.properties["series_name"])  # fmt: skip
+    name = plain_name(recorded.properties["series_name"])
     channels = [
         SxmChannel(*_name_and_unit(signal), forward, backward, index=signal)
         for signal, (forward, backward) in recorded.images.items()
     ]
-    if not channels or not Path(folder).is_absolute():
-        _LOG.warning(
-            "the scan was not saved: no channels, or the folder %r is no full path", folder
-        )
+    if not channels:
+        _LOG.warning("the scan was not saved: no channels are recorded")
         return ""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        path = _next(Path(folder), name)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _next(folder, name)
         write_sxm(path, _header(recorded), channels)
     except OSError as error:
         _LOG.warning("the scan could not be saved: %s", error)

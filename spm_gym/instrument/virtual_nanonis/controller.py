@@ -21,6 +21,7 @@ from spm_gym.instrument.virtual_nanonis.marks import Marks
 from spm_gym.instrument.virtual_nanonis.memory import Memory
 from spm_gym.instrument.virtual_nanonis.positioning import Positioning
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 from spm_gym.instrument.virtual_nanonis.spectra import Spectra
 from spm_gym.instrument.virtual_nanonis.tip import TipConditioning
 from spm_gym.instrument.virtual_nanonis.utilities import Utilities
@@ -28,7 +29,6 @@ from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 __all__ = ["Abandoned", "Refused", "VirtualController"]
 
-SESSION = Path("virtual-nanonis")
 _REMEMBERED = 10_000
 _DEVICES = 16
 """Modulators, demodulators and outputs, of each."""
@@ -48,6 +48,7 @@ class VirtualController:
     Attributes:
         microscope: The simulated one; look at it, but tell only the controller what to do.
         executed: The commands so far and their arguments, the oldest forgotten.
+        session: Where scans are saved.
 
     Args:
         microscope: Does the physics.
@@ -55,7 +56,8 @@ class VirtualController:
         time_scale: How much faster than real time everything runs; 0: waiting takes no time, and
             the clock moves only when somebody waits.
         retract: Which direction of the z motor takes the tip away from the sample.
-        session: Folder for saved scans, made when the first is saved.
+        session: Folder for saved scans, made when the first is saved; clients may choose another
+            one below it. None: one in the system's temporary folder, made when it is asked for.
 
     Raises:
         ValueError: The time scale or the direction is impossible.
@@ -67,16 +69,16 @@ class VirtualController:
         release: int = 14718,
         time_scale: float = 1.0,
         retract: Retract = "z+",
-        session: Path = SESSION,
+        session: Path | None = None,
     ) -> None:
         self.release = release
         self.microscope = microscope
         self.executed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
         self._commands = commands(release)
         self._bench = bench = Bench(microscope, Clock(time_scale), Memory(release), release)
-        bench.memory.of("Util.SessionPath")["path"] = str(session.absolute())
+        self.session = SessionFolder(session)
         self._z = ZController(bench)
-        self._scanning = Scanning(bench, self._z)
+        self._scanning = Scanning(bench, self._z, self.session)
         self._coarse = CoarseMotion(bench, self._z, retract)
         self._positioning = Positioning(bench, self._scanning)
         modules: list[Module] = [
@@ -88,7 +90,7 @@ class VirtualController:
             TipConditioning(bench, self._z, self._scanning),
             Spectra(bench, self._z, self._scanning),
             Marks(),
-            Utilities(bench),
+            Utilities(bench, self.session),
         ]
         self._handlers: dict[str, Handler] = {}
         for module in modules:

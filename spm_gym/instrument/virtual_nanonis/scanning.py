@@ -19,6 +19,7 @@ from spm_gym.instrument.virtual_nanonis.acquisition import (
 )
 from spm_gym.instrument.virtual_nanonis.autosave import Recorded, save_scan
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced, seconds
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 from spm_gym.instrument.virtual_nanonis.signals import BIAS, CURRENT, NAMES, Signals, Z
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
@@ -38,11 +39,13 @@ class Scanning:
     Args:
         bench: Shared by all modules.
         z: The z-controller: without its feedback a scan shows nothing.
+        session: Where scans are saved.
     """
 
-    def __init__(self, bench: Bench, z: ZController) -> None:
+    def __init__(self, bench: Bench, z: ZController, session: SessionFolder) -> None:
         self._bench = bench
         self._z = z
+        self._session = session
         self._scan: Acquisition | None = None
         self._active = False
         self._begun = self._ended = 0
@@ -358,4 +361,4 @@ class Scanning:
         }
         ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
         recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
-        return save_scan(self._bench.memory.of("Util.SessionPath")["path"], recorded)
+        return save_scan(self._session.path, recorded)

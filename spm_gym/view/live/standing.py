@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from spm_gym.names import as_typed
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END
 from spm_gym.runner.states import State
 from spm_gym.view.live.begun import Session
@@ -80,7 +80,7 @@ def standing(
         m: Its `memory`.
         session: The last one.
         at_work: Whether a program is at work on it.
-        run: Name of its directory, as somebody would type it.
+        run: Its directory.
     """
     since = _last_entry(db)
     end = _end(db, session)
@@ -146,20 +146,20 @@ def _not_withdrawn(db: sqlite3.Connection) -> str:
 
 def _unsafe(end: _End, since: float | None, run: str) -> Standing:
     said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
-    go_on = f"The tip may still be at the surface. {_GO_ON.format(shlex.quote(run))}"
+    go_on = f"The tip may still be at the surface. {_GO_ON.format(as_typed(run))}"
     return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", go_on, since, None, unsafe=True)
 
 
 def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> Standing:
     ending = (end.text if end else m.get("ending")) or "no reason noted"
-    go_on = _GO_ON.format(shlex.quote(run))
+    go_on = _GO_ON.format(as_typed(run))
     if m.get("failed"):
         return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
     return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
 
 def _cut_off(end: _End | None, since: float | None, run: str, begun: bool) -> Standing:
-    go_on = _GO_ON.format(shlex.quote(run))
+    go_on = _GO_ON.format(as_typed(run))
     if end is not None:  # in the middle of a transition
         sentence = f"Ended in the middle of its work: {end.text}"
         return Standing(Activity.CUT_OFF, sentence, go_on, since, None)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
 from spm_gym.colours import INK, NEUTRAL
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import Label
 from spm_gym.view import report_facts as facts
 from spm_gym.view.mosaic import COLOURS, Reading
@@ -60,7 +61,7 @@ def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, files: R
 def draw_timeline(db: sqlite3.Connection, run: Path, good_above: float) -> Figure:
     """Draw the probability over the time of operation; arguments as for `draw_overview`."""
     figure = new_figure(11, 3.6 + 0.2 * _lanes(db))
-    figure.suptitle(plain(run.resolve().name), x=0.02, ha="left", weight="bold")
+    figure.suptitle(plain(shown_name(run)), x=0.02, ha="left", weight="bold")
     _add_timeline(figure, db, good_above)
     return figure
 
@@ -110,7 +111,7 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
     axes.set_axis_off()
     counted = facts.overview(db)
     sentence, failed = facts.stand(db)
-    axes.set_title(plain(run.resolve().name, 34), loc="left", weight="bold", fontsize=13)
+    axes.set_title(plain(shown_name(run), 34), loc="left", weight="bold", fontsize=13)
     axes.text(0, 0.98, _folded(sentence), transform=axes.transAxes, va="top", fontsize=9,
               color=LIGHT.trouble if failed else INK)  # fmt: skip
     table = axes.table(
