@@ -33,10 +33,16 @@ def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) 
         file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
 
     Raises:
-        UsageError: There is something in the directory.
+        UsageError: There is something in the directory, or it cannot be made.
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--run-dir {path} cannot be made ({(error.strerror or str(error)).lower()}): name a "
+            "folder that is empty or not there yet, in a place where you may write"
+        ) from error
     # What a kill has left half-written is hidden.
     if any(not file.name.startswith(".") for file in path.iterdir()):
         raise UsageError(
