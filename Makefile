@@ -37,7 +37,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: install  ## train the default agent, evaluate it against random, blind and oracle
 	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/config.yaml),--resume)
-	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png
+	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
 
 test: install lint  ## all tests, the slow ones too
 	$(BIN)/pytest --numprocesses 2
@@ -49,10 +49,10 @@ lint: install  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 classifier: install  ## make the shipped classifier anew
-	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
+	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
 
 agent: install  ## make the shipped agent anew
-	$(BIN)/python train.py --output spm_gym/data/agent.safetensors
+	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force
 
 bench: install  ## how fast it is: all figures against their references, in some minutes
 	$(BIN)/python benchmarks/speed.py --output benchmarks/results.json --page docs/speed.md

@@ -35,6 +35,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from agents import model_state
 from agents.double_dqn import DoubleDQN
 from agents.vgg import VGG, check_finite_output
+from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import from_bytes, restored, to_bytes
 
 FORMAT = "spm-gym checkpoint"
@@ -207,7 +208,7 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
         _remove(path)
-    for path in directory.glob(f"*{_PARTIAL}"):
+    for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
 
 
@@ -235,7 +236,7 @@ def _write_meta(directory: Path, step: int) -> None:
 def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
     """Check what a checkpoint says of itself, and that these of its files are those it tells of."""
     try:
-        meta = json.loads(_read(path / _META, _LARGEST_META))
+        meta = parse_json(_read(path / _META, _LARGEST_META))
     except OSError as error:
         raise CheckpointError(f"{path} is no checkpoint: cannot read {_META}: {error}") from error
     except (RecursionError, ValueError) as error:

@@ -21,6 +21,7 @@ from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.vgg import VGG, check_finite_output, check_fit
 from spm_gym.config import AgentConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import StateError, restore_generator, restored
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
@@ -261,7 +262,7 @@ def weights_network(path: Path, about: About, state: dict[str, Tensor]) -> VGG:
 def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = parse_json((file.metadata() or {}).get("about", "{}"))
             keys = file.keys() if weights else ()
             state = {key: file.get_tensor(key) for key in keys}
     except (OSError, RecursionError, SafetensorError, ValueError) as error:

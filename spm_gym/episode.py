@@ -180,7 +180,8 @@ class Episode:
         damage = options.get("damage", self.config.damage)
         if "look" in options:
             self.look = options["look"]
-        elif self.look is None or not damage:
+        elif self.look is None or not damage or self._bad(self.look):
+            # An episode begins with an image of its own, even if there is nothing to damage.
             yield from self._look(rng)
         if damage:
             yield from self._damage(rng)
@@ -372,12 +373,20 @@ class Episode:
     def _damage(self, rng: np.random.Generator) -> Imaging:
         for _ in range(self.config.damage_actions):
             look = self.present
-            if look.probability < self.config.damage_below:
+            if self._bad(look):
                 return
             choices = np.flatnonzero(self._damaging & look.mask)
             if choices.size:
                 self._act(int(rng.choice(choices)), look)
             yield from self._look(rng)
+        if not self._bad(self.present):
+            tries, probability = self.config.damage_actions, self.present.probability
+            self._events.append(
+                f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
+            )
+
+    def _bad(self, look: Look) -> bool:
+        return look.probability < self.config.damage_below
 
     def _act(self, index: int, look: Look) -> None:
         action, place = self.config.actions[index], look.place

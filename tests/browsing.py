@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
@@ -77,7 +78,9 @@ def browser() -> Iterator[Browser]:
 
     # For a module, not a session: until it ends, asyncio cannot be used in this thread.
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=1e3 * PATIENCE_S
+        )
         yield browser
         browser.close()
 
@@ -94,6 +97,7 @@ def page(browser: Browser, faults: Faults) -> Iterator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en-GB"
     )
+    context.set_default_timeout(1e3 * PATIENCE_S)
     page = context.new_page()
     faults.watch(page)
     yield page

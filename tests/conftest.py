@@ -1,4 +1,7 @@
-"""One thread per test process, for the work is small; no deadlines, for machines are noisy."""
+"""One thread per test process, for the work is small; no deadlines, for machines are noisy.
+
+What a test waits for is a condition, see `waiting`; a time on the clock decides nothing.
+"""
 
 import os
 import signal
@@ -8,9 +11,14 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # NumPy reads the variables when it is imported.
 from browsing import browser, faults, page  # noqa: E402, F401
-from hypothesis import settings  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("project")
 
 # What a shell starts in the background ignores Ctrl-C, and so would everything that tests start.

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 from scripted_port import Answer, ScriptedPort
+from waiting import PATIENCE_S
 
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
@@ -32,7 +33,7 @@ def attack_client(count: int, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     answers = (_closing(damaged(whole, framing, rng)) for _ in range(count))
     with ScriptedPort(answers) as port:
-        connection = Connection("127.0.0.1", port.port, timeout=0.5)
+        connection = Connection("127.0.0.1", port.port, timeout=PATIENCE_S)
         for _ in range(count):
             connection.connect()
             try:

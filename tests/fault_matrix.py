@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from waiting import PATIENCE_S
 
 from spm_gym.build import world_seed
 from spm_gym.config import Config, load_config
@@ -22,10 +23,10 @@ from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault
 from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
 
-REPLY_S = 1.0
-"""Longest wait for a reply; a slow machine has to keep it, and only late replies do not."""
-LATE_S = 3.0
-"""Later than any command of the step may take."""
+REPLY_S = 2.0
+"""Longest wait for a reply where one is to be late; elsewhere a slow machine takes its time."""
+LATE_S = 6.0
+"""How late it is."""
 
 PHASES: dict[str, tuple[str, int, str]] = {
     "look before": ("Current.Get", 1, "dip 1.0 nm"),
@@ -110,10 +111,10 @@ def break_step(fault: str, phase: str, seed: int = 1) -> Cell:
     return play(seed, rules, action)
 
 
-def settings_on(ports: tuple[int, ...]) -> Config:
+def settings_on(ports: tuple[int, ...], reply_s: float = PATIENCE_S) -> Config:
     """Short waits, and no accidents but those of the matrix."""
     return load_config(None, [
-        f"real.ports={list(ports)}", f"real.timeout_s={REPLY_S}", "real.approach_timeout_s=0.5",
+        f"real.ports={list(ports)}", f"real.timeout_s={reply_s}", "real.approach_timeout_s=0.5",
         "real.outage_s=1",
         "real.withdraw_timeout_s=0.5", "real.imaging.speed_nm_per_s=1e5",
         "real.limits.speed_nm_per_s=1e5",
@@ -159,9 +160,9 @@ def _commands_before_the_step(seed: int) -> Counter[str]:
 
 
 def _environment(
-    ports: tuple[int, ...], record: list[dict[str, Any]], seed: int
+    ports: tuple[int, ...], record: list[dict[str, Any]], seed: int, reply_s: float = PATIENCE_S
 ) -> ProbeConditioningEnv:
-    config = settings_on(ports)
+    config = settings_on(ports, reply_s)
     instrument = Guard(
         connect(config.real, tell=lambda text: None), config.real.limits, record.append
     )
@@ -177,7 +178,8 @@ def play(seed: int, rules: list[Fault], action: str) -> Cell:
     record: list[dict[str, Any]] = []
     error, admitted = "", False
     with VirtualNanonis(controller, ports=(0, 0), faults=rules) as server:
-        env = _environment(server.ports, record, seed)
+        late = any(rule.fault == "late" for rule in rules)
+        env = _environment(server.ports, record, seed, REPLY_S if late else PATIENCE_S)
         del record[:]
         names = [each.name for each in env.config.actions]
         controller.executed.clear()

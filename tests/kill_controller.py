@@ -26,6 +26,9 @@ from spm_gym.types import Direction
 
 Wanted = tuple[str, tuple[float, ...]]
 
+COMMANDS = {"move", "pulse", "dip", "approach", "motor"}
+"""What a controller can be told that must not be repeated."""
+
 _MOTOR = {Direction.X_PLUS: 0, Direction.X_MINUS: 1, Direction.Y_PLUS: 2, Direction.Y_MINUS: 3}
 _AWAY = {"z+": 4, "z-": 5}
 
@@ -177,14 +180,24 @@ def _fits(
     sent: Sequence[Command],
     until: float | None,
 ) -> bool:
+    pairs = list(zip(sent, wanted, strict=False))
+    if result != "done" and pairs and _is_part(*pairs[-1]):
+        del pairs[-1]  # the motor goes a few steps at a time, and may be cut off between them
     same = len(sent) <= len(wanted) and all(
-        command.kind == kind and _close(command.values, values)
-        for command, (kind, values) in zip(sent, wanted, strict=False)
+        command.kind == kind and _close(command.values, values) for command, (kind, values) in pairs
     )
     if result == "done":
         assert until is not None
         return same and len(sent) == len(wanted) and all(each.wall <= until for each in sent)
     return same and not (sent and result == "refused")
+
+
+def _is_part(command: Command, wanted: Wanted) -> bool:
+    """Whether these are the first steps of the motor, in the right direction, but not all."""
+    kind, values = wanted
+    if not command.kind == kind == "motor":
+        return False
+    return command.values[0] == values[0] and 0 < command.values[1] < values[1]
 
 
 def _close(left: Sequence[float], right: Sequence[float]) -> bool:

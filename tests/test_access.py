@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from browsing import served
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from waiting import PATIENCE_S
 
 from spm_gym.cli import main
 from spm_gym.cli.run_directory import write_settings
@@ -37,7 +39,7 @@ class Client:
     def __call__(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: str = ""
     ) -> tuple[int, str, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection(self.netloc, timeout=20)
+        connection = http.client.HTTPConnection(self.netloc, timeout=PATIENCE_S)
         form = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
         connection.request(method, path, body or None, {**form, **(headers or {})})
         answer = connection.getresponse()
@@ -113,19 +115,24 @@ def test_from_elsewhere_even_reading_takes_the_token(remote: Client) -> None:
     assert remote("POST", "/act", remote.own)[0] == 401
 
 
-def test_after_a_wrong_token_nobody_is_believed_for_a_second(remote: Client) -> None:
+def test_after_a_wrong_token_nobody_is_believed_for_a_second(
+    remote: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("spm_gym.web.access.time", clock)
     status, text, headers = remote("POST", "/unlock", remote.own, "token=Correct+horse")
     assert status == 401
     assert "not the token" in text
     assert "set-cookie" not in headers
     assert remote("GET", "/", BEARER)[0] == 401, "not even if it is the right one"
-    time.sleep(1.1)
+    now[0] += 1.0
     assert remote("GET", "/", BEARER)[0] == 200
     assert remote("GET", "/", {"Authorization": "Bearer correct"})[0] == 401
     status, text, _ = remote("POST", "/unlock", remote.own, "token=correct+horse")
     assert status == 401
     assert "for a second nobody is believed" in text
-    time.sleep(1.1)
+    now[0] += 1.0
     cookie = key(remote)
     assert remote("GET", "/", {"Authorization": "Bearer wrong"})[0] == 401
     assert remote("GET", "/", cookie)[0] == 200, "who has been let in stays in"

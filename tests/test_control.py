@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +13,13 @@ from pathlib import Path
 import pytest
 from scripted_runs import Lab, Verdicts, lab
 from virtual import virtual_nanonis
+from waiting import PATIENCE_S, wait_until
 
 from spm_gym.cli import main
 from spm_gym.cli.run_directory import write_settings
 from spm_gym.config import Config
 from spm_gym.instrument.base import Abandoned, CommandFailed
+from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.runner.control import (
     CONTROL,
     PROTECTION,
@@ -29,7 +30,8 @@ from spm_gym.runner.control import (
     asked_of,
 )
 from spm_gym.runner.journal import Journal
-from spm_gym.runner.reading import JournalError, is_at_work, reading
+from spm_gym.runner.reading import JournalError, reading
+from spm_gym.runner.run_lock import is_run_locked, locked_run
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 
@@ -108,13 +110,13 @@ def test_a_run_begins_without_requests_and_without_the_token_of_another_session(
 
 
 def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> None:
-    assert not is_at_work(tmp_path)
+    assert not is_run_locked(tmp_path)
     assert not list(tmp_path.iterdir())
-    with Journal(tmp_path):
-        assert is_at_work(tmp_path)
-        assert is_at_work(tmp_path)
-    assert not is_at_work(tmp_path)
-    with Journal(tmp_path):  # whoever looked has left no lock behind
+    with locked_run(tmp_path):
+        assert is_run_locked(tmp_path)
+        assert is_run_locked(tmp_path)
+    assert not is_run_locked(tmp_path)
+    with locked_run(tmp_path):  # whoever looked has left no lock behind
         pass
 
 
@@ -140,13 +142,23 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def wait_for(run: Path, query: str) -> None:
     """Until a query of the journal has a result."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def has_come() -> bool:
         with suppress(JournalError), reading(run) as db:  # it may not be there yet
-            if db.execute(query).fetchone():
-                return
-        time.sleep(0.05)
-    pytest.fail(f"it never came: {query}")
+            return db.execute(query).fetchone() is not None
+        return False
+
+    wait_until(has_come, f"it never came: {query}")
+
+
+def is_scanning(port: int) -> bool:
+    """Whether the controller is in the middle of a scan, as another program sees it."""
+    witness = Connection("127.0.0.1", port, PATIENCE_S)
+    witness.connect()
+    try:
+        return bool(witness.call("Scan.StatusGet")["running"])
+    finally:
+        witness.close()
 
 
 @pytest.mark.slow
@@ -181,15 +193,15 @@ def test_stop_waits_until_the_tip_is_withdrawn(
 def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     tmp_path: Path, started: Callable[..., subprocess.Popen[str]], request_: Request
 ) -> None:
-    """A scan at 0.05 nm/s takes a quarter of an hour, twenty times as fast as real time."""
+    """A scan at 0.05 nm/s takes twenty minutes, twenty times as fast as real time."""
     run = tmp_path / "run"
-    with virtual_nanonis("--seed", "3", "--time-scale", "20") as ports:
+    with virtual_nanonis("--seed", "3", "--time-scale", "20", "--ports", "0", "0", "0") as ports:
         process = started(
-            "--env", "real", "--hours", "100", "--set", f"real.ports={ports}",
+            "--env", "real", "--hours", "100", "--set", f"real.ports={ports[:2]}",
             "real.imaging.speed_nm_per_s=0.05", "env.settle_fraction=0", "env.creep_wait_s=1",
         )  # fmt: skip
         wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
-        time.sleep(3.0)
+        wait_until(lambda: is_scanning(ports[2]))
         ask(run, request_)
         if request_ is Request.PAUSE:
             wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'pause'")
@@ -204,7 +216,7 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
             ask(run, Request.RESUME)
             wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
             ask(run, Request.STOP)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0
     with reading(run) as db:
         assert db.execute("SELECT COUNT(*) FROM recoveries").fetchone()[0] == 0
         assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 0
@@ -338,7 +350,7 @@ def test_stop_does_not_call_a_killed_run_ended(
         journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
         journal.keep()
     answers = iter([True, False])
-    monkeypatch.setattr("spm_gym.cli.stop.is_at_work", lambda run: next(answers))
+    monkeypatch.setattr("spm_gym.cli.stop.is_run_locked", lambda run: next(answers))
     assert main(["stop", str(tmp_path)]) == 2
     assert "without a word" in capsys.readouterr().err
     with Journal(tmp_path) as journal:

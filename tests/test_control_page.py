@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browsing import Faults, served
+from waiting import PATIENCE_S, wait_until
 
 from spm_gym.runner.control import CONTROL
 from spm_gym.runner.reading import JournalError, reading
@@ -43,7 +44,7 @@ def at_work(run: Path) -> Iterator[subprocess.Popen[str]]:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
-        wait_until(run, "image")
+        wait_until_state(run, "image")
         yield process
     finally:
         process.kill()
@@ -57,15 +58,15 @@ def serve(run: Path) -> Iterator[Callable[[Access], str]]:
         yield lambda access: stack.enter_context(served(monitor(run, access)))
 
 
-def wait_until(run: Path, state: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+def wait_until_state(run: Path, state: str) -> None:
+
+    def has_come() -> bool:
         with suppress(JournalError), reading(run) as db:  # it may not be there yet
             row = db.execute("SELECT runner FROM state").fetchone()
-            if row and json.loads(row[0])["state"] == state:
-                return
-        time.sleep(0.05)
-    pytest.fail(f"it never came to {state}")
+            return bool(row) and json.loads(row[0])["state"] == state
+        return False
+
+    wait_until(has_come, f"it never came to {state}")
 
 
 def test_a_page_with_another_token_than_the_run_says_so(
@@ -140,10 +141,10 @@ def test_the_token_unlocks_and_the_run_obeys(
 
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("status").filter(has_text="Asked to pause").wait_for()
-    wait_until(run, "pause")
+    wait_until_state(run, "pause")
     page.locator("#sentence", has_text="Paused").wait_for()
     page.get_by_role("button", name="Resume").click()
-    wait_until(run, "image")
+    wait_until_state(run, "image")
 
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="Stop and withdraw").click()
@@ -151,7 +152,7 @@ def test_the_token_unlocks_and_the_run_obeys(
     assert at_work.poll() is None, "whoever says no does not stop it"
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Stop and withdraw").click()
-    assert at_work.wait(timeout=60) == 0
+    assert at_work.wait(timeout=PATIENCE_S) == 0
     page.get_by_text("Nothing is at work.").wait_for()
     assert page.get_by_role("button", name="Stop and withdraw").count() == 0
     with reading(run) as db:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from browsing import served
 from scripted_runs import Verdicts, lab
+from waiting import PATIENCE_S, wait_until
 
 from spm_gym.cli.run_directory import write_settings
 from spm_gym.runner.states import State
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
 
 def answer(address: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"{address}{path}", timeout=20) as found:
+        with urllib.request.urlopen(f"{address}{path}", timeout=PATIENCE_S) as found:
             return found.status, found.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         with error:
@@ -76,10 +76,10 @@ def test_one_odd_scan_spoils_neither_page_nor_map(run: Path, damage: str) -> Non
         db.execute(damage)
     db.close()
     with served(monitor(run, Access(None, "127.0.0.1"))) as address:
-        deadline = time.monotonic() + 20
-        while "images to go" in (page := answer(address, "")[1]):
-            assert time.monotonic() < deadline, "the map is never finished"
-            time.sleep(0.1)
+        wait_until(
+            lambda: "images to go" not in answer(address, "")[1], "the map is never finished"
+        )
+        page = answer(address, "")[1]
         assert "Approach area 0" in page
         assert "painting has stopped" not in page
         assert "<img src=x>" not in page

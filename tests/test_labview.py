@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 from spm_gym.config import EnvConfig, SimulatorConfig
 from spm_gym.config.real import LimitsConfig
@@ -422,7 +423,7 @@ def test_a_server_can_be_closed_at_any_time() -> None:
 
 class OriginalClient:
     def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, 20)
+        self._socket = socket.create_connection(address, PATIENCE_S)
 
     def __enter__(self) -> OriginalClient:
         return self
@@ -502,7 +503,7 @@ def test_a_refused_request_is_answered_in_words_and_the_next_one_served(request_
 def test_requests_arrive_in_pieces_and_in_bunches() -> None:
     with (
         LabviewServer(SimulatedMicroscope(QUIET), port=0) as server,
-        socket.create_connection(server.address, 20) as client,
+        socket.create_connection(server.address, PATIENCE_S) as client,
     ):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"getparam(Range)":
@@ -515,7 +516,7 @@ def test_requests_arrive_in_pieces_and_in_bunches() -> None:
 def test_a_request_without_end_ends_the_connection() -> None:
     with (
         LabviewServer(SimulatedMicroscope(QUIET), port=0) as server,
-        socket.create_connection(server.address, 20) as client,
+        socket.create_connection(server.address, PATIENCE_S) as client,
     ):
         client.sendall(b"s" * 1025)
         assert client.recv(30) == b""
@@ -661,7 +662,7 @@ def test_senseless_parameters(reply: bytes) -> None:
 
 
 def test_replies_in_single_bytes() -> None:
-    slow = Timeouts(pause=20)
+    slow = Timeouts(pause=PATIENCE_S)
     changed = b"Approach area changed with 2 crashes 30 steps"
     with (
         ScriptedServer(image(16, 16), changed, b"1\r\n", piecewise=True) as server,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invented_runs import NM, PULSE, InventedRun
 from PIL import Image
+from waiting import wait_until
 
 from spm_gym.config import load_config
 from spm_gym.runner.reading import Label, reading
@@ -27,8 +27,6 @@ from spm_gym.view.live.standing import memory
 from spm_gym.view.live.tiles import TILE_PIXELS, Painter
 from spm_gym.view.mosaic import COLOURS
 from spm_gym.view.shown import Kind
-
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -60,6 +58,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
         assert shown.square is not None
         assert 0 < shown.square.metres <= 10 * NM
         assert shown.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in shown.scales[kind] for kind in Kind)
         for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
             near = shown_scan(db, run.journal.run, memory(db), wanted, "levels")
             assert near is not None
@@ -101,17 +100,10 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> N
     assert (alpha[40:] == (255 if kind is Kind.NETWORK else 0)).all()
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
     painter.want(area)
-    wait_for(lambda: not painter.waiting(area) and painter.version() > max(version, 0))
+    wait_until(lambda: not painter.waiting(area) and painter.version() > max(version, 0))
     places = painter.tiles(area)[1]
     pictures = {place: painter.picture(area, *place) for place in places}
     return {
@@ -205,7 +197,7 @@ def test_it_is_told_when_painting_has_stopped(
     run.commit()
     painter = Painter(run.journal.run)
     painter.want(0)
-    wait_for(lambda: bool(painter.stopped))
+    wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
         shown = live_map(db, painter, memory(db), None)
     assert shown is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 from invented_runs import InventedRun
-from watching import PATIENCE_S, lively, watched
+from waiting import wait_until
+from watching import lively, watched
 
 from spm_gym.runner.reading import Label
 
@@ -42,17 +42,19 @@ def test_an_update_without_news_is_empty_and_nothing_is_written(run: InventedRun
     folder = run.journal.run
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with watched(folder) as address:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:  # until everything is painted
+
+        def version() -> str:
             with urlopen(address + "now") as answer:
-                version = re.search(r'name="version" value="(\w+)"', answer.read().decode())
-            assert version is not None
-            if status_of(address, f"now?version={version[1]}") == 204:
-                break
-            assert time.monotonic() < deadline
-        assert status_of(address, f"now?version={version[1]}&scan=2") == 200
+                found = re.search(r'name="version" value="(\w+)"', answer.read().decode())
+            assert found is not None
+            return found[1]
+
+        # Until everything is painted.
+        wait_until(lambda: status_of(address, f"now?version={version()}") == 204)
+        last = version()
+        assert status_of(address, f"now?version={last}&scan=2") == 200
         run.commit(state="pause")
-        assert status_of(address, f"now?version={version[1]}") == 200
+        assert status_of(address, f"now?version={last}") == 200
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert set(after) == set(before)
     assert {path.name for path in after if after[path] != before[path]} <= {

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from browsing import Faults, inaccessible, overflow, served
 from invented_runs import HOSTILE, InventedRun
-from watching import PATIENCE_S, leave, lively, text_of, visit, wait_for, watched
+from waiting import wait_until
+from watching import leave, lively, text_of, visit, wait_for, watched
 
 from spm_gym.regions import Mark
 from spm_gym.runner.journal import Session
@@ -182,11 +182,12 @@ def test_a_simulated_run_is_followed_until_it_is_killed(page: Page, tmp_path: Pa
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            deadline = time.monotonic() + PATIENCE_S
-            while not (folder / "scans" / "000002.gsf").exists():
+
+            def has_begun() -> bool:
                 assert process.poll() is None, (tmp_path / "output").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+                return (folder / "scans" / "000002.gsf").exists()
+
+            wait_until(has_begun)
             with watched(folder) as address:
                 page.goto(address)
                 first = image_number(page)

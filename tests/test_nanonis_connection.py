@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from damage import attack_client
 from scripted_port import Answer, ScriptedPort, hang_up, say_nothing, send
+from waiting import PATIENCE_S
 
 from spm_gym.instrument.base import (
     BadReply,
@@ -34,7 +35,9 @@ def reply(name: str, size: int, body: bytes) -> bytes:
 
 
 @contextmanager
-def connected(*script: Answer, timeout: float = 5.0) -> Iterator[tuple[Connection, ScriptedPort]]:
+def connected(
+    *script: Answer, timeout: float = PATIENCE_S
+) -> Iterator[tuple[Connection, ScriptedPort]]:
     with ScriptedPort(script) as port:
         connection = Connection("127.0.0.1", port.port, timeout)
         connection.connect()
@@ -67,7 +70,7 @@ def test_an_error_names_command_status_and_text_and_keeps_the_connection() -> No
 
 def patience(kind: type[InstrumentError]) -> float:
     """Short only where nothing is to come, so that a slow machine is not taken for silence."""
-    return 0.3 if kind is TimedOut else 5.0
+    return 0.3 if kind is TimedOut else PATIENCE_S
 
 
 broken = [
@@ -95,7 +98,7 @@ def test_whatever_is_wrong_closes_the_connection(
             connection.call("Bias.Get")
         assert port.requests == ["Bias.Get"]
         connection.connect()
-        connection.timeout = 5.0
+        connection.timeout = PATIENCE_S
         assert connection.call("Bias.Get") == {"bias": 0.5}
 
 
@@ -123,16 +126,18 @@ def test_an_act_that_the_controller_refuses_is_not_unknown() -> None:
 
 def test_a_late_reply_is_never_taken_for_the_next_one() -> None:
     late = encode_reply(COMMANDS["Bias.Get"], {"bias": 9.0})
+    given_up = threading.Event()
 
     def answer_late(client: socket.socket, request: bytes) -> None:
-        time.sleep(0.4)
+        assert given_up.wait(PATIENCE_S)
         client.sendall(late)
 
     with connected(answer_late, send(BIAS), timeout=0.2) as (connection, _):
         with pytest.raises(TimedOut):
             connection.call("Bias.Get")
+        given_up.set()
         connection.connect()
-        connection.timeout = 5.0
+        connection.timeout = PATIENCE_S
         assert connection.call("Bias.Get") == {"bias": 0.5}
 
 
@@ -144,7 +149,7 @@ def test_a_command_may_take_its_time() -> None:
         client.sendall(pulse)
 
     with connected(answer_late, timeout=0.2) as (connection, _):
-        assert connection.call("Bias.Pulse", takes=20.0, act=True, **PULSE) == {}
+        assert connection.call("Bias.Pulse", takes=PATIENCE_S, act=True, **PULSE) == {}
 
 
 def test_threads_share_a_connection_and_get_their_own_replies() -> None:

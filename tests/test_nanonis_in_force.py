@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE_S
 
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.instrument.base import (
@@ -58,7 +59,7 @@ def lab(
 ) -> Iterator[tuple[NanonisInstrument, VirtualController]]:
     controller = controller or new_controller(retract=retract)
     with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = RealConfig(ports=server.ports, **{"timeout_s": 5.0, **settings})
+        config = RealConfig(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
         said = [] if notes is None else notes
         instrument = connect(config, keep, tell=lambda text: None, note=said.append)
         controller.executed.clear()

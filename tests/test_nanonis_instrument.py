@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import select
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from waiting import PATIENCE_S
 
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.instrument.base import (
@@ -55,7 +55,7 @@ def lab(
     controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
     prepare(controller)
     with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = RealConfig(ports=server.ports, **{"timeout_s": 2.0, **settings})
+        config = RealConfig(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
         instrument = connect(config, keep, tell=lambda text: None)
         controller.executed.clear()
         try:
@@ -299,7 +299,7 @@ def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path
         heard.clear()
         controller = Deaf(SimulatedMicroscope(CALM, seed=2), time_scale=0)
         with VirtualNanonis(controller, ports=(0, 0)) as server:
-            config = RealConfig(ports=server.ports, timeout_s=2.0)
+            config = RealConfig(ports=server.ports, timeout_s=PATIENCE_S)
             if killed:
                 before.write_text(kept)
             instrument = connect(config, before, tell=lambda text: None)
@@ -310,7 +310,9 @@ def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path
 
 def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step() -> None:
     silent = Fault(fault="late", command="Scan.Action", every=True, seconds=1.0)
-    with lab(silent, timeout_s=0.2, withdraw_timeout_s=0.2) as (instrument, _):
+    with lab(silent, outage_s=2.0, withdraw_timeout_s=0.2) as (instrument, _):
+        for connection in (instrument._main, instrument._side):
+            connection.timeout = 0.2
         with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
             instrument.close()
         assert str(said.value).count("no reply") == 1
@@ -320,7 +322,7 @@ def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
     controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
         ports = server.ports
-        instrument = connect(RealConfig(ports=ports, outage_s=20.0), tell=lambda text: None)
+        instrument = connect(RealConfig(ports=ports, outage_s=PATIENCE_S), tell=lambda text: None)
     servers = []
 
     def repair_later() -> threading.Timer:
@@ -373,9 +375,7 @@ def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
     with lab() as (instrument, controller):
         main = instrument._main
         main._socket.sendall(encode_request(commands(14718)["Bias.Get"], {}))
-        deadline = time.monotonic() + 10
-        while not select.select([main._socket], [], [], 0.1)[0]:
-            assert time.monotonic() < deadline
+        assert select.select([main._socket], [], [], PATIENCE_S)[0]
         with pytest.raises(ConnectionLost, match="nothing was sent"):
             instrument.condition(Pulse(4.0), 0, 0)
         assert not sent(controller, "Bias.Pulse")
@@ -447,7 +447,9 @@ def test_the_tip_stays_at_the_surface_if_so_configured() -> None:
 def test_a_port_that_serves_another_program_is_said_to() -> None:
     controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
-        first, second = (Connection("127.0.0.1", server.ports[0], 0.3) for _ in range(2))
+        first, second = (
+            Connection("127.0.0.1", server.ports[0], patience) for patience in (PATIENCE_S, 0.3)
+        )
         first.connect()
         assert first.call("Bias.Get") == {"bias": 1.0}
         second.connect()

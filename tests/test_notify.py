@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE_S, wait_until
 
 from spm_gym.config import ConfigError
 from spm_gym.runner.notify import Kind, Notifier, summary_due
@@ -39,11 +40,12 @@ class Mailbox(ThreadingHTTPServer):
         self.may_answer.set()
         super().__init__(("127.0.0.1", 0), Letter)
 
-    def address(self, end: str = "") -> str:
-        return f"json://me:{PASSWORD}@127.0.0.1:{self.server_address[1]}/{end}"
+    def address(self, path: str = "") -> str:
+        port = self.server_address[1]
+        return f"json://me:{PASSWORD}@127.0.0.1:{port}/{path}?rto={PATIENCE_S:g}"
 
     def await_letter(self) -> None:
-        assert self.arrived.acquire(timeout=20)
+        assert self.arrived.acquire(timeout=PATIENCE_S)
 
     def titles(self) -> list[str]:
         return [letter["title"] for letter in self.received]
@@ -56,7 +58,7 @@ class Letter(BaseHTTPRequestHandler):
         text = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append(json.loads(text))
         self.server.arrived.release()
-        self.server.may_answer.wait(60)
+        self.server.may_answer.wait(PATIENCE_S)
         self.send_response(self.server.answer)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -84,7 +86,7 @@ def mailbox() -> Iterator[Mailbox]:
         yield server
     for other in threading.enumerate():
         if other.name == "notifications":
-            other.join(10)
+            other.join(PATIENCE_S)
             assert not other.is_alive()
 
 
@@ -106,7 +108,7 @@ def test_a_notification_arrives_with_title_and_body(mailbox: Mailbox, tmp_path: 
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run 7", told.append)
     assert notifier.addresses == 1
     notifier.send(Kind.STOP, "stopped", "the tip has crashed\nfive times")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     [letter] = mailbox.received
     assert letter["title"] == "run 7: stopped"
     assert letter["message"] == "the tip has crashed\nfive times"
@@ -118,7 +120,7 @@ def test_yaml_is_read_too(mailbox: Mailbox, tmp_path: Path) -> None:
     path.write_text(f"urls:\n  - {mailbox.address()}:\n      tag: night\n")
     notifier = Notifier(path, 600, "run", print)
     notifier.send(Kind.AREA_CHANGE, "x+", "again")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: x+"]
 
 
@@ -134,7 +136,7 @@ def test_yaml_is_read_too(mailbox: Mailbox, tmp_path: Path) -> None:
 def test_text_arrives_as_it_is(mailbox: Mailbox, tmp_path: Path, text: str) -> None:
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
     notifier.send(Kind.STOP, "text", text)
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.received[0]["message"] == text
 
 
@@ -144,7 +146,7 @@ def test_a_title_is_one_line_and_half_characters_are_replaced(
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
     notifier.send(Kind.STOP, "stop\r\nBcc: all@example.com", "")
     notifier.send(Kind.STOP, "name", "file \udcff")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: stop Bcc: all@example.com", "run: name"]
     assert [letter["message"] for letter in mailbox.received][1] == "file ?"
     assert mailbox.received[0]["message"]
@@ -157,13 +159,13 @@ def test_without_a_file_nothing_is_sent_and_no_thread_is_begun() -> None:
         notifier.send(kind, "title", "body")
     assert notifier.addresses == 0
     assert threading.active_count() == before
-    notifier.close()
-    notifier.close()
+    notifier.close(PATIENCE_S)
+    notifier.close(PATIENCE_S)
 
 
 def test_apprise_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, spm_gym.runner.notify; sys.exit('apprise' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S).returncode == 0
 
 
 def test_those_of_one_kind_that_come_too_soon_are_counted(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_those_of_one_kind_that_come_too_soon_are_counted(mailbox: Mailbox, tmp_
     notifier.send(Kind.AREA_CHANGE, "area 4", "used up")
     clock.now = 1200.0
     notifier.send(Kind.AREA_CHANGE, "area 5", "used up")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: area 0", "run: another kind", "run: area 4", "run: area 5"]
     bodies = [letter["message"] for letter in mailbox.received]
     assert "3 more of this kind" in bodies[2]
@@ -189,19 +191,19 @@ def test_a_stop_is_never_held_back(mailbox: Mailbox, tmp_path: Path) -> None:
     for number in range(3):
         notifier.send(Kind.STOP, f"stop {number}", "")
         mailbox.await_letter()
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == [f"run: stop {number}" for number in range(3)]
 
 
 def test_a_stop_overtakes_what_waits(mailbox: Mailbox, tmp_path: Path) -> None:
     mailbox.may_answer.clear()
-    notifier = Notifier(addressed(tmp_path, mailbox.address("?rto=60")), 0, "run", print)
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
     notifier.send(Kind.AREA_CHANGE, "under way", "")
     mailbox.await_letter()
     notifier.send(Kind.AREA_CHANGE, "waits", "")
     notifier.send(Kind.STOP, "stop", "")
     mailbox.may_answer.set()
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: under way", "run: stop", "run: waits"]
 
 
@@ -209,14 +211,14 @@ def test_a_server_that_hangs_delays_neither_run_nor_end(mailbox: Mailbox, tmp_pa
     """Everything here happens before the server has given its first answer."""
     told: list[str] = []
     mailbox.may_answer.clear()
-    notifier = Notifier(addressed(tmp_path, mailbox.address("?rto=60")), 0, "run", told.append)
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
     notifier.send(Kind.AREA_CHANGE, "under way", "")
     mailbox.await_letter()
     for number in range(1000):
         notifier.send(Kind.AREA_CHANGE, f"area {number}", "")
     notifier.send(Kind.STOP, "stop", "")
     notifier.close(timeout_s=0.05)
-    notifier.close()
+    notifier.close(PATIENCE_S)
     notifier.send(Kind.STOP, "after the end", "")
     assert not mailbox.may_answer.is_set()
     assert mailbox.titles() == ["run: under way"]
@@ -228,28 +230,28 @@ def test_a_server_that_hangs_delays_neither_run_nor_end(mailbox: Mailbox, tmp_pa
 
 def test_what_was_let_go_is_not_sent_later(mailbox: Mailbox, tmp_path: Path) -> None:
     mailbox.may_answer.clear()
-    notifier = Notifier(
-        addressed(tmp_path, mailbox.address("?rto=60")), 0, "run", lambda line: None
-    )
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", lambda line: None)
     for _ in range(3):
         notifier.send(Kind.AREA_CHANGE, "area", "")
     mailbox.await_letter()
     [thread] = [thread for thread in threading.enumerate() if thread.name == "notifications"]
     notifier.close(timeout_s=0)
     mailbox.may_answer.set()
-    thread.join(60)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
     assert len(mailbox.received) == 1
 
 
 def test_a_program_ends_although_a_server_hangs(mailbox: Mailbox, tmp_path: Path) -> None:
     mailbox.may_answer.clear()
-    file = str(addressed(tmp_path, mailbox.address("?rto=50")))
+    file = str(addressed(tmp_path, mailbox.address()))
     code = (
         "from pathlib import Path; from spm_gym.runner.notify import *\n"
         f"n = Notifier(Path({file!r}), 0, 'run', print)\n"
         "n.send(Kind.STOP, 'stop', ''); n.close(0.05)"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=45, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S / 2,
+                          capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("1 notifications had not gone out")
@@ -262,7 +264,7 @@ def test_refusals_are_told_once_for_every_kind(mailbox: Mailbox, tmp_path: Path)
     for _ in range(3):
         notifier.send(Kind.AREA_CHANGE, "area", "")
         notifier.send(Kind.DAILY_SUMMARY, "day", "")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 6
     assert len(told) == 2
     assert all("did not reach 1 of 1 addresses (refused)" in line for line in told)
@@ -288,7 +290,7 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
         notifier.send(Kind.DAILY_SUMMARY, "lost", "")
         _drain(notifier)
     notifier.send(Kind.STOP, "stop", "")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: stop"]
     [line] = told
     assert "SurpriseError" in line
@@ -297,11 +299,7 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
 
 def _drain(notifier: Notifier) -> None:
     """Wait until everything sent so far is done with: a complaint is the last that is done."""
-    for _ in range(6000):
-        if notifier._told:
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("no complaint came")
+    wait_until(lambda: notifier._told, "no complaint came")
 
 
 def test_a_listener_that_fails_ends_nothing(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -313,7 +311,7 @@ def test_a_listener_that_fails_ends_nothing(mailbox: Mailbox, tmp_path: Path) ->
     for title in ("one", "two"):
         notifier.send(Kind.STOP, title, "")
         mailbox.await_letter()
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: one", "run: two"]
 
 
@@ -321,7 +319,7 @@ def test_an_address_that_fails_comes_last_the_next_time(mailbox: Mailbox, tmp_pa
     """So that the last words reach somebody before time is up."""
     with serving() as other:
         mailbox.answer = 500
-        file = addressed(tmp_path, mailbox.address("?rto=60"), other.address())
+        file = addressed(tmp_path, mailbox.address(), other.address())
         notifier = Notifier(file, 0, "run", lambda line: None)
         notifier.send(Kind.AREA_CHANGE, "area", "")
         other.await_letter()
@@ -410,7 +408,7 @@ def test_no_password_is_ever_told(
     file = addressed(tmp_path, mailbox.address(f"hook/{PASSWORD}"))
     notifier = Notifier(file, 0, "run", told.append)
     notifier.send(Kind.STOP, "stop", "")
-    notifier.close()
+    notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 1
     everything = [repr(notifier), str(notifier), *told, caplog.text, *capfd.readouterr()]
     assert PASSWORD not in "".join(everything)

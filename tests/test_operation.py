@@ -9,20 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from virtual import virtual_nanonis
+from waiting import PATIENCE_S, wait_until
 
 from spm_gym.cli import main
+from spm_gym.cli.operate import _Progress
+from spm_gym.config import load_config
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.journal import Journal
+from spm_gym.runner.memory import Memory
 from spm_gym.runner.reading import reading
+from spm_gym.runner.run_lock import locked_run
 
 ROOT = Path(__file__).parent.parent
 LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
@@ -63,13 +68,6 @@ def signals_are_put_back() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def images(run: str = "run") -> int:
@@ -146,28 +144,41 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
     assert not list(Path().glob("runs/*"))
 
 
+def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
+    config = load_config(None, ["operation.hours=10", "operation.scans=null"])
+    memory = Memory()
+    with _Progress(config) as progress:
+        bar = progress._bar
+        for memory.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
+            progress.show(SimpleNamespace(memory=memory))  # type: ignore[arg-type]
+        assert bar.initial == pytest.approx(5)
+        # As if this tenth of an hour had taken ten seconds, so that 4.9 hours take 490.
+        told = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
+    assert "08:10 left" in told
+
+
 def test_a_run_directory_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--scans", "2", "--run-dir", "run"]) == 0
-    with Journal(Path("run")):
+    with locked_run(Path("run")):
         refused(capsys, ["--resume", "--run-dir", "run", "--scans", "4"], "another program")
     assert images() == 2
 
 
 def test_a_run_pauses_goes_on_and_stops_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     process = start("run", "--hours", "1000", "--run-dir", "run")
-    wait_for(lambda: images() > 5)
+    wait_until(lambda: images() > 5)
     ask(Path("run"), Request.PAUSE)
 
     def state() -> str:
         with reading(Path("run")) as db:
             return str(json.loads(db.execute("SELECT runner FROM state").fetchone()[0])["state"])
 
-    wait_for(lambda: state() == "pause")
+    wait_until(lambda: state() == "pause")
     taken = images()
     time.sleep(1.0)
     assert images() == taken
     ask(Path("run"), Request.RESUME)
-    wait_for(lambda: images() > taken + 3)
+    wait_until(lambda: images() > taken + 3)
     ask(Path("run"), Request.STOP)
     status, said = finish(process)
     assert status == 0
@@ -182,7 +193,7 @@ def test_a_signal_withdraws_and_the_run_goes_on_later(
     capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     process = start("run", "--hours", "1000", "--run-dir", "run")
-    wait_for(lambda: images() > 3)
+    wait_until(lambda: images() > 3)
     process.send_signal(number)
     status, said = finish(process)
     assert status == 130, said
@@ -211,7 +222,9 @@ def test_whoever_is_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            Path("notify.txt").write_text(f"json://127.0.0.1:{server.server_port}\n")
+            Path("notify.txt").write_text(
+                f"json://127.0.0.1:{server.server_port}/?rto={PATIENCE_S:g}\n"
+            )
             options = ["--scans", "12", "--notify", "notify.txt", "--run-dir", "run"]
             assert main(["run", *options, "--set", "env.regions.area_nm=25"]) == 0
         finally:
@@ -245,7 +258,7 @@ def test_the_same_run_on_a_nanonis_with_a_kill_in_between(
 ) -> None:
     with virtual_nanonis("--seed", "4", *ACCIDENTS, quiet=True) as ports:
         process = start("run", *nanonis(ports), "--scans", "120")
-        wait_for(lambda: images() > 30)
+        wait_until(lambda: images() > 30)
         process.kill()
         finish(process)
         killed = summary(capsys)
@@ -263,7 +276,7 @@ def test_the_same_run_on_a_nanonis_with_a_kill_in_between(
 def test_a_terminated_run_on_a_nanonis_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
     with virtual_nanonis("--seed", "4") as ports:
         process = start("run", *nanonis(ports), "--hours", "1000")
-        wait_for(lambda: images() > 5)
+        wait_until(lambda: images() > 5)
         process.terminate()
         status, said = finish(process)
         assert status == 130, said
@@ -275,7 +288,7 @@ def test_a_terminated_run_on_a_nanonis_is_safe(capsys: pytest.CaptureFixture[str
 def test_what_an_operator_withdraws_stays_withdrawn(capsys: pytest.CaptureFixture[str]) -> None:
     with virtual_nanonis("--seed", "4", "--ports", "0", "0", "0") as ports:
         process = start("run", *nanonis(ports), "--hours", "1000")
-        wait_for(lambda: images() > 5)
+        wait_until(lambda: images() > 5)
         operator = Connection("127.0.0.1", ports[2])
         operator.connect()
         operator.call("ZCtrl.Withdraw", wait=1, timeout=10_000)
@@ -296,7 +309,7 @@ def test_86_hours_with_faults_lose_nothing_and_take_no_more_memory() -> None:
                    env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     (found,) = json.loads(Path("soak.json").read_text())
     assert found["consistent"], found["inconsistencies"]
-    assert found["simulated_hours"] >= 86
+    assert found["hours"] >= 86
     assert found["images"] > 10_000
     assert found["recoveries"]["by_result"] == {"recovered": found["recoveries"]["total"]}
     assert found["recoveries"]["total"] > 50

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from trajectories import LIVELY, both, equal
 from virtual import virtual_nanonis
+from waiting import PATIENCE_S
 
 from spm_gym.build import make_env
 from spm_gym.cli import evaluate, main, train
@@ -120,7 +121,7 @@ def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
     process = training(fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
     wait_for_acts(process, 40)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     assert "tip withdrawn, settings restored" in out
     assert is_safe(fresh_ports)
@@ -135,7 +136,7 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     ask(fresh_ports, "Bias.Set", bias=-0.5)
     changed = ["real.imaging.bias_V=1.5", "run.checkpoint_every=10"]
     process = training(
-        fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "300", "--set", *changed
+        fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000", "--set", *changed
     )
     wait_for_acts(process, 60)
     process.kill()
@@ -151,7 +152,7 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     resumed = training(fresh_ports, "--resume", "--run-dir", "run")
     wait_for_acts(resumed, 200)
     resumed.send_signal(signal.SIGTERM)
-    out, err = resumed.communicate(timeout=60)
+    out, err = resumed.communicate(timeout=PATIENCE_S)
     assert "an earlier run could not restore the settings" in out, err
     assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
     assert is_safe(fresh_ports)
@@ -191,7 +192,7 @@ def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
 def wait_for_acts(process: subprocess.Popen[str], count: int) -> None:
     """Until the run has noted so many acts; if it ends or hangs before, what it said is shown."""
     path = Path("run/acts.jsonl")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not path.exists() or len(path.read_text().splitlines()) < count:
         if process.poll() is not None or time.monotonic() > deadline:
             process.send_signal(signal.SIGABRT)  # it shows where it hangs

@@ -17,7 +17,8 @@ from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmH
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FEEDBACK = SxmFeedback(25e-12)
 in_tmp_path = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 numbers = st.floats(-(2**-20), 2**-20, width=32) | st.just(np.nan)
 

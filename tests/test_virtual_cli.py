@@ -40,7 +40,10 @@ def test_it_says_when_it_is_ready_serves_the_world_of_a_reset_and_ends_when_told
         try:
             ready = process.stdout.readline()
             assert ready.startswith(READY), process.stderr.read()
-            assert ready.endswith(", time scale off, seed 3; Ctrl-C ends it\n")
+            assert ready.endswith("; Ctrl-C ends it\n")
+            assert ", time scale off, seed 3, saved scans in " in ready
+            session = Path(ready.partition("saved scans in ")[2].partition(";")[0])
+            assert session.is_dir()
             ports = ready.removeprefix(READY).partition(",")[0].split()
             scan = image(tuple(int(port) for port in ports))
         finally:
@@ -48,6 +51,7 @@ def test_it_says_when_it_is_ready_serves_the_world_of_a_reset_and_ends_when_told
             output, errors = process.communicate()
     assert (process.returncode, output, errors) == (0, "ended\n", "")
     assert list(tmp_path.iterdir()) == []
+    assert not session.exists()
     assert np.array_equal(scan, image_of_a_reset(seed=3))
 
 
@@ -79,7 +83,7 @@ def image_of_a_reset(seed: int) -> np.ndarray:
     ("arguments", "words"),
     [
         (["--set", "simulator.crash_rat=1"], ["simulator.crash_rat", "crash_rate"]),
-        (["--faults", "none.yaml"], ["cannot read the faults none.yaml"]),
+        (["--faults", "none.yaml"], ["cannot read none.yaml"]),
         (["--without", "Tip"], ["--without: there is no module 'Tip'", "TipShaper"]),
     ],
 )

@@ -34,8 +34,9 @@ from spm_gym.instrument.nanonis.wire import HEADER_SIZE, decode_reply, encode_re
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import CREEP_OVER_S
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.instrument.virtual_nanonis.autosave import file_name
+from spm_gym.instrument.virtual_nanonis.autosave import dated
 from spm_gym.instrument.virtual_nanonis.controller import Abandoned, Refused
+from spm_gym.instrument.virtual_nanonis.session import plain_name
 from spm_gym.types import Dip, Frame, Pulse
 
 NM = 1e-9
@@ -628,8 +629,10 @@ def of_nothing(field: Field) -> Any:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_command_of_every_release_is_answered_in_its_layout(release: int) -> None:
-    told = Told(release=release)
+def test_every_command_of_every_release_is_answered_in_its_layout(
+    release: int, tmp_path: Path
+) -> None:
+    told = Told(release=release, session=tmp_path)
     refused = []
     for name, command in commands(release).items():
         arguments = {field.name: of_nothing(field) for field in command.request}
@@ -639,10 +642,11 @@ def test_every_command_of_every_release_is_answered_in_its_layout(release: int) 
             refused.append(name)
         else:
             assert decode_reply(command, encode_reply(command, reply)[HEADER_SIZE:]) is not None
-    assert sorted(refused) == [
+    senseless = {
         "Marks.LinesVisibleSet", "Marks.PointsVisibleSet", "Scan.FrameDataGrab", "Util.Quit",
-        "ZCtrl.LimitsSet",
-    ]  # fmt: skip
+        "Util.SessionPathSet", "ZCtrl.LimitsSet",
+    }  # fmt: skip
+    assert set(refused) == senseless & set(commands(release))
 
 
 def test_commands_of_other_releases_are_unknown() -> None:
@@ -747,7 +751,7 @@ def test_time_codes_in_the_series_name_are_replaced(tmp_path: Path) -> None:
     [("%Y-%j/%X", "2024-061_12_34_56"), ("100 %%", "100 %"), ("5 % of %Q", "5 % of %Q")],
 )
 def test_what_is_no_time_code_stays_as_it_is(series: str, name: str) -> None:
-    assert file_name(series, datetime(2024, 3, 1, 12, 34, 56)) == name
+    assert plain_name(dated(series, datetime(2024, 3, 1, 12, 34, 56))) == name
 
 
 def test_nothing_is_saved_beside_the_program(
@@ -757,10 +761,11 @@ def test_nothing_is_saved_beside_the_program(
     told = Told(session=tmp_path / "session")
     told("Scan.PropsSet", 0, 0, 1, "", "", [], 0)
     for path in ("", "elsewhere"):
-        told("Util.SessionPathSet", path, 0)
-        told.scan(frame())
-        assert told("Scan.WaitEndOfScan", -1)["path"] == ""
-    assert list(tmp_path.iterdir()) == []
+        with pytest.raises(Refused, match="below"):
+            told("Util.SessionPathSet", path, 0)
+    told.scan(frame())
+    assert Path(told("Scan.WaitEndOfScan", -1)["path"]).parent == tmp_path / "session"
+    assert [path.name for path in tmp_path.iterdir()] == ["session"]
 
 
 def test_a_scan_that_cannot_be_saved_has_no_path(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
 import pytest
 from damage import attack_server
+from waiting import PATIENCE_S
 
 from spm_gym.config import ConfigError, SimulatorConfig
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
@@ -41,7 +43,7 @@ class Client:
     """Sends bytes, and reads exactly one reply at a time."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
 
     def __enter__(self) -> Client:
         return self
@@ -368,7 +370,7 @@ def test_absurd_but_well_formed_sessions_have_no_internal_error(
 ) -> None:
     rng = random.Random(seed)
     server = serve(session=tmp_path)
-    names = sorted(set(commands(RELEASE)) - {"Scan.BufferSet", "Util.SessionPathSet"})
+    names = sorted(set(commands(RELEASE)) - {"Scan.BufferSet"})
     names += ["Scan.Action", "Scan.WaitEndOfScan", "ZCtrl.OnOffSet", "TipShaper.Start"] * 10
     with Client(server.ports[0]) as client:
         client.ask("Scan.BufferSet", channel_indexes=[0, 30], pixels=16, lines=16)
@@ -423,19 +425,42 @@ def test_a_dropped_connection(serve: Serve, when: str, bias: float) -> None:
         assert client.ask("Bias.Get") == {"bias": bias}
 
 
+def paused(server: VirtualNanonis) -> tuple[VirtualNanonis, Callable[[float], None]]:
+    """A server that pauses until it is told to go on, which also sees how long it would have."""
+    asked: Queue[float] = Queue()
+    leave = threading.Semaphore(0)
+
+    def wait(seconds: float) -> None:
+        asked.put(seconds)
+        assert leave.acquire(timeout=PATIENCE_S)
+
+    server._closing.wait = wait  # type: ignore[assignment,method-assign]
+
+    def go_on(seconds: float) -> None:
+        assert asked.get(timeout=PATIENCE_S) == seconds
+        leave.release()
+
+    return server, go_on
+
+
 def test_a_late_reply(serve: Serve) -> None:
-    with Client(serve([fault("late", "Bias.Get", seconds=0.5)]).ports[0]) as client:
+    server, go_on = paused(serve([fault("late", "Bias.Get", seconds=0.5)]))
+    with Client(server.ports[0]) as client:
         client.send(request("Bias.Get"))
-        assert client.is_silent(0.1)
+        assert client.is_silent()
+        go_on(0.5)
         assert client.reply()[:8] == b"Bias.Get"
 
 
 def test_a_split_reply(serve: Serve) -> None:
-    with Client(serve([fault("split", "Bias.Get", seconds=0.4)]).ports[0]) as client:
+    server, go_on = paused(serve([fault("split", "Bias.Get", seconds=0.4)]))
+    with Client(server.ports[0]) as client:
         client.send(request("Bias.Get"))
-        assert len(client.socket.recv(1000)) == 20
-        assert len(client.socket.recv(1000)) == 20
-        assert len(client.socket.recv(1000)) == 12
+        for size in (20, 20):
+            client.read(size)
+            assert client.is_silent()
+            go_on(0.4)
+        assert len(client.read(12)) == 12
 
 
 def test_replies_that_make_no_sense(serve: Serve) -> None:
@@ -510,7 +535,7 @@ def test_faults_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_no_faults_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the faults"):
+    with pytest.raises(ConfigError, match="cannot read"):
         load_faults(tmp_path / "none.yaml")
 
 

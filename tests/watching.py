@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from browsing import served
 from invented_runs import DIP, NM, PULSE, InventedRun
+from waiting import PATIENCE_S
 
 from spm_gym.config import load_config
 from spm_gym.regions import Mark
@@ -21,7 +22,6 @@ from spm_gym.web.monitor import monitor
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-PATIENCE_S = 60
 PHONE = {"width": 390, "height": 844}
 
 

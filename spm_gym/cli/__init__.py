@@ -12,10 +12,12 @@ from types import FrameType
 from typing import Any
 
 from spm_gym.config import ConfigError
+from spm_gym.config.yaml_file import plain
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.runner.undisturbed import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
+_LONGEST_MESSAGE = 2000
 
 
 class UsageError(ValueError):
@@ -41,7 +43,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except (ConfigError, UsageError, InstrumentError, OSError, ValueError, sqlite3.Error) as error:
         if not _is_for_users(error):
             raise
-        return _fail(" ".join(str(error).split()))
+        return _fail(plain(" ".join(_in_words(error).split()), _LONGEST_MESSAGE))
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name!r} is missing: run 'make install'")
     except BaseException as error:
@@ -54,6 +56,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 def _is_for_users(error: Exception) -> bool:
     """A bare ValueError is a fault of ours and keeps its traceback; our own kinds are messages."""
     return type(error) is not ValueError
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; the system's own name a number and no sentence."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be used: {error.strerror.lower()}"
+    return str(error)
 
 
 def _fail(message: str) -> int:

@@ -38,6 +38,7 @@ from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Outcome, Runner
+from spm_gym.runner.steady_clock import steady_clock
 from spm_gym.survey import read
 from spm_gym.types import Classifier
 
@@ -154,7 +155,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         abandon = control.must_interrupt
         with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_judge(config), time.time, control)
+            yield Lab(instrument, None, build_judge(config), steady_clock(), control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
@@ -214,6 +215,7 @@ class _Progress:
     def __init__(self, config: Config) -> None:
         settings = config.operation
         self._by_hours = settings.scans is None
+        self._begun = False
         self._bar = tqdm(
             desc="operation",
             total=settings.hours if self._by_hours else settings.scans,
@@ -248,8 +250,12 @@ class _Progress:
             refresh=False,
         )
         limit = self._bar.total
+        reached = done if limit is None else min(done, limit)
+        if not self._begun:  # what earlier sessions have done says nothing about the pace of this
+            self._begun = True
+            self._bar.initial = self._bar.n = self._bar.last_print_n = reached
         with suppress(OSError):  # whoever watched is gone
-            self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
+            self._bar.update(reached - self._bar.n)
 
 
 def _pacer(scale: float, control: Control) -> Callable[[float], None]:

@@ -84,7 +84,7 @@ class OperationBoard:
     def _begin(self) -> None:
         folder = self._run / TENSORBOARD
         folder.mkdir(exist_ok=True)
-        older = list(folder.glob("events*"))
+        older = list(folder.glob("events.out.tfevents.*"))
         self._file = EventFile(folder, len(older))
         if older:
             self._file.write(resuming(0))

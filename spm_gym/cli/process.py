@@ -15,18 +15,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of the C library's settings, from its header malloc.h."""
 
 
-def prepare_process(threads: int) -> None:
+def prepare_process(threads: int | None) -> None:
     """Do what every command that computes does first."""
     limit_threads(threads)
     keep_freed_memory()
     announce_compiling()
 
 
-def limit_threads(count: int) -> None:
+def limit_threads(count: int | None) -> None:
     """Set the threads of torch and of the linear algebra below NumPy, once and for all.
 
     Work on small images gains nothing from a second thread and can lose a factor of sixty.
+
+    Args:
+        count: How many; None leaves them as they are.
     """
+    if count is None:
+        return
     import torch  # slow to import, and servers do without
 
     torch.set_num_threads(count)

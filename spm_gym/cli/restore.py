@@ -10,6 +10,7 @@ from spm_gym.cli.microscope import SETTINGS_BEFORE, tell
 from spm_gym.cli.run_directory import EVALUATION, SETTINGS
 from spm_gym.config import load_config
 from spm_gym.instrument.nanonis import instrument as nanonis
+from spm_gym.runner.run_lock import locked_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,5 +28,6 @@ def restore(arguments: argparse.Namespace) -> int:
     settings = next((path for name in names if (path := arguments.run / name).is_file()), None)
     if settings is None:
         raise UsageError(f"{arguments.run} is not a run directory: it has no {SETTINGS}")
-    nanonis.restore(load_config(settings).real, kept, tell)
+    with locked_run(arguments.run):
+        nanonis.restore(load_config(settings).real, kept, tell)
     return 0

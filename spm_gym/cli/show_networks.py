@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from spm_gym.cli.show import MOVING, Picture
 from spm_gym.cli.show_run import write_animation
 from spm_gym.conditions import described
 from spm_gym.config import Config, load_config
+from spm_gym.config.json_file import JsonError, read_json
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.plane import Method
 from spm_gym.instrument.sim.images import simulated_images
@@ -50,6 +50,7 @@ _FIGURES = {
     "fpr": "false-positive rate",
     "auc": "area under ROC curve",
     "calibration_error": "calibration error",
+    "recommended": "recommended threshold",
 }
 """Figures of validation that a classifier's file holds, and how they are called."""
 
@@ -125,8 +126,8 @@ def of_evaluation(path: Path) -> Picture:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        summary = read_json(path)
+    except JsonError as error:
         raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(summary, dict):
         raise _foreign(path, f"it is a {type(summary).__name__}, not an object")

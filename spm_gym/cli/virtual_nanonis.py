@@ -15,7 +15,7 @@ from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.cli.process import announce_compiling
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.nanonis.commands import RELEASES
-from spm_gym.instrument.virtual_nanonis.controller import SESSION
+from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault, load_faults
 from spm_gym.instrument.virtual_nanonis.server import PORTS, VirtualNanonis
 
@@ -63,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed: of surface and probe")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong (YAML)")
     parser.add_argument(
-        "--session", type=Path, default=SESSION, metavar="DIR", help="for scans that are saved"
+        "--session",
+        type=Path,
+        metavar="DIR",
+        help="for scans that are saved; clients may choose folders below it (default: a new one in "
+        "the system's temporary folder)",
     )
     parser.add_argument(
         "--retract",
@@ -103,31 +107,6 @@ def serve(arguments: argparse.Namespace) -> int:
             "has no authentication",
             file=sys.stderr,
         )
-    with _served(arguments, config, faults) as server:
-        ports = " ".join(str(port) for port in server.ports)
-        scale = f"{arguments.time_scale:g}" if arguments.time_scale else "off"
-        print(
-            f"virtual Nanonis R{arguments.release} on {arguments.host} ports {ports}, "
-            f"time scale {scale}, seed {config.seed}; Ctrl-C ends it",
-            flush=True,
-        )
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("ended")
-    return 0
-
-
-def _settings(arguments: argparse.Namespace) -> Config:
-    overrides = list(arguments.set)
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
-    return load_config(arguments.config, overrides)
-
-
-def _served(
-    arguments: argparse.Namespace, config: Config, faults: Sequence[Fault]
-) -> VirtualNanonis:
     try:
         controller = virtual_controller(
             config,
@@ -141,6 +120,34 @@ def _served(
         )
     except ValueError as error:
         raise UsageError(f"--without: {error}") from error
+    try:
+        with _served(arguments, controller, faults) as server:
+            ports = " ".join(str(port) for port in server.ports)
+            scale = f"{arguments.time_scale:g}" if arguments.time_scale else "off"
+            print(
+                f"virtual Nanonis R{arguments.release} on {arguments.host} ports {ports}, "
+                f"time scale {scale}, seed {config.seed}, saved scans in "
+                f"{controller.session.root}; Ctrl-C ends it",
+                flush=True,
+            )
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print("ended")
+    finally:
+        controller.session.discard_if_empty()
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    overrides = list(arguments.set)
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return load_config(arguments.config, overrides)
+
+
+def _served(
+    arguments: argparse.Namespace, controller: VirtualController, faults: Sequence[Fault]
+) -> VirtualNanonis:
     ports = [port for group in arguments.ports for port in group]
     try:
         return VirtualNanonis(controller, ports, arguments.host, faults)

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from spm_gym.config.json_file import parse_json
 from spm_gym.whole_file import written_whole
 
 CONTROL = "control"
@@ -166,7 +167,7 @@ def _read(file: Path) -> str:
 
 def _checked_key(run: Path, token: str | None) -> bytes | None:
     try:
-        public = json.loads(_read(run / PROTECTION))
+        public = parse_json(_read(run / PROTECTION))
         salt, check = bytes.fromhex(public["salt"]), str(public["check"])
     except FileNotFoundError:
         return None

@@ -15,20 +15,22 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from spm_gym.config.json_file import parse_json
 from spm_gym.imaging.files import write_gsf
 from spm_gym.plain_state import StateError, from_bytes, restored, to_bytes
 from spm_gym.regions import Mark
+from spm_gym.runner.mending import (
+    begin_or_mend,
+    refuse_scans_alone,
+    scans_beyond,
+    set_aside_scans,
+)
 from spm_gym.runner.reading import (
     JOURNAL,
-    LOCK,
     SCANS,
-    VERSION,
     JournalError,
     Label,
     open_journal,
@@ -58,42 +60,30 @@ class Session:
 
 
 class Journal:
-    """Writes the journal of a run; use it in a ``with`` block.
+    """Writes the journal of a run; use it in a ``with`` block, inside `locked_run`.
 
     Args:
         run: The run directory.
         durable: Whether what was committed survives a power cut too, not only a kill.
 
     Raises:
-        JournalError: Another program writes it, or it is not a journal.
+        JournalError: It is not a journal, or one that cannot be continued.
     """
 
     def __init__(self, run: Path, durable: bool = True) -> None:
         self.run = run
         self._durable = durable
         (run / SCANS).mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(run / LOCK)
+        if not (run / JOURNAL).exists():
+            refuse_scans_alone(run)
+        self._db = open_journal(run / JOURNAL, writing=True)
         try:
-            self._lock.acquire(timeout=1)  # somebody may just look whether it is held
-        except Timeout:
-            raise JournalError(f"another program is at work on {run}: stop it first") from None
-        try:
-            self._db = open_journal(run / JOURNAL, writing=True)
-        except JournalError:
-            self._lock.release()
+            begin_or_mend(self._db, run)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        except BaseException:
+            self._db.close()
             raise
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-            if any((run / SCANS).iterdir()):
-                self.close()
-                (run / JOURNAL).unlink()
-                raise JournalError(f"{run} has scans, but no {JOURNAL}: it cannot be continued")
-            schema = resources.files("spm_gym.runner") / "schema.sql"
-            self._db.executescript(
-                f"BEGIN; {schema.read_text(encoding='utf-8')} PRAGMA user_version = {VERSION};"
-                "COMMIT;"
-            )
         self.session = 0
 
     def __enter__(self) -> Journal:
@@ -113,7 +103,6 @@ class Journal:
     def close(self) -> None:
         """Let go of the files; what was not committed is forgotten."""
         self._db.close()
-        self._lock.release()
 
     def begin_session(self, session: Session, pid: int) -> None:
         """Note what everything that follows comes from."""
@@ -141,8 +130,8 @@ class Journal:
             return None
         kept = row["instrument"]
         try:
-            return json.loads(row["runner"]), None if kept is None else from_bytes(kept)
-        except (RecursionError, TypeError, ValueError) as error:
+            return parse_json(row["runner"]), None if kept is None else from_bytes(kept)
+        except (TypeError, ValueError) as error:
             raise JournalError(
                 f"{self.run / JOURNAL} is damaged, or of an older development version: one cannot "
                 f"go on from its state: {error}"
@@ -195,8 +184,8 @@ class Journal:
 
     def acts(self) -> Iterator[dict[str, Any]]:
         """Intents and results so far, as `Guard` takes them for its budgets."""
-        for row in self._db.execute("SELECT number, act, wall, result FROM acts ORDER BY id"):
-            entry = {"act": row["act"], "time": row["wall"]}
+        for row in self._db.execute("SELECT number, act, details, result FROM acts ORDER BY id"):
+            entry = {"act": row["act"], "monotonic": json.loads(row["details"]).get("monotonic")}
             if row["number"] is not None:
                 yield entry | {"number": row["number"], "result": "intended"}
             if row["result"] is not None:
@@ -358,10 +347,16 @@ class Journal:
         self._insert("events", wall=time.time(), time=now, kind=kind, text=text)
 
     def remove_orphan(self) -> None:
-        """Delete the file of a scan whose row a kill has prevented: it will be taken again."""
+        """Delete the file of a scan whose row a kill has prevented: it will be taken again.
+
+        A kill leaves one at most. If there are more, their rows were lost, as when an older copy of
+        the journal was put in its place: then they are kept out of the way of new ones.
+        """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        if scans_beyond(self.run, last + 1):
+            set_aside_scans(self.run, last)
         (self.run / scan_file(last + 1)).unlink(missing_ok=True)
-        for half_written in (self.run / SCANS).glob(".*.gsf"):
+        for half_written in (self.run / SCANS).glob(".[0-9]*-[0-9]*.gsf"):
             half_written.unlink()
 
     def _insert(self, table: str, **values: Any) -> int:

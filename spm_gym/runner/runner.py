@@ -24,6 +24,7 @@ from spm_gym.runner.operator import Notify, Operator
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.runner.states import State, check_transition, touches_instrument
 from spm_gym.runner.undisturbed import is_interrupt, undisturbed
+from spm_gym.scale import duration_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ class Runner:
         config: How to operate.
         journal: Of the run; empty, or of the run that is to go on.
         chooser: Who chooses the actions.
+        clock: The instrument's clock, s; must answer when the connection is lost, too, and go on
+            evenly: the hours of the run are counted on it.
         simulated: The microscope, if it exists in software only: its state is kept as well.
         seed: Of the choice between equally good regions.
-        clock: The instrument's clock, s; must answer when the connection is lost, too.
         notify: Takes the kind of a notification and its text.
         requests: What the run is asked for from outside.
         pace: Is told how many seconds every transition took on the instrument's clock.
@@ -82,9 +84,9 @@ class Runner:
         config: OperationConfig,
         journal: Journal,
         chooser: Chooser,
+        clock: Callable[[], float],
         simulated: Restartable | None = None,
         seed: int = 0,
-        clock: Callable[[], float] = time.time,
         notify: Notify = lambda kind, text: None,
         requests: Callable[[], Request | None] = lambda: None,
         pace: Callable[[float], None] = lambda seconds: None,
@@ -230,7 +232,7 @@ class Runner:
         good, bad = m.counters["good"], m.counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the judged ones good" if good + bad else ""
         return (
-            f"{m.elapsed / 3600:.1f} hours: {m.images} images{share}; {m.counters['episodes']} "
+            f"{duration_text(m.elapsed)}: {m.images} images{share}; {m.counters['episodes']} "
             f"conditionings with {m.counters['actions']} actions, {m.counters['recoveries']} "
             f"troubles, {m.counters['areas']} approach areas"
         )

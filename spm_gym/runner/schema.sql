@@ -57,7 +57,8 @@ CREATE TABLE acts (                -- intents, completed by their results
     session INTEGER NOT NULL,
     number INTEGER UNIQUE,         -- NULL: it has no intent (reconnecting)
     act TEXT NOT NULL,
-    details TEXT NOT NULL,         -- JSON: place, depth, bias, width, direction
+    details TEXT NOT NULL,         -- JSON: place, depth, bias, width, direction; monotonic: seconds
+                                   -- since the computer was started, if there is a budget by the hour
     wall REAL NOT NULL,
     before TEXT NOT NULL,          -- JSON: what the instrument showed
     result TEXT,                   -- done, refused, failed, unknown; NULL while under way

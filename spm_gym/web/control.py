@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
-from spm_gym.runner.reading import is_at_work
+from spm_gym.runner.run_lock import is_run_locked
 from spm_gym.web.access import Access, fields
 from spm_gym.web.pages import Text
 
@@ -46,7 +46,7 @@ def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
     return Controls(
         has_token=access.token is not None,
         unlocked=access.may_act(request),
-        at_work=is_at_work(run),
+        at_work=is_run_locked(run),
         asked=asked,
         words=_ASKED[Request(asked)] if asked in _ASKED else "",
     )
@@ -65,7 +65,7 @@ def control_route(run: Path, access: Access) -> Route:
     def answer(request: HttpRequest, wanted: str) -> Response:
         if wanted not in {*Request}:
             return Text(f"request must be one of {', '.join(Request)}", 400)
-        if not is_at_work(run):
+        if not is_run_locked(run):
             return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
             ask(run, Request(wanted), access.token)

@@ -21,7 +21,8 @@ from spm_gym import colours
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.names import shown_name
 from spm_gym.runner.control import asked_of
-from spm_gym.runner.reading import JOURNAL, JournalError, is_at_work, reading
+from spm_gym.runner.reading import JOURNAL, JournalError, reading
+from spm_gym.runner.run_lock import is_run_locked
 from spm_gym.view.drivers import driver_lengths
 from spm_gym.view.live.begun import last_session
 from spm_gym.view.live.decisions import last_decision
@@ -193,14 +194,14 @@ class LivePage:
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = View.of(request)
-        shown = (sizes, is_at_work(self._run), asked_of(self._run, self._access.token),
+        shown = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
                  self._access.may_act(request), asdict(view), self._painter.key,
                  self._painter.version())  # fmt: skip
         return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
     def _context(self, request: Request) -> dict[str, Any]:
         view, version, now = View.of(request), self._version(request), time.time()
-        at_work = is_at_work(self._run)
+        at_work = is_run_locked(self._run)
         with reading(self._run) as db:
             m, session = memory(db), last_session(db)
             stands = standing(db, m, session, at_work, str(self._run))

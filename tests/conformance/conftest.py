@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conversation import HOST, RELEASE
+from waiting import PATIENCE_S
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
@@ -48,7 +49,7 @@ def ports(controller: VirtualController) -> Iterator[tuple[int, ...]]:
 @pytest.fixture
 def witness(ports: tuple[int, ...]) -> Iterator[Connection]:
     """Our own connection, on the last port."""
-    connection = Connection(HOST, ports[-1], timeout=60, release=RELEASE)
+    connection = Connection(HOST, ports[-1], timeout=PATIENCE_S, release=RELEASE)
     connection.connect()
     yield connection
     connection.close()

@@ -11,6 +11,7 @@ import nanonispy2
 import numpy as np
 import pytest
 from conversation import Z, ask
+from waiting import PROGRAM_S
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
@@ -42,7 +43,7 @@ def run_scanbot(folder: Path, ports: tuple[int, ...], *commands: str) -> str:
         env={**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PROGRAM_S,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -236,8 +236,8 @@ class CoarseMotion:
         return touches(self._controller)
 
     def _tunnels(self) -> bool:
-        share = abs(read_current(self._controller) / read_setpoint(self._controller))
-        return share > _TUNNELS
+        least = _TUNNELS * abs(read_setpoint(self._controller))
+        return abs(read_current(self._controller)) > least > 0
 
     def _extend(self, z_range: tuple[float, float]) -> float:
         """Let the feedback look for the surface; the height where it ends, m."""

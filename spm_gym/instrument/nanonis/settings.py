@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.config.json_file import read_json
 from spm_gym.instrument.base import BadReply, InstrumentError
-from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.ownership import without_mark
 from spm_gym.instrument.nanonis.ramp import change_setpoint
 from spm_gym.instrument.nanonis.reading import is_on
 from spm_gym.instrument.nanonis.way_out import Step
+from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
@@ -87,13 +89,7 @@ class Settings:
 
     def _restore_names(self, controller: Controller) -> None:
         """Restore series name, comment and flags of scans."""
-        values = properties_to_set(
-            controller.release,
-            self.properties,
-            continuous=_switch_to_set(self.properties["continuous"]),
-            bouncy=_switch_to_set(self.properties["bouncy"]),
-            autosave=min(self.properties["autosave"] + 1, _AUTOSAVE_OFF),
-        )
+        values = self._names(controller.release)
         kept = {key: self.properties[key] for key in _RESTORED_PROPERTIES}
         try:
             _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
@@ -103,6 +99,24 @@ class Settings:
                 raise
             values["comment"] = kept["comment"] = " "
             _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+
+    def _names(self, release: int) -> Values:
+        return properties_to_set(
+            release,
+            self.properties,
+            continuous=_switch_to_set(self.properties["continuous"]),
+            bouncy=_switch_to_set(self.properties["bouncy"]),
+            autosave=min(self.properties["autosave"] + 1, _AUTOSAVE_OFF),
+        )
+
+    def _requests(self, release: int) -> list[tuple[str, Values]]:
+        """All commands that restoring takes, and their arguments."""
+        return [
+            ("Bias.Set", self.bias),
+            ("ZCtrl.SetpntSet", self.setpoint),
+            ("Scan.PropsSet", self._names(release)),
+            *((setter, values) for _, setter, values, _, _ in self._commands()),
+        ]
 
     def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
         """What is restored, how, how it is read, and what must be read then."""
@@ -128,15 +142,18 @@ class Settings:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: Path) -> Settings:
-        """Read what `save` wrote.
+    def load(path: Path, release: int) -> Settings:
+        """Read what `save` wrote, and see that all of it can be sent.
 
         Raises:
             InstrumentError: The file is damaged.
         """
         try:
-            return Settings(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            settings = Settings(**read_json(path))
+            for command, values in settings._requests(release):
+                encode_request(commands(release)[command], values)
+            return settings
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InstrumentError(
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"

@@ -22,6 +22,7 @@ from spm_gym.instrument.virtual_nanonis.memory import Memory
 from spm_gym.instrument.virtual_nanonis.oscilloscope import Oscilloscopes
 from spm_gym.instrument.virtual_nanonis.positioning import Positioning
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 from spm_gym.instrument.virtual_nanonis.spectra import BiasSpectroscopy, ZSpectroscopy
 from spm_gym.instrument.virtual_nanonis.tip import TipConditioning
 from spm_gym.instrument.virtual_nanonis.utilities import Utilities
@@ -29,7 +30,6 @@ from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 __all__ = ["Abandoned", "Refused", "VirtualController"]
 
-SESSION = Path("virtual-nanonis")
 _REMEMBERED = 10_000
 _DEVICES = 16
 """Modulators, demodulators and outputs, of each."""
@@ -52,6 +52,7 @@ class VirtualController:
     Attributes:
         microscope: The simulated one; look at it, but tell only the controller what to do.
         executed: The commands so far and their arguments, the oldest forgotten.
+        session: Where scans are saved.
 
     Args:
         microscope: Does the physics.
@@ -59,7 +60,8 @@ class VirtualController:
         time_scale: How much faster than real time everything runs; 0: waiting takes no time, and
             the clock moves only when somebody waits.
         retract: Which direction of the z motor takes the tip away from the sample.
-        session: Folder for saved scans, made when the first is saved.
+        session: Folder for saved scans, made when the first is saved; clients may choose another
+            one below it. None: one in the system's temporary folder, made when it is asked for.
         zero_filled: Whether the live buffer of a scan holds zeros, not NaN, where nothing has been
             scanned yet.
         without: Modules that are not running, such as "TipShaper": their commands are refused,
@@ -75,7 +77,7 @@ class VirtualController:
         release: int = 14718,
         time_scale: float = 1.0,
         retract: Retract = "z+",
-        session: Path = SESSION,
+        session: Path | None = None,
         zero_filled: bool = False,
         without: Collection[str] = (),
     ) -> None:
@@ -85,9 +87,9 @@ class VirtualController:
         self._commands = commands(release)
         self._closed = {_module(name, release) for name in without}
         self._bench = bench = Bench(microscope, Clock(time_scale), Memory(release), release)
-        bench.memory.of("Util.SessionPath")["path"] = str(session.absolute())
+        self.session = SessionFolder(session)
         self._z = ZController(bench)
-        self._scanning = Scanning(bench, self._z, zero_filled)
+        self._scanning = Scanning(bench, self._z, self.session, zero_filled)
         self._coarse = CoarseMotion(bench, self._z, retract)
         self._positioning = Positioning(bench, self._scanning)
         modules: list[Module] = [
@@ -101,7 +103,7 @@ class VirtualController:
             ZSpectroscopy(bench, self._z, self._scanning),
             Oscilloscopes(bench, self._z, self._scanning.signals),
             Marks(),
-            Utilities(bench),
+            Utilities(bench, self.session),
         ]
         self._handlers: dict[str, Handler] = {}
         for module in modules:

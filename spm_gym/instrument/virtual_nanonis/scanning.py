@@ -20,6 +20,7 @@ from spm_gym.instrument.virtual_nanonis.acquisition import (
 from spm_gym.instrument.virtual_nanonis.autosave import Recorded, save_scan
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced, seconds
 from spm_gym.instrument.virtual_nanonis.retrace import retrace
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 from spm_gym.instrument.virtual_nanonis.signals import BIAS, CURRENT, NAMES, Signals, Z
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
@@ -38,13 +39,17 @@ class Scanning:
     Args:
         bench: Shared by all modules.
         z: The z-controller: without its feedback a scan shows nothing.
+        session: Where scans are saved.
         zero_filled: Whether the live buffer holds zeros, not NaN, where nothing was scanned.
     """
 
-    def __init__(self, bench: Bench, z: ZController, zero_filled: bool = False) -> None:
+    def __init__(
+        self, bench: Bench, z: ZController, session: SessionFolder, zero_filled: bool = False
+    ) -> None:
         self._zero_filled = zero_filled
         self._bench = bench
         self._z = z
+        self._session = session
         self._scan: Acquisition | None = None
         self._active = False
         self._begun = self._ended = 0
@@ -372,4 +377,4 @@ class Scanning:
         }
         ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
         recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
-        return save_scan(self._bench.memory.of("Util.SessionPath")["path"], recorded)
+        return save_scan(self._session.path, recorded)
