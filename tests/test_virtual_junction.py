@@ -54,6 +54,12 @@ def test_a_bias_spectrum_goes_through_the_working_point_and_bends_upwards(told: 
     assert current[0] < -3.5 * setpoint
 
 
+def test_no_sweep_goes_beyond_the_range_of_the_bias(told: Told) -> None:
+    bias, current = bias_curve(told, -1e30, 1e30)
+    assert (bias[0], bias[-1]) == (-10.0, 10.0)
+    assert np.isfinite(current).all()
+
+
 def test_at_negative_bias_the_current_is_negative(told: Told) -> None:
     told("Bias.Set", -1.0)
     setpoint = told.microscope.setpoint

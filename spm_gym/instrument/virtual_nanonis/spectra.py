@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler
+from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, coerced
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
-from spm_gym.instrument.virtual_nanonis.signals import BIAS, CURRENT, NAMES, Z, current_noise
+from spm_gym.instrument.virtual_nanonis.signals import (
+    BIAS,
+    CURRENT,
+    HIGHEST_BIAS,
+    NAMES,
+    Z,
+    current_noise,
+)
 from spm_gym.instrument.virtual_nanonis.transients import Array
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
@@ -160,7 +167,7 @@ class BiasSpectroscopy(_Spectroscopy):
 
     def _ends(self) -> tuple[float, float]:
         limits = self._bench.memory.of("BiasSpectr.Limits")
-        return limits["start"], limits["end"]
+        return coerced(limits["start"], HIGHEST_BIAS), coerced(limits["end"], HIGHEST_BIAS)
 
     def _settings(self) -> tuple[float, float]:
         return self._ends()
