@@ -17,7 +17,7 @@ from typing import Any
 
 from kill_checks import CONDITIONING, Row, numbers, rows_of
 
-from spm_gym.build import virtual_controller
+from spm_gym.build import compile_simulator, virtual_controller
 from spm_gym.config import Config
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
@@ -25,9 +25,6 @@ from spm_gym.runner.reading import reading
 from spm_gym.types import Direction
 
 Wanted = tuple[str, tuple[float, ...]]
-
-COMMANDS = {"move", "pulse", "dip", "approach", "motor"}
-"""What a controller can be told that must not be repeated."""
 
 _MOTOR = {Direction.X_PLUS: 0, Direction.X_MINUS: 1, Direction.Y_PLUS: 2, Direction.Y_MINUS: 3}
 _AWAY = {"z+": 4, "z-": 5}
@@ -90,6 +87,7 @@ def executed(ledger: Path) -> list[Command]:
 @contextmanager
 def controller(config: Config, seed: int, time_scale: float, ledger: Path) -> Iterator[list[int]]:
     """A virtual Nanonis in a process of its own that counts what it does; yields its ports."""
+    compile_simulator(config)  # or the first runs would wait for the compiler in vain
     parent = os.getpid()
     read, write = os.pipe()
     pid = os.fork()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from kill_calls import CallKiller
 from kill_checks import snapshot
-from kill_controller import COMMANDS, Command, executed, reached
+from kill_controller import executed, reached
 from killing import TIME_SCALES, Killer, Kind, Trial, microscope
 
-_FEW = 20
+_EVENTFUL = ({"pulse", "dip"}, {"approach"}, {"motor"}, {"move"})
 
 
 def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = False) -> Trial:
@@ -33,9 +33,10 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = Fals
         while done.kills < kills and done.ended < 2 * kills:
             killer.kill()
         killer.look()
+        # How far it has come between two kills depends on the machine; what follows does not.
+        disturbed = _kinds(folder) if kind in TIME_SCALES else []
         kept = killer.finish()
-        # How far it came between two kills depends on the machine; what it does in the end not.
-        while kind in TIME_SCALES and not _eventful(executed(folder / "commands")):
+        while kind in TIME_SCALES and not _eventful(_kinds(folder)[len(disturbed) :]):
             kept = killer.finish()
     if kind == "quiet" and kept is not None:
         killer.compare_with_undisturbed(kept)
@@ -51,6 +52,11 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = Fals
     return done
 
 
-def _eventful(commands: Sequence[Command]) -> bool:
-    """Whether a controller has done something of everything, and not just a little."""
-    return len(commands) > _FEW and {command.kind for command in commands} >= COMMANDS
+def _kinds(folder: Path) -> list[str]:
+    """Kinds of what the controller has done so far."""
+    return [command.kind for command in executed(folder / "commands")]
+
+
+def _eventful(kinds: Collection[str]) -> bool:
+    """Whether there is something of everything."""
+    return all(wanted & set(kinds) for wanted in _EVENTFUL)

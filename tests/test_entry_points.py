@@ -195,7 +195,11 @@ def test_what_a_caller_does_to_its_images_and_masks_changes_no_trajectory() -> N
                 observation[:] = 7
                 info["action_mask"][:] = ~info["action_mask"]
                 env.action_masks()[:] = False
-                env.get_state()["events"].append("invented")
+                kept = env.get_state()
+                kept["events"].append("invented")
+                kept["instrument"]["situation"].probe.apexes[:] = 0
+                for surface in kept["instrument"]["surfaces"].values():
+                    surface["marks"][:] = 0
             observation, _, terminated, _, info = env.step(action)
             if terminated:
                 observation, info = env.reset()

@@ -30,6 +30,7 @@ from waiting import PROGRAM_S
 from spm_gym.build import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.faults import FaultyMicroscope
+from spm_gym.runner.reading import reading
 from spm_gym.runner.states import State
 from spm_gym.view.summary import summarise
 
@@ -113,7 +114,7 @@ def test_without_strace_kills_at_system_calls_are_left_out_and_that_is_said(
 def test_a_controller_carries_out_every_act_of_the_journal_at_most_once(killed: Killed) -> None:
     assert killed.figures["kills"] == KILLS
     assert killed.figures["faults"] == []
-    assert killed.figures["commands"] > 20
+    assert killed.figures["commands"] > 5
     assert reached(killed.run, killed.config, killed.commands).faults == ()
 
 
@@ -219,8 +220,23 @@ def test_a_repeated_or_foreign_act_is_noticed_in_the_journal(
     assert any(noticed in fault for fault in repetitions(run, killed.config.env))
 
 
-def first(commands: list[Command], *kinds: str) -> int:
-    return next(index for index, command in enumerate(commands) if command.kind in kinds)
+def first(killed: Killed, *kinds: str) -> int:
+    """Number of the first command of an act that was done; what was cut off may lack some."""
+    with reading(killed.run) as db:
+        query = "SELECT wall, wall_result FROM acts WHERE result = 'done'"
+        done = [tuple(row) for row in db.execute(query)]
+    return next(
+        index
+        for index, command in enumerate(killed.commands)
+        if command.kind in kinds
+        and any(begun <= command.wall <= ended for begun, ended in done)
+        and not verifies_the_way(command)
+    )
+
+
+def verifies_the_way(command: Command) -> bool:
+    """Single steps of the motor are made until it is known where they lead."""
+    return command.kind == "motor" and command.values[1] == 1
 
 
 @pytest.mark.slow
@@ -229,7 +245,7 @@ def test_a_command_that_is_repeated_missing_or_different_is_noticed(
     killed: Killed, kinds: tuple[str, ...]
 ) -> None:
     commands = killed.commands
-    index = first(commands, *kinds)
+    index = first(killed, *kinds)
     command = commands[index]
     stronger = replace(command, values=tuple(2 * value + 1 for value in command.values) or (1.0,))
     others = ([*commands[: index + 1], command], commands[:index], [*commands[:index], stronger])

@@ -16,7 +16,9 @@ from showing import shown
 from spm_gym.imaging.files import FileFormatError, read_topography
 from spm_gym.web.labelling.candidates import find_candidates, read_images
 
-in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_tmp_path = settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 
 NO_SIZES = ["nan", "inf", "-inf", "0", "0.0", "-1e-8", "1e-300", "1e300", "1e9999", "wide", "1_0"]

@@ -17,7 +17,9 @@ from spm_gym.imaging.files import FileFormatError, read_topography
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 CASES = SHARED / "cases"
-in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_tmp_path = settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 some_numbers = st.integers(0, 10**6)
 
 

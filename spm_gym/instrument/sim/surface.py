@@ -80,7 +80,7 @@ class Surface:
         """What has changed since the surface was made."""
         ground = self.ground
         taken = np.flatnonzero(~ground.molecules.present).astype(np.int64, copy=False)
-        return {"marks": ground.marks, "taken": taken}
+        return {"marks": ground.marks.copy(), "taken": taken}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave.
