@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from agents.double_dqn import DoubleDQN
 from spm_gym.build import world_seed
-from spm_gym.cli import evaluate, train
+from spm_gym.cli import evaluate, main, run_command, train
 from spm_gym.cli.run_directory import SETTINGS
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -329,3 +330,26 @@ def weights(run: Path) -> dict[str, bytes]:
     assert newest is not None
     state = load_checkpoint(newest).model.policy.state_dict()
     return {name: np.asarray(tensor).tobytes() for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+@pytest.mark.parametrize("name", ["file", "file/below", "n" * 300])
+def test_a_run_directory_that_cannot_be_made_is_told_of_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / name
+    assert main([command, "--run-dir", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --run-dir {folder} cannot be made (")
+    assert "name a folder that is empty or not there yet" in line
+    assert "Errno" not in line
+
+
+def test_what_the_system_refuses_is_told_without_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(command=lambda _: tmp_path.read_bytes())
+    assert run_command(parser, []) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} cannot be used: is a directory\n"

@@ -35,7 +35,7 @@ class Recorder:
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
         self.received.append(("scan", frame, fraction))
-        return None  # type: ignore[return-value]
+        return Scan(frame, np.zeros((frame.pixels, frame.pixels), np.float32))
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         self._act("condition", action, x, y)

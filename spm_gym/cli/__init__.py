@@ -43,7 +43,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except (ConfigError, UsageError, InstrumentError, OSError, ValueError, sqlite3.Error) as error:
         if not _is_for_users(error):
             raise
-        return _fail(plain(" ".join(str(error).split()), _LONGEST_MESSAGE))
+        return _fail(plain(" ".join(_in_words(error).split()), _LONGEST_MESSAGE))
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name!r} is missing: run 'make install'")
     except BaseException as error:
@@ -56,6 +56,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 def _is_for_users(error: Exception) -> bool:
     """A bare ValueError is a fault of ours and keeps its traceback; our own kinds are messages."""
     return type(error) is not ValueError
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; the system's own name a number and no sentence."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be used: {error.strerror.lower()}"
+    return str(error)
 
 
 def _fail(message: str) -> int:

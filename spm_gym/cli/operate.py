@@ -215,6 +215,7 @@ class _Progress:
     def __init__(self, config: Config) -> None:
         settings = config.operation
         self._by_hours = settings.scans is None
+        self._begun = False
         self._bar = tqdm(
             desc="operation",
             total=settings.hours if self._by_hours else settings.scans,
@@ -249,8 +250,12 @@ class _Progress:
             refresh=False,
         )
         limit = self._bar.total
+        reached = done if limit is None else min(done, limit)
+        if not self._begun:  # what earlier sessions have done says nothing about the pace of this
+            self._begun = True
+            self._bar.initial = self._bar.n = self._bar.last_print_n = reached
         with suppress(OSError):  # whoever watched is gone
-            self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
+            self._bar.update(reached - self._bar.n)
 
 
 def _pacer(scale: float, control: Control) -> Callable[[float], None]:

@@ -48,11 +48,18 @@ def new_run(
 
     Raises:
         RunLocked: Another program works on the directory.
-        UsageError: There is something in it.
+        UsageError: There is something in it, or it cannot be made.
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
     _refuse_full(path)
     was_there = path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--run-dir {path} cannot be made ({(error.strerror or str(error)).lower()}): name a "
+            "folder that is empty or not there yet, in a place where you may write"
+        ) from error
     with locked_run(path):
         remove_leftovers(path)
         _refuse_full(path)  # once more: somebody may have been faster
@@ -68,7 +75,7 @@ def new_run(
 def _refuse_full(path: Path) -> None:
     # What a kill has left half-written is hidden, and may be of a program that is still at work; a
     # lock alone says nothing.
-    if path.exists() and any(each.name[0] != "." and each.name != LOCK for each in path.iterdir()):
+    if path.is_dir() and any(each.name[0] != "." and each.name != LOCK for each in path.iterdir()):
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"
         )

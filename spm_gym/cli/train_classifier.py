@@ -20,7 +20,7 @@ from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.conditions import TrainingConditions, described
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.folder import LabelledImages, load_folder
-from spm_gym.instrument.sim.simulated import BIAS, SETPOINT
+from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.names import as_typed
 from spm_gym.prepared import prepared_images
 from spm_gym.types import BoolArray

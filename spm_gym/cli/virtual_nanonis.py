@@ -75,6 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="z+",
         help="motor direction away from the sample (default: %(default)s)",
     )
+    parser.add_argument(
+        "--zero-filled",
+        action="store_true",
+        help="the live buffer of a scan holds zeros, not NaN, where nothing was scanned yet",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that is not running, such as TipShaper: its commands are refused; may be "
+        "given again",
+    )
     add_config(parser)
     add_set(parser, "simulator.drift_pm_per_s=0")
     parser.set_defaults(command=serve)
@@ -94,14 +107,19 @@ def serve(arguments: argparse.Namespace) -> int:
             "has no authentication",
             file=sys.stderr,
         )
-    controller = virtual_controller(
-        config,
-        config.seed,
-        release=arguments.release,
-        time_scale=arguments.time_scale,
-        retract=arguments.retract,
-        session=arguments.session,
-    )
+    try:
+        controller = virtual_controller(
+            config,
+            config.seed,
+            release=arguments.release,
+            time_scale=arguments.time_scale,
+            retract=arguments.retract,
+            session=arguments.session,
+            zero_filled=arguments.zero_filled,
+            without=arguments.without,
+        )
+    except ValueError as error:
+        raise UsageError(f"--without: {error}") from error
     try:
         with _served(arguments, controller, faults) as server:
             ports = " ".join(str(port) for port in server.ports)

@@ -12,9 +12,11 @@ from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, 
 from spm_gym.instrument.limits import check_action, check_frame, check_place
 from spm_gym.instrument.validation import (
     validate_act,
+    validate_answered,
     validate_direction,
     validate_duration,
     validate_scan,
+    validate_status,
 )
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
@@ -30,6 +32,7 @@ class Guard:
     Nothing is ever clamped: a request is carried out as it is, or refused before anything is sent.
     Before every act on the probe or on the coarse motor an intent is recorded, with height and
     current, and after it the result: "done", "refused" (nothing was sent), "failed", or "unknown".
+    What cannot be recorded is not done, but for a withdrawal.
 
     Args:
         instrument: What carries out the rest.
@@ -61,8 +64,14 @@ class Guard:
             self._remember(entry)
 
     def status(self) -> Status:
-        """Read the present state."""
-        return self.instrument.status()
+        """Read the present state.
+
+        Raises:
+            BadReply: It is impossible.
+        """
+        status = self.instrument.status()
+        validate_status(status)
+        return status
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
         """Scan a frame.
@@ -70,11 +79,14 @@ class Guard:
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
             ValueError: It is no frame, or the fraction none.
+            BadReply: What came back is no scan.
         """
         validate_scan(frame, fraction)
         if self.limits is not None:
             check_frame(frame, self.limits)
-        return self.instrument.scan(frame, fraction)
+        scan = self.instrument.scan(frame, fraction)
+        validate_answered(scan)
+        return scan
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         """Condition the probe.
@@ -159,14 +171,22 @@ class Guard:
         except InstrumentError as error:
             result, reason = "failed", str(error)
             raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
         finally:
-            seen = self._look() if result == "done" else {}
-            self._record({"time": time.time(), **entry, "result": result, "reason": reason, **seen})
+            seen: dict[str, Any] = {}
+            try:
+                if result == "done":
+                    seen = self._look()
+            finally:  # whatever the look meets, what was done is recorded as done
+                end = {**entry, "result": result, "reason": reason}
+                self._record({"time": time.time(), **end, **seen})
 
     def _look(self) -> dict[str, Any]:
         """Height and current; an act is not undone by a look that fails."""
         try:
-            status = self.instrument.status()
+            status = self.status()
         except InstrumentError as error:
             return {"look": str(error)}
         return {"z": status.z, "current": status.current, "approached": status.approached}

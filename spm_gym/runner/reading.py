@@ -50,7 +50,10 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
         JournalError: It is missing, or not a journal that this program reads.
     """
     if not writing and not path.is_file():
-        raise JournalError(f"{path.parent} has no journal: it is not the directory of a run")
+        raise JournalError(
+            f"{path.parent} has no journal: it is not the directory of a run, or its program was "
+            "killed before it had done anything"
+        )
     _refuse_foreign_log(path)
     mode = "rwc" if writing else "ro"
     if not writing and _is_left_whole(path):

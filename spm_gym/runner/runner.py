@@ -24,6 +24,7 @@ from spm_gym.runner.operator import Notify, Operator
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.runner.states import State, check_transition, touches_instrument
 from spm_gym.runner.undisturbed import is_interrupt, undisturbed
+from spm_gym.scale import duration_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class Runner:
         good, bad = m.counters["good"], m.counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the judged ones good" if good + bad else ""
         return (
-            f"{m.elapsed / 3600:.1f} hours: {m.images} images{share}; {m.counters['episodes']} "
+            f"{duration_text(m.elapsed)}: {m.images} images{share}; {m.counters['episodes']} "
             f"conditionings with {m.counters['actions']} actions, {m.counters['recoveries']} "
             f"troubles, {m.counters['areas']} approach areas"
         )

@@ -24,6 +24,7 @@ from spm_gym.instrument.base import (
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,
+    is_on,
     out_of_reach,
     read_current,
     read_setpoint,
@@ -272,4 +273,4 @@ class CoarseMotion:
 
     def _still_approaching(self) -> bool:
         with begun("the automatic approach was started"):
-            return bool(self._controller.call("AutoApproach.OnOffGet")["on"])
+            return is_on(self._controller.call("AutoApproach.OnOffGet")["on"])

@@ -36,6 +36,8 @@ class Situation:
         moved: Way of the last move along x and y, m, and when it ended, s.
         approached: Whether the feedback holds the tip at the surface.
         shifted: Whether the area was changed since the last approach.
+        landed: When the tip was last approached, s.
+        pulsed: Whether there was a pulse and no shallow dip since.
         fault: What has befallen the tip.
     """
 
@@ -49,6 +51,8 @@ class Situation:
     moved: tuple[Length, Length, Ended] = (0.0, 0.0, -math.inf)
     approached: bool = True
     shifted: bool = False
+    landed: Time = 0.0
+    pulsed: bool = False
     fault: Literal["", Accident] = ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from spm_gym.instrument.virtual_nanonis.session import plain_name
 from spm_gym.instrument.virtual_nanonis.signals import NAMES
 from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
 
+_TIME_CODE = re.compile("%[aAbBcdHIjmMpSUwWxXyYzZ%]")
 _LOG = logging.getLogger(__name__)
 
 
@@ -42,7 +44,7 @@ def save_scan(folder: Path, recorded: Recorded) -> str:
     Returns:
         The path of the file; empty if it could not be written, which is no reason to stop.
     """
-    name = plain_name(recorded.properties["series_name"])
+    name = plain_name(dated(recorded.properties["series_name"], datetime.now()))
     channels = [
         SxmChannel(*_name_and_unit(signal), forward, backward, index=signal)
         for signal, (forward, backward) in recorded.images.items()
@@ -58,6 +60,11 @@ def save_scan(folder: Path, recorded: Recorded) -> str:
         _LOG.warning("the scan could not be saved: %s", error)
         return ""
     return str(path)
+
+
+def dated(series: str, now: datetime) -> str:
+    """The series name with its time codes replaced, as the controller's software does."""
+    return _TIME_CODE.sub(lambda code: now.strftime(code[0]), series)
 
 
 def _next(folder: Path, name: str) -> Path:

@@ -10,6 +10,8 @@ from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 
 _ACCEPTED = (
     "BiasSpectr.Open",
+    "ZSpectr.Open",
+    "Osci1T.Run",
     "Osci2T.Run",
     "Util.SettingsLoad",
     "Util.SettingsSave",

@@ -18,7 +18,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
 from spm_gym.names import as_typed, shown_name
-from spm_gym.view.shown import Kind
+from spm_gym.view.shown import Kind, height_scale
 from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
@@ -68,6 +68,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
     routes = [
         Route("/", _answering(it.show)),
         Route("/image", _answering(it.picture)),
+        Route("/heights", _answering(it.heights)),
         Route("/name", _answering(it.ask_name)),
         Route("/name", _taking(it.take_name), methods=["POST"]),
         Route("/answers", _taking(it.take_answer), methods=["POST"]),
@@ -158,6 +159,7 @@ class _Labelling:
             "view": kind,
             "own_label": desk.own_label(name, file),
             "urls": {each: address_of(image, each) for each in Kind},
+            "scales": {each: address_of(image, each, "heights") for each in Kind},
             "preloaded": [address_of(desk.images[f], kind) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
@@ -193,16 +195,27 @@ class _Labelling:
 
     def picture(self, request: Request) -> Response:
         """An image as PNG; at the same address it is always the same."""
+        return self._drawn(request, "image/png", lambda kind, content, span: content)
+
+    def heights(self, request: Request) -> Response:
+        """What the colours of an image mean, as SVG."""
+        return self._drawn(
+            request, "image/svg+xml", lambda kind, content, span: height_scale(span, kind)
+        )
+
+    def _drawn(
+        self, request: Request, media_type: str, draw: Callable[[Kind, bytes, float], bytes | str]
+    ) -> Response:
         image = self._desk.images.get(request.query_params.get("file", ""))
         if image is None:
             return Text("no such image", 404)
         kind, version = kind_of(request.query_params), request.query_params.get("version", "")
         try:
-            content = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
+            found = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
         except (FileFormatError, ValueError) as error:
             return Text(str(error), 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
-        return Response(content, media_type="image/png", headers=headers)
+        return Response(draw(kind, *found), media_type=media_type, headers=headers)
 
     def ask_name(self, request: Request, refused: str = "") -> Response:
         """Ask who labels."""
