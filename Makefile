@@ -60,15 +60,20 @@ bench: install  ## how fast it is: all figures against their references, in some
 bench-check: install  ## fail if a figure of speed has fallen by more than a third
 	$(BIN)/python benchmarks/speed.py --check benchmarks/results.json
 
-claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes two hours)
+claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes three hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py
 	$(BIN)/python benchmarks/malformed.py
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/classifier.py
+	$(BIN)/python benchmarks/few_labels.py
 	$(BIN)/python benchmarks/imaging.py
 	$(BIN)/python benchmarks/agent.py
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+		--runs runs/begun --set agent.steps=1500
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+		--runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
 	$(BIN)/python benchmarks/operation.py soak
 	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
 	$(BIN)/python benchmarks/kills.py

@@ -10,13 +10,18 @@ has seen another molecule only.
 from __future__ import annotations
 
 import argparse
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from agents.classifier import Labelled, ProbeClassifier, fit, split
+from agents.classifier import Labelled, ProbeClassifier, train_classifier
 from agents.classifier_report import score
 from spm_gym.build import shipped_classifier
 from spm_gym.cli.process import limit_threads
+from spm_gym.conditions import TrainingConditions
 from spm_gym.config import ClassifierConfig, load_config
 from spm_gym.instrument.sim.dynamics import STATES
 from spm_gym.prepared import prepared_images
@@ -42,13 +47,13 @@ def main() -> None:
         fresh = images(arguments, arguments.fresh, arguments.fresh, 1000 + seed)
         show("as included, untrained", included, fresh, 0.9)
         for name, (epochs, start) in ways.items():
-            config = ClassifierConfig(epochs=epochs)
-            training, validation = (
-                few[index] for index in split(few.good, np.full(few.good.size, ""), config, seed)
-            )
-            trained, _ = fit(training, config, seed, start=start)
-            recommended = score(trained(validation.images[:, None]), validation.good).recommended
-            show(name, trained, fresh, recommended)
+            config = ClassifierConfig(epochs=epochs, refuse_poor=False)
+            with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+                trained = train_classifier(
+                    few.images, few.good, np.full(few.good.size, "an evening"), config, seed,
+                    Path(folder), TrainingConditions("simulated"), progress=False, start=start,
+                )  # fmt: skip
+            show(name, trained, fresh, trained.summary["validation"]["recommended"])
 
 
 def images(arguments: argparse.Namespace, good: int, bad: int, seed: int) -> Labelled:
