@@ -103,7 +103,14 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> N
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
     painter.want(area)
-    wait_until(lambda: not painter.waiting(area) and painter.version() > max(version, 0))
+    # That it has heard of the area is a change as well, before any image is waiting.
+    wait_until(
+        lambda: (
+            painter.tiles(area)[1]
+            and not painter.waiting(area)
+            and painter.version() > max(version, 0)
+        )
+    )
     places = painter.tiles(area)[1]
     pictures = {place: painter.picture(area, *place) for place in places}
     return {

@@ -51,15 +51,15 @@ def new_run(
         UsageError: There is something in it, or it cannot be made.
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
-    _refuse_full(path)
-    was_there = path.exists()
     try:
+        was_there = path.exists()
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
             f"--run-dir {path} cannot be made ({(error.strerror or str(error)).lower()}): name a "
             "folder that is empty or not there yet, in a place where you may write"
         ) from error
+    _refuse_full(path)
     with locked_run(path):
         remove_leftovers(path)
         _refuse_full(path)  # once more: somebody may have been faster
