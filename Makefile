@@ -37,7 +37,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: install  ## train the default agent, evaluate it against random, blind and oracle
 	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/config.yaml),--resume)
-	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png
+	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
 
 test: install lint  ## all tests, the slow ones too
 	$(BIN)/pytest --numprocesses 2
@@ -49,10 +49,10 @@ lint: install  ## style, types, import contracts
 	$(BIN)/lint-imports
 
 classifier: install  ## make the shipped classifier anew
-	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors
+	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
 
 agent: install  ## make the shipped agent anew
-	$(BIN)/python train.py --output spm_gym/data/agent.safetensors
+	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force
 
 bench: install  ## how fast it is: all figures against their references, in some minutes
 	$(BIN)/python benchmarks/speed.py --output benchmarks/results.json --page docs/speed.md
@@ -60,15 +60,20 @@ bench: install  ## how fast it is: all figures against their references, in some
 bench-check: install  ## fail if a figure of speed has fallen by more than a third
 	$(BIN)/python benchmarks/speed.py --check benchmarks/results.json
 
-claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes two hours)
+claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes three hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py
 	$(BIN)/python benchmarks/malformed.py
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/classifier.py
+	$(BIN)/python benchmarks/few_labels.py
 	$(BIN)/python benchmarks/imaging.py
 	$(BIN)/python benchmarks/agent.py
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+		--runs runs/begun --set agent.steps=1500
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+		--runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
 	$(BIN)/python benchmarks/operation.py soak
 	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
 	$(BIN)/python benchmarks/kills.py

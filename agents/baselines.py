@@ -80,6 +80,45 @@ class MixturePolicy:
         return _draw(weights, masks, self._rng), state
 
 
+class CountingPolicy:
+    """Has its own fixed probabilities for every step of an episode, whatever the image shows.
+
+    Its recurrent state is the number of steps so far; None begins an episode.
+
+    Args:
+        plan: Relative probabilities (T, L, A) for L levels of masks; the last row for all steps
+            from there on.
+        rng: Of the draws.
+        level: Which of the L levels a mask (A,) is.
+    """
+
+    def __init__(
+        self,
+        plan: NDArray[np.floating[Any]],
+        rng: np.random.Generator,
+        level: Callable[[BoolArray], int],
+    ) -> None:
+        self._rows = [MixturePolicy(row, rng, level) for row in plan]
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: int | None = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Draw an action for one observation; see `spm_gym.types.Policy`, but the mask is needed.
+
+        Raises:
+            ValueError: There is no mask, or it allows nothing.
+        """
+        count = 0 if state is None else state
+        row = self._rows[min(count, len(self._rows) - 1)]
+        action, _ = row.predict(observation, action_masks=action_masks)
+        return action, count + 1
+
+
 class OraclePolicy:
     """Knows the hidden state and the value of every action in it: the optimum to compare with.
 

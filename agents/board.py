@@ -24,6 +24,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 from spm_gym.config import Config
+from spm_gym.names import shown_name
 
 Kind = Literal["agent", "classifier", "operation"]
 """Of run; also the section of the settings that makes the difference."""
@@ -135,7 +136,7 @@ def close_logger(logger: Logger) -> None:
 
 def write_opening(writer: SummaryWriter, config: Config, kind: Kind, run: Path) -> None:
     """Write what `opening` gives for a run in this directory."""
-    for summary in opening(config, kind, run.resolve().name):
+    for summary in opening(config, kind, shown_name(run)):
         _file(writer).add_summary(summary, 0)
 
 

@@ -1,11 +1,11 @@
 """Checkpoints: everything needed to continue as if the run had never stopped.
 
-A checkpoint is a directory ``step_0001000`` with ``model.zip`` (stable-baselines3: networks,
-optimiser, counters), ``replay.npz``, ``state.pkl`` (environment, random generators, whatever else
-the run keeps) and ``meta.json`` (format, step, versions, a SHA-256 of each other file). It is
+A checkpoint is a directory ``step_0001000`` of files in the format safetensors: ``model``
+(networks, optimiser), ``replay`` and ``state`` (counters, environment, random generators, whatever
+else the run keeps). ``meta.json`` has format, step, versions and a SHA-256 of each of them. It is
 written beside its place, synchronised to the disk and renamed, so it is whole or absent.
 
-Model and state are pickles: load only checkpoints that you trust.
+All of it is data: a checkpoint of somebody else may be nonsense, but nothing in it is run.
 """
 
 from __future__ import annotations
@@ -13,34 +13,66 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from agents import model_state
 from agents.double_dqn import DoubleDQN
-from agents.vgg import check_finite_output
+from agents.vgg import VGG, check_finite_output
+from spm_gym.config.json_file import parse_json
+from spm_gym.plain_state import from_bytes, restored, to_bytes
 
 FORMAT = "spm-gym checkpoint"
-VERSION = 1
+VERSION = 2
 KEPT = 2
+MODEL, REPLAY, STATE = "model.safetensors", "replay.safetensors", "state.safetensors"
+_META = "meta.json"
+_LARGEST_META, _LARGEST_STATE = 100_000, 500_000_000
+"""Bytes; a state is some kilobytes, and more the longer a simulated microscope is in use."""
+
 _PARTIAL = ".partial"
-_PACKAGES = ("stable-baselines3", "torch", "numpy", "gymnasium")
+_PACKAGES = ("stable-baselines3", "torch", "numpy", "gymnasium", "safetensors")
+_MISFITS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError,
+            TypeError, ValueError)  # fmt: skip
+"""What comes of files of others, and of environments that are given states of others."""
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged or of another kind; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    format: str
+    version: int
+    step: Annotated[int, Field(ge=0)]
+    python: str
+    packages: dict[str, str]
+    sha256: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    model: dict[str, Any]
+    env: list[Any] | None
+    monitors: list[list[float]]
+    extra: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +108,30 @@ def save_checkpoint(
         env_state: The state of every environment, as its ``get_state()`` gives it; None if there
             is none. Without it, or where ``mid_episode`` in it is false, as with a real
             microscope, learning goes on with a new episode.
-        extra: Anything else that the run needs to continue; picklable.
+        extra: Anything else that the run needs to continue, as `spm_gym.plain_state` takes it.
 
     Returns:
         Path of the checkpoint.
+
+    Raises:
+        StateError: The state of an environment, or ``extra``, holds more than data.
     """
+    model.finish_learning()
+    state = to_bytes(
+        {
+            "model": model_state.get_state(model),
+            "env": None if env_state is None else list(env_state),
+            "monitors": _running_rewards(model.env),
+            "extra": extra,
+        }
+    )
     path = directory / f"step_{model.num_timesteps:07d}"
     partial = path.with_name(path.name + _PARTIAL)
     _remove(partial)
     partial.mkdir(parents=True)
-    model.save(partial / "model.zip")  # first: waits for the learning thread
-    np.savez(partial / "replay.npz", **model.replay_buffer.get_state())  # type: ignore[arg-type]
-    state = {"env": env_state, "monitors": _running_rewards(model.env), "extra": extra}
-    (partial / "state.pkl").write_bytes(pickle.dumps(state | _torch_generators()))
+    save_file(model_state.tensors(model), partial / MODEL)
+    save_arrays(model.replay_buffer.arrays(), partial / REPLAY)
+    (partial / STATE).write_bytes(state)
     _write_meta(partial, model.num_timesteps)
     _synchronise(partial)
     if path.exists():
@@ -105,7 +148,7 @@ def load_checkpoint(
     """Read a checkpoint; unless learning is parallel, training goes on bit for bit.
 
     Args:
-        path: A directory that `save_checkpoint` wrote. It must be trusted.
+        path: A directory that `save_checkpoint` wrote.
         env: The environment to go on in: reset, then put into the stored state, if there is one.
         device: A torch device.
 
@@ -113,21 +156,42 @@ def load_checkpoint(
         CheckpointError: It is missing, damaged or foreign, its weights are not finite, or it
             belongs to another environment.
     """
-    meta = _read_meta(path)
+    meta = _read_meta(path, (MODEL, REPLAY, STATE))
     try:
-        state = pickle.loads((path / "state.pkl").read_bytes())
-        model = DoubleDQN.load(path / "model.zip", env, device, force_reset=False)
-        with np.load(path / "replay.npz") as replay:
-            model.replay_buffer.set_state(replay)
-    except (ValueError, AttributeError, ImportError) as error:
-        raise CheckpointError(f"{path} does not fit this program or env: {error}") from error
+        kept, state = _read_state(path, meta)
+        with safe_open(path / REPLAY, framework="np") as replay:
+            model = model_state.build(state, load_file(path / MODEL), _Arrays(replay), env, device)
+        if env is not None:
+            _restore_env(model, kept)
+        model_state.restore_torch(state)
+    except MemoryError:
+        raise CheckpointError(f"{path} needs more memory than there is") from None
+    except _MISFITS as error:
+        raise CheckpointError(
+            f"{path} does not fit this program or env: {_one_line(error)}"
+        ) from error
     check_finite_output(
         model.q_net, model.pixels, lambda why: CheckpointError(f"{path} is of no use: {why}")
     )
-    if env is not None:
-        _restore_env(model, state)
-    _restore_torch_generators(state)
-    return Checkpoint(path, meta["step"], model, state["env"], state["extra"])
+    return Checkpoint(path, meta.step, model, kept.env, kept.extra)
+
+
+def read_network(path: Path) -> tuple[VGG, int]:
+    """The network of a checkpoint and the steps it was trained for, to be looked at.
+
+    Raises:
+        CheckpointError: It is missing, damaged or foreign.
+    """
+    meta = _read_meta(path, (MODEL, STATE))
+    try:
+        _, state = _read_state(path, meta)
+        network = model_state.network(state, load_file(path / MODEL))
+    except _MISFITS as error:
+        raise CheckpointError(f"{path} does not fit this program: {_one_line(error)}") from error
+    check_finite_output(
+        network, network.pixels, lambda why: CheckpointError(f"{path} is of no use: {why}")
+    )
+    return network, meta.step
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -144,7 +208,7 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
         _remove(path)
-    for path in directory.glob(f"*{_PARTIAL}"):
+    for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
 
 
@@ -166,34 +230,86 @@ def _write_meta(directory: Path, step: int) -> None:
         "packages": {package: metadata.version(package) for package in _PACKAGES},
         "sha256": {file.name: _digest(file) for file in sorted(directory.iterdir())},
     }
-    (directory / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    (directory / _META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
-    """Check the checkpoint before anything in it is unpickled."""
+def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
+    """Check what a checkpoint says of itself, and that these of its files are those it tells of."""
     try:
-        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        meta = parse_json(_read(path / _META, _LARGEST_META))
     except OSError as error:
-        raise CheckpointError(f"{path} is no checkpoint: cannot read meta.json: {error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: meta.json is not JSON") from error
+        raise CheckpointError(f"{path} is no checkpoint: cannot read {_META}: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise _damaged(path, f"{_META} is not JSON") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project")
-    if meta["version"] != VERSION:
+    if (version := meta.get("version")) != VERSION:
+        older = ", of an older development version" if version in range(VERSION) else ""
         raise CheckpointError(
-            f"{path} has checkpoint format {meta['version']}, this program reads {VERSION}"
+            f"{path} has checkpoint format {version!r}{older}; this program reads {VERSION}"
         )
-    for name, digest in meta["sha256"].items():
+    try:
+        known = restored(_Meta, meta)
+    except ValueError as error:
+        raise _damaged(path, f"{_META}: {error}") from error
+    if known.sha256.keys() != {MODEL, REPLAY, STATE}:
+        raise _damaged(path, f"{_META} has no checksum of each of its files")
+    for name in wanted:
         try:
-            intact = _digest(path / name) == digest
+            intact = _digest(path / name) == known.sha256[name]
         except OSError as error:
-            raise CheckpointError(f"{path} is damaged: cannot read {name}: {error}") from error
+            raise _damaged(path, f"cannot read {name}: {error}") from error
         if not intact:
-            raise CheckpointError(f"{path} is damaged: {name} is not what was written")
-    return meta
+            raise _damaged(path, f"{name} is not what was written")
+    return known
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged: {why}; remove it to go on from the one before, if there is one"
+    )
+
+
+def _read_state(path: Path, meta: _Meta) -> tuple[_Kept, model_state.ModelState]:
+    kept = restored(_Kept, from_bytes(_read(path / STATE, _LARGEST_STATE)))
+    state = model_state.read_state(kept.model)
+    if state.steps != meta.step:
+        raise ValueError(f"it is of step {state.steps}, {_META} says {meta.step}")
+    return kept, state
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of a file, each read when it is asked for."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = self._file.get_tensor(name)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.keys())
+
+    def __len__(self) -> int:
+        return len(self._file.keys())
+
+
+def _read(path: Path, most: int) -> bytes:
+    if not path.is_file():  # a pipe would never end
+        raise OSError("it is not there, or no file")
+    if path.stat().st_size > most:
+        raise OSError(f"it has more than {most} bytes")
+    return path.read_bytes()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise OSError("it is not there, or no file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -211,30 +327,21 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _torch_generators() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda}
-
-
-def _restore_torch_generators(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _restore_env(model: DoubleDQN, state: dict[str, Any]) -> None:
-    states = state["env"] or []
-    goes_on = bool(states) and all(kept.get("mid_episode", True) for kept in states)
+def _restore_env(model: DoubleDQN, kept: _Kept) -> None:
+    states = kept.env or []
+    goes_on = bool(states) and all(each.get("mid_episode", True) for each in states)
     if not goes_on:
         model._last_obs = None  # the library then resets the environment when learning begins
     assert model.env is not None
+    if len(states) > model.env.num_envs:
+        raise ValueError(f"it is of {len(states)} environments")
     if goes_on:
         model.env.reset()  # wrappers refuse to step before a reset
     for index, env_state in enumerate(states):
         model.env.env_method("set_state", env_state, indices=[index])
     if not goes_on:
         return
-    for monitor, rewards in zip(_monitors(model.env), state["monitors"], strict=True):
+    for monitor, rewards in zip(_monitors(model.env), kept.monitors, strict=True):
         monitor.rewards = rewards
 
 

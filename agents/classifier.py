@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -20,11 +21,20 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from agents.classifier_report import PICTURE, Report, log_report, plot, score
+from agents.classifier_report import (
+    LEAST_FOUND,
+    MOST_FALSE,
+    PICTURE,
+    Report,
+    log_report,
+    plot,
+    score,
+)
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG, check_finite_output
-from spm_gym.conditions import ClassifierError, TrainingConditions
+from spm_gym.conditions import LEAST_AUC, ClassifierError, TrainingConditions
 from spm_gym.config import ClassifierConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -36,6 +46,10 @@ NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"
 _LARGEST_BATCH = 512
 _TRIED_DIVISIONS = 200
 _STRANGERS = 500
+_EPOCHS = 10
+_BATCHES = 200
+"""After a tenth of them every image of a small folder is still called bad."""
+_FEW = 30
 _UNTOLD = TrainingConditions("real")
 """Nobody has told anything: a mismatch with whatever images."""
 
@@ -107,9 +121,8 @@ class ProbeClassifier:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 about = _about(file.metadata())
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            with torch.device("meta"):
-                network = VGG(NetworkConfig(**about["network"]), 1, about["pixels"])
-            network.to_empty(device=device).load_state_dict(state)
+            config, pixels = NetworkConfig(**about["network"]), about["pixels"]
+            network = VGG.of_file(config, 1, pixels, state, device)
             return cls(network, about["conditions"], about["summary"])
         except KeyError as error:
             reason = f"its metadata lack {error}"
@@ -122,7 +135,7 @@ class ProbeClassifier:
 
 def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
     """What a file says of itself, the conditions checked."""
-    about = json.loads((metadata or {})["about"])
+    about = parse_json((metadata or {})["about"])
     if not isinstance(about, dict):
         raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
     if about["format"] != FORMAT:
@@ -191,9 +204,11 @@ def fit(
     progress: bool = False,
     writer: SummaryWriter | None = None,
     conditions: TrainingConditions = _UNTOLD,
+    start: VGG | None = None,
 ) -> tuple[ProbeClassifier, tuple[Epoch, ...]]:
-    """Train a fresh network; the same arguments give the same weights on the same machine.
+    """Train a network; the same arguments give the same weights on the same machine.
 
+    It is a fresh one, but for the trunk where there is one to ``start`` with.
     Weighted cross entropy, Adam with L2 decay, random flips; the learning rate falls to zero along
     a cosine, because the threshold at 0.9 needs probabilities that mean what they say.
     """
@@ -203,13 +218,16 @@ def fit(
     network = VGG(
         config.network, 1, training.images.shape[1], torch.Generator().manual_seed(seed)
     ).to(device)
+    if start is not None:
+        network.trunk.load_state_dict(start.trunk.state_dict())
     optimiser = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     batches = max(1, len(training.good) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * batches)
+    epochs = config.epochs or max(_EPOCHS, math.ceil(_BATCHES / batches))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
     history = []
-    bar = tqdm(range(config.epochs), desc="classifier", unit="epoch", disable=not progress)
+    bar = tqdm(range(epochs), desc="classifier", unit="epoch", disable=not progress)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in bar:
@@ -361,12 +379,13 @@ def train_classifier(
     conditions: TrainingConditions,
     progress: bool = True,
     writer: SummaryWriter | None = None,
+    start: VGG | None = None,
 ) -> ProbeClassifier:
     """Split, fit, score on the validation images, and leave all of it in ``directory``.
 
     Images without molecules join the training images as bad ones, see `counterexamples`; fresh
     ones are judged at the end. The validation images are labelled ones only. Writes
-    ``classifier.safetensors``, ``report.json`` and ``report.png`` and prints the report.
+    ``report.json`` and ``report.png``, prints the report and writes ``classifier.safetensors``.
 
     Args:
         images: Normalised images (N, H, H).
@@ -378,12 +397,18 @@ def train_classifier(
         conditions: What the images were taken at; how well it does on them is added.
         progress: Whether to show a progress bar.
         writer: Takes losses, figures and curves.
+        start: Gives the trunk to begin with.
+
+    Raises:
+        ClassifierError: It does badly, and the settings do not take such a one: it is not written.
     """
     data = Labelled(images, good)
     training, validation = (data[index] for index in split(good, session, config, seed))
     rng = np.random.default_rng([seed, 1])
     extended = _with_counterexamples(training, config.counterexamples, rng)
-    classifier, history = fit(extended, config, seed, validation, progress, writer, conditions)
+    classifier, history = fit(
+        extended, config, seed, validation, progress, writer, conditions, start
+    )
     probability = classifier(validation.images[:, None])
     report = score(probability, validation.good)
     classifier.conditions = replace(conditions, auc=report.auc, images=report.good + report.bad)
@@ -393,14 +418,42 @@ def train_classifier(
         "counterexamples_called_good": called_good,
     }
     directory.mkdir(parents=True, exist_ok=True)
-    classifier.save(directory / "classifier.safetensors")
     report.save(directory / "report.json")
     plot(report, probability, validation.good, directory / PICTURE)
     if writer is not None:
-        log_report(writer, report, probability, validation.good, directory, config.epochs)
+        log_report(writer, report, probability, validation.good, directory, len(history))
     print(report.table())
     print(f"images without molecules called good  {called_good:.4f} of {_STRANGERS}")
+    if min(report.good, report.bad) < _FEW:
+        print(
+            f"{report.good} good and {report.bad} bad validation images are few: these figures are "
+            "rough; label more, above all of the rarer kind"
+        )
+    if config.refuse_poor and (why := _poor(report)):
+        raise ClassifierError(
+            f"the classifier is not written, for on its {report.good} good and {report.bad} bad "
+            f"validation images {why}: label more and surer, above all of the rarer kind "
+            f"({good.sum()} of {good.size} are good), or take it all the same "
+            "(classifier.refuse_poor=false)"
+        )
+    classifier.save(directory / "classifier.safetensors")
     return classifier
+
+
+def _poor(report: Report) -> str:
+    """Why nobody should use it; empty if it will do."""
+    if report.auc < LEAST_AUC:
+        return (
+            f"the area under the ROC curve is {report.auc:.3f}, and at least {LEAST_AUC:g} is "
+            "asked for"
+        )
+    if report.recommended_tpr < LEAST_FOUND:
+        return (
+            f"it finds {report.recommended_tpr:.0%} of the good ones where at most "
+            f"{MOST_FALSE:.0%} of the bad ones pass (above {report.recommended:g}), and at least "
+            f"{LEAST_FOUND:.0%} is asked for"
+        )
+    return ""
 
 
 def _strangers_called_good(

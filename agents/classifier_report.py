@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 GOOD_ABOVE: float = EnvConfig().good_above
 PICTURE = "report.png"
+MOST_FALSE = 0.01
+"""One false positive in a hundred images ends about one episode in ten too early."""
+LEAST_FOUND = 0.5
+"""Of the good images; a classifier that finds fewer lets every probe be conditioned to ruin."""
+_FOUND = 0.8
 _BINS = 10
 
 
@@ -53,6 +58,8 @@ class Report:
         false_negatives: Good images called bad.
         auc: Area under the ROC curve.
         calibration_error: Mean distance of probability and share of good images, over the bins.
+        recommended: Threshold to use, see `recommended_threshold`.
+        recommended_tpr: Share of good images that are called good there.
         roc: False-positive rates, and true-positive rates.
         reliability: The bins that hold images.
     """
@@ -64,6 +71,8 @@ class Report:
     false_negatives: int
     auc: float
     calibration_error: float
+    recommended: float
+    recommended_tpr: float
     roc: tuple[tuple[float, ...], tuple[float, ...]]
     reliability: tuple[Bin, ...]
 
@@ -94,7 +103,8 @@ class Report:
 
     def figures(self) -> dict[str, float]:
         """Everything but the curves, by name."""
-        names = ("good", "bad", "threshold", "accuracy", "tpr", "fpr", "auc", "calibration_error")
+        names = ("good", "bad", "threshold", "accuracy", "tpr", "fpr", "auc", "calibration_error",
+                 "recommended", "recommended_tpr")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def table(self) -> str:
@@ -108,6 +118,8 @@ class Report:
                 f"accuracy              {self.accuracy:.4f}",
                 f"area under ROC curve  {self.auc:.5f}",
                 f"calibration error     {self.calibration_error:.4f}",
+                f"recommended threshold {self.recommended:g}, "
+                f"true-positive rate there {self.recommended_tpr:.4f}",
             ]
         )
 
@@ -128,6 +140,7 @@ def score(
     """
     if not 0 < good.sum() < good.size:
         raise ValueError(f"a score needs good and bad images, not {good.sum()} good of {good.size}")
+    recommended = recommended_threshold(probability, good, threshold)
     tn, fp, fn, tp = confusion_matrix(good, probability > threshold, labels=[False, True]).ravel()
     false_rate, true_rate, _ = roc_curve(good, probability)
     bins = _reliability(probability, good)
@@ -139,9 +152,29 @@ def score(
         false_negatives=int(fn),
         auc=float(roc_auc_score(good, probability)),
         calibration_error=sum(b.count * abs(b.probability - b.good) for b in bins) / good.size,
+        recommended=recommended,
+        recommended_tpr=float((probability[good] > recommended).mean()),
         roc=(tuple(false_rate.tolist()), tuple(true_rate.tolist())),
         reliability=bins,
     )
+
+
+def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usual: float) -> float:
+    """The usual threshold if it does, otherwise the lowest that passes few enough bad images.
+
+    It does if at most one bad image in a hundred is called good, for more would end too many
+    episodes too early, and at least four good ones in five.
+    """
+    bad = np.sort(probability[~good].astype(float))[::-1]
+    # The most probable of the bad images that have to be called bad.
+    barrier = float(bad[int(MOST_FALSE * bad.size)])
+    if usual >= barrier and (probability[good] > usual).mean() >= _FOUND:
+        return usual
+    above = probability[probability > barrier].astype(float)
+    ceiling = float(above.min()) if above.size else 1.0
+    middle = (barrier + ceiling) / 2
+    rounded = (round(middle, digits) for digits in range(1, 17))
+    return next((t for t in rounded if barrier <= t < ceiling), barrier)
 
 
 def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin, ...]:

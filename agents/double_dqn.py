@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from agents.schedules import epsilon, learning_rate
 from agents.temporal_difference import TemporalDifference
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig
+from spm_gym.plain_state import restore_generator
 from spm_gym.types import BoolArray
 
 SNAPSHOT_EVERY = 4
@@ -37,7 +39,8 @@ class DoubleDQN(DQN):
     It differs from the library's DQN in the network, in the masks, in the targets, in counting
     epsilon and learning rate by its own steps and the target network's age by gradient steps, and
     in that it may learn in a second thread. Everything else is the library's: saving, loading,
-    callbacks, loggers. `DoubleDQN.load` needs no environment for prediction.
+    callbacks, loggers. `DoubleDQN.load` needs no environment for prediction; like the library's it
+    unpickles, so it must only be given files of one's own.
 
     Args:
         env: An environment or a vector of them, with ``action_masks()`` and
@@ -94,7 +97,6 @@ class DoubleDQN(DQN):
         )
 
     def _setup_model(self) -> None:
-        self.config = AgentConfig(**dict(self.config))  # an older one lacks what has been added
         super()._setup_model()
         self._difference = TemporalDifference(self.config, self.device)
 
@@ -280,6 +282,11 @@ class DoubleDQN(DQN):
         self._n_updates = self._due()
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
 
+    def fits(self, env: gym.Env[Any, Any]) -> bool:
+        """Whether it takes the images and chooses among the actions of an environment."""
+        ours = (self.observation_space, self.action_space)
+        return ours == (env.observation_space, env.action_space)
+
     @property
     def pixels(self) -> int:
         """Side of the images it takes."""
@@ -293,7 +300,7 @@ class DoubleDQN(DQN):
 
     @exploration_state.setter
     def exploration_state(self, state: dict[str, Any]) -> None:
-        self._exploring.bit_generator.state = state
+        restore_generator(self._exploring, state)
 
     def weights(self, most: int) -> dict[str, Tensor]:
         """At most about so many values of every weight tensor that acts at present, by name."""
@@ -306,6 +313,15 @@ class DoubleDQN(DQN):
         """Gradient steps done per environment step since the prefill; 0 before."""
         return self._n_updates / max(1, self.num_timesteps - self.config.prefill)
 
+    def finish_learning(self) -> None:
+        """Wait until the gradient steps that are due are done.
+
+        Raises:
+            LearnerError: The learning thread stopped on an error.
+        """
+        if self._learner is not None:
+            self._learner.finish()
+
     def save(
         self,
         path: str | Path | BinaryIO,  # type: ignore[override]
@@ -314,11 +330,12 @@ class DoubleDQN(DQN):
     ) -> None:
         """Save as in stable-baselines3, after the gradient steps that are due.
 
+        What reads such a file runs code from it; `agents.checkpoint` writes files of data only.
+
         Raises:
             LearnerError: The learning thread stopped on an error.
         """
-        if self._learner is not None:
-            self._learner.finish()
+        self.finish_learning()
         super().save(path, exclude, include)  # type: ignore[arg-type]
 
     def _network(self, target: bool = False) -> VGG:

@@ -17,13 +17,27 @@ from spm_gym.types import Policy
 BOOTSTRAP_SAMPLES = 4000
 
 
+FEWEST = 10
+"""Episodes that an interval takes: with fewer, it would be a guess."""
+
+Interval = tuple[float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One finished episode: number of actions, sum of rewards, whether the probe became good."""
+    """One finished episode.
+
+    Attributes:
+        length: Number of actions.
+        total_reward: Sum of the rewards.
+        success: Whether the judge called the probe good in the end.
+        truth: After each action, whether it was; empty where nobody knows.
+    """
 
     length: int
     total_reward: float
     success: bool
+    truth: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +62,25 @@ def run_episode(
     """Play one episode; the policy is given the mask of every image.
 
     Args:
-        env: The environment; `info` carries ``action_mask``.
+        env: The environment; `info` carries ``action_mask``, and ``truly_good`` where it is known.
         policy: Chooses the actions; deterministically, unless it is to learn.
         seed: Of the reset; None continues in the present world.
         on_transition: Called after every step, so that a policy can learn meanwhile.
     """
     observation, info = env.reset(seed=seed)
-    length, total = 0, 0.0
+    length, total, state = 0, 0.0, None
+    truth: list[bool] = []
     while True:
-        action, _ = policy.predict(
+        action, state = policy.predict(
             observation,
+            state,
             deterministic=on_transition is None,
             action_masks=info["action_mask"],
         )
         following, reward, terminated, truncated, info = env.step(action)
         length, total = length + 1, total + float(reward)
+        if "truly_good" in info:
+            truth.append(bool(info["truly_good"]))
         if on_transition is not None:
             on_transition(
                 Transition(
@@ -71,7 +89,7 @@ def run_episode(
             )
         observation = following
         if terminated or truncated:
-            return Episode(length, total, bool(terminated))
+            return Episode(length, total, bool(terminated), tuple(truth))
 
 
 def interleave(
@@ -101,7 +119,7 @@ def interleave(
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Mean and its 95 % confidence interval (Student's t).
+    """Mean and its 95 % confidence interval (Student's t); of one value NaN.
 
     Raises:
         ValueError: There are no values.
@@ -110,9 +128,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
         raise ValueError("the mean of no values is not defined")
     mean = float(np.mean(values))
     if len(values) == 1:
-        return mean, (float("-inf"), float("inf"))
+        return mean, (math.nan, math.nan)
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return mean, (mean - half, mean + half)
+
+
+def length_interval(lengths: Sequence[int]) -> tuple[float, Interval | None]:
+    """Mean length of episodes and its 95 % interval, None if there are too few of them.
+
+    No episode is shorter than one action, so the interval ends there.
+    """
+    mean, (low, high) = mean_interval(lengths)
+    return mean, None if len(lengths) < FEWEST else (max(low, 1.0), high)
 
 
 def normalised_score(
@@ -155,28 +182,51 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         seed: Of the bootstrap.
 
     Returns:
-        ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}`` and
-        ``normalised_score.{value, ci95}``, null if undefined, or None without all three.
+        ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}``, where the
+        truth is known also ``truly_good_rate`` and ``judge``, and ``normalised_score.{value,
+        ci95}``, or None without all three. What is undefined, or of too few episodes, is None.
     """
     arms: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
-        mean, interval = mean_interval(lengths)
+        mean, interval = length_interval(lengths)
         arms[name] = {
             "episodes": len(episodes),
             "mean_length": mean,
-            "ci95": list(interval),
+            "ci95": None if interval is None else list(interval),
             "success_rate": float(np.mean([episode.success for episode in episodes])),
             "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
             "lengths": lengths,
         }
+        if all(episode.truth for episode in episodes):
+            ended = [episode.truth[-1] for episode in episodes]
+            arms[name] |= {"truly_good_rate": float(np.mean(ended)), "judge": _judged(episodes)}
     score = None
     if {"random", "agent", "oracle"} <= arms.keys():
         random, agent, oracle = (arms[name]["lengths"] for name in ("random", "agent", "oracle"))
         value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
         defined = math.isfinite(value)
+        enough = min(len(results[name]) for name in ("random", "agent", "oracle")) >= FEWEST
         score = {
             "value": value if defined else None,
-            "ci95": list(interval) if defined else None,
+            "ci95": list(interval) if defined and enough else None,
         }
     return {"arms": arms, "normalised_score": score}
+
+
+def _judged(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """How right the judge was on the images after the actions of these episodes.
+
+    It has called the last image of every success good and all others bad, or the episodes would
+    have ended there.
+    """
+    truth = [good for episode in episodes for good in episode.truth]
+    called = [episode.truth[-1] for episode in episodes if episode.success]
+    right, good, bad = sum(called), sum(truth), len(truth) - sum(truth)
+    return {
+        "images": len(truth),
+        "called_good": len(called),
+        "precision": right / len(called) if called else None,
+        "recall": right / good if good else None,
+        "false_positive_rate": (len(called) - right) / bad if bad else None,
+    }

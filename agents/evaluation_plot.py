@@ -14,6 +14,8 @@ STYLES = {
     "random": ("#d55e00", "--"),
     "blind": ("#e69f00", "-."),
     "mask": ("#cc79a7", (0, (5, 1, 1, 1, 1, 1))),
+    "counting": ("#777777", (0, (8, 2))),
+    "counting-mask": ("#000000", (0, (5, 1))),
     "oracle": ("#009e73", ":"),
     "shuffled": ("#56b4e9", (0, (1, 1))),
 }
@@ -33,9 +35,9 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
     for position, (name, arm) in enumerate(arms.items()):
         colour, line = STYLES.get(name, ("tab:gray", "-"))
-        low, high = arm["ci95"]
         mean = arm["mean_length"]
-        errors = np.nan_to_num([[mean - low], [high - mean]], posinf=0.0)
+        low, high = arm["ci95"] or (mean, mean)
+        errors = [[mean - low], [high - mean]]
         means.bar(position, mean, color=colour, yerr=errors, capsize=4)
         means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
         lengths = np.sort(arm["lengths"])

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import nn
 
-from agents.checkpoint import load_checkpoint
-from agents.operation import FORMAT, AgentFileError, read_file
+from agents.checkpoint import read_network
+from agents.operation import AgentFileError, read_file, weights_network
 from agents.vgg import VGG, check_finite_output
-from spm_gym.config import NetworkConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,13 @@ class AgentNetwork:
 
 
 def read_checkpoint(path: Path) -> AgentNetwork:
-    """The network of a checkpoint, which must be trusted.
+    """The network of a checkpoint.
 
     Raises:
         CheckpointError: It is missing, damaged or foreign.
     """
-    checkpoint = load_checkpoint(path, device="cpu")
-    network = checkpoint.model.q_net.q_net
-    assert isinstance(network, VGG)
-    return AgentNetwork(network, (), checkpoint.step)
+    network, steps = read_network(path)
+    return AgentNetwork(network, (), steps)
 
 
 def read_weights(path: Path) -> AgentNetwork:
@@ -64,15 +60,8 @@ def read_weights(path: Path) -> AgentNetwork:
         AgentFileError: Unreadable, or not such a file.
     """
     about, state = read_file(path)
-    try:
-        if about["format"] != FORMAT:
-            raise AgentFileError(f"{path} has the format {about['format']!r}, not {FORMAT!r}")
-        network = VGG(NetworkConfig(**about["network"]), len(about["actions"]), about["pixels"])
-        network.load_state_dict({key.removeprefix("q_net."): state[key] for key in state})
-        check_finite_output(
-            network.eval(), network.pixels, lambda why: AgentFileError(f"{path} is broken: {why}")
-        )
-    except (KeyError, ValidationError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise AgentFileError(f"{path} is not an agent written by this project: {reason}") from error
-    return AgentNetwork(network, tuple(about["actions"]), about["steps"])
+    network = weights_network(path, about, state)
+    check_finite_output(
+        network.eval(), network.pixels, lambda why: AgentFileError(f"{path} is broken: {why}")
+    )
+    return AgentNetwork(network, about.actions, about.steps)

@@ -85,6 +85,8 @@ class TensorBoardMonitor(BaseCallback):
                 self.logger.record_mean("episode/return", info["episode"]["r"])
             if done:
                 self.logger.record_mean("episode/success", not info["TimeLimit.truncated"])
+                if "truly_good" in info:
+                    self.logger.record_mean("episode/truly_good", info["truly_good"])
         show_image = self._is_due(self._image_every)
         if show_image:
             self._record_image()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
@@ -17,8 +19,10 @@ from torch import Tensor
 from agents.baselines import RandomPolicy
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
-from agents.vgg import check_finite_output
-from spm_gym.config import AgentConfig
+from agents.vgg import VGG, check_finite_output, check_fit
+from spm_gym.config import AgentConfig, NetworkConfig
+from spm_gym.config.json_file import parse_json
+from spm_gym.plain_state import StateError, restore_generator, restored
 from spm_gym.types import BoolArray
 from spm_gym.whole_file import written_whole
 
@@ -28,6 +32,33 @@ Observation = NDArray[np.float32]
 
 class AgentFileError(ValueError):
     """A file of an agent's weights does not fit; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a file of an agent's weights says of itself.
+
+    Attributes:
+        format: `FORMAT`.
+        network: What the weights belong to.
+        actions: Names of those that it chooses among.
+        pixels: Side of the images that it takes.
+        steps: Actions that it was trained for.
+    """
+
+    format: str
+    network: NetworkConfig
+    actions: tuple[str, ...]
+    pixels: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """What `InterleavedChooser.get_state` gives."""
+
+    agent: dict[str, Any]
+    chance: dict[str, Any]
 
 
 class OperatingAgent:
@@ -120,7 +151,7 @@ class RandomChooser:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
-        self._rng.bit_generator.state = state
+        restore_generator(self._rng, state)
 
 
 class InterleavedChooser:
@@ -167,8 +198,9 @@ class InterleavedChooser:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
-        self.agent.set_state(state["agent"])
-        self.chance.set_state(state["chance"])
+        both = restored(_Both, state)
+        self.agent.set_state(both.agent)
+        self.chance.set_state(both.chance)
 
 
 def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
@@ -186,16 +218,16 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 
 
-def about_file(path: Path) -> dict[str, Any]:
-    """What a file of weights says of itself; empty if it says nothing.
+def format_of_file(path: Path) -> str:
+    """What a file of weights says it is; empty if it says nothing.
 
     Raises:
         AgentFileError: It cannot be read.
     """
-    return _read(path, weights=False)[0]
+    return str(_read(path, weights=False)[0].get("format", ""))
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_file(path: Path) -> tuple[About, dict[str, Tensor]]:
     """What a file of `save_weights` says of itself, and its weights.
 
     Raises:
@@ -206,16 +238,34 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise AgentFileError(
             f"{path} is not an agent written by this project: it does not say what it is"
         )
-    return about, state
+    if about["format"] != FORMAT:
+        raise AgentFileError(f"{path} has the format {about['format']!r}, not {FORMAT!r}")
+    try:
+        return restored(About, about), state
+    except StateError as error:
+        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
+
+
+def weights_network(path: Path, about: About, state: dict[str, Tensor]) -> VGG:
+    """The network of a file of weights.
+
+    Raises:
+        AgentFileError: The weights are not those of the network that it tells of.
+    """
+    weights = {key.removeprefix("q_net."): value for key, value in state.items()}
+    try:
+        return VGG.of_file(about.network, len(about.actions), about.pixels, weights)
+    except ValueError as error:
+        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
 
 
 def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = parse_json((file.metadata() or {}).get("about", "{}"))
             keys = file.keys() if weights else ()
             state = {key: file.get_tensor(key) for key in keys}
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, RecursionError, SafetensorError, ValueError) as error:
         raise AgentFileError(
             f"{path} is not a file of weights, and so not an agent: {error}"
         ) from error
@@ -239,19 +289,18 @@ def load_weights(
     """
     model = DoubleDQN(env, config, seed=seed)
     about, state = read_file(path)
-    wanted = {
-        "format": FORMAT,
-        "network": config.network.model_dump(mode="json"),
-        "actions": list(actions),
-        "pixels": model.pixels,
-    }
+    wanted = {"network": config.network, "actions": tuple(actions), "pixels": model.pixels}
     for name, value in wanted.items():
-        if about.get(name) != value:
+        if (other := getattr(about, name)) != value:
             raise AgentFileError(
-                f"the agent {path} has {name} {about.get(name)}, the settings have {value}: train "
+                f"the agent {path} has {name} {other}, the settings have {value}: train "
                 "one with these settings (train.py) and name its run with --agent, or use "
                 "--policy random"
             )
+    try:
+        check_fit(model.q_net, state)
+    except ValueError as error:
+        raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
     model.q_net.load_state_dict(state)
     model.q_net_target.load_state_dict(state)
     check_finite_output(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from pydantic import Field
 from stable_baselines3.common.buffers import BaseBuffer
 from torch import Tensor
 
 from agents.gathering import gather
 from spm_gym.action_index import action_indices
+from spm_gym.plain_state import StateError, restore_generator, restored
 from spm_gym.types import BoolArray
 
-_STORED = ("observations", "next_observations", "actions", "rewards", "dones", "next_masks")
+STORED = ("observations", "next_observations", "actions", "rewards", "dones", "next_masks")
+"""Names of the arrays of a buffer."""
+
+_CHECKED_AT_A_TIME = 1000
 
 
 class Transitions(NamedTuple):
@@ -41,6 +46,16 @@ class Transitions(NamedTuple):
     rewards: Tensor
     next_masks: Tensor
     ongoing: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """What `FlipReplay.get_state` gives."""
+
+    pos: Annotated[int, Field(ge=0)]
+    full: bool
+    buffer_size: int
+    rng: dict[str, Any]
 
 
 class FlipReplay(BaseBuffer):
@@ -209,41 +224,60 @@ class FlipReplay(BaseBuffer):
     @property
     def nbytes(self) -> int:
         """Bytes of all that is stored."""
-        return sum(getattr(self, name).nbytes for name in _STORED)
+        return sum(getattr(self, name).nbytes for name in STORED)
 
-    def get_state(self) -> dict[str, NDArray[Any]]:
-        """Everything to continue from, as plain arrays that ``numpy.savez`` takes.
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that is stored, by the names of `STORED`.
 
         They are views, to be written before the next `add`: a copy would take longer than writing.
         """
         with self._lock:
-            state = {name: getattr(self, name)[: self.size()] for name in _STORED}
-            counters = {
-                "pos": self.pos,
-                "full": bool(self.full),
-                "buffer_size": self.buffer_size,
-                "rng": self.rng.bit_generator.state,
-            }
-        return state | {"counters": np.array(json.dumps(counters))}
+            return {name: getattr(self, name)[: self.size()] for name in STORED}
 
-    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from what `get_state` gave.
+    def get_state(self) -> dict[str, Any]:
+        """Everything else to continue from."""
+        with self._lock:
+            rng = dict(self.rng.bit_generator.state)
+            return asdict(_Counters(self.pos, bool(self.full), self.buffer_size, rng))
+
+    def set_state(self, state: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from what `get_state` and `arrays` gave.
+
+        Args:
+            state: What `get_state` gave.
+            arrays: What `arrays` gave; a mapping that reads them one by one saves memory.
 
         Raises:
-            ValueError: It belongs to a buffer of another size or of other images.
+            StateError: It belongs to a buffer of another size or of other images, or is damaged.
         """
-        counters = json.loads(str(state["counters"]))
-        if counters["buffer_size"] != self.buffer_size:
-            raise ValueError(
-                f"the stored replay buffer holds {counters['buffer_size']} steps, "
+        counters = restored(_Counters, state)
+        if counters.buffer_size != self.buffer_size:
+            raise StateError(
+                f"the stored replay buffer holds {counters.buffer_size} steps, "
                 f"this one {self.buffer_size}"
             )
-        for name in _STORED:
-            ours, theirs = getattr(self, name).shape[1:], state[name].shape[1:]
-            if ours != theirs:
-                raise ValueError(f"the stored {name} are of shape {theirs}, these of {ours}")
+        if counters.pos >= self.buffer_size:
+            raise StateError(f"the stored replay buffer is at step {counters.pos}")
+        rows = self.buffer_size if counters.full else counters.pos
         with self._lock:
-            self.pos, self.full = counters["pos"], counters["full"]
-            self.rng.bit_generator.state = counters["rng"]
-            for name in _STORED:
-                getattr(self, name)[: self.size()] = state[name]
+            for name in STORED:
+                ours, theirs = getattr(self, name), arrays[name]
+                wanted = (rows, *ours.shape[1:])
+                if (theirs.shape, theirs.dtype) != (wanted, ours.dtype):
+                    raise StateError(f"the stored {name} are {theirs.shape} of {theirs.dtype}, not "
+                                     f"{wanted} of {ours.dtype}")  # fmt: skip
+                for start in range(0, rows, _CHECKED_AT_A_TIME):
+                    part = slice(start, start + _CHECKED_AT_A_TIME)
+                    if not np.isfinite(theirs[part]).all():
+                        raise StateError(f"the stored {name} are not all finite")
+                ours[:rows] = theirs
+            self._check_stored(rows)
+            self.pos, self.full = counters.pos, counters.full
+            restore_generator(self.rng, counters.rng)
+
+    def _check_stored(self, rows: int) -> None:
+        actions, count = self.actions[:rows], self.next_masks.shape[1]
+        if rows and not (actions.min() >= 0 and actions.max() < count):
+            raise StateError(f"there are stored actions other than 0 to {count - 1}")
+        if not (self.next_masks[:rows].any(axis=1) | (self.dones[:rows, 0] != 0)).all():
+            raise StateError("of a stored step that goes on no action is allowed")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from spm_gym.config import ConfigError, NetworkConfig
+
+_MOST_PIXELS = 10_000
 
 
 class VGG(nn.Module):
@@ -58,6 +60,36 @@ class VGG(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 _xavier(module, generator)
 
+    @classmethod
+    def of_file(
+        cls,
+        config: NetworkConfig,
+        outputs: int,
+        pixels: int,
+        weights: Mapping[str, Tensor],
+        device: torch.device | str = "cpu",
+    ) -> VGG:
+        """Build a network around weights from a file, which may claim anything of itself.
+
+        No memory is taken before every weight is known to be there.
+
+        Raises:
+            ValueError: The weights are not those of such a network.
+        """
+        if type(pixels) is not int or not 1 <= pixels <= _MOST_PIXELS:
+            raise ValueError(f"its weights do not fit images of {pixels!r} px")
+        layers = len(config.channels) * config.convolutions + len(config.hidden) + 1
+        if layers > len(weights):
+            raise ValueError(f"its {len(weights)} weights do not fit a network of {layers} layers")
+        try:
+            with torch.device("meta"):
+                network = cls(config, outputs, pixels)
+        except RuntimeError as error:  # more weights than there are numbers to count them
+            raise ValueError(f"its network cannot be: {str(error).splitlines()[0]}") from error
+        check_fit(network, weights)
+        network.to_empty(device=device).load_state_dict(weights)
+        return network.eval()
+
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, H, W) to outputs (N, ``outputs``)."""
         outputs: Tensor = self.head(self.trunk(images))
@@ -82,6 +114,28 @@ def check_finite_output(module: nn.Module, pixels: int, error: Callable[[str], E
         answer = module(known.reshape(1, 1, pixels, pixels))
     if not torch.isfinite(answer).all():
         raise error(f"its answer to a known image is {answer.flatten().tolist()[:4]}, not finite")
+
+
+def check_fit(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Compare weights from a file with those of a module.
+
+    Raises:
+        ValueError: Some are missing, unknown, of another shape or type, infinite or not a number.
+    """
+    wanted = module.state_dict()
+    if differing := sorted(wanted.keys() ^ weights.keys()):
+        name = differing[0]
+        raise ValueError(f"its weights do not fit its network: {name!r} is "
+                         f"{'missing' if name in wanted else 'unknown'}")  # fmt: skip
+    for name, own in wanted.items():
+        other = weights[name]
+        if (own.shape, own.dtype) != (other.shape, other.dtype):
+            raise ValueError(
+                f"its weights do not fit its network: {name!r} is {tuple(other.shape)} of "
+                f"{other.dtype}, not {tuple(own.shape)} of {own.dtype}"
+            )
+        if not torch.isfinite(other).all():
+            raise ValueError(f"its weights {name!r} are not all finite")
 
 
 def _final_side(config: NetworkConfig, pixels: int) -> int:

@@ -9,15 +9,17 @@ the exact process are measured on images of their own.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy
+from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave, mean_interval
 from spm_gym.build import make_env
 from spm_gym.cli.process import limit_threads
 from spm_gym.config import load_config
+from spm_gym.instrument.sim.counting import counting_length, counting_plan
 from spm_gym.reference import level_of, reference_process
 
 
@@ -34,10 +36,16 @@ def main() -> None:
     limit_threads(1)
     config = load_config(None, ["env.judge=truth", *arguments.set])
     process = reference_process(config, arguments.images, arguments.seed + 1)
+    level = partial(level_of, levels=process.allowed)
+    plans = {
+        "counting": counting_plan(process, False),
+        "counting-mask": counting_plan(process, True),
+    }
     exact = {
         "random": process.random_length,
         "blind": process.length(process.blind),
         "mask": process.length(process.mask_only),
+        **{name: counting_length(process, plan) for name, plan in plans.items()},
         "oracle": process.oracle_length,
     }
     env = make_env(config)
@@ -45,18 +53,19 @@ def main() -> None:
     policies = {
         "random": RandomPolicy(rng),
         "blind": MixturePolicy(process.blind, rng),
-        "mask": MixturePolicy(process.mask_only, rng, lambda m: level_of(m, process.allowed)),
+        "mask": MixturePolicy(process.mask_only, rng, level),
+        **{name: CountingPolicy(plan, rng, level) for name, plan in plans.items()},
         "oracle": OraclePolicy(process.oracle, lambda: env.instrument.truth.index),
     }
     lengths: dict[str, list[int]] = {name: [] for name in policies}
     turns = interleave(env, policies, arguments.episodes, arguments.seed)
     for name, episode in tqdm(turns, "episodes", arguments.episodes * len(policies), mininterval=5):
         lengths[name].append(episode.length)
-    print(f"{'policy':8} {'exact':>7} {'simulated':>10} {'95 % interval':>16} {'episodes':>9}")
+    print(f"{'policy':13} {'exact':>7} {'simulated':>10} {'95 % interval':>16} {'episodes':>9}")
     for name, value in exact.items():
         mean, (low, high) = mean_interval(lengths[name])
         verdict = "" if low <= value <= high else "  outside"
-        print(f"{name:8} {value:7.3f} {mean:10.3f} {f'{low:.3f} .. {high:.3f}':>16} "
+        print(f"{name:13} {value:7.3f} {mean:10.3f} {f'{low:.3f} .. {high:.3f}':>16} "
               f"{len(lengths[name]):9d}{verdict}")  # fmt: skip
     print("levels (share of images of each class whose clean square allows so many actions):")
     for allowed, share in zip(process.allowed, process.levels.mean(axis=0), strict=True):

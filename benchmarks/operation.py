@@ -102,7 +102,7 @@ def show(figures: dict[str, Any]) -> None:
     good, bad = figures["labels"]["good"], figures["labels"]["bad probe"]
     growth = "" if figures["growth"] is None else f"{figures['growth']:+.1%}"
     print(
-        f"seed {figures['seed']}: {figures['simulated_hours']:.1f} h in {figures['wall_s']:.0f} s, "
+        f"seed {figures['seed']}: {figures['hours']:.1f} h in {figures['wall_s']:.0f} s, "
         f"{figures['images']} images, {good / max(1, good + bad):.1%} good, "
         f"{figures['episodes']['total']} conditionings, {figures['recoveries']['total']} "
         f"recoveries, {figures['areas']} areas, memory {growth or '-'} from hour {_SETTLED_H:g} "
@@ -125,7 +125,7 @@ def _yield(seed: int, policy: str, hours: float, world: list[str]) -> float:
         _finish(_start(run, seed, hours, ["--policy", policy, *world]), run)
         figures = journal(run)
     assert figures["consistent"], figures["inconsistencies"]
-    return float(figures["labels"]["good"] / figures["simulated_hours"])
+    return float(figures["labels"]["good"] / figures["hours"])
 
 
 def _watched(run: Path, seed: int, hours: float, options: list[str]) -> dict[float, int]:

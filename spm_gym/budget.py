@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from spm_gym.config import BudgetConfig
 from spm_gym.instrument.base import LimitExceeded
+from spm_gym.plain_state import restored
 
 _NIGHT_S = 12 * 3600.0
 _LOOK = (
@@ -102,20 +106,30 @@ class Budget:
     def get_state(self) -> dict[str, Any]:
         """What `set_state` needs to go on counting, as JSON has it."""
         now = self._clock()
-        return {
-            "actions": self._actions,
-            "proven": self._proven,
-            "failed_in_a_row": self._failed_in_a_row,
-            "failed_ago": [now - then for then in self._failures],
-        }
+        ago = [now - then for then in self._failures]
+        return asdict(_Kept(self._actions, self._proven, self._failed_in_a_row, ago))
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on counting from what `get_state` gave."""
-        now = self._clock()
-        self._actions = state["actions"]
-        self._proven = state["proven"]
-        self._failed_in_a_row = state["failed_in_a_row"]
-        self._failures = [now - ago for ago in state["failed_ago"]]
+        """Go on counting from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        kept, now = restored(_Kept, state), self._clock()
+        self._actions = kept.actions
+        self._proven = kept.proven
+        self._failed_in_a_row = kept.failed_in_a_row
+        self._failures = [now - ago for ago in kept.failed_ago]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What `Budget.get_state` gives: what was counted, and how many seconds ago episodes failed."""
+
+    actions: Annotated[int, Field(ge=0)]
+    proven: bool
+    failed_in_a_row: Annotated[int, Field(ge=0)]
+    failed_ago: list[float]
 
 
 def _spent(limit: int | None, count: int) -> bool:

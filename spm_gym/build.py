@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,14 @@ def build_judge(config: Config, microscope: Instrument | None = None) -> Classif
     if config.env.judge == "truth":
         if not isinstance(microscope, SimulatedMicroscope):
             raise ConfigError("setting env.judge = 'truth': only the simulator knows the truth")
-        return _true_judge(microscope)
-    from agents.classifier import ProbeClassifier  # torch is slow to import
+        return _TrueJudge(microscope)
+    import torch  # slow to import
 
+    from agents.classifier import ProbeClassifier
+
+    if config.run.threads is not None:
+        # With torch's own choice, all cores, judging is eight times slower on a busy host.
+        torch.set_num_threads(config.run.threads)
     classifier = ProbeClassifier.load(config.env.classifier or shipped_classifier())
     side, taken = config.env.pixels, classifier.network.pixels
     if side != taken:
@@ -271,8 +277,6 @@ def make_vector_env(
 ) -> ProbeConditioningVectorEnv:
     """Build the vector environment; this is what `gymnasium.make_vec` calls.
 
-    How many threads torch takes for the classifier is left as it is.
-
     Args:
         num_envs: How many microscopes are simulated.
         config: As for `make_env`.
@@ -287,7 +291,7 @@ def make_vector_env(
     config = _settings(config, overrides)
     microscopes = [build_microscope(config) for _ in range(num_envs)]
     if config.env.judge == "truth":
-        judges = [_true_judge(microscope) for microscope in microscopes]
+        judges: list[Classifier] = [_TrueJudge(microscope) for microscope in microscopes]
     else:
         # One for all, so that images are judged together.
         judges = [build_judge(config, microscope) for microscope in microscopes[:1]] * num_envs
@@ -302,8 +306,11 @@ def _settings(config: Config | Path | str | None, overrides: Sequence[str]) -> C
     return config
 
 
-def _true_judge(microscope: SimulatedMicroscope) -> Classifier:
-    def judge(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.full(len(images), microscope.truth.good, dtype=np.float32)
+@dataclass(frozen=True)
+class _TrueJudge:
+    """Reads the hidden state instead of looking; a class, so that environments can be pickled."""
 
-    return judge
+    microscope: SimulatedMicroscope
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full(len(images), self.microscope.truth.good, dtype=np.float32)

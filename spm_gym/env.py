@@ -12,6 +12,7 @@ from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
 from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
 from spm_gym.instrument.base import Instrument, InstrumentError
+from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.survey import Look, read_all, validate_look
 from spm_gym.types import BoolArray, Classifier, Frame
 
@@ -29,9 +30,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Action space
     `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
     into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
-    `action_masks()` say which are allowed. An action that is not allowed is refused: nothing
-    happens to the probe, the step counts, and `info["refused"]` is true. What is no action at all,
-    such as -1, 12, 1.0 or True, is a `ValueError` before anything is done.
+    `action_masks()` say which are allowed, and `action_space.sample(mask)` takes either. An action
+    that is not allowed is refused: nothing happens to the probe, the step counts, and
+    `info["refused"]` is true. What is no action at all, such as -1, 12, 1.0 or True, is a
+    `ValueError` before anything is done.
 
     ## Observation space
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
@@ -41,8 +43,11 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     -1 for every action; +10 *instead* for the one that leads to a good probe.
 
     ## Starting state
-    The good probe of the last episode is damaged by up to five random strong actions until the
-    classifier's probability falls below 0.1. `reset(options={"damage": False})` only looks.
+    The good probe of the last episode is damaged by random strong actions until the classifier's
+    probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
+    says so. A probe that is that bad already, as after most truncations, is left as it is, and a
+    new image is taken at the next region. What is bad is the classifier's word here, too.
+    `reset(options={"damage": False})` only looks.
 
     ## Episode end
     Terminated when the classifier's probability exceeds 0.9; truncated after 100 steps unless the
@@ -216,16 +221,22 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Everything to continue from, in mid-episode too if the instrument's state can be kept.
 
         Returns:
-            A picklable dictionary for `set_state`; ``mid_episode`` says whether an episode can go
-            on from it. A real instrument has changed meanwhile: only map and generator are put
-            back, and a reset must follow.
+            Data for `set_state`, as `spm_gym.plain_state` has it; ``mid_episode`` says whether an
+            episode can go on from it. A real instrument has changed meanwhile: only map and
+            generator are put back, and a reset must follow.
         """
         return {"rng": self.np_random.bit_generator.state, **self._episode.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.np_random.bit_generator.state = state["rng"]
-        self._episode.set_state(state)
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        if not isinstance(state, dict):
+            raise StateError(f"the state of an environment is a {type(state).__name__}")
+        restore_generator(self.np_random, state.get("rng"))
+        self._episode.set_state({name: state[name] for name in state if name != "rng"})
 
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
@@ -252,7 +263,20 @@ def spaces(
 ) -> tuple[gym.Space[NDArray[np.float32]], gym.Space[np.int64]]:
     """Observation and action space of one environment."""
     images = gym.spaces.Box(-1.5, 1.5, (1, config.pixels, config.pixels), np.float32)
-    return images, gym.spaces.Discrete(len(config.actions))
+    return images, MaskableDiscrete(len(config.actions))
+
+
+class MaskableDiscrete(gym.spaces.Discrete[np.int64]):
+    """Gymnasium's `Discrete`, whose ``sample`` also takes masks of bool, as they come with images.
+
+    Its own takes int8 only, which would choose rows 0 and 1 where it is used as an index.
+    """
+
+    def sample(
+        self, mask: NDArray[Any] | None = None, probability: NDArray[Any] | None = None
+    ) -> np.int64:
+        """Draw an action, one of those that the mask allows if there is one."""
+        return super().sample(None if mask is None else np.asarray(mask, np.int8), probability)
 
 
 def check_render_mode(render_mode: str | None) -> None:

@@ -7,12 +7,13 @@ says, so one microscope or many in step can be driven by the same rules.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from spm_gym.action_index import action_index
 from spm_gym.brief import brief
@@ -33,6 +34,7 @@ from spm_gym.instrument.base import (
     TipWithdrawn,
     UnjudgeableImage,
 )
+from spm_gym.plain_state import StateError, restored
 from spm_gym.regions import Mark
 from spm_gym.survey import Look, Survey, validate_look
 from spm_gym.types import Frame
@@ -81,6 +83,39 @@ def validate_options(options: object, config: EnvConfig, known: Collection[str])
         raise ValueError(f"options['damage'] must be True or False, not {brief(damage)}")
     if "look" in options:
         validate_look(options["look"], config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What `Episode.get_state` gives; most is as the attributes of `Episode` and `Survey`.
+
+    Attributes:
+        mid_episode: Whether an episode can go on from it.
+        instrument: State of the instrument; None for a real one.
+        marks: Blocked places of the approach area.
+        elapsed: Actions so far.
+        events: Since the last image.
+        chosen: The last action.
+        acted: Whether its image is still to come.
+        refused: Whether it was not allowed.
+        budget: What was tried without success; None for a microscope that cannot be harmed.
+    """
+
+    mid_episode: bool
+    instrument: dict[str, Any] | None
+    marks: list[Mark]
+    area: Annotated[int, Field(ge=0)]
+    last_region: tuple[float, float] | None
+    bad_sample: Annotated[int, Field(ge=0)]
+    look: Look | None
+    last_act: tuple[str, float, float] | None
+    elapsed: Annotated[int, Field(ge=0)]
+    events: list[str]
+    chosen: Annotated[int, Field(ge=0)] | None
+    acted: bool
+    refused: bool
+    uncertain: bool
+    budget: dict[str, Any] | None
 
 
 class Episode:
@@ -145,7 +180,8 @@ class Episode:
         damage = options.get("damage", self.config.damage)
         if "look" in options:
             self.look = options["look"]
-        elif self.look is None or not damage:
+        elif self.look is None or not damage or self._bad(self.look):
+            # An episode begins with an image of its own, even if there is nothing to damage.
             yield from self._look(rng)
         if damage:
             yield from self._damage(rng)
@@ -266,39 +302,65 @@ class Episode:
     def get_state(self) -> dict[str, Any]:
         """Everything to continue from but the generator; see the environment."""
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
-        return {
-            "mid_episode": kept is not None,
-            "instrument": kept,
-            "marks": [asdict(mark) for mark in self.survey.regions.marks],
-            "area": self.survey.area,
-            "last_region": self.survey.last_region,
-            "bad_sample": self.survey.bad_sample,
-            "look": self.look,
-            "last_act": self.last_act,
-            "elapsed": self._elapsed,
-            "events": list(self._events),
-            "action": (self._chosen, self._acted, self._refused, self.uncertain),
-            "budget": None if self.budget is None else self.budget.get_state(),
-        }
+        return asdict(
+            _Kept(
+                mid_episode=kept is not None and self.look is not None,
+                instrument=kept,
+                marks=self.survey.regions.marks,
+                area=self.survey.area,
+                last_region=self.survey.last_region,
+                bad_sample=self.survey.bad_sample,
+                look=None if kept is None else self.look,
+                last_act=self.last_act,
+                elapsed=self._elapsed,
+                events=list(self._events),
+                chosen=self._chosen,
+                acted=self._acted,
+                refused=self._refused,
+                uncertain=self.uncertain,
+                budget=None if self.budget is None else self.budget.get_state(),
+            )
+        )
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else, or of other images or actions.
+        """
+        kept = restored(_Kept, state)
+        self._check(kept)
         self._begin()
-        self.survey.enter_area(state["area"])
-        self.survey.regions.restore(Mark(**mark) for mark in state["marks"])
-        self.survey.last_region = state["last_region"]
-        self.survey.bad_sample = state["bad_sample"]
-        if self.budget is not None and state["budget"] is not None:
-            self.budget.set_state(state["budget"])
+        self.survey.enter_area(kept.area)
+        self.survey.regions.restore(kept.marks)
+        self.survey.last_region = kept.last_region
+        self.survey.bad_sample = kept.bad_sample
+        if self.budget is not None and kept.budget is not None:
+            self.budget.set_state(kept.budget)
         if not isinstance(self.instrument, Restartable):
             self.look = None
             return
-        self.instrument.set_state(state["instrument"])
-        self.look = state["look"]
-        self.last_act = state["last_act"]
-        self._elapsed = state["elapsed"]
-        self._events = list(state["events"])
-        self._chosen, self._acted, self._refused, self.uncertain = state["action"]
+        self.instrument.set_state(kept.instrument or {})
+        self.look = kept.look
+        self.last_act = kept.last_act
+        self._elapsed = kept.elapsed
+        self._events = list(kept.events)
+        self._chosen, self._acted = kept.chosen, kept.acted
+        self._refused, self.uncertain = kept.refused, kept.uncertain
+
+    def _check(self, kept: _Kept) -> None:
+        pixels, actions = self.config.pixels, len(self.config.actions)
+        if kept.chosen is not None and kept.chosen >= actions:
+            raise StateError(f"the kept state has chosen action {kept.chosen} of {actions}")
+        if kept.look is None:
+            if kept.mid_episode:
+                raise StateError("the kept state is in mid-episode without an image")
+            return
+        look = kept.look
+        of = (look.scan.frame.pixels, look.scan.z.shape, look.observation.shape, look.mask.shape)
+        if of != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
+            raise StateError(f"the kept state has an image or a mask of other sizes, {of}, than "
+                             f"{pixels} px and {actions} actions")  # fmt: skip
 
     def _begin(self) -> None:
         self._begun = True
@@ -311,12 +373,20 @@ class Episode:
     def _damage(self, rng: np.random.Generator) -> Imaging:
         for _ in range(self.config.damage_actions):
             look = self.present
-            if look.probability < self.config.damage_below:
+            if self._bad(look):
                 return
             choices = np.flatnonzero(self._damaging & look.mask)
             if choices.size:
                 self._act(int(rng.choice(choices)), look)
             yield from self._look(rng)
+        if not self._bad(self.present):
+            tries, probability = self.config.damage_actions, self.present.probability
+            self._events.append(
+                f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
+            )
+
+    def _bad(self, look: Look) -> bool:
+        return look.probability < self.config.damage_below
 
     def _act(self, index: int, look: Look) -> None:
         action, place = self.config.actions[index], look.place

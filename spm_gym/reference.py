@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from spm_gym.config import ActionConfig, Config
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.instrument.sim.exact import HiddenProcess, hidden_process
+from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT, change_probability
 from spm_gym.prepared import prepared_images
 from spm_gym.survey import allowed_actions
 from spm_gym.types import BoolArray
@@ -52,11 +53,17 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
 def reference_process(
     config: Config, images_per_state: int = IMAGES_PER_STATE, seed: int = 0
 ) -> HiddenProcess:
-    """The decision process behind the environment of these settings, judged by the truth."""
+    """The decision process behind the environment of these settings, judged by the truth.
+
+    It does not know that pulses may leave a tip ready to change (`tip_change_after_pulse`).
+    """
+    simulator = config.simulator
+    duration = config.env.pixels * 2 * config.env.image_nm / simulator.speed_nm_per_s
+    rate = change_probability(simulator, duration, BIAS, SETPOINT)
     return hidden_process(
         config.env.actions,
-        ProbeDynamics(config.simulator.transitions),
-        [config.simulator.tip_change_rate * part for part in (config.env.settle_fraction, 1.0)],
+        ProbeDynamics(simulator.transitions),
+        [rate * part for part in (config.env.settle_fraction, 1.0)],
         measure_masks(config, images_per_state, seed),
         mask_levels(config.env.actions),
         config.env.damage_actions,

@@ -1,4 +1,4 @@
-"""Round lengths for scale bars and axes, and lengths in words."""
+"""Round lengths for scale bars and axes; lengths and durations in words."""
 
 from __future__ import annotations
 
@@ -24,3 +24,16 @@ def length_text(length: float) -> str:
     """A length in m with its unit."""
     unit, size = next((each for each in _UNITS if length >= 0.9999 * each[1]), _UNITS[-1])
     return f"{length / size:.3g} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """A time of operation, in the unit that suits it."""
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit of an axis that reaches so far (s), and its length in s."""
+    return ("min", 60.0) if longest < 2 * 3600 else ("h", 3600.0)

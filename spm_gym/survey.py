@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.instrument.base import Instrument, UnjudgeableImage
 from spm_gym.instrument.validation import validate_act
+from spm_gym.plain_state import array_of
 from spm_gym.regions import Mark, RegionMap, area_direction
 from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
@@ -41,10 +42,10 @@ class Look:
     """
 
     scan: Scan
-    observation: NDArray[np.float32]
+    observation: Annotated[NDArray[np.float32], array_of(np.float32, 1, None, None)]
     square: Square
     probability: float
-    mask: BoolArray
+    mask: Annotated[BoolArray, array_of(np.bool_, None)]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "observation", read_only(self.observation))
@@ -185,6 +186,10 @@ def _looks(
     ]
 
 
+def _tell_nobody(area: int, mark: Mark) -> None:
+    """Stand in for whoever wants to know; a function with a name can be pickled."""
+
+
 class Survey:
     """Works through approach areas, region by region.
 
@@ -203,7 +208,7 @@ class Survey:
     def __init__(self, instrument: Instrument, config: EnvConfig) -> None:
         self.instrument = instrument
         self.config = config
-        self.on_mark: Callable[[int, Mark], None] = lambda area, mark: None
+        self.on_mark: Callable[[int, Mark], None] = _tell_nobody
         self.enter_area(0)
 
     def enter_area(self, number: int) -> None:

@@ -177,5 +177,8 @@ class Policy(Protocol):
         deterministic: bool = False,
         action_masks: BoolArray | None = None,
     ) -> tuple[Any, Any]:
-        """Return the action for one observation (1, H, W), and the recurrent state (None)."""
+        """Return the action for one observation (1, H, W), and the state for the next call.
+
+        The state is None at the start of an episode; most policies have none.
+        """
         ...

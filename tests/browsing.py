@@ -108,23 +108,18 @@ def page(browser: Browser, faults: Faults) -> Iterator[Page]:
 @contextmanager
 def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
     """Serve an application from a thread; gives its address."""
-    import uvicorn
-
-    from spm_gym.web.serving import address_of, listening
+    from spm_gym.web.serving import address_of, listening, server
 
     with listening("127.0.0.1", port) as listener:
-        config = uvicorn.Config(
-            app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        it = server(app, grace_s=1)
+        thread = threading.Thread(target=it.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            while not server.started and thread.is_alive():
+            while not it.started and thread.is_alive():
                 time.sleep(0.01)
             yield address_of(listener)
         finally:
-            server.should_exit = True
+            it.should_exit = True
             thread.join()
 
 

@@ -24,7 +24,7 @@ from kill_checks import (
     snapshot,
 )
 from kill_child import ACTING, LONGEST_S, MOMENTS, Child
-from kill_controller import controller, executed, reached
+from kill_controller import controller
 from patience import PATIENT
 
 from spm_gym.config import load_config
@@ -64,7 +64,6 @@ TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 _PATIENCE_S = 8.0
 _WAY_OUT_S = 0.1
 _LAST_IMAGES = 10
-_EVENTFUL = ({"pulse", "dip"}, {"approach"}, {"motor"}, {"move"})
 _INTERRUPTED = 130
 
 
@@ -77,6 +76,8 @@ class Trial:
         seed: Of everything.
         kills: That met a living run.
         moments: Kills by the moment that they met.
+        calls: Kills by the system call that they met.
+        broken: Sessions in which the disk answered with errors from some call on.
         ended: Runs that ended by themselves.
         faults: Whatever was not as it should be.
         rows: Of the journal at the end, by table.
@@ -89,6 +90,8 @@ class Trial:
     seed: int
     kills: int = 0
     moments: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    broken: int = 0
     ended: int = 0
     faults: list[str] = field(default_factory=list)
     rows: dict[str, int] = field(default_factory=dict)
@@ -124,7 +127,7 @@ class Killer:
 
     def kill(self) -> None:
         """Start the run, kill it, look."""
-        child = self._start()
+        child = self.start()
         try:
             self._choose_moment()(child)
         finally:
@@ -137,7 +140,7 @@ class Killer:
             self.trial.moments[child.last] = self._met[child.last]
         else:
             self._note_end(status)
-        self._inspect(f"kill {self.trial.kills}, {child.last}")
+        self.inspect(f"kill {self.trial.kills}, {child.last}")
 
     def finish(self) -> Remembered | None:
         """Let the run come to its end; returns its memory, if it came to that."""
@@ -157,9 +160,9 @@ class Killer:
 
     def _complete(self, *options: str, looks: bool = False) -> None:
         self.kept.unlink(missing_ok=True)
-        child = self._start(*options, looks=looks)
+        child = self.start(*options, looks=looks)
         self._note_end(child.wait())
-        self._inspect("after it ended")
+        self.inspect("after it ended")
 
     def _compare(self, when: str) -> Remembered | None:
         if not self.kept.is_file():
@@ -195,7 +198,13 @@ class Killer:
         """Note something that is not as it should be."""
         self.trial.faults.append(fault)
 
-    def _start(self, *options: str, looks: bool = False) -> Child:
+    def start(
+        self,
+        *options: str,
+        looks: bool = False,
+        attach: Callable[[int], None] | None = None,
+    ) -> Child:
+        """Start the run, or go on with it."""
         arguments = ["--run-dir", str(self.run), *options]
         if self._begun():
             arguments.append("--resume")
@@ -204,7 +213,7 @@ class Killer:
             env = "real" if self.trial.kind in TIME_SCALES else "sim"
             arguments += ["--env", env, "--seed", str(self.trial.seed), "--set", *self.settings]
         gated = self.trial.kind == "quiet" and not options and not looks
-        return Child(arguments, self.kept, self._output, looks, ACTING if gated else ())
+        return Child(arguments, self.kept, self._output, looks, ACTING if gated else (), attach)
 
     def _begun(self) -> bool:
         return self._ever_ran or bool(self._before.rows["sessions"])
@@ -259,7 +268,8 @@ class Killer:
         for (moment, begun), (_, ended) in itertools.pairwise(entered):
             self._lasting[moment].append(ended - begun)
 
-    def _inspect(self, when: str) -> None:
+    def inspect(self, when: str) -> None:
+        """See what is left of the run, and note what is not as it should be."""
         now = snapshot(self.run)
         faults = list(changes(self._before, now))
         if self._begun():
@@ -270,54 +280,8 @@ class Killer:
         self._before = now
 
 
-def trial(kind: Kind, kills: int, seed: int, folder: Path) -> Trial:
-    """Kill one run so many times, then let it end.
-
-    Args:
-        kind: Of microscope.
-        kills: How often.
-        seed: Of the run and of the moments.
-        folder: New; for the run and what is noted about it.
-    """
-    folder.mkdir(parents=True)
-    begun = time.monotonic()
-    with _microscope(kind, seed, folder) as overrides:
-        killer = Killer(kind, seed, folder, overrides)
-        done = killer.trial
-        while done.kills < kills and done.ended < 2 * kills:
-            killer.kill()
-        killer.look()
-        # How far it has come between two kills depends on the machine; what follows does not.
-        disturbed = _kinds(folder) if kind in TIME_SCALES else []
-        kept = killer.finish()
-        while kind in TIME_SCALES and not _eventful(_kinds(folder)[len(disturbed) :]):
-            kept = killer.finish()
-    if kind == "quiet" and kept is not None:
-        killer.compare_with_undisturbed(kept)
-    rows = snapshot(killer.run).rows
-    done.rows = {table: len(rows[table]) for table in rows}
-    results = collections.Counter(str(row["result"]) for row in rows["acts"].values())
-    done.acts = {result: {"rows": count} for result, count in results.items()}
-    if kind in TIME_SCALES:
-        found = reached(killer.run, killer.config, executed(folder / "commands"))
-        done.acts, done.commands = found.acts, found.commands
-        done.faults += found.faults
-    done.seconds = time.monotonic() - begun
-    return done
-
-
-def _kinds(folder: Path) -> list[str]:
-    """Kinds of what the controller has done so far."""
-    return [command.kind for command in executed(folder / "commands")]
-
-
-def _eventful(kinds: Collection[str]) -> bool:
-    """Whether there is something of everything."""
-    return all(wanted & set(kinds) for wanted in _EVENTFUL)
-
-
 @contextmanager
-def _microscope(kind: Kind, seed: int, folder: Path) -> Iterator[list[str]]:
+def microscope(kind: Kind, seed: int, folder: Path) -> Iterator[list[str]]:
     """What lives on when a run is killed; yields the settings that lead to it."""
     if kind not in TIME_SCALES:
         yield []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import http.client
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from browsing import served
@@ -77,6 +79,12 @@ def remote() -> Iterator[Client]:
         yield client
 
 
+def fields_of(page: str) -> dict[str, str]:
+    """What the form of a page sends by itself."""
+    hidden = re.findall('<input type="hidden" name="(.*?)" value="(.*?)">', page)
+    return {name: html.unescape(value) for name, value in hidden}
+
+
 def key(client: Client) -> dict[str, str]:
     """The cookie of a browser whose user has given the token."""
     status, _, headers = client("POST", "/unlock", client.own, "token=correct+horse")
@@ -107,7 +115,7 @@ def test_from_elsewhere_even_reading_takes_the_token(remote: Client) -> None:
     assert remote("POST", "/act", remote.own)[0] == 401
 
 
-def test_after_a_wrong_token_nobody_there_is_believed_for_a_second(
+def test_after_a_wrong_token_nobody_is_believed_for_a_second(
     remote: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [time.monotonic()]
@@ -121,7 +129,9 @@ def test_after_a_wrong_token_nobody_there_is_believed_for_a_second(
     now[0] += 1.0
     assert remote("GET", "/", BEARER)[0] == 200
     assert remote("GET", "/", {"Authorization": "Bearer correct"})[0] == 401
-    assert remote("GET", f"/?token={TOKEN.replace(' ', '+')}")[0] == 401
+    status, text, _ = remote("POST", "/unlock", remote.own, "token=correct+horse")
+    assert status == 401
+    assert "for a second nobody is believed" in text
     now[0] += 1.0
     cookie = key(remote)
     assert remote("GET", "/", {"Authorization": "Bearer wrong"})[0] == 401
@@ -141,18 +151,29 @@ def test_a_stranger_cannot_fill_the_disk(remote: Client) -> None:
     assert remote("POST", "/unlock", remote.own | {"Content-Length": "-1"})[0] in (400, 413)
     multipart = {"Content-Type": "multipart/form-data; boundary=b"}
     broken = "--b\r\nContent-Disposition: form-data; name=token; filename=x\r\n\r\nx\r\n--b--"
-    assert remote("POST", "/unlock", remote.own | multipart, broken)[0] == 401
+    assert remote("POST", "/unlock", remote.own | multipart, broken)[0] == 415
+    assert remote("POST", "/unlock", remote.own, "token=correct+horse" + "&x=" * 100)[0] == 401
 
 
-def test_a_link_with_the_token_opens_the_page_and_loses_the_token(remote: Client) -> None:
+def test_a_link_with_the_token_hands_it_in_and_loses_it(remote: Client) -> None:
     status, text, headers = remote("GET", "/?token=correct%20horse&scan=3")
     assert status == 200
-    assert '<meta http-equiv="refresh" content="0; url=/?scan=3">' in text
-    assert "horse" not in text
+    assert "set-cookie" not in headers
+    assert fields_of(text) == {"token": TOKEN, "there": "/?scan=3"}
+    status, _, headers = remote("POST", "/unlock", remote.own, urlencode(fields_of(text)))
+    assert (status, headers["location"]) == (303, "/?scan=3")
     cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
     assert remote("GET", "/?scan=3", cookie)[:2] == (200, "read")
-    assert "url=/evil.example/" in remote("GET", "//evil.example/?token=correct+horse")[1]
-    assert remote("GET", "/?token=wrong")[0] == 401
+    status, _, headers = remote("GET", "/?scan=3&token=anything", cookie)
+    assert (status, headers["location"]) == (303, "/?scan=3"), "who is known needs no token"
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/%5Cevil.example/", "/%09/evil.example/"])
+def test_a_link_with_the_token_leads_nowhere_else(remote: Client, path: str) -> None:
+    there = fields_of(remote("GET", f"{path}?token=correct+horse")[1])["there"]
+    body = urlencode({"token": TOKEN, "there": there})
+    location = remote("POST", "/unlock", remote.own, body)[2]["location"]
+    assert re.match(r"/(?![/\\\t])", location), location
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from ring_env import RINGS, RingEnv, mean_length
 
-from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy, ShuffledPolicy
+from agents.baselines import (
+    CountingPolicy,
+    MixturePolicy,
+    OraclePolicy,
+    RandomPolicy,
+    ShuffledPolicy,
+)
 from spm_gym.types import Policy
 
 IMAGE = np.zeros((1, 8, 8), np.float32)
@@ -63,6 +69,18 @@ def test_mixture_refuses_what_makes_no_sense() -> None:
         MixturePolicy(np.ones((2, 3)), rng())
     with pytest.raises(ValueError, match="not negative"):
         MixturePolicy(np.array([1.0, -1.0]), rng())
+
+
+def test_counting_follows_its_plan_from_the_start_of_every_episode() -> None:
+    plan = np.stack([np.eye(4)[[first, 3]] for first in (0, 2, 1)])  # two levels of masks each
+    policy = CountingPolicy(plan, rng(), level=lambda mask: int(mask[3]))
+    three, four = np.array([True, True, True, False]), np.ones(4, bool)
+    for _ in range(2):
+        state, done = None, []
+        for mask in (three, three, four, three, three):
+            action, state = policy.predict(IMAGE, state, action_masks=mask)
+            done.append(int(action))
+        assert done == [0, 2, 3, 1, 1]
 
 
 def test_oracle_takes_the_best_allowed_action_of_the_state() -> None:
@@ -118,7 +136,8 @@ def test_shuffled_shows_earlier_images_with_the_present_mask() -> None:
 @pytest.mark.parametrize("mask", [None, np.zeros(RINGS, bool)])
 def test_a_mask_is_needed(mask: NDArray[np.bool_] | None) -> None:
     weights = np.ones((1, RINGS))
-    policies = (RandomPolicy(rng()), MixturePolicy(weights, rng()), OraclePolicy(weights, int))
+    policies = (RandomPolicy(rng()), MixturePolicy(weights, rng()), OraclePolicy(weights, int),
+                CountingPolicy(weights[None], rng(), lambda mask: 0))  # fmt: skip
     for policy in policies:
         with pytest.raises(ValueError, match=r"needs action_masks|allows no action"):
             policy.predict(IMAGE, action_masks=mask)

@@ -32,7 +32,7 @@ from spm_gym.config import ClassifierConfig, EnvConfig, NetworkConfig
 PIXELS = 24
 TINY = NetworkConfig(channels=(8, 16), pooled_sets=2, stem_stride=2, hidden=(16,))
 TOLD = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
-QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu")
+QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu", refuse_poor=False)
 
 
 def blobs(count: int, seed: int) -> Labelled:
@@ -89,7 +89,7 @@ def test_training_lowers_both_losses_and_reports_each_epoch(
     data: Labelled, unseen: Labelled
 ) -> None:
     _, history = fit(data, QUICK, seed=3, validation=unseen)
-    assert len(history) == QUICK.epochs
+    assert len(history) == 8
     assert history[-1].loss < history[0].loss / 2
     first, last = history[0].validation_loss, history[-1].validation_loss
     assert first is not None
@@ -367,6 +367,81 @@ def test_training_leaves_classifier_report_and_picture(
     validated = report["good"] + report["bad"]
     assert loaded.conditions == replace(TOLD, auc=report["auc"], images=validated)
     assert f"{report['tpr']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "threshold"),
+    [
+        ([0.1, 0.2], [0.95, 0.99], 0.9),  # the usual one does
+        ([0.1, 0.2], [0.5, 0.99], 0.3),  # it would miss half
+        ([0.1, 0.97], [0.98, 0.99], 0.97),  # it would pass a bad one
+        ([0.1] * 150 + [0.97], [0.98, 0.99], 0.9),  # one of a hundred may pass
+        ([0.1, 1.0], [0.98, 0.99], 1.0),  # nothing passes, and nothing is found
+    ],
+)
+def test_the_recommended_threshold_passes_few_bad_images_and_finds_what_it_can(
+    bad: list[float], good: list[float], threshold: float
+) -> None:
+    probability = np.array(bad + good)
+    labels = np.arange(probability.size) >= len(bad)
+    report = score(probability, labels)
+    assert report.recommended == pytest.approx(threshold)
+    assert (np.array(bad) > report.recommended).mean() <= 0.01
+    assert report.recommended_tpr == (np.array(good) > report.recommended).mean()
+
+
+def labelled(few: Labelled, tmp_path: Path, **settings: object) -> ProbeClassifier:
+    config = ClassifierConfig.model_validate(
+        {"network": TINY, "device": "cpu", "batch_size": 32, **settings}
+    )
+    session = np.full(few.good.size, "s")
+    return train_classifier(few.images, few.good, session, config, 0, tmp_path, TOLD, False)
+
+
+def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
+    data: Labelled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = data[np.arange(150)]
+    guessed = Labelled(few.images, np.random.default_rng(0).permutation(few.good))
+    with pytest.raises(ClassifierError, match=r"not written.*ROC curve.*at least 0\.9") as caught:
+        labelled(guessed, tmp_path)
+    assert "classifier.refuse_poor=false" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.png"}
+    assert "these figures are rough" in capsys.readouterr().out
+    assert labelled(guessed, tmp_path, refuse_poor=False)
+    assert (tmp_path / "classifier.safetensors").is_file()
+
+
+def test_few_labels_are_seen_often_enough_to_find_the_good_ones(
+    data: Labelled, tmp_path: Path
+) -> None:
+    few = data[np.concatenate([np.flatnonzero(data.good)[:124], np.flatnonzero(~data.good)[:26]])]
+    classifier = labelled(few, tmp_path)
+    assert len(classifier.summary["history"]) * 5 >= 200  # batches of 32
+    validation = classifier.summary["validation"]
+    assert validation["tpr"] > 0.5
+    saved = ProbeClassifier.load(tmp_path / "classifier.safetensors")
+    assert saved.summary["validation"]["recommended"] == validation["recommended"]
+
+
+def test_many_images_are_seen_ten_times(data: Labelled) -> None:
+    many = Labelled(data.images[:800], data.good[:800])
+    config = QUICK.model_copy(update={"epochs": None, "batch_size": 8})
+    assert len(fit(many, config, seed=0)[1]) == 10
+
+
+def test_a_trunk_to_start_with_is_what_training_begins_from(
+    trained: ProbeClassifier, data: Labelled, unseen: Labelled
+) -> None:
+    still = QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 1500})
+    begun, _ = fit(data, still, seed=9, start=trained.network)
+    fresh, _ = fit(data, still, seed=9)
+    ours, theirs, other = (
+        dict(each.network.trunk.named_parameters()) for each in (trained, begun, fresh)
+    )
+    for name, weights in ours.items():
+        assert torch.allclose(weights, theirs[name], atol=1e-6)
+    assert any(not torch.allclose(weights, other[name]) for name, weights in ours.items())
 
 
 def test_counterexamples_are_levelled_images_that_the_seed_decides() -> None:

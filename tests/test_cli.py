@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from spm_gym.cli import evaluate, train
+from agents.double_dqn import DoubleDQN
+from spm_gym.build import world_seed
+from spm_gym.cli import evaluate, main, run_command, train
 from spm_gym.cli.run_directory import SETTINGS
 from spm_gym.config import Config, load_config
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 
 ROOT = Path(__file__).parent.parent
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
@@ -134,14 +139,119 @@ def test_train_evaluate_and_look(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     document = json.loads(Path("e.json").read_text())
     assert document.keys() >= {"arms", "normalised_score", "seed", "config"}
-    assert set(document["arms"]) == {"agent", "random", "blind", "oracle"}
+    assert Path(document["run"]) == run.resolve()
+    assert document["checkpoint"] == str(run.resolve() / "checkpoints" / "step_0000120")
+    assert document["versions"]["spm-gym"]
+    assert document["learning"] is False
+    assert set(document["arms"]) == {"agent", "random", "blind", "counting-mask", "oracle"}
     for arm in document["arms"].values():
         assert arm.keys() >= {"episodes", "mean_length", "ci95", "success_rate", "mean_return"}
+        assert arm["ci95"] is None
+        assert 0 <= arm["truly_good_rate"] <= 1
+        assert arm["judge"]["images"] == sum(arm["lengths"])
     assert document["normalised_score"].keys() == {"value", "ci95"}
     assert Path("e.png").read_bytes().startswith(b"\x89PNG")
-    assert "normalised score" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "truly good" in out
+    assert "too few to tell" in out
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert before == after
+
+
+def test_figures_of_one_episode_are_json() -> None:
+    assert evaluate.main(
+        ["--config", SMOKE, "--arms", "random", "--episodes", "1", "--json", "e.json"]
+    ) == 0  # fmt: skip
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    document = json.loads(Path("e.json").read_text(), parse_constant=refuse)
+    assert document["arms"]["random"]["ci95"] is None
+    assert document["run"] is document["checkpoint"] is None
+
+
+def test_training_and_evaluation_with_one_seed_have_worlds_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worlds: list[int] = []
+    restart = SimulatedMicroscope.restart
+
+    def noted(self: SimulatedMicroscope, seed: int) -> None:
+        worlds.append(seed)
+        restart(self, seed)
+
+    monkeypatch.setattr(SimulatedMicroscope, "restart", noted)
+    assert train.main(["--config", SMOKE, "--seed", "3", "--steps", "31", "--run-dir", "run"]) == 0
+    trained = set(worlds)
+    assert world_seed(3) in trained
+    del worlds[:]
+    evaluate_random = ["--config", SMOKE, "--arms", "random", "--episodes", "1"]
+    assert evaluate.main([*evaluate_random, "--seed", "3"]) == 0
+    begun = set(worlds) - {0}  # as it is built, before the first reset
+    assert len(begun) == 1
+    assert not begun & trained
+    del worlds[:]
+    assert evaluate.main([*evaluate_random, "--seed", "3"]) == 0
+    assert set(worlds) - {0} == begun
+
+
+def test_a_finished_training_is_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
+    before = Path("run/config.yaml").read_text()
+    capsys.readouterr()
+    fails_with_one_line(
+        capsys, train.main(["--resume", "--run-dir", "run", "--steps", "100"]), "100", "120"
+    )
+    assert Path("run/config.yaml").read_text() == before
+    assert train.main(["--resume", "--run-dir", "run", "--steps", "140"]) == 0
+    assert "from step 120 of 140" in capsys.readouterr().out
+    assert load_config(Path("run/config.yaml")).agent.steps == 140
+    assert Path("run/checkpoints/step_0000140").is_dir()
+    assert train.main(["--resume", "--run-dir", "run"]) == 0
+    assert "trained for 140 steps" in capsys.readouterr().out
+
+
+def test_a_seed_repeats_a_training_if_asked_to_and_otherwise_says_that_it_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short = ["--config", SMOKE, "--seed", "3", "--steps", "60", "--run-dir"]
+    for run in ("one", "other"):
+        assert train.main([*short, run, "--reproducible"]) == 0
+    assert "--reproducible" not in capsys.readouterr().out
+    assert weights(Path("one")) == weights(Path("other"))
+    assert train.main([*short, "third"]) == 0
+    assert "another run with this seed will differ; --reproducible" in capsys.readouterr().out
+
+
+def test_the_newest_run_is_no_classifiers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--config", SMOKE, "--steps", "40"]) == 0
+    (agent,) = Path("runs").iterdir()
+    assert train.main(["classifier", "--config", SMOKE]) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--arms", "agent", "--episodes", "1"]) == 0
+    assert f"the agent of {agent}" in capsys.readouterr().out
+    assert train.main(["--resume"]) == 0
+    assert f"continuing {agent}" in capsys.readouterr().out
+
+
+def test_learning_in_evaluation_explores_as_at_the_end_of_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: list[float] = []
+    predict = DoubleDQN.predict
+
+    def noted(self: DoubleDQN, *arguments: Any, **others: Any) -> Any:
+        rates.append(self.exploration_rate)
+        return predict(self, *arguments, **others)
+
+    # So short that epsilon has not fallen: all of it is prefill.
+    assert train.main(["--config", SMOKE, "--steps", "20", "--run-dir", "run"]) == 0
+    monkeypatch.setattr(DoubleDQN, "predict", noted)
+    assert evaluate.main(
+        ["--run", "run", "--arms", "agent", "--episodes", "1", "--learn"]
+    ) == 0  # fmt: skip
+    assert set(rates) == {0.05}
 
 
 def test_the_agent_may_go_on_learning_during_evaluation() -> None:
@@ -220,3 +330,26 @@ def weights(run: Path) -> dict[str, bytes]:
     assert newest is not None
     state = load_checkpoint(newest).model.policy.state_dict()
     return {name: np.asarray(tensor).tobytes() for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+@pytest.mark.parametrize("name", ["file", "file/below", "n" * 300])
+def test_a_run_directory_that_cannot_be_made_is_told_of_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / name
+    assert main([command, "--run-dir", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --run-dir {folder} cannot be made (")
+    assert "name a folder that is empty or not there yet" in line
+    assert "Errno" not in line
+
+
+def test_what_the_system_refuses_is_told_without_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(command=lambda _: tmp_path.read_bytes())
+    assert run_command(parser, []) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} cannot be used: is a directory\n"

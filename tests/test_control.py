@@ -30,7 +30,8 @@ from spm_gym.runner.control import (
     asked_of,
 )
 from spm_gym.runner.journal import Journal
-from spm_gym.runner.reading import JournalError, is_at_work, reading
+from spm_gym.runner.reading import JournalError, reading
+from spm_gym.runner.run_lock import is_run_locked, locked_run
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 
@@ -71,11 +72,11 @@ def test_a_run_with_a_token_takes_nothing_from_who_does_not_know_it(tmp_path: Pa
     pause = (tmp_path / CONTROL).read_text()
     assert control.asked() is Request.PAUSE
     (tmp_path / CONTROL).write_text(pause.replace("pause", "stop"))
-    assert control.asked() is None, "the proof of one request is none of another"
+    assert control.asked() is Request.PAUSE, "the proof of one request is none of another"
     ask(tmp_path, Request.RESUME, "secret")
     assert control.asked() is Request.RESUME
     (tmp_path / CONTROL).write_text(pause)
-    assert control.asked() is None, "nor can it be used again"
+    assert control.asked() is Request.RESUME, "nor can it be used again"
     ask(tmp_path, Request.STOP, "secret")
     assert control.asked() is Request.STOP
 
@@ -109,13 +110,13 @@ def test_a_run_begins_without_requests_and_without_the_token_of_another_session(
 
 
 def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> None:
-    assert not is_at_work(tmp_path)
+    assert not is_run_locked(tmp_path)
     assert not list(tmp_path.iterdir())
-    with Journal(tmp_path):
-        assert is_at_work(tmp_path)
-        assert is_at_work(tmp_path)
-    assert not is_at_work(tmp_path)
-    with Journal(tmp_path):  # whoever looked has left no lock behind
+    with locked_run(tmp_path):
+        assert is_run_locked(tmp_path)
+        assert is_run_locked(tmp_path)
+    assert not is_run_locked(tmp_path)
+    with locked_run(tmp_path):  # whoever looked has left no lock behind
         pass
 
 
@@ -255,7 +256,7 @@ def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, sta
         assert it.runner.step() is State.PAUSE
         with reading(tmp_path) as db:  # the withdrawal is no secret while the run is paused
             assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
-        wanted[:] = [None]
+        wanted[:] = [Request.RESUME]
         it.until(State.DIAGNOSE)
         assert it.runner.memory.target == target
         assert it.runner.memory.counters["recoveries"] == 0
@@ -267,7 +268,7 @@ def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
         assert it.runner.step() is State.PAUSE
         it.runner.step()
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         approach = it.microscope.approach
 
@@ -282,7 +283,7 @@ def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
         with reading(tmp_path) as db:
             acts = [tuple(row) for row in db.execute("SELECT act, result FROM acts ORDER BY id")]
         assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         it.until(State.DIAGNOSE)
         assert it.runner.memory.counters["recoveries"] == 0
 
@@ -349,7 +350,7 @@ def test_stop_does_not_call_a_killed_run_ended(
         journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
         journal.keep()
     answers = iter([True, False])
-    monkeypatch.setattr("spm_gym.cli.stop.is_at_work", lambda run: next(answers))
+    monkeypatch.setattr("spm_gym.cli.stop.is_run_locked", lambda run: next(answers))
     assert main(["stop", str(tmp_path)]) == 2
     assert "without a word" in capsys.readouterr().err
     with Journal(tmp_path) as journal:

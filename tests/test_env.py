@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import DQN
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import spm_gym  # noqa: F401  (registers the environment)
@@ -29,7 +32,9 @@ from spm_gym.instrument.base import (
     TipCrashed,
     TipWithdrawn,
 )
+from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.survey import allowed_actions
 from spm_gym.types import Frame, Scan
 
@@ -160,13 +165,14 @@ def test_the_hundredth_step_truncates_and_success_wins() -> None:
     assert [env.step(0)[2:4] for _ in range(100)][99] == (True, False)
 
 
-def test_reset_damages_up_to_five_times_until_the_probe_is_bad() -> None:
+def test_reset_damages_until_the_probe_is_bad_or_says_that_it_is_not() -> None:
     env = scripted(0.95)
     _, info = env.reset(seed=0)
     acts = [event for event in info["events"] if event.startswith(("dip", "pulse"))]
-    assert len(acts) == 5
+    assert len(acts) == EnvConfig().damage_actions
     damaging = {action.name for action in PAPER_ACTIONS if action.damaging}
     assert set(acts) <= damaging
+    assert info["events"][-1].startswith("not damaged: p = 0.950 after 20 tries")
     env = scripted(0.95, 0.5, 0.2, 0.099)
     _, info = env.reset(seed=0)
     assert len(info["events"]) == 3
@@ -187,7 +193,89 @@ def test_damage_respects_the_mask() -> None:
                      for a in PAPER_ACTIONS)  # fmt: skip
     env = scripted(0.95, actions=harmless)
     _, info = env.reset(seed=0)
-    assert info["events"] == ()
+    assert [event[:11] for event in info["events"]] == ["not damaged"]
+
+
+def test_after_a_truncation_an_episode_begins_with_an_image_of_its_own() -> None:
+    env = make_env(overrides=(*TRUTH, "env.max_steps=1", "simulator.tip_change_rate=0"))
+    for seed in range(5):
+        before, info = env.reset(seed=seed)
+        while True:  # until a step leaves the probe bad
+            before, _, terminated, truncated, info = env.step(0)
+            if truncated:
+                break
+            assert terminated
+            env.reset()
+        probe, place = env.instrument.truth, (info["x"], info["y"])
+        observation, info = env.reset()
+        assert (info["x"], info["y"]) != place
+        assert observation.tobytes() != before.tobytes()
+        assert info["events"] == ()
+        assert env.instrument.truth == probe, "a bad probe is not damaged further"
+
+
+def test_episodes_begin_with_a_bad_probe() -> None:
+    env = make_env(overrides=TRUTH)
+    env.reset(seed=0)
+    for _ in range(150):
+        env.instrument.equip(HiddenState())
+        _, info = env.reset(options={"damage": False})
+        assert info["good"]
+        _, info = env.reset()
+        assert not env.instrument.truth.good
+
+
+@pytest.mark.parametrize("judge", ["classifier", "truth"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_and_pickles_of_an_environment_go_on_alike_and_apart(
+    judge: str, copied: Callable[[Any], Any]
+) -> None:
+    env = gymnasium.make(ID, overrides=(f"env.judge={judge}",))
+    env.reset(seed=4)
+    env.step(1)
+    twin = copied(env)
+    assert twin.unwrapped.survey.instrument is twin.unwrapped.instrument
+    ahead = [twin.step(k) for k in (2, 0, 3)]
+    for theirs, ours in zip(ahead, (env.step(k) for k in (2, 0, 3)), strict=True):
+        assert theirs[0].tobytes() == ours[0].tobytes()
+        assert str(theirs[1:]) == str(ours[1:])
+
+
+def test_the_mask_is_found_and_sampled_from_as_the_docs_say() -> None:
+    env = gymnasium.make(ID, overrides=TRUTH)
+    _, info = env.reset(seed=0)
+    only = np.arange(12) == 7
+    for mask in (only, only.astype(np.int8)):
+        assert env.action_space.sample(mask=mask) == 7
+    drawn = {int(env.action_space.sample(info["action_mask"])) for _ in range(300)}
+    assert drawn == set(np.flatnonzero(info["action_mask"]))
+    assert env.action_space.sample() in env.action_space
+    assert np.array_equal(env.action_masks(), info["action_mask"])
+    wrapped = gymnasium.wrappers.RecordEpisodeStatistics(env)
+    assert np.array_equal(wrapped.get_wrapper_attr("action_masks")(), info["action_mask"])
+
+
+def test_stable_baselines_takes_the_images_unless_it_is_to_rescale_them() -> None:
+    env = gymnasium.make(ID, overrides=TRUTH)
+    model = DQN("CnnPolicy", env, policy_kwargs={"normalize_images": False}, buffer_size=10)
+    observation, _ = env.reset(seed=0)
+    assert model.predict(observation)[0] in env.action_space
+
+
+@pytest.mark.parametrize(("overrides", "threads"), [((), 1), (("run.threads=null",), 3)])
+def test_building_an_environment_sets_the_threads_of_torch(
+    overrides: tuple[str, ...], threads: int
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        gymnasium.make(ID, overrides=overrides)
+        assert torch.get_num_threads() == threads
+        torch.set_num_threads(3)
+        gymnasium.make_vec(ID, 2, overrides=overrides)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
@@ -379,9 +467,9 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_is_left_so() -> None:
 def test_a_restored_environment_goes_on_bit_for_bit(steps_before: int) -> None:
     env = make_env(overrides=TRUTH)
     rollout(env, steps_before, seed=11)
-    state = pickle.dumps(env.get_state())
+    state = to_bytes(env.get_state())
     other = make_env(overrides=TRUTH)
-    other.set_state(pickle.loads(state))
+    other.set_state(from_bytes(state))
     for _ in range(8):
         mask = env.action_masks()
         assert np.array_equal(mask, other.action_masks())

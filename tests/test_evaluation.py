@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import json
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -107,6 +108,51 @@ def test_score_is_undefined_where_the_oracle_does_not_win() -> None:
     lost = [Episode(3, 8.0, True)] * 2
     summary = summarise({"random": lost, "agent": lost, "oracle": lost}, seed=0)
     assert summary["normalised_score"] == {"value": None, "ci95": None}
+
+
+def test_few_episodes_have_no_interval_and_more_a_possible_one() -> None:
+    lucky = [Episode(1, 10.0, True)] * 9
+    unlucky = Episode(100, -100.0, False)
+    few = summarise(dict.fromkeys(("agent", "random", "oracle"), lucky), seed=0)
+    assert all(arm["ci95"] is None for arm in few["arms"].values())
+    json.dumps(summarise({"agent": [unlucky]}, seed=0), allow_nan=False)
+    low, high = summarise({"agent": [*lucky, unlucky]}, seed=0)["arms"]["agent"]["ci95"]
+    assert low == 1 < 10.9 < high
+    score = summarise({"random": [unlucky] * 9, "agent": lucky, "oracle": lucky}, seed=0)[
+        "normalised_score"
+    ]
+    assert score == {"value": 1.0, "ci95": None}
+
+
+def test_what_the_judge_says_is_held_against_the_truth() -> None:
+    episodes = [
+        Episode(2, 9.0, True, (False, True)),  # found
+        Episode(1, 10.0, True, (False,)),  # called good in error
+        Episode(3, -3.0, False, (True, False, True)),  # good twice, and never called so
+    ]
+    arm = summarise({"agent": episodes}, seed=0)["arms"]["agent"]
+    assert arm["success_rate"] == pytest.approx(2 / 3)
+    assert arm["truly_good_rate"] == pytest.approx(2 / 3)
+    assert arm["judge"] == {
+        "images": 6, "called_good": 2, "precision": 0.5, "recall": pytest.approx(1 / 3),
+        "false_positive_rate": pytest.approx(1 / 3),
+    }  # fmt: skip
+    unknown = summarise({"agent": [Episode(2, 9.0, True)]}, seed=0)["arms"]["agent"]
+    assert not {"judge", "truly_good_rate"} & unknown.keys()
+    never = summarise({"agent": [Episode(1, -1.0, False, (False,))]}, seed=0)["arms"]["agent"]
+    assert never["judge"]["precision"] is None
+
+
+def test_a_policy_gets_its_own_state_back_within_an_episode() -> None:
+    class Counts(Constant):
+        seen: ClassVar[list[Any]] = []
+
+        def predict(self, observation, state=None, **others):  # type: ignore[no-untyped-def]
+            self.seen.append(state)
+            return 0, (state or 0) + 1
+
+    list(interleave(Countdown(), {"a": Counts(0)}, 3, seed=0))
+    assert Counts.seen == [None, None, 1, None, 1, 2]
 
 
 def test_few_episodes_leave_finite_intervals() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +25,7 @@ from spm_gym.instrument.base import (
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.sim.dynamics import Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.types import Dip, Direction, Frame, Pulse, Scan
 
 NM = 1e-9
@@ -157,7 +157,7 @@ def test_a_kept_state_goes_on_bit_for_bit(after: int) -> None:
     schedule = {20: "debris", 30: "missing lines"}
     microscope = faulty(1, schedule, **OFTEN)
     session(microscope, after)
-    state = pickle.loads(pickle.dumps(microscope.get_state()))
+    state = from_bytes(to_bytes(microscope.get_state()))
     expected = session(microscope, 12, seed=6)
     other = faulty(99, schedule, **OFTEN)
     other.microscope.restart(99)
@@ -171,7 +171,7 @@ def test_a_broken_connection_is_kept_in_the_state() -> None:
     with pytest.raises(ConnectionLost):
         microscope.scan(HERE)
     other = faulty(schedule={1: "connection"})
-    other.set_state(pickle.loads(pickle.dumps(microscope.get_state())))
+    other.set_state(from_bytes(to_bytes(microscope.get_state())))
     with pytest.raises(ConnectionLost):
         other.status()
     other.reconnect()

@@ -113,7 +113,7 @@ def test_figures_of_a_run(finished: Path) -> None:
     }
     assert (summary.scans, summary.images) == (16, 8)
     assert summary.share_good == 4 / 6
-    assert summary.good_per_hour == pytest.approx(4 / summary.simulated_hours)
+    assert summary.good_per_hour == pytest.approx(4 / summary.hours)
     assert summary.episodes == {
         "total": 1, "good": 1, "limit": 0, "under_way": 0, "mean_actions": 2.0
     }  # fmt: skip
@@ -131,10 +131,10 @@ def test_figures_of_a_run(finished: Path) -> None:
     assert "8 images" in summary.ending
 
 
-def test_simulated_hours_are_those_of_the_instrument(finished: Path) -> None:
+def test_hours_are_those_of_the_instrument(finished: Path) -> None:
     with closing(sqlite3.connect(finished / "journal.sqlite")) as db:
         first, last = db.execute("SELECT MIN(time), MAX(time) FROM scans").fetchone()
-    assert summarise(finished).simulated_hours > (last - first) / 3600 > 0
+    assert summarise(finished).hours > (last - first) / 3600 > 0
 
 
 def test_a_run_can_be_looked_at_while_it_works(tmp_path: Path) -> None:

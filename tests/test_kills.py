@@ -24,6 +24,7 @@ from kill_checks import (
 )
 from kill_controller import Command, executed, reached
 from scripted_runs import Verdicts, lab
+from system_calls import untraceable
 from waiting import PROGRAM_S
 
 from spm_gym.build import build_microscope
@@ -35,15 +36,16 @@ from spm_gym.view.summary import summarise
 
 ROOT = Path(__file__).parent.parent
 KILLS = 12
+AT_CALLS = 5
 BAD = 0.0
 
 Tamper = Callable[[Path], object]
 
 
-def kill(kind: str, folder: Path) -> dict[str, Any]:
+def kill(kind: str, folder: Path, kills: int = KILLS) -> dict[str, Any]:
     """Figures of a benchmark with few kills, which forks and therefore has its own process."""
     command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--kinds", kind,
-               "--kills", str(KILLS), "--seed", "7", "--jobs", "1", "--keep", str(folder),
+               "--kills", str(kills), "--seed", "7", "--jobs", "1", "--keep", str(folder),
                "--json", str(folder / "figures.json")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=PROGRAM_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,6 +83,31 @@ def test_nothing_is_lost_and_nothing_repeated_however_often_a_run_is_killed(
     assert figures["kills"] == KILLS
     assert figures["faults"] == []
     assert figures["rows"]["scans"] >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sim-calls", "real-calls"])
+def test_nothing_is_lost_when_a_run_is_killed_at_chosen_system_calls(
+    tmp_path: Path, kind: str
+) -> None:
+    if why := untraceable():
+        pytest.skip(why)
+    figures = kill(kind, tmp_path, AT_CALLS)
+    assert figures["kills"] == AT_CALLS
+    assert figures["broken"] > 0
+    assert figures["faults"] == []
+    assert len(figures["calls"]) >= AT_CALLS - 1  # as many different ones as there can be
+
+
+@pytest.mark.slow
+def test_without_strace_kills_at_system_calls_are_left_out_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--system-calls"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0
+    assert "no kills at system calls: strace is not installed" in done.stderr
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
         (["empty"], ["no image to label"]),
         (["dark"], ["no image to label among 1 files"]),
         (["locked"], ["locked cannot be written, and labels are kept there: Is a directory"]),
-        ([b"b\xff"], [r"'b\udcff': its name must be UTF-8 text"]),
+        ([b"b\xff"], [r"b\udcff: there is no image to label"]),
     ],
 )
 def test_wrong_requests_get_one_line(
@@ -76,17 +77,22 @@ def test_a_name_that_no_manifest_can_hold_costs_no_label(folder: Path) -> None:
     assert "bad_broken.npy: not a readable .npy image" in text
 
 
-def test_whatever_cannot_be_written_is_said_and_costs_nothing(folder: Path) -> None:
+def test_whatever_cannot_be_written_is_said_and_costs_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with page_for(folder, labeller="Anna") as address:
         assert answer(address, "0.npy") == 200
         before = (folder / MANIFEST).read_bytes()
-        beside = folder / f".manifest-{os.getpid()}.csv"
-        beside.mkdir()
-        status, reason = answered(address, "1.npy")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", full)
+            status, reason = answered(address, "1.npy")
         assert status == 409
         assert reason.startswith("not saved: ")
+        assert "No space left" in reason
         assert (folder / MANIFEST).read_bytes() == before
-        beside.rmdir()
         assert answer(address, "1.npy") == 200
     assert labels_in(folder) == {"0.npy": "good", "1.npy": "good"}
 
@@ -140,7 +146,8 @@ def test_a_kill_loses_no_label(folder: Path, capsys: pytest.CaptureFixture[str])
     assert labels_in(folder) == {
         "gone.npy": "good", **dict.fromkeys((f"{n}.npy" for n in range(4)), "bad")
     }  # fmt: skip
-    (folder / ".manifest-1.csv").write_text("file,lab")  # what a kill may leave
+    # What a kill may leave.
+    (folder / ".manifest.unfinished-999999999-1.csv").write_text("file,lab")
     second = Started(folder, "--labeller", "anna")  # with the classifier of the package
     with urllib.request.urlopen(second.address) as response:
         text = response.read().decode()

@@ -105,6 +105,22 @@ def test_looking_back_and_looking_differently(page: Page, folder: Path) -> None:
         assert labels_in(folder) == {"0.npy": "good", "1.npy": "bad", "2.npy": "good"}
 
 
+def test_every_view_has_the_scale_of_its_own_colours(page: Page, folder: Path) -> None:
+    with page_for(folder, labeller="Anna") as address:
+        page.goto(address)
+        seen = set()
+        for view in ("levelled", "raw", "network"):
+            page.get_by_label(view, exact=True).check()
+            scale = page.locator("#desk .heights")
+            source = scale.get_attribute("src")
+            assert f"view={view}" in source
+            assert scale.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+            drawn = urllib.request.urlopen(address + source.lstrip("/"), timeout=30).read().decode()
+            seen.add(re.search(r"dark to bright: ([\d.]+ [pnµ]m)", drawn)[1])
+        assert "300 pm" in seen
+        assert len(seen) == 3
+
+
 def test_keys_can_be_switched_off(page: Page, folder: Path) -> None:
     with page_for(folder, labeller="Anna") as address:
         page.goto(address)

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
 
 from spm_gym.config import Config, load_config
+from spm_gym.runner.journal import Journal
 from spm_gym.runner.journal import Session as Start
 from spm_gym.runner.reading import Label, reading
+from spm_gym.scale import duration_text
 from spm_gym.view.drivers import driver_lengths
 from spm_gym.view.live.begun import Pace, Session, last_session
 from spm_gym.view.live.decisions import last_decision
@@ -29,7 +31,7 @@ from spm_gym.view.live.scans import shown_scan
 from spm_gym.view.live.series import CODES, series
 from spm_gym.view.live.standing import Activity, Standing, memory, standing
 from spm_gym.view.live.words import ordinal, plural
-from spm_gym.web.monitor_words import hours, percent, quantity, whole_percent
+from spm_gym.web.monitor_words import percent, quantity, whole_percent
 
 
 @pytest.fixture
@@ -154,6 +156,37 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
     run.journal.add_event(0.0, "end", "interrupted")
     ended = says(run, False, state="image")
     assert ended.sentence == "Ended in the middle of its work: interrupted"
+
+
+def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
+    Journal(tmp_path, durable=False).close()
+    with reading(tmp_path) as db:
+        told = standing(db, {}, last_session(db), False, "a run")
+    assert told.activity is Activity.CUT_OFF
+    assert told.sentence == "Not at work: the program was killed before it had done anything"
+    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
+
+
+REAL = load_config(None, ["run.microscope=real"])
+LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=labview"])
+
+
+@pytest.mark.parametrize(
+    ("config", "names_it"), [(REAL, True), (LABVIEW, False), (load_config(), False)]
+)
+def test_a_killed_run_on_a_controller_names_what_restores_it(
+    tmp_path: Path, config: Config, names_it: bool
+) -> None:
+    with InventedRun(tmp_path, config.to_yaml()) as run:
+        run.enter_area()
+        for told in (says(run, False, state="image"), unsafe_end(run)):
+            assert "spm-gym run --resume --run-dir 'a run'" in told.why
+            assert ("spm-gym restore 'a run'" in told.why) is names_it
+
+
+def unsafe_end(run: InventedRun) -> Standing:
+    run.journal.add_event(0.0, "unsafe end", "interrupted; TIP NOT WITHDRAWN: no connection")
+    return says(run, False, state="stop")
 
 
 def test_a_run_that_is_gone_on_with_is_not_said_to_work_before_it_does(run: InventedRun) -> None:
@@ -377,7 +410,7 @@ def test_numbers_are_written_as_people_do() -> None:
     assert quantity(math.nan, "m") == "unknown"
     assert quantity(0.9997e-9, "A") == "1\N{NO-BREAK SPACE}nA"
     assert quantity(-999.7e-12, "m") == "−1\N{NO-BREAK SPACE}nm"
-    assert [hours(each) for each in (0, 59.4, 59.6, 3560, 3599, 5400)] == [
+    assert [duration_text(each) for each in (0, 59.4, 59.6, 3560, 3599, 5400)] == [
         "0 s", "59 s", "1 min", "59 min", "1.0 h", "1.5 h"]  # fmt: skip
     assert [whole_percent(share)[:-2] for share in (0.0, 0.29, 0.996, 1.0)] == [
         "0", "29", "99", "100"]  # fmt: skip

@@ -58,6 +58,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
         assert shown.square is not None
         assert 0 < shown.square.metres <= 10 * NM
         assert shown.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in shown.scales[kind] for kind in Kind)
         for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
             near = shown_scan(db, run.journal.run, memory(db), wanted, "levels")
             assert near is not None

@@ -389,6 +389,37 @@ def test_what_a_killed_run_has_not_restored_is_dealt_with_before_another_begins(
         assert controller.microscope.bias == pytest.approx(0.7)
 
 
+def test_a_killed_run_is_made_safe_whatever_is_in_force(tmp_path: Path) -> None:
+    from spm_gym.instrument.nanonis.instrument import restore
+
+    controller, kept = biased(0.7), tmp_path / "before.json"
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        ports = server.ports
+        subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
+        controller.execute("Bias.Set", {"bias": 0.0})
+        with pytest.raises(LimitExceeded):
+            connect(RealConfig(ports=ports), kept, tell=str)
+        restore(RealConfig(ports=ports), kept, tell=str)
+    assert controller.microscope.bias == pytest.approx(0.7)
+    assert not controller.microscope.status().approached
+    assert not kept.exists()
+    assert controller.execute("Scan.PropsGet", {})["comment"] == ""
+
+
+def test_a_controller_that_keeps_a_text_for_an_empty_one_is_left_without_the_mark() -> None:
+    """What an empty text means in Scan.PropsSet, no document says."""
+    with lab() as (instrument, controller):
+        call = instrument._side.call
+
+        def keeping(name: str, **rest: Any) -> dict[str, Any]:
+            if name == "Scan.PropsSet" and rest["comment"] == "":
+                rest["comment"] = controller.execute("Scan.PropsGet", {})["comment"]
+            return call(name, **rest)
+
+        instrument._side.call = keeping  # type: ignore[method-assign]
+    assert controller.execute("Scan.PropsGet", {})["comment"] == " "
+
+
 def test_a_run_whose_controller_was_taken_stops() -> None:
     with lab() as (instrument, controller):
         properties = controller.execute("Scan.PropsGet", {})

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +20,14 @@ from virtual import virtual_nanonis
 from waiting import PATIENCE_S, wait_until
 
 from spm_gym.cli import main
+from spm_gym.cli.operate import _Progress
+from spm_gym.config import load_config
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.journal import Journal
+from spm_gym.runner.memory import Memory
 from spm_gym.runner.reading import reading
+from spm_gym.runner.run_lock import locked_run
 
 ROOT = Path(__file__).parent.parent
 LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
@@ -140,9 +144,22 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
     assert not list(Path().glob("runs/*"))
 
 
+def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
+    config = load_config(None, ["operation.hours=10", "operation.scans=null"])
+    memory = Memory()
+    with _Progress(config) as progress:
+        bar = progress._bar
+        for memory.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
+            progress.show(SimpleNamespace(memory=memory))  # type: ignore[arg-type]
+        assert bar.initial == pytest.approx(5)
+        # As if this tenth of an hour had taken ten seconds, so that 4.9 hours take 490.
+        told = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
+    assert "08:10 left" in told
+
+
 def test_a_run_directory_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--scans", "2", "--run-dir", "run"]) == 0
-    with Journal(Path("run")):
+    with locked_run(Path("run")):
         refused(capsys, ["--resume", "--run-dir", "run", "--scans", "4"], "another program")
     assert images() == 2
 
@@ -292,7 +309,7 @@ def test_86_hours_with_faults_lose_nothing_and_take_no_more_memory() -> None:
                    env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     (found,) = json.loads(Path("soak.json").read_text())
     assert found["consistent"], found["inconsistencies"]
-    assert found["simulated_hours"] >= 86
+    assert found["hours"] >= 86
     assert found["images"] > 10_000
     assert found["recoveries"]["by_result"] == {"recovered": found["recoveries"]["total"]}
     assert found["recoveries"]["total"] > 50

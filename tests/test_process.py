@@ -78,3 +78,36 @@ RegionMap(RegionConfig(), 1e-8).next_region(None, np.random.default_rng(0))
             env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
         )  # fmt: skip
         assert done.stderr.count("compiling") == expected
+
+
+def test_nobody_interrupts_the_compiler() -> None:
+    """Ctrl-C comes in the middle of it, and takes effect when it is over."""
+    program = """
+import os, signal
+import numba
+from numba.core import event
+from spm_gym.cli.process import announce_compiling
+
+announce_compiling()
+
+class Impatient(event.Listener):
+    def on_start(self, event):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def on_end(self, event):
+        pass
+
+event.register("numba:compile", Impatient())
+
+@numba.njit
+def double(x):
+    return 2 * x
+
+try:
+    double(1)
+except KeyboardInterrupt:
+    print("interrupted", len(double.signatures))
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["interrupted", "1", "True"], done.stderr

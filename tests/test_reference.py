@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from agents.baselines import MixturePolicy, OraclePolicy, RandomPolicy
+from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave
 from spm_gym.build import make_env
 from spm_gym.config import PAPER_ACTIONS, load_config
+from spm_gym.instrument.sim.counting import counting_length, counting_plan
 from spm_gym.reference import level_of, mask_levels, measure_masks, reference_process
 
 TRUTH = load_config(None, ["env.judge=truth"])
@@ -34,13 +37,19 @@ def test_the_environment_reproduces_the_exact_values() -> None:
     process = reference_process(TRUTH, images_per_state=80, seed=5)
     env = make_env(TRUTH)
     rng = np.random.default_rng(0)
+    level = partial(level_of, levels=process.allowed)
+    plans = {f"counting, mask {sees}": counting_plan(process, sees) for sees in (False, True)}
     policies = {
         "random": (RandomPolicy(rng), process.random_length),
         "blind": (MixturePolicy(process.blind, rng), process.length(process.blind)),
         "mask": (
-            MixturePolicy(process.mask_only, rng, lambda mask: level_of(mask, process.allowed)),
+            MixturePolicy(process.mask_only, rng, level),
             process.length(process.mask_only),
         ),
+        **{
+            name: (CountingPolicy(plan, rng, level), counting_length(process, plan))
+            for name, plan in plans.items()
+        },
         "oracle": (
             OraclePolicy(process.oracle, lambda: env.instrument.truth.index),
             process.oracle_length,

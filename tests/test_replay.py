@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from ring_env import RingEnv, ring_config
+from safetensors.numpy import load_file, save_file
 
 from agents.double_dqn import DoubleDQN
 from agents.gathering import gather
 from agents.replay import FlipReplay
+from spm_gym.plain_state import StateError, from_bytes, to_bytes
 
 SPACE = gym.spaces.Box(-1.5, 1.5, (1, 4, 4), np.float32)
 ACTIONS = gym.spaces.Discrete(3)
@@ -166,30 +169,45 @@ def test_a_restored_buffer_goes_on_alike(tmp_path: Path, steps: int) -> None:
     for number in range(steps):
         add(buffer, images[number], number)
     buffer.sample(5)
-    np.savez(tmp_path / "replay.npz", **buffer.get_state())  # type: ignore[arg-type]
-    with np.load(tmp_path / "replay.npz") as state:  # no pickle allowed by default
-        restored.set_state(state)
+    save_file(buffer.arrays(), tmp_path / "replay.safetensors")
+    restored.set_state(
+        from_bytes(to_bytes(buffer.get_state())), load_file(tmp_path / "replay.safetensors")
+    )
     for either in (buffer, restored):
         add(either, images[19], 19)
     for ours, theirs in zip(buffer.sample(30), restored.sample(30), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_buffer_of_float32_images_is_taken_over() -> None:
-    """Checkpoints had them once."""
-    buffer, restored = replay(), replay(seed=99)
-    add(buffer, np.random.default_rng(0).random((1, 4, 4), np.float32))
-    state = buffer.get_state()
-    for name in ("observations", "next_observations"):
-        state[name] = state[name].astype(np.float32)
-    restored.set_state(state)
-    for name, values in buffer.get_state().items():
-        np.testing.assert_array_equal(restored.get_state()[name], values)
-
-
 def test_a_state_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="holds 10 steps, this one 11"):
-        replay(11).set_state(replay(10).get_state())
+    other = replay(10)
+    with pytest.raises(StateError, match="holds 10 steps, this one 11"):
+        replay(11).set_state(other.get_state(), other.arrays())
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("observations", lambda images: images.astype(np.float32), "of float32, not"),
+        ("observations", lambda images: images[:, :, :3], "are \\(5, 1, 3, 4\\)"),
+        ("next_observations", lambda images: images[:4], "are \\(4, 1, 4, 4\\)"),
+        ("next_observations", lambda images: images * np.float16(np.nan), "not all finite"),
+        ("rewards", lambda rewards: rewards + np.float32(np.inf), "rewards are not all finite"),
+        ("actions", lambda actions: actions + 3, "actions other than 0 to 2"),
+        ("actions", lambda actions: actions - 1, "actions other than 0 to 2"),
+        ("next_masks", np.zeros_like, "no action is allowed"),
+    ],
+)
+def test_stored_steps_that_make_no_sense_are_refused(
+    name: str, damage: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    buffer = replay()
+    for number in range(5):
+        add(buffer, flat(number), 0)
+    arrays = buffer.arrays()
+    arrays[name] = damage(arrays[name])
+    with pytest.raises(StateError, match=message):
+        replay().set_state(buffer.get_state(), arrays)
 
 
 def test_a_rehearsal_draws_nothing() -> None:

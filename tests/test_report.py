@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from browsing import inaccessible, overflow
 from invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun, surface
 from PIL import Image
 
@@ -29,6 +30,9 @@ from spm_gym.view.mosaic import Reading, area_maps
 from spm_gym.view.report import render_report, write_report
 from spm_gym.view.report_facts import episodes, good_over_time, overview
 from spm_gym.view.shown import grey_values
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 @pytest.fixture
@@ -138,7 +142,7 @@ def test_the_page_shows_the_numbers_of_the_journal(run: InventedRun) -> None:
         "Approach areas 2 1 start of the program",
         "Unknown outcomes 1 of physical acts; 1 under way",
         "24 of 24 images are painted",
-        "Under way, or killed, before “image”",
+        "Taking image 1",
     ):
         assert figure in page.text
 
@@ -192,7 +196,7 @@ def test_good_images_add_up_over_the_hours(run: InventedRun) -> None:
     with reading(run.journal.run) as db:
         seen = overview(db)
         good = good_over_time(db, seen.elapsed)
-    assert good.hours[-1] == pytest.approx(seen.elapsed / 3600)
+    assert good.edges[-1] == pytest.approx(seen.elapsed)
     assert good.good[-1] == seen.good
     assert np.all(np.diff(good.good) >= 0)
     known = good.share[np.isfinite(good.share)]
@@ -266,9 +270,52 @@ def test_nothing_from_the_run_becomes_markup(tmp_path: Path) -> None:
 def test_a_run_with_nothing_in_it_yet(tmp_path: Path) -> None:
     Journal(tmp_path, durable=False).close()
     page = page_of(tmp_path)
-    assert "Nothing has been done yet" in page.text
+    assert "Not at work: the program was killed before it had done anything" in page.text
+    assert f"spm-gym run --resume --run-dir {tmp_path}" in page.text
     assert "Images 0" in page.text
     assert not page.all("img")
+
+
+@pytest.mark.parametrize(
+    ("scans", "shown", "unit"), [(3, "1 min", "min"), (30, "10 min", "min"), (540, "3.0 h", "h")]
+)
+def test_times_are_told_in_the_unit_that_suits_them(
+    tmp_path: Path, scans: int, shown: str, unit: str
+) -> None:
+    with InventedRun(tmp_path) as run:
+        run.enter_area()
+        run.condition([DIP])
+        while run.scans < scans:
+            run.scan(Label.GOOD, 0.95)
+        run.recovery("crash")
+        run.commit(elapsed=run.elapsed)
+    page = page_of(tmp_path)
+    assert f"Operation {shown}" in page.text
+    assert f"begin ({unit})" in page.text
+    assert f"time ({unit})" in page.text
+    (chart, *_) = [each for each in page.all("img") if "Cumulative" in (each["alt"] or "")]
+    assert f"after {shown}" in (chart["alt"] or "")
+    assert "0.0 h" not in page.text
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_report_is_whole_in_narrow_windows(page: Page, run: InventedRun, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.set_content(render_report(run.journal.run).html)
+    page.eval_on_selector_all("details", "all => all.forEach(each => (each.open = true))")
+    assert overflow(page) == 0
+    assert not inaccessible(page)
+    charts = page.locator(".chart img")
+    assert charts.count() == 3
+    for chart in charts.all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        # What is 9 points large in the chart can still be read.
+        assert box["width"] > 0.75 * chart.evaluate("image => image.naturalWidth")
+    for table in page.locator(".scroll").all():  # whatever is wider can be moved with keys
+        assert table.get_attribute("tabindex") == "0"
 
 
 def test_a_run_without_conditioning(tmp_path: Path) -> None:

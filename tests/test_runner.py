@@ -607,7 +607,7 @@ def test_a_connection_lost_while_paused_is_mended_and_the_pause_goes_on(tmp_path
             assert it.runner.step() is State.PAUSE
         assert it.runner.memory.elapsed == elapsed
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         it.until(State.COLLECT)
 
 
@@ -665,7 +665,7 @@ def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
         assert it.runner.step() is State.PAUSE
         assert it.runner.step() is State.PAUSE
         assert not it.microscope.status().approached
-        wanted[0] = None
+        wanted[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         it.until(State.COLLECT)
         wanted[0] = Request.STOP
@@ -803,11 +803,6 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
     assert np.array_equal(again.env.survey.regions.free, free)
     assert again.env.survey.regions.marks == again.journal.marks(again.runner.memory.area)
     again.journal.close()
-
-
-def test_two_programs_do_not_run_in_one_directory(tmp_path: Path) -> None:
-    with lab(tmp_path, Verdicts(GOOD)), pytest.raises(JournalError, match="another program"):
-        Lab(tmp_path, Verdicts(GOOD))
 
 
 def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:

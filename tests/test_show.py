@@ -209,7 +209,8 @@ def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
 
 def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
     arm = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]}
-    document = {"arms": {"agent": arm, "random": arm}, "normalised_score": None}
+    few = arm | {"ci95": None}
+    document = {"arms": {"agent": arm, "random": few}, "normalised_score": None}
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
     assert shown("evaluation.json") == 0
     assert colours(Path("evaluation.png")) > 5

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,15 +16,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from waiting import wait_until
 
+from spm_gym.build import build_microscope
 from spm_gym.colours import HEIGHTS
+from spm_gym.config import load_config
 from spm_gym.imaging import level, normalise
 from spm_gym.runner.reading import Label
-from spm_gym.types import FloatImage
+from spm_gym.scale import length_text
+from spm_gym.types import FloatImage, Frame
 from spm_gym.view.live.tiles import Painter
 from spm_gym.view.report import render_report
-from spm_gym.view.shown import Kind, grey_values, limits, picture, png
+from spm_gym.view.shown import (
+    Kind,
+    grey_values,
+    height_scale,
+    height_scales,
+    limits,
+    picture,
+    png,
+    with_span,
+)
 
 NM = 1e-9
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def steps(rng: np.random.Generator) -> np.ndarray:
@@ -73,6 +87,50 @@ def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
     spike[3, 3] = 1.0
     assert limits(spike) == pytest.approx(limits(z), abs=0.01 * NM)
     assert limits(np.full((4, 4), np.nan)) == pytest.approx((0, 2e-11))
+
+
+def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
+    microscope = build_microscope(load_config(None, ["simulator.rough_fraction=0"]), 4)
+    z = microscope.scan(Frame(0.0, 0.0, 10 * NM, 64)).z
+    heights, shown = level(z, "levels"), rgba(picture(z, Kind.LEVELLED, "levels"))[..., :3]
+    molecules = heights > 0.1 * NM
+    assert molecules.mean() > 0.05
+    white = (shown.min(axis=-1) > 200) & molecules
+    assert white.sum() < 0.01 * molecules.sum()
+    blue = shown[molecules][:, 2]
+    assert np.percentile(blue, 90) - np.percentile(blue, 10) > 60
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_scale_says_how_many_metres_the_colours_span(kind: Kind) -> None:
+    z = steps(np.random.default_rng(6))
+    image, span = with_span(z, kind, "levels")
+    assert np.array_equal(rgba(image), rgba(picture(z, kind, "levels")))
+    drawn = ElementTree.fromstring(height_scale(span, kind))
+    assert drawn.get("aria-label") == f"dark to bright: {length_text(span)}"
+    if kind is Kind.NETWORK:
+        assert span == pytest.approx(0.3 * NM)  # from -1.5 to 1.5 halves of a molecule
+    else:
+        low, high = limits(z if kind is Kind.RAW else level(z, "levels"))
+        assert span == pytest.approx(high - low)
+
+
+def test_what_was_hardly_scanned_has_scales_all_the_same() -> None:
+    z = np.full((64, 64), np.nan)
+    z[0, 0] = 1 * NM
+    assert height_scales(z, "levels").keys() == {*Kind}
+    z = steps(np.random.default_rng(7))
+    for kind, scale in height_scales(z, "levels").items():
+        assert scale == height_scale(with_span(z, kind, "levels")[1], kind)
+
+
+def test_the_colours_of_a_scale_are_those_of_the_pictures() -> None:
+    ends = ElementTree.fromstring(height_scale(1 * NM, Kind.LEVELLED)).iter(f"{SVG}stop")
+    for stop in ends:
+        wanted = [round(255 * part) for part in colormaps[HEIGHTS](float(stop.get("offset")))[:3]]
+        digits = stop.get("stop-color", "").removeprefix("#")
+        digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+        assert [int(digits[n : n + 2], 16) for n in (0, 2, 4)] == pytest.approx(wanted, abs=2)
 
 
 def test_levelling_is_the_one_that_is_asked_for() -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spm_gym.config import PAPER_ACTIONS
+from spm_gym.instrument.sim.counting import HORIZON, counting_length, counting_plan
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.instrument.sim.exact import HiddenProcess, hidden_process
 
@@ -152,3 +153,62 @@ def test_oracle_length_is_that_of_its_own_policy() -> None:
     onward = np.where(np.arange(STATES) == 0, 0, step)
     value = np.linalg.solve(np.eye(STATES) - onward, np.ones(STATES))
     assert process.start @ value == pytest.approx(process.oracle_length, rel=1e-8)
+
+
+def two_stages() -> HiddenProcess:
+    """A probe that is good after action 1 and then action 2, and lost for ever never.
+
+    State 4 is where one begins; 1 leads from it to 5, 2 from 5 to the good one; else nothing.
+    """
+    damage, first, second = (np.eye(STATES) for _ in range(3))
+    damage[:] = np.eye(STATES)[4]
+    first[4], second[5] = np.eye(STATES)[5], np.eye(STATES)[0]
+    return HiddenProcess(
+        steps=np.stack([damage, first, second]),
+        look=np.eye(STATES),
+        levels=np.ones((STATES, 1)),
+        allowed=np.ones((1, 3), dtype=bool),
+        damaging=np.array([True, False, False]),
+        damage_actions=5,
+    )
+
+
+def test_who_counts_his_steps_knows_when_it_is_time_for_the_second_one() -> None:
+    process = two_stages()
+    plan = counting_plan(process, sees_mask=False)
+    assert counting_length(process, plan) == pytest.approx(2)
+    assert plan[:2, 0].argmax(axis=1).tolist() == [1, 2]
+    # Each half of the time: two coins, one after the other.
+    assert process.length(process.blind) == pytest.approx(4, rel=1e-3)
+
+
+def test_a_ranking_takes_what_it_can_get_and_the_mask_helps_to_choose() -> None:
+    """At the low level only action 1; at the high one 2 is better in either view."""
+    process = replace(
+        by_hand(0.2, 0.8),
+        levels=np.full((STATES, 2), 0.5),
+        allowed=np.array([[True, True, True], [True, True, False]]),
+    )
+    for sees_mask in (False, True):
+        plan = counting_plan(process, sees_mask)
+        assert counting_length(process, plan) == pytest.approx(2.0, rel=1e-6)
+        assert plan.shape == (HORIZON + 1, 2, 3)
+        assert plan[0].argmax(axis=1).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("make", [open_process, two_levels])
+def test_counting_helps_and_seeing_the_mask_besides_too(make) -> None:  # type: ignore[no-untyped-def]
+    process = make()
+    counting, both = (
+        counting_length(process, counting_plan(process, sees_mask)) for sees_mask in (False, True)
+    )
+    assert counting < process.length(process.blind) - 0.1
+    assert process.oracle_length < both < process.length(process.mask_only) - 0.1
+    assert both < counting + 0.03, "searches end within a hundredth or two of the best"
+
+
+def test_the_length_of_a_plan_that_never_changes_is_that_of_its_mixture() -> None:
+    process = two_levels()
+    rows = process.policy(np.random.default_rng(0).random(process.allowed.shape))
+    plan = np.broadcast_to(rows, (7, *rows.shape))
+    assert counting_length(process, plan) == pytest.approx(process.length(rows))

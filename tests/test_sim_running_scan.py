@@ -237,7 +237,7 @@ def test_events_are_as_frequent_as_configured_and_uniform_over_the_lines() -> No
         update={"tip_change_rate": 0.3, "contact_loss_rate": 0.1, "crash_rate": 0.2}
     )
     rng = np.random.default_rng(0)
-    drawn = [foresee(config, 16, rng) for _ in range(8000)]
+    drawn = [foresee(config, 16, rng, 0.3) for _ in range(8000)]
     lines: dict[str, list[int]] = {"tip change": [], "lost contact": [], "crash": []}
     for events in drawn:
         assert [line for line, _ in events] == sorted(line for line, _ in events)

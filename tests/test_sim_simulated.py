@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.base import ContactLost, InstrumentError, LimitExceeded
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState, Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.types import Dip, Direction, Frame, Pulse, Scan, Stall
 
 NM = 1e-9
@@ -78,7 +78,7 @@ def test_state_continues_bit_for_bit_in_another_microscope() -> None:
     config = SimulatorConfig(tip_change_rate=0.5)
     one = SimulatedMicroscope(config, seed=1)
     session(one)
-    kept = pickle.loads(pickle.dumps(one.get_state()))
+    kept = from_bytes(to_bytes(one.get_state()))
     expected = session(one)
     other = SimulatedMicroscope(config, seed=99)
     other.set_state(kept)
@@ -92,9 +92,9 @@ def test_a_kept_state_is_not_changed_by_going_on() -> None:
     microscope = calm()
     session(microscope)
     kept = microscope.get_state()
-    before = pickle.dumps(kept)
+    before = to_bytes(kept)
     session(microscope)
-    assert pickle.dumps(kept) == before
+    assert to_bytes(kept) == before
 
 
 def test_the_same_place_shows_the_same_molecules() -> None:

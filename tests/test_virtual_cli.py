@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from virtual import virtual_nanonis
 
 from spm_gym.cli import main
 from spm_gym.config import Config, RealConfig
 from spm_gym.env import ProbeConditioningEnv
+from spm_gym.instrument.base import CommandFailed
+from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
@@ -37,7 +40,10 @@ def test_it_says_when_it_is_ready_serves_the_world_of_a_reset_and_ends_when_told
         try:
             ready = process.stdout.readline()
             assert ready.startswith(READY), process.stderr.read()
-            assert ready.endswith(", time scale off, seed 3; Ctrl-C ends it\n")
+            assert ready.endswith("; Ctrl-C ends it\n")
+            assert ", time scale off, seed 3, saved scans in " in ready
+            session = Path(ready.partition("saved scans in ")[2].partition(";")[0])
+            assert session.is_dir()
             ports = ready.removeprefix(READY).partition(",")[0].split()
             scan = image(tuple(int(port) for port in ports))
         finally:
@@ -45,6 +51,7 @@ def test_it_says_when_it_is_ready_serves_the_world_of_a_reset_and_ends_when_told
             output, errors = process.communicate()
     assert (process.returncode, output, errors) == (0, "ended\n", "")
     assert list(tmp_path.iterdir()) == []
+    assert not session.exists()
     assert np.array_equal(scan, image_of_a_reset(seed=3))
 
 
@@ -76,7 +83,8 @@ def image_of_a_reset(seed: int) -> np.ndarray:
     ("arguments", "words"),
     [
         (["--set", "simulator.crash_rat=1"], ["simulator.crash_rat", "crash_rate"]),
-        (["--faults", "none.yaml"], ["cannot read the faults none.yaml"]),
+        (["--faults", "none.yaml"], ["cannot read none.yaml"]),
+        (["--without", "Tip"], ["--without: there is no module 'Tip'", "TipShaper"]),
     ],
 )
 def test_mistakes_are_one_line(
@@ -87,6 +95,19 @@ def test_mistakes_are_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert all(word in error for word in words)
+
+
+def test_other_readings_and_modules_that_are_not_running() -> None:
+    options = ("--zero-filled", "--without", "Marks", "--without", "tiprec")
+    with virtual_nanonis(*options) as ports:
+        connection = Connection("127.0.0.1", ports[0], timeout=60, release=14718)
+        connection.connect()
+        grabbed = connection.call("Scan.FrameDataGrab", channel_index=30, direction=1)
+        assert (grabbed["data"] == 0).all()
+        for command in ("Marks.PointsGet", "TipRec.BufferSizeGet"):
+            with pytest.raises(CommandFailed, match="make sure it is running"):
+                connection.call(command)
+        connection.close()
 
 
 def test_a_busy_port_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:

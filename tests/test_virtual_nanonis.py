@@ -3,82 +3,44 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from told import (
+    BIAS,
+    CALM,
+    CURRENT,
+    DOWN,
+    PAUSE,
+    RESUME,
+    START,
+    STOP,
+    UP,
+    X_PLUS,
+    Z_MINUS,
+    Z_PLUS,
+    Told,
+    Z,
+)
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.commands import RELEASES, Field, commands
 from spm_gym.instrument.nanonis.wire import HEADER_SIZE, decode_reply, encode_reply
+from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import CREEP_OVER_S
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.instrument.virtual_nanonis.controller import Abandoned, Refused, VirtualController
+from spm_gym.instrument.virtual_nanonis.autosave import dated
+from spm_gym.instrument.virtual_nanonis.controller import Abandoned, Refused
+from spm_gym.instrument.virtual_nanonis.session import plain_name
 from spm_gym.types import Dip, Frame, Pulse
 
 NM = 1e-9
-START, STOP, PAUSE, RESUME = range(4)
-DOWN, UP = range(2)
-Z, CURRENT, BIAS = 30, 0, 24
-X_PLUS, Z_PLUS, Z_MINUS = 0, 4, 5
-CALM = SimulatorConfig(
-    tip_change_rate=0, contact_loss_rate=0, crash_rate=0, rough_fraction=0, tilt_pm_per_nm=0
-)
 HECTIC = SimulatorConfig(tip_change_rate=0.5)
-
-
-class Told:
-    """A controller under short commands."""
-
-    def __init__(self, config: SimulatorConfig = CALM, seed: int = 5, **options: Any) -> None:
-        self.microscope = SimulatedMicroscope(config, seed=seed)
-        self.controller = VirtualController(self.microscope, **{"time_scale": 0, **options})
-
-    def __call__(self, name: str, *arguments: Any) -> Any:
-        """The only return value, or all of them by name."""
-        layout = commands(self.controller.release)[name]
-        names = [field.name for field in layout.request]
-        reply = self.controller.execute(name, dict(zip(names, arguments, strict=True)))
-        return next(iter(reply.values())) if len(layout.reply) == 1 else reply
-
-    def start(self, frame: Frame, direction: int = DOWN) -> None:
-        angle = -math.degrees(frame.angle)
-        self("Scan.FrameSet", frame.x, frame.y, frame.size, frame.size, angle)
-        self("Scan.BufferSet", [CURRENT, Z], frame.pixels, frame.pixels)
-        self("Scan.Action", START, direction)
-
-    def scan(self, frame: Frame, fraction: float = 1.0, direction: int = DOWN) -> Any:
-        self.start(frame, direction)
-        if fraction < 1:
-            line = 2 * frame.size / 80e-9
-            self("Scan.WaitEndOfScan", round(fraction * frame.pixels * line * 1e3))
-            self("Scan.Action", STOP, DOWN)
-        else:
-            self("Scan.WaitEndOfScan", -1)
-        return self.grab()
-
-    def grab(self, channel: int = Z, direction: int = 1) -> Any:
-        return self("Scan.FrameDataGrab", channel, direction)["data"]
-
-    def dip(self, depth: float, bias: float = 0.02, width: float = 0.2) -> None:
-        pauses = (0.05, 0.05)
-        self(
-            "TipShaper.PropsSet", 0.05, 1, bias, -depth, width, bias, *pauses[:1], depth, width,
-            pauses[1], 1,
-        )  # fmt: skip
-        self("TipShaper.Start", 1, -1)
-
-    def shift(self, direction: int = X_PLUS) -> None:
-        self("ZCtrl.Withdraw", 1, -1)
-        self("Motor.StartMove", Z_PLUS, 20, 0, 1)
-        self("Motor.StartMove", direction, 10, 0, 1)
-        self.approach()
-
-    def approach(self) -> None:
-        self("AutoApproach.OnOffSet", 1)
-        assert self("AutoApproach.OnOffGet") == 0
 
 
 def frame(x: float = 0.0, y: float = 0.0, pixels: int = 64, angle: float = 0.0) -> Frame:
@@ -256,10 +218,77 @@ def test_channels(told: Told) -> None:
     current = told.grab(CURRENT)
     assert np.nanmean(current) == pytest.approx(told.microscope.setpoint, rel=0.01)
     assert np.isnan(current[32:]).all()
-    assert np.array_equal(told.grab(Z, 0), told.grab(Z, 1), equal_nan=True)
     assert told("Scan.FrameDataGrab", Z, 1)["channel_name"] == "Z (m)"
     with pytest.raises(Refused, match="channel #24 is not part of the acquired selection"):
         told.grab(BIAS)
+
+
+def test_the_way_back_lags_and_has_noise_of_its_own(told: Told) -> None:
+    told.scan(frame())
+    there, back = (told.grab(Z, direction) for direction in (1, 0))
+    assert np.array_equal(back, told.grab(Z, 0))
+    lag = (there - back)[:, 2:-2]
+    assert 1e-12 < lag.std() < 20e-12
+    ideal = Told(CALM.model_copy(update={"hysteresis_fraction": 0.0, "white_noise_pm": 0.0}))
+    there = ideal.scan(frame())
+    assert np.allclose(ideal.grab(Z, 0), there, atol=1e-15)
+
+
+def test_by_how_much_the_way_back_lags() -> None:
+    """Where the surface is a ramp, a lag is a difference in height."""
+    config = CALM.model_copy(update={
+        "white_noise_pm": 0.0, "line_noise_pm": 0.0, "tilt_pm_per_nm": 1000.0,
+        "molecules_per_nm2": 0.0, "terrace_nm": 1e4,
+    })  # fmt: skip
+    told = Told(config)
+    there = told.scan(frame())
+    difference = np.median(abs(told.grab(Z, 0) - there), axis=0)
+    slope = abs(told.microscope.surface.slope[0])
+    assert difference[32] / slope == pytest.approx(0.01 * 10 * NM, rel=0.1)
+    assert difference[32] > 5 * difference[0]
+
+
+def test_an_unstable_tip_does_not_do_the_same_twice(told: Told) -> None:
+    told.microscope.equip(HiddenState(unstable=True))
+    told.scan(frame())
+    unstable = (told.grab(Z, 0) - told.grab(Z, 1)).std()
+    told.microscope.equip(HiddenState())
+    again = (told.grab(Z, 0) - told.grab(Z, 1)).std()
+    assert again == unstable  # the image is that of the tip that took it
+    told.scan(frame(30))
+    assert (told.grab(Z, 0) - told.grab(Z, 1)).std() < 0.5 * unstable
+
+
+def test_a_live_buffer_can_be_filled_with_zeros_while_the_file_has_none(tmp_path: Path) -> None:
+    told = Told(zero_filled=True, session=tmp_path / "session")
+    assert (told.grab() == 0).all()
+    z = told.scan(frame(), 0.5)
+    for data in (z, told.grab(Z, 0), told.grab(CURRENT)):
+        assert (data[32:] == 0).all()
+        assert (data[:32] != 0).all()
+    told("Scan.Save", 1, -1)
+    [path] = (tmp_path / "session").iterdir()
+    assert np.isnan(read_scans_of(path)[32:]).all()
+
+
+def read_scans_of(path: Path) -> np.ndarray:
+    nanonispy = pytest.importorskip("nanonispy2")
+    return np.asarray(nanonispy.read.Scan(str(path)).signals["Z"]["forward"])
+
+
+def test_a_module_that_is_not_running_refuses_until_it_is_opened() -> None:
+    told = Told(without=["tipshaper", "ZSpectr", "Osci1T"])
+    with pytest.raises(Refused, match="Cannot access the TipShaper module, make sure it is run"):
+        told("TipShaper.PropsGet")
+    for opening, asking in (("ZSpectr.Open", "ZSpectr.RangeGet"), ("Osci1T.Run", "Osci1T.ChGet")):
+        with pytest.raises(Refused, match="make sure it is running"):
+            told(asking)
+        told(opening)
+        told(asking)
+    told("Bias.Set", 0.5)
+    assert ("TipShaper.PropsGet", {}) not in told.controller.executed
+    with pytest.raises(ValueError, match="there is no module 'Tip' in release R14718; there are A"):
+        Told(without=["Tip"])
 
 
 def test_names_of_signals(told: Told) -> None:
@@ -600,8 +629,10 @@ def of_nothing(field: Field) -> Any:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_command_of_every_release_is_answered_in_its_layout(release: int) -> None:
-    told = Told(release=release)
+def test_every_command_of_every_release_is_answered_in_its_layout(
+    release: int, tmp_path: Path
+) -> None:
+    told = Told(release=release, session=tmp_path)
     refused = []
     for name, command in commands(release).items():
         arguments = {field.name: of_nothing(field) for field in command.request}
@@ -611,10 +642,11 @@ def test_every_command_of_every_release_is_answered_in_its_layout(release: int) 
             refused.append(name)
         else:
             assert decode_reply(command, encode_reply(command, reply)[HEADER_SIZE:]) is not None
-    assert sorted(refused) == [
+    senseless = {
         "Marks.LinesVisibleSet", "Marks.PointsVisibleSet", "Scan.FrameDataGrab", "Util.Quit",
-        "ZCtrl.LimitsSet",
-    ]  # fmt: skip
+        "Util.SessionPathSet", "ZCtrl.LimitsSet",
+    }  # fmt: skip
+    assert set(refused) == senseless & set(commands(release))
 
 
 def test_commands_of_other_releases_are_unknown() -> None:
@@ -671,7 +703,6 @@ def test_a_spectrum(told: Told) -> None:
     assert got["channel_names"] == ["Bias calc (V)", "Current (A)", "Z (m)"]
     assert got["data"].shape == (3, 11)
     assert np.allclose(got["data"][0], np.linspace(-2, 2, 11))
-    assert np.allclose(got["data"][1], told.microscope.setpoint * got["data"][0])
     assert told("BiasSpectr.StatusGet") == 0
 
 
@@ -703,6 +734,26 @@ def test_a_series_name_cannot_leave_the_session(tmp_path: Path) -> None:
     assert [path.parent for path in tmp_path.rglob("*.sxm")] == [tmp_path / "session"]
 
 
+def test_time_codes_in_the_series_name_are_replaced(tmp_path: Path) -> None:
+    told = Told(session=tmp_path / "session")
+    told("Scan.PropsSet", 0, 0, 1, "%y%m%d_%H-%M-%S_SPM", "", [], 0)
+    told.scan(frame())
+    path = Path(told("Scan.WaitEndOfScan", -1)["path"])
+    stamp = re.fullmatch(r"(\d{6}_\d\d-\d\d-\d\d)_SPM0001\.sxm", path.name)
+    assert stamp is not None
+    taken = datetime.strptime(stamp[1], "%y%m%d_%H-%M-%S")
+    assert abs(datetime.now() - taken) < timedelta(hours=1)
+    assert told("Scan.PropsGet")["series_name"] == "%y%m%d_%H-%M-%S_SPM"
+
+
+@pytest.mark.parametrize(
+    ("series", "name"),
+    [("%Y-%j/%X", "2024-061_12_34_56"), ("100 %%", "100 %"), ("5 % of %Q", "5 % of %Q")],
+)
+def test_what_is_no_time_code_stays_as_it_is(series: str, name: str) -> None:
+    assert plain_name(dated(series, datetime(2024, 3, 1, 12, 34, 56))) == name
+
+
 def test_nothing_is_saved_beside_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -710,10 +761,11 @@ def test_nothing_is_saved_beside_the_program(
     told = Told(session=tmp_path / "session")
     told("Scan.PropsSet", 0, 0, 1, "", "", [], 0)
     for path in ("", "elsewhere"):
-        told("Util.SessionPathSet", path, 0)
-        told.scan(frame())
-        assert told("Scan.WaitEndOfScan", -1)["path"] == ""
-    assert list(tmp_path.iterdir()) == []
+        with pytest.raises(Refused, match="below"):
+            told("Util.SessionPathSet", path, 0)
+    told.scan(frame())
+    assert Path(told("Scan.WaitEndOfScan", -1)["path"]).parent == tmp_path / "session"
+    assert [path.name for path in tmp_path.iterdir()] == ["session"]
 
 
 def test_a_scan_that_cannot_be_saved_has_no_path(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sqlite3
 import sys
@@ -11,10 +12,12 @@ from types import FrameType
 from typing import Any
 
 from spm_gym.config import ConfigError
+from spm_gym.config.yaml_file import plain
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.runner.undisturbed import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
+_LONGEST_MESSAGE = 2000
 
 
 class UsageError(ValueError):
@@ -27,6 +30,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     Returns:
         Exit status: 0 done, 2 refused or failed, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be anything
+            stream.reconfigure(errors="backslashreplace")
     namespace = parser.parse_args(arguments)
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # asked to end, terminal closed, Windows
         if hasattr(signal, name):
@@ -37,7 +43,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except (ConfigError, UsageError, InstrumentError, OSError, ValueError, sqlite3.Error) as error:
         if not _is_for_users(error):
             raise
-        return _fail(" ".join(str(error).split()))
+        return _fail(plain(" ".join(_in_words(error).split()), _LONGEST_MESSAGE))
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name!r} is missing: run 'make install'")
     except BaseException as error:
@@ -50,6 +56,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 def _is_for_users(error: Exception) -> bool:
     """A bare ValueError is a fault of ours and keeps its traceback; our own kinds are messages."""
     return type(error) is not ValueError
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; the system's own name a number and no sentence."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename} cannot be used: {error.strerror.lower()}"
+    return str(error)
 
 
 def _fail(message: str) -> int:

@@ -9,7 +9,7 @@ from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_token
 from spm_gym.cli.run_directory import existing_operation
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.reading import is_at_work
+from spm_gym.runner.run_lock import is_run_locked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def ask_run(arguments: argparse.Namespace) -> int:
     """Leave the request in the run directory."""
     run, _ = existing_operation(arguments.run)
-    if not is_at_work(run):
+    if not is_run_locked(run):
         raise UsageError(f"{run} is not at work: there is nobody to ask")
     ask(run, Request(arguments.request), arguments.token)
     print(f"{run} is asked to {arguments.request}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spm_gym.cli import UsageError, run_command
 from spm_gym.cli.arm_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
-from spm_gym.cli.options import add_config, add_set
-from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
+from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
 from spm_gym.config import Config, load_config
+from spm_gym.whole_file import written_whole
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
@@ -22,10 +24,15 @@ Results = dict[str, "list[Episode]"]
 EPILOG = """arms:
   agent     the trained network, greedy
   random    uniform over the allowed actions
-  blind     the best mixture of actions that never looks at the image
-  mask      the best mixture that sees the action mask, but not the image
+  blind     the best fixed mixture of actions that never looks at the image
+  mask      the best fixed mixture that sees the action mask, but not the image
+  counting  the best sequence of actions: it counts its steps, and never looks
+  counting-mask   the same, but it sees the action mask; who is better than it has looked
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other moments (a control: it must lose its skill)
+
+Runs and checkpoints of others hold data: nothing in them is run; but the settings of a run decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 
@@ -60,7 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=int, default=200, metavar="N", help="of each arm; default: 200"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="default: 1")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="S",
+        help="of the evaluation's world, which is no training's; default: 1",
+    )
     learning = parser.add_mutually_exclusive_group()
     learning.add_argument(
         "--learn",
@@ -72,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    add_force(parser)
     parser.set_defaults(command=evaluate)
 
 
@@ -86,10 +100,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Play the interleaved episodes and report them."""
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
-    for target in (arguments.json, arguments.plot):
-        if target is not None and not target.parent.is_dir():
-            raise UsageError(f"there is no folder {target.parent} to write {target.name} into")
+    refuse_unwritable("--json", arguments.json, arguments.force)
+    refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, arms = _subject(arguments)
+    if checkpoint is not None:
+        print(f"the agent of {checkpoint}")
 
     from spm_gym.cli.arms import play
 
@@ -103,43 +118,71 @@ def evaluate(arguments: argparse.Namespace) -> int:
         # On an instrument every episode is dear: report what there is, whatever ended it.
         finished = {name: episodes for name, episodes in results.items() if episodes}
         if finished:
-            _report(finished, config, arguments)
+            _report(finished, config, checkpoint, arguments)
     return 0
 
 
-def _report(results: Results, config: Config, arguments: argparse.Namespace) -> None:
+def _report(
+    results: Results, config: Config, checkpoint: Path | None, arguments: argparse.Namespace
+) -> None:
     from agents.evaluation import summarise
     from agents.evaluation_plot import plot_lengths
 
     summary = summarise(results, arguments.seed)
     print(table(summary))
-    document = {**summary, "seed": arguments.seed, "config": config.model_dump(mode="json")}
     if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        document = {
+            **summary,
+            "run": None if checkpoint is None else str(checkpoint.resolve().parent.parent),
+            "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+            "versions": versions(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": arguments.seed,
+            "learning": bool(arguments.learn),
+            "config": config.model_dump(mode="json"),
+        }
+        text = json.dumps(document, indent=1, allow_nan=False)
+        with written_whole(arguments.json) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
     if arguments.plot:
-        plot_lengths(summary, arguments.plot)
+        with written_whole(arguments.plot) as beside:
+            plot_lengths(summary, beside)
 
 
 def table(summary: dict[str, Any]) -> str:
     """Format a summary of `agents.evaluation.summarise` for the terminal."""
+    arms = summary["arms"]
+    known = any("judge" in arm for arm in arms.values())
+    truth = f" {'truly good':>10} {'precision':>9}" if known else ""
     lines = [
-        f"{'arm':10} {'episodes':>8} {'actions':>8} {'95 % interval':>16} "
-        f"{'success':>8} {'return':>8}"
+        f"{'arm':13} {'episodes':>8} {'actions':>8} {'95 % interval':>16} {'success':>8}{truth} "
+        f"{'return':>8}"
     ]
-    for name, arm in summary["arms"].items():
-        low, high = arm["ci95"]
+    for name, arm in arms.items():
+        if known:
+            precision = arm["judge"]["precision"]
+            shown = "-" if precision is None else f"{precision:.1%}"
+            truth = f" {arm['truly_good_rate']:10.1%} {shown:>9}"
         lines.append(
-            f"{name:10} {arm['episodes']:8d} {arm['mean_length']:8.2f} "
-            f"{f'{low:.2f} .. {high:.2f}':>16} {arm['success_rate']:8.1%} {arm['mean_return']:8.2f}"
+            f"{name:13} {arm['episodes']:8d} {arm['mean_length']:8.2f} "
+            f"{_interval(arm['ci95'], 2):>16} {arm['success_rate']:8.1%}{truth} "
+            f"{arm['mean_return']:8.2f}"
         )
+    if known:
+        lines.append("success is what the judge called good; precision, how much of that is so")
     score = summary["normalised_score"]
     if score is not None and score["value"] is not None:
-        low, high = score["ci95"]
         lines.append(
-            f"normalised score {score['value']:.3f} ({low:.3f} .. {high:.3f}); "
+            f"normalised score {score['value']:.3f} ({_interval(score['ci95'], 3)}); "
             "0 is random choice, 1 the optimum"
         )
     return "\n".join(lines)
+
+
+def _interval(bounds: Sequence[float] | None, digits: int) -> str:
+    if bounds is None:
+        return "too few to tell"
+    return f"{bounds[0]:.{digits}f} .. {bounds[1]:.{digits}f}"
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequence[str]]:

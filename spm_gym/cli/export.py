@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.run_directory import existing_operation
+from spm_gym.names import as_typed
 from spm_gym.view.export import export_images
 from spm_gym.view.offline import DATASET, export_episodes
 
@@ -44,11 +45,11 @@ def export(arguments: argparse.Namespace) -> int:
     run, config = existing_operation(arguments.run)
     if images is not None:
         print(f"{images}: {export_images(run, images, config.env, arguments.conditioning)}")
-        print(f"  train on it     python train.py classifier --data {images}")
+        print(f"  train on it     python train.py classifier --data {as_typed(images)}")
     if episodes is not None:
         print(f"{episodes}: {export_episodes(run, episodes, config)}")
         print(
-            f"  load it         MINARI_DATASETS_PATH={episodes.absolute()} python -c "
+            f"  load it         MINARI_DATASETS_PATH={as_typed(episodes.absolute())} python -c "
             f"\"import minari; print(minari.load_dataset('{DATASET}').spec)\""
         )
     return 0

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spm_gym.scale import duration_text
 from spm_gym.view.drivers import interval_in_words
 from spm_gym.view.summary import Summary, summarise
 
@@ -42,11 +43,11 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     resumes = f", {summary.resumes} of them resumed" if summary.resumes else ""
     yield "state", _state(summary)
     yield "sessions", f"{summary.sessions}{resumes}"
-    yield "simulated hours", f"{summary.simulated_hours:.2f}"
+    yield "time of operation", duration_text(3600 * summary.hours)
     yield "images", f"{summary.images} ({summary.scans} scans with the discarded ones)"
     yield "", _listed(summary.labels)
     yield "share good", _figure(summary.share_good, "of good and bad probe")
-    yield "good per hour", _figure(summary.good_per_hour, "images per simulated hour")
+    yield "good per hour", _figure(summary.good_per_hour, "images per hour of operation")
     yield "episodes", _listed(summary.episodes)
     for driver, figures in summary.drivers.items():
         yield "", f"{driver}: {_driven(figures)}"

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Read and judge the images, then serve the page."""
-    from spm_gym.imaging.manifest import EARLIER, labeller_name, unlistable
+    from spm_gym.imaging.manifest import EARLIER, labeller_name
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
     from spm_gym.web.labelling.labels import Labels
@@ -65,8 +65,6 @@ def label(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of scans")
-    if unlistable(str(folder.absolute())):
-        raise UsageError(f"{str(folder)!a}: its name must be UTF-8 text in one line")
     if arguments.labeller is not None and labeller_name(arguments.labeller) is None:
         raise UsageError(
             f"--labeller {arguments.labeller!r}: a name begins with a letter, has at most 40 "

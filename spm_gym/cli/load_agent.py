@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.operation import load_weights
 from spm_gym.build import shipped_agent
@@ -48,13 +48,15 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         if path is None:
             raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
         checkpoint = load_checkpoint(path, device=config.agent.device)
-        model, file = checkpoint.model, path / "model.zip"
+        model, file = checkpoint.model, path / MODEL
         if own is not None:
-            learned = checkpoint.extra["learned"]
+            learned = checkpoint.extra.get("learned")
+            if type(learned) is not int:
+                raise UsageError(f"{path} is no checkpoint of a run of spm-gym run")
     else:
         names = [action.name for action in config.env.actions]
         model, file = load_weights(given, env, config.agent, names, config.seed), given
-    if (model.observation_space, model.action_space) != (env.observation_space, env.action_space):
+    if not model.fits(env):
         raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
                          "actions than these settings have")  # fmt: skip
     return LoadedAgent(model, file, learned)

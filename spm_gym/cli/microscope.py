@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from spm_gym.build import (
     build_microscope,
@@ -19,6 +20,7 @@ from spm_gym.build import (
 )
 from spm_gym.cli.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
+from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.base import Instrument
 from spm_gym.instrument.guard import Record
 from spm_gym.runner.journal import Journal
@@ -101,22 +103,27 @@ def _history(path: Path) -> list[dict[str, Any]]:
         return []
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # a kill may have cut one short
-            entries.append(json.loads(line))
+        with suppress(JsonError):  # a kill may have cut one short
+            entries.append(parse_json(line))
     return entries
 
 
 def _recorder(path: Path) -> Record:
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n")  # so that what a kill has cut short spoils no other line
-
     def record(entry: dict[str, Any]) -> None:
         known = {  # JSON has no NaN
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in entry.items()
         }
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(known) + "\n")
+        line = json.dumps(known).encode() + b"\n"
+        with path.open("ab+") as file:
+            # What a kill or a full disk has cut short spoils no other line.
+            if file.tell() and _last_byte(file) != b"\n":
+                line = b"\n" + line
+            file.write(line)
 
     return record
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from spm_gym.cli import UsageError
 from spm_gym.cli.page import add_address, serve_page
 from spm_gym.cli.run_directory import TENSORBOARD, existing_operation
+from spm_gym.names import as_typed
 from spm_gym.runner.reading import JOURNAL
 
 PORT = 8765
@@ -40,7 +41,7 @@ def monitor(arguments: argparse.Namespace) -> int:
     if arguments.run is not None and _is_training(arguments.run):
         raise UsageError(
             f"{arguments.run} is a run of train.py: watch it with tensorboard --logdir "
-            f"{arguments.run}"
+            f"{as_typed(arguments.run)}"
         )
     run, _ = existing_operation(arguments.run)
     from spm_gym.web.monitor import monitor as live_page  # its pictures are slow to import

@@ -32,11 +32,13 @@ from spm_gym.instrument.base import Instrument, InstrumentError, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.names import as_typed, shown_name
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Control
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Outcome, Runner
+from spm_gym.runner.steady_clock import steady_clock
 from spm_gym.survey import read
 from spm_gym.types import Classifier
 
@@ -86,7 +88,7 @@ def operate(
     prepare_process(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, run.name, tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, shown_name(run), tell)
     try:
         with Journal(run, durable) as journal, _lab(config, run, journal, token) as lab:
             budget = Budget(config.budget, time.monotonic if durable else lab.clock)
@@ -139,8 +141,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {run}")
-    tell(f"  go on           spm-gym run --resume --run-dir {run}")
+    tell(f"  what happened   spm-gym report {as_typed(run)}")
+    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
@@ -153,7 +155,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         abandon = control.must_interrupt
         with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_judge(config), time.time, control)
+            yield Lab(instrument, None, build_judge(config), steady_clock(), control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
@@ -213,6 +215,7 @@ class _Progress:
     def __init__(self, config: Config) -> None:
         settings = config.operation
         self._by_hours = settings.scans is None
+        self._begun = False
         self._bar = tqdm(
             desc="operation",
             total=settings.hours if self._by_hours else settings.scans,
@@ -247,8 +250,12 @@ class _Progress:
             refresh=False,
         )
         limit = self._bar.total
+        reached = done if limit is None else min(done, limit)
+        if not self._begun:  # what earlier sessions have done says nothing about the pace of this
+            self._begun = True
+            self._bar.initial = self._bar.n = self._bar.last_print_n = reached
         with suppress(OSError):  # whoever watched is gone
-            self._bar.update((done if limit is None else min(done, limit)) - self._bar.n)
+            self._bar.update(reached - self._bar.n)
 
 
 def _pacer(scale: float, control: Control) -> Callable[[float], None]:

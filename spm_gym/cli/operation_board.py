@@ -22,6 +22,7 @@ from agents.board import captioned, closing, opening, resuming
 from spm_gym.cli.microscope import tell
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.config import Config
+from spm_gym.names import shown_name
 from spm_gym.runner.undisturbed import undisturbed
 from spm_gym.view.shown import png
 from spm_gym.view.story import Picture, Story
@@ -83,11 +84,11 @@ class OperationBoard:
     def _begin(self) -> None:
         folder = self._run / TENSORBOARD
         folder.mkdir(exist_ok=True)
-        older = list(folder.glob("events*"))
+        older = list(folder.glob("events.out.tfevents.*"))
         self._file = EventFile(folder, len(older))
         if older:
             self._file.write(resuming(0))
-        for summary in opening(self._config, "operation", self._run.resolve().name):
+        for summary in opening(self._config, "operation", shown_name(self._run)):
             self._file.add(summary, 0, time.time())
         names = [action.name for action in self._config.env.actions]
         self._story = Story(self._run, names, self._config.env.plane)

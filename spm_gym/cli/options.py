@@ -7,6 +7,8 @@ import math
 import os
 from pathlib import Path
 
+from spm_gym.cli import UsageError
+
 _TOKEN_VARIABLE = "SPM_GYM_TOKEN"
 
 
@@ -36,6 +38,27 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
         metavar="T",
         help=f"{purpose}; or in the environment as {_TOKEN_VARIABLE}",
     )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--force``, for commands that write where they are told to."""
+    parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
+
+
+def refuse_unwritable(option: str, path: Path | None, force: bool) -> None:
+    """Refuse a file to write that is there already, or has no folder, before any work is done.
+
+    Raises:
+        UsageError: Says what is in the way.
+    """
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent} to write it into")
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder: name the file in it")
+    if path.exists() and not force:
+        raise UsageError(f"{option} {path} exists: name another file, or overwrite with --force")
 
 
 def _token(text: str) -> str:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_force, refuse_unwritable
+from spm_gym.whole_file import remove_leftovers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page; default: report.html in RUN_DIR"
     )
+    add_force(parser)
     parser.set_defaults(command=report)
 
 
@@ -24,7 +27,10 @@ def report(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or arguments.run / REPORT
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--output {output}: the page is HTML, its name must end in .html")
+    if arguments.output is not None:  # the page in the run directory is made anew every time
+        refuse_unwritable("--output", output, arguments.force)
     files = write_report(arguments.run, output)
+    remove_leftovers(output.parent)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
     for problem in list(files.unreadable.values())[:5]:
         print(f"unreadable: {problem}")

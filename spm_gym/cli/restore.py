@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.build import connect_microscope
 from spm_gym.cli import UsageError
-from spm_gym.cli.microscope import SETTINGS_BEFORE
+from spm_gym.cli.microscope import SETTINGS_BEFORE, tell
 from spm_gym.cli.run_directory import EVALUATION, SETTINGS
 from spm_gym.config import load_config
+from spm_gym.instrument.nanonis import instrument as nanonis
+from spm_gym.runner.run_lock import locked_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,5 +28,6 @@ def restore(arguments: argparse.Namespace) -> int:
     settings = next((path for name in names if (path := arguments.run / name).is_file()), None)
     if settings is None:
         raise UsageError(f"{arguments.run} is not a run directory: it has no {SETTINGS}")
-    connect_microscope(load_config(settings), kept).close()
+    with locked_run(arguments.run):
+        nanonis.restore(load_config(settings).real, kept, tell)
     return 0

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
+from typing import Any
 
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set, add_token, time_scale
-from spm_gym.cli.run_directory import SETTINGS, existing_operation, new_run, write_settings
+from spm_gym.cli.run_directory import (
+    CHECKPOINTS,
+    SETTINGS,
+    TENSORBOARD,
+    existing_operation,
+    new_run,
+    write_settings,
+)
 from spm_gym.config import Config, load_config
-from spm_gym.runner.reading import has_begun
+from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
+from spm_gym.runner.control import CONTROL, PROTECTION
+from spm_gym.runner.reading import JOURNAL, SCANS, has_begun, reading
+from spm_gym.runner.run_lock import locked_run
+from spm_gym.view.live.begun import last_session
+from spm_gym.whole_file import remove_leftovers
+
+_MADE_FIRST = (
+    JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", SCANS, CHECKPOINTS, TENSORBOARD, CONTROL,
+    PROTECTION,
+)  # fmt: skip
+"""What a run makes before anything happens. The operator's settings are not among them: they are
+kept only while the instrument does not have them back."""
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
@@ -20,6 +39,9 @@ EPILOG = """examples:
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       chance instead of the agent, to compare
   spm-gym run --policy interleaved                  agent and chance in turn: what is it worth here?
+
+agents and run directories of others hold data: nothing in them is run; but the settings of a run
+that goes on decide what is done, and to which instrument (docs/safety.md, "Files from others")
 
 a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
@@ -85,33 +107,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Operate as the command line asks."""
-    folder, config = _resumed(arguments) if arguments.resume else (None, _settings(arguments))
+    if arguments.resume:
+        return _resume(arguments)
+    config = _settings(arguments)
     _refuse_impossible(arguments, config)
     from spm_gym.cli.operate import operate  # torch is slow to import
 
-    if folder is not None:
+    with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
+        return operate(config, folder, arguments.time_scale, token=arguments.token)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
+        if getattr(arguments, name) not in (None, []):
+            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
+    folder, _ = existing_operation(arguments.run_dir)
+    with locked_run(folder):
+        remove_leftovers(folder)
+        changed = _given(arguments)
+        config = load_config(folder / SETTINGS, changed)
+        _refuse_impossible(arguments, config)
+        _refuse_edited(folder, config)
+        print(f"continuing {folder}")
+        if changed:
+            write_settings(folder / SETTINGS, config)
+        from spm_gym.cli.operate import operate  # torch is slow to import
+
         return operate(
             config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
         )
-    folder = new_run(arguments.run_dir, config, "run")
-    try:
-        return operate(config, folder, arguments.time_scale, token=arguments.token)
-    except BaseException:
-        if not has_begun(folder):
-            shutil.rmtree(folder)
-        raise
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
     overrides = [*arguments.set, *_given(arguments)]
     if arguments.faults is not None:
-        overrides.append(f"faults={_faults(arguments.faults)}")
+        overrides.append(f"faults={as_yaml(_faults(arguments.faults))}")
     return load_config(arguments.config, overrides)
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:
     """Options that stand for settings, as ``key=value``."""
-    settings = {
+    settings: dict[str, str | int | float | Path | None] = {
         "run.microscope": arguments.env,
         "operation.hours": arguments.hours,
         "operation.scans": arguments.scans,
@@ -120,28 +156,48 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
-    return [f"{key}={value}" for key, value in settings.items() if value is not None]
+    # Text is text, whatever YAML would make of the name of a file.
+    return [
+        f"{key}={as_yaml(str(value) if isinstance(value, Path) else value)}"
+        for key, value in settings.items()
+        if value is not None
+    ]
 
 
-def _faults(given: str) -> str:
+def _faults(given: str) -> Any:
     if given == "random":
-        return "{}"
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--faults takes random or a readable file: {error}") from error
+        return {}
+    tree = read_yaml(Path(given))
+    if not isinstance(tree, dict):
+        raise UsageError(f"--faults takes random or a file of 'key: value', not {shown(tree)}")
+    return tree
 
 
-def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
-    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
-        if getattr(arguments, name) not in (None, []):
-            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
-    folder, config = existing_operation(arguments.run_dir)
-    print(f"continuing {folder}")
-    if changed := _given(arguments):
-        config = load_config(folder / SETTINGS, changed)
-        write_settings(folder / SETTINGS, config)
-    return folder, config
+def _refuse_edited(folder: Path, config: Config) -> None:
+    """See that the settings, which may have been edited, go with what the run has left behind."""
+    if not has_begun(folder):
+        return
+    with reading(folder) as db:
+        noted = last_session(db).settings
+    if noted is None:
+        return
+    was, are = _lasting(noted), _lasting(config)
+    for key in (key for key in was if was[key] != are[key]):
+        raise UsageError(
+            f"{folder / SETTINGS} has {key} = {are[key]}, and the run has worked with "
+            f"{was[key]}: put that back, or begin a new run"
+        )
+
+
+def _lasting(config: Config) -> dict[str, str]:
+    """Settings that decide what the states of microscope and agent mean, and numbers of actions."""
+    return {
+        "run.microscope": config.run.microscope,
+        "operation.policy": config.operation.policy,
+        "faults": "null" if config.faults is None else "faults on purpose",
+        "env.pixels": str(config.env.pixels),
+        "env.actions": ", ".join(action.name for action in config.env.actions),
+    }
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

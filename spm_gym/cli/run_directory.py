@@ -4,59 +4,94 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from spm_gym.cli import UsageError
 from spm_gym.config import Config, load_config
-from spm_gym.runner.reading import JOURNAL
-from spm_gym.whole_file import written_whole
+from spm_gym.runner.reading import JOURNAL, has_begun
+from spm_gym.runner.run_lock import LOCK, locked_run
+from spm_gym.whole_file import remove_leftovers, written_whole
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
 EVALUATION = "evaluation.yaml"
+CLASSIFIER = "classifier.yaml"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
 
 
-def new_run(path: Path | None, config: Config, name: str, file: str = SETTINGS) -> Path:
-    """Create a run directory, unless an empty one is there, and write the settings into it.
+@contextmanager
+def new_run(
+    path: Path | None,
+    config: Config,
+    name: str,
+    file: str = SETTINGS,
+    made_first: Collection[str] = (),
+) -> Iterator[Path]:
+    """A new run directory with the settings in it, kept from other programs during the block.
+
+    If the block fails before anything has happened, what was made is removed again.
 
     Args:
-        path: The directory; None makes ``runs/<date>_<time>_<name>``.
+        path: The directory, which must be empty if it is there; None makes
+            ``runs/<date>_<time>_<name>``.
         config: What will be in force.
         name: End of the automatic name.
         file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
+        made_first: What else the block makes there before anything happens.
 
     Raises:
-        UsageError: There is something in the directory.
+        RunLocked: Another program works on the directory.
+        UsageError: There is something in it, or it cannot be made.
     """
     path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
-    path.mkdir(parents=True, exist_ok=True)
-    # What a kill has left half-written is hidden.
-    if any(not file.name.startswith(".") for file in path.iterdir()):
+    try:
+        was_there = path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--run-dir {path} cannot be made ({(error.strerror or str(error)).lower()}): name a "
+            "folder that is empty or not there yet, in a place where you may write"
+        ) from error
+    _refuse_full(path)
+    with locked_run(path):
+        remove_leftovers(path)
+        _refuse_full(path)  # once more: somebody may have been faster
+        write_settings(path / file, config)
+        try:
+            yield path
+        except BaseException:
+            with suppress(OSError):  # Windows keeps a file that is locked
+                _discard(path, {file, LOCK, *made_first}, was_there)
+            raise
+
+
+def _refuse_full(path: Path) -> None:
+    # What a kill has left half-written is hidden, and may be of a program that is still at work; a
+    # lock alone says nothing.
+    if path.is_dir() and any(each.name[0] != "." and each.name != LOCK for each in path.iterdir()):
         raise UsageError(
             f"the run directory {path} exists: continue it with --resume, or choose another"
         )
-    write_settings(path / file, config)
-    return path
 
 
-@contextmanager
-def discarded_if_stillborn(path: Path) -> Iterator[None]:
-    """Remove a run directory again if the block fails before anything but settings is in it."""
-    try:
-        yield
-    except BaseException:
-        files = list(path.iterdir())
-        if len(files) == 1 and files[0].name in (SETTINGS, EVALUATION):
-            files[0].unlink()
-            path.rmdir()
-        raise
+def _discard(path: Path, made: Collection[str], was_there: bool) -> None:
+    """Remove a run directory in which nothing has happened; anything else in it stays, with it."""
+    if has_begun(path) or not {each.name for each in path.iterdir()} <= set(made):
+        return
+    for each in path.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    if not was_there:
+        path.rmdir()
 
 
 def existing_run(path: Path | None) -> tuple[Path, Config]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spm_gym.cli import UsageError
+from spm_gym.cli.options import add_force, refuse_unwritable
 from spm_gym.cli.run_directory import CHECKPOINTS, TENSORBOARD
 from spm_gym.imaging.files import READERS
 from spm_gym.runner.reading import JOURNAL
+from spm_gym.whole_file import remove_leftovers
 
 EPILOG = """examples:
   spm-gym show scan.sxm                     raw, levelled, as the network sees it, and what it says
@@ -25,6 +27,9 @@ EPILOG = """examples:
   spm-gym show runs/demo/evaluation.json    what evaluate.py --json has written
   spm-gym show agent.safetensors            an agent's values; also a checkpoint (step_...)
   spm-gym show classifier.safetensors       a classifier's probabilities
+
+Files and folders of others may be shown: nothing in them is run (docs/safety.md, "Files from
+others").
 
 The picture is written into the current folder unless -o names another place; its ending chooses
 the format (.png, .pdf, .svg).
@@ -57,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="what to show")
     parser.add_argument("-o", "--output", metavar="FILE", help="the picture")
-    parser.add_argument("--force", action="store_true", help="overwrite it if it is there")
+    add_force(parser)
     run = parser.add_argument_group("of a run of spm-gym run").add_mutually_exclusive_group()
     run.add_argument(
         "--what", choices=["overview", "map", "timeline"], help="default: overview, all in one"
@@ -94,10 +99,8 @@ def show(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{output}: the name of this picture must end in {' or '.join(picture.formats)}"
         )
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} into")
-    if output.exists() and not arguments.force:
-        raise UsageError(f"{output} exists: name another file with -o, or overwrite with --force")
+    refuse_unwritable("-o", output, arguments.force)
+    remove_leftovers(output.parent)
     picture.write(output)
     print(f"{output} ({output.stat().st_size / 1e3:.0f} kB)")
     return 0
@@ -167,7 +170,9 @@ def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) 
 def _holds_scans(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() in READERS
-    return any(each.suffix.lower() in READERS for each in path.iterdir())
+    return any(
+        each.suffix.lower() in READERS and not each.name.startswith(".") for each in path.iterdir()
+    )
 
 
 def _learned(path: Path) -> Picture:

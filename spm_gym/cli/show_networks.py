@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents import classifier, inspection, operation
 from agents.checkpoint import latest_checkpoint
-from agents.classifier import ProbeClassifier
+from agents.classifier import Epoch, ProbeClassifier
 from agents.evaluation_plot import plot_lengths
 from agents.inspection import AgentNetwork
 from agents.learning_curve import plot_learning_curve
@@ -25,9 +25,12 @@ from spm_gym.cli.show import MOVING, Picture
 from spm_gym.cli.show_run import write_animation
 from spm_gym.conditions import described
 from spm_gym.config import Config, load_config
+from spm_gym.config.json_file import JsonError, read_json
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.plane import Method
 from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.names import shown_name
+from spm_gym.plain_state import StateError, restored
 from spm_gym.survey import Look
 from spm_gym.view.pictures.canvas import save
 from spm_gym.view.pictures.episode import Still, Story
@@ -47,8 +50,16 @@ _FIGURES = {
     "fpr": "false-positive rate",
     "auc": "area under ROC curve",
     "calibration_error": "calibration error",
+    "recommended": "recommended threshold",
 }
 """Figures of validation that a classifier's file holds, and how they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    training_images: int | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    history: list[Epoch] = field(default_factory=list)
 
 
 def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
@@ -59,12 +70,12 @@ def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
 
 def of_weights(path: Path) -> Picture:
     """An agent or a classifier in a file of weights, told by what it says of itself."""
-    kind = operation.about_file(path).get("format")
+    kind = operation.format_of_file(path)
     if kind == classifier.FORMAT:
         return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
     if kind == operation.FORMAT:
         return Picture(path.stem, partial(_write_agent, inspection.read_weights(path), path.name))
-    raise UsageError(f"{path} says it is {kind or 'nothing'}, and neither an agent nor a "
+    raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "
                      "classifier written by this project")  # fmt: skip
 
 
@@ -83,7 +94,7 @@ def of_checkpoint(path: Path) -> Picture:
         method = config.env.plane
         names = tuple(action.name for action in config.env.actions)
         found = AgentNetwork(found.network, names, found.steps)
-    name = path.resolve().name
+    name = shown_name(path)
     return Picture(name, partial(_write_agent, found, name, method=method))
 
 
@@ -96,7 +107,7 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
         with written_whole(output) as beside:
             plot_learning_curve(tensorboard, beside)
 
-    return Picture(f"{run.resolve().name}_learning_curve", write)
+    return Picture(f"{shown_name(run)}_learning_curve", write)
 
 
 def of_evaluation(path: Path) -> Picture:
@@ -115,8 +126,8 @@ def of_evaluation(path: Path) -> Picture:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        summary = read_json(path)
+    except JsonError as error:
         raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(summary, dict):
         raise _foreign(path, f"it is a {type(summary).__name__}, not an object")
@@ -177,19 +188,29 @@ def _still(look: Look, action: str = "", values: Sequence[float] = ()) -> Still:
 
 def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
     images = probe_images(judge.network.pixels)
-    summary = judge.summary
-    validation = summary.get("validation", {})
-    figures = [(text, f"{validation[key]:.5g}") for key, text in _FIGURES.items()
-               if key in validation]  # fmt: skip
-    if "training_images" in summary:
-        figures.insert(0, ("training images", f"{summary['training_images']}"))
+    trained = _trained(name, judge.summary)
+    figures = [(text, f"{trained.validation[key]:.5g}") for key, text in _FIGURES.items()
+               if key in trained.validation]  # fmt: skip
+    if trained.training_images is not None:
+        figures.insert(0, ("training images", f"{trained.training_images}"))
     trained_for = described(judge.conditions)
     figures += trained_for
     for text, value in trained_for:
         print(f"{text:12} {value}")
-    losses = [(each["loss"], each["validation_loss"]) for each in summary.get("history", [])]
-    good_above = validation.get("threshold", 0.9)
+    losses = [(each.loss, each.validation_loss) for each in trained.history]
+    good_above = trained.validation.get("threshold", 0.9)
     save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)
+
+
+def _trained(name: str, summary: Any) -> _Trained:
+    """What the file of a classifier says of its training, which may be anything."""
+    told = summary if isinstance(summary, dict) else {}
+    known = {key: told[key] for key in ("training_images", "validation", "history") if key in told}
+    try:
+        return restored(_Trained, known)
+    except StateError as error:
+        raise UsageError(f"{name} says of its training what this program did not write: "
+                         f"{error}") from error  # fmt: skip
 
 
 def _write_agent(agent: AgentNetwork, name: str, output: Path, method: Method = "levels") -> None:

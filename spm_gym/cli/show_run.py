@@ -15,6 +15,7 @@ from spm_gym.cli.run_directory import existing_operation
 from spm_gym.cli.show import LAST, MOVING, Picture
 from spm_gym.cli.show_scans import load_judge
 from spm_gym.config import EnvConfig
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import read_scan, snapshot
 from spm_gym.view.mosaic import Reading
 from spm_gym.view.pictures.animation import save_animation
@@ -34,7 +35,7 @@ Draw = Callable[[sqlite3.Connection, Reading], Figure]
 def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     """What the command line asks of a run; its overview if it asks for nothing."""
     _, config = existing_operation(run)
-    name, env = run.resolve().name, config.env
+    name, env = shown_name(run), config.env
     if arguments.episode is not None:
         return _episode(run, name, None if arguments.episode == LAST else arguments.episode, env)
     if arguments.scan is not None:
@@ -105,6 +106,6 @@ def _draw_scan(
         f"{row['area']}; {scan.bias:g} V, {scan.setpoint * 1e12:g} pA; after "
         f"{row['elapsed'] / 3600:.2f} h; filed as {row['label'] or 'undecided'}"
     )
-    name = f"{run.resolve().name}, scan {number}"
+    name = f"{shown_name(run)}, scan {number}"
     subject = Subject(name, scan.z, size, size, scan.z_range, about)
     return draw_scan(subject, look_at(subject, judge, env), env.good_above)

@@ -9,8 +9,10 @@ from pathlib import Path
 from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_token, seconds
 from spm_gym.cli.run_directory import existing_operation
+from spm_gym.names import as_typed
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.reading import SAFE_END, UNSAFE_END, is_at_work, reading
+from spm_gym.runner.reading import SAFE_END, UNSAFE_END, reading
+from spm_gym.runner.run_lock import is_run_locked
 
 _ASK_EVERY_S = 0.2
 
@@ -32,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def stop(arguments: argparse.Namespace) -> int:
     """Ask, wait, and say how it ended."""
     run, _ = existing_operation(arguments.run)
-    if not is_at_work(run):
+    if not is_run_locked(run):
         raise UsageError(f"{run} is not at work: there is nothing to stop")
     before = _last_event(run)
     ask(run, Request.STOP, arguments.token)
     print(f"{run} is asked to stop", flush=True)
     end = time.monotonic() + arguments.wait_s
-    while is_at_work(run):
+    while is_run_locked(run):
         if time.monotonic() > end:
             raise UsageError(
                 f"{run} has not ended after {arguments.wait_s:g} s: it is still asked to; look at "
@@ -62,7 +64,7 @@ def _say_how_it_ended(run: Path, before: int) -> int:
     if end is None:
         raise UsageError(
             f"{run} has ended without a word, as if killed: look at the instrument, then "
-            f"'spm-gym restore {run}' or 'spm-gym run --resume --run-dir {run}'"
+            f"spm-gym restore {as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
         )
     if end["kind"] == UNSAFE_END:
         raise UsageError(f"look at the instrument: {end['text']}")

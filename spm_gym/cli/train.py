@@ -9,18 +9,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.options import add_config, add_set
-from spm_gym.cli.run_directory import LEARNING_CURVE, existing_run, new_run
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
+from spm_gym.cli.run_directory import CLASSIFIER, LEARNING_CURVE, SETTINGS, existing_run, new_run
 from spm_gym.config import Config, load_config
+from spm_gym.names import as_typed, is_text
+from spm_gym.runner.run_lock import locked_run
+from spm_gym.whole_file import remove_leftovers
 
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
   python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
   python train.py --resume                          continue the newest run after a kill
+  python train.py --resume --steps 10000            ... or train a finished one on
+  python train.py --seed 3 --reproducible           the same agent again, bit for bit
   python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
   python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+
+A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
+which instrument is used (docs/safety.md, "Files from others").
 """
 
 
@@ -40,8 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show every command to the real microscope instead of sending it",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="sets agent.steps")
-    parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="sets agent.steps; with --resume: train on until there are so many in all",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="S",
+        help="sets seed; two runs with the same one differ nevertheless, unless --reproducible",
+    )
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same seed gives the same agent, bit for bit, on the same machine: acting and "
+        "learning take turns instead of sharing the time (sets agent.parallel=false)",
+    )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
     parser.add_argument(
@@ -67,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
     )
+    add_force(parser)
     parser.set_defaults(command=train)
 
 
@@ -90,30 +115,33 @@ def train(arguments: argparse.Namespace) -> int:
     if arguments.what == "classifier":
         from spm_gym.cli.train_classifier import train_classifier
 
-        create = partial(new_run, arguments.run_dir, config, "classifier")
+        create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
     from spm_gym.cli.train_agent import resume_agent, train_agent, write_weights
 
     if arguments.resume:
-        resume_agent(config, run, arguments.fresh_area)
-        if arguments.output:
-            write_weights(config, run, arguments.output)
+        with locked_run(run):
+            remove_leftovers(run)
+            print(f"continuing {run}")
+            resume_agent(config, run, arguments.fresh_area)
+            if arguments.output:
+                write_weights(config, run, arguments.output)
         return _tell(run)
     if arguments.dry_run:
         with TemporaryDirectory() as folder:
             train_agent(config, Path(folder), dry_run=True)
         print("dry run: nothing was sent, nothing was kept")
         return 0
-    run = new_run(arguments.run_dir, config, config.run.microscope)
-    train_agent(config, run)
-    if arguments.output:
-        write_weights(config, run, arguments.output)
+    with new_run(arguments.run_dir, config, config.run.microscope) as run:
+        train_agent(config, run)
+        if arguments.output:
+            write_weights(config, run, arguments.output)
     return _tell(run)
 
 
 def _tell(run: Path) -> int:
-    print(f"  evaluate it    python evaluate.py --run {run}")
-    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {run}")
+    print(f"  evaluate it    python evaluate.py --run {as_typed(run)}")
+    print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {as_typed(run)}")
     return 0
 
 
@@ -125,6 +153,8 @@ def _settings(arguments: argparse.Namespace) -> Config:
         overrides.append(f"run.microscope={arguments.env}")
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
+    if arguments.reproducible:
+        overrides.append("agent.parallel=false")
     return load_config(arguments.config, overrides)
 
 
@@ -135,7 +165,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             "--config": arguments.config,
             "--set": arguments.set,
             "--seed": arguments.seed,
-            "--steps": arguments.steps,
+            "--reproducible": arguments.reproducible,
         }.items()
         if value
     ]
@@ -146,7 +176,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
-    print(f"continuing {run}")
+    if arguments.steps is not None:
+        config = load_config(run / SETTINGS, [f"agent.steps={arguments.steps}"])
     return run, config
 
 
@@ -157,11 +188,15 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         )
     if arguments.fresh_area and not (config.run.microscope == "real" and arguments.resume):
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    if arguments.run_dir is not None and not is_text(arguments.run_dir):
+        raise UsageError(
+            f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "
+            "takes no other"
+        )
     if arguments.what == "agent" and arguments.data:
         raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:
         raise UsageError("--dry-run keeps nothing: leave out --output")
-    if arguments.output and not arguments.output.parent.is_dir():
-        raise UsageError(f"--output {arguments.output}: there is no folder to write it into")
+    refuse_unwritable("--output", arguments.output, arguments.force)
     if arguments.what == "classifier" and arguments.resume:
         raise UsageError("the classifier trains in minutes and cannot be resumed: start it anew")

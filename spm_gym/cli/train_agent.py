@@ -16,17 +16,21 @@ from agents.learning_curve import plot_learning_curve
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from agents.operation import save_weights
 from spm_gym.build import make_env, shipped_classifier
+from spm_gym.cli import UsageError
 from spm_gym.cli.microscope import microscope
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import (
     CHECKPOINTS,
     LEARNING_CURVE,
+    SETTINGS,
     TENSORBOARD,
-    discarded_if_stillborn,
+    write_settings,
 )
+from spm_gym.cli.truth import with_truth
 from spm_gym.config import Config, ConfigError
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import InstrumentError
+from spm_gym.names import as_typed
 from spm_gym.runner.undisturbed import is_interrupt
 
 
@@ -35,28 +39,38 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
 
     Args:
         config: Settings of the run.
-        run: Its directory; removed again if training cannot begin.
+        run: Its directory.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    with discarded_if_stillborn(run):
-        _drive(config, run, lambda env: _new_model(config, env), dry_run)
+    _drive(config, run, lambda env: _new_model(config, env), dry_run)
 
 
 def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
     """Continue from the newest checkpoint of a run, or from the start if it has none.
 
     Args:
-        config: Settings of the run.
+        config: Settings of the run; more steps than it had make it longer.
         run: Its directory.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
+
+    Raises:
+        UsageError: It has fewer steps than were done already.
     """
     newest = latest_checkpoint(run / CHECKPOINTS)
+    steps = config.agent.steps
+    done = 0 if newest is None else int(newest.name.removeprefix("step_"))
+    if steps < done:
+        raise UsageError(
+            f"--steps {steps}: {run} has done {done} already; name more to train it on"
+        )
+    write_settings(run / SETTINGS, config)
 
     def resumed(env: ProbeConditioningEnv) -> DoubleDQN:
         if newest is None:
             return _new_model(config, env)
-        model = load_checkpoint(newest, Monitor(env), config.agent.device).model
-        print(f"from step {model.num_timesteps} of {config.agent.steps}")
+        model = load_checkpoint(newest, Monitor(with_truth(env)), config.agent.device).model
+        model.config = model.config.model_copy(update={"steps": steps})
+        print(f"from step {model.num_timesteps} of {steps}")
         if fresh_area:
             env.enter_fresh_area()
         return model
@@ -80,6 +94,11 @@ def _drive(
     dry_run: bool = False,
 ) -> None:
     prepare_process(config.run.threads)
+    if config.agent.parallel:
+        print(
+            "acting and learning share the time, so another run with this seed will differ; "
+            "--reproducible repeats bit for bit"
+        )
     model: DoubleDQN | None = None
     try:
         with microscope(config, run, "train", dry_run) as instrument:
@@ -93,7 +112,7 @@ def _drive(
             assert model.env is not None
             states = model.env.env_method("get_state")
             save_checkpoint(run / CHECKPOINTS, model, states, {})
-            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {run}")
+            print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {as_typed(run)}")
         raise
 
 
@@ -114,7 +133,7 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> None:
 
 
 def _new_model(config: Config, env: ProbeConditioningEnv) -> DoubleDQN:
-    model = DoubleDQN(Monitor(env), config.agent, seed=config.seed)
+    model = DoubleDQN(Monitor(with_truth(env)), config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,35 @@ from tqdm import tqdm
 
 from agents import classifier
 from agents.board import write_closing, write_opening
+from agents.vgg import VGG
+from spm_gym.build import shipped_classifier
 from spm_gym.cli.process import prepare_process
 from spm_gym.cli.run_directory import TENSORBOARD
 from spm_gym.conditions import TrainingConditions, described
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.folder import LabelledImages, load_folder
-from spm_gym.instrument.sim.simulated import BIAS, SETPOINT
+from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
+from spm_gym.names import as_typed
 from spm_gym.prepared import prepared_images
+from spm_gym.types import BoolArray
+
+Labelled = tuple[NDArray[np.float32], BoolArray, NDArray[np.str_]]
 
 _OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
 
 def train_classifier(
-    config: Config, create_run: Callable[[], Path], data: Path | None, output: Path | None
+    config: Config,
+    create_run: Callable[[], AbstractContextManager[Path]],
+    data: Path | None,
+    output: Path | None,
 ) -> int:
     """Train on what the settings or ``data`` give.
 
     Args:
         config: Settings of the run.
-        create_run: Makes the run directory, which gets the classifier and its report.
+        create_run: Makes the run directory, which gets the classifier and its report, and keeps it
+            from others.
         data: Folder of labelled images; None for simulated ones.
         output: Where else to write the classifier.
 
@@ -41,34 +52,41 @@ def train_classifier(
         ConfigError: The settings say of simulated images what only the simulator can know.
     """
     prepare_process(config.run.threads)
-    if data is None:
-        conditions = simulated_conditions(config)
-        run = create_run()
-        count = config.classifier.images
-        with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
-            simulated = prepared_images(
-                config, count, config.seed, processes=config.run.threads, progress=bar.update
-            )
-        images, good = simulated.observations[:, 0], simulated.good
-        session = np.full(count, "simulated")
-    else:
-        loaded = load_folder(data, config.env.pixels, config.env.plane)
-        run = create_run()
-        _tell(loaded, config.env.pixels)
-        images, good, session = loaded.images, loaded.good, loaded.session
-        conditions = folder_conditions(loaded, config)
-    with SummaryWriter(str(run / TENSORBOARD)) as writer:
-        write_opening(writer, config, "classifier", run)
-        trained = classifier.train_classifier(
-            images, good, session, config.classifier, config.seed, run, conditions, writer=writer
-        )
-        write_closing(writer)
-    if output is not None:
-        trained.save(output)
+    simulated = simulated_conditions(config) if data is None else None
+    loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
+    with create_run() as run:
+        images, good, session = _simulated(config) if loaded is None else _as_told(loaded, config)
+        conditions = simulated if loaded is None else folder_conditions(loaded, config)
+        assert conditions is not None
+        start = None if loaded is None else _start(config)
+        with SummaryWriter(str(run / TENSORBOARD)) as writer:
+            write_opening(writer, config, "classifier", run)
+            trained = classifier.train_classifier(
+                images, good, session, config.classifier, config.seed, run, conditions,
+                writer=writer, start=start,
+            )  # fmt: skip
+            write_closing(writer)
+        if output is not None:
+            trained.save(output)
     for name, value in described(trained.conditions):
         print(f"{name:12} {value}")
-    print(f"trained on {len(good)} images: {output or run / 'classifier.safetensors'}")
+    written = output or run / "classifier.safetensors"
+    print(f"trained on {len(good)} images: {written}")
+    recommended = trained.summary["validation"]["recommended"]
+    print(f"use it with --set env.classifier={as_typed(written)} env.good_above={recommended:g}")
     return 0
+
+
+def _start(config: Config) -> VGG | None:
+    """The network whose trunk training on a folder begins with."""
+    if not config.classifier.from_shipped:
+        return None
+    network = classifier.ProbeClassifier.load(shipped_classifier()).network
+    if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
+        print("  begins from scratch: the included classifier is of another network")
+        return None
+    print("  begins with the included classifier (classifier.from_shipped)")
+    return network
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:
@@ -123,6 +141,20 @@ def _seen(
         )
         return None
     return float(told.min()), float(told.max())
+
+
+def _simulated(config: Config) -> Labelled:
+    count = config.classifier.images
+    with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
+        simulated = prepared_images(
+            config, count, config.seed, processes=config.run.threads or 1, progress=bar.update
+        )
+    return simulated.observations[:, 0], simulated.good, np.full(count, "simulated")
+
+
+def _as_told(loaded: LabelledImages, config: Config) -> Labelled:
+    _tell(loaded, config.env.pixels)
+    return loaded.images, loaded.good, loaded.session
 
 
 def _tell(loaded: LabelledImages, pixels: int) -> None:

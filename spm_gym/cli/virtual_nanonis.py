@@ -15,7 +15,7 @@ from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.cli.process import announce_compiling
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.nanonis.commands import RELEASES
-from spm_gym.instrument.virtual_nanonis.controller import SESSION
+from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault, load_faults
 from spm_gym.instrument.virtual_nanonis.server import PORTS, VirtualNanonis
 
@@ -63,13 +63,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed: of surface and probe")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong (YAML)")
     parser.add_argument(
-        "--session", type=Path, default=SESSION, metavar="DIR", help="for scans that are saved"
+        "--session",
+        type=Path,
+        metavar="DIR",
+        help="for scans that are saved; clients may choose folders below it (default: a new one in "
+        "the system's temporary folder)",
     )
     parser.add_argument(
         "--retract",
         choices=["z+", "z-"],
         default="z+",
         help="motor direction away from the sample (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--zero-filled",
+        action="store_true",
+        help="the live buffer of a scan holds zeros, not NaN, where nothing was scanned yet",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that is not running, such as TipShaper: its commands are refused; may be "
+        "given again",
     )
     add_config(parser)
     add_set(parser, "simulator.drift_pm_per_s=0")
@@ -90,18 +107,34 @@ def serve(arguments: argparse.Namespace) -> int:
             "has no authentication",
             file=sys.stderr,
         )
-    with _served(arguments, config, faults) as server:
-        ports = " ".join(str(port) for port in server.ports)
-        scale = f"{arguments.time_scale:g}" if arguments.time_scale else "off"
-        print(
-            f"virtual Nanonis R{arguments.release} on {arguments.host} ports {ports}, "
-            f"time scale {scale}, seed {config.seed}; Ctrl-C ends it",
-            flush=True,
+    try:
+        controller = virtual_controller(
+            config,
+            config.seed,
+            release=arguments.release,
+            time_scale=arguments.time_scale,
+            retract=arguments.retract,
+            session=arguments.session,
+            zero_filled=arguments.zero_filled,
+            without=arguments.without,
         )
-        try:
+    except ValueError as error:
+        raise UsageError(f"--without: {error}") from error
+    try:
+        with _served(arguments, controller, faults) as server:
+            ports = " ".join(str(port) for port in server.ports)
+            scale = f"{arguments.time_scale:g}" if arguments.time_scale else "off"
+            print(
+                f"virtual Nanonis R{arguments.release} on {arguments.host} ports {ports}, "
+                f"time scale {scale}, seed {config.seed}, saved scans in "
+                f"{controller.session.root}; Ctrl-C ends it",
+                flush=True,
+            )
             threading.Event().wait()
-        except KeyboardInterrupt:
-            print("ended")
+    except KeyboardInterrupt:
+        print("ended")
+    finally:
+        controller.session.discard_if_empty()
     return 0
 
 
@@ -113,16 +146,8 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 
 def _served(
-    arguments: argparse.Namespace, config: Config, faults: Sequence[Fault]
+    arguments: argparse.Namespace, controller: VirtualController, faults: Sequence[Fault]
 ) -> VirtualNanonis:
-    controller = virtual_controller(
-        config,
-        config.seed,
-        release=arguments.release,
-        time_scale=arguments.time_scale,
-        retract=arguments.retract,
-        session=arguments.session,
-    )
     ports = [port for group in arguments.ports for port in group]
     try:
         return VirtualNanonis(controller, ports, arguments.host, faults)

@@ -25,6 +25,7 @@ from spm_gym.config.operation import (
 from spm_gym.config.real import RealConfig
 from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
 from spm_gym.config.simulator import SimulatorConfig
+from spm_gym.config.yaml_file import parse_yaml, plain, read_yaml, shown
 
 __all__ = [
     "PAPER_ACTIONS",
@@ -55,14 +56,15 @@ class RunConfig(Section):
     """Which microscope a run drives, what it writes and how it uses the machine.
 
     Attributes:
-        threads: Of the numerical libraries, and processes that simulate images for a classifier;
-            small networks and images gain nothing from more than one thread.
+        threads: Of torch from the moment that an environment is built, and for a command of all
+            numerical libraries and of the processes that simulate images for a classifier; small
+            networks and images gain nothing from more than one. null leaves them as they are.
     """
 
     microscope: Literal["sim", "real"] = "sim"
     checkpoint_every: Count = 500
     image_every: Count = 500
-    threads: Count = 1
+    threads: Count | None = 1
 
 
 class Config(Section):
@@ -105,16 +107,11 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     """
     tree: Any = {}
     if path is not None:
-        try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        tree = read_yaml(path)
         if tree is None:
             tree = {}
         if not isinstance(tree, dict):
-            raise ConfigError(f"{path} must hold settings as 'key: value', not {tree!r}")
+            raise ConfigError(f"{path} must hold settings as 'key: value', not {shown(tree)}")
     for override in overrides:
         _set(tree, override)
     try:
@@ -126,33 +123,33 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set takes key=value, for example agent.steps=1000, not {override!r}")
+        raise ConfigError(
+            f"--set takes key=value, for example agent.steps=1000, not {shown(override)}"
+        )
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"--set {override}: {parent!r} has no settings below it")
-    try:
-        tree[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from error
+            raise ConfigError(f"--set {plain(key)}: {shown(parent)} has no settings below it")
+    tree[last] = parse_yaml(text, f"--set {plain(key)}")
 
 
 def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
     location = first["loc"]
-    key = ".".join(str(part) for part in location) or "settings"
+    key = plain(".".join(str(part) for part in location)) or "settings"
     if first["type"] != "extra_forbidden":
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = plain(first["msg"].removeprefix("Value error, "), 500)
         value = first["input"]
         whole_section = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        shown = "" if whole_section else f" = {value!r}"
-        return f"setting {key}{shown}: {reason}"
+        found = "" if whole_section else f" = {shown(value)}"
+        return f"setting {key}{found}: {reason}"
     allowed = list(_section(location[:-1]).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+    close = difflib.get_close_matches(str(location[-1])[:80], allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
-        f"unknown setting {key} = {first['input']!r}: {hint}allowed here are {', '.join(allowed)}"
+        f"unknown setting {key} = {shown(first['input'])}: {hint}allowed here are "
+        f"{', '.join(allowed)}"
     )
 
 

@@ -126,7 +126,8 @@ class EnvConfig(Section):
         good_above: A probe is good above this probability.
         damage: Whether a reset damages the probe.
         damage_below: Damaging ends below this probability.
-        damage_actions: Most damaging actions of a reset.
+        damage_actions: Most damaging actions of a reset; after the paper's five, one probe in a
+            hundred is still good.
         success_replaces_step: Whether the last action pays the success alone, or both.
         max_steps: Actions after which an episode is cut off.
         max_attempts: Images that may turn out unusable in a row.
@@ -144,7 +145,7 @@ class EnvConfig(Section):
     good_above: Fraction = 0.9
     damage: bool = True
     damage_below: Fraction = 0.1
-    damage_actions: Annotated[int, Field(ge=0)] = 5
+    damage_actions: Annotated[int, Field(ge=0)] = 20
     step_reward: float = -1.0
     success_reward: float = 10.0
     success_replaces_step: bool = True

@@ -51,6 +51,10 @@ class ClassifierConfig(Section):
         flips: Whether to mirror images at random.
         counterexamples: Images without molecules that join the training as bad ones, as a share
             of the training images.
+        epochs: null takes ten, and so many of few images that there are two hundred batches.
+        from_shipped: Whether training on a folder begins with the trunk of the included
+            classifier, if that is of the same network.
+        refuse_poor: Whether a classifier that does badly on the validation images is not written.
         device: A torch device; "auto" takes a GPU if there is one.
         origin: Of the images of a folder; those of a simulated run are simulated. This and the
             following are written into the classifier, which is refused for other images.
@@ -64,13 +68,15 @@ class ClassifierConfig(Section):
     images: Count = 40_000
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.24
     split: Literal["image", "session"] = "image"
-    epochs: Count = 10
+    epochs: Count | None = None
     batch_size: Count = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 5e-5
     good_weight: Positive = 3.0
     flips: bool = True
     counterexamples: Fraction = 0.2
+    from_shipped: bool = True
+    refuse_poor: bool = True
     device: str = "auto"
     origin: Literal["real", "simulated"] = "real"
     material: Text | None = None

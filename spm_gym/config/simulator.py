@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from spm_gym.config.sections import Fraction, NonNegative, Positive, Section
 
 Molecule = Literal["MgPc", "PTCDA"]
 
 
+def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+    if pair is not None and pair[0] > pair[1]:
+        raise ValueError(f"the smallest comes first, not {pair[0]:g} before {pair[1]:g}")
+    return pair
+
+
+_RISING = AfterValidator(_rising)
+
+
 class SimulatorConfig(Section):
-    """The simulated microscope; nothing in it is calibrated against a real one.
+    """The simulated microscope; `spm_gym.instrument.sim.provenance` says where numbers come from.
 
     Attributes:
         molecule: What lies on the Ag(100): magnesium phthalocyanine, a cross, or perylene
             tetracarboxylic dianhydride, a rectangle, to try a classifier on what it does not know.
         mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
-        creep_fraction: Share of a move by which the piezo is still off right after it.
+        drift_pm_per_s: Of the sample along either axis.
+        z_drift_pm_per_s: Of the sample towards the tip, since the last approach.
+        hysteresis_fraction: Share of a line by which the piezo lags in its middle on the way back.
+        creep_fraction: Share of a move by which the piezo is still off right after it; with
+            ``creep_time_s`` f in f * ln(1 + t / creep_time_s), by which it goes on after the move.
+        creep_time_s: Of creep that never ends, s; None: it is over after two minutes.
         terrace_nm: Mean width of a terrace.
         rough_fraction: Share of the area that is bad sample.
         tip_change_rate: Probability that the tip changes by itself during a scan.
+        tip_change_per_s: Probability of the same per second at 1 V and 25 pA, beside
+            ``tip_change_rate``; it grows in proportion to bias and current.
+        tip_change_after_pulse: By how much ``tip_change_per_s`` is higher after a pulse, until a
+            dip of at most 1.2 nm.
         contact_loss_rate: Probability that contact is lost during a scan.
         crash_rate: Probability that the tip crashes during a scan, or in a dip.
         z_range_nm: Full range of the z piezo.
+        preamplifier_nA: Largest current that the preamplifier shows.
+        approach_spikes_pA: Smallest and largest current that a step of the coarse motor couples
+            into the preamplifier, on a virtual Nanonis; None: none.
         transitions: Table of the probe's changes (YAML); None for the one in the package.
     """
 
@@ -34,16 +57,23 @@ class SimulatorConfig(Section):
     line_noise_pm: NonNegative = 1.2
     tilt_pm_per_nm: NonNegative = 19.2
     drift_pm_per_s: NonNegative = 1.0
+    z_drift_pm_per_s: NonNegative = 0.0
+    hysteresis_fraction: Annotated[float, Field(ge=0, le=0.1)] = 0.01
     creep_fraction: Fraction = 0.02
+    creep_time_s: Positive | None = None
     molecules_per_nm2: NonNegative = 0.055
     min_distance_nm: Positive = 1.75
     terrace_nm: Positive = 125.0
     rough_fraction: Fraction = 0.02
     tip_change_rate: Fraction = 0.002
+    tip_change_per_s: NonNegative = 0.0
+    tip_change_after_pulse: Annotated[float, Field(ge=1)] = 1.0
     contact_loss_rate: Fraction = 0.0001
     crash_rate: Fraction = 0.0001
     speed_nm_per_s: Positive = 80.0
     z_range_nm: Positive = 300.0
+    preamplifier_nA: Positive = 100.0
+    approach_spikes_pA: Annotated[tuple[NonNegative, NonNegative] | None, _RISING] = None
     transitions: Path | None = None
 
     @property

@@ -26,6 +26,9 @@ from spm_gym.imaging.manifest_table import (
     LABEL,
     SESSION,
     Row,
+    harmless,
+    harmless_session,
+    hides_formula,
     read_table,
 )
 from spm_gym.whole_file import written_whole
@@ -40,8 +43,6 @@ NO_FILE = "."
 """What a row is called that names no file."""
 
 _NAME = re.compile(r"[^\W\d_][\w .'-]{0,39}")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet calculate instead of show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,9 @@ class Manifest:
         """List a file that is not listed."""
         self._rows[file] = ("",) * len(self._header)
         self.judgements[file] = Judgement({}, "", "")
-        self._set(file, FILE, _harmless(file))
+        self._set(file, FILE, harmless(file))
         if session:
-            self._set(file, SESSION, _harmless(BREAKS.sub(" ", session)))
+            self._set(file, SESSION, harmless_session(session))
         if label:
             self._set(file, LABEL, label)
             self.judgements[file] = Judgement({EARLIER: label}, "", label)
@@ -234,6 +235,8 @@ def unlistable(file: str) -> str:
         file.encode()
     except UnicodeEncodeError:
         return "its name is no UTF-8 text"
+    if hides_formula(file):
+        return "spreadsheets would take a part of its name, behind a semicolon, for a formula"
     return ""
 
 
@@ -257,8 +260,3 @@ def _word(cell: str) -> str:
 def _plain(file: str) -> str:
     """The same file always by the same name."""
     return PurePosixPath(file).as_posix()
-
-
-def _harmless(text: str) -> str:
-    """The same file, or another name for the session, that no spreadsheet takes for a formula."""
-    return f"./{text}" if text.startswith(_FORMULA) else text

@@ -17,6 +17,15 @@ BY = "by "
 BREAKS = re.compile("[\0\r\n]")
 """What no cell of a column of ours may have."""
 
+_FORMULA = r"\s*[=+\-@＝＋－＠]"
+_BEGINS_FORMULA = re.compile(rf"{_FORMULA}|[\t\r]")
+"""What spreadsheets calculate instead of showing it."""
+
+_SPLIT_OFF = rf"[\s'\"]*{_FORMULA}"
+_HIDES_FORMULA = re.compile(rf"[;\t]{_SPLIT_OFF}")
+_MAY_HIDE_FORMULA = re.compile(rf"[,;\t]{_SPLIT_OFF}")
+"""The same behind what they take for the end of a cell, which depends on the country."""
+
 _OURS = (FILE, LABEL, SESSION, CONSENSUS)
 _DELIMITERS = ",;\t"
 _ADVICE = "save it as comma-separated values in UTF-8, with the columns file and label"
@@ -58,6 +67,22 @@ def read_table(path: Path) -> Table:
     header += [""] * (width - len(header))
     filled = [(line, row + ("",) * (width - len(row))) for line, row in rows]
     return Table(header, filled, delimiter)
+
+
+def hides_formula(file: str) -> bool:
+    """Whether many spreadsheets take the rest of a name for a formula, however it is quoted."""
+    return _HIDES_FORMULA.search(file) is not None
+
+
+def harmless(text: str) -> str:
+    """The same file, or another name for the session, that no spreadsheet takes for a formula."""
+    return f"./{text}" if _BEGINS_FORMULA.match(text) else text
+
+
+def harmless_session(name: str) -> str:
+    """Much the same name for a session, which no spreadsheet takes for a formula nor divides."""
+    name = BREAKS.sub(" ", name)
+    return harmless(re.sub(r"[,;\t]", " ", name) if _MAY_HIDE_FORMULA.search(name) else name)
 
 
 def _columns(path: Path, text: str) -> tuple[str, list[str]]:

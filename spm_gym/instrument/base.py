@@ -116,9 +116,16 @@ class Restartable(Protocol):
         ...
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that `set_state` needs to continue bit for bit; picklable."""
+        """Everything that `set_state` needs to continue bit for bit.
+
+        It is data that `spm_gym.plain_state.to_bytes` takes.
+        """
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
+        """Continue from what `get_state` gave.
+
+        Raises:
+            spm_gym.plain_state.StateError: It is something else.
+        """
         ...

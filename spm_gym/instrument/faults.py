@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
+from pydantic import Field
 
 from spm_gym.config.operation import FaultConfig
 from spm_gym.instrument.base import ConnectionLost, OutcomeUnknown
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.running_scan import Accident
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.plain_state import restore_generator, restored
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
 NM = 1e-9
@@ -25,6 +27,16 @@ _DEBRIS_NM = (0.6, 1.8)
 """Heights that no image of a terrace has."""
 
 Fault = Literal["lost contact", "crash", "connection", "missing lines", "debris"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What `FaultyMicroscope.get_state` gives."""
+
+    microscope: dict[str, Any]
+    rng: dict[str, Any]
+    scans: Annotated[int, Field(ge=0)]
+    broken: bool
 
 
 class FaultyMicroscope:
@@ -142,7 +154,7 @@ class FaultyMicroscope:
         self.microscope.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, bit for bit; picklable."""
+        """Everything to continue from, bit for bit; plain data."""
         return {
             "microscope": self.microscope.get_state(),
             "rng": self._rng.bit_generator.state,
@@ -151,11 +163,15 @@ class FaultyMicroscope:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.microscope.set_state(state["microscope"])
-        self._rng.bit_generator.state = state["rng"]
-        self._scans = state["scans"]
-        self._broken = state["broken"]
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is not what `get_state` gives.
+        """
+        kept = restored(_Kept, state)
+        self.microscope.set_state(kept.microscope)
+        restore_generator(self._rng, kept.rng)
+        self._scans, self._broken = kept.scans, kept.broken
 
     def _random_fault(self, kind: float) -> Fault | None:
         """What befalls a scan, by a number from 0 to 1."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,9 +12,11 @@ from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, 
 from spm_gym.instrument.limits import check_action, check_frame, check_place
 from spm_gym.instrument.validation import (
     validate_act,
+    validate_answered,
     validate_direction,
     validate_duration,
     validate_scan,
+    validate_status,
 )
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
@@ -30,13 +32,15 @@ class Guard:
     Nothing is ever clamped: a request is carried out as it is, or refused before anything is sent.
     Before every act on the probe or on the coarse motor an intent is recorded, with height and
     current, and after it the result: "done", "refused" (nothing was sent), "failed", or "unknown".
+    What cannot be recorded is not done, but for a withdrawal.
 
     Args:
         instrument: What carries out the rest.
         limits: What must not be exceeded; None for a microscope that cannot be harmed.
         record: Takes the intents and results.
         history: What was recorded before, so that budgets outlive the program.
-        clock: Seconds since the epoch, for the budget by the hour.
+        clock: Seconds since the computer was started, for the budget by the hour: no setting of
+            its time may give actions back, or take them away.
     """
 
     def __init__(
@@ -45,22 +49,29 @@ class Guard:
         limits: LimitsConfig | None,
         record: Record = lambda entry: None,
         history: Iterable[dict[str, Any]] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
         self._record = record
         self._clock = clock
+        self._began = clock()
         self._acts = 0
         self._in_area = 0
-        self._times: deque[float] = deque()
-        self._area_changes: deque[float] = deque()
+        self._times: list[float] = []
+        self._area_changes: list[float] = []
         for entry in history:
             self._remember(entry)
 
     def status(self) -> Status:
-        """Read the present state."""
-        return self.instrument.status()
+        """Read the present state.
+
+        Raises:
+            BadReply: It is impossible.
+        """
+        status = self.instrument.status()
+        validate_status(status)
+        return status
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
         """Scan a frame.
@@ -68,11 +79,14 @@ class Guard:
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
             ValueError: It is no frame, or the fraction none.
+            BadReply: What came back is no scan.
         """
         validate_scan(frame, fraction)
         if self.limits is not None:
             check_frame(frame, self.limits)
-        return self.instrument.scan(frame, fraction)
+        scan = self.instrument.scan(frame, fraction)
+        validate_answered(scan)
+        return scan
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         """Condition the probe.
@@ -141,6 +155,8 @@ class Guard:
     def _act(self, entry: dict[str, Any], act: Callable[[], None]) -> None:
         self._acts += 1
         entry = {"number": self._acts, **entry}
+        if self.limits is not None:
+            entry["monotonic"] = self._clock()
         self._record({"time": time.time(), **entry, "result": "intended", **self._look()})
         result, reason = "unknown", "interrupted"
         try:
@@ -155,14 +171,22 @@ class Guard:
         except InstrumentError as error:
             result, reason = "failed", str(error)
             raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
         finally:
-            seen = self._look() if result == "done" else {}
-            self._record({"time": time.time(), **entry, "result": result, "reason": reason, **seen})
+            seen: dict[str, Any] = {}
+            try:
+                if result == "done":
+                    seen = self._look()
+            finally:  # whatever the look meets, what was done is recorded as done
+                end = {**entry, "result": result, "reason": reason}
+                self._record({"time": time.time(), **end, **seen})
 
     def _look(self) -> dict[str, Any]:
         """Height and current; an act is not undone by a look that fails."""
         try:
-            status = self.instrument.status()
+            status = self.status()
         except InstrumentError as error:
             return {"look": str(error)}
         return {"z": status.z, "current": status.current, "approached": status.approached}
@@ -170,18 +194,29 @@ class Guard:
     def _remember(self, entry: dict[str, Any]) -> None:
         self._acts = max(self._acts, entry.get("number", 0))
         if entry["act"] in ("pulse", "dip") and entry["result"] == "intended":
-            self._times.append(entry["time"])
+            self._times.append(self._at_the_latest(entry.get("monotonic")))
             self._in_area += 1
         if entry["act"] == "move area" and entry["result"] == "intended":
-            self._area_changes.append(entry["time"])
+            self._area_changes.append(self._at_the_latest(entry.get("monotonic")))
         if entry["act"] == "move area" and entry["result"] == "done":
             self._in_area = 0
+
+    def _at_the_latest(self, recorded: float | None) -> float:
+        """When an act of an earlier program was, on the clock of this one.
+
+        Both count from the start of the computer. More than there is now was before a restart, and
+        so before zero; what bears no time may have been done just now. So an act may count for
+        longer than an hour, never for less.
+        """
+        if recorded is None or not math.isfinite(recorded):
+            return self._began
+        return recorded if recorded <= self._began else 0.0
 
     def _spend(self, limits: LimitsConfig) -> None:
         """Count an action against the budgets, unless one of them is spent."""
         hourly, now = limits.actions_per_hour, self._clock()
-        while self._times and self._times[0] <= now - _HOUR_S:
-            self._times.popleft()
+        # Not in order: a restart of the computer lies between some.
+        self._times = [then for then in self._times if then > now - _HOUR_S]
         if hourly is not None and len(self._times) >= hourly:
             raise LimitExceeded(
                 f"{len(self._times)} actions in the last hour; allowed are {hourly} "
@@ -198,8 +233,7 @@ class Guard:
     def _spend_area(self, limits: LimitsConfig) -> None:
         """Count a change of the approach area against its budget, unless that is spent."""
         daily, now = limits.areas_per_day, self._clock()
-        while self._area_changes and self._area_changes[0] <= now - _DAY_S:
-            self._area_changes.popleft()
+        self._area_changes = [then for then in self._area_changes if then > now - _DAY_S]
         if daily is not None and len(self._area_changes) >= daily:
             raise LimitExceeded(
                 f"{len(self._area_changes)} changes of the approach area within 24 hours; allowed "

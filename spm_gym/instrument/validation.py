@@ -1,7 +1,9 @@
-"""What no microscope can be asked for, whatever its limits.
+"""What no microscope can be asked for, whatever its limits, and what none can answer.
 
 Another kind of value than the one that is meant is a mistake in a program, a `ValueError`. A number
-that is not finite, or on the impossible side of zero, lies outside any limit: `LimitExceeded`.
+that is not finite, or on the impossible side of zero, lies outside any limit: `LimitExceeded`. An
+answer may be NaN where a microscope does not know; an infinite one is a `BadReply`: with it every
+comparison comes out in favour of going on.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import math
 import numpy as np
 
 from spm_gym.brief import brief
-from spm_gym.instrument.base import LimitExceeded
-from spm_gym.types import Dip, Direction, Frame, Pulse, Stall
+from spm_gym.instrument.base import BadReply, LimitExceeded
+from spm_gym.types import Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 
 def validate_scan(frame: object, fraction: object = 1.0) -> None:
@@ -86,6 +88,45 @@ def validate_duration(what: str, seconds: object) -> None:
     _validate_number(what, seconds)
     if seconds < 0:  # type: ignore[operator]
         raise LimitExceeded(f"{what} must not be negative, but is {seconds} s")
+
+
+def validate_status(status: Status) -> None:
+    """Refuse a state in which no microscope is.
+
+    Raises:
+        BadReply: A number is infinite, or the z range has no extent.
+    """
+    for name in ("x", "y", "z", "bias", "setpoint", "current", "time"):
+        _validate_answer(name, getattr(status, name))
+    _validate_range(status.z_range)
+
+
+def validate_answered(scan: Scan) -> None:
+    """Refuse a scan that no microscope can take.
+
+    Raises:
+        BadReply: A number is infinite, or the z range has no extent.
+    """
+    for name in ("bias", "setpoint", "started"):
+        _validate_answer(f"{name} of the scan", getattr(scan, name))
+    if scan.z_range is not None:
+        _validate_range(scan.z_range)
+    if np.isinf(scan.z).any():
+        raise BadReply("heights of the scan are infinite")
+
+
+def _validate_range(z_range: tuple[float, float]) -> None:
+    low, high = z_range
+    for end in z_range:
+        _validate_answer("an end of the z range", end)
+    # NaN: nobody knows.
+    if low >= high:
+        raise BadReply(f"the z range is said to be {low:g} to {high:g} m, which has no extent")
+
+
+def _validate_answer(what: str, value: float) -> None:
+    if math.isinf(value):
+        raise BadReply(f"{what} is said to be {value}, which no microscope can have")
 
 
 def _validate_number(what: str, value: object) -> None:

@@ -3,6 +3,9 @@
 A run that was started with a token obeys only who knows it: a request carries a number, greater
 than that of the one before, and a proof that nobody can make from what is written in the directory,
 nor use twice. The token itself is written nowhere.
+
+What was asked for stands until something else is asked for. A file that is gone, empty, unreadable
+or forged is no request, so nothing but a request to resume ever ends a pause.
 """
 
 from __future__ import annotations
@@ -10,19 +13,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
+import stat
 import time
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from spm_gym.config.json_file import parse_json
 from spm_gym.whole_file import written_whole
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _MOST_DIGITS = 30
+_MOST_BYTES = 4096
 
 
 class Request(StrEnum):
@@ -37,6 +44,10 @@ class WrongToken(ValueError):
     """The run was started with a token, and this is not it."""
 
 
+class CannotAsk(ValueError):
+    """The request cannot be left in the run directory; the message says why."""
+
+
 class Control:
     """The end of the run: what it is asked for at present.
 
@@ -49,9 +60,16 @@ class Control:
         self._file = run / CONTROL
         self._key: bytes | None = None
         self._latest = 0
-        self._file.unlink(missing_ok=True)
+        self._standing: Request | None = None
+        for file in (self._file, run / PROTECTION):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise CannotAsk(
+                    f"{file} is of an earlier session and cannot be deleted ({error.strerror}): "
+                    "delete it, lest the run obey it"
+                ) from error
         if token is None:
-            (run / PROTECTION).unlink(missing_ok=True)
             return
         salt = secrets.token_bytes(16)
         self._key = _key(token, salt)
@@ -60,18 +78,20 @@ class Control:
             beside.write_text(json.dumps(public), encoding="utf-8")
 
     def asked(self) -> Request | None:
-        """What the run is asked for; text that means nothing counts as a stop.
+        """What the run was asked for last; None if nobody has asked for anything.
 
-        Without the proof, if one is needed, nothing is asked.
+        Without a token, text that means nothing counts as a stop. With one, whatever has no proof,
+        or is older than what was obeyed, counts as nothing.
         """
         written = _written(self._file)
         if not written.word:
-            return None
+            return self._standing
         if self._key is not None:
             if written.number < self._latest or not written.is_proven(self._key):
-                return None
+                return self._standing
             self._latest = written.number
-        return Request(written.word) if written.word in {*Request} else Request.STOP
+        self._standing = Request(written.word) if written.word in {*Request} else Request.STOP
+        return self._standing
 
     def must_interrupt(self) -> bool:
         """Whether a scan under way is to be stopped."""
@@ -93,14 +113,24 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
 
     Raises:
         WrongToken: It would not obey.
+        CannotAsk: Nothing can be written there.
     """
     key = _checked_key(run, token)
     text = str(request)
     if key is not None:
-        number = max(_written(run / CONTROL).number + 1, time.time_ns())
+        before = _written(run / CONTROL)
+        # A forged number could be so large that none after it fits.
+        latest = before.number if before.is_proven(key) else 0
+        number = max(latest + 1, time.time_ns())
         text = f"{request} {number} {_proof(key, f'{request} {number}')}"
-    with written_whole(run / CONTROL) as beside:
-        beside.write_text(f"{text}\n", encoding="utf-8")
+    try:
+        with written_whole(run / CONTROL) as beside:
+            beside.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise CannotAsk(
+            f"{run / CONTROL} cannot be written ({error.strerror}): mend that and ask again, or "
+            "stop the run by Ctrl-C"
+        ) from error
 
 
 class _Written(NamedTuple):
@@ -116,7 +146,7 @@ class _Written(NamedTuple):
 
 def _written(file: Path) -> _Written:
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = _read(file)
     except OSError:
         text = ""
     word, number, proof = (*text.split(), "", "", "")[:3]
@@ -124,9 +154,20 @@ def _written(file: Path) -> _Written:
     return _Written(word, int(number) if digits else 0, proof)
 
 
+def _read(file: Path) -> str:
+    """The text of a small ordinary file; a pipe in its place would hold up the run for ever."""
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{file} is no ordinary file")
+        return os.read(descriptor, _MOST_BYTES).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
 def _checked_key(run: Path, token: str | None) -> bytes | None:
     try:
-        public = json.loads((run / PROTECTION).read_text(encoding="utf-8"))
+        public = parse_json(_read(run / PROTECTION))
         salt, check = bytes.fromhex(public["salt"]), str(public["check"])
     except FileNotFoundError:
         return None

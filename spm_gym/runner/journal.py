@@ -11,24 +11,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
 import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from spm_gym.config.json_file import parse_json
 from spm_gym.imaging.files import write_gsf
+from spm_gym.plain_state import StateError, from_bytes, restored, to_bytes
 from spm_gym.regions import Mark
+from spm_gym.runner.mending import (
+    begin_or_mend,
+    refuse_scans_alone,
+    scans_beyond,
+    set_aside_scans,
+)
 from spm_gym.runner.reading import (
     JOURNAL,
-    LOCK,
     SCANS,
-    VERSION,
     JournalError,
     Label,
     open_journal,
@@ -58,42 +60,30 @@ class Session:
 
 
 class Journal:
-    """Writes the journal of a run; use it in a ``with`` block.
+    """Writes the journal of a run; use it in a ``with`` block, inside `locked_run`.
 
     Args:
         run: The run directory.
         durable: Whether what was committed survives a power cut too, not only a kill.
 
     Raises:
-        JournalError: Another program writes it, or it is not a journal.
+        JournalError: It is not a journal, or one that cannot be continued.
     """
 
     def __init__(self, run: Path, durable: bool = True) -> None:
         self.run = run
         self._durable = durable
         (run / SCANS).mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(run / LOCK)
+        if not (run / JOURNAL).exists():
+            refuse_scans_alone(run)
+        self._db = open_journal(run / JOURNAL, writing=True)
         try:
-            self._lock.acquire(timeout=1)  # somebody may just look whether it is held
-        except Timeout:
-            raise JournalError(f"another program is at work on {run}: stop it first") from None
-        try:
-            self._db = open_journal(run / JOURNAL, writing=True)
-        except JournalError:
-            self._lock.release()
+            begin_or_mend(self._db, run)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        except BaseException:
+            self._db.close()
             raise
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-            if any((run / SCANS).iterdir()):
-                self.close()
-                (run / JOURNAL).unlink()
-                raise JournalError(f"{run} has scans, but no {JOURNAL}: it cannot be continued")
-            schema = resources.files("spm_gym.runner") / "schema.sql"
-            self._db.executescript(
-                f"BEGIN; {schema.read_text(encoding='utf-8')} PRAGMA user_version = {VERSION};"
-                "COMMIT;"
-            )
         self.session = 0
 
     def __enter__(self) -> Journal:
@@ -113,7 +103,6 @@ class Journal:
     def close(self) -> None:
         """Let go of the files; what was not committed is forgotten."""
         self._db.close()
-        self._lock.release()
 
     def begin_session(self, session: Session, pid: int) -> None:
         """Note what everything that follows comes from."""
@@ -131,12 +120,22 @@ class Journal:
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
-        """State of the runner and of a simulated microscope at the last commit, if there is one."""
+        """State of the runner and of a simulated microscope at the last commit, if there is one.
+
+        Raises:
+            JournalError: It is damaged, or an older development version wrote it.
+        """
         row = self._db.execute("SELECT runner, instrument FROM state").fetchone()
         if row is None:
             return None
-        instrument = None if row["instrument"] is None else pickle.loads(row["instrument"])
-        return json.loads(row["runner"]), instrument
+        kept = row["instrument"]
+        try:
+            return parse_json(row["runner"]), None if kept is None else from_bytes(kept)
+        except (TypeError, ValueError) as error:
+            raise JournalError(
+                f"{self.run / JOURNAL} is damaged, or of an older development version: one cannot "
+                f"go on from its state: {error}"
+            ) from error
 
     @property
     def has_news(self) -> bool:
@@ -147,7 +146,7 @@ class Journal:
         """End a transition: everything written since the last commit, and where the run goes on."""
         self._db.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?)",
-            (json.dumps(runner), None if instrument is None else pickle.dumps(instrument)),
+            (json.dumps(runner), None if instrument is None else to_bytes(instrument)),
         )
         self._db.commit()
 
@@ -185,8 +184,8 @@ class Journal:
 
     def acts(self) -> Iterator[dict[str, Any]]:
         """Intents and results so far, as `Guard` takes them for its budgets."""
-        for row in self._db.execute("SELECT number, act, wall, result FROM acts ORDER BY id"):
-            entry = {"act": row["act"], "time": row["wall"]}
+        for row in self._db.execute("SELECT number, act, details, result FROM acts ORDER BY id"):
+            entry = {"act": row["act"], "monotonic": json.loads(row["details"]).get("monotonic")}
             if row["number"] is not None:
                 yield entry | {"number": row["number"], "result": "intended"}
             if row["result"] is not None:
@@ -231,9 +230,19 @@ class Journal:
         self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
 
     def marks(self, area: int) -> list[Mark]:
-        """Blocked places of an area, in the order in which they were blocked."""
-        rows = self._db.execute("SELECT * FROM marks WHERE area = ? ORDER BY id", (area,))
-        return [Mark(row["x"], row["y"], row["radius"], row["reason"]) for row in rows]
+        """Blocked places of an area, in the order in which they were blocked.
+
+        Raises:
+            JournalError: One is none.
+        """
+        columns = "x, y, radius, reason"
+        rows = self._db.execute(f"SELECT {columns} FROM marks WHERE area = ? ORDER BY id", (area,))
+        try:
+            return restored(list[Mark], [dict(row) for row in rows])
+        except StateError as error:
+            raise JournalError(
+                f"{self.run / JOURNAL} is damaged: a blocked place: {error}"
+            ) from None
 
     def add_scan(
         self,
@@ -338,10 +347,16 @@ class Journal:
         self._insert("events", wall=time.time(), time=now, kind=kind, text=text)
 
     def remove_orphan(self) -> None:
-        """Delete the file of a scan whose row a kill has prevented: it will be taken again."""
+        """Delete the file of a scan whose row a kill has prevented: it will be taken again.
+
+        A kill leaves one at most. If there are more, their rows were lost, as when an older copy of
+        the journal was put in its place: then they are kept out of the way of new ones.
+        """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        if scans_beyond(self.run, last + 1):
+            set_aside_scans(self.run, last)
         (self.run / scan_file(last + 1)).unlink(missing_ok=True)
-        for half_written in (self.run / SCANS).glob(".*.gsf"):
+        for half_written in (self.run / SCANS).glob(".[0-9]*-[0-9]*.gsf"):
             half_written.unlink()
 
     def _insert(self, table: str, **values: Any) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from spm_gym.plain_state import StateError, restored
 from spm_gym.runner.reading import Label
 from spm_gym.runner.states import State
 from spm_gym.types import Frame
@@ -106,11 +107,15 @@ class Memory:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Memory:
-        """Take what `to_json` gave, after JSON has made lists of its tuples."""
-        known = {each.name: values[each.name] for each in fields(cls)}
-        for name in ("coarse", "last_region", "frame", "clean_at"):
-            known[name] = None if known[name] is None else tuple(known[name])
-        return cls(**known | {"state": State(known["state"])})
+        """Take what `to_json` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        memory = restored(cls, values)
+        if memory.counters.keys() != _no_counts().keys():
+            raise StateError(f"it counts {', '.join(memory.counters)}")
+        return memory
 
     @property
     def target(self) -> Frame | None:

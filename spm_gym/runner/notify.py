@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spm_gym.config import ConfigError
+from spm_gym.names import as_typed
 
 if TYPE_CHECKING:
     from apprise.plugins import NotifyBase
@@ -216,7 +217,7 @@ def _read_addresses(file: Path) -> list[NotifyBase]:
     if complaints or not addresses:
         raise ConfigError(
             f"{setting}: {len(addresses)} valid addresses, {len(complaints)} complaints of apprise "
-            f"(see them with: apprise --dry-run -vv --config '{file}' --body test)"
+            f"(see them with: apprise --dry-run -vv --config {as_typed(file)} --body test)"
         )
     return addresses
 

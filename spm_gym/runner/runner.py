@@ -14,15 +14,17 @@ import numpy as np
 from spm_gym.config import OperationConfig
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.instrument.base import Abandoned, InstrumentError, Restartable
+from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
 from spm_gym.runner.journal import Journal
 from spm_gym.runner.memory import Memory
 from spm_gym.runner.notify import Kind, summary_due
 from spm_gym.runner.operator import Notify, Operator
-from spm_gym.runner.reading import SAFE_END, UNSAFE_END
+from spm_gym.runner.reading import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.runner.states import State, check_transition, touches_instrument
 from spm_gym.runner.undisturbed import is_interrupt, undisturbed
+from spm_gym.scale import duration_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,10 @@ class Runner:
         config: How to operate.
         journal: Of the run; empty, or of the run that is to go on.
         chooser: Who chooses the actions.
+        clock: The instrument's clock, s; must answer when the connection is lost, too, and go on
+            evenly: the hours of the run are counted on it.
         simulated: The microscope, if it exists in software only: its state is kept as well.
         seed: Of the choice between equally good regions.
-        clock: The instrument's clock, s; must answer when the connection is lost, too.
         notify: Takes the kind of a notification and its text.
         requests: What the run is asked for from outside.
         pace: Is told how many seconds every transition took on the instrument's clock.
@@ -81,9 +84,9 @@ class Runner:
         config: OperationConfig,
         journal: Journal,
         chooser: Chooser,
+        clock: Callable[[], float],
         simulated: Restartable | None = None,
         seed: int = 0,
-        clock: Callable[[], float] = time.time,
         notify: Notify = lambda kind, text: None,
         requests: Callable[[], Request | None] = lambda: None,
         pace: Callable[[float], None] = lambda seconds: None,
@@ -107,17 +110,20 @@ class Runner:
         self._asked_to_stop = False
         self._rng = np.random.default_rng(seed)
         kept = journal.load_state()
-        self.memory = Memory() if kept is None else Memory.from_json(kept[0])
-        self.operator = Operator(
-            env, config, journal, chooser, self.memory, self._rng, notify, sleep
-        )
-        if kept is None:
-            self.memory.now = clock()
-            self.memory.vouched = [] if config.require_good_start else None
-            self.operator.areas.begin()
-            self._commit()
-        else:
-            self._resume(kept[1])
+        try:
+            self.memory = Memory() if kept is None else Memory.from_json(kept[0])
+            self.operator = Operator(
+                env, config, journal, chooser, self.memory, self._rng, notify, sleep
+            )
+            if kept is None:
+                self.memory.now = clock()
+                self.memory.vouched = [] if config.require_good_start else None
+                self.operator.areas.begin()
+                self._commit()
+            else:
+                self._resume(kept[1])
+        except StateError as error:
+            raise JournalError(f"the run cannot go on from {journal.run}: {error}") from error
 
     @property
     def state(self) -> State:
@@ -204,7 +210,7 @@ class Runner:
             self.memory.in_contact = True  # for all that is known: a pause withdraws in any case
             self.journal.add_event(self.memory.now, "pause", "asked to pause: withdrawing")
             return State.PAUSE
-        if state is State.PAUSE:
+        if state is State.PAUSE and request is Request.RESUME:  # no request is none to go on
             self.journal.add_event(self.memory.now, "pause", "goes on")
             return State.APPROACH
         return None
@@ -226,7 +232,7 @@ class Runner:
         good, bad = m.counters["good"], m.counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the judged ones good" if good + bad else ""
         return (
-            f"{m.elapsed / 3600:.1f} hours: {m.images} images{share}; {m.counters['episodes']} "
+            f"{duration_text(m.elapsed)}: {m.images} images{share}; {m.counters['episodes']} "
             f"conditionings with {m.counters['actions']} actions, {m.counters['recoveries']} "
             f"troubles, {m.counters['areas']} approach areas"
         )
@@ -283,7 +289,7 @@ class Runner:
     def _resume(self, instrument_state: Any) -> None:
         m, survey = self.memory, self.env.survey
         self.journal.remove_orphan()
-        self._rng.bit_generator.state = m.rng
+        restore_generator(self._rng, m.rng)
         self.chooser.set_state(m.chooser)
         survey.enter_area(m.area)
         survey.regions.restore(self.journal.marks(m.area))

@@ -57,7 +57,8 @@ CREATE TABLE acts (                -- intents, completed by their results
     session INTEGER NOT NULL,
     number INTEGER UNIQUE,         -- NULL: it has no intent (reconnecting)
     act TEXT NOT NULL,
-    details TEXT NOT NULL,         -- JSON: place, depth, bias, width, direction
+    details TEXT NOT NULL,         -- JSON: place, depth, bias, width, direction; monotonic: seconds
+                                   -- since the computer was started, if there is a budget by the hour
     wall REAL NOT NULL,
     before TEXT NOT NULL,          -- JSON: what the instrument showed
     result TEXT,                   -- done, refused, failed, unknown; NULL while under way
@@ -115,7 +116,7 @@ CREATE TABLE events (              -- plain sentences
 CREATE TABLE state (               -- one row: where the run goes on
     id INTEGER PRIMARY KEY CHECK (id = 1),
     runner TEXT NOT NULL,          -- JSON
-    instrument BLOB                -- a simulated microscope; NULL for a real one
+    instrument BLOB                -- a simulated microscope, safetensors; NULL for a real one
 );
 CREATE INDEX scans_by_label ON scans (label);
 CREATE INDEX marks_by_area ON marks (area);

@@ -19,6 +19,12 @@ def is_interrupt(error: BaseException) -> bool:
     return any(isinstance(each, KeyboardInterrupt) for each in interrupts)
 
 
+def interrupting_signals() -> list[signal.Signals]:
+    """What Ctrl-C, a request to end and a closing terminal send, as far as this system has them."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
 @contextmanager
 def undisturbed(
     message: str = "the instrument is being made safe: please wait",
@@ -27,14 +33,12 @@ def undisturbed(
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
 
     def refuse(number: int, frame: Any) -> None:
         with suppress(OSError):  # the terminal may be gone, and that must not end it either
             os.write(2, f"{message}\n".encode())
 
-    before = {number: signal.signal(number, refuse) for number in numbers}
+    before = {number: signal.signal(number, refuse) for number in interrupting_signals()}
     try:
         yield
     finally:

@@ -14,7 +14,9 @@ from tqdm import tqdm
 from spm_gym.config import EnvConfig
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.imaging.manifest import MANIFEST
-from spm_gym.runner.reading import Label, reading
+from spm_gym.imaging.manifest_table import harmless_session
+from spm_gym.names import shown_name
+from spm_gym.runner.reading import Label, reading, scan_file, scan_path
 from spm_gym.whole_file import written_whole
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")
@@ -101,7 +103,7 @@ def export_images(
 
 def session_of(run: Path, area: int) -> str:
     """The measurement session of the images of an approach area."""
-    return f"{run.absolute().name} area {area}"
+    return harmless_session(f"{shown_name(run)} area {area}")
 
 
 def _divide(
@@ -128,7 +130,8 @@ def _label(scan: sqlite3.Row, config: EnvConfig, conditioning: bool) -> str:
 
 
 def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str, str]:
-    source, file = run / scan["file"], f"{_IMAGES}/{Path(scan['file']).name}"
+    source = scan_path(run, scan["file"])
+    file = f"{_IMAGES}/{Path(scan_file(scan['id'])).name}"
     read_heights(source)  # one damaged file in a folder keeps all of it from being loaded
     (folder / _IMAGES).mkdir(exist_ok=True)
     shutil.copyfile(source, folder / file)

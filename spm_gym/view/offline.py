@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from spm_gym.config import Config, EnvConfig
 from spm_gym.imaging import level, normalise
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import read_scan, reading
 from spm_gym.survey import allowed_actions
 from spm_gym.view.export import Exported, ExportError, make_empty
@@ -60,12 +61,14 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
     Raises:
         JournalError: There is no journal.
         FileFormatError: An image is gone or damaged.
-        ExportError: Minari is missing, the folder is not empty, or there is no finished episode.
+        ExportError: Minari is missing, the folder is not empty, there is no finished episode, or
+            the settings are not those of the run.
     """
     storage_class, buffer_class = _minari()
     episodes = _read_episodes(run)
     if not episodes.parts:
         raise ExportError(f"{run} has no finished conditioning episode with a finished step")
+    _refuse_other_settings(run, config.env, episodes)
     make_empty(folder)
     # Absolute, since Minari joins a relative path to itself.
     with TemporaryDirectory(prefix=".", dir=folder.absolute()) as unfinished:
@@ -124,6 +127,25 @@ def _read_episodes(run: Path) -> _Episodes:
         divided=sum(len(parts) > 1 for parts in divided),
         hashes=hashes,
     )
+
+
+def _refuse_other_settings(run: Path, config: EnvConfig, episodes: _Episodes) -> None:
+    """See that the settings, which may have been edited since, fit what the run has done."""
+    names = [action.name for action in config.actions]
+    for step in (step for part in episodes.parts for step in part):
+        choices, number = len(json.loads(step["mask"])), step["action"]
+        if choices != len(names) or names[number] != step["name"]:
+            raise ExportError(
+                f"{run} was made with other env.actions than its settings have: there "
+                f"{step['name']!r} was number {number + 1} of {choices}, and they have "
+                f"{', '.join(names)}: put back those of the run"
+            )
+    for scan in episodes.scans.values():
+        if scan["pixels"] != config.pixels:
+            raise ExportError(
+                f"{run} was made with env.pixels = {scan['pixels']}, and its settings have "
+                f"{config.pixels}: put that back"
+            )
 
 
 def _unbroken(steps: Sequence[sqlite3.Row]) -> Iterator[list[sqlite3.Row]]:
@@ -188,7 +210,7 @@ def _metadata(run: Path, config: Config, episodes: _Episodes) -> dict[str, Any]:
         "dataset_id": DATASET,
         "minari_version": metadata.version("minari"),
         "algorithm_name": config.operation.policy,
-        "description": f"Conditioning of a microscope's probe during the run {run.absolute().name}",
+        "description": f"Conditioning of a microscope's probe during the run {shown_name(run)}",
         "requirements": [f"spm-gym=={version}"],
         "spm_gym_version": version,
         "config_sha256": episodes.hashes,

@@ -12,11 +12,14 @@ from typing import Any
 import jinja2
 
 from spm_gym import colours
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import Label, snapshot
+from spm_gym.scale import duration_text, time_unit
 from spm_gym.view import report_facts as facts
 from spm_gym.view.achievements import achievements
 from spm_gym.view.drivers import driver_lengths, saved_actions
 from spm_gym.view.live.begun import last_session
+from spm_gym.view.live.standing import stands
 from spm_gym.view.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.view.report_figures import actions_chart, lengths_chart, yield_chart
 from spm_gym.whole_file import written_whole
@@ -43,7 +46,8 @@ def write_report(run: Path, output: Path) -> Reading:
     """
     page = render_report(run)
     with written_whole(output) as beside:
-        beside.write_text(page.html, encoding="utf-8")
+        # Errors may name paths that are no UTF-8 text.
+        beside.write_text(page.html, encoding="utf-8", errors="backslashreplace")
     return page.files
 
 
@@ -62,18 +66,17 @@ def render_report(run: Path) -> Page:
 def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any]:
     overview = facts.overview(db)
     timeline = _timeline(db, overview)
-    sentence, failed = facts.stand(db)
     settings = run / _SETTINGS
     achieved = achievements(db)
     lengths = facts.episode_lengths(db)
     drivers = driver_lengths(db)
     return {
-        "name": run.resolve().name,
+        "name": shown_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
-        "stand": sentence,
-        "failed": failed,
+        "standing": stands(db, run),
         "overview": overview,
+        "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
         "colours": COLOURS,
         "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,
@@ -107,13 +110,9 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"utc": facts.utc, "hours": _hours, "nm": _nm, "known": _known}
+    environment.filters |= {"utc": facts.utc, "duration": duration_text, "nm": _nm, "known": _known}
     page = resources.files("spm_gym.view") / _TEMPLATE
     return environment.from_string(page.read_text(encoding="utf-8"))
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / facts.HOUR:.2f}"
 
 
 def _nm(metres: float | None) -> str:

@@ -103,39 +103,18 @@ def _labels(db: sqlite3.Connection) -> dict[str, tuple[int, int, float | None]]:
     return {label: found[label] for label in (*Label, UNDECIDED) if label in found}
 
 
-def stand(db: sqlite3.Connection) -> tuple[str, bool]:
-    """How the run stands or ended, as a sentence, and whether that is a failure."""
-    state = _state(db)
-    if not state:
-        return "Nothing has been done yet.", False
-    if state.get("state") == "stop":
-        return f"Ended: {state.get('ending') or 'no reason noted'}", bool(state.get("failed"))
-    last = _single(
-        db,
-        "SELECT MAX(wall) FROM (SELECT MAX(wall) AS wall FROM scans UNION ALL"
-        " SELECT MAX(wall) FROM events UNION ALL SELECT MAX(wall) FROM sessions UNION ALL"
-        " SELECT MAX(COALESCE(wall_result, wall)) FROM acts)",
-    )
-    since = "" if last is None else f"; the last entry is from {utc(last)}"
-    ending = f", ending: {state['ending']}" if state.get("ending") else ""
-    return (
-        f"Under way, or killed, before “{state.get('state', 'its first act')}”{ending}{since}",
-        False,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Yield:
     """Good images over time.
 
     Attributes:
-        hours: Right edges of equal bins of the time of operation, h.
+        edges: Right edges of equal bins of the time of operation, s.
         good: Good images until then.
         share: Good ones among those `JUDGED` within the window around each; NaN without any.
-        window: Width of that window, h.
+        window: Width of that window, s.
     """
 
-    hours: NDArray[np.float64]
+    edges: NDArray[np.float64]
     good: NDArray[np.int64]
     share: NDArray[np.float64]
     window: float
@@ -155,13 +134,13 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     near = np.convolve(taken, window, "same")
     found = np.convolve(good, window, "same")
     share = np.where(near > 0, found / np.maximum(near, 1), np.nan)
-    hours = np.arange(1, _BINS + 1, dtype=np.float64) * (width / HOUR)
-    return Yield(hours, np.cumsum(good), share, window.size * width / HOUR)
+    edges = np.arange(1, _BINS + 1, dtype=np.float64) * width
+    return Yield(edges, np.cumsum(good), share, window.size * width)
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """When things happened, in hours of operation: what is marked in the yield.
+    """When things happened, in seconds of operation: what is marked in the yield.
 
     Attributes:
         episodes: Begin and end of conditioning.
@@ -178,13 +157,13 @@ def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
     """When conditioning, recoveries and changes of the area took place."""
     recoveries: dict[str, list[float]] = {}
     for trouble, when in db.execute("SELECT trouble, elapsed FROM recoveries ORDER BY id"):
-        recoveries.setdefault(trouble, []).append(when / HOUR)
+        recoveries.setdefault(trouble, []).append(when)
     spans = db.execute("SELECT elapsed, COALESCE(elapsed_end, ?) FROM episodes", (elapsed,))
     areas = db.execute("SELECT MIN(elapsed) FROM scans GROUP BY area ORDER BY area")
     return Moments(
-        episodes=[(begin / HOUR, end / HOUR) for begin, end in spans],
+        episodes=[(begin, end) for begin, end in spans],
         recoveries=recoveries,
-        areas=[first / HOUR for (first,) in areas][1:],
+        areas=[first for (first,) in areas][1:],
     )
 
 

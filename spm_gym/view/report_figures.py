@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from spm_gym.scale import duration_text, round_length, time_unit
 from spm_gym.view.achievements import Achievement
 from spm_gym.view.report_facts import Moments, Yield
 
@@ -41,11 +42,12 @@ DARK = Theme("#dddddd", "#4a4a4a", "#2fc79a", "#6cbcf0", "#f08a3c", "#3d7fa6", "
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart as data URIs, and what it shows in words."""
+    """A chart as data URIs, what it shows in words, and another one for narrow windows."""
 
     light: str
     dark: str
     alt: str
+    narrow: Chart | None = None
 
 
 def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], None]) -> Chart:
@@ -54,30 +56,31 @@ def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], N
 
 
 def yield_chart(good: Yield, marked: Moments) -> Chart:
-    """Cumulative good images and their rolling share over the hours of operation."""
+    """Cumulative good images and their rolling share over the time of operation."""
     troubles = len(marked.recoveries)
     heights = [2.4, 1.7] + [0.2 + 0.2 * troubles] * bool(troubles)
 
     def paint(figure: Figure, theme: Theme) -> None:
         total, share, *rest = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-        total.step(np.r_[0, good.hours], np.r_[0, good.good], where="post", color=theme.good)
-        total.set(ylabel="good images", ylim=(0, None), xlim=(0, good.hours[-1]))
+        total.step(np.r_[0, good.edges], np.r_[0, good.good], where="post", color=theme.good)
+        total.set(ylabel="good images", ylim=(0, None), xlim=(0, good.edges[-1]))
         total.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        share.plot(good.hours - good.hours[0] / 2, 100 * good.share, color=theme.share)
+        share.plot(good.edges - good.edges[0] / 2, 100 * good.share, color=theme.share)
         share.set(ylabel="share good (%)", ylim=(-3, 103))
         for axes in rest:
             draw_recoveries(axes, marked.recoveries, theme)
         for axes in (total, share, *rest):
             mark_moments(axes, marked, theme)
             style_axes(axes, theme)
-        (rest or [share])[-1].set_xlabel("time of operation (h)")
+        label_time((rest or [share])[-1], good.edges[-1])
         add_legend(total, theme)
 
     alt = (
-        f"Cumulative good images, {good.good[-1]} after {good.hours[-1]:.1f} hours, and the share "
-        f"of good images within {good.window:.2g} hours, over the time of operation"
+        f"Cumulative good images, {good.good[-1]} after {duration_text(good.edges[-1])}, and the "
+        f"share of good images within {duration_text(good.window)}, over the time of operation"
     )
-    return draw((9.4, 0.7 + sum(heights)), alt, paint)
+    height = 0.7 + sum(heights)
+    return replace(draw((9.4, height), alt, paint), narrow=draw((4.4, height), alt, paint))
 
 
 def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
@@ -137,7 +140,8 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
             style_axes(axes, theme, grid="x")
 
     alt = "For each action, the mean change of the probability and how often a good image followed"
-    return draw((7.4, 1.2 + 0.3 * len(achieved)), alt, paint)
+    height = 1.2 + 0.3 * len(achieved)
+    return replace(draw((7.4, height), alt, paint), narrow=draw((4.8, height), alt, paint))
 
 
 def _render(size: tuple[float, float], paint: Callable[[Figure, Theme], None], theme: Theme) -> str:
@@ -168,6 +172,15 @@ def draw_recoveries(axes: Axes, recoveries: dict[str, list[float]], theme: Theme
     names = [known_letters(trouble) for trouble in recoveries]
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
+
+
+def label_time(axes: Axes, longest: float) -> None:
+    """Name an axis of seconds, and number it in the unit that suits the longest time on it."""
+    name, unit = time_unit(longest)
+    step = unit * round_length(max(longest, 1.0) / unit / 4)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds / unit:g}")
+    axes.set_xlabel(f"time of operation ({name})")
 
 
 def style_axes(axes: Axes, theme: Theme, grid: Literal["x", "y"] = "y") -> None:

@@ -1,8 +1,9 @@
-"""Scans as pictures: raw, levelled, or as the networks see them."""
+"""Scans as pictures: raw, levelled, or as the networks see them; and what their colours mean."""
 
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from enum import StrEnum
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spm_gym.imaging import level, normalise
-from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.imaging.normalisation import HALF_MOLECULE, LIMIT
 from spm_gym.imaging.plane import Method
+from spm_gym.scale import length_text
 from spm_gym.types import FloatImage
 
 _NOT_SCANNED = 0
@@ -19,9 +21,18 @@ _PERCENTILES = (0.5, 99.5)
 _SMALLEST_SPAN = 2e-11
 """Heights that differ less are noise, and do not fill the range of colours, m."""
 
+_HEADROOM = 0.3
+"""Of the span of heights, above them: the upper quarter of the colours is white to the eye, and the
+tops of molecules are what a person judges a probe by."""
+
 _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
 """The colours of `spm_gym.colours.HEIGHTS`, without the library that knows them by name."""
+
+_STOPS = ("#000", "#800000", "#ff8000", "#ffff80", "#fff")
+"""The same, where they bend."""
+
+_SEEN_SPAN = 2 * LIMIT * HALF_MOLECULE
 
 
 class Kind(StrEnum):
@@ -33,6 +44,11 @@ class Kind(StrEnum):
 
 
 def picture(z: FloatImage, kind: Kind, method: Method) -> Image.Image:
+    """Show a scan, as `with_span`."""
+    return with_span(z, kind, method)[0]
+
+
+def with_span(z: FloatImage, kind: Kind, method: Method) -> tuple[Image.Image, float]:
     """Show a scan: heights in colours, transparent where nothing was scanned; else grey.
 
     Args:
@@ -42,7 +58,8 @@ def picture(z: FloatImage, kind: Kind, method: Method) -> Image.Image:
         method: How the scan is levelled.
 
     Returns:
-        One pixel for every pixel.
+        One pixel for every pixel, and the difference between the heights of the darkest and the
+        brightest colour, m.
 
     Raises:
         ValueError: It cannot be levelled.
@@ -50,7 +67,7 @@ def picture(z: FloatImage, kind: Kind, method: Method) -> Image.Image:
     if kind is Kind.RAW:
         return _coloured(z)
     levelled = level(z, method)
-    return _coloured(levelled) if kind is Kind.LEVELLED else seen(levelled)
+    return _coloured(levelled) if kind is Kind.LEVELLED else (seen(levelled), _SEEN_SPAN)
 
 
 def seen(levelled: FloatImage) -> Image.Image:
@@ -72,12 +89,45 @@ def grey_of_levelled(levelled: FloatImage) -> NDArray[np.uint8]:
 
 
 def limits(heights: FloatImage) -> tuple[float, float]:
-    """Between which heights colours change: almost all of those that were scanned."""
+    """Between which heights colours change: almost all that were scanned, and some above them."""
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
     low, high = map(float, np.percentile(scanned, _PERCENTILES))
-    return low, max(high, low + _SMALLEST_SPAN)
+    return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
+
+
+def height_scales(z: FloatImage, method: Method) -> dict[Kind, str]:
+    """The `height_scale` of every picture of a scan."""
+    low, high = limits(z)
+    spans = {Kind.RAW: high - low, Kind.LEVELLED: high - low, Kind.NETWORK: _SEEN_SPAN}
+    with suppress(ValueError):  # hardly anything was scanned: shown raw
+        low, high = limits(level(z, method))
+        spans[Kind.LEVELLED] = high - low
+    return {kind: height_scale(span, kind) for kind, span in spans.items()}
+
+
+def height_scale(span: float, kind: Kind) -> str:
+    """A scale of the colours of a picture, as SVG to be laid over it.
+
+    Args:
+        span: Difference between the heights of the darkest and the brightest colour, m.
+        kind: How it is shown.
+    """
+    ramp = ("#000", "#fff") if kind is Kind.NETWORK else _STOPS
+    stops = "".join(
+        f'<stop offset="{place / (len(ramp) - 1):g}" stop-color="{colour}"/>'
+        for place, colour in enumerate(ramp)
+    )
+    words = f"dark to bright: {length_text(span)}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" role="img" '
+        f'aria-label="{words}"><defs><linearGradient id="heights">{stops}</linearGradient></defs>'
+        '<rect x="66" y="4" width="30" height="2.5" fill="url(#heights)" stroke="#fff" '
+        'stroke-width=".4"/><text x="96" y="10.5" text-anchor="end" font-size="3.5" '
+        'font-weight="600" font-family="system-ui, sans-serif" fill="#fff" stroke="#000" '
+        f'stroke-width=".8" paint-order="stroke">{length_text(span)}</text></svg>'
+    )
 
 
 def png(image: Image.Image) -> bytes:
@@ -93,7 +143,7 @@ def _grey(levelled: FloatImage) -> NDArray[np.uint8]:
     return grey
 
 
-def _coloured(heights: FloatImage) -> Image.Image:
+def _coloured(heights: FloatImage) -> tuple[Image.Image, float]:
     scanned = np.isfinite(heights)
     low, high = limits(heights)
     share = np.clip((np.where(scanned, heights, low) - low) / (high - low), 0, 1)
@@ -101,4 +151,4 @@ def _coloured(heights: FloatImage) -> Image.Image:
     image = Image.fromarray(places).convert("P")
     image.putpalette(_HEIGHTS.astype(np.uint8).tobytes())
     image.info["transparency"] = _NOT_SCANNED
-    return image
+    return image, high - low

@@ -28,14 +28,14 @@ class Summary:
         finished: Whether it has come to its end.
         failed: Whether that end is a failure.
         ending: Why it has ended.
-        simulated_hours: Time of operation on the instrument's clock.
+        hours: Time of operation, on the instrument's clock.
         sessions: Starts of the program.
         resumes: How many of these continued the run.
         scans: Of all kinds, partial ones too.
         images: Whole ones that were not discarded.
         labels: Scans by label; "undecided" are those that have none yet.
         share_good: good / (good + bad probe); None without either.
-        good_per_hour: Good images per simulated hour; None at the very start.
+        good_per_hour: Good images per hour of operation; None at the very start.
         episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
             those that are over (None without any).
         drivers: Of the episodes that are over, by who chose the actions ("agent", "random"):
@@ -55,7 +55,7 @@ class Summary:
     finished: bool
     failed: bool
     ending: str
-    simulated_hours: float
+    hours: float
     sessions: int
     resumes: int
     scans: int
@@ -103,7 +103,7 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
         finished=runner.get("state") == State.STOP,
         failed=runner.get("failed", False),
         ending=runner.get("ending", ""),
-        simulated_hours=hours,
+        hours=hours,
         sessions=_number(db, "SELECT COUNT(*) FROM sessions"),
         resumes=_number(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
         scans=sum(labels.values()),

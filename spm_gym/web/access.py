@@ -13,19 +13,28 @@ import ipaddress
 import secrets
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.datastructures import URL, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _MOST_BYTES = 65536
+_MOST_FIELDS = 20
+_FORM = "application/x-www-form-urlencoded"
 _WRONG_TOKEN_S = 1.0
-"""For as long after a wrong token nobody at that address is believed, so that nobody tries many."""
+"""For as long after a wrong token nobody is believed, so that nobody tries many.
+
+Wherever they come from: one computer has many addresses, and proxies say what they like.
+"""
+
+_WRONG = "That is not the token. After a wrong one nobody is believed for a second."
+_TOO_EARLY = (
+    "Somebody has given a wrong token a moment ago, and for a second nobody is believed: try again."
+)
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -63,7 +72,7 @@ class Access:
         self._host = host
         self._acting_is_free = acting_is_free
         self._key = secrets.token_urlsafe()
-        self._refused_until: dict[str, float] = {}
+        self._refused_until = 0.0
 
     def may_read(self, request: HTTPConnection) -> bool:
         """Whether a request may be shown anything."""
@@ -92,17 +101,15 @@ class Access:
         name = _hostname(request.headers.get("host", ""))
         return bool(name) and (not self._loopback or is_loopback(name) or name == self._host)
 
-    def accepts(self, token: str, request: HTTPConnection) -> bool:
-        """Whether this is the token; for a while after a wrong one nobody there is believed."""
+    def refusal(self, token: str) -> str:
+        """Why nobody is let in with this token, as a sentence; "" if it is the right one."""
         now = time.monotonic()
-        there = request.client.host if request.client else ""
-        if now < self._refused_until.get(there, 0.0):
-            return False
+        if now < self._refused_until:
+            return _TOO_EARLY
         if self.token is not None and _same(token, self.token):
-            return True
-        waiting = {each: until for each, until in self._refused_until.items() if until > now}
-        self._refused_until = waiting | {there: now + _WRONG_TOKEN_S}
-        return False
+            return ""
+        self._refused_until = now + _WRONG_TOKEN_S
+        return _WRONG
 
     def remember(self, response: Response, url: URL) -> Response:
         """Let the browser keep the key."""
@@ -120,21 +127,23 @@ class Guarded:
     Args:
         app: The application.
         access: The rules.
-        asking_for_token: Answers those who must give the token first.
-        going_on: Makes a page that leads to a path by itself.
+        asking_for_token: Makes a page for those who must give the token first; takes what is
+            wrong with the one that they gave, "" for none.
+        handing_over: Makes a page that hands in a token and goes on to a path, by itself or at the
+            press of a button.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         access: Access,
-        asking_for_token: ASGIApp,
-        going_on: Callable[[str], Response],
+        asking_for_token: Callable[[str], Response],
+        handing_over: Callable[[str, str, bool], Response],
     ) -> None:
         self._app = app
         self._access = access
         self._asking_for_token = asking_for_token
-        self._going_on = going_on
+        self._handing_over = handing_over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -151,8 +160,11 @@ class Guarded:
                 headers.setdefault("Cache-Control", "no-cache" if asset else "no-store")
             await send(message)
 
-        answer = await self._other_answer(Request(scope, receive)) or self._app
-        await answer(scope, receive, send_with_headers)
+        try:
+            answer = await self._other_answer(Request(scope, receive)) or self._app
+            await answer(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # in the middle of a form: there is nobody to answer
 
     async def _other_answer(self, request: Request) -> ASGIApp | None:
         access = self._access
@@ -162,17 +174,19 @@ class Guarded:
             return PlainTextResponse(
                 f"refused: the size must be given, at most {_MOST_BYTES} B", 413
             )
+        if request.method not in _SAFE_METHODS and not _is_form(request):
+            return PlainTextResponse(f"refused: send a form as {_FORM} (curl -d)", 415)
         given = bearer_token(request)
-        if given is not None and not access.accepts(given, request):
-            return self._asking_for_token
+        if given is not None and (why := access.refusal(given)):
+            return self._asking_for_token(why)
         if request.url.path.startswith("/static/"):
             return None
         if request.url.path == UNLOCK:
             return await self._unlock(request)
-        if "token" in request.query_params:
+        if "token" in request.query_params and request.method in _SAFE_METHODS:
             return self._given_in_url(request)
         if not access.may_read(request):
-            return self._asking_for_token
+            return self._asking_for_token("")
         return None if request.method in _SAFE_METHODS else self._refusal_to_act(request)
 
     def _refusal_to_act(self, request: Request) -> ASGIApp | None:
@@ -190,25 +204,29 @@ class Guarded:
 
     async def _unlock(self, request: Request) -> ASGIApp:
         if request.method != "POST":
-            return self._asking_for_token
+            return self._asking_for_token("")
         if self._access.is_foreign(request):
             return PlainTextResponse("refused: sent by a page of another site", 403)
-        if not self._access.accepts(await field(request, "token"), request):
-            return self._asking_for_token
-        return self._access.remember(RedirectResponse("/", 303), request.url)
+        given = await fields(request)
+        if why := self._access.refusal(given.get("token", "")):
+            return self._asking_for_token(why)
+        there = _within(given.get("there", ""))
+        return self._access.remember(RedirectResponse(there, 303), request.url)
 
     def _given_in_url(self, request: Request) -> ASGIApp:
-        """A link with the token in it: the browser gets its key, the address loses the token.
+        """A link with the token in it: a page of ours hands it in, and the address loses it.
 
-        The browser goes on by itself from a page of ours: on a redirect it would not show the key,
-        if the link stood on another site.
+        It is not tried here. Any site can have browsers load such an address, as often as it likes,
+        and wrong tokens would keep everybody out; nor would a browser that comes from another site
+        show its key on a redirect. Unless the browser says that no page has sent it here, which it
+        says only of addresses that it trusts, somebody has to press a button.
         """
-        given = request.query_params["token"]
-        if request.method not in _SAFE_METHODS or not self._access.accepts(given, request):
-            return self._asking_for_token
         clean = request.url.remove_query_params("token")
-        there = f"/{clean.path.lstrip('/')}?{clean.query}".rstrip("?")
-        return self._access.remember(self._going_on(there), clean)
+        there = f"{quote(clean.path)}?{clean.query}".rstrip("?")
+        if self._access.is_known(request):
+            return RedirectResponse(_within(there), 303)
+        by_itself = request.headers.get("sec-fetch-site") in ("none", "same-origin")
+        return self._handing_over(request.query_params["token"], there, by_itself)
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
@@ -217,13 +235,18 @@ def bearer_token(request: HTTPConnection) -> str | None:
     return given if scheme.lower() == "bearer" else None
 
 
-async def field(request: Request, name: str) -> str:
-    """A field of a form; "" if it is not there, or the form makes no sense."""
+async def fields(request: Request) -> dict[str, str]:
+    """The fields of a form; none if there are too many."""
+    body = (await request.body()).decode("ascii", "replace")
     try:
-        async with request.form(max_files=0, max_fields=5) as form:
-            return str(form.get(name, ""))
-    except HTTPException:
-        return ""
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _within(path: str) -> str:
+    """The path, on this server whatever it begins with."""
+    return f"/{path.lstrip('/')}"
 
 
 def _netloc(url: str) -> str:
@@ -246,6 +269,11 @@ def _is_small(request: Request) -> bool:
     length = request.headers.get("content-length", "0")
     counted = "transfer-encoding" not in request.headers and length.isdecimal()
     return counted and int(length) <= _MOST_BYTES
+
+
+def _is_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", _FORM)
+    return kind.partition(";")[0].strip().lower() == _FORM
 
 
 def _cookie(url: URL) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from spm_gym.runner.control import Request, WrongToken, ask, asked_of
-from spm_gym.runner.reading import is_at_work
-from spm_gym.web.access import Access, field
+from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
+from spm_gym.runner.run_lock import is_run_locked
+from spm_gym.web.access import Access, fields
+from spm_gym.web.pages import Text
 
 _ASKED = {
     Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
@@ -45,7 +46,7 @@ def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
     return Controls(
         has_token=access.token is not None,
         unlocked=access.may_act(request),
-        at_work=is_at_work(run),
+        at_work=is_run_locked(run),
         asked=asked,
         words=_ASKED[Request(asked)] if asked in _ASKED else "",
     )
@@ -58,18 +59,20 @@ def control_route(run: Path, access: Access) -> Route:
     """
 
     async def handle(request: HttpRequest) -> Response:
-        wanted = await field(request, "request")
+        wanted = (await fields(request)).get("request", "")
         return await run_in_threadpool(answer, request, wanted)
 
     def answer(request: HttpRequest, wanted: str) -> Response:
         if wanted not in {*Request}:
-            return PlainTextResponse(f"request must be one of {', '.join(Request)}", 400)
-        if not is_at_work(run):
+            return Text(f"request must be one of {', '.join(Request)}", 400)
+        if not is_run_locked(run):
             return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
             ask(run, Request(wanted), access.token)
         except WrongToken:
             return _refused(request, "The run was started with another token: use that one.", 403)
+        except CannotAsk as error:
+            return _refused(request, str(error), 500)
         if "hx-request" in request.headers:
             return Response(status_code=204, headers={"HX-Trigger": "asked"})
         return RedirectResponse("/", 303)
@@ -79,4 +82,4 @@ def control_route(run: Path, access: Access) -> Route:
 
 def _refused(request: HttpRequest, text: str, status: int) -> Response:
     """Within the page the reason is shown there, as what came of the button."""
-    return PlainTextResponse(text, 200 if "hx-request" in request.headers else status)
+    return Text(text, 200 if "hx-request" in request.headers else status)

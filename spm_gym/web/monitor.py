@@ -14,13 +14,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from spm_gym import colours
 from spm_gym.imaging.files import FileFormatError
+from spm_gym.names import shown_name
 from spm_gym.runner.control import asked_of
-from spm_gym.runner.reading import JOURNAL, JournalError, is_at_work, reading
+from spm_gym.runner.reading import JOURNAL, JournalError, reading
+from spm_gym.runner.run_lock import is_run_locked
 from spm_gym.view.drivers import driver_lengths
 from spm_gym.view.live.begun import last_session
 from spm_gym.view.live.decisions import last_decision
@@ -38,7 +40,7 @@ from spm_gym.view.shown import Kind
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
-from spm_gym.web.pages import Pages, application
+from spm_gym.web.pages import Pages, Text, application
 
 _LOG = logging.getLogger(__name__)
 _UNCHANGED = Response(status_code=204)
@@ -110,11 +112,11 @@ def _readable(handler: Handler) -> Handler:
         try:
             return handler(page, request)
         except (JournalError, sqlite3.Error) as error:
-            return PlainTextResponse(f"the journal cannot be read: {error}", 503)
+            return Text(f"the journal cannot be read: {error}", 503)
         except Exception as error:  # what a damaged journal may hold has no end
             _LOG.exception("the journal makes no sense")
             what = f"{type(error).__name__}: {error}"[:300]
-            return PlainTextResponse(f"the journal makes no sense: {what}", 503)
+            return Text(f"the journal makes no sense: {what}", 503)
 
     return handle
 
@@ -156,11 +158,11 @@ class LivePage:
             row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
             method = last_session(db).method
         if row is None or kind not in {*Kind}:
-            return PlainTextResponse("there is no such picture", 404)
+            return Text("there is no such picture", 404)
         try:
             image = scan_picture(self._run, row, Kind(kind), method)
         except FileFormatError as error:
-            return PlainTextResponse(str(error), 404)
+            return Text(str(error), 404)
         return Response(image, media_type="image/png", headers=_FOR_EVER)
 
     def tile(self, request: Request) -> Response:
@@ -169,10 +171,10 @@ class LivePage:
         try:
             place = int(request.path_params["area"]), int(column), int(row)
         except ValueError:
-            return PlainTextResponse("tiles are named COLUMN_ROW", 404)
+            return Text("tiles are named COLUMN_ROW", 404)
         image = self._painter.picture(*place)
         if image is None:
-            return PlainTextResponse("there is no such tile", 404)
+            return Text("there is no such tile", 404)
         return Response(image, media_type="image/webp", headers=_FOR_EVER)
 
     @_readable
@@ -182,7 +184,7 @@ class LivePage:
         try:
             x, y = float(asked.get("x", "")) * NM, float(asked.get("y", "")) * NM
         except ValueError:
-            return PlainTextResponse("x and y are numbers, nm", 400)
+            return Text("x and y are numbers, nm", 400)
         with reading(self._run) as db:
             scan = scan_at(db, _whole(request.path_params["area"]), x, y)
         return JSONResponse({"scan": scan})
@@ -192,20 +194,20 @@ class LivePage:
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = View.of(request)
-        shown = (sizes, is_at_work(self._run), asked_of(self._run, self._access.token),
+        shown = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
                  self._access.may_act(request), asdict(view), self._painter.key,
                  self._painter.version())  # fmt: skip
         return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
     def _context(self, request: Request) -> dict[str, Any]:
         view, version, now = View.of(request), self._version(request), time.time()
-        at_work = is_at_work(self._run)
+        at_work = is_run_locked(self._run)
         with reading(self._run) as db:
             m, session = memory(db), last_session(db)
             stands = standing(db, m, session, at_work, str(self._run))
             under_way = now if at_work and stands.late_s is not None else None
             return {
-                "name": self._run.resolve().name,
+                "name": shown_name(self._run),
                 "version_shown": version,
                 "now": now,
                 "view": view,

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from spm_gym.scale import duration_text
+
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
 
 
@@ -35,14 +37,6 @@ def probability(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def hours(seconds: float) -> str:
-    """Time of operation."""
-    if round(seconds) < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
-
-
 def iso(wall: float) -> str:
     """Seconds since 1970 for machines."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
@@ -68,7 +62,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
     "whole_percent": whole_percent,
     "probability": probability,
-    "hours": hours,
+    "duration": duration_text,
     "iso": iso,
     "utc": utc,
     "nm": nm,

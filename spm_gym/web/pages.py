@@ -9,11 +9,9 @@ from typing import Any
 import jinja2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from spm_gym.web.access import Access, Guarded
 
@@ -38,21 +36,30 @@ class Pages:
 
     def __call__(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """Render a template."""
-        return HTMLResponse(self._templates.get_template(template).render(context), status)
+        page = self._templates.get_template(template).render(context)
+        # Errors may name files, whose names may be no text.
+        return HTMLResponse(page.encode("utf-8", "backslashreplace"), status)
+
+
+class Text(PlainTextResponse):
+    """A text that may name files, whose names may be no text."""
+
+    def render(self, content: str) -> bytes:
+        """As UTF-8."""
+        return content.encode("utf-8", "backslashreplace")
 
 
 def application(routes: Sequence[BaseRoute], pages: Pages, access: Access) -> Starlette:
     """Put routes and assets behind the rules of access."""
 
-    async def asking_for_token(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        tried = request.method == "POST" or "token" in request.query_params
-        page = pages("token.html", status=401, tried=tried, has_token=access.token is not None)
-        await page(scope, receive, send)
+    def asking_for_token(why: str) -> HTMLResponse:
+        return pages("token.html", status=401, why=why, has_token=access.token is not None)
 
-    def going_on(path: str) -> HTMLResponse:
-        return pages("going_on.html", path=path)
+    def handing_over(token: str, there: str, by_itself: bool) -> HTMLResponse:
+        return pages("handing_over.html", token=token, there=there, by_itself=by_itself)
 
-    guard = Middleware(Guarded, access=access, asking_for_token=asking_for_token, going_on=going_on)
+    guard = Middleware(
+        Guarded, access=access, asking_for_token=asking_for_token, handing_over=handing_over
+    )
     assets = Mount("/static", StaticFiles(packages=[("spm_gym.web", "static")]))
     return Starlette(routes=[*routes, assets], middleware=[guard])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from spm_gym.web.connections import ACCEPTED_AT_ONCE, BoundedConnection
 
 _EVERY_ADDRESS = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
 """What stands for all addresses of a computer, and one elsewhere that nobody has."""
@@ -56,6 +60,27 @@ def _own_address(family: int, elsewhere: str) -> str:
         return str(probe.getsockname()[0])
 
 
+def server(app: ASGIApp, grace_s: int = 2) -> uvicorn.Server:
+    """A server of an application.
+
+    Args:
+        app: The application.
+        grace_s: How long requests under way may take when it is told to end.
+    """
+    config = uvicorn.Config(
+        app,
+        http=BoundedConnection,
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
+        proxy_headers=False,  # anybody can send them
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=grace_s,
+    )
+    return uvicorn.Server(config)
+
+
 def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; returns then.
 
@@ -64,9 +89,32 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> N
         listener: Where to listen.
         ready: Called when it is worth opening the page.
     """
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-    )
+    it = server(app)
+    few = Few()
+    for name in ("uvicorn.error", "asyncio", "spm_gym.web.monitor"):
+        logging.getLogger(name).addFilter(few)
     ready()
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        it.run(sockets=[listener])
+
+
+class Few(logging.Filter):
+    """Lets a few messages a minute through, for whoever sends nonsense can cause any number."""
+
+    _MOST = 10
+    _PERIOD_S = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = -self._PERIOD_S
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is one of the few; the first after a break says what is missing."""
+        now = time.monotonic()
+        if now - self._begun >= self._PERIOD_S:
+            if self._count > self._MOST:
+                record.msg = f"({self._count - self._MOST} messages were left out) {record.msg}"
+            self._begun, self._count = now, 0
+        self._count += 1
+        return self._count <= self._MOST

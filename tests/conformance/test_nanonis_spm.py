@@ -24,6 +24,8 @@ nanonis_spm = pytest.importorskip("nanonis_spm", reason="nanonis-spm is not inst
 
 EXAMPLES = Path(nanonis_spm.__file__).parents[1] / "nanonis_spm_examples"
 DIP = (0.05, 1, 0.1, -1.5e-9, 0.1, 0.05, 0.1, 3e-9, 0.2, 0.15, 1)
+TIMES = (0.02, 0.03, 50.0, 0.002, 0.003, 0.04, 0.2)
+VOLTS = (-100.0, 110.0, -90.0, 95.0, -80.0, 85.0)
 
 ROUNDS: list[Round] = [
     ("Bias.Set", (-0.75,), "Bias.Get", (), [-0.75]),
@@ -78,6 +80,17 @@ ROUNDS: list[Round] = [
         [4, 6, 1e-8, 2e-8, 3e-8, 4e-8, 10.0],
     ),
     ("BiasSpectr.LimitsSet", (-0.5, 0.7), "BiasSpectr.LimitsGet", (), [-0.5, 0.7]),
+    ("ZSpectr.RangeSet", (1e-10, -5e-10), "ZSpectr.RangeGet", (), [1e-10, -5e-10]),
+    ("ZSpectr.TimingSet", TIMES, "ZSpectr.TimingGet", (), list(TIMES)),
+    ("ZSpectr.AdvPropsSet", (0.5, 1, 0, 2), "ZSpectr.AdvPropsGet", (), [0.5, 1, 0, 0]),
+    ("ZSpectr.RetractDelaySet", (0.3,), "ZSpectr.RetractDelayGet", (), [0.3]),
+    ("ZSpectr.RetractSet", (1, 2e-9, 30, 1), "ZSpectr.RetractGet", (), [1, 2e-9, 30, 1]),
+    ("Piezo.XYZLimitsSet", (1, *VOLTS), "Piezo.XYZLimitsGet", (), [1, *VOLTS]),
+    ("LockIn.DemodHarmonicSet", (2, 3), "LockIn.DemodHarmonicGet", (2,), [3]),
+    ("LockIn.DemodHPFilterSet", (2, 3, 20.0), "LockIn.DemodHPFilterGet", (2,), [3, 20.0]),
+    ("LockIn.DemodLPFilterSet", (2, 4, 50.0), "LockIn.DemodLPFilterGet", (2,), [4, 50.0]),
+    ("LockIn.DemodSyncFilterSet", (2, 1), "LockIn.DemodSyncFilterGet", (2,), [1]),
+    ("Osci1T.ChSet", (Z,), "Osci1T.ChGet", (), [Z]),
 ]
 
 
@@ -251,6 +264,34 @@ def test_a_spectrum(nanonis: Any) -> None:
     bias, current, _ = np.array(spectrum[5])
     assert bias == pytest.approx(np.linspace(-0.5, 0.5, 21))
     assert (np.diff(current) > 0).all()
+
+
+def test_a_z_spectrum_has_the_barrier_of_the_junction(
+    nanonis: Any, controller: VirtualController
+) -> None:
+    told(nanonis, "ZSpectr.Open")
+    told(nanonis, "ZSpectr.ChsSet", [CURRENT, Z])
+    told(nanonis, "ZSpectr.RangeSet", 0.0, 2e-10)
+    told(nanonis, "ZSpectr.PropsSet", 2, 21, 1, 2, 2, 2)
+    assert told(nanonis, "ZSpectr.ChsGet")[4] == ["Current (A)", "Z (m)"]
+    spectrum = told(nanonis, "ZSpectr.Start", 1, "spectrum")
+    assert spectrum[2] == ["Z rel (m)", "Current (A)", "Z (m)"]
+    rise, current, z = np.array(spectrum[5])
+    assert z - z[0] == pytest.approx(rise, abs=1e-13)
+    slope = np.polyfit(rise, np.log(current), 1)[0]
+    assert slope == pytest.approx(-2 * controller.microscope.junction.decay, rel=0.05)
+    assert told(nanonis, "ZSpectr.StatusGet") == [0]
+
+
+def test_an_oscilloscope_shows_a_pulse(nanonis: Any, witness: Connection) -> None:
+    told(nanonis, "Osci1T.Run")
+    told(nanonis, "Osci1T.ChSet", BIAS)
+    told(nanonis, "Osci1T.TimebaseSet", 4)
+    told(nanonis, "Bias.Pulse", 1, 0.1, 4.0, 1, 2)
+    t0, dt, count, bias = told(nanonis, "Osci1T.DataGet", 0)
+    assert (count, len(bias)) == (1024, 1024)
+    assert bias.count(4.0) * dt == pytest.approx(0.1, rel=0.05)
+    assert ask(witness, "Osci1T.DataGet", 0) == close_to([t0, dt, count, bias])
 
 
 def test_marks_are_drawn_and_erased(nanonis: Any) -> None:

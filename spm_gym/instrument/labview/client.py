@@ -26,6 +26,7 @@ from spm_gym.instrument.labview.protocol import (
     parse_clean,
     parse_parameter,
 )
+from spm_gym.instrument.unscanned import unscanned_as_nan
 from spm_gym.instrument.validation import (
     validate_act,
     validate_direction,
@@ -134,7 +135,8 @@ class LabviewInstrument:
         z_range = self._ask_z_range()
         started = self._clock()
         self._know(_UNKNOWN, approached=False)
-        z = self._line.ask_image(request, self._scan_time(frame) + self.timeouts.scan_margin)
+        timeout = self._scan_time(frame) + self.timeouts.scan_margin
+        z = unscanned_as_nan(self._line.ask_image(request, timeout))
         scanned = z[np.isfinite(z)]
         height = float(np.median(scanned)) if scanned.size else math.nan
         self._know((frame.x, frame.y), approached=True, z=height)

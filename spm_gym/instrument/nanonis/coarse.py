@@ -24,6 +24,7 @@ from spm_gym.instrument.base import (
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,
+    is_on,
     out_of_reach,
     read_current,
     read_setpoint,
@@ -235,8 +236,8 @@ class CoarseMotion:
         return touches(self._controller)
 
     def _tunnels(self) -> bool:
-        share = abs(read_current(self._controller) / read_setpoint(self._controller))
-        return share > _TUNNELS
+        least = _TUNNELS * abs(read_setpoint(self._controller))
+        return abs(read_current(self._controller)) > least > 0
 
     def _extend(self, z_range: tuple[float, float]) -> float:
         """Let the feedback look for the surface; the height where it ends, m."""
@@ -272,4 +273,4 @@ class CoarseMotion:
 
     def _still_approaching(self) -> bool:
         with begun("the automatic approach was started"):
-            return bool(self._controller.call("AutoApproach.OnOffGet")["on"])
+            return is_on(self._controller.call("AutoApproach.OnOffGet")["on"])

@@ -14,7 +14,7 @@ from spm_gym.config import RealConfig
 from spm_gym.instrument.base import LimitExceeded
 from spm_gym.instrument.limits import check_bias, check_place, check_setpoint, check_speed
 from spm_gym.instrument.nanonis.connection import Controller
-from spm_gym.instrument.nanonis.reading import read_bias, read_numbers, read_setpoint
+from spm_gym.instrument.nanonis.reading import is_on, read_bias, read_numbers, read_setpoint
 
 NM = 1e-9
 PA = 1e-12
@@ -81,7 +81,7 @@ def check_limits_in_force(bias: float, setpoint: float, config: RealConfig) -> N
 
 def safe_tip_threshold(controller: Controller) -> float | None:
     """Current above which the controller withdraws the tip by itself, A; None if it does not."""
-    if not controller.call("SafeTip.OnOffGet")["on"]:
+    if not is_on(controller.call("SafeTip.OnOffGet")["on"]):
         return None
     return read_numbers(controller, "SafeTip.PropsGet", "threshold")[0]
 

@@ -21,6 +21,7 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.instrument.limits import check_bias
 from spm_gym.instrument.nanonis import acts
+from spm_gym.instrument.nanonis.approach import Approach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.in_force import (
@@ -35,6 +36,7 @@ from spm_gym.instrument.nanonis.reading import (
     ask_release,
     holds_tip,
     out_of_reach,
+    read_bias,
     read_current,
     read_numbers,
     read_place,
@@ -53,12 +55,6 @@ from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
 PA = 1e-12
-_CRASH_FACTOR = 10.0
-_POLL_S = 0.2
-_LANDING_S = 10.0
-"""So long a z piezo may take from its rest to the end of its range after an approach."""
-_LANDED = 0.3
-"""Share of the setpoint that a tip at the surface draws at least."""
 _SLOWEST = 1e-12
 """ m/s; a controller that tells less has told nonsense."""
 
@@ -83,6 +79,25 @@ def connect(
         instrument.close()
         raise
     return instrument
+
+
+def restore(config: RealConfig, keep: Path, tell: Callable[[str], None] = print) -> None:
+    """Leave the controller as a run that was killed would have left it.
+
+    Args:
+        config: The settings of that run.
+        keep: Where it has kept the operator's settings.
+        tell: Takes sentences for the operator.
+
+    Raises:
+        InstrumentError: The controller cannot be reached, or the safe condition not be had.
+    """
+    main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell)
+    try:
+        instrument.open_to_restore()
+    finally:
+        instrument.close()
 
 
 class NanonisInstrument:
@@ -120,7 +135,6 @@ class NanonisInstrument:
         self._keep = keep
         self._sleep = sleep
         self._tell = tell
-        self._note = note
         self._owned = Ownership(keep)
         self._in_force = Watch(main, config, note)
         self._scanner = Scanner(main, config.imaging, config.timeout_s, abandon)
@@ -129,6 +143,7 @@ class NanonisInstrument:
         self._busy_until = 0.0
         self._setpoint_due: float | None = None
         self._coarse = CoarseMotion(main, config, sleep, abandon)
+        self._landing = Approach(main, self._coarse, config, sleep, note)
         self._open = False
 
     def open(self) -> None:
@@ -139,17 +154,9 @@ class NanonisInstrument:
             ControllerInUse: Another run drives it, or was killed and has not restored it.
             InstrumentError: The controller cannot be reached or used.
         """
-        self._open = True
-        atexit.register(self.close)
-        self._main.connect()
-        self._main.release = self._side.release = ask_release(self._main, self.config)
-        self._side.connect()
-        self._side.call("Scan.StatusGet")
-        self._z_range = read_z_range(self._main)
-        self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
-        before = self._operators_settings()
+        before = self._take_over()
         # Nothing is changed yet: who is refused here leaves everything as it was.
-        self._check_before_changes(before)
+        self._check_before_changes()
         if self._keep is not None:
             before.save(self._keep)
         self._before = before
@@ -159,6 +166,29 @@ class NanonisInstrument:
             # It began at the same moment and was a little later: the controller is its own now.
             self._before = None
             raise ControllerInUse(trouble)
+
+    def open_to_restore(self) -> None:
+        """Connect for `close` alone, which restores what a killed run has kept.
+
+        No limit is asked for: the tip is to go away from the surface, whatever is in force.
+
+        Raises:
+            ControllerInUse: Another run drives it.
+            InstrumentError: The controller cannot be reached or used.
+        """
+        self._before = self._take_over()
+
+    def _take_over(self) -> Settings:
+        """Connect, and see that nobody else drives the controller; the operator's settings."""
+        self._open = True
+        atexit.register(self.close)
+        self._main.connect()
+        self._main.release = self._side.release = ask_release(self._main, self.config)
+        self._side.connect()
+        self._side.call("Scan.StatusGet")
+        self._z_range = read_z_range(self._main)
+        self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
+        return self._operators_settings()
 
     def status(self) -> Status:
         """Read the present state."""
@@ -230,8 +260,7 @@ class NanonisInstrument:
         self._approach(may_be_abandoned=True)
 
     def _approach(self, may_be_abandoned: bool) -> None:
-        if self._crashed(self.status()):
-            raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
+        self._landing.check_free(self._z_range)
         self._check_in_force()
         self._check_safe_tip()
         approach_pA = self.config.approach_setpoint_pA
@@ -239,44 +268,9 @@ class NanonisInstrument:
             self._setpoint_due = read_setpoint(self._main)
             change_setpoint(self._main, approach_pA * PA, self._sleep)
             self._in_force.adopt()
-        self._land(may_be_abandoned)
+        self._landing.land(self._z_range, may_be_abandoned)
         with begun("the tip is at the surface, at the setpoint for approach"):
             self._set_setpoint_due()
-
-    def _land(self, may_be_abandoned: bool) -> None:
-        """Approach until the tip is at the surface: a spike of the motor looks like a landing."""
-        deadline = time.monotonic() + self.config.approach_timeout_s
-        while True:
-            self._coarse.approach(deadline, may_be_abandoned)
-            with begun("the automatic approach was started"):
-                trouble = self._no_contact()
-                if not trouble:
-                    return
-                status = self.status()
-            if self._crashed(status):
-                raise TipCrashed("the automatic approach has crashed the tip into the surface")
-            text = (
-                f"the automatic approach ended without contact ({trouble}): z = "
-                f"{status.z / NM:.1f} nm, current = {status.current / PA:.3g} pA"
-            )
-            if time.monotonic() > deadline:
-                raise ContactLost(f"{text}; given up after real.approach_timeout_s")
-            self._note(f"{text}; it goes on")
-            self._sleep(_POLL_S)
-
-    def _no_contact(self) -> str:
-        """Why this is no landing; "" if it is one. A piezo that finds nothing extends first."""
-        deadline = time.monotonic() + _LANDING_S
-        while True:
-            if not holds_tip(self._main):
-                return "the feedback is off"
-            if out_of_reach(read_z(self._main), self._z_range):
-                return "the z piezo is fully extended"
-            if abs(read_current(self._main)) >= _LANDED * abs(read_setpoint(self._main)):
-                return ""
-            if time.monotonic() > deadline:
-                return "there is no current"
-            self._sleep(_POLL_S)
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
@@ -418,13 +412,13 @@ class NanonisInstrument:
             self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
             # It may have been killed in the middle of a coarse move, which goes on without it.
             self._coarse.stop_what_others_began()
-            return Settings.load(self._keep)
+            return Settings.load(self._keep, self._main.release)
         return Settings.read(self._main)
 
-    def _check_before_changes(self, before: Settings) -> None:
+    def _check_before_changes(self) -> None:
         """See that limits hold for what will be in force, and for what is if the tip is down."""
         imaging = self.config.imaging
-        bias, setpoint = before.bias["bias"], before.setpoint["setpoint"]
+        bias, setpoint = read_bias(self._main), read_setpoint(self._main)
         if holds_tip(self._main):
             check_limits_in_force(bias, setpoint, self.config)
         bias = bias if imaging.bias_V is None else imaging.bias_V
@@ -521,7 +515,3 @@ class NanonisInstrument:
     def _check_feedback(self) -> None:
         if not holds_tip(self._main):
             raise TipWithdrawn("the tip is withdrawn or the feedback off: approach first")
-
-    def _crashed(self, status: Status) -> bool:
-        too_much = _CRASH_FACTOR * abs(status.setpoint)
-        return retracted(status.z, self._z_range) and abs(status.current) > too_much

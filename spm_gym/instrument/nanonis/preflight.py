@@ -22,6 +22,7 @@ from spm_gym.instrument.nanonis.reading import (
     ask_release,
     height_channel,
     holds_tip,
+    is_on,
     is_virtual,
     read_bias,
     read_setpoint,
@@ -196,7 +197,7 @@ def _channel(controller: Controller, wanted: str) -> str:
 
 def _scanning(controller: Controller, resumes: bool) -> str:
     running = controller.call("Scan.StatusGet")["running"]
-    if running and not resumes:
+    if is_on(running) and not resumes:
         raise InstrumentError("a scan is running: stop it first")
     return "no scan is running"
 

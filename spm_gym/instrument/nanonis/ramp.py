@@ -16,6 +16,7 @@ from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,
+    is_on,
     read_bias,
     read_numbers,
     read_setpoint,
@@ -98,7 +99,7 @@ def _flip_sign(controller: Controller, bias: float, sleep: Callable[[float], Non
 
 def _await_feedback(controller: Controller, on: bool, sleep: Callable[[float], None]) -> None:
     for _ in range(_ASKED):
-        if bool(controller.call("ZCtrl.OnOffGet")["on"]) is on:
+        if is_on(controller.call("ZCtrl.OnOffGet")["on"]) is on:
             return
         sleep(_PAUSE_S)
     raise InstrumentError(

@@ -24,6 +24,14 @@ _TOUCHING = 0.5e-9
 """Current that no tip in the air draws, A: approach spikes of up to 0.375 nA are on record."""
 
 
+def is_on(told: int) -> bool:
+    """Whether a switch that a Get tells is on.
+
+    A Set has 1 for on and 2 for off, a Get 1 and 0; some controllers tell what was set.
+    """
+    return told == 1
+
+
 def read_numbers(controller: Controller, command: str, *keys: str, **values: Any) -> list[float]:
     """Numbers that a command returns.
 

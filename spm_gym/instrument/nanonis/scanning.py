@@ -29,6 +29,7 @@ from spm_gym.instrument.nanonis.reading import (
     retracted,
 )
 from spm_gym.instrument.nanonis.settings import properties_to_set
+from spm_gym.instrument.unscanned import unscanned_as_nan
 from spm_gym.types import Frame, Scan
 
 NM = 1e-9
@@ -228,4 +229,4 @@ class Scanner:
             )
         if grabbed["scan_direction"] != DOWN:
             raise BadReply("Scan.FrameDataGrab: an image scanned upwards; somebody else scans")
-        return data
+        return unscanned_as_nan(data)

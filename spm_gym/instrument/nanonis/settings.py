@@ -12,17 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.config.json_file import read_json
 from spm_gym.instrument.base import BadReply, InstrumentError
-from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
+from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.ownership import without_mark
 from spm_gym.instrument.nanonis.ramp import change_setpoint
+from spm_gym.instrument.nanonis.reading import is_on
 from spm_gym.instrument.nanonis.way_out import Step
+from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
 
 _RESTORED_PROPERTIES = ("continuous", "bouncy", "autosave", "series_name", "comment")
+_SWITCHES = (
+    "continuous", "bouncy", "change_bias", "restore_feedback", "on", "auto_recovery",
+    "auto_pause_scan",
+)  # fmt: skip
+_AUTOSAVE_OFF, _CONSTANT_TIME = 3, 2
+"""The last choice that a Set knows: a Get tells one less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +81,58 @@ class Settings:
         steps: list[Step] = [
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
-        for name, setter, values, getter, kept in self._commands(controller.release):
+        for name, setter, values, getter, kept in self._commands():
             restore = partial(_restore, controller, setter, values, getter, kept)
             steps.append((f"{name} not restored", restore))
+        steps.append(("scan properties not restored", partial(self._restore_names, controller)))
         return steps
 
-    def _commands(self, release: int) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
-        properties = properties_to_set(
+    def _restore_names(self, controller: Controller) -> None:
+        """Restore series name, comment and flags of scans."""
+        values = self._names(controller.release)
+        kept = {key: self.properties[key] for key in _RESTORED_PROPERTIES}
+        try:
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+        except InstrumentError:
+            # An empty text may mean "no change" (no document says); then a blank has to do.
+            if values["comment"]:
+                raise
+            values["comment"] = kept["comment"] = " "
+            _restore(controller, "Scan.PropsSet", values, "Scan.PropsGet", kept)
+
+    def _names(self, release: int) -> Values:
+        return properties_to_set(
             release,
             self.properties,
-            continuous=1 if self.properties["continuous"] else 2,
-            bouncy=1 if self.properties["bouncy"] else 2,
-            autosave=self.properties["autosave"] + 1,
+            continuous=_switch_to_set(self.properties["continuous"]),
+            bouncy=_switch_to_set(self.properties["bouncy"]),
+            autosave=min(self.properties["autosave"] + 1, _AUTOSAVE_OFF),
         )
-        safe_tip = {"on": 1 if self.safe_tip_on["on"] else 2}
+
+    def _requests(self, release: int) -> list[tuple[str, Values]]:
+        """All commands that restoring takes, and their arguments."""
+        return [
+            ("Bias.Set", self.bias),
+            ("ZCtrl.SetpntSet", self.setpoint),
+            ("Scan.PropsSet", self._names(release)),
+            *((setter, values) for _, setter, values, _, _ in self._commands()),
+        ]
+
+    def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
+        """What is restored, how, how it is read, and what must be read then."""
+        safe_tip = {"on": _switch_to_set(self.safe_tip_on["on"])}
+        guard = {
+            **self.safe_tip,
+            **{key: int(is_on(self.safe_tip[key])) for key in ("auto_recovery", "auto_pause_scan")},
+        }
         return [
             ("scan frame", "Scan.FrameSet", self.frame, "Scan.FrameGet", self.frame),
             ("scan buffer", "Scan.BufferSet", self.buffer, "Scan.BufferGet", self.buffer),
             ("scan speed", "Scan.SpeedSet", _speed_to_set(self.speed), "Scan.SpeedGet",
              {key: self.speed[key] for key in ("fwd_speed", "speed_ratio", "constant")}),
-            ("scan properties", "Scan.PropsSet", properties, "Scan.PropsGet",
-             {key: self.properties[key] for key in _RESTORED_PROPERTIES}),
             ("tip shaper", "TipShaper.PropsSet", _shaper_to_set(self.shaper),
              "TipShaper.PropsGet", self.shaper),
-            ("safe tip", "SafeTip.PropsSet", self.safe_tip, "SafeTip.PropsGet", self.safe_tip),
+            ("safe tip", "SafeTip.PropsSet", guard, "SafeTip.PropsGet", self.safe_tip),
             ("safe tip", "SafeTip.OnOffSet", safe_tip, "SafeTip.OnOffGet", self.safe_tip_on),
         ]  # fmt: skip
 
@@ -106,15 +142,18 @@ class Settings:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: Path) -> Settings:
-        """Read what `save` wrote.
+    def load(path: Path, release: int) -> Settings:
+        """Read what `save` wrote, and see that all of it can be sent.
 
         Raises:
             InstrumentError: The file is damaged.
         """
         try:
-            return Settings(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            settings = Settings(**read_json(path))
+            for command, values in settings._requests(release):
+                encode_request(commands(release)[command], values)
+            return settings
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InstrumentError(
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"
@@ -127,14 +166,16 @@ def _restore(
     controller.call(setter, **values)
     taken = _plain(controller.call(getter))
     for key, value in kept.items():
-        if not _same(taken[key], value):
+        if not _same(key, taken[key], value):
             raise InstrumentError(
                 f"{setter} was answered, but {getter} still tells {key} = {taken[key]!r} instead "
                 f"of {value!r}"
             )
 
 
-def _same(taken: Any, kept: Any) -> bool:
+def _same(key: str, taken: Any, kept: Any) -> bool:
+    if key in _SWITCHES:
+        return is_on(taken) == is_on(kept)
     if isinstance(kept, float):
         return math.isclose(taken, kept, rel_tol=1e-5, abs_tol=1e-15)
     return bool(taken == kept)
@@ -154,15 +195,19 @@ def properties_to_set(release: int, known: Values, **changes: Any) -> Values:
 
 
 def _speed_to_set(speed: Values) -> Values:
-    return {**speed, "constant": speed["constant"] + 1}
+    return {**speed, "constant": min(speed["constant"] + 1, _CONSTANT_TIME)}
 
 
 def _shaper_to_set(shaper: Values) -> Values:
     return {
         **shaper,
-        "change_bias": 1 if shaper["change_bias"] else 2,
-        "restore_feedback": 1 if shaper["restore_feedback"] else 2,
+        "change_bias": _switch_to_set(shaper["change_bias"]),
+        "restore_feedback": _switch_to_set(shaper["restore_feedback"]),
     }
+
+
+def _switch_to_set(told: int) -> int:
+    return 1 if is_on(told) else 2
 
 
 def _plain(values: Values) -> Values:

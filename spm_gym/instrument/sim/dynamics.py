@@ -8,14 +8,14 @@ from enum import IntEnum
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from spm_gym.config import ConfigError, Fraction, Section
+from spm_gym.config.yaml_file import parse_yaml, plain, read_yaml
 from spm_gym.types import Conditioning, Dip, Pulse
 
 STATES = 16
@@ -156,15 +156,18 @@ def _draw(
 
 @cache
 def _load(path: Path | None) -> TransitionTable:
-    source = resources.files(__package__) / "transitions.yaml" if path is None else path
     try:
-        tree: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
-        return TransitionTable.model_validate(tree)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"setting simulator.transitions = {path}: {error}") from error
+        if path is None:
+            shipped = resources.files(__package__) / "transitions.yaml"
+            return TransitionTable.model_validate(
+                parse_yaml(shipped.read_text(encoding="utf-8"), shipped.name)
+            )
+        return TransitionTable.model_validate(read_yaml(path))
+    except ConfigError as error:
+        raise ConfigError(f"setting simulator.transitions: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        entry = ".".join(str(part) for part in first["loc"])
+        entry = plain(".".join(str(part) for part in first["loc"]))
         raise ConfigError(
             f"setting simulator.transitions = {path}: {entry}: {first['msg']}"
         ) from error

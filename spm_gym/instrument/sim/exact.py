@@ -68,10 +68,21 @@ class HiddenProcess:
             weights: Relative probabilities of the actions, (A,) or (L, A); renormalised over the
                 allowed ones, which are equally likely where none of them has any weight.
         """
-        wanted = np.broadcast_to(weights, self.allowed.shape) * self.allowed
-        policy = _rows(np.where(wanted.any(axis=1, keepdims=True), wanted, self.allowed))
-        step = np.einsum("sl,la,ast->st", self.levels, policy, self.steps)
-        return float(self.start @ np.linalg.solve(np.eye(STATES) - _onward(step), np.ones(STATES)))
+        onward = self.onward(self.policy(weights))
+        return float(self.start @ np.linalg.solve(np.eye(STATES) - onward, np.ones(STATES)))
+
+    def policy(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities (..., L, A) of the actions at every mask level; weights as in `length`."""
+        wanted = weights * self.allowed
+        return _rows(np.where(wanted.any(axis=-1, keepdims=True), wanted, self.allowed))
+
+    def onward(self, policy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities (16, 16) of one step that does not end the episode.
+
+        Args:
+            policy: Probabilities (L, A) of the actions.
+        """
+        return _onward(np.einsum("sl,la,ast->st", self.levels, policy, self.steps, optimize=True))
 
     @property
     def random_length(self) -> float:

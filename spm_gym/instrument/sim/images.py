@@ -90,8 +90,10 @@ def take(
         pixels: Pixels per side.
     """
     calm = config.model_copy(
-        update={"tip_change_rate": 0.0, "contact_loss_rate": 0.0, "crash_rate": 0.0,
-                "rough_fraction": 0.0}
+        update=dict.fromkeys(
+            ("tip_change_rate", "tip_change_per_s", "contact_loss_rate", "crash_rate",
+             "rough_fraction"), 0.0
+        )
     )  # fmt: skip
     rng = np.random.default_rng(session.seed)
     microscope = SimulatedMicroscope(calm, _AREA_NM, int(rng.integers(2**63)))

@@ -15,6 +15,8 @@ CREEP_OVER_S = 120.0
 """Time after which a move is forgotten, s."""
 
 _CREEP_ONSET_S = 1.0
+_FOR_EVER_S = 1e9
+"""A tip that has never moved has moved so long ago, by nothing."""
 
 
 def shift_of_lines(
@@ -33,7 +35,7 @@ def shift_of_lines(
     dx, dy, when = moved
     return _shift(
         course.frame.pixels, course.line_time, course.started - when, (dx, dy),
-        config.creep_fraction, config.drift_pm_per_s * 1e-12,
+        config.creep_fraction, config.creep_time_s or 0.0, config.drift_pm_per_s * 1e-12,
     )  # fmt: skip
 
 
@@ -44,14 +46,18 @@ def _shift(
     since: float,
     moved: tuple[float, float],
     creep_fraction: float,
+    creep_time: float,
     drift: float,
 ) -> NDArray[np.float64]:
     shift = np.empty((pixels, 2))
     whole = math.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
     for line in range(pixels):
         elapsed = line_time * line
-        left = 1 - math.log1p((since + elapsed) / _CREEP_ONSET_S) / whole
-        creep = -creep_fraction * min(max(left, 0.0), 1.0)
+        if creep_time > 0:
+            creep = creep_fraction * math.log1p(min(since + elapsed, _FOR_EVER_S) / creep_time)
+        else:
+            left = 1 - math.log1p((since + elapsed) / _CREEP_ONSET_S) / whole
+            creep = -creep_fraction * min(max(left, 0.0), 1.0)
         shift[line, 0] = creep * moved[0] + drift * elapsed
         shift[line, 1] = creep * moved[1] + drift * elapsed
     return shift

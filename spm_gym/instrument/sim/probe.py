@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
+from spm_gym.plain_state import array_of
 
 NM = 1e-9
 ANGSTROM = 1e-10
@@ -21,6 +22,9 @@ Apex = tuple[float, float, float, float]
 
 Between = Callable[[float, float], float]
 """Draws a number between two."""
+
+Apexes = Annotated[NDArray[np.float64], array_of(np.float64, None, 4, most=100 * NM)]
+"""Offsets, height and width, m (n, 4)."""
 
 
 class Probe(NamedTuple):
@@ -37,8 +41,8 @@ class Probe(NamedTuple):
         noise: Factor on the white noise.
     """
 
-    apexes: NDArray[np.float64]
-    other: NDArray[np.float64]
+    apexes: Apexes
+    other: Apexes
     raised: float = 0.0
     rate: float = 0.0
     contrast: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -16,6 +17,11 @@ Array = NDArray[np.float64]
 _T = TypeVar("_T", bound=np.generic)
 Accident = Literal["lost contact", "crash"]
 Event = Accident | Literal["tip change"]
+
+BIAS = 1.0
+"""Sample bias until somebody sets another one, V."""
+SETPOINT = 25e-12
+"""Current setpoint until somebody sets another one, A."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +58,44 @@ class Course:
         return np.ascontiguousarray(lines[::-1]) if self.upward else lines
 
 
+def change_probability(
+    config: SimulatorConfig, duration: float, bias: float, setpoint: float, pulsed: bool = False
+) -> float:
+    """Probability that the tip changes by itself during a scan.
+
+    Args:
+        config: The simulation.
+        duration: Of the scan, s.
+        bias: V.
+        setpoint: A.
+        pulsed: Whether a pulse has left it ready to change.
+    """
+    if not config.tip_change_per_s:
+        return config.tip_change_rate
+    expected = config.tip_change_per_s * duration * abs(bias / BIAS * setpoint / SETPOINT)
+    if pulsed:
+        expected *= config.tip_change_after_pulse
+    return 1 - (1 - config.tip_change_rate) * math.exp(-expected)
+
+
 def foresee(
-    config: SimulatorConfig, pixels: int, rng: np.random.Generator
+    config: SimulatorConfig,
+    pixels: int,
+    rng: np.random.Generator,
+    change_rate: float,
 ) -> tuple[tuple[int, Event], ...]:
-    """Draw what will befall the probe in a whole image: the events and their lines, in order."""
+    """Draw what will befall the probe in a whole image: the events and their lines, in order.
+
+    Args:
+        config: The simulation.
+        pixels: Lines of the image.
+        rng: Chance.
+        change_rate: Probability of a tip change.
+    """
     change, accident, changed, happened = rng.random(4).tolist()
     change_at, accident_at = int(changed * pixels), int(happened * pixels)
     events: list[tuple[int, Event]] = []
-    if change < config.tip_change_rate:
+    if change < change_rate:
         events.append((change_at, "tip change"))
     if accident < config.contact_loss_rate:
         events.append((accident_at, "lost contact"))

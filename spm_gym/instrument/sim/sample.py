@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.surface import Surface
+from spm_gym.plain_state import array_of
 
 Area = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What has changed in an approach area since it was made.
+
+    Attributes:
+        area: Its number along x and y.
+        marks: Hills and pits that conditioning has left: x, y, width, height, m (n, 4).
+        taken: Numbers of the molecules that are gone.
+    """
+
+    area: Area
+    marks: Annotated[NDArray[np.float64], array_of(np.float64, None, 4)]
+    taken: Annotated[NDArray[np.int64], array_of(np.int64, None)]
 
 
 class Sample:
@@ -46,12 +65,12 @@ class Sample:
             self._surfaces[area] = surface
         return self._surfaces[area]
 
-    def get_state(self) -> dict[Area, dict[str, Any]]:
-        """What has changed, by area."""
+    def get_state(self) -> list[dict[str, Any]]:
+        """What has changed, as `Changed` has it, area by area."""
         present = {area: surface.get_state() for area, surface in self._surfaces.items()}
-        return self._left | present
+        return [{"area": area} | state for area, state in (self._left | present).items()]
 
-    def set_state(self, state: dict[Area, dict[str, Any]]) -> None:
+    def set_state(self, state: Iterable[Changed]) -> None:
         """Continue from what `get_state` gave."""
         self._surfaces = {}
-        self._left = dict(state)
+        self._left = {each.area: {"marks": each.marks, "taken": each.taken} for each in state}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from copy import deepcopy
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,25 @@ from spm_gym.instrument.base import (
     TipWithdrawn,
 )
 from spm_gym.instrument.sim.dynamics import HiddenState, ProbeDynamics, Shape
+from spm_gym.instrument.sim.junction import PATCH, Junction, junction
 from spm_gym.instrument.sim.molecule import template
 from spm_gym.instrument.sim.piezo import shift_of_lines
 from spm_gym.instrument.sim.probe import draw_probe
 from spm_gym.instrument.sim.render import View, jumping, scan_lines, white_noise
 from spm_gym.instrument.sim.rounding import sent_action, sent_frame, single
 from spm_gym.instrument.sim.running_scan import (
+    BIAS,
+    SETPOINT,
     Accident,
     Course,
     Event,
     Rendered,
     RunningScan,
+    change_probability,
     foresee,
 )
 from spm_gym.instrument.sim.sample import Sample
-from spm_gym.instrument.sim.situation import Situation
+from spm_gym.instrument.sim.situation import Kept, Situation
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.instrument.validation import (
     validate_act,
@@ -44,19 +48,18 @@ from spm_gym.instrument.validation import (
     validate_place,
     validate_scan,
 )
+from spm_gym.plain_state import restore_generator, restored
 from spm_gym.types import BoolArray, Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
 NM = 1e-9
-BIAS = 1.0
-"""Sample bias until somebody sets another one, V."""
-SETPOINT = 25e-12
-"""Current setpoint until somebody sets another one, A."""
 _EXTENSION_AFTER_APPROACH = 0.8
 _APPROACH_S = 60.0
 _COARSE_MOVE_S = 30.0
-_CRASH_CURRENT = 100e-9
+_SHALLOW = 1.2 * NM
+"""Depth of a dip up to which it does not reshape the tip but calms it."""
 _SATURATED_NOISE = 0.05e-12
 _STABLE: BoolArray = np.zeros((0, 0), dtype=bool)
+_Time = TypeVar("_Time", float, NDArray[np.float64])
 _ROUNDING = 1e-7
 """More than single precision can change a number, as a share of it."""
 
@@ -70,6 +73,7 @@ class SimulatedMicroscope:
     Attributes:
         bias: Sample bias, V; its sign decides which orbital is imaged.
         setpoint: Tunnelling current held by the feedback, A.
+        largest_current: That the preamplifier shows, A.
 
     Args:
         config: The simulation.
@@ -82,6 +86,7 @@ class SimulatedMicroscope:
         self.reach = area_nm * NM / 2
         half = config.z_range_nm * NM / 2
         self.z_range = (-half, half)
+        self.largest_current = config.preamplifier_nA / 1e9
         self.dynamics = ProbeDynamics(config.transitions)
         self.restart(seed)
 
@@ -115,13 +120,24 @@ class SimulatedMicroscope:
         """The sample in the present approach area."""
         return self._sample.at(self._at.area)
 
+    @property
+    def junction(self) -> Junction:
+        """What lies between the tip and the place below it."""
+        at = self._at
+        cell = (math.floor(at.x / PATCH), math.floor(at.y / PATCH))
+        # Seeds take no negative numbers.
+        patch = [2 * abs(number) + (number < 0) for number in (*at.area, *cell)]
+        return junction(
+            at.probe, at.state, (self._seed, *patch), self.bias, self.setpoint, self.largest_current
+        )
+
     def status(self) -> Status:
         """Read the present state."""
         at = self._at
         return Status(
             x=at.x,
             y=at.y,
-            z=self._height(at.x, at.y),
+            z=self._height(at.x, at.y) + self._risen(at.time),
             z_range=self.z_range,
             bias=self.bias,
             setpoint=self.setpoint,
@@ -205,6 +221,10 @@ class SimulatedMicroscope:
         if isinstance(action, Pulse | Dip):
             self._at.time += action.width
         self.surface.mark(action, x, y, self._fate)
+        if isinstance(action, Pulse):
+            self._at.pulsed = True
+        elif isinstance(action, Dip) and action.depth <= _SHALLOW * (1 + _ROUNDING):
+            self._at.pulsed = False
         self._become(self.dynamics.act(self._at.state, action, self._fate))
         if isinstance(action, Dip) and self._fate.random() < self.config.crash_rate:
             self.suffer("crash")
@@ -241,6 +261,7 @@ class SimulatedMicroscope:
         self._at.time += _APPROACH_S
         self._at.approached = True
         self._at.fault = ""
+        self._at.landed = self._at.time
         if self._at.shifted:
             self._at.shifted = False
             self._at.moved = (self.reach, self.reach, self._at.time)
@@ -300,12 +321,12 @@ class SimulatedMicroscope:
         """Do nothing; a real microscope would let go of its connection."""
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, bit for bit, but for a scan in progress; picklable."""
+        """Everything to continue from, bit for bit, but for a scan in progress; plain data."""
         return {
             "seed": self._seed,
             "bias": self.bias,
             "setpoint": self.setpoint,
-            "situation": deepcopy(self._at),
+            "situation": asdict(self._at),
             "fate": self._fate.bit_generator.state,
             "noise": self._noise.bit_generator.state,
             "jumps": self._jumps.bit_generator.state,
@@ -313,15 +334,20 @@ class SimulatedMicroscope:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.restart(state["seed"])
-        self.bias = state["bias"]
-        self.setpoint = state["setpoint"]
-        self._fate.bit_generator.state = state["fate"]
-        self._noise.bit_generator.state = state["noise"]
-        self._jumps.bit_generator.state = state["jumps"]
-        self._sample.set_state(state["surfaces"])
-        self._at = deepcopy(state["situation"])
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is not what `get_state` gives.
+        """
+        kept = restored(Kept, state)
+        self.restart(kept.seed)
+        self.bias = kept.bias
+        self.setpoint = kept.setpoint
+        restore_generator(self._fate, kept.fate)
+        restore_generator(self._noise, kept.noise)
+        restore_generator(self._jumps, kept.jumps)
+        self._sample.set_state(kept.surfaces)
+        self._at = kept.situation
 
     def _begin(self, frame: Frame, upward: bool = False, line_time: float | None = None) -> Course:
         """Move to a frame and settle how it will be scanned."""
@@ -332,7 +358,10 @@ class SimulatedMicroscope:
         self._at.away = False
         if line_time is None:
             line_time = 2 * sent.size / single(self.config.speed_nm_per_s * NM)
-        events = foresee(self.config, frame.pixels, self._fate)
+        change = change_probability(
+            self.config, frame.pixels * line_time, self.bias, self.setpoint, self._at.pulsed
+        )
+        events = foresee(self.config, frame.pixels, self._fate, change)
         self._course = Course(sent, line_time, upward, self._at.time, events)
         return self._course
 
@@ -387,7 +416,11 @@ class SimulatedMicroscope:
             self.surface.ground, view, at.probe, picture, self.config,
             course.in_rows(away), course.in_rows(words),
         )  # fmt: skip
-        return course.in_rows(z)
+        z = course.in_rows(z)
+        if self.config.z_drift_pm_per_s:
+            times = course.started + course.line_time * np.arange(lines.start, lines.stop)
+            z += self._risen(times)[:, None]
+        return z
 
     def _chance(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.uint64]]:
         """Draw jumps of the probe and noise for lines in order of acquisition."""
@@ -403,7 +436,7 @@ class SimulatedMicroscope:
     def _current(self) -> float:
         if not self._at.approached or self._at.fault == "lost contact":
             return 0.0
-        return _CRASH_CURRENT if self._at.fault else self.setpoint
+        return self.largest_current if self._at.fault else self.setpoint
 
     def _height(self, x: float, y: float) -> float:
         """Tip height above a place of the bare substrate, m."""
@@ -415,6 +448,12 @@ class SimulatedMicroscope:
         a, b = self.surface.slope
         surface = high - _EXTENSION_AFTER_APPROACH * (high - low) + a * x + b * y
         return float(min(max(surface, low), high))
+
+    def _risen(self, time: _Time) -> _Time:
+        """By how much the sample has come nearer since the last approach, m."""
+        if not self._at.approached or self._at.fault:
+            return 0.0 * time
+        return self.config.z_drift_pm_per_s * 1e-12 * (time - self._at.landed)
 
     def _become(self, state: HiddenState) -> None:
         if state != self._at.state:

@@ -12,6 +12,7 @@ from spm_gym.compiled import compiled
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.molecules import scatter
 from spm_gym.instrument.sim.scene import STEP_HEIGHT, Ground
+from spm_gym.plain_state import StateError
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
 NM = 1e-9
@@ -78,14 +79,23 @@ class Surface:
     def get_state(self) -> dict[str, Any]:
         """What has changed since the surface was made."""
         ground = self.ground
-        return {"marks": ground.marks.copy(), "taken": np.flatnonzero(~ground.molecules.present)}
+        taken = np.flatnonzero(~ground.molecules.present).astype(np.int64, copy=False)
+        return {"marks": ground.marks.copy(), "taken": taken}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave."""
-        self.ground = self.ground._replace(marks=state["marks"].copy())
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It belongs to a surface with more molecules.
+        """
         present = self.ground.molecules.present
+        taken = state["taken"]
+        if taken.size and not (taken.min() >= 0 and taken.max() < present.size):
+            raise StateError("the kept state of an approach area takes away molecules that it "
+                             "has not: it belongs to other settings of the simulator")  # fmt: skip
+        self.ground = self.ground._replace(marks=state["marks"])
         present[:] = True
-        present[state["taken"]] = False
+        present[taken] = False
 
     def _place_steps(self, terrace: float, rng: np.random.Generator) -> Array:
         reach = 1.5 * self.half

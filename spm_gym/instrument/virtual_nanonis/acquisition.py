@@ -130,6 +130,8 @@ class Acquisition:
         self._blind_at = blind_at
         self._lines = self._seen = 0
         self._before = before
+        self._microscope = microscope
+        self._unstable = np.zeros(raster.lines, dtype=bool)
         self._running: RunningScan | None = None
         if blind_at is not None:
             microscope.move_to(raster.x, raster.y)
@@ -178,6 +180,7 @@ class Acquisition:
         if self._blind_at is None and lines > self._lines:
             assert self._running is not None
             self._running.advance(self._excerpt.lines_needed(lines, self.raster), look)
+            self._unstable[self._seen : lines] = self._microscope.truth.unstable
             self._seen = lines
         self._lines = max(lines, self._lines)
 
@@ -200,6 +203,11 @@ class Acquisition:
         return order[:: -1 if self.raster.upward else 1] >= (
             self.raster.lines if self._blind_at is None else self._seen
         )
+
+    @property
+    def unstable(self) -> NDArray[np.bool_]:
+        """In which lines the tip was unstable, from the top."""
+        return self._unstable[:: -1 if self.raster.upward else 1]
 
     def position(self, now: float) -> tuple[float, float]:
         """Where the tip is, m."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.instrument.virtual_nanonis.acquisition import Acquisition, Image
+from spm_gym.instrument.virtual_nanonis.session import plain_name
 from spm_gym.instrument.virtual_nanonis.signals import NAMES
 from spm_gym.instrument.virtual_nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
 
+_TIME_CODE = re.compile("%[aAbBcdHIjmMpSUwWxXyYzZ%]")
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,31 +38,33 @@ class Recorded:
     properties: Mapping[str, Any]
 
 
-def save_scan(folder: str, recorded: Recorded) -> str:
+def save_scan(folder: Path, recorded: Recorded) -> str:
     """Write a scan into the session's folder.
 
     Returns:
         The path of the file; empty if it could not be written, which is no reason to stop.
     """
-    name = "".join("_" if letter in '/\\:\0' else letter for letter in
-                   recorded.properties["series_name"])  # fmt: skip
+    name = plain_name(dated(recorded.properties["series_name"], datetime.now()))
     channels = [
         SxmChannel(*_name_and_unit(signal), forward, backward, index=signal)
         for signal, (forward, backward) in recorded.images.items()
     ]
-    if not channels or not Path(folder).is_absolute():
-        _LOG.warning(
-            "the scan was not saved: no channels, or the folder %r is no full path", folder
-        )
+    if not channels:
+        _LOG.warning("the scan was not saved: no channels are recorded")
         return ""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        path = _next(Path(folder), name)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _next(folder, name)
         write_sxm(path, _header(recorded), channels)
     except OSError as error:
         _LOG.warning("the scan could not be saved: %s", error)
         return ""
     return str(path)
+
+
+def dated(series: str, now: datetime) -> str:
+    """The series name with its time codes replaced, as the controller's software does."""
+    return _TIME_CODE.sub(lambda code: now.strftime(code[0]), series)
 
 
 def _next(folder: Path, name: str) -> Path:

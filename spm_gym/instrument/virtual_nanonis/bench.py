@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.clock import Clock
 from spm_gym.instrument.virtual_nanonis.memory import Memory
+from spm_gym.instrument.virtual_nanonis.transients import Transient
 from spm_gym.types import Stall
 
 Values = dict[str, Any]
@@ -46,6 +47,7 @@ class Bench:
         condition: Guards everything; told when anything has happened.
         caller: Of each thread, what says whether anybody still waits for its reply.
         resting: Where Follow Me has put the tip, if nothing was done to it since.
+        last_act: The last pulse or dip, as the oscilloscopes show it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Bench:
         self.release = release
         self.condition = threading.Condition()
         self.resting: tuple[float, float] | None = None
+        self.last_act: Transient | None = None
         self.caller = threading.local()
 
     @property

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused
 from spm_gym.instrument.virtual_nanonis.z_controller import FREE_STEPS, STEP, ZController
 
@@ -17,6 +19,10 @@ STEPS_PER_AREA = 10
 """Steps sideways that lead to the next approach area."""
 
 _APPROACH_S = 60.0
+_APPROACH_STEPS = 6
+"""Of the coarse motor in an approach after the tip was stepped away."""
+
+_CHANCE = 1
 _CREEP_S = 120.0
 _MOST_STEPS = 10**6
 _SLOWEST_HZ = 1.0
@@ -58,6 +64,10 @@ class CoarseMotion:
         self._beside = [0, 0]
         self._creeps = False
         self._approach_until: float | None = None
+        self._spikes = bench.microscope.config.approach_spikes_pA
+        self._chance = np.random.default_rng(_CHANCE)
+        self._last_spike = 0.0
+        self._left = 0
         self.stuck = False
         self.false_landings = 0
 
@@ -89,12 +99,16 @@ class CoarseMotion:
         until = self._approach_until
         if until is not None and self._bench.now >= until:
             self._approach_until = None
-            if self.false_landings:
-                self.false_landings -= 1
+            out_of_reach = self._step_nearer()
+            if self.false_landings or (out_of_reach and self._spike_looks_like_landing):
+                self.false_landings -= self.false_landings > 0
                 self._z.miss()
+            elif out_of_reach:
+                self._approach_until = until + _APPROACH_S / _APPROACH_STEPS
             elif self._bench.microscope.fault != "crash":
                 self._bench.microscope.approach()
                 self._z.land()
+                self._left = 0
                 if self._creeps and not self._bench.clock.runs:
                     # Clients wait for the creep to fade, but this clock would not notice.
                     self._bench.microscope.wait(_CREEP_S)
@@ -109,7 +123,26 @@ class CoarseMotion:
 
     def _begin_approach(self) -> None:
         if self._approach_until is None:
-            self._approach_until = math.inf if self.stuck else self._bench.now + _APPROACH_S
+            takes = _APPROACH_S / (_APPROACH_STEPS if self._spikes and self._left else 1)
+            self._approach_until = math.inf if self.stuck else self._bench.now + takes
+
+    def _step_nearer(self) -> bool:
+        """Step nearer, if steps are counted; whether the surface is still out of reach."""
+        if not self._spikes or not self._left:
+            return False
+        self._left -= 1
+        self._couple()
+        return self._left > 0
+
+    @property
+    def _spike_looks_like_landing(self) -> bool:
+        return self._last_spike > abs(self._bench.microscope.setpoint)
+
+    def _couple(self) -> None:
+        if self._spikes:
+            smallest, largest = self._spikes
+            self._last_spike = self._chance.uniform(smallest, largest) * 1e-12
+            self._z.couple(self._last_spike)
 
     def _stop(self) -> None:
         self._approach_until = None
@@ -154,6 +187,8 @@ class CoarseMotion:
 
     def _take(self, axis: int, steps: int) -> None:
         """What so many steps do."""
+        if steps:
+            self._couple()
         self._position[axis] += steps
         self._counted[axis] += steps
         if axis == 2:
@@ -166,6 +201,8 @@ class CoarseMotion:
         if away == 0:
             return
         self._z.coarse += away
+        if away > 0:
+            self._left = _APPROACH_STEPS
         if away < 0 and (self._z.in_contact or self._z.coarse < -FREE_STEPS):
             self._crash()
         elif away > 0 and self._z.in_contact and not microscope.fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,21 +19,25 @@ from spm_gym.instrument.virtual_nanonis.coarse import CoarseMotion, Retract
 from spm_gym.instrument.virtual_nanonis.defaults import INDEXES
 from spm_gym.instrument.virtual_nanonis.marks import Marks
 from spm_gym.instrument.virtual_nanonis.memory import Memory
+from spm_gym.instrument.virtual_nanonis.oscilloscope import Oscilloscopes
 from spm_gym.instrument.virtual_nanonis.positioning import Positioning
 from spm_gym.instrument.virtual_nanonis.scanning import Scanning
-from spm_gym.instrument.virtual_nanonis.spectra import Spectra
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
+from spm_gym.instrument.virtual_nanonis.spectra import BiasSpectroscopy, ZSpectroscopy
 from spm_gym.instrument.virtual_nanonis.tip import TipConditioning
 from spm_gym.instrument.virtual_nanonis.utilities import Utilities
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
 __all__ = ["Abandoned", "Refused", "VirtualController"]
 
-SESSION = Path("virtual-nanonis")
 _REMEMBERED = 10_000
 _DEVICES = 16
 """Modulators, demodulators and outputs, of each."""
 
-_MAY_BE_INFINITE = ("BiasSpectr.TimingSet",)
+_MAY_BE_INFINITE = ("BiasSpectr.TimingSet", "ZSpectr.TimingSet")
+
+_OPENS = ("Open", "Run")
+"""Commands that start a module that is not running."""
 
 _LAZY = ("Scan.WaitEndOfScan", "Scan.WaitEndOfLine", "Scan.StatusGet")
 """Commands that need no lines of a running scan before it ends: rendered at once they cost less."""
@@ -48,6 +52,7 @@ class VirtualController:
     Attributes:
         microscope: The simulated one; look at it, but tell only the controller what to do.
         executed: The commands so far and their arguments, the oldest forgotten.
+        session: Where scans are saved.
 
     Args:
         microscope: Does the physics.
@@ -55,10 +60,15 @@ class VirtualController:
         time_scale: How much faster than real time everything runs; 0: waiting takes no time, and
             the clock moves only when somebody waits.
         retract: Which direction of the z motor takes the tip away from the sample.
-        session: Folder for saved scans, made when the first is saved.
+        session: Folder for saved scans, made when the first is saved; clients may choose another
+            one below it. None: one in the system's temporary folder, made when it is asked for.
+        zero_filled: Whether the live buffer of a scan holds zeros, not NaN, where nothing has been
+            scanned yet.
+        without: Modules that are not running, such as "TipShaper": their commands are refused,
+            until the one that opens or runs them if there is one.
 
     Raises:
-        ValueError: The time scale or the direction is impossible.
+        ValueError: The time scale or the direction is impossible, or there is no such module.
     """
 
     def __init__(
@@ -67,16 +77,19 @@ class VirtualController:
         release: int = 14718,
         time_scale: float = 1.0,
         retract: Retract = "z+",
-        session: Path = SESSION,
+        session: Path | None = None,
+        zero_filled: bool = False,
+        without: Collection[str] = (),
     ) -> None:
         self.release = release
         self.microscope = microscope
         self.executed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
         self._commands = commands(release)
+        self._closed = {_module(name, release) for name in without}
         self._bench = bench = Bench(microscope, Clock(time_scale), Memory(release), release)
-        bench.memory.of("Util.SessionPath")["path"] = str(session.absolute())
+        self.session = SessionFolder(session)
         self._z = ZController(bench)
-        self._scanning = Scanning(bench, self._z)
+        self._scanning = Scanning(bench, self._z, self.session, zero_filled)
         self._coarse = CoarseMotion(bench, self._z, retract)
         self._positioning = Positioning(bench, self._scanning)
         modules: list[Module] = [
@@ -86,9 +99,11 @@ class VirtualController:
             self._coarse,
             self._positioning,
             TipConditioning(bench, self._z, self._scanning),
-            Spectra(bench, self._z, self._scanning),
+            BiasSpectroscopy(bench, self._z, self._scanning),
+            ZSpectroscopy(bench, self._z, self._scanning),
+            Oscilloscopes(bench, self._z, self._scanning.signals),
             Marks(),
-            Utilities(bench),
+            Utilities(bench, self.session),
         ]
         self._handlers: dict[str, Handler] = {}
         for module in modules:
@@ -118,6 +133,7 @@ class VirtualController:
         if command is None:
             raise Refused(f"the command {name!r} does not exist in release R{self.release}")
         arguments = _arguments(command, values)
+        self._check_running(name)
         with self._bench.condition:
             self._bench.caller.is_gone = is_gone
             self.executed.append((name, arguments))
@@ -151,6 +167,13 @@ class VirtualController:
         with self._bench.condition:
             self._coarse.false_landings += 1
 
+    def _check_running(self, name: str) -> None:
+        module, _, verb = name.partition(".")
+        if verb in _OPENS:
+            self._closed.discard(module)
+        if module in self._closed:
+            raise Refused(f"Cannot access the {module} module, make sure it is running")
+
     def _answer(self, command: Command, arguments: dict[str, Any]) -> Mapping[str, Any]:
         handler = self._handlers.get(command.name)
         if handler is not None:
@@ -169,6 +192,26 @@ class VirtualController:
         if self._bench.clock.runs and not busy:
             idle = self._bench.now - self.microscope.status().time
             self.microscope.wait(max(idle, 0.0))
+
+
+def modules(release: int) -> list[str]:
+    """What a release's commands are grouped by: the first halves of their names."""
+    return sorted({name.partition(".")[0] for name in commands(release)})
+
+
+def _module(name: str, release: int) -> str:
+    """A module by its name, whatever the case.
+
+    Raises:
+        ValueError: There is none.
+    """
+    known = {module.lower(): module for module in modules(release)}
+    if name.lower() not in known:
+        raise ValueError(
+            f"there is no module {name!r} in release R{release}; there are "
+            f"{', '.join(known.values())}"
+        )
+    return known[name.lower()]
 
 
 def _arguments(command: Command, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import threading
 from collections.abc import Mapping
@@ -23,7 +22,10 @@ from spm_gym.instrument.nanonis.wire import (
 from spm_gym.instrument.virtual_nanonis.controller import Abandoned, Refused, VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault, Kind, Saboteur
 
-_LARGEST_REQUEST = 2**20
+_LARGEST_REQUEST = _MOST_UNREAD = 2**20
+_KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds, seconds, times: a client whose computer is gone does not keep a port for ever."""
+
 _LOG = logging.getLogger(__name__)
 
 Due = Mapping[Kind, Fault]
@@ -55,11 +57,16 @@ class Conversation:
         self._saboteur = saboteur
         self._closing = closing
         self._commands = commands(controller.release)
+        self._unread = bytearray()
 
     def hold(self) -> None:
         """Answer until the client leaves or sends what cannot be framed."""
         try:
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                if hasattr(socket, name):  # not on every system
+                    self._client.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             while True:
                 header = decode_header(self._receive(HEADER_SIZE))
                 if header.size > _LARGEST_REQUEST:
@@ -73,7 +80,8 @@ class Conversation:
             _LOG.info("connection lost: %s", error)
 
     def _receive(self, size: int) -> bytes:
-        received = bytearray()
+        received = self._unread[:size]
+        del self._unread[:size]
         while len(received) < size:
             part = self._client.recv(min(size - len(received), 65536))
             if not part:
@@ -130,14 +138,24 @@ class Conversation:
         return encode_reply(command, reply)
 
     def _is_gone(self) -> bool:
-        if self._closing.is_set():
-            return True
-        if not select.select([self._client], [], [], 0)[0]:
-            return False
+        """Whether nobody waits for the reply any more.
+
+        That a client has left shows only behind everything that it has sent before.
+        """
+        self._client.setblocking(False)
         try:
-            return not self._client.recv(1, socket.MSG_PEEK)
+            while not self._closing.is_set() and len(self._unread) < _MOST_UNREAD:
+                part = self._client.recv(65536)
+                if not part:
+                    return True
+                self._unread += part
+        except BlockingIOError:
+            return False
         except OSError:
             return True
+        finally:
+            self._client.setblocking(True)
+        return True  # closing; or nobody means so much before a reply
 
     def _send(self, reply: bytes, due: Due) -> None:
         if "garbage" in due:

@@ -26,6 +26,10 @@ def _unless_empty(new: Any, old: Any) -> Any:
     return new or old
 
 
+def _unless_two(new: Any, old: Any) -> Any:
+    return old if new == 2 else new
+
+
 def _unless_negative(new: Any, old: Any) -> Any:
     return new if new >= 0 else old
 
@@ -42,6 +46,8 @@ _RULES: dict[str, dict[str, Rule]] = {
     "Current.Gain": dict.fromkeys(("gain", "filter"), _unless_negative),
     "FolMe.PSProps": {"auto_resume": _switch, "own_basename": _choice},
     "LockIn.DemodLPFilter": {"order": _unless_negative, "cutoff": _unless_empty},
+    "LockIn.DemodHPFilter": {"order": _unless_negative, "cutoff": _unless_empty},
+    "Piezo.XYZLimits": {"on": _switch},
     "SafeTip.OnOff": {"on": _switch},
     "Scan.Props": {
         "continuous": _switch,
@@ -52,6 +58,21 @@ _RULES: dict[str, dict[str, Rule]] = {
     },
     "TipShaper.Props": dict.fromkeys(("change_bias", "restore_feedback"), _switch),
     "ZCtrl.HomeProps": {"mode": _choice},
+    "ZSpectr.AdvProps": dict.fromkeys(("record_final_z", "lock_in_run", "reset_z"), _switch),
+    "ZSpectr.Props": {
+        **dict.fromkeys(("backward", "autosave", "save_dialog", "save_all"), _switch),
+        **dict.fromkeys(("sweeps", "points"), _unless_empty),
+    },
+    "ZSpectr.Retract": {
+        "on": _switch,
+        "signal_index": _unless_negative,
+        "comparison": _unless_two,
+    },
+    "ZSpectr.Retract2nd": {
+        "condition": _choice,
+        "signal_index": _unless_negative,
+        "comparison": _unless_two,
+    },
 }
 
 
@@ -63,6 +84,7 @@ def rules(release: int) -> Mapping[str, Mapping[str, Rule]]:
     return {**_RULES, "Piezo.DriftComp": {"on": drift}}
 
 
+_TIMEBASES = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 _GAINS = [f"LN 10^{power}" for power in range(3, 10)] + [f"HS 10^{power}" for power in range(3, 10)]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -107,10 +129,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "LockIn.ModPhasReg": {"register": 1},
     "LockIn.ModSignal": {"signal_index": 24},
     "LockIn.DemodLPFilter": {"order": 2, "cutoff": 100.0},
+    "LockIn.DemodHarmonic": {"harmonic": 1},
+    "LockIn.DemodHPFilter": {"order": 0, "cutoff": 10.0},
     "LockIn.DemodPhasReg": {"register": 1},
     "Motor.FreqAmp": {"frequency": 1000.0, "amplitude": 200.0},
     "Osci2T.Chs": {"channel_a": 0, "channel_b": 30},
-    "Osci2T.Timebase": {"n": 8, "timebases": [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]},
+    "Osci1T.Timebase": {"n": len(_TIMEBASES), "timebases": _TIMEBASES},
+    "Osci2T.Timebase": {"n": len(_TIMEBASES), "timebases": _TIMEBASES},
     "Pattern.Grid": {"nx": 8, "ny": 8, "width": 10e-9, "height": 10e-9},
     "Piezo.DriftComp": {"saturation": 10.0},
     "SafeTip.Props": {"threshold": 3e-9},
@@ -154,4 +179,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ZCtrl.SwitchOffDelay": {"delay": 0.0},
     "ZCtrl.TipLift": {"lift": 0.0},
     "ZCtrl.WithdrawRate": {"rate": 1e-6},
+    "ZSpectr.AdvProps": {"reset_z": 1},
+    "ZSpectr.Chs": {"channel_indexes": [0]},
+    "ZSpectr.Props": {
+        "sweeps": 1,
+        "points": 64,
+        "channels": ["Current (A)"],
+        "fixed_parameters": ["X (m)", "Y (m)", "Z (m)", "Z offset (m)", "Z sweep distance (m)"],
+    },
+    "ZSpectr.Range": {"z_offset": 0.0, "distance": 0.5e-9},
+    "ZSpectr.Timing": {
+        "z_averaging": 0.01,
+        "initial_settling": 0.01,
+        "max_slew": 100.0,
+        "settling": 0.001,
+        "integration": 0.001,
+        "end_settling": 0.01,
+        "z_control": 0.1,
+    },
 }

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from spm_gym.config.sections import ConfigError, NonNegative, Section
+from spm_gym.config.yaml_file import plain, read_yaml, shown
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
 Kind = Literal[
@@ -65,14 +65,9 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     Raises:
         ConfigError: One line that names the rule, the key, the value and what is allowed.
     """
-    try:
-        tree: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the faults {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path)
     if not isinstance(tree, list):
-        raise ConfigError(f"{path} must hold a list of faults, not {tree!r}")
+        raise ConfigError(f"{path} must hold a list of faults, not {shown(tree)}")
     return tuple(_fault(path, number, entry) for number, entry in enumerate(tree, 1))
 
 
@@ -81,9 +76,9 @@ def _fault(path: Path, number: int, entry: Any) -> Fault:
         return Fault.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
-        key = "".join(f" {part}" for part in first["loc"])
-        value = f" = {first['input']!r}" if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ")
+        key = plain("".join(f" {part}" for part in first["loc"]))
+        value = f" = {shown(first['input'])}" if first["loc"] else ""
+        reason = plain(first["msg"].removeprefix("Value error, "), 500)
         allowed = ", ".join(Fault.model_fields)
         hint = f"; allowed here are {allowed}" if first["type"] == "extra_forbidden" else ""
         raise ConfigError(f"{path}: fault {number}{key}{value}: {reason}{hint}") from error

@@ -47,6 +47,10 @@ class Positioning:
         span = {"x": 2 * microscope.reach, "y": 2 * microscope.reach, "z": high - low}
         per_volt = {axis: length / _HIGH_VOLTAGE for axis, length in span.items()}
         bench.memory.of("Piezo.Range").update(span)
+        ends = {"low": -_HIGH_VOLTAGE / 2, "high": _HIGH_VOLTAGE / 2}
+        bench.memory.of("Piezo.XYZLimits").update(
+            {f"{axis}_{end}": volts for axis in "xyz" for end, volts in ends.items()}
+        )
         bench.memory.of("Piezo.Sens").update(per_volt)
         bench.memory.of("Piezo.Calibr").update(
             {axis: 20 * value for axis, value in per_volt.items()}

@@ -19,6 +19,8 @@ from spm_gym.instrument.virtual_nanonis.acquisition import (
 )
 from spm_gym.instrument.virtual_nanonis.autosave import Recorded, save_scan
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, coerced, seconds
+from spm_gym.instrument.virtual_nanonis.retrace import retrace
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 from spm_gym.instrument.virtual_nanonis.signals import BIAS, CURRENT, NAMES, Signals, Z
 from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 
@@ -28,7 +30,6 @@ _SMALLEST_FRAME = 5e-11
 _SPEEDS = (1e-12, 1e-3)
 _TIMES = (1e-5, 1e4)
 _RATIOS = (1e-3, 1e3)
-_CRASH_CURRENT = 100e-9
 _NOISE = 0.01
 
 
@@ -38,11 +39,17 @@ class Scanning:
     Args:
         bench: Shared by all modules.
         z: The z-controller: without its feedback a scan shows nothing.
+        session: Where scans are saved.
+        zero_filled: Whether the live buffer holds zeros, not NaN, where nothing was scanned.
     """
 
-    def __init__(self, bench: Bench, z: ZController) -> None:
+    def __init__(
+        self, bench: Bench, z: ZController, session: SessionFolder, zero_filled: bool = False
+    ) -> None:
+        self._zero_filled = zero_filled
         self._bench = bench
         self._z = z
+        self._session = session
         self._scan: Acquisition | None = None
         self._active = False
         self._begun = self._ended = 0
@@ -301,26 +308,37 @@ class Scanning:
         if channel_index not in channels:
             raise Refused(f"channel #{channel_index} is not part of the acquired selection")
         signal = self.signals.rt_index(channel_index)
+        data = self._image(signal, bool(direction))
+        if self._zero_filled:
+            data = np.nan_to_num(data, nan=0.0)
         return {
             "channel_name": NAMES[signal],
-            "data": self._image(signal, bool(direction)),
+            "data": data,
             "scan_direction": int(self._scan.raster.upward) if self._scan else 0,
         }
 
     def _image(self, signal: int, forward: bool) -> Image:
-        """What the scan has recorded of a signal; both directions look the same way."""
+        """What the scan has recorded of a signal; both directions are oriented the same way."""
         if self._scan is None:
             buffer = self._bench.memory.of("Scan.Buffer")
             return np.full((buffer["lines"], buffer["pixels"]), np.nan, dtype=np.float32)
         z = self._scan.heights()
-        if signal == Z:
-            return z
-        # Noise that nobody else draws, the same whenever one looks.
+        # Chance that nobody else draws, the same whenever one looks.
         rng = np.random.default_rng([self._begun, signal, forward])
+        if signal == Z:
+            return z if forward else self._retraced(z, rng)
         values = self._level(signal, z) * (
             1 + _NOISE * rng.standard_normal(z.shape, dtype=np.float32)
         )
         return np.where(np.isnan(z), np.float32(np.nan), values).astype(np.float32)
+
+    def _retraced(self, z: Image, rng: np.random.Generator) -> Image:
+        assert self._scan is not None
+        config = self._bench.microscope.config
+        back = retrace(
+            z, self._scan.unstable, config.hysteresis_fraction, config.white_noise_pm * 1e-12, rng
+        )
+        return np.where(self._scan.blind()[:, None], z, back)
 
     def _level(self, signal: int, z: Image) -> NDArray[np.float64]:
         scan = self._scan
@@ -330,11 +348,12 @@ class Scanning:
         if signal != CURRENT:
             return np.full(z.shape, 1e-3 * scan.setpoint)
         low, high = self._bench.microscope.z_range
-        current = np.full(z.shape, scan.setpoint)
-        current[z >= high - _NOISE * (high - low)] = _CRASH_CURRENT
+        current = np.full(z.shape, abs(scan.setpoint))
+        largest = self._bench.microscope.largest_current
+        current[z >= high - _NOISE * (high - low)] = largest
         current[z <= low + _NOISE * (high - low)] = 0.0
         current[scan.blind()] = 0.0
-        return current
+        return np.asarray(np.copysign(current, scan.bias))
 
     def _autosave(self) -> str:
         mode = self._props["autosave"]
@@ -358,4 +377,4 @@ class Scanning:
         }
         ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
         recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
-        return save_scan(self._bench.memory.of("Util.SessionPath")["path"], recorded)
+        return save_scan(self._session.path, recorded)

@@ -114,6 +114,8 @@ class VirtualNanonis:
             try:
                 if not self._closing.is_set():
                     Conversation(client, self._controller, self._saboteur, self._closing).hold()
+            except Exception:  # the next client is to find a port that lives
+                _LOG.exception("a fault of ours has ended a conversation")
             finally:
                 with self._lock:
                     self._clients.discard(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from spm_gym.instrument.virtual_nanonis.z_controller import ZController
 CURRENT, BIAS, X, Y, Z = 0, 24, 26, 27, 30
 _SLOTS = 24
 HIGHEST_BIAS = 10.0
+
+_NOISE_A_PER_ROOT_HZ = 5e-15
+"""Of the preamplifier."""
 
 _KNOWN = {CURRENT: "Current (A)", BIAS: "Bias (V)", X: "X (m)", Y: "Y (m)", Z: "Z (m)"} | {
     86 + 2 * demodulator + part: f"LI Demod {demodulator + 1} {'XY'[part]} (A)"
@@ -124,7 +128,9 @@ class Signals:
             return self._bench.microscope.z_range
         if index in (X, Y):
             return -reach, reach
-        largest = 100e-9 if NAMES[index].endswith("(A)") else HIGHEST_BIAS
+        largest = (
+            self._bench.microscope.largest_current if NAMES[index].endswith("(A)") else HIGHEST_BIAS
+        )
         return -largest, largest
 
     def _values(self, signal_indexes: Any, newest: int) -> dict[str, Any]:
@@ -144,6 +150,11 @@ class Signals:
 
     def _slot_names(self) -> dict[str, Any]:
         return {"names": [NAMES[index] for index in self._slots], "rt_indexes": self._slots}
+
+
+def current_noise(seconds: float) -> float:
+    """Noise of a current that is averaged for so long, A rms."""
+    return _NOISE_A_PER_ROOT_HZ * math.sqrt(0.5 / max(seconds, 1e-9))
 
 
 def _checked(index: int) -> int:

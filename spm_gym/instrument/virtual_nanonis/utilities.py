@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused
+from spm_gym.instrument.virtual_nanonis.session import SessionFolder
 
 _ACCEPTED = (
     "BiasSpectr.Open",
+    "ZSpectr.Open",
+    "Osci1T.Run",
     "Osci2T.Run",
     "Util.SettingsLoad",
     "Util.SettingsSave",
@@ -21,10 +24,16 @@ _FRAME = ("centre_x", "centre_y", "width", "height", "angle")
 
 
 class Utilities:
-    """Answers for what a simulation has no use for."""
+    """Answers for what a simulation has no use for.
 
-    def __init__(self, bench: Bench) -> None:
+    Args:
+        bench: Shared by all modules.
+        session: Where scans are saved.
+    """
+
+    def __init__(self, bench: Bench, session: SessionFolder) -> None:
         self._bench = bench
+        self._session = session
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers the commands."""
@@ -32,6 +41,8 @@ class Utilities:
             **{name: lambda **_: None for name in _ACCEPTED},
             "Util.Quit": self._quit,
             "Util.VersionGet": self._version,
+            "Util.SessionPathGet": lambda: {"path": str(self._session.path)},
+            "Util.SessionPathSet": lambda path, **_: self._session.choose(path),
             "Pattern.GridSet": self._set_grid,
         }
 

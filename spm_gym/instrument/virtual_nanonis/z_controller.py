@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from spm_gym.instrument.sim.molecule import DECAY
 from spm_gym.instrument.virtual_nanonis.bench import Bench, Handler, Refused, seconds
 from spm_gym.types import Dip
 
 _EXTENSION_RATE = 1e-6
 _CONTROLLERS = ("log Current", "Current")
-_CURRENT_LIMIT = 100e-9
+_SPIKE_FADES_S = 20e-3
 DEEPEST = 30e-9
 """What goes deeper into the surface does no more to it, m."""
 
@@ -69,6 +68,7 @@ class ZController:
         self._motion: _Motion | None = None
         self._held = self._microscope.status().z
         self._indentation = 0.0
+        self._coupled = (0.0, 0.0)
         self._tripped = False
         self.loop = self._microscope.status().approached
         self.coarse = 0
@@ -127,15 +127,32 @@ class ZController:
     @property
     def current(self) -> float:
         """Tunnelling current, A."""
+        limit, bias = self._microscope.largest_current, self._microscope.bias
         if self.coarse < -FREE_STEPS:
-            return _CURRENT_LIMIT  # driven in so far that the piezo cannot lift it out
+            return math.copysign(limit, bias)  # so far in that the piezo cannot lift it out
         if not self.in_contact:
-            return 0.0
-        current = self._microscope.status().current
-        if self.tracking or self._microscope.fault:
-            return current
-        exponent = min(-2 * DECAY * self.above_surface, 100.0)
-        return math.copysign(min(abs(current) * math.exp(exponent), _CURRENT_LIMIT), current)
+            return self._spike
+        current = abs(self._microscope.status().current)
+        if not (self.tracking or self._microscope.fault):
+            exponent = min(-2 * self._microscope.junction.decay * self.above_surface, 100.0)
+            current = min(current * math.exp(exponent), limit)
+        return math.copysign(current, bias)
+
+    def couple(self, current: float) -> None:
+        """Let a step of the coarse motor couple a current (A) into the preamplifier."""
+        self._coupled = (current, self._bench.now)
+
+    @property
+    def _spike(self) -> float:
+        current, when = self._coupled
+        if not self._bench.clock.runs:
+            return 0.0  # nobody would see it fade
+        return current * math.exp(-(self._bench.now - when) / _SPIKE_FADES_S)
+
+    def press(self, depth: float) -> None:
+        """Press the tip so deep (m) into the surface, and let go."""
+        self._indentation = max(self._indentation, depth)
+        self._rise()
 
     @property
     def moving_until(self) -> float | None:

@@ -7,10 +7,10 @@ import sqlite3
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
-from spm_gym.config import Config, EnvConfig
+from spm_gym.config import Config, ConfigError, EnvConfig
+from spm_gym.config.yaml_file import parse_yaml
 from spm_gym.imaging.plane import Method
 from spm_gym.view.report_facts import IMAGE
 
@@ -70,8 +70,8 @@ def last_session(db: sqlite3.Connection) -> Session:
 def _settings(text: str) -> Config | None:
     """Settings as a run has noted them; those of other versions may not be readable."""
     try:
-        return Config.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError):
+        return Config.model_validate(parse_yaml(text, "settings"))
+    except (ConfigError, ValidationError):
         return None
 
 

@@ -19,7 +19,7 @@ from spm_gym.runner.states import State
 from spm_gym.scale import round_length
 from spm_gym.types import Frame, Scan
 from spm_gym.view.report_facts import IMAGE
-from spm_gym.view.shown import Kind, picture, png, seen
+from spm_gym.view.shown import Kind, height_scales, picture, png, seen
 
 SHOWN = f"label IS NOT '{Label.DISCARDED}'"
 """Condition for scans that can be looked at."""
@@ -67,6 +67,7 @@ class Shown:
         square: The largest clean square; None without one.
         marks: Where actions were done after it or will be done.
         bar: Length of a scale bar, m.
+        scales: What the colours of its pictures mean, by how it is shown: SVG to lay over them.
         problem: Why it cannot be shown; "" if it can.
     """
 
@@ -77,6 +78,7 @@ class Shown:
     square: Box | None
     marks: list[Mark]
     bar: float
+    scales: dict[Kind, str]
     problem: str
 
     @property
@@ -101,10 +103,11 @@ def shown_scan(
     if row is None:
         return None
     frame = Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"])
-    square, problem = None, ""
+    square, problem, scales = None, "", dict[Kind, str]()
     try:
         scan = read_scan(run, row)
         square = _square(scan, method)
+        scales = height_scales(scan.z, method)
     except (FileFormatError, ValueError) as error:
         problem = str(error)
     return Shown(
@@ -115,6 +118,7 @@ def shown_scan(
         square=square,
         marks=_marks(db, m, row, frame, square),
         bar=round_length(row["size"] / 4),
+        scales=scales,
         problem=problem,
     )
 

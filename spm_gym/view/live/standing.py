@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from spm_gym.names import as_typed
 from spm_gym.runner.reading import SAFE_END, UNSAFE_END
+from spm_gym.runner.run_lock import is_run_locked
 from spm_gym.runner.states import State
-from spm_gym.view.live.begun import Session
+from spm_gym.view.live.begun import Session, last_session
 from spm_gym.view.live.words import nm, ordinal, plural, unbroken
 
 
@@ -54,12 +56,21 @@ class Standing:
         """Whether nothing more comes unless somebody goes on with it."""
         return self.late_s is None and self.activity is not Activity.PAUSED
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has come to an end that nobody wanted, or needs somebody."""
+        return self.unsafe or self.activity is Activity.FAILED
+
 
 _LATE_S = 600.0
 """Creeping piezos and patient reconnecting take minutes without an entry."""
 
 _SLOW_IMAGES = 5
 _GO_ON = "Go on with: spm-gym run --resume --run-dir {}"
+_RESTORE = (
+    "; or withdraw the tip and restore the operator's settings with: spm-gym restore {}. Until one "
+    "of them is done, no other run is let onto the controller."
+)
 _LOOK = "Look at the instrument"
 
 
@@ -68,6 +79,11 @@ def memory(db: sqlite3.Connection) -> dict[str, Any]:
     row = db.execute("SELECT runner FROM state").fetchone()
     known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
     return known
+
+
+def stands(db: sqlite3.Connection, run: Path) -> Standing:
+    """How the run of a directory stands at this moment."""
+    return standing(db, memory(db), last_session(db), is_run_locked(run), str(run))
 
 
 def standing(
@@ -80,16 +96,16 @@ def standing(
         m: Its `memory`.
         session: The last one.
         at_work: Whether a program is at work on it.
-        run: Name of its directory, as somebody would type it.
+        run: Its directory.
     """
     since = _last_entry(db)
     end = _end(db, session)
     if end is not None and end.trouble:
-        return _unsafe(end, since, run)
+        return _unsafe(end, since, _leave_well(session, run))
     if m.get("state") == State.STOP and (end is not None or not at_work):
         return _ended(m, end, since, run)
     if not at_work:
-        return _cut_off(end, since, run, bool(m))
+        return _cut_off(end, since, _leave_well(session, run), bool(m))
     if end is not None:  # somebody goes on with it, and everything is still being loaded
         return Standing(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
     if m.get("state") == State.PAUSE:
@@ -144,27 +160,36 @@ def _not_withdrawn(db: sqlite3.Connection) -> str:
     return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
 
 
-def _unsafe(end: _End, since: float | None, run: str) -> Standing:
+def _leave_well(session: Session, run: str) -> str:
+    """What leaves the instrument as it is to be left, after nothing else has."""
+    settings, name = session.settings, as_typed(run)
+    go_on = _GO_ON.format(name)
+    if settings is None or settings.run.microscope != "real" or settings.real.protocol != "nanonis":
+        return go_on
+    return go_on + _RESTORE.format(name)
+
+
+def _unsafe(end: _End, since: float | None, go_on: str) -> Standing:
     said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
-    go_on = f"The tip may still be at the surface. {_GO_ON.format(shlex.quote(run))}"
-    return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", go_on, since, None, unsafe=True)
+    why = f"The tip may still be at the surface. {go_on}"
+    return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
 
 
 def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> Standing:
     ending = (end.text if end else m.get("ending")) or "no reason noted"
-    go_on = _GO_ON.format(shlex.quote(run))
+    go_on = _GO_ON.format(as_typed(run))
     if m.get("failed"):
         return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
     return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
 
-def _cut_off(end: _End | None, since: float | None, run: str, begun: bool) -> Standing:
-    go_on = _GO_ON.format(shlex.quote(run))
+def _cut_off(end: _End | None, since: float | None, go_on: str, begun: bool) -> Standing:
     if end is not None:  # in the middle of a transition
         sentence = f"Ended in the middle of its work: {end.text}"
         return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
     if not begun and since is None:
-        return Standing(Activity.BEGINS, "Nothing has been done yet", "", None, None)
+        sentence = "Not at work: the program was killed before it had done anything"
+        return Standing(Activity.CUT_OFF, sentence, go_on, None, None)
     sentence = "Not at work: the program was killed, or its computer lost power"
     return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
 

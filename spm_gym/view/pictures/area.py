@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
 from spm_gym.colours import BLOCKED
+from spm_gym.names import shown_name
 from spm_gym.view.mosaic import (
     COLOURS,
     Place,
@@ -52,7 +53,7 @@ def draw_area(db: sqlite3.Connection, run: Path, area: int, reading: Reading) ->
     """
     figure = new_figure(10.5, 11.4)
     legend = _draw(figure.subplots(), db, run, area, reading, _LARGE)
-    title = f"{run.resolve().name}: approach {_title(db, area)}"
+    title = f"{shown_name(run)}: approach {_title(db, area)}"
     figure.suptitle(plain(title), x=0.02, ha="left", weight="bold")
     figure.legend(handles=legend, loc="outside lower left", ncols=3, frameon=False, fontsize=10)
     return figure

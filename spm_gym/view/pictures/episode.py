@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Square, read_scans
+from spm_gym.names import shown_name
 from spm_gym.picture import add_action, add_scale_bar, add_square, show_seen
 from spm_gym.runner.reading import read_scan
+from spm_gym.view.live.begun import last_session
 from spm_gym.view.pictures.canvas import new_figure, pixels_of, plain
 
 _WIDTH, _HEIGHT = 7.2, 4.0
@@ -105,9 +107,20 @@ def recorded_story(
     stills = [
         _recorded(db, run, scan, decided.get(scan), config) for scan in scans or [row["first_scan"]]
     ]
-    title = f"{run.resolve().name}, conditioning {number}"
-    names = [action.name for action in config.actions]
-    return Story(title, names, config.good_above, stills)
+    title = f"{shown_name(run)}, conditioning {number}"
+    return Story(title, _action_names(db, steps, config), config.good_above, stills)
+
+
+def _action_names(
+    db: sqlite3.Connection, steps: Sequence[sqlite3.Row], config: EnvConfig
+) -> list[str]:
+    """Of the actions that there were to choose from; the settings may have been edited since."""
+    noted = last_session(db).settings
+    actions = (config if noted is None else noted.env).actions
+    named = {number: action.name for number, action in enumerate(actions)}
+    named |= {step["action"]: step["name"] for step in steps}
+    count = max((len(json.loads(step["mask"])) for step in steps), default=len(actions))
+    return [named.get(number, f"action {number + 1}") for number in range(count)]
 
 
 def _recorded(

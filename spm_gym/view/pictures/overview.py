@@ -12,8 +12,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
 from spm_gym.colours import INK, NEUTRAL
+from spm_gym.names import shown_name
 from spm_gym.runner.reading import Label
+from spm_gym.scale import duration_text
 from spm_gym.view import report_facts as facts
+from spm_gym.view.live.standing import stands
 from spm_gym.view.mosaic import COLOURS, Reading
 from spm_gym.view.pictures.area import add_areas, area_numbers
 from spm_gym.view.pictures.canvas import new_figure, plain
@@ -21,6 +24,7 @@ from spm_gym.view.report_figures import (
     LIGHT,
     add_legend,
     draw_recoveries,
+    label_time,
     mark_moments,
     style_axes,
 )
@@ -60,7 +64,7 @@ def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, files: R
 def draw_timeline(db: sqlite3.Connection, run: Path, good_above: float) -> Figure:
     """Draw the probability over the time of operation; arguments as for `draw_overview`."""
     figure = new_figure(11, 3.6 + 0.2 * _lanes(db))
-    figure.suptitle(plain(run.resolve().name), x=0.02, ha="left", weight="bold")
+    figure.suptitle(plain(shown_name(run)), x=0.02, ha="left", weight="bold")
     _add_timeline(figure, db, good_above)
     return figure
 
@@ -78,13 +82,13 @@ def _add_timeline(figure: Figure | SubFigure, db: sqlite3.Connection, good_above
     main, *rest = grid[:, 0]
     _scatter(main, db, good_above)
     main.set(ylabel="probability of\na good probe", ylim=(-0.04, 1.04))
-    main.set_xlim(0, max(elapsed, 1.0) / facts.HOUR)
+    main.set_xlim(0, max(elapsed, 1.0))
     for axes in rest:
         draw_recoveries(axes, moments.recoveries, LIGHT)
     for axes in (main, *rest):
         mark_moments(axes, moments, LIGHT)
         style_axes(axes, LIGHT)
-    (rest or [main])[-1].set_xlabel("time of operation (h)")
+    label_time((rest or [main])[-1], elapsed)
     add_legend(main, LIGHT)
 
 
@@ -99,7 +103,7 @@ def _scatter(axes: Axes, db: sqlite3.Connection, good_above: float) -> None:
         if len(found):
             size = float(np.clip(4000 / len(found), 4, 20))
             axes.scatter(
-                found[:, 0] / facts.HOUR, found[:, 1], size, COLOURS[label], marker=marker,
+                found[:, 0], found[:, 1], size, COLOURS[label], marker=marker,
                 linewidths=0.6 if marker == "x" else 0, alpha=0.8, label=text, zorder=3,
             )  # fmt: skip
     axes.axhline(good_above, color=INK, lw=0.8, ls=":", zorder=2)
@@ -109,10 +113,10 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
     axes = figure.subplots()
     axes.set_axis_off()
     counted = facts.overview(db)
-    sentence, failed = facts.stand(db)
-    axes.set_title(plain(run.resolve().name, 34), loc="left", weight="bold", fontsize=13)
-    axes.text(0, 0.98, _folded(sentence), transform=axes.transAxes, va="top", fontsize=9,
-              color=LIGHT.trouble if failed else INK)  # fmt: skip
+    now = stands(db, run)
+    axes.set_title(plain(shown_name(run), 34), loc="left", weight="bold", fontsize=13)
+    axes.text(0, 0.98, _folded(now.sentence), transform=axes.transAxes, va="top", fontsize=9,
+              color=LIGHT.trouble if now.failed else INK)  # fmt: skip
     table = axes.table(
         [[number, what] for what, number in _counts(counted)], cellLoc="left", edges="open",
         colWidths=[0.32, 0.68], bbox=Bbox.from_bounds(0, 0, 1, 0.84),
@@ -125,11 +129,11 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
 
 
 def _counts(run: facts.Overview) -> list[tuple[str, str]]:
-    hours = run.elapsed / facts.HOUR
+    duration, unit = duration_text(run.elapsed).split()
     share = f"{run.good / run.judged:.1%}" if run.judged else "–"
-    rate = f"{run.good / hours:.0f}" if hours else "–"
+    rate = f"{run.good * facts.HOUR / run.elapsed:.0f}" if run.elapsed else "–"
     return [
-        ("h of operation", f"{hours:.1f}"),
+        (f"{unit} of operation", duration),
         ("images", f"{run.images:,}"),
         ("good images", f"{run.good:,}"),
         ("of the judged ones good", share),

@@ -15,7 +15,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.folder import found_images, read_for_classifier
 from spm_gym.imaging.manifest import unlistable
 from spm_gym.imaging.plane import Method
-from spm_gym.runner.reading import JOURNAL, Label, reading
+from spm_gym.runner.reading import JOURNAL, Label, reading, scan_path
 from spm_gym.types import Classifier
 from spm_gym.view.export import session_of
 
@@ -85,7 +85,7 @@ def _of_run(run: Path) -> Iterator[Candidate]:
             judged,
         ).fetchall()
     for row in rows:
-        yield Candidate(row["file"], run / row["file"], session_of(run, row["area"]))
+        yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 
 
 def read_images(

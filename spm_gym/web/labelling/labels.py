@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.manifest import EARLIER, MANIFEST, Judgement, Manifest
 from spm_gym.web.labelling.candidates import Candidate
+from spm_gym.whole_file import remove_leftovers
 
 _LOCK = ".labels.lock"
 _Stamp = tuple[int, int, int]
@@ -54,8 +55,7 @@ class Labels:
                 f"{folder} cannot be written, and labels are kept there: {error.strerror or error}"
             ) from error
         try:
-            for left in folder.glob(f".{self._path.stem}-*{self._path.suffix}"):
-                left.unlink()  # by a kill in the middle of writing
+            remove_leftovers(folder)
             self._stamp = self._stamp_on_disk()
             self._manifest = self._first(candidates)
         except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,15 @@ from urllib.parse import quote, unquote, urlencode
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
-from spm_gym.view.shown import Kind
-from spm_gym.web.access import Access
+from spm_gym.names import as_typed, shown_name
+from spm_gym.view.shown import Kind, height_scale
+from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
 from spm_gym.web.labelling.pictures import (
@@ -29,7 +29,7 @@ from spm_gym.web.labelling.pictures import (
     picture_of,
     scale_bar,
 )
-from spm_gym.web.pages import Pages, application
+from spm_gym.web.pages import Pages, Text, application
 
 _COOKIE = "spm-gym-labeller"
 _YEAR_S = 365 * 86400
@@ -68,6 +68,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
     routes = [
         Route("/", _answering(it.show)),
         Route("/image", _answering(it.picture)),
+        Route("/heights", _answering(it.heights)),
         Route("/name", _answering(it.ask_name)),
         Route("/name", _taking(it.take_name), methods=["POST"]),
         Route("/answers", _taking(it.take_answer), methods=["POST"]),
@@ -93,9 +94,8 @@ def _answering(show: Callable[[Request], Response]) -> Callable[[Request], Respo
 
 def _taking(take: Callable[[Request, _Fields], Response]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
-        async with request.form(max_files=0, max_fields=20) as form:
-            fields = {name: str(value) for name, value in form.items()}
-        return await run_in_threadpool(_or_problem, lambda: take(request, fields))
+        given = await fields(request)
+        return await run_in_threadpool(_or_problem, lambda: take(request, given))
 
     return endpoint
 
@@ -104,9 +104,9 @@ def _or_problem(answer: Callable[[], Response]) -> Response:
     try:
         return answer()
     except LabelsError as error:
-        return PlainTextResponse(str(error), 409)
+        return Text(str(error), 409)
     except _Refused as error:
-        return PlainTextResponse(str(error), 400)
+        return Text(str(error), 400)
 
 
 class _Labelling:
@@ -139,7 +139,7 @@ class _Labelling:
 
     def _context(self, name: str) -> dict[str, Any]:
         return {
-            "folder": self._setup.folder.absolute().name,
+            "folder": shown_name(self._setup.folder),
             "name": name,
             "may_change_name": self._setup.labeller is None,
             "progress": self._desk.progress(name),
@@ -159,6 +159,7 @@ class _Labelling:
             "view": kind,
             "own_label": desk.own_label(name, file),
             "urls": {each: address_of(image, each) for each in Kind},
+            "scales": {each: address_of(image, each, "heights") for each in Kind},
             "preloaded": [address_of(desk.images[f], kind) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
@@ -194,16 +195,27 @@ class _Labelling:
 
     def picture(self, request: Request) -> Response:
         """An image as PNG; at the same address it is always the same."""
+        return self._drawn(request, "image/png", lambda kind, content, span: content)
+
+    def heights(self, request: Request) -> Response:
+        """What the colours of an image mean, as SVG."""
+        return self._drawn(
+            request, "image/svg+xml", lambda kind, content, span: height_scale(span, kind)
+        )
+
+    def _drawn(
+        self, request: Request, media_type: str, draw: Callable[[Kind, bytes, float], bytes | str]
+    ) -> Response:
         image = self._desk.images.get(request.query_params.get("file", ""))
         if image is None:
-            return PlainTextResponse("no such image", 404)
+            return Text("no such image", 404)
         kind, version = kind_of(request.query_params), request.query_params.get("version", "")
         try:
-            content = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
+            found = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
         except (FileFormatError, ValueError) as error:
-            return PlainTextResponse(str(error), 404)
+            return Text(str(error), 404)
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
-        return Response(content, media_type="image/png", headers=headers)
+        return Response(draw(kind, *found), media_type=media_type, headers=headers)
 
     def ask_name(self, request: Request, refused: str = "") -> Response:
         """Ask who labels."""
@@ -235,7 +247,7 @@ class _Labelling:
         if name is None:
             return RedirectResponse("/name", 303)
         self._desk.refresh()
-        folder = shlex.quote(str(self._setup.folder.absolute()))
+        folder = as_typed(self._setup.folder.absolute())
         return self.pages(
             "labelling/done.html",
             **self._context(name),

@@ -13,7 +13,7 @@ from spm_gym.imaging.folder import read_for_classifier
 from spm_gym.imaging.plane import Method
 from spm_gym.scale import round_length
 from spm_gym.types import FloatImage
-from spm_gym.view.shown import Kind, picture, png
+from spm_gym.view.shown import Kind, png, with_span
 from spm_gym.web.labelling.candidates import Image
 
 NM = 1e-9
@@ -22,8 +22,10 @@ _KEPT = 96
 
 
 @lru_cache(_KEPT)
-def picture_of(path: Path, version: str, kind: Kind, pixels: int, method: Method) -> bytes:
-    """An image as PNG.
+def picture_of(
+    path: Path, version: str, kind: Kind, pixels: int, method: Method
+) -> tuple[bytes, float]:
+    """An image as PNG, and the difference between its darkest and brightest heights, m.
 
     Args:
         path: Its file.
@@ -37,11 +39,13 @@ def picture_of(path: Path, version: str, kind: Kind, pixels: int, method: Method
         ValueError: It cannot be levelled.
     """
     if kind is Kind.NETWORK:
-        return png(picture(read_for_classifier(path, pixels)[1], kind, method))
+        image, span = with_span(read_for_classifier(path, pixels)[1], kind, method)
+        return png(image), span
     z: FloatImage = read_heights(path)
     if min(z.shape) > _LARGEST:
         z = box_averaged(z, _LARGEST)
-    return png(picture(z, kind, method))
+    image, span = with_span(z, kind, method)
+    return png(image), span
 
 
 def scale_bar(width: float) -> tuple[float, str]:
@@ -58,14 +62,14 @@ def in_words(image: Image) -> str:
     return f"{image.width / NM:.4g} × {image.height / NM:.4g} nm, {pixels}"
 
 
-def address_of(image: Image, kind: Kind) -> str:
-    """Where a browser finds the picture; another one if the file changes."""
+def address_of(image: Image, kind: Kind, what: str = "image") -> str:
+    """Where a browser finds the picture, or its scale; another one if the file changes."""
     try:
         status = image.path.stat()
         version = f"{status.st_mtime_ns}-{status.st_size}"
     except OSError:
         version = "gone"
-    return "/image?" + urlencode({"file": image.file, "view": kind, "version": version})
+    return f"/{what}?" + urlencode({"file": image.file, "view": kind, "version": version})
 
 
 def kind_of(fields: Mapping[str, str]) -> Kind:

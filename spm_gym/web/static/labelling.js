@@ -42,6 +42,8 @@ function showView() {
     image.src = source;
     image.alt = image.alt.replace(/[^,]*$/, ` ${chosen.value}`);
   }
+  const scale = document.querySelector("#desk .heights");
+  if (scale.getAttribute("src") !== scale.dataset[chosen.value]) scale.src = scale.dataset[chosen.value];
 }
 
 function arrange() {

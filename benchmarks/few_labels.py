@@ -1,0 +1,80 @@
+"""What 150 labels of another molecule give: the included trunk and many epochs against neither.
+
+    python benchmarks/few_labels.py
+
+124 good and 26 bad simulated images of PTCDA, as somebody might label them who picks what is
+uncertain on a good evening; judged on as many fresh ones of either kind. The included classifier
+has seen another molecule only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from agents.classifier import Labelled, ProbeClassifier, train_classifier
+from agents.classifier_report import score
+from spm_gym.build import shipped_classifier
+from spm_gym.cli.process import limit_threads
+from spm_gym.conditions import TrainingConditions
+from spm_gym.config import ClassifierConfig, load_config
+from spm_gym.instrument.sim.dynamics import STATES
+from spm_gym.prepared import prepared_images
+
+
+def main() -> None:
+    """Train each way with every seed and print how it does at both thresholds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds; default: 3")
+    parser.add_argument("--good", type=int, default=124)
+    parser.add_argument("--bad", type=int, default=26)
+    parser.add_argument("--fresh", type=int, default=300, help="of either kind; default: 300")
+    parser.add_argument("--molecule", default="PTCDA")
+    arguments = parser.parse_args()
+    limit_threads(1)
+    included = ProbeClassifier.load(shipped_classifier())
+    ways = {"from scratch, ten epochs": (10, None), "from scratch": (None, None),
+            "from the included trunk": (None, included.network)}  # fmt: skip
+    for seed in range(arguments.seeds):
+        few = images(arguments, arguments.good, arguments.bad, seed)
+        fresh = images(arguments, arguments.fresh, arguments.fresh, 1000 + seed)
+        show("as included, untrained", included, fresh, 0.9)
+        for name, (epochs, start) in ways.items():
+            config = ClassifierConfig(epochs=epochs, refuse_poor=False)
+            with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+                trained = train_classifier(
+                    few.images, few.good, np.full(few.good.size, "an evening"), config, seed,
+                    Path(folder), TrainingConditions("simulated"), progress=False, start=start,
+                )  # fmt: skip
+            show(name, trained, fresh, trained.summary["validation"]["recommended"])
+
+
+def images(arguments: argparse.Namespace, good: int, bad: int, seed: int) -> Labelled:
+    """Simulated images of so many good and bad probes."""
+    config = load_config(None, [f"simulator.molecule={arguments.molecule}"])
+    states = np.random.default_rng(seed).integers(1, STATES, good + bad)
+    states[:good] = 0
+    simulated = prepared_images(config, good + bad, seed, states)
+    return Labelled(simulated.observations[:, 0], simulated.good)
+
+
+def show(name: str, classifier: ProbeClassifier, fresh: Labelled, recommended: float) -> None:
+    """One line: how it does on fresh images."""
+    probability = classifier(fresh.images[:, None])
+    usual, advised = (score(probability, fresh.good, at) for at in (0.9, recommended))
+    print(
+        f"{name:25} AUC {usual.auc:.3f}  at 0.9: finds {usual.tpr:6.1%}, passes {usual.fpr:6.1%}"
+        f"  at {recommended:g}: finds {advised.tpr:6.1%}, passes {advised.fpr:6.1%}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Worlds claim: what the included agent and classifier are worth under other settings of a world.
+
+    python benchmarks/worlds.py --configs configs/default.yaml configs/lab-4k.yaml
+
+The agent takes turns with random choice and the optimum; score: (random - agent) / (random -
+optimum) of the mean actions per episode. The classifier judges freshly simulated images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.baselines import OraclePolicy, RandomPolicy
+from agents.classifier import ProbeClassifier
+from agents.classifier_report import score
+from agents.evaluation import Episode, interleave, summarise
+from agents.operation import load_weights
+from spm_gym.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.cli.process import limit_threads
+from spm_gym.config import Config, load_config
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.prepared import prepared_images
+from spm_gym.reference import reference_process
+
+ROOT = Path(__file__).parent.parent
+WORLDS = [ROOT / "configs" / name for name in ("default.yaml", "lab-4k.yaml")]
+
+
+def main() -> None:
+    """Measure every world and print a row for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--configs", nargs="+", type=Path, default=WORLDS, metavar="FILE")
+    parser.add_argument("--episodes", type=int, default=200, help="of each arm; default: 200")
+    parser.add_argument("--images", type=int, default=4000, help="default: 4000")
+    parser.add_argument("--seed", type=int, default=4242)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    arguments = parser.parse_args()
+    limit_threads(1)
+    rows = {}
+    for path in arguments.configs:
+        config = load_config(path, [])
+        rows[path.stem] = row = {
+            **evaluate(config, arguments.episodes, arguments.seed),
+            **judge(config, arguments.images, arguments.seed),
+        }
+        lengths = ", ".join(f"{name} {length:.2f}" for name, length in row["lengths"].items())
+        low, high = row["score_ci95"]
+        print(
+            f"{path.stem}: {lengths}; score {row['score']:.3f} ({low:.3f} .. {high:.3f}), ends "
+            f"with a truly good tip in {row['truly_good']:.1%}; AUC {row['auc']:.5f}, "
+            f"TPR {row['tpr']:.2%}, FPR {row['fpr']:.3%}",
+            flush=True,
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def evaluate(config: Config, episodes: int, seed: int) -> dict[str, Any]:
+    """Actions of agent, random choice and optimum, in turn on one microscope."""
+    env = make_env(config)
+    microscope = env.instrument
+    assert isinstance(microscope, SimulatedMicroscope)
+    names = [action.name for action in config.env.actions]
+    arms = {
+        "agent": load_weights(shipped_agent(), env, config.agent, names, seed),
+        "random": RandomPolicy(np.random.default_rng(seed)),
+        "oracle": OraclePolicy(reference_process(config).oracle, lambda: microscope.truth.index),
+    }
+    results: dict[str, list[Episode]] = {name: [] for name in arms}
+    good = []
+    for name, episode in interleave(env, arms, episodes, seed):
+        results[name].append(episode)
+        if name == "agent":
+            good.append(microscope.truth.good)
+    summary = summarise(results, seed)
+    return {
+        "lengths": {name: arm["mean_length"] for name, arm in summary["arms"].items()},
+        "score": summary["normalised_score"]["value"],
+        "score_ci95": summary["normalised_score"]["ci95"],
+        "truly_good": float(np.mean(good)),
+    }
+
+
+def judge(config: Config, count: int, seed: int) -> dict[str, float]:
+    """How well the included classifier tells good probes on images of this world."""
+    images = prepared_images(config, count, seed)
+    classifier = ProbeClassifier.load(shipped_classifier())
+    report = score(classifier(images.observations), images.good)
+    return {"auc": report.auc, "tpr": report.tpr, "fpr": report.fpr}
+
+
+if __name__ == "__main__":
+    main()

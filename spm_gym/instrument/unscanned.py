@@ -1,0 +1,22 @@
+"""What a controller's live buffer holds where nothing has been scanned yet."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def unscanned_as_nan(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make NaN of rows that are exactly 0 throughout, and of zeros behind the last height.
+
+    Some controllers fill what they have not scanned yet with zeros and write NaN to files only. No
+    row of measured heights is exactly 0 throughout.
+
+    Args:
+        z: Heights (H, W) scanned downwards and forward, m; changed in place.
+    """
+    z[~z.any(axis=1)] = np.nan
+    scanned = np.flatnonzero(~np.isnan(z) & (z != 0))
+    if scanned.size:
+        z.flat[scanned[-1] + 1 :] = np.nan
+    return z

@@ -1,0 +1,105 @@
+"""What pulses and dips do to the signals while they last, for the oscilloscopes to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.instrument.sim.junction import Junction
+
+Array = NDArray[np.float64]
+
+_SATURATED_S, _PROMPT_S = 5e-3, 0.5e-3
+"""How fast the preamplifier comes back from the end of its range, and from within it."""
+
+_LOOP_S = 10e-3
+"""Time that the feedback takes to answer."""
+
+_LEAST = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """An act, as junction and preamplifier see it.
+
+    Attributes:
+        begun: On the controller's clock, s.
+        junction: As it was before the act.
+        times: Since the beginning, ascending, s; bias and rise are straight lines in between.
+        bias: V.
+        rise: Height above where the feedback held the tip, m.
+    """
+
+    begun: float
+    junction: Junction
+    times: Array
+    bias: Array
+    rise: Array
+
+    @property
+    def end(self) -> float:
+        """On the controller's clock, s."""
+        return self.begun + float(self.times[-1])
+
+    def bias_at(self, times: Array, level: float) -> Array:
+        """Bias at these times of the controller's clock, V; ``level`` before and after."""
+        return self._while_it_lasts(times, self.bias, level)
+
+    def rise_at(self, times: Array) -> Array:
+        """Height above where the feedback held the tip, m; 0 before and after."""
+        return self._while_it_lasts(times, self.rise, 0.0)
+
+    def current_at(self, times: Array, level: float) -> Array:
+        """What the preamplifier shows, A; ``level`` before and, after a while, afterwards."""
+        bias = np.interp(times - self.begun, self.times, self.bias)
+        rise = np.interp(times - self.begun, self.times, self.rise)
+        during = self.junction.current(bias, rise)
+        last = float(self.junction.current(self.bias[-1:], self.rise[-1:])[0])
+        slow = abs(last) >= self.junction.limit
+        since = np.maximum(times - self.end, 0.0)
+        after = level + (last - level) * np.exp(-since / (_SATURATED_S if slow else _PROMPT_S))
+        return np.where(times < self.begun, level, np.where(times < self.end, during, after))
+
+    def _while_it_lasts(self, times: Array, values: Array, otherwise: float) -> Array:
+        found = np.interp(times - self.begun, self.times, values)
+        return np.where((times >= self.begun) & (times < self.end), found, otherwise)
+
+
+def pulse(begun: float, junction: Junction, bias: float, width: float, held: bool) -> Transient:
+    """A bias pulse; a feedback that is not held takes the tip back meanwhile.
+
+    Args:
+        begun: On the controller's clock, s.
+        junction: As it was before.
+        bias: V.
+        width: s.
+        held: Whether the feedback is held.
+    """
+    times = np.linspace(0.0, width, 64)
+    rise = np.zeros(len(times))
+    if not held:
+        flows = float(np.abs(junction.current(np.array([bias]), np.zeros(1)))[0])
+        away = np.log(max(flows / max(abs(junction.setpoint), _LEAST), 1.0)) / (2 * junction.decay)
+        rise = away * -np.expm1(-times / _LOOP_S)
+    return Transient(begun, junction, times, np.full(len(times), bias), rise)
+
+
+def ramps(
+    begun: float, junction: Junction, legs: Iterable[tuple[float, float, float]]
+) -> Transient:
+    """Straight legs one after the other; the bias jumps at the beginning of a leg.
+
+    Args:
+        begun: On the controller's clock, s.
+        junction: As it was before.
+        legs: Of each how long it takes, s, its bias, V, and the height at its end, m.
+    """
+    knots = [(0.0, junction.bias, 0.0)]
+    for takes, bias, rise in legs:
+        now, _, before = knots[-1]
+        knots += [(now, bias, before), (now + takes, bias, rise)]
+    times, volts, heights = np.array(knots).T
+    return Transient(begun, junction, times, volts, heights)

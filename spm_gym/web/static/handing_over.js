@@ -1,0 +1,3 @@
+// Hands in the token that was in the address; without scripts the button does.
+
+document.getElementById("token").submit();
