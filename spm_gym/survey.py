@@ -151,7 +151,8 @@ def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDAr
 
 
 def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
-    heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
+    with np.errstate(over="ignore"):  # what no single precision holds is infinite, and no height
+        heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
     ranges = np.array([scan.z_range or _UNKNOWN_RANGE for scan in scans])
     return read_scans(heights, ranges, config.plane)
 

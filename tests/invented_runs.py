@@ -12,6 +12,7 @@ import numpy as np
 from spm_gym.regions import Mark
 from spm_gym.runner.journal import Journal, Session
 from spm_gym.runner.reading import Label
+from spm_gym.runner.run_lock import locked_run
 from spm_gym.types import Frame, Scan
 
 NM = 1e-9
@@ -43,6 +44,7 @@ class InventedRun:
     """Writes the journal of a run with 20 s of operation for every scan."""
 
     def __init__(self, path: Path, config: str = "c" * 64) -> None:
+        self._lock = locked_run(path)
         self.journal = Journal(path, durable=False)
         self.journal.begin_session(Session(config, "d" * 64, "", {"numpy": "2"}, False), 1)
         self.surfaces = [surface(seed) for seed in range(10)]
@@ -50,10 +52,12 @@ class InventedRun:
         self.area = -1
 
     def __enter__(self) -> InventedRun:
+        self._lock.__enter__()  # as a program at work does
         return self
 
     def __exit__(self, *_: object) -> None:
         self.journal.close()
+        self._lock.__exit__(None, None, None)
 
     @property
     def elapsed(self) -> float:

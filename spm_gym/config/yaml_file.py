@@ -94,7 +94,10 @@ def shown(value: object) -> str:
 
 def plain(text: str, longest: int = 120) -> str:
     """Text of others as part of a line: a terminal obeys nothing in it."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    line = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 

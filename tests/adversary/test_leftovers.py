@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from spm_gym.cli.run import _resumed
+from spm_gym.cli import main
 from spm_gym.cli.run_directory import SETTINGS, new_run, write_settings
 from spm_gym.config import Config
+from spm_gym.runner.run_lock import LOCK
 from spm_gym.whole_file import remove_leftovers, written_whole
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,16 +50,14 @@ def killed_while_writing(file: Path) -> Path:
 
 
 def begun_anew(run: Path) -> None:
-    new_run(run, Config(), "run")
+    with new_run(run, Config(), "run"):
+        pass
 
 
 def gone_on_with(run: Path) -> None:
-    from argparse import Namespace
-
     write_settings(run / SETTINGS, Config())
-    nothing = dict.fromkeys(("config", "env", "seed", "agent", "policy", "faults", "hours", "scans",
-                             "notify"))  # fmt: skip
-    _resumed(Namespace(run_dir=run, set=[], **nothing))
+    # An impossible setting ends the command right after it has tidied up.
+    assert main(["run", "--resume", "--run-dir", str(run), "--hours", "-1"]) == 2
 
 
 @posix
@@ -70,7 +69,7 @@ def test_the_next_start_removes_what_a_kill_has_left(
     left = killed_while_writing(tmp_path / name)
     start(tmp_path)
     assert not left.exists()
-    assert [file.name for file in tmp_path.iterdir()] == [SETTINGS]
+    assert {file.name for file in tmp_path.iterdir()} == {SETTINGS, LOCK}
 
 
 @posix
