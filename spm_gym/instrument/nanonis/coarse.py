@@ -70,6 +70,11 @@ def begun(what: str) -> Iterator[None]:
         raise OutcomeUnknown(f"{what}: {error}") from error
 
 
+def _open_approach(controller: Controller) -> None:
+    with contextlib.suppress(CommandFailed):  # some releases: the module is open already
+        controller.call("AutoApproach.Open")
+
+
 class CoarseMotion:
     """Steps the motor, starts the approach, and knows what may be under way.
 
@@ -186,8 +191,7 @@ class CoarseMotion:
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
-        with contextlib.suppress(CommandFailed):  # some releases: the module is open already
-            self._controller.call("AutoApproach.Open")
+        _open_approach(self._controller)
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach(deadline, self._abandon if may_be_abandoned else lambda: False)
@@ -196,9 +200,15 @@ class CoarseMotion:
     def stop(self, controller: Controller) -> None:
         """Stop motor and approach over this connection, if they may be under way."""
         if self._stepping:
-            controller.call("Motor.StopMove")
+            # Without a known way from the sample nothing was stepped: there may be no motor at all.
+            no_motor = () if self._config.coarse.retract else (CommandFailed,)
+            with contextlib.suppress(*no_motor):
+                controller.call("Motor.StopMove")
             self._stepping = False
         if self._approaching:
+            # Nobody knows whether a program that was killed has opened the module, and one that is
+            # not open refuses to stop, too.
+            _open_approach(controller)
             controller.call("AutoApproach.OnOffSet", on=0)
             self._approaching = False
 
