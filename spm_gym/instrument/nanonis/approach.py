@@ -103,13 +103,15 @@ class Approach:
     def _no_contact(self, z_range: tuple[float, float]) -> str:
         """Why this is no landing; "" if it is one. A piezo that finds nothing extends first."""
         deadline = time.monotonic() + _LANDING_S
+        tunnelled = False
         while True:
             if not holds_tip(self._controller):
                 return "the feedback is off"
             if out_of_reach(read_z(self._controller), z_range):
                 return "the z piezo is fully extended"
             least = _LANDED * abs(read_setpoint(self._controller))
-            if abs(read_current(self._controller)) >= least > 0:
+            before, tunnelled = tunnelled, abs(read_current(self._controller)) >= least > 0
+            if before and tunnelled:  # one reading may be the spike itself
                 return ""
             if time.monotonic() > deadline:
                 return "there is no current"
