@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class InventedRun:
     """Writes the journal of a run with 20 s of operation for every scan."""
 
     def __init__(self, path: Path, config: str = "c" * 64) -> None:
-        self._lock = locked_run(path)
+        self._lock = ExitStack()
         self.journal = Journal(path, durable=False)
         self.journal.begin_session(Session(config, "d" * 64, "", {"numpy": "2"}, False), 1)
         self.surfaces = [surface(seed) for seed in range(10)]
@@ -52,12 +53,16 @@ class InventedRun:
         self.area = -1
 
     def __enter__(self) -> InventedRun:
-        self._lock.__enter__()  # as a program at work does
+        self._lock.enter_context(locked_run(self.journal.run))  # as a program at work does
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Let go of the run, as its program does when it ends; legal twice."""
         self.journal.close()
-        self._lock.__exit__(None, None, None)
+        self._lock.close()
 
     @property
     def elapsed(self) -> float:

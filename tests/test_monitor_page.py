@@ -194,7 +194,7 @@ def test_only_what_matters_is_spoken(page: Page, run: InventedRun, address: str)
     page.wait_for_timeout(1500)  # it could have been spoken by now
     assert spoken.inner_text() == "Paused"
     run.commit(state="stop", ending="12 hours are over")
-    run.journal.close()
+    run.end()
     wait_for(page, lambda: spoken.inner_text() == "Ended: 12 hours are over")
 
 
@@ -214,7 +214,7 @@ def test_the_focus_and_refusals_of_the_controls(page: Page, run: InventedRun) ->
         page.keyboard.press("Enter")
         page.get_by_role("status").filter(has_text="Asked to stop").wait_for()
         run.commit(state="stop", ending="asked to stop")
-        run.journal.close()
+        run.end()
         page.get_by_text("Nothing is at work.").wait_for()
         wait_for(page, lambda: page.evaluate("document.activeElement.id") == "control-title")
         leave(page)

@@ -86,7 +86,7 @@ def test_a_run_with_missing_and_damaged_scans(page: Page, run: InventedRun, addr
 
 def test_a_finished_run(page: Page, run: InventedRun, address: str) -> None:
     run.commit(state="stop", ending="12 hours are over")
-    run.journal.close()
+    run.end()
     page.goto(address)
     assert text_of(page, "#sentence") == "Ended: 12 hours are over"
     assert "spm-gym run --resume" in text_of(page, "#status")
@@ -169,7 +169,7 @@ def test_a_journal_that_cannot_be_read_is_told_of(
     faults.expect("Response Status Error")
     page.goto(address)
     journal = run.journal.run / "journal.sqlite"
-    run.journal.close()
+    run.end()
     journal.rename(journal.with_name("elsewhere"))
     wait_for(page, lambda: page.locator("#lost").is_visible())
     assert "cannot be read" in text_of(page, "#lost")

@@ -333,7 +333,7 @@ def test_a_run_without_conditioning(tmp_path: Path) -> None:
 def test_a_killed_run_is_reported_as_far_as_it_was_committed(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
     assert "Good images 9" in page_of(run.journal.run).text
-    run.journal.close()
+    run.end()
     assert "Good images 9" in page_of(run.journal.run).text
 
 
