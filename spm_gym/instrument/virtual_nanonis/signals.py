@@ -52,6 +52,7 @@ class Signals:
         self._additional = [0, 0]
         if bench.release < RT_INDEXES_SINCE:
             bench.memory.of("Scan.Buffer")["channel_indexes"] = [0, 14]
+            bench.memory.of("Osci2T.Chs")["channel_b"] = 14
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers the commands."""
