@@ -287,6 +287,16 @@ def test_the_right_direction_is_verified_once() -> None:
         assert 1 not in steps
 
 
+def test_a_lost_tip_is_found_again_before_the_direction_is_verified() -> None:
+    with lab(coarse={"retract": "z+"}) as (instrument, controller):
+        controller.suffer("lost contact")
+        with pytest.raises(ContactLost, match="approach first"):
+            instrument.move_area(Direction.X_PLUS)
+        instrument.approach()
+        instrument.move_area(Direction.X_PLUS)
+        assert instrument.status().approached
+
+
 def test_a_motor_that_does_not_move_is_said_to() -> None:
     faults = [Fault(fault="ignore", command="Motor.StartMove", every=True)]
     with lab(*faults, coarse={"retract": "z+"}) as (instrument, _):

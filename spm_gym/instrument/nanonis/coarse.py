@@ -16,6 +16,7 @@ from spm_gym.config import RealConfig
 from spm_gym.instrument.base import (
     Abandoned,
     CommandFailed,
+    ContactLost,
     InstrumentError,
     LimitExceeded,
     OutcomeUnknown,
@@ -133,13 +134,14 @@ class CoarseMotion:
 
         Raises:
             UnsafeToContinue: It leads to the sample, or nowhere; the tip is withdrawn.
-            InstrumentError: The tip is not at the surface, or any other failure.
+            ContactLost: The tip is not at the surface: whoever recovers contact may try again.
+            InstrumentError: Any other failure.
         """
         if self.verified:
             return
         retract = self._config.coarse.retract
         if not holds_tip(self._controller) or out_of_reach(read_z(self._controller), z_range):
-            raise InstrumentError(
+            raise ContactLost(
                 "the direction of the coarse motor can be verified only with the tip at the "
                 "surface: approach first"
             )
