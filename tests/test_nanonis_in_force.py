@@ -297,6 +297,60 @@ def test_a_lost_tip_is_found_again_before_the_direction_is_verified() -> None:
         assert instrument.status().approached
 
 
+@pytest.mark.parametrize("typed", ["z+", "z-"])
+def test_no_direction_is_verified_by_the_height_of_a_crashed_tip(typed: str) -> None:
+    """At the upper end of the piezo, from where every surface is further down."""
+    with lab(coarse={"retract": typed}) as (instrument, controller):
+        controller.suffer("crash")
+        with pytest.raises(ContactLost, match="approach first"):
+            instrument.verify_motor()
+        assert not sent(controller, "Motor.StartMove")
+
+
+def test_the_motor_frees_a_tip_that_is_in_deeper_than_the_piezo_lifts() -> None:
+    with lab(coarse={"retract": "z+"}) as (instrument, controller):
+        instrument.verify_motor()
+        instrument.approach()
+        controller.execute("Motor.StartMove", {"direction": 5, "steps": 4, "group": 0, "wait": 1})
+        instrument.retract()
+        assert not instrument.status().approached
+        assert instrument.status().current == 0
+        instrument.approach()
+        assert instrument.status().approached
+
+
+def test_steps_that_do_not_free_a_tip_end_after_the_first_few() -> None:
+    with lab(coarse={"retract": "z+"}) as (instrument, controller):
+        instrument.verify_motor()
+        instrument.approach()
+        controller.execute("Motor.StartMove", {"direction": 5, "steps": 40, "group": 0, "wait": 1})
+        controller.executed.clear()
+        with pytest.raises(UnsafeToContinue, match="touches the sample after 5 steps"):
+            instrument.retract()
+        assert [v["steps"] for _, v in sent(controller, "Motor.StartMove")] == [5]
+        controller.execute("Motor.StartMove", {"direction": 4, "steps": 60, "group": 0, "wait": 1})
+
+
+def test_the_sign_of_the_setpoint_is_that_of_the_preamplifier() -> None:
+    controller = biased(setpoint=-50 * PA)
+    stays = {"imaging": {"setpoint_pA": 200.0}, "withdraw_on_exit": False}
+    with lab(controller=controller, **stays) as (instrument, _):
+        assert instrument.status().setpoint == pytest.approx(-200 * PA)
+    assert controller.microscope.setpoint == pytest.approx(-50 * PA)
+    assert all(values["setpoint"] < 0 for _, values in sent(controller, "ZCtrl.SetpntSet"))
+
+
+def test_nothing_is_changed_under_a_scan_of_somebody_else() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=1)
+    controller.execute("Bias.Set", {"bias": -0.7})
+    controller.execute("Scan.Action", {"action": 0, "direction": 0})
+    controller.executed.clear()
+    refused = pytest.raises(InstrumentError, match="a scan is running")
+    with refused, lab(controller=controller, imaging={"bias_V": 1.0}):
+        pass
+    assert not sent(controller, "Bias.Set", "ZCtrl.OnOffSet", "Scan.Action", "ZCtrl.Withdraw")
+
+
 def test_a_motor_that_does_not_move_is_said_to() -> None:
     faults = [Fault(fault="ignore", command="Motor.StartMove", every=True)]
     with lab(*faults, coarse={"retract": "z+"}) as (instrument, _):

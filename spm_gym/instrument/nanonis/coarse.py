@@ -30,6 +30,7 @@ from spm_gym.instrument.nanonis.reading import (
     read_current,
     read_setpoint,
     read_z,
+    retracted,
     touches,
 )
 from spm_gym.types import Direction
@@ -140,12 +141,15 @@ class CoarseMotion:
         if self.verified:
             return
         retract = self._config.coarse.retract
-        if not holds_tip(self._controller) or out_of_reach(read_z(self._controller), z_range):
+        before = read_z(self._controller)
+        # At either end of its range the height says nothing of the surface: with a crashed tip,
+        # at the upper end, every surface would look further down afterwards.
+        at_an_end = out_of_reach(before, z_range) or retracted(before, z_range)
+        if not holds_tip(self._controller) or at_an_end or not self._tunnels():
             raise ContactLost(
                 "the direction of the coarse motor can be verified only with the tip at the "
                 "surface: approach first"
             )
-        before = read_z(self._controller)
         for steps in range(1, _MOST_TRIAL_STEPS + 1):
             withdraw()
             self.step_away(1)

@@ -185,7 +185,10 @@ class NanonisInstrument:
         self._main.connect()
         self._main.release = self._side.release = ask_release(self._main, self.config)
         self._side.connect()
-        self._side.call("Scan.StatusGet")
+        resumes = self._keep is not None and self._keep.is_file()
+        if self._side.call("Scan.StatusGet")["running"] and not resumes:
+            # Bias and feedback are about to be changed, which no tip under way survives.
+            raise InstrumentError("a scan is running: stop it first")
         self._z_range = read_z_range(self._main)
         self._owned.claim(self._main.call("Scan.PropsGet")["comment"])
         return self._operators_settings()
@@ -292,7 +295,8 @@ class NanonisInstrument:
                 "the direction real.coarse.retract has not been verified yet, which takes a tip "
                 "at the surface: nothing was stepped"
             )
-        self.withdraw()
+        # The tip may be in deeper than the piezo can lift it: then the motor has to, watched.
+        self._lift(self._main)
         self._coarse.step_away(self.config.coarse.retract_steps)
 
     def verify_motor(self) -> None:
@@ -410,8 +414,9 @@ class NanonisInstrument:
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
             self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
-            # It may have been killed in the middle of a coarse move, which goes on without it.
+            # It may have been killed in the middle of a coarse move or a scan, which goes on.
             self._coarse.stop_what_others_began()
+            stop_scan(self._main)
             return Settings.load(self._keep, self._main.release)
         return Settings.read(self._main)
 
@@ -489,6 +494,15 @@ class NanonisInstrument:
         self._busy_until = 0.0
 
     def _withdraw(self, controller: Controller) -> None:
+        self._lift(controller)
+        if touches(controller):
+            raise UnsafeToContinue(
+                f"the tip is withdrawn as far as the z piezo goes and still draws "
+                f"{read_current(controller) / NM:.3g} nA: it touches the sample"
+            )
+
+    def _lift(self, controller: Controller) -> None:
+        """Take the tip to the upper end of the z piezo, whether that frees it or not."""
         seconds = self.config.withdraw_timeout_s
         stop_scan(controller)
         controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
@@ -497,11 +511,6 @@ class NanonisInstrument:
             raise InstrumentError(
                 f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
                 f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
-            )
-        if touches(controller):
-            raise UnsafeToContinue(
-                f"the tip is withdrawn as far as the z piezo goes and still draws "
-                f"{read_current(controller) / NM:.3g} nA: it touches the sample"
             )
 
     def _check_contact(self) -> None:

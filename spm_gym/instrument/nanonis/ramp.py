@@ -53,12 +53,16 @@ def change_bias(controller: Controller, bias: float, sleep: Callable[[float], No
 def change_setpoint(
     controller: Controller, setpoint: float, sleep: Callable[[float], None]
 ) -> None:
-    """Set the setpoint (A), in small steps if the feedback holds the tip.
+    """Set the magnitude of the setpoint (A), in small steps if the feedback holds the tip.
+
+    Its sign stays: it is that of the current as the preamplifier gives it, and with the other one
+    the feedback would drive the tip into the sample to reach it.
 
     Raises:
         InstrumentError: The controller keeps another one.
     """
     now = read_setpoint(controller)
+    setpoint = math.copysign(setpoint, now)
     if math.isclose(now, setpoint, rel_tol=_SAME):
         return
     if holds_tip(controller):
