@@ -54,6 +54,10 @@ class Budget:
         """
         self.check_actions()
         self.check_episodes()
+        self.count_action()
+
+    def count_action(self) -> None:
+        """Count an action that was begun, also one that a kill has cut off."""
         self._actions += 1
 
     def check_actions(self) -> None:

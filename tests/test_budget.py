@@ -149,6 +149,34 @@ def test_conditionings_that_fail_one_after_the_other_end_a_run(tmp_path: Path) -
         assert ends == [("limit",), ("limit",)]
 
 
+def test_acts_that_kills_have_cut_off_are_counted(tmp_path: Path) -> None:
+    """Or a run that is killed in every act, and resumed, would go on for ever."""
+    settings = ("budget.unproven_actions=5",)
+    for kills in range(8):
+        with lab(tmp_path, bad, *settings) as made:
+            if kills:
+                made.runner.step()  # whatever is next
+            try:
+                made.until(State.CONDITION)
+                made.microscope.condition = killed  # type: ignore[method-assign]
+                made.runner.step()
+            except Killed:
+                continue
+            except AssertionError:
+                pass  # never reached: the run has ended
+            break
+    assert kills == 5
+    assert "5 actions" in made.runner.memory.ending
+
+
+class Killed(BaseException):
+    """What nothing catches, as a kill."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
 def test_a_run_counts_on_after_a_kill_and_anew_after_a_look(tmp_path: Path) -> None:
     settings = ("budget.unproven_actions=12",)
     with lab(tmp_path, bad, *settings) as made:

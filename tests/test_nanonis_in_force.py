@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import PATIENCE_S
 
-from spm_gym.config import RealConfig, SimulatorConfig
+from spm_gym.config import EnvConfig, RealConfig, SimulatorConfig
 from spm_gym.instrument.base import (
     BadReply,
     CommandFailed,
@@ -26,6 +26,7 @@ from spm_gym.instrument.base import (
 )
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
 from spm_gym.instrument.nanonis.ownership import ControllerInUse
+from spm_gym.instrument.nanonis.preflight import inspect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.virtual_nanonis.controller import VirtualController
 from spm_gym.instrument.virtual_nanonis.faults import Fault
@@ -468,6 +469,23 @@ def test_a_killed_run_is_made_safe_whatever_is_in_force(tmp_path: Path) -> None:
     assert not controller.microscope.status().approached
     assert not kept.exists()
     assert controller.execute("Scan.PropsGet", {})["comment"] == ""
+
+
+def test_the_setpoint_of_an_approach_that_a_kill_has_cut_off_is_not_imaged_with(
+    tmp_path: Path,
+) -> None:
+    controller, kept = biased(setpoint=50 * PA), tmp_path / "before.json"
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        ports = server.ports
+        subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
+        controller.execute("ZCtrl.Withdraw", {"wait": 1, "timeout": 1000})
+        controller.execute("ZCtrl.SetpntSet", {"setpoint": 300 * PA})
+        config = RealConfig(ports=ports, approach_setpoint_pA=300.0)
+        assert inspect(config, EnvConfig(), kept).setpoint == pytest.approx(50 * PA)
+        instrument = connect(config, kept, tell=str)
+        instrument.approach()
+        assert instrument.scan(HERE).setpoint == pytest.approx(50 * PA)
+        instrument.close()
 
 
 def test_a_controller_that_keeps_a_text_for_an_empty_one_is_left_without_the_mark() -> None:

@@ -99,6 +99,8 @@ class Conditioning:
         m, step = self.memory, self.journal.last_step()
         m.step, m.chosen, m.refused, m.uncertain = step["id"], step["action"], False, True
         m.counters["actions"] += 1
+        if self.env.budget is not None:
+            self.env.budget.count_action()
         self.journal.end_step(m.step, act=act)
 
     def observe(self, look: Look) -> str:

@@ -160,6 +160,9 @@ class NanonisInstrument:
         if self._keep is not None:
             before.save(self._keep)
         self._before = before
+        if self.config.approach_setpoint_pA is not None:
+            # A run that was killed may have left that of the approach.
+            self._setpoint_due = before.setpoint["setpoint"]
         self._prepare()
         trouble = self._owned.lost(self._main.call("Scan.PropsGet")["comment"])
         if trouble:

@@ -29,6 +29,7 @@ from spm_gym.instrument.nanonis.reading import (
     read_status,
     read_z_range,
 )
+from spm_gym.instrument.nanonis.settings import Settings
 
 NM = 1e-9
 PA = 1e-12
@@ -76,7 +77,7 @@ def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspe
     try:
         controller.connect()
         controller.release = ask_release(controller, real)
-        bias, setpoint = _imaging_values(controller, real)
+        bias, setpoint = _imaging_values(controller, real, kept)
         findings = [
             *_side_connection(real),
             *_read(controller, real, env, kept),
@@ -88,12 +89,18 @@ def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspe
         controller.close()
 
 
-def _imaging_values(controller: Controller, real: RealConfig) -> tuple[float, float]:
+def _imaging_values(
+    controller: Controller, real: RealConfig, kept: Path | None
+) -> tuple[float, float]:
+    """Bias (V) and setpoint (A) that images will have."""
     imaging = real.imaging
     bias = controller.call("Bias.Get")["bias"] if imaging.bias_V is None else imaging.bias_V
-    if imaging.setpoint_pA is None:
-        return bias, controller.call("ZCtrl.SetpntGet")["setpoint"]
-    return bias, imaging.setpoint_pA * PA
+    if imaging.setpoint_pA is not None:
+        return bias, imaging.setpoint_pA * PA
+    if real.approach_setpoint_pA is not None and kept is not None and kept.is_file():
+        # A kill may have left that of the approach; the run goes back to the operator's.
+        return bias, Settings.load(kept, controller.release).setpoint["setpoint"]
+    return bias, controller.call("ZCtrl.SetpntGet")["setpoint"]
 
 
 def _in_force(
