@@ -219,6 +219,28 @@ def test_the_hour_and_the_area_have_budgets() -> None:
     assert sum(what[0] == "condition" for what in recorder.received) == 7
 
 
+def test_changes_of_the_area_have_a_budget_by_the_day_that_outlives_the_program() -> None:
+    history: list[dict[str, Any]] = []
+    now = [1e6]
+    recorder = Recorder()
+
+    def guard() -> Guard:
+        limits = LimitsConfig(areas_per_day=2)
+        return Guard(recorder, limits, history.append, list(history), lambda: now[0])
+
+    guard().move_area(Direction.X_PLUS)
+    now[0] += 3600.0
+    guard().move_area(Direction.X_PLUS)
+    with pytest.raises(LimitExceeded, match="areas_per_day"):
+        guard().move_area(Direction.X_PLUS)
+    now[0] += 23.5 * 3600.0  # the first one is over a day ago
+    last = guard()
+    last.move_area(Direction.X_PLUS)
+    with pytest.raises(LimitExceeded, match="areas_per_day"):
+        last.move_area(Direction.X_PLUS)
+    assert recorder.received == [("move", Direction.X_PLUS)] * 3
+
+
 def test_every_act_is_recorded_before_and_after_with_height_and_current() -> None:
     guard, _, entries = guarded()
     guard.condition(Dip(2 * NM, 0.02, 0.2), 1 * NM, 2 * NM)

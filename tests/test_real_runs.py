@@ -220,7 +220,12 @@ def test_check_looks_and_changes_nothing(
      ("env.pixels=32", "classifier"),
      ("env.image_nm=300", "image_nm"),
      ("real.limits.dip_nm=2", "dip_nm"),
-     ("real.imaging.channel=Height", "Height")],
+     ("real.imaging.channel=Height", "Height"),
+     ("real.imaging.channel='Current (A)'", "no height"),
+     ("real.imaging.channel='X (m)'", "no height"),
+     ("real.imaging.setpoint_pA=500", "setpoint:"),
+     ("real.imaging.bias_V=-1", "bias:"),
+     ("env.pixels=128", "classifier")],
 )  # fmt: skip
 def test_check_finds_what_a_run_would_die_of(
     ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
@@ -229,6 +234,32 @@ def test_check_finds_what_a_run_would_die_of(
     shown = capsys.readouterr()
     assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
     assert "not ready: " in shown.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", "--scans", "3"], ["train", "--config", SMOKE],
+     ["evaluate", "--arms", "random", "--episodes", "1"]],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("real.imaging.channel='Current (A)'", "nothing was moved or changed: height signal:"),
+     ("real.imaging.setpoint_pA=500", "setpoint:")],
+)  # fmt: skip
+def test_what_check_refuses_every_command_refuses_and_nothing_is_changed(
+    ports: list[int],
+    command: list[str],
+    setting: str,
+    word: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert main([*command, "--env", "real", "--set", on(ports), setting]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert word in error
+    after = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert str(before) == str(after)
+    assert not list(Path().glob("runs/*"))
 
 
 def test_nobody_listening_is_one_line_and_leaves_nothing(
