@@ -45,6 +45,7 @@ class Budget:
         self._proven = False
         self._failed_in_a_row = 0
         self._failures: list[float] = []
+        self._undamaged = 0
 
     def spend(self) -> None:
         """Count an action on the probe, before it is done.
@@ -107,11 +108,28 @@ class Budget:
         self._failed_in_a_row += 1
         self._failures.append(self._clock())
 
+    def see_damage(self, bad: bool, actions: int) -> None:
+        """Take in whether damaging on purpose has made the probe bad, after so many actions.
+
+        Raises:
+            BudgetSpent: It has not, too often.
+        """
+        self._undamaged = 0 if bad else self._undamaged + 1
+        limit = self.config.failed_damage
+        if _spent(limit, self._undamaged):
+            raise BudgetSpent(
+                f"the classifier does not call the tip bad after {actions} damaging actions, "
+                f"{self._undamaged} times in a row (budget.failed_damage = {limit}): it calls good "
+                f"what it cannot judge, or the actions do nothing. {_LOOK}"
+            )
+
     def get_state(self) -> dict[str, Any]:
         """What `set_state` needs to go on counting, as JSON has it."""
         now = self._clock()
         ago = [now - then for then in self._failures]
-        return asdict(_Kept(self._actions, self._proven, self._failed_in_a_row, ago))
+        return asdict(
+            _Kept(self._actions, self._proven, self._failed_in_a_row, ago, self._undamaged)
+        )
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on counting from what `get_state` gave.
@@ -124,6 +142,7 @@ class Budget:
         self._proven = kept.proven
         self._failed_in_a_row = kept.failed_in_a_row
         self._failures = [now - ago for ago in kept.failed_ago]
+        self._undamaged = kept.undamaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +153,7 @@ class _Kept:
     proven: bool
     failed_in_a_row: Annotated[int, Field(ge=0)]
     failed_ago: list[float]
+    undamaged: Annotated[int, Field(ge=0)]
 
 
 def _spent(limit: int | None, count: int) -> bool:

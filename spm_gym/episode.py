@@ -379,11 +379,14 @@ class Episode:
             if choices.size:
                 self._act(int(rng.choice(choices)), look)
             yield from self._look(rng)
-        if not self._bad(self.present):
+        bad = self._bad(self.present)
+        if not bad:
             tries, probability = self.config.damage_actions, self.present.probability
             self._events.append(
                 f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
             )
+        if self.budget is not None:
+            self.budget.see_damage(bad, self.config.damage_actions)
 
     def _bad(self, look: Look) -> bool:
         return look.probability < self.config.damage_below

@@ -18,7 +18,7 @@ from spm_gym.brief import brief
 from spm_gym.conditions import conditions_of, scan_mismatches
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
-from spm_gym.instrument.base import Instrument, UnjudgeableImage
+from spm_gym.instrument.base import ContactLost, Instrument, TipWithdrawn, UnjudgeableImage
 from spm_gym.instrument.validation import validate_act
 from spm_gym.plain_state import array_of
 from spm_gym.regions import Mark, RegionMap, area_direction
@@ -238,7 +238,14 @@ class Survey:
         Raises:
             InstrumentError: The map is still that of the old area.
         """
-        self.instrument.move_area(area_direction(self.area))
+        direction = area_direction(self.area)
+        try:
+            self.instrument.move_area(direction)
+        except TipWithdrawn:
+            raise
+        except ContactLost:  # nothing was moved: a motor is verified with the tip at the surface
+            self.instrument.approach()
+            self.instrument.move_area(direction)
         self.enter_area(self.area + 1)
 
     def await_creep(self) -> None:

@@ -118,6 +118,17 @@ def test_an_environment_on_a_microscope_that_can_be_harmed_ends_before_the_act()
     assert len(acts) == done
 
 
+def test_a_classifier_that_calls_every_tip_good_has_it_damaged_once() -> None:
+    config = load_config(None, ["env.damage_actions=6"])
+    acts: list[dict[str, Any]] = []
+    guard = Guard(build_microscope(config), None, acts.append)
+    env = make_env(config, instrument=guard)
+    env.judge = lambda images: np.full(len(images), 0.97, np.float32)
+    with pytest.raises(BudgetSpent, match=r"after 6 damaging actions.*budget\.failed_damage"):
+        env.reset(seed=1)
+    assert sum(act["result"] == "done" for act in acts) <= 6
+
+
 def test_a_simulated_environment_has_no_budget() -> None:
     env = make_env(load_config(None, ["budget.unproven_actions=1"]))
     assert env.unwrapped.budget is None

@@ -18,7 +18,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.build import build_microscope, make_env
-from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
+from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, SimulatorConfig, load_config
 from spm_gym.env import ProbeConditioningEnv
 from spm_gym.imaging import Square
 from spm_gym.instrument.base import (
@@ -35,8 +35,8 @@ from spm_gym.instrument.base import (
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.plain_state import from_bytes, to_bytes
-from spm_gym.survey import allowed_actions
-from spm_gym.types import Frame, Scan
+from spm_gym.survey import Survey, allowed_actions
+from spm_gym.types import Direction, Frame, Scan
 
 ID = "spm_gym/ProbeConditioning-v0"
 TRUTH = ("env.judge=truth",)
@@ -515,3 +515,36 @@ def test_the_shipped_classifier_sees_good_and_bad() -> None:
 
 def test_default_settings_are_what_the_file_lists() -> None:
     assert load_config() == Config()
+
+
+class WaryMotor(SimulatedMicroscope):
+    """Moves coarsely only from the surface, as one whose direction has to be verified."""
+
+    def __init__(self, error: type[ContactLost], config: SimulatorConfig) -> None:
+        super().__init__(config)
+        self.error: type[ContactLost] | None = error
+
+    def move_area(self, direction: Direction) -> None:
+        if self.error is not None:
+            raise self.error("approach first")
+        super().move_area(direction)
+
+    def approach(self) -> None:
+        self.error = None
+        super().approach()
+
+
+def test_a_lost_tip_is_found_again_before_the_area_is_changed() -> None:
+    microscope = WaryMotor(ContactLost, SimulatorConfig())
+    survey = Survey(microscope, EnvConfig())
+    survey.change_area()
+    assert survey.area == 1
+
+
+def test_a_tip_that_somebody_has_withdrawn_stays_so_when_the_area_is_used_up() -> None:
+    microscope = WaryMotor(TipWithdrawn, SimulatorConfig())
+    survey = Survey(microscope, EnvConfig())
+    with pytest.raises(TipWithdrawn):
+        survey.change_area()
+    assert microscope.error is TipWithdrawn
+    assert survey.area == 0

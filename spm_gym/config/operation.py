@@ -22,12 +22,15 @@ class BudgetConfig(Section):
         fruitless_actions: Actions without a good image after that.
         failed_in_a_row: Conditionings that fail one after the other; the last one ends the run.
         failed_per_night: Conditionings that fail within any 12 hours.
+        failed_damage: Resets in a row whose damaging actions have not made the tip bad in the eyes
+            of the classifier: one that calls every tip good would have it damaged for ever.
     """
 
     unproven_actions: Count | None = 40
     fruitless_actions: Count | None = 150
     failed_in_a_row: Count | None = 2
     failed_per_night: Count | None = 3
+    failed_damage: Count | None = 1
 
 
 class OperationConfig(Section):
