@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from agents.classifier import Labelled, ProbeClassifier, train_classifier
+from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
+from agents.classifier_training import Labelled, train_classifier
 from spm_gym.build import shipped_classifier
 from spm_gym.cli.process import limit_threads
 from spm_gym.conditions import TrainingConditions

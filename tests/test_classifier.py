@@ -14,16 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
-from agents.classifier import (
-    ClassifierError,
-    Labelled,
-    ProbeClassifier,
-    fit,
-    flipped,
-    split,
-    train_classifier,
-)
+from agents.classifier import ClassifierError, ProbeClassifier
 from agents.classifier_report import GOOD_ABOVE, plot, score
+from agents.classifier_training import Labelled, fit, flipped, split, train_classifier
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
 from spm_gym.conditions import TrainingConditions

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from agents import classifier, inspection, operation
 from agents.checkpoint import latest_checkpoint
-from agents.classifier import Epoch, ProbeClassifier
+from agents.classifier import ProbeClassifier
+from agents.classifier_training import Epoch
 from agents.evaluation_plot import plot_lengths
 from agents.inspection import AgentNetwork
 from agents.learning_curve import plot_learning_curve

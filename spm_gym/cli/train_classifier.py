@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents import classifier
+from agents import classifier_training
 from agents.board import write_closing, write_opening
+from agents.classifier import ProbeClassifier
 from agents.vgg import VGG
 from spm_gym.build import shipped_classifier
 from spm_gym.cli.process import prepare_process
@@ -61,7 +62,7 @@ def train_classifier(
         start = None if loaded is None else _start(config)
         with SummaryWriter(str(run / TENSORBOARD)) as writer:
             write_opening(writer, config, "classifier", run)
-            trained = classifier.train_classifier(
+            trained = classifier_training.train_classifier(
                 images, good, session, config.classifier, config.seed, run, conditions,
                 writer=writer, start=start,
             )  # fmt: skip
@@ -81,7 +82,7 @@ def _start(config: Config) -> VGG | None:
     """The network whose trunk training on a folder begins with."""
     if not config.classifier.from_shipped:
         return None
-    network = classifier.ProbeClassifier.load(shipped_classifier()).network
+    network = ProbeClassifier.load(shipped_classifier()).network
     if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
         print("  begins from scratch: the included classifier is of another network")
         return None
