@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
-from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
+from spm_gym.episode import Episode, Imaging, Seen, next_frame
 from spm_gym.instrument.base import Instrument, InstrumentError
 from spm_gym.plain_state import StateError, restore_generator
+from spm_gym.reset_options import validate_options
 from spm_gym.survey import Look, read_all, validate_look
 from spm_gym.types import BoolArray, Classifier, Frame
 

@@ -6,19 +6,19 @@ says, so one microscope or many in step can be driven by the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from collections.abc import Generator
+from dataclasses import asdict
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from spm_gym.action_index import action_index
 from spm_gym.brief import brief
 from spm_gym.budget import Budget
 from spm_gym.config import EnvConfig
+from spm_gym.episode_state import EpisodeState
 from spm_gym.imaging import Diagnosis
 from spm_gym.instrument.base import (
     BadReply,
@@ -34,8 +34,7 @@ from spm_gym.instrument.base import (
     TipWithdrawn,
     UnjudgeableImage,
 )
-from spm_gym.plain_state import StateError, restored
-from spm_gym.regions import Mark
+from spm_gym.plain_state import restored
 from spm_gym.survey import Look, Survey, validate_look
 from spm_gym.types import Frame
 
@@ -60,62 +59,6 @@ def next_frame(imaging: Imaging, seen: Seen | None = None) -> Frame | None:
         return next(imaging) if seen is None else imaging.send(seen)
     except StopIteration:
         return None
-
-
-def validate_options(options: object, config: EnvConfig, known: Collection[str]) -> None:
-    """Refuse options of a reset that nobody would look at, or that are not what they should be.
-
-    Args:
-        options: What was given; None for nothing.
-        config: What is imaged, allowed and paid.
-        known: Those that are looked at.
-
-    Raises:
-        ValueError: Names the option and what is allowed.
-    """
-    if options is None:
-        return
-    if not isinstance(options, dict):
-        raise ValueError(f"options must be a dict, not {brief(options)}")
-    if unknown := [key for key in options if key not in known]:
-        raise ValueError(f"options are {', '.join(map(repr, known))}; unknown: {brief(unknown)}")
-    if not isinstance(damage := options.get("damage", True), bool | np.bool_):
-        raise ValueError(f"options['damage'] must be True or False, not {brief(damage)}")
-    if "look" in options:
-        validate_look(options["look"], config)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What `Episode.get_state` gives; most is as the attributes of `Episode` and `Survey`.
-
-    Attributes:
-        mid_episode: Whether an episode can go on from it.
-        instrument: State of the instrument; None for a real one.
-        marks: Blocked places of the approach area.
-        elapsed: Actions so far.
-        events: Since the last image.
-        chosen: The last action.
-        acted: Whether its image is still to come.
-        refused: Whether it was not allowed.
-        budget: What was tried without success; None for a microscope that cannot be harmed.
-    """
-
-    mid_episode: bool
-    instrument: dict[str, Any] | None
-    marks: list[Mark]
-    area: Annotated[int, Field(ge=0)]
-    last_region: tuple[float, float] | None
-    bad_sample: Annotated[int, Field(ge=0)]
-    look: Look | None
-    last_act: tuple[str, float, float] | None
-    elapsed: Annotated[int, Field(ge=0)]
-    events: list[str]
-    chosen: Annotated[int, Field(ge=0)] | None
-    acted: bool
-    refused: bool
-    uncertain: bool
-    budget: dict[str, Any] | None
 
 
 class Episode:
@@ -303,7 +246,7 @@ class Episode:
         """Everything to continue from but the generator; see the environment."""
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
         return asdict(
-            _Kept(
+            EpisodeState(
                 mid_episode=kept is not None and self.look is not None,
                 instrument=kept,
                 marks=self.survey.regions.marks,
@@ -328,8 +271,8 @@ class Episode:
         Raises:
             StateError: It is something else, or of other images or actions.
         """
-        kept = restored(_Kept, state)
-        self._check(kept)
+        kept = restored(EpisodeState, state)
+        kept.check(self.config)
         self._begin()
         self.survey.enter_area(kept.area)
         self.survey.regions.restore(kept.marks)
@@ -347,20 +290,6 @@ class Episode:
         self._events = list(kept.events)
         self._chosen, self._acted = kept.chosen, kept.acted
         self._refused, self.uncertain = kept.refused, kept.uncertain
-
-    def _check(self, kept: _Kept) -> None:
-        pixels, actions = self.config.pixels, len(self.config.actions)
-        if kept.chosen is not None and kept.chosen >= actions:
-            raise StateError(f"the kept state has chosen action {kept.chosen} of {actions}")
-        if kept.look is None:
-            if kept.mid_episode:
-                raise StateError("the kept state is in mid-episode without an image")
-            return
-        look = kept.look
-        of = (look.scan.frame.pixels, look.scan.z.shape, look.observation.shape, look.mask.shape)
-        if of != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
-            raise StateError(f"the kept state has an image or a mask of other sizes, {of}, than "
-                             f"{pixels} px and {actions} actions")  # fmt: skip
 
     def _begin(self) -> None:
         self._begun = True

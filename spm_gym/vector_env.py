@@ -16,10 +16,11 @@ from spm_gym.action_index import action_indices
 from spm_gym.brief import brief
 from spm_gym.config import EnvConfig
 from spm_gym.env import ProbeConditioningEnv, check_render_mode, spaces
-from spm_gym.episode import Episode, Imaging, Seen, next_frame, validate_options
+from spm_gym.episode import Episode, Imaging, Seen, next_frame
 from spm_gym.instrument.base import InstrumentError
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.reset_options import validate_options
 from spm_gym.survey import read_all
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 

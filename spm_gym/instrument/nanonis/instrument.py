@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +11,8 @@ from pathlib import Path
 from spm_gym.config import RealConfig
 from spm_gym.instrument.base import (
     CommandFailed,
-    ContactLost,
     InstrumentError,
     LimitExceeded,
-    TipCrashed,
-    TipWithdrawn,
     UnsafeToContinue,
 )
 from spm_gym.instrument.limits import check_bias
@@ -35,28 +31,28 @@ from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
 from spm_gym.instrument.nanonis.reading import (
     ask_release,
     holds_tip,
-    out_of_reach,
+    is_on,
     read_bias,
     read_current,
-    read_numbers,
-    read_place,
     read_setpoint,
     read_status,
-    read_z,
     read_z_range,
-    retracted,
-    touches,
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.instrument.nanonis.tip import (
+    check_contact,
+    check_feedback,
+    lift_tip,
+    move_tip,
+    withdraw_tip,
+)
 from spm_gym.instrument.nanonis.way_out import Step, Trouble, go_way_out, persist
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 NM = 1e-9
 PA = 1e-12
-_SLOWEST = 1e-12
-""" m/s; a controller that tells less has told nonsense."""
 
 
 def connect(
@@ -189,7 +185,7 @@ class NanonisInstrument:
         self._main.release = self._side.release = ask_release(self._main, self.config)
         self._side.connect()
         resumes = self._keep is not None and self._keep.is_file()
-        if self._side.call("Scan.StatusGet")["running"] and not resumes:
+        if is_on(self._side.call("Scan.StatusGet")["running"]) and not resumes:
             # Bias and feedback are about to be changed, which no tip under way survives.
             raise InstrumentError("a scan is running: stop it first")
         self._z_range = read_z_range(self._main)
@@ -211,7 +207,7 @@ class NanonisInstrument:
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         validate_scan(frame, fraction)
-        self._check_feedback()
+        check_feedback(self._main)
         self._check_in_force()
         scan = self._scanner.scan(frame, fraction, self._z_range)
         self._in_force.expect_frame(*self._scanner.in_force)
@@ -234,10 +230,10 @@ class NanonisInstrument:
             InstrumentError: Any other failure.
         """
         validate_act(action, x, y)
-        self._check_contact()
+        check_contact(self._main, self._z_range)
         self._check_in_force()
-        self._move(x, y)
-        self._check_contact()
+        move_tip(self._main, x, y)
+        check_contact(self._main, self._z_range)
         read_current(self._main)  # nothing is done to a tip whose current nobody can tell
         if isinstance(action, Stall):
             return
@@ -280,7 +276,7 @@ class NanonisInstrument:
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
-        self._withdraw(self._main)
+        withdraw_tip(self._main, self._z_range, self.config.withdraw_timeout_s)
 
     def retract(self) -> None:
         """Withdraw, and step away from the sample.
@@ -299,7 +295,7 @@ class NanonisInstrument:
                 "at the surface: nothing was stepped"
             )
         # The tip may be in deeper than the piezo can lift it: then the motor has to, watched.
-        self._lift(self._main)
+        lift_tip(self._main, self._z_range, self.config.withdraw_timeout_s)
         self._coarse.step_away(self.config.coarse.retract_steps)
 
     def verify_motor(self) -> None:
@@ -329,7 +325,7 @@ class NanonisInstrument:
         self._check_in_force()
         self._coarse.verify_direction(self.withdraw, self._z_range)
         self.withdraw()
-        self._move(0.0, 0.0)
+        move_tip(self._main, 0.0, 0.0)
         self._coarse.step_away(self.config.coarse.retract_steps)
         with begun("the tip was stepped away"):
             self._coarse.step_sideways(direction)
@@ -392,7 +388,9 @@ class NanonisInstrument:
             ("scan not stopped", partial(stop_scan, side)),
         ]
         if self.config.withdraw_on_exit:
-            steps.append(("tip not withdrawn", partial(self._withdraw, side)))
+            seconds = self.config.withdraw_timeout_s
+            withdraw = partial(withdraw_tip, side, self._z_range, seconds)
+            steps.append(("tip not withdrawn", withdraw))
         steps.append(("bias not restored", partial(self._restore_bias, before.bias["bias"])))
         steps.extend(before.restore(side, self._sleep))
         self._await_act()
@@ -473,57 +471,9 @@ class NanonisInstrument:
         if trouble:
             raise UnsafeToContinue(trouble)
 
-    def _move(self, x: float, y: float) -> None:
-        here = read_place(self._main)
-        (speed,) = read_numbers(self._main, "FolMe.SpeedGet", "speed")
-        way = math.dist((x, y), here)
-        # Some controllers tell 0 for "as fast as it goes".
-        if speed != 0 and not abs(speed) > _SLOWEST:
-            raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
-        takes = 2 * way / abs(speed) if speed != 0 else 0.0
-        self._main.call("FolMe.XYPosSet", takes=takes, x=x, y=y, wait=1)
-        there = read_place(self._main, newest=1)
-        if not math.dist((x, y), there) <= NM:
-            raise InstrumentError(
-                f"the tip is at ({there[0] / NM:.1f}, {there[1] / NM:.1f}) nm instead of "
-                f"({x / NM:.1f}, {y / NM:.1f}): out of the piezo's range, or somebody else moves it"
-            )
-
     def _await_act(self) -> None:
         """Let an act end whose reply never came: no command stops it."""
         left = self._busy_until - time.monotonic()
         if left > 0:
             self._sleep(left)
         self._busy_until = 0.0
-
-    def _withdraw(self, controller: Controller) -> None:
-        self._lift(controller)
-        if touches(controller):
-            raise UnsafeToContinue(
-                f"the tip is withdrawn as far as the z piezo goes and still draws "
-                f"{read_current(controller) / NM:.3g} nA: it touches the sample"
-            )
-
-    def _lift(self, controller: Controller) -> None:
-        """Take the tip to the upper end of the z piezo, whether that frees it or not."""
-        seconds = self.config.withdraw_timeout_s
-        stop_scan(controller)
-        controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
-        status = read_status(controller, self._z_range)
-        if status.approached or not retracted(status.z, self._z_range):
-            raise InstrumentError(
-                f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of "
-                f"{self._z_range[1] / NM:.1f} nm after {seconds:g} s (real.withdraw_timeout_s)"
-            )
-
-    def _check_contact(self) -> None:
-        self._check_feedback()
-        z = read_z(self._main)
-        if out_of_reach(z, self._z_range):
-            raise ContactLost("the surface is out of reach: approach first")
-        if retracted(z, self._z_range):
-            raise TipCrashed("the tip has crashed into the surface: withdraw and approach first")
-
-    def _check_feedback(self) -> None:
-        if not holds_tip(self._main):
-            raise TipWithdrawn("the tip is withdrawn or the feedback off: approach first")
