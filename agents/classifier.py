@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agents.vgg import VGG, check_finite_output
-from spm_gym.conditions import ClassifierError, TrainingConditions
+from spm_gym.atomic_file import written_whole
 from spm_gym.config import NetworkConfig
 from spm_gym.config.json_file import parse_json
-from spm_gym.whole_file import written_whole
+from spm_gym.imaging.conditions import ClassifierError, TrainingConditions
 
 FORMAT = "spm-gym probe classifier 2"
 NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
+from spm_gym.atomic_file import written_whole
 from spm_gym.config import EnvConfig
 from spm_gym.types import BoolArray
-from spm_gym.whole_file import written_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -27,8 +27,8 @@ from agents.classifier_report import (
 )
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
-from spm_gym.conditions import LEAST_AUC, ClassifierError, TrainingConditions
 from spm_gym.config import ClassifierConfig
+from spm_gym.imaging.conditions import LEAST_AUC, ClassifierError, TrainingConditions
 from spm_gym.types import BoolArray
 
 if TYPE_CHECKING:

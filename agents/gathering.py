@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
+from spm_gym.jit import compiled
 
 
 def gather(

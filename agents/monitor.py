@@ -13,9 +13,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
-from agents.board import captioned
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.summaries import captioned
 
 LOG_EVERY = 50
 """Steps between two sets of scalars."""

@@ -20,11 +20,11 @@ from agents.baselines import RandomPolicy
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.vgg import VGG, check_finite_output, check_fit
+from spm_gym.atomic_file import written_whole
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import StateError, restore_generator, restored
 from spm_gym.types import BoolArray
-from spm_gym.whole_file import written_whole
 
 FORMAT = "spm-gym agent 1"
 Observation = NDArray[np.float32]

@@ -12,10 +12,10 @@ import numpy as np
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from spm_gym.build import shipped_classifier
-from spm_gym.cli.process import limit_threads
+from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.process import limit_threads
 from spm_gym.config import load_config
-from spm_gym.prepared import prepared_images
+from spm_gym.datasets.simulated import prepared_images
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave, mean_interval
-from spm_gym.build import make_env
-from spm_gym.cli.process import limit_threads
+from spm_gym.assembly.build import make_env
+from spm_gym.assembly.process import limit_threads
 from spm_gym.config import load_config
-from spm_gym.instrument.sim.counting import counting_length, counting_plan
-from spm_gym.reference import level_of, reference_process
+from spm_gym.envs.counting import counting_length, counting_plan
+from spm_gym.envs.optimum import level_of, reference_process
 
 
 def main() -> None:

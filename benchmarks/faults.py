@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fault_matrix import FAULTS, PHASES, break_step, possible
+from tests.support.fault_matrix import FAULTS, PHASES, break_step, possible
 
 SAFETY = Path(__file__).parents[1] / "docs" / "safety.md"
 

@@ -20,12 +20,12 @@ import numpy as np
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from agents.classifier_training import Labelled, train_classifier
-from spm_gym.build import shipped_classifier
-from spm_gym.cli.process import limit_threads
-from spm_gym.conditions import TrainingConditions
+from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.process import limit_threads
 from spm_gym.config import ClassifierConfig, load_config
+from spm_gym.datasets.simulated import prepared_images
+from spm_gym.imaging.conditions import TrainingConditions
 from spm_gym.instrument.sim.dynamics import STATES
-from spm_gym.prepared import prepared_images
 
 
 def main() -> None:

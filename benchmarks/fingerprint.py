@@ -1,7 +1,7 @@
 """Hash what the project computes, to show that a change of its code has left every bit the same.
 
-Run ``python benchmarks/fingerprint.py`` before and after: trajectories of the environment and of the
-vector environment, the weights and the score of a short training, and the scans of an autonomous run.
+Run ``python benchmarks/fingerprint.py`` before and after: trajectories of the environment and of
+the vector environment, weights and score of a short training, the scans of an autonomous run.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import molecule_images as make
 from test_imaging_clean_square import by_loops
 
 from spm_gym.imaging import diagnose, fit_plane, largest_clean_square, level, noise, normalise
 from spm_gym.imaging.plane import Method
+from tests.support import molecule_images as make
 
 SHAPE = (64, 64)
 LINE_NOISE = 1.2

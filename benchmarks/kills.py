@@ -27,12 +27,12 @@ from dataclasses import asdict  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from kill_child import MOMENTS  # noqa: E402
-from kill_trials import trial  # noqa: E402
-from killing import KINDS, Kind, Trial  # noqa: E402
-from system_calls import untraceable  # noqa: E402
+from tests.support.kill_child import MOMENTS  # noqa: E402
+from tests.support.kill_trials import trial  # noqa: E402
+from tests.support.killing import KINDS, Kind, Trial  # noqa: E402
+from tests.support.system_calls import untraceable  # noqa: E402
 
 AT_CALLS: dict[str, Kind] = {"sim-calls": "sim", "real-calls": "real"}
 _MOST_AT_CALLS = 50

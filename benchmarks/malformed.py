@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from damage import attack_client, attack_server
-from virtual import virtual_nanonis
+from tests.support.damage import attack_client, attack_server
+from tests.support.virtual import virtual_nanonis
 
 
 def main() -> int:

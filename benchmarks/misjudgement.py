@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mistakes import ACCEPTED, COMMANDS, MISTAKES, MOST_ACTS, Cell, try_mistake
+from tests.support.misjudgements import ACCEPTED, COMMANDS, MISTAKES, MOST_ACTS, Cell, try_mistake
 
 SAFETY = Path(__file__).parents[1] / "docs" / "safety.md"
 

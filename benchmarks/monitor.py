@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from spm_gym.runner.reading import reading
+from spm_gym.journal.reader import reading
 
 ARGUMENTS = ("--no-sandbox", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync")  # fmt: skip

@@ -19,16 +19,15 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from virtual import virtual_nanonis
-
-from spm_gym.build import world_seed
+from spm_gym.assembly.build import world_seed
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
+from tests.support.virtual import virtual_nanonis
 
 NM = 1e-9
 CALM = {"contact_loss_rate": 0.0, "crash_rate": 0.0}

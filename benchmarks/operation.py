@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation import mean_interval
-from spm_gym.runner.reading import JOURNAL, JournalError, open_journal
+from spm_gym.journal.reader import JOURNAL, JournalError, open_journal
 
 COMMAND = (sys.executable, "-m", "spm_gym")
 _SETTLED_H = 10.0

@@ -273,7 +273,9 @@ def _one_thread() -> None:
     """One thread in this process and in those it starts."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    from spm_gym.cli.process import limit_threads  # it brings torch, not needed to print a table
+    from spm_gym.assembly.process import (
+        limit_threads,  # it brings torch, not needed to print a table
+    )
 
     limit_threads(1)
 

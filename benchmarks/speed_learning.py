@@ -23,10 +23,10 @@ from agents.double_dqn import DoubleDQN
 from agents.monitor import TensorBoardMonitor
 from agents.replay import FlipReplay
 from agents.schedules import epsilon
-from spm_gym.build import make_env
-from spm_gym.cli.process import keep_freed_memory
+from spm_gym.assembly.build import make_env
+from spm_gym.assembly.process import keep_freed_memory
 from spm_gym.config import Config, load_config
-from spm_gym.env import ProbeConditioningEnv
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 
 PREFILL = 150
 SETTINGS = ["agent.parallel=false", "agent.device=cpu", f"agent.prefill={PREFILL}"]

@@ -9,7 +9,7 @@ import numpy as np
 from measure import Figure, compare
 
 from spm_gym.config import RegionConfig
-from spm_gym.regions import RegionMap
+from spm_gym.envs.regions import RegionMap
 
 NM = 1e-9
 IMAGE = 10 * NM

@@ -10,11 +10,11 @@ import numpy as np
 from measure import Outcome, Skipped, of_values
 
 from spm_gym.config import Config
+from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging import fit_plane, normalise
 from spm_gym.imaging.clean_square import largest_clean_square
 from spm_gym.instrument.sim.dynamics import STATES
 from spm_gym.instrument.sim.images import PER_AREA, sessions, take
-from spm_gym.prepared import prepared_images
 
 NAME = "fully processed images, 16 probe classes mixed, two cores"
 

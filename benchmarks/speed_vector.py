@@ -15,9 +15,9 @@ from measure import Figure, compare
 from numpy.typing import NDArray
 
 import spm_gym  # noqa: F401  (registers the environment)
-from spm_gym import survey, vector_env
-from spm_gym.build import build_judge, build_microscope
+from spm_gym.assembly.build import build_judge, build_microscope
 from spm_gym.config import Config
+from spm_gym.envs import observation, vector
 
 ID = "spm_gym/ProbeConditioning-v0"
 MANY = 64
@@ -35,7 +35,7 @@ Function = Callable[..., Any]
 
 def figures(quick: bool) -> Iterator[Figure]:
     """Random allowed actions, episodes that end are begun again; the classifier judges."""
-    ours = Walk(vector_env.ProbeConditioningVectorEnv(*_microscopes(MANY)))
+    ours = Walk(vector.ProbeConditioningVectorEnv(*_microscopes(MANY)))
     looped = Walk(gymnasium.make_vec(ID, MANY, "sync"))
     figure = compare(
         f"vector environment: step, {MANY} microscopes",
@@ -56,7 +56,7 @@ def figures(quick: bool) -> Iterator[Figure]:
     )
     yield compare(
         "vector environment: step, a batch of one",
-        Walk(vector_env.ProbeConditioningVectorEnv(*_microscopes(1)), STRETCH * 2),
+        Walk(vector.ProbeConditioningVectorEnv(*_microscopes(1)), STRETCH * 2),
         Walk(gymnasium.make_vec(ID, 1, "sync"), STRETCH * 2),
         at_least=0.8,
         pairs=15 if quick else 45,
@@ -88,9 +88,9 @@ class Walk:
 def shares(walk: Walk) -> str:
     """Where the time of a walk goes, in words."""
     parts: dict[str, tuple[ModuleType, str]] = {
-        "simulator": (vector_env, "scan_all"),
-        "imaging": (survey, "read_scans"),
-        "classifier": (survey, "judge_all"),
+        "simulator": (vector, "scan_all"),
+        "imaging": (observation, "read_scans"),
+        "classifier": (observation, "judge_all"),
     }
     clocks = {name: Clock(getattr(*place)) for name, place in parts.items()}
     replaced = [patch.object(*parts[name], clock) for name, clock in clocks.items()]

@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trajectories import LIVELY, both, equal
+from tests.support.trajectories import LIVELY, both, equal
 
 AREA = "env.regions.area_nm=120"
 WORLDS = {

@@ -20,12 +20,12 @@ from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from agents.evaluation import Episode, interleave, summarise
 from agents.operation import load_weights
-from spm_gym.build import make_env, shipped_agent, shipped_classifier
-from spm_gym.cli.process import limit_threads
+from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.assembly.process import limit_threads
 from spm_gym.config import Config, load_config
+from spm_gym.datasets.simulated import prepared_images
+from spm_gym.envs.optimum import reference_process
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.prepared import prepared_images
-from spm_gym.reference import reference_process
 
 ROOT = Path(__file__).parent.parent
 WORLDS = [ROOT / "configs" / name for name in ("default.yaml", "lab-4k.yaml")]

@@ -13,12 +13,12 @@ from PIL import Image
 from small import shrink
 
 from agents.classifier import ProbeClassifier
-from spm_gym.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.assembly.pictures.networks import probe_images
 from spm_gym.cli import main as spm_gym
-from spm_gym.cli.show_networks import probe_images
-from spm_gym.runner.reading import reading
-from spm_gym.view.pictures.canvas import save
-from spm_gym.view.pictures.networks import draw_verdicts
+from spm_gym.figures.canvas import save
+from spm_gym.figures.networks import draw_verdicts
+from spm_gym.journal.reader import reading
 
 PICTURES = Path(__file__).parent / "pictures"
 HOURS, HOURS_OF_AREA = 12, 3

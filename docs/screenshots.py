@@ -15,11 +15,11 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 from small import shrink
 
-from spm_gym.build import build_microscope
+from spm_gym.assembly.build import build_microscope
 from spm_gym.config import load_config
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.dynamics import HiddenState
-from spm_gym.runner.reading import JournalError, reading
+from spm_gym.journal.reader import JournalError, reading
 from spm_gym.types import Frame
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.brief import brief
+from spm_gym.errors import brief
 
 
 def action_index(action: object, count: int) -> int:

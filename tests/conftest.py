@@ -10,8 +10,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 # NumPy reads the variables when it is imported.
-from browsing import browser, faults, page  # noqa: E402, F401
 from hypothesis import HealthCheck, settings  # noqa: E402
+
+from tests.support.browsing import browser, faults, page  # noqa: E402, F401
 
 settings.register_profile(
     "project",

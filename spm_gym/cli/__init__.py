@@ -13,15 +13,11 @@ from typing import Any
 
 from spm_gym.config import ConfigError
 from spm_gym.config.yaml_file import plain
-from spm_gym.instrument.base import InstrumentError
-from spm_gym.runner.undisturbed import is_interrupt
+from spm_gym.errors import InstrumentError, UsageError
+from spm_gym.runner.signals import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
 _LONGEST_MESSAGE = 2000
-
-
-class UsageError(ValueError):
-    """The command line asks for something that cannot be done; the message says what would."""
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
@@ -79,11 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from spm_gym.cli import (
         ask,
         check,
+        deepspm_server,
         evaluate,
         export,
         journal,
         label,
-        labview_server,
         monitor,
         report,
         restore,
@@ -113,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": check,
         "restore": restore,
         "virtual-nanonis": virtual_nanonis,
-        "labview-server": labview_server,
+        "labview-server": deepspm_server,
     }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.cli import UsageError
+from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.cli.options import add_token
-from spm_gym.cli.run_directory import existing_operation
+from spm_gym.errors import UsageError
+from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.run_lock import is_run_locked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

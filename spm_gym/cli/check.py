@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from spm_gym.build import connect_microscope
-from spm_gym.cli import UsageError
+from spm_gym.assembly.build import connect_microscope
+from spm_gym.assembly.preflight import preflight
 from spm_gym.cli.options import add_config, add_set
-from spm_gym.cli.preflight import preflight
 from spm_gym.config import Config, load_config
+from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 
 

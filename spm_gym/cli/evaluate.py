@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spm_gym.cli import UsageError, run_command
-from spm_gym.cli.arm_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
+from spm_gym.assembly.policy_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
+from spm_gym.assembly.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
+from spm_gym.atomic_file import written_whole
+from spm_gym.cli import run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
-from spm_gym.cli.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
 from spm_gym.config import Config, load_config
-from spm_gym.whole_file import written_whole
+from spm_gym.errors import UsageError
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
@@ -106,7 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if checkpoint is not None:
         print(f"the agent of {checkpoint}")
 
-    from spm_gym.cli.arms import play
+    from spm_gym.assembly.evaluation import play
 
     results: Results = {name: [] for name in arms}
     try:
@@ -126,7 +127,7 @@ def _report(
     results: Results, config: Config, checkpoint: Path | None, arguments: argparse.Namespace
 ) -> None:
     from agents.evaluation import summarise
-    from agents.evaluation_plot import plot_lengths
+    from spm_gym.figures.evaluation import plot_lengths
 
     summary = summarise(results, arguments.seed)
     print(table(summary))

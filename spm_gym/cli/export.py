@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.cli import UsageError
-from spm_gym.cli.run_directory import existing_operation
-from spm_gym.names import as_typed
-from spm_gym.view.export import export_images
-from spm_gym.view.offline import DATASET, export_episodes
+from spm_gym.assembly.run_directory import existing_operation
+from spm_gym.datasets.export import export_images
+from spm_gym.datasets.offline import DATASET, export_episodes
+from spm_gym.errors import UsageError
+from spm_gym.paths import as_typed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

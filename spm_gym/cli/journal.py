@@ -1,7 +1,7 @@
 """Print what a run has done in figures, and whether its journal is consistent.
 
-With ``--json`` the keys are the attributes of `spm_gym.view.summary.Summary`. The exit status is 0
-if journal and files agree, 1 if not.
+With ``--json`` the keys are the attributes of `spm_gym.analysis.summary.Summary`. The exit status
+is 0 if journal and files agree, 1 if not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spm_gym.analysis.policies import interval_in_words
+from spm_gym.analysis.summary import Summary, summarise
 from spm_gym.scale import duration_text
-from spm_gym.view.drivers import interval_in_words
-from spm_gym.view.summary import Summary, summarise
 
 _SHOWN = 20
 

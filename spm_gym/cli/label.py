@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.cli.page import add_address, serve_page
 from spm_gym.config import Config, load_config
+from spm_gym.errors import UsageError
 from spm_gym.imaging.files import READERS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Read and judge the images, then serve the page."""
-    from spm_gym.imaging.manifest import EARLIER, labeller_name
+    from spm_gym.datasets.manifest import EARLIER, labeller_name
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
     from spm_gym.web.labelling.labels import Labels
@@ -100,8 +100,8 @@ def _judge(config: Config, classifier: str | None) -> Classifier | None:
     if classifier == NO_CLASSIFIER:
         return None
     from agents.classifier import ProbeClassifier  # torch is slow to import
-    from spm_gym.build import shipped_classifier
-    from spm_gym.cli.process import prepare_process
+    from spm_gym.assembly.build import shipped_classifier
+    from spm_gym.assembly.process import prepare_process
 
     prepare_process(config.run.threads)
     # Whatever it was trained for: here it only puts images in order, and nothing is done on it.
@@ -110,8 +110,8 @@ def _judge(config: Config, classifier: str | None) -> Classifier | None:
 
 
 def _warn_of_manifest(folder: Path) -> None:
-    from spm_gym.imaging.folder import untrainable
-    from spm_gym.imaging.manifest import MANIFEST
+    from spm_gym.datasets.labelled_folder import untrainable
+    from spm_gym.datasets.manifest import MANIFEST
 
     manifest = folder / MANIFEST
     told = untrainable(manifest) if manifest.is_file() else []

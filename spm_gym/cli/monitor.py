@@ -6,11 +6,11 @@ import argparse
 import os
 from pathlib import Path
 
-from spm_gym.cli import UsageError
+from spm_gym.assembly.run_directory import TENSORBOARD, existing_operation
 from spm_gym.cli.page import add_address, serve_page
-from spm_gym.cli.run_directory import TENSORBOARD, existing_operation
-from spm_gym.names import as_typed
-from spm_gym.runner.reading import JOURNAL
+from spm_gym.errors import UsageError
+from spm_gym.journal.reader import JOURNAL
+from spm_gym.paths import as_typed
 
 PORT = 8765
 _NICE = 10

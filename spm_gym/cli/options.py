@@ -7,7 +7,7 @@ import math
 import os
 from pathlib import Path
 
-from spm_gym.cli import UsageError
+from spm_gym.errors import UsageError
 
 _TOKEN_VARIABLE = "SPM_GYM_TOKEN"
 

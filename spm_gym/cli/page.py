@@ -7,8 +7,8 @@ import webbrowser
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spm_gym.cli import UsageError
 from spm_gym.cli.options import add_token
+from spm_gym.errors import UsageError
 
 if TYPE_CHECKING:  # slow to import, and every command would wait for it
     from starlette.types import ASGIApp

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.cli import UsageError
+from spm_gym.atomic_file import remove_leftovers
 from spm_gym.cli.options import add_force, refuse_unwritable
-from spm_gym.whole_file import remove_leftovers
+from spm_gym.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(arguments: argparse.Namespace) -> int:
     """Write the page, and say where it is and what could not be read."""
-    from spm_gym.view.report import REPORT, write_report  # matplotlib is slow to import
+    from spm_gym.web.report import REPORT, write_report  # matplotlib is slow to import
 
     output: Path = arguments.output or arguments.run / REPORT
     if output.suffix.lower() not in (".html", ".htm"):

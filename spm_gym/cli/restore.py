@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.cli import UsageError
-from spm_gym.cli.microscope import SETTINGS_BEFORE, tell
-from spm_gym.cli.run_directory import EVALUATION, SETTINGS
+from spm_gym.assembly.microscope import SETTINGS_BEFORE, tell
+from spm_gym.assembly.run_directory import EVALUATION, SETTINGS
 from spm_gym.config import load_config
+from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis import instrument as nanonis
-from spm_gym.runner.run_lock import locked_run
+from spm_gym.journal.run_lock import locked_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

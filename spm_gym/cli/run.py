@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spm_gym.cli import UsageError
-from spm_gym.cli.options import add_config, add_set, add_token, time_scale
-from spm_gym.cli.run_directory import (
+from spm_gym.analysis.session import last_session
+from spm_gym.assembly.run_directory import (
     CHECKPOINTS,
     SETTINGS,
     TENSORBOARD,
@@ -16,13 +15,14 @@ from spm_gym.cli.run_directory import (
     new_run,
     write_settings,
 )
+from spm_gym.atomic_file import remove_leftovers
+from spm_gym.cli.options import add_config, add_set, add_token, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
+from spm_gym.errors import UsageError
+from spm_gym.journal.reader import JOURNAL, SCANS, has_begun, reading
+from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import CONTROL, PROTECTION
-from spm_gym.runner.reading import JOURNAL, SCANS, has_begun, reading
-from spm_gym.runner.run_lock import locked_run
-from spm_gym.view.live.begun import last_session
-from spm_gym.whole_file import remove_leftovers
 
 _MADE_FIRST = (
     JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", SCANS, CHECKPOINTS, TENSORBOARD, CONTROL,
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _resume(arguments)
     config = _settings(arguments)
     _refuse_impossible(arguments, config)
-    from spm_gym.cli.operate import operate  # torch is slow to import
+    from spm_gym.assembly.run import operate  # torch is slow to import
 
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
@@ -131,7 +131,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         print(f"continuing {folder}")
         if changed:
             write_settings(folder / SETTINGS, config)
-        from spm_gym.cli.operate import operate  # torch is slow to import
+        from spm_gym.assembly.run import operate  # torch is slow to import
 
         return operate(
             config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token

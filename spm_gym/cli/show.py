@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from spm_gym.cli import UsageError
+from spm_gym.assembly.pictures import LAST, Picture
+from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
+from spm_gym.atomic_file import remove_leftovers
 from spm_gym.cli.options import add_force, refuse_unwritable
-from spm_gym.cli.run_directory import CHECKPOINTS, TENSORBOARD
+from spm_gym.errors import UsageError
 from spm_gym.imaging.files import READERS
-from spm_gym.runner.reading import JOURNAL
-from spm_gym.whole_file import remove_leftovers
+from spm_gym.journal.reader import JOURNAL
 
 EPILOG = """examples:
   spm-gym show scan.sxm                     raw, levelled, as the network sees it, and what it says
@@ -35,25 +34,8 @@ The picture is written into the current folder unless -o names another place; it
 the format (.png, .pdf, .svg).
 """
 WEIGHTS = ".safetensors"
-STILL = (".png", ".pdf", ".svg")
-MOVING = (".gif", ".webp", ".png")
-LAST = "last"
 _SIZES_NM = (0.01, 1e6)
 _OF_A_RUN = ("what", "area", "scan", "episode")
-
-
-class Picture(NamedTuple):
-    """A picture that can be made.
-
-    Attributes:
-        name: Of its file, without the ending.
-        write: Makes the file.
-        formats: Endings it may have; the first is the usual one.
-    """
-
-    name: str
-    write: Callable[[Path], None]
-    formats: tuple[str, ...] = STILL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,21 +125,21 @@ def _refuse_impossible(arguments: argparse.Namespace) -> None:
 
 def _picture(arguments: argparse.Namespace) -> Picture:
     # Heavy: matplotlib and torch.
-    from spm_gym.cli import show_networks, show_run, show_scans
-    from spm_gym.cli.process import prepare_process
+    from spm_gym.assembly.pictures import networks, run, scans
+    from spm_gym.assembly.process import prepare_process
 
     prepare_process(1)
     if not arguments.paths:
-        return show_networks.simulated_episode(arguments.seed or 0)
+        return networks.simulated_episode(arguments.seed or 0)
     path: Path = arguments.paths[0]
     if len(arguments.paths) == 1 and (path / JOURNAL).is_file():
         _refuse(arguments, "a run", ("size_nm",))
-        return show_run.of_run(path, arguments)
+        return run.of_run(path, arguments)
     _refuse(arguments, "not a run of spm-gym run", _OF_A_RUN)
     if len(arguments.paths) == 1 and not _holds_scans(path):
         _refuse(arguments, "not a scan", ("classifier", "size_nm"))
         return _learned(path)
-    return show_scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm)
+    return scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm)
 
 
 def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) -> None:
@@ -177,21 +159,21 @@ def _holds_scans(path: Path) -> bool:
 
 def _learned(path: Path) -> Picture:
     """A picture of what training or evaluation has left."""
-    from spm_gym.cli import show_networks
+    from spm_gym.assembly.pictures import networks
 
     if path.is_dir():
         if (path / TENSORBOARD).is_dir():
-            return show_networks.of_training(path, path / TENSORBOARD)
-        checkpoint = show_networks.newest_checkpoint(path)
+            return networks.of_training(path, path / TENSORBOARD)
+        checkpoint = networks.newest_checkpoint(path)
         if checkpoint is not None:
-            return show_networks.of_checkpoint(checkpoint)
+            return networks.of_checkpoint(checkpoint)
         raise UsageError(
             f"{path} holds no scans ({', '.join(READERS)}), and is no run ({JOURNAL}), no training "
             f"({TENSORBOARD}/) and no checkpoint ({CHECKPOINTS}/step_...)"
         )
     if path.suffix.lower() == WEIGHTS:
-        return show_networks.of_weights(path)
+        return networks.of_weights(path)
     if path.suffix.lower() == ".json":
-        return show_networks.of_evaluation(path)
+        return networks.of_evaluation(path)
     known = ", ".join([*READERS, WEIGHTS, ".json"])
     raise UsageError(f"{path}: {path.suffix or 'no suffix'!r} cannot be shown; known are {known}")

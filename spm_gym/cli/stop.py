@@ -6,13 +6,13 @@ import argparse
 import time
 from pathlib import Path
 
-from spm_gym.cli import UsageError
+from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.cli.options import add_token, seconds
-from spm_gym.cli.run_directory import existing_operation
-from spm_gym.names import as_typed
+from spm_gym.errors import UsageError
+from spm_gym.journal.reader import SAFE_END, UNSAFE_END, reading
+from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.paths import as_typed
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.reading import SAFE_END, UNSAFE_END, reading
-from spm_gym.runner.run_lock import is_run_locked
 
 _ASK_EVERY_S = 0.2
 

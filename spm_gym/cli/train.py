@@ -8,13 +8,20 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from spm_gym.cli import UsageError, run_command
+from spm_gym.assembly.run_directory import (
+    CLASSIFIER,
+    LEARNING_CURVE,
+    SETTINGS,
+    existing_run,
+    new_run,
+)
+from spm_gym.atomic_file import remove_leftovers
+from spm_gym.cli import run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
-from spm_gym.cli.run_directory import CLASSIFIER, LEARNING_CURVE, SETTINGS, existing_run, new_run
 from spm_gym.config import Config, load_config
-from spm_gym.names import as_typed, is_text
-from spm_gym.runner.run_lock import locked_run
-from spm_gym.whole_file import remove_leftovers
+from spm_gym.errors import UsageError
+from spm_gym.journal.run_lock import locked_run
+from spm_gym.paths import as_typed, is_text
 
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
@@ -113,11 +120,11 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     _refuse_impossible(arguments, config)
     if arguments.what == "classifier":
-        from spm_gym.cli.train_classifier import train_classifier
+        from spm_gym.assembly.classifier_training import train_classifier
 
         create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
-    from spm_gym.cli.train_agent import resume_agent, train_agent, write_weights
+    from spm_gym.assembly.training import resume_agent, train_agent, write_weights
 
     if arguments.resume:
         with locked_run(run):

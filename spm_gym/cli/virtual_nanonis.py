@@ -9,15 +9,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from spm_gym.build import compile_simulator, virtual_controller
-from spm_gym.cli import UsageError
+from spm_gym.assembly.build import compile_simulator, virtual_controller
+from spm_gym.assembly.process import announce_compiling
 from spm_gym.cli.options import add_config, add_set, time_scale
-from spm_gym.cli.process import announce_compiling
 from spm_gym.config import Config, load_config
+from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis.commands import RELEASES
-from spm_gym.instrument.virtual_nanonis.controller import VirtualController
-from spm_gym.instrument.virtual_nanonis.faults import Fault, load_faults
-from spm_gym.instrument.virtual_nanonis.server import PORTS, VirtualNanonis
+from spm_gym.servers.nanonis.controller import VirtualController
+from spm_gym.servers.nanonis.faults import Fault, load_faults
+from spm_gym.servers.nanonis.server import PORTS, VirtualNanonis
 
 EPILOG = """examples:
   spm-gym virtual-nanonis                           in real time, on the ports of a real one

@@ -7,9 +7,9 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.imaging.normalisation import to_metres
 from spm_gym.imaging.robust import noise
+from spm_gym.jit import compiled
 from spm_gym.types import BoolArray, FloatImage
 
 SMALLEST_TOLERANCE = 1e-11

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.imaging.plane import check_shape
 from spm_gym.imaging.robust import extent, heights_in, quantile, straightened
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
+from spm_gym.jit import compiled
 from spm_gym.types import FloatImage, Scan
 
 FloatArray = NDArray[np.float64]

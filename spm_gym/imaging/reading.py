@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.imaging.clean_square import Square, find_square, mark_clean, tolerance_for
 from spm_gym.imaging.diagnosis import (
     DIAGNOSES,
@@ -22,6 +21,7 @@ from spm_gym.imaging.normalisation import normalise_into, to_metres
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
 from spm_gym.imaging.robust import FEW_LINES, noise_between_rows
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
+from spm_gym.jit import compiled
 
 FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.imaging.robust import (
     LINES,
     core,
@@ -14,6 +13,7 @@ from spm_gym.imaging.robust import (
     noise_between_rows,
     straightened,
 )
+from spm_gym.jit import compiled
 
 FloatArray = NDArray[np.float64]
 Moments = tuple[float, float, float, float, float, float, float, float, float]

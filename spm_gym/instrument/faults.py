@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from spm_gym.config.operation import FaultConfig
-from spm_gym.instrument.base import ConnectionLost, OutcomeUnknown
+from spm_gym.errors import ConnectionLost, OutcomeUnknown
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.running_scan import Accident
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope

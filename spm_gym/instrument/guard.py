@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from spm_gym.config.real import LimitsConfig
-from spm_gym.instrument.base import Instrument, InstrumentError, LimitExceeded, OutcomeUnknown
+from spm_gym.errors import InstrumentError, LimitExceeded, OutcomeUnknown
+from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.limits import check_action, check_frame, check_place
 from spm_gym.instrument.validation import (
     validate_act,

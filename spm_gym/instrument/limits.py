@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spm_gym.config.real import LimitsConfig
-from spm_gym.instrument.base import LimitExceeded
+from spm_gym.errors import LimitExceeded
 from spm_gym.types import Conditioning, Dip, Frame, Pulse
 
 NM = 1e-9

@@ -12,8 +12,7 @@ import math
 
 import numpy as np
 
-from spm_gym.brief import brief
-from spm_gym.instrument.base import BadReply, LimitExceeded
+from spm_gym.errors import BadReply, LimitExceeded, brief
 from spm_gym.types import Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spm_gym.regions import area_direction
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.memory import Memory
+from spm_gym.envs.observation import Survey
+from spm_gym.envs.regions import area_direction
+from spm_gym.journal.writer import Journal
 from spm_gym.runner.notify import Kind
-from spm_gym.survey import Survey
+from spm_gym.runner.run_state import Memory
 
 
 class Areas:

@@ -10,12 +10,12 @@ import math
 
 from spm_gym.action_index import action_index
 from spm_gym.config import OperationConfig
-from spm_gym.env import ProbeConditioningEnv
-from spm_gym.instrument.base import UnjudgeableImage
-from spm_gym.runner.chooser import Chooser
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.memory import Memory
-from spm_gym.survey import Look, read
+from spm_gym.envs.observation import Look, read
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.errors import UnjudgeableImage
+from spm_gym.journal.writer import Journal
+from spm_gym.runner.policy import Chooser
+from spm_gym.runner.run_state import Memory
 
 
 class Conditioning:

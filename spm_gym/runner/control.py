@@ -22,8 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import parse_json
-from spm_gym.whole_file import written_whole
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"

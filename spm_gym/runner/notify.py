@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spm_gym.config import ConfigError
-from spm_gym.names import as_typed
+from spm_gym.paths import as_typed
 
 if TYPE_CHECKING:
     from apprise.plugins import NotifyBase

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spm_gym.config import OperationConfig
-from spm_gym.instrument.base import LimitExceeded, OutcomeUnknown
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.memory import Memory
-from spm_gym.survey import Survey
+from spm_gym.envs.observation import Survey
+from spm_gym.errors import LimitExceeded, OutcomeUnknown
+from spm_gym.journal.writer import Journal
+from spm_gym.runner.run_state import Memory
 
 NM = 1e-9
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"

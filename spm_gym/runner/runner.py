@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from spm_gym.config import OperationConfig
-from spm_gym.env import ProbeConditioningEnv
-from spm_gym.instrument.base import Abandoned, InstrumentError, Restartable
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.errors import Abandoned, InstrumentError
+from spm_gym.instrument.contract import Restartable
+from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
+from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
-from spm_gym.runner.chooser import Chooser
 from spm_gym.runner.control import Request
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.memory import Memory
 from spm_gym.runner.notify import Kind, summary_due
-from spm_gym.runner.operator import Notify, Operator
-from spm_gym.runner.reading import SAFE_END, UNSAFE_END, JournalError
+from spm_gym.runner.policy import Chooser
+from spm_gym.runner.run_state import Memory
+from spm_gym.runner.signals import is_interrupt, undisturbed
+from spm_gym.runner.state_handlers import Notify, Operator
 from spm_gym.runner.states import State, check_transition, touches_instrument
-from spm_gym.runner.undisturbed import is_interrupt, undisturbed
 from spm_gym.scale import duration_text
 
 

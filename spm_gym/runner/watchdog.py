@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spm_gym.instrument.base import Instrument
+from spm_gym.instrument.contract import Instrument
 
 
 def over_current(instrument: Instrument, limit: float, confirm_s: float) -> bool:

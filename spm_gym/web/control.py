@@ -10,8 +10,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.runner.control import CannotAsk, Request, WrongToken, ask, asked_of
-from spm_gym.runner.run_lock import is_run_locked
 from spm_gym.web.access import Access, fields
 from spm_gym.web.pages import Text
 

@@ -18,25 +18,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from spm_gym import colours
+from spm_gym.analysis.decisions import last_decision
+from spm_gym.analysis.events import FIRST_ROWS, event_log
+from spm_gym.analysis.instrument_state import instrument
+from spm_gym.analysis.lengths import histograms
+from spm_gym.analysis.policies import driver_lengths
+from spm_gym.analysis.progress import progress
+from spm_gym.analysis.series import series
+from spm_gym.analysis.session import last_session
+from spm_gym.analysis.status import memory, standing
+from spm_gym.figures.area_map import live_map
+from spm_gym.figures.heights import Kind
+from spm_gym.figures.mosaic import COLOURS, NM
+from spm_gym.figures.scan_view import prepare, scan_at, scan_picture, shown_scan
+from spm_gym.figures.tiles import Painter
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.names import shown_name
+from spm_gym.journal.reader import JOURNAL, JournalError, reading
+from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.paths import shown_name
 from spm_gym.runner.control import asked_of
-from spm_gym.runner.reading import JOURNAL, JournalError, reading
-from spm_gym.runner.run_lock import is_run_locked
-from spm_gym.view.drivers import driver_lengths
-from spm_gym.view.live.begun import last_session
-from spm_gym.view.live.decisions import last_decision
-from spm_gym.view.live.event_log import FIRST_ROWS, event_log
-from spm_gym.view.live.instrument_state import instrument
-from spm_gym.view.live.lengths import histograms
-from spm_gym.view.live.maps import live_map
-from spm_gym.view.live.progress import progress
-from spm_gym.view.live.scans import prepare, scan_at, scan_picture, shown_scan
-from spm_gym.view.live.series import series
-from spm_gym.view.live.standing import memory, standing
-from spm_gym.view.live.tiles import Painter
-from spm_gym.view.mosaic import COLOURS, NM
-from spm_gym.view.shown import Kind
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls

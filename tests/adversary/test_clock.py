@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_runs import Verdicts, lab
-from virtual import virtual_nanonis
 
+from spm_gym.assembly.microscope import _history, _recorder
 from spm_gym.cli import main
-from spm_gym.cli.microscope import _history, _recorder
 from spm_gym.config.real import LimitsConfig
-from spm_gym.instrument.base import LimitExceeded
+from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.reading import reading
-from spm_gym.runner.steady_clock import steady_clock
+from spm_gym.journal.reader import reading
+from spm_gym.journal.writer import Journal
+from spm_gym.runner.clock import steady_clock
 from spm_gym.types import Conditioning, Pulse, Status
+from tests.support.scripted_runs import Verdicts, lab
+from tests.support.virtual import virtual_nanonis
 
 HOUR_S = 3600.0
 LIMITS = LimitsConfig(actions_per_hour=5)

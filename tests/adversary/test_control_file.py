@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browsing import served
-from invented_runs import InventedRun
-from scripted_runs import Lab, Verdicts, lab
 
+from spm_gym.journal.reader import Label
 from spm_gym.runner.control import CONTROL, PROTECTION, CannotAsk, Control, Request, ask, asked_of
-from spm_gym.runner.reading import Label
 from spm_gym.runner.states import State
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor
+from tests.support.browsing import served
+from tests.support.invented_runs import InventedRun
+from tests.support.scripted_runs import Lab, Verdicts, lab
 
 TOKEN = "correct horse"
 

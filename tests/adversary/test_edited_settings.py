@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from scripted_runs import Verdicts, lab
 
+from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.cli import main
-from spm_gym.cli.run_directory import SETTINGS
-from spm_gym.runner.journal import Session
-from spm_gym.runner.run_lock import LOCK
+from spm_gym.journal.run_lock import LOCK
+from spm_gym.journal.writer import Session
+from tests.support.scripted_runs import Verdicts, lab
 
 NAME = "run"
 

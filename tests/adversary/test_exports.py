@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from invented_runs import InventedRun
-from labelling import answer, answered, page_for
 
 from spm_gym.config import EnvConfig
-from spm_gym.imaging.folder import load_folder
-from spm_gym.imaging.manifest import MANIFEST
-from spm_gym.runner.reading import Label
-from spm_gym.view.export import export_images
+from spm_gym.datasets.export import export_images
+from spm_gym.datasets.labelled_folder import load_folder
+from spm_gym.datasets.manifest import MANIFEST
+from spm_gym.journal.reader import Label
+from tests.support.invented_runs import InventedRun
+from tests.support.labelling import answer, answered, page_for
 
 HEIGHTS = 1e-10 * np.random.default_rng(0).normal(size=(64, 64))
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "＝1+1", "＠x", " =1+1", "\t=1+1")

@@ -26,7 +26,7 @@ import torch
 from safetensors import safe_open
 
 from agents.checkpoint import MODEL, REPLAY, STATE, latest_checkpoint
-from spm_gym.build import shipped_classifier
+from spm_gym.assembly.build import shipped_classifier
 from spm_gym.cli import evaluate, main, train
 from spm_gym.plain_state import from_bytes, to_bytes
 

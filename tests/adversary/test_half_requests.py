@@ -15,19 +15,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import served
-from invented_runs import InventedRun
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from spm_gym.cli.run_directory import write_settings
+from spm_gym.assembly.run_directory import write_settings
 from spm_gym.config import Config
-from spm_gym.runner.reading import Label
+from spm_gym.journal.reader import Label
 from spm_gym.web import connections
 from spm_gym.web.access import Access
 from spm_gym.web.pages import Pages, application
+from tests.support.browsing import served
+from tests.support.invented_runs import InventedRun
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = "correct horse"

@@ -8,15 +8,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from scripted_runs import Verdicts, lab
 
+from spm_gym.analysis.summary import summarise
+from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
-from spm_gym.cli.run_directory import write_settings
-from spm_gym.runner.journal import Journal
-from spm_gym.runner.mending import UNLISTED
-from spm_gym.runner.reading import JournalError, has_begun, reading
+from spm_gym.journal.reader import JournalError, has_begun, reading
+from spm_gym.journal.recovered import UNLISTED
+from spm_gym.journal.writer import Journal
 from spm_gym.runner.states import State
-from spm_gym.view.summary import summarise
+from tests.support.scripted_runs import Verdicts, lab
 
 GOOD = 0.99
 

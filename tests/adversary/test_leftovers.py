@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from spm_gym.assembly.run_directory import SETTINGS, new_run, write_settings
+from spm_gym.atomic_file import remove_leftovers, written_whole
 from spm_gym.cli import main
-from spm_gym.cli.run_directory import SETTINGS, new_run, write_settings
 from spm_gym.config import Config
-from spm_gym.runner.run_lock import LOCK
-from spm_gym.whole_file import remove_leftovers, written_whole
+from spm_gym.journal.run_lock import LOCK
 
 ROOT = Path(__file__).parent.parent.parent
 WRITING = """
 import sys, time
 from pathlib import Path
-from spm_gym.whole_file import written_whole
+from spm_gym.atomic_file import written_whole
 with written_whole(Path(sys.argv[1])) as beside:
     beside.write_text("half")
     print(beside.name, flush=True)

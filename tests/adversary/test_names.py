@@ -13,18 +13,19 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from browsing import served
-from labelling import answer, labels_in, page_for, ten_scans
-from scripted_runs import Verdicts, lab
 
-from spm_gym.cli import main, monitor, operate, stop, train
+from spm_gym.assembly import run as operate
+from spm_gym.cli import main, monitor, stop, train
 from spm_gym.config import ConfigError
-from spm_gym.names import as_typed, shown_name
-from spm_gym.runner.journal import Session
+from spm_gym.journal.writer import Session
+from spm_gym.paths import as_typed, shown_name
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Outcome
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor as live_page
+from tests.support.browsing import served
+from tests.support.labelling import answer, labels_in, page_for, ten_scans
+from tests.support.scripted_runs import Verdicts, lab
 
 NAMES = (b"a b", b"it's", b"$(touch x)", b"`x`;x", b"-rf", b"--help", b"a\nb", b"\x1b[31mred",
          b"caf\xe9", b"\xff\xfe'\\x41", "café".encode(), b"~", b"#x", b"!x", b"a\\b")  # fmt: skip

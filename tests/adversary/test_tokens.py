@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from browsing import Faults, served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse
@@ -18,6 +17,7 @@ from starlette.routing import Route
 from spm_gym.web import access as rules
 from spm_gym.web.access import Access
 from spm_gym.web.pages import Pages, application
+from tests.support.browsing import Faults, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from spm_gym.assembly.run_directory import new_run
 from spm_gym.cli import evaluate, main, train
-from spm_gym.cli.run_directory import new_run
 from spm_gym.config import Config, load_config
-from spm_gym.runner.run_lock import RunLocked, is_run_locked, locked_run
+from spm_gym.journal.run_lock import RunLocked, is_run_locked, locked_run
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 HOLD = (
-    "import sys, time; from pathlib import Path; from spm_gym.runner.run_lock import locked_run\n"
+    "import sys, time; from pathlib import Path; from spm_gym.journal.run_lock import locked_run\n"
     "with locked_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
 )
 

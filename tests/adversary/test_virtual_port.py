@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from virtual import virtual_nanonis
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.commands import commands
@@ -26,10 +25,11 @@ from spm_gym.instrument.nanonis.wire import (
     encode_request,
 )
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.instrument.virtual_nanonis.controller import VirtualController
-from spm_gym.instrument.virtual_nanonis.conversation import Conversation
-from spm_gym.instrument.virtual_nanonis.server import VirtualNanonis
-from spm_gym.instrument.virtual_nanonis.session import plain_name
+from spm_gym.servers.nanonis.controller import VirtualController
+from spm_gym.servers.nanonis.conversation import Conversation
+from spm_gym.servers.nanonis.server import VirtualNanonis
+from spm_gym.servers.nanonis.session import plain_name
+from tests.support.virtual import virtual_nanonis
 
 RELEASE = 14718
 FRAME = {"centre_x": 0.0, "centre_y": 0.0, "width": 1e-8, "height": 1e-8, "angle": 0.0}

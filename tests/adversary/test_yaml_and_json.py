@@ -17,13 +17,13 @@ from spm_gym.cli import evaluate, main, run, train
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.config.json_file import JsonError, parse_json, read_json
 from spm_gym.config.yaml_file import parse_yaml, shown
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.nanonis.settings import Settings
 from spm_gym.instrument.sim.dynamics import ProbeDynamics
-from spm_gym.instrument.virtual_nanonis.faults import load_faults
 from spm_gym.runner.control import Request as Asked
 from spm_gym.runner.control import WrongToken, ask
+from spm_gym.servers.nanonis.faults import load_faults
 
 ROOT = Path(__file__).parents[2]
 LONG = "9" * 6000

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conversation import HOST, RELEASE
-from waiting import PATIENCE_S
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.instrument.virtual_nanonis import VirtualController, VirtualNanonis
+from spm_gym.servers.nanonis import VirtualController, VirtualNanonis
+from tests.conformance.conversation import HOST, RELEASE
+from tests.support.waiting import PATIENCE_S
 
 CALM = SimulatorConfig(
     rough_fraction=0, tip_change_rate=0, contact_loss_rate=0, crash_rate=0, creep_fraction=0

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from independent_wire import Ports, Refused, pack, unpack
-from independent_world import World
 from numpy.typing import NDArray
+
+from tests.conformance.independent_wire import Ports, Refused, pack, unpack
+from tests.conformance.independent_world import World
 
 NM = 1e-9
 HIGH, LOW = 150 * NM, -150 * NM

@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from independent_controller import HIGH, LOW, IndependentController
-from independent_world import NM, Bumps
 from numpy.typing import NDArray
-from patience import PATIENT
-from waiting import PATIENCE_S, wait_until
 
 from spm_gym.cli import main, train
 from spm_gym.config import RealConfig, SimulatorConfig
-from spm_gym.instrument.base import CommandFailed, UnsafeToContinue
+from spm_gym.errors import CommandFailed, UnsafeToContinue
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect, restore
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Direction, Frame, Pulse
+from tests.conformance.independent_controller import HIGH, LOW, IndependentController
+from tests.conformance.independent_world import NM, Bumps
+from tests.support.patience import PATIENT
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 SMOKE = str(ROOT / "configs" / "smoke.yaml")

@@ -14,11 +14,11 @@ from typing import Any
 import nanonispy2
 import numpy as np
 import pytest
-from conversation import BIAS, CURRENT, HOST, Round, Z, ask, close_to, plain
 
-from spm_gym.instrument.base import CommandFailed
+from spm_gym.errors import CommandFailed
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.virtual_nanonis import VirtualController
+from spm_gym.servers.nanonis import VirtualController
+from tests.conformance.conversation import BIAS, CURRENT, HOST, Round, Z, ask, close_to, plain
 
 nanonis_spm = pytest.importorskip("nanonis_spm", reason="nanonis-spm is not installed")
 

@@ -12,9 +12,19 @@ from typing import Any
 import nanonispy2
 import numpy as np
 import pytest
-from conversation import BIAS, CURRENT, HOST, RELEASE, Round, Z, ask, close_to, plain
 
 from spm_gym.instrument.nanonis.connection import Connection
+from tests.conformance.conversation import (
+    BIAS,
+    CURRENT,
+    HOST,
+    RELEASE,
+    Round,
+    Z,
+    ask,
+    close_to,
+    plain,
+)
 
 nanonis_tcp = pytest.importorskip("nanonisTCP", reason="nanonisTCP is not installed")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import nanonispy2
 import numpy as np
 import pytest
-from conversation import Z, ask
-from waiting import PROGRAM_S
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
+from tests.conformance.conversation import Z, ask
+from tests.support.waiting import PROGRAM_S
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("SCANBOT_PYTHON", ROOT / ".venv" / "scanbot" / "bin" / "python"))

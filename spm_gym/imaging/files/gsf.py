@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.atomic_file import written_whole
 from spm_gym.imaging.files.text import (
     AMPERES,
     VOLTS,
@@ -22,7 +23,6 @@ from spm_gym.imaging.files.text import (
 )
 from spm_gym.imaging.files.topography import FileFormatError, Topography
 from spm_gym.types import Scan
-from spm_gym.whole_file import written_whole
 
 _MAGIC = b"Gwyddion Simple Field 1.0"
 _LONGEST_HEADER = 2**20

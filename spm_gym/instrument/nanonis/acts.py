@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from spm_gym.config.real import ShapingConfig
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.types import Dip, Pulse
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from spm_gym.config import RealConfig
-from spm_gym.instrument.base import ContactLost, TipCrashed
+from spm_gym.errors import ContactLost, TipCrashed
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from spm_gym.config import RealConfig
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     Abandoned,
     CommandFailed,
     ContactLost,

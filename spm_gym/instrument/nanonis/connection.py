@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any, Protocol
 
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     BadReply,
     CommandFailed,
     ConnectionLost,

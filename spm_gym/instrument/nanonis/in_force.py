@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spm_gym.config import RealConfig
-from spm_gym.instrument.base import LimitExceeded
+from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.limits import check_bias, check_place, check_setpoint, check_speed
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import is_on, read_bias, read_numbers, read_setpoint

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from spm_gym.config import RealConfig
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     CommandFailed,
     InstrumentError,
     LimitExceeded,
@@ -40,6 +40,7 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.instrument.nanonis.shutdown import Step, Trouble, go_way_out, persist
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -47,7 +48,6 @@ from spm_gym.instrument.nanonis.tip import (
     move_tip,
     withdraw_tip,
 )
-from spm_gym.instrument.nanonis.way_out import Step, Trouble, go_way_out, persist
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 
 _MARK = re.compile(r"\s*\[spm-gym drives this: (.+) on (\S+)\]", re.DOTALL)
 

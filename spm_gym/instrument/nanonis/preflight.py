@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.config import EnvConfig, RealConfig
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.in_force import (
     check_limits_in_force,

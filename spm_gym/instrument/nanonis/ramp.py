@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,

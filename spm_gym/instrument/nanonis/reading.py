@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from spm_gym.config import RealConfig
-from spm_gym.instrument.base import BadReply, CommandFailed, InstrumentError
+from spm_gym.errors import BadReply, CommandFailed, InstrumentError
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.types import Status

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config.real import ImagingConfig
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     Abandoned,
     BadReply,
     CommandFailed,

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import read_json
-from spm_gym.instrument.base import BadReply, InstrumentError
+from spm_gym.errors import BadReply, InstrumentError
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.ownership import without_mark
 from spm_gym.instrument.nanonis.ramp import change_setpoint
 from spm_gym.instrument.nanonis.reading import is_on
-from spm_gym.instrument.nanonis.way_out import Step
+from spm_gym.instrument.nanonis.shutdown import Step
 from spm_gym.instrument.nanonis.wire import encode_request
-from spm_gym.whole_file import written_whole
 
 Values = dict[str, Any]
 

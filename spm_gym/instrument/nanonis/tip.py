@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     CommandFailed,
     ContactLost,
     InstrumentError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spm_gym.instrument.base import InstrumentError
+from spm_gym.errors import InstrumentError
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame, Scan
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.instrument.sim.molecule import DECAY
+from spm_gym.jit import compiled
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]

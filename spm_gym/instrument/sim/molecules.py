@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
+from spm_gym.jit import compiled
 from spm_gym.types import BoolArray
 
 Array = NDArray[np.float64]

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.running_scan import Course
+from spm_gym.jit import compiled
 
 CREEP_OVER_S = 120.0
 """Time after which a move is forgotten, s."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.convolution import add_apex, blur, reach, whole_current
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.probe import Probe
 from spm_gym.instrument.sim.scene import Ground, Raster, scene, terrace_level
+from spm_gym.jit import compiled
 from spm_gym.types import BoolArray
 
 Array = NDArray[np.float64]

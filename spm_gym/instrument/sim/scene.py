@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.molecules import Molecules, cell_of
+from spm_gym.jit import compiled
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.instrument.base import (
+from spm_gym.errors import (
     ContactLost,
     InstrumentError,
     LimitExceeded,

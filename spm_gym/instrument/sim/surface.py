@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.compiled import compiled
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.molecules import scatter
 from spm_gym.instrument.sim.scene import STEP_HEIGHT, Ground
+from spm_gym.jit import compiled
 from spm_gym.plain_state import StateError
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 

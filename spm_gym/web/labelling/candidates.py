@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.datasets.export import session_of
+from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
+from spm_gym.datasets.manifest import unlistable
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.folder import found_images, read_for_classifier
-from spm_gym.imaging.manifest import unlistable
 from spm_gym.imaging.plane import Method
-from spm_gym.runner.reading import JOURNAL, Label, reading, scan_path
+from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
 from spm_gym.types import Classifier
-from spm_gym.view.export import session_of
 
 Order = Literal["uncertain", "name", "random"]
 _BATCH = 256

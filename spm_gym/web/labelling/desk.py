@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from spm_gym.imaging.manifest import EARLIER, LABELS, Judgement, labeller_name
-from spm_gym.view.agreement import Agreement, agreement
+from spm_gym.datasets.agreement import Agreement, agreement
+from spm_gym.datasets.manifest import EARLIER, LABELS, Judgement, labeller_name
 from spm_gym.web.labelling.candidates import Image
 from spm_gym.web.labelling.labels import Labels
 

@@ -10,10 +10,10 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from spm_gym.atomic_file import remove_leftovers
+from spm_gym.datasets.manifest import EARLIER, MANIFEST, Judgement, Manifest
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.manifest import EARLIER, MANIFEST, Judgement, Manifest
 from spm_gym.web.labelling.candidates import Candidate
-from spm_gym.whole_file import remove_leftovers
 
 _LOCK = ".labels.lock"
 _Stamp = tuple[int, int, int]

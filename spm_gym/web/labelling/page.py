@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from spm_gym.datasets.manifest import LABELS
+from spm_gym.figures.heights import Kind, height_scale
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.manifest import LABELS
 from spm_gym.imaging.plane import Method
-from spm_gym.names import as_typed, shown_name
-from spm_gym.view.shown import Kind, height_scale
+from spm_gym.paths import as_typed, shown_name
 from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError

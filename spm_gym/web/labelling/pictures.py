@@ -7,13 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlencode
 
+from spm_gym.datasets.labelled_folder import read_for_classifier
+from spm_gym.figures.heights import Kind, png, with_span
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import read_heights
-from spm_gym.imaging.folder import read_for_classifier
 from spm_gym.imaging.plane import Method
 from spm_gym.scale import round_length
 from spm_gym.types import FloatImage
-from spm_gym.view.shown import Kind, png, with_span
 from spm_gym.web.labelling.candidates import Image
 
 NM = 1e-9

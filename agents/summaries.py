@@ -1,0 +1,175 @@
+"""What every run tells TensorBoard about itself, and images that say what they show.
+
+All tags of this project are listed in the glossary of its documentation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from torch.utils.tensorboard import FileWriter, SummaryWriter
+
+from spm_gym.config import Config
+from spm_gym.paths import shown_name
+
+Kind = Literal["agent", "classifier", "operation"]
+"""Of run; also the section of the settings that makes the difference."""
+
+KINDS: tuple[Kind, ...] = ("agent", "classifier", "operation")
+
+SETTINGS = "settings/config"
+"""Tag of the settings, YAML."""
+
+METRICS = (
+    "episode/length",
+    "episode/length_agent",
+    "episode/length_random",
+    "episode/success",
+    "learn/loss",
+    "yield/good_share",
+    "yield/good_per_hour",
+    "classifier/validation_loss",
+    "classifier/auc",
+    "classifier/tpr",
+    "classifier/fpr",
+)
+"""Scalars whose last values stand beside the hyper-parameters."""
+
+_ALWAYS = ("seed", "run.microscope", "env.judge", "env.good_above", "env.max_steps", "env.plane",
+           "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
+_SHOWN = ("seed", "run.microscope", "operation.policy")
+_SIDE = 256
+_LETTERS = 13
+_STRIP = 20
+_DARK, _LIGHT = 24, 235
+
+
+def hyper_parameters(config: Config, kind: Kind) -> dict[str, bool | float | str]:
+    """Settings that are a single value and matter to a kind of run, by their dotted names."""
+    tree = config.model_dump(mode="json")
+    names = [*_ALWAYS, *(f"{kind}.{name}" for name in tree[kind])]
+    found = ((name, _leaf(tree, name)) for name in names)
+    return {name: value for name, value in found if isinstance(value, bool | int | float | str)}
+
+
+def opening(config: Config, kind: Kind, name: str) -> Iterator[Summary]:
+    """What stands at the begin of a run: its hyper-parameters, their names, and all settings.
+
+    Every run names the hyper-parameters and metrics of all kinds, because TensorBoard takes those
+    of any one run for all of them. It shows first what is said to differ.
+
+    Args:
+        config: Settings of the run.
+        kind: Of the run.
+        name: Of the run, for tables.
+    """
+    own = hyper_parameters(config, kind)
+    usual: dict[str, bool | float | str] = {}
+    for each in KINDS:
+        usual |= hyper_parameters(Config(), each)
+    infos = [
+        api_pb2.HParamInfo(name=key, differs=key in _SHOWN or own.get(key, value) != value)
+        for key, value in (own | usual).items()
+    ]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    yield _told(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
+    yield hparams_pb(own, name)
+    yield text_pb(SETTINGS, f"```yaml\n{config.to_yaml()}```")
+
+
+def closing(completed: bool) -> Summary:
+    """What stands at the end of a run: when that was, and whether it was the end asked for."""
+    status = api_pb2.STATUS_SUCCESS if completed else api_pb2.STATUS_FAILURE
+    end = SessionEndInfo(status=status, end_time_secs=time.time())
+    return _told(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+
+
+def _told(tag: str, data: HParamsPluginData) -> Summary:
+    about = metadata.create_summary_metadata(data)
+    return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
+
+
+def resuming(step: int) -> Event:
+    """What stands where a run goes on: whatever earlier files have from this step on is void."""
+    return Event(step=step, session_log=SessionLog(status=SessionLog.START))
+
+
+def training_logger(folder: Path, config: Config, done: int) -> Logger:
+    """A logger of stable-baselines3 that writes for TensorBoard alone.
+
+    Args:
+        folder: Where the event files go, in the run directory.
+        config: Settings of the run.
+        done: Steps that are done already; whatever earlier files say of later ones is void.
+    """
+    resumed = any(folder.glob("events*"))
+    output = TensorBoardOutputFormat(str(folder))
+    if resumed:
+        _file(output.writer).add_event(resuming(done + 1 if done else 0))
+    if not done:
+        write_opening(output.writer, config, "agent", folder.parent)
+    return Logger(None, [output])
+
+
+def close_logger(logger: Logger) -> None:
+    """Note that training has come to its end, and let go of the files."""
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            write_closing(output.writer)
+    logger.close()
+
+
+def write_opening(writer: SummaryWriter, config: Config, kind: Kind, run: Path) -> None:
+    """Write what `opening` gives for a run in this directory."""
+    for summary in opening(config, kind, shown_name(run)):
+        _file(writer).add_summary(summary, 0)
+
+
+def write_closing(writer: SummaryWriter) -> None:
+    """Write what `closing` gives for a run that has been completed."""
+    _file(writer).add_summary(closing(completed=True))
+
+
+def _file(writer: SummaryWriter) -> FileWriter:
+    assert writer.file_writer is not None, "it is there until the writer is closed"
+    return writer.file_writer
+
+
+def captioned(grey: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+    """Enlarge an image (H, W) if it is small, and write a line below it."""
+    height, width = grey.shape
+    factor = max(1, _SIDE // max(height, width))
+    size = (max(width * factor, _SIDE // 2), height * factor + _STRIP)
+    picture = Image.new("L", size, _DARK)
+    picture.paste(
+        Image.fromarray(grey).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    )
+    place = (4, height * factor + _STRIP / 2)
+    ImageDraw.Draw(picture).text(place, caption, _LIGHT, _font(), anchor="lm")
+    return np.asarray(picture)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_LETTERS)
+
+
+def _leaf(tree: Any, name: str) -> Any:
+    for part in name.split("."):
+        tree = tree[part]
+    return tree

@@ -1,0 +1,1 @@
+"""Facts of a run, read from its journal; nothing here draws."""

@@ -1,0 +1,92 @@
+"""What the actions of conditioning have achieved, from the images before and after them."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from dataclasses import dataclass
+
+from spm_gym.journal.conditions import UNCERTAIN
+
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Achievement:
+    """What an action has achieved where it was certainly carried out and judged.
+
+    Attributes:
+        name: Of the action.
+        chosen: Decisions for it.
+        refused: Of these, refused by the environment or the instrument.
+        uncertain: Of these, maybe not carried out.
+        judged: Of the others, followed by a judged image.
+        change: Mean change of the probability of a good probe, with half its 95 % interval; NaN if
+            too few.
+        good: Of the judged, with a good image next.
+        good_interval: 95 % interval of that share (Wilson).
+    """
+
+    name: str
+    chosen: int
+    refused: int
+    uncertain: int
+    judged: int
+    change: tuple[float, float]
+    good: int
+    good_interval: tuple[float, float]
+
+
+def achievements(db: sqlite3.Connection) -> list[Achievement]:
+    """What every action that was chosen has achieved, in the order of their numbers."""
+    return [
+        Achievement(
+            name=row["name"],
+            chosen=row["chosen"],
+            refused=row["refused"],
+            uncertain=row["uncertain"],
+            judged=row["judged"],
+            change=_mean(row["changes"], row["change"], row["square"]),
+            good=row["good"],
+            good_interval=_wilson(row["good"], row["judged"]),
+        )
+        for row in db.execute(_ACHIEVEMENTS)
+    ]
+
+
+_ACHIEVEMENTS = f"""
+WITH outcomes AS (
+    SELECT name, action, refused, {UNCERTAIN} AS uncertain,
+           NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS judged,
+           COALESCE(terminated, 0) AS good,
+           later.probability - earlier.probability AS change
+    FROM steps
+    LEFT JOIN scans AS earlier ON earlier.id = steps.scan
+    LEFT JOIN scans AS later ON later.id = steps.scan_after
+)
+SELECT name, COUNT(*) AS chosen, SUM(refused) AS refused, SUM(uncertain) AS uncertain,
+       SUM(judged) AS judged, SUM(judged AND good) AS good,
+       COUNT(change) FILTER (WHERE judged) AS changes,
+       AVG(change) FILTER (WHERE judged) AS change,
+       AVG(change * change) FILTER (WHERE judged) AS square
+FROM outcomes GROUP BY name ORDER BY MIN(action), name
+"""
+
+
+def _mean(number: int, mean: float | None, square: float | None) -> tuple[float, float]:
+    if mean is None or square is None:
+        return math.nan, math.nan
+    if number < 2:
+        return mean, math.nan
+    variance = max(square - mean * mean, 0.0) / (number - 1)
+    return mean, _NORMAL_95 * math.sqrt(variance)
+
+
+def _wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share."""
+    if not trials:
+        return math.nan, math.nan
+    square, share = _NORMAL_95**2, successes / trials
+    middle = share + square / (2 * trials)
+    half = _NORMAL_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)

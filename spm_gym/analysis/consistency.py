@@ -1,0 +1,186 @@
+"""Whether the journal of a run agrees with itself and with the files beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from spm_gym.imaging.files import FileFormatError, read_gsf_scan
+from spm_gym.journal.reader import SCANS, Label, scan_file
+from spm_gym.runner.states import State
+
+_SCANNING = (State.PARTIAL, State.IMAGE)
+_REFERENCES = (
+    ("scans", "session", "sessions", "id"),
+    ("scans", "area", "areas", "number"),
+    ("scans", "episode", "episodes", "id"),
+    ("acts", "session", "sessions", "id"),
+    ("marks", "area", "areas", "number"),
+    ("episodes", "area", "areas", "number"),
+    ("episodes", "first_scan", "scans", "id"),
+    ("steps", "episode", "episodes", "id"),
+    ("steps", "scan", "scans", "id"),
+    ("steps", "scan_after", "scans", "id"),
+    ("steps", "act", "acts", "number"),
+    ("recoveries", "area", "areas", "number"),
+)
+"""Table and column that name a row of another table, and the column of that."""
+
+_LATER_ACTS = "SELECT 1 FROM acts AS b WHERE b.id > a.id AND b.number > 0 AND b.act <> 'withdraw'"
+"""A run that is interrupted in the middle of an act withdraws all the same."""
+
+_RULES = (
+    (
+        f"SELECT id FROM acts AS a WHERE result IS NULL AND EXISTS ({_LATER_ACTS})",
+        "act row {}: no result, although other acts came after it",
+    ),
+    (
+        "SELECT number, COUNT(*) FROM acts WHERE number IS NOT NULL"
+        " GROUP BY number HAVING COUNT(*) > 1",
+        "act {}: recorded {} times",
+    ),
+    (
+        "SELECT id FROM acts WHERE result IS NOT NULL AND wall_result IS NULL",
+        "act row {}: a result without its time",
+    ),
+    (
+        "SELECT id FROM acts WHERE result IS NULL AND wall_result IS NOT NULL",
+        "act row {}: the time of a result, but no result",
+    ),
+    (
+        "SELECT act, COUNT(*) FROM steps WHERE act IS NOT NULL GROUP BY act HAVING COUNT(*) > 1",
+        "act {}: claimed by {} steps",
+    ),
+    (
+        "SELECT steps.id, acts.number, acts.act FROM steps JOIN acts ON acts.number = steps.act"
+        " WHERE acts.act NOT IN ('pulse', 'dip', 'stall')",
+        "step row {}: its act {} is a {}",
+    ),
+    (
+        "SELECT id FROM steps WHERE reward IS NOT NULL AND scan_after IS NULL",
+        "step row {}: a reward, but no image that it was for",
+    ),
+    (
+        "SELECT episode FROM steps GROUP BY episode HAVING COUNT(DISTINCT q = 'null') > 1",
+        "episode {}: both the agent and chance have chosen actions",
+    ),
+    (
+        "SELECT e.id, e.actions, (SELECT COUNT(*) FROM steps WHERE episode = e.id) AS steps"
+        " FROM episodes AS e WHERE e.actions <> steps",
+        "episode {}: says {} actions, has {} steps",
+    ),
+)
+"""Queries for rows that must not be, and what to say of each."""
+
+
+def scan_files(run: Path) -> set[str]:
+    """The finished files among the scans, relative to the run directory."""
+    folder = run / SCANS
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return {f"{SCANS}/{name}" for name in names if not name.startswith(".")}
+
+
+def find_inconsistencies(
+    run: Path, db: sqlite3.Connection, runner: dict[str, Any], files: Iterable[str]
+) -> Iterator[str]:
+    """One sentence for everything that does not fit together.
+
+    What a run leaves when it is killed fits: a scan or an act may be under way.
+
+    Args:
+        run: The run directory.
+        db: Its journal, at one moment.
+        runner: The state of the runner in it; empty if there is none.
+        files: What `scan_files` gave before that moment, so that none is newer than its row.
+    """
+    yield from _integrity(db)
+    yield from _unreadable_scans(run, db)
+    yield from _files_without_row(run, db, runner, files)
+    yield from _labels(db, runner)
+    yield from _counters(db, runner)
+    for query, sentence in _RULES:
+        yield from (sentence.format(*row) for row in db.execute(query))
+    for reference in _REFERENCES:
+        yield from _dangling(db, *reference)
+
+
+def _integrity(db: sqlite3.Connection) -> Iterator[str]:
+    for (found,) in db.execute("PRAGMA integrity_check"):
+        if found != "ok":
+            yield f"the database is damaged: {found}"
+
+
+def _unreadable_scans(run: Path, db: sqlite3.Connection) -> Iterator[str]:
+    for number, file, pixels in db.execute("SELECT id, file, pixels FROM scans ORDER BY id"):
+        try:
+            shape = read_gsf_scan(run / file).shape
+        except FileFormatError as error:
+            missing = not (run / file).exists()
+            yield f"scan {number}: {f'its file {file} is missing' if missing else error}"
+            continue
+        if shape != (pixels, pixels):
+            found = " x ".join(map(str, shape))
+            yield f"scan {number}: {file} has {found} pixels, its row says {pixels} x {pixels}"
+
+
+def _files_without_row(
+    run: Path, db: sqlite3.Connection, runner: dict[str, Any], files: Iterable[str]
+) -> Iterator[str]:
+    expected = {file for (file,) in db.execute("SELECT file FROM scans")}
+    if runner.get("state") in _SCANNING:
+        last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        expected.add(scan_file(last + 1))
+    for file in sorted(set(files) - expected):
+        if (run / file).exists():
+            yield f"{file}: there is no scan with this file in the journal"
+
+
+def _labels(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
+    in_hand = runner.get("scan") or 0
+    for (number,) in db.execute("SELECT id FROM scans WHERE label IS NULL AND id <> ?", (in_hand,)):
+        yield f"scan {number}: it was never decided what it is"
+    for number, label in db.execute("SELECT id, label FROM scans WHERE label IS NOT NULL"):
+        if label not in {*Label}:
+            yield f"scan {number}: {label!r} is not a label"
+
+
+def _counters(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
+    counters = runner.get("counters", {})
+    rows = dict.fromkeys(map(str, Label), 0)
+    rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
+    for name in ("scans", "episodes", "recoveries", "areas"):
+        rows[name] = _count(db, f"SELECT COUNT(*) FROM {name}")
+    rows["actions"] = _count(db, "SELECT COUNT(*) FROM steps") - _steps_ahead(db, runner)
+    for name, count in rows.items():
+        counted = counters.get(name, 0)
+        if counted != count:
+            yield f"counter {name!r}: says {counted}, the journal has {count}"
+
+
+def _steps_ahead(db: sqlite3.Connection, runner: dict[str, Any]) -> int:
+    """A decision is in the journal from the intent of its act, in the counters from its result."""
+    if runner.get("state") != State.CONDITION:
+        return 0
+    return _count(
+        db,
+        "SELECT COUNT(*) FROM acts AS a WHERE result IS NULL AND act <> 'withdraw'"
+        f" AND NOT EXISTS ({_LATER_ACTS})",
+    )
+
+
+def _dangling(
+    db: sqlite3.Connection, table: str, column: str, target: str, key: str
+) -> Iterator[str]:
+    query = (
+        f"SELECT rowid, {column} FROM {table}"
+        f" WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {target}"
+        f" WHERE {key} IS NOT NULL)"
+    )
+    for row, value in db.execute(query):
+        yield f"{table} row {row}: its {column} {value} is not among the {target}"
+
+
+def _count(db: sqlite3.Connection, query: str) -> int:
+    return int(db.execute(query).fetchone()[0])

@@ -1,0 +1,173 @@
+"""The last decision: what the agent thought of the actions, what it chose, what came of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from dataclasses import dataclass
+
+from spm_gym.analysis.session import Session
+from spm_gym.config import ActionConfig
+
+_MOST_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the actions.
+
+    Attributes:
+        name: As in the settings.
+        value: What the agent expects of it; NaN if chance decided.
+        bar: The same from 0 for the lowest to 100 for the highest.
+        allowed: Whether it might be chosen.
+        why_not: Why not, if that is known.
+        chosen: Whether it was.
+    """
+
+    name: str
+    value: float
+    bar: float
+    allowed: bool
+    why_not: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step of an episode: the action, and the probability of a good probe before and after."""
+
+    name: str
+    before: float | None
+    after: float | None
+    flaw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision.
+
+    Attributes:
+        episode: Its number.
+        number: Of the decision in it.
+        outcome: Of the episode: good, limit; None while it is under way.
+        scan: The scan that it rests on.
+        choices: All actions, the best first.
+        by_chance: Whether chance has decided, not the agent.
+        chosen: Name of the action.
+        explanation: Why this one, in a sentence.
+        result: What came of it, in a sentence.
+        reward: None until the next image is judged.
+        steps: Of the episode so far.
+    """
+
+    episode: int
+    number: int
+    outcome: str | None
+    scan: int
+    choices: list[Choice]
+    by_chance: bool
+    chosen: str
+    explanation: str
+    result: str
+    reward: float | None
+    steps: list[Done]
+
+
+def last_decision(db: sqlite3.Connection, session: Session) -> Decision | None:
+    """The last decision; None before the first."""
+    step = db.execute("SELECT * FROM steps ORDER BY id DESC LIMIT 1").fetchone()
+    if step is None:
+        return None
+    episode = db.execute("SELECT * FROM episodes WHERE id = ?", (step["episode"],)).fetchone()
+    steps = _steps(db, step["episode"])
+    choices = _choices(db, step, session)
+    return Decision(
+        episode=step["episode"],
+        number=step["number"],
+        outcome=episode["outcome"],
+        scan=step["scan"],
+        choices=choices,
+        by_chance=json.loads(step["q"]) is None,
+        chosen=step["name"],
+        explanation=_explanation(step, choices),
+        result=_result(step, steps[-1]),
+        reward=step["reward"],
+        steps=steps,
+    )
+
+
+def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: Session) -> list[Choice]:
+    mask, values = json.loads(step["mask"]), json.loads(step["q"])
+    actions = () if session.settings is None else session.settings.env.actions
+    clean = db.execute("SELECT clean_side FROM scans WHERE id = ?", (step["scan"],)).fetchone()
+    side = None if clean is None else clean["clean_side"]
+    values = [math.nan] * len(mask) if values is None else values
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    low -= 0.1 * (high - low)  # the lowest is to be seen as well
+    found = [
+        Choice(
+            name=_name(number, step, actions),
+            value=value,
+            bar=100 * (value - low) / (high - low) if high > low else 0.0,
+            allowed=allowed,
+            why_not="" if allowed else _why_not(number, actions, side),
+            chosen=number == step["action"],
+        )
+        for number, (allowed, value) in enumerate(zip(mask, values, strict=False))
+    ]
+    return sorted(found, key=lambda each: -math.inf if math.isnan(each.value) else -each.value)
+
+
+def _name(number: int, step: sqlite3.Row, actions: tuple[ActionConfig, ...]) -> str:
+    if number == step["action"]:
+        return str(step["name"])
+    return actions[number].name if number < len(actions) else f"action {number + 1}"
+
+
+def _why_not(number: int, actions: tuple[ActionConfig, ...], side: float | None) -> str:
+    if number >= len(actions) or side is None:
+        return "not allowed"
+    return f"needs {actions[number].clean_nm:g} nm clean, there were {side * 1e9:.1f} nm"
+
+
+def _explanation(step: sqlite3.Row, choices: list[Choice]) -> str:
+    allowed = [choice for choice in choices if choice.allowed]
+    if json.loads(step["q"]) is None:
+        return f"Drawn by chance from the {len(allowed)} allowed actions."
+    best = next(iter(allowed), None)
+    if best is None or best.chosen:
+        return "The agent expects most of it among the allowed actions."
+    if step["refused"]:
+        return "It was not allowed."
+    return f"Drawn to explore; the agent expects more of {best.name}."
+
+
+def _result(step: sqlite3.Row, done: Done) -> str:
+    if done.flaw:
+        return done.flaw
+    if done.after is None:
+        return "What it did is not known yet: the next image will show it."
+    good = " The probe is good." if step["terminated"] else ""
+    before = "unknown" if done.before is None else f"{done.before:.3f}"
+    return f"Probability of a good probe {before} → {done.after:.3f}.{good}"
+
+
+def _steps(db: sqlite3.Connection, episode: int) -> list[Done]:
+    rows = db.execute(_STEPS, (episode, _MOST_STEPS)).fetchall()
+    return [Done(row["name"], row["before"], row["after"], _flaw(row)) for row in reversed(rows)]
+
+
+def _flaw(row: sqlite3.Row) -> str:
+    if row["refused"]:
+        return "Refused: it was not carried out."
+    return "It may not have been carried out." if row["uncertain"] else ""
+
+
+_STEPS = """
+SELECT steps.name, refused, uncertain, earlier.probability AS before, later.probability AS after
+FROM steps LEFT JOIN scans AS earlier ON earlier.id = steps.scan
+LEFT JOIN scans AS later ON later.id = steps.scan_after
+WHERE steps.episode = ? ORDER BY steps.number DESC LIMIT ?
+"""

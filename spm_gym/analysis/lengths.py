@@ -1,0 +1,44 @@
+"""How many actions the episodes of agent and chance took, as histograms to be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from spm_gym.analysis.policies import Driver
+
+_MOST_BARS = 25
+_FEWEST_BARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Episodes of similar length: from and to how many actions, in words; height from 0 to 10."""
+
+    words: str
+    number: int
+    height: float
+
+
+def histograms(drivers: dict[str, Driver]) -> dict[str, list[Bar]]:
+    """For each who chose, the numbers of episodes by length, on the same axis."""
+    longest = max([_FEWEST_BARS, *(max(driver.lengths) for driver in drivers.values())])
+    width = -(-longest // _MOST_BARS) or 1
+    return {name: _bars(driver, longest, width) for name, driver in drivers.items()}
+
+
+def _bars(driver: Driver, longest: int, width: int) -> list[Bar]:
+    found = Counter((length - 1) // width for length in driver.lengths)
+    highest = max(found.values())
+    return [
+        Bar(
+            _range(place * width + 1, (place + 1) * width),
+            found[place],
+            10 * found[place] / highest,
+        )
+        for place in range((longest - 1) // width + 1)
+    ]
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"

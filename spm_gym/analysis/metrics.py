@@ -1,0 +1,193 @@
+"""A run told image by image, in named values, from its journal alone.
+
+The step is the number of the image. Nothing depends on when the journal is read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spm_gym.analysis.policies import DRIVER
+from spm_gym.analysis.report import HOUR
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.journal.conditions import IMAGE, JUDGED
+from spm_gym.journal.reader import JOURNAL, Label, open_journal, read_scan
+from spm_gym.types import FloatImage
+
+SHARE_OF = 100
+"""Judged images that the share of good ones is taken of."""
+
+PICTURES = 10
+"""Images of every label that are shown; of those that follow every second, fourth, eighth, ..."""
+
+_ROWS = 100
+_NM = 1e-9
+_NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORDER BY id LIMIT ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image to be shown.
+
+    Attributes:
+        label: What it is.
+        caption: The same in words, with its number and probability.
+        z: Its heights (H, W), m.
+    """
+
+    label: str
+    caption: str
+    z: FloatImage
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What there is to tell of an image, or of the end of an episode with it.
+
+    Attributes:
+        step: Number of the image, from 1.
+        wall: When it was taken, seconds since 1970.
+        values: By their names in the glossary of metrics.
+        picture: The image; None if it is not to be shown, or damaged.
+    """
+
+    step: int
+    wall: float
+    values: dict[str, float]
+    picture: Picture | None = None
+
+
+class Story:
+    """Tells of a run what has come since it was asked last, whether or not it came to an end.
+
+    Whoever stops between two moments and iterates again loses none.
+
+    Args:
+        run: The run directory.
+        actions: Names of the actions.
+    """
+
+    def __init__(self, run: Path, actions: list[str]) -> None:
+        self._run = run
+        self._actions = actions
+        self._db = open_journal(run / JOURNAL)
+        self._scan = self._step = self._recovery = 0
+        self._images = self._good = 0
+        self._judged: deque[bool] = deque(maxlen=SHARE_OF)
+        self._labels: Counter[str] = Counter()
+        self._troubles: Counter[str] = Counter()
+        self._chosen: Counter[str] = Counter()
+        self._episode: tuple[int, float] | None = None
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._db.close()
+
+    @property
+    def images(self) -> int:
+        """How many were told."""
+        return self._images
+
+    def __iter__(self) -> Iterator[Moment]:
+        while rows := self._db.execute(_NEXT, (self._scan, _ROWS)).fetchall():
+            for row in rows:
+                yield from self._tell(row)
+        yield from self._end_episode()
+
+    def _tell(self, row: sqlite3.Row) -> Iterator[Moment]:
+        if self._episode is not None and row["episode"] != self._episode[0]:
+            yield from self._end_episode()
+        self._scan = row["id"]
+        self._images += 1
+        values = {**self._image(row), **self._yield(row), **self._trouble(row)}
+        if row["episode"] is not None:
+            values |= self._decision(row)
+            self._episode = row["episode"], row["wall"]
+        yield Moment(self._images, row["wall"], values, self._picture(row))
+
+    def _image(self, row: sqlite3.Row) -> dict[str, float]:
+        values = {"progress/hours": row["elapsed"] / HOUR, "progress/area": row["area"]}
+        if row["probability"] is not None:
+            values["image/probability"] = row["probability"]
+            values["image/clean_side_nm"] = row["clean_side"] / _NM
+        return values
+
+    def _yield(self, row: sqlite3.Row) -> dict[str, float]:
+        good = row["label"] == Label.GOOD
+        self._good += good
+        values: dict[str, float] = {"yield/good": self._good}
+        if row["label"] in JUDGED:
+            self._judged.append(good)
+            values["yield/good_share"] = sum(self._judged) / len(self._judged)
+        if row["elapsed"] > 0:
+            values["yield/good_per_hour"] = self._good / row["elapsed"] * HOUR
+        return values
+
+    def _trouble(self, row: sqlite3.Row) -> dict[str, float]:
+        """Troubles before this image, added up."""
+        found = self._db.execute(
+            "SELECT id, trouble FROM recoveries WHERE id > ? AND elapsed <= ? ORDER BY id",
+            (self._recovery, row["elapsed"]),
+        ).fetchall()
+        for each in found:
+            self._recovery = each["id"]
+            self._troubles[each["trouble"]] += 1
+        return {f"trouble/{name}": self._troubles[name] for _, name in found}
+
+    def _decision(self, row: sqlite3.Row) -> dict[str, float]:
+        """Values of the decision whose outcome this image shows."""
+        step = self._db.execute(
+            "SELECT id, name, q FROM steps WHERE id > ? AND scan_after = ?",
+            (self._step, row["id"]),
+        ).fetchone()
+        if step is None:  # the first image after a restart between two decisions
+            return {}
+        self._step = step["id"]
+        self._chosen[step["name"]] += 1
+        values = json.loads(step["q"])
+        if values is None:
+            return {}
+        return {f"q/{name}": q for name, q in zip(self._actions, values, strict=True)}
+
+    def _end_episode(self) -> Iterator[Moment]:
+        """The episode of the last image, if that has ended it."""
+        if self._episode is None:
+            return
+        number, wall = self._episode
+        query = f"SELECT actions, outcome, {DRIVER} AS driver FROM episodes WHERE id = ?"
+        episode = self._db.execute(query, (number,)).fetchone()
+        if episode["outcome"] is None:
+            return
+        self._episode = None
+        values: dict[str, float] = {
+            "episode/length": episode["actions"],
+            "episode/success": episode["outcome"] == "good",
+        }
+        if episode["driver"] is not None:
+            values[f"episode/length_{episode['driver']}"] = episode["actions"]
+        values |= {f"actions/{name}": self._chosen[name] for name in self._actions}
+        self._chosen.clear()
+        yield Moment(self._images, wall, values)
+
+    def _picture(self, row: sqlite3.Row) -> Picture | None:
+        label, probability = row["label"], row["probability"]
+        self._labels[label] += 1
+        if not is_shown(self._labels[label]):
+            return None
+        try:
+            z = read_scan(self._run, row).z
+        except FileFormatError:  # the report says so
+            return None
+        judged = "" if probability is None else f", p = {probability:.3f}"
+        return Picture(label, f"image {self._images}: {label}{judged}", z)
+
+
+def is_shown(number: int) -> bool:
+    """Whether the image with this number, from 1, is: ever fewer, a few hundred in any run."""
+    apart = 1 << ((number - 1) // PICTURES).bit_length()
+    return not (number - 1) % apart

@@ -1,0 +1,111 @@
+"""How far a run is, how well it goes, and when it will be over."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from spm_gym.analysis.session import Session
+from spm_gym.journal.conditions import IMAGE, JUDGED, JUDGED_SQL
+from spm_gym.journal.reader import Label
+
+RECENT = 100
+"""Judged images that say how it goes at present."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run in figures.
+
+    Attributes:
+        elapsed: Time of operation, s.
+        images: Whole scans that were not discarded.
+        good: Good images.
+        judged: Images outside conditioning that were good or bad by their probe.
+        recent: Share of good ones among the last `RECENT` judged; None without any.
+        conditionings: Episodes begun.
+        troubles: Met so far.
+        areas: Approach areas used.
+        share: How much of the run is over, 0 to 1; None if it has no bound, or nobody knows it.
+        bound: That bound in words; "" without one.
+        ends: When it will be over if it goes on like this, seconds since 1970; None if nobody can
+            tell.
+    """
+
+    elapsed: float
+    images: int
+    good: int
+    judged: int
+    recent: float | None
+    conditionings: int
+    troubles: int
+    areas: int
+    share: float | None
+    bound: str
+    ends: float | None
+
+
+def progress(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session, now: float | None
+) -> Progress:
+    """How far a run is.
+
+    Args:
+        db: The journal.
+        m: Its `memory`.
+        session: The last one.
+        now: Seconds since 1970; None if nothing is under way.
+    """
+    labels = dict(map(tuple, db.execute("SELECT label, COUNT(*) FROM scans GROUP BY label")))
+    images = _number(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
+    elapsed = float(m.get("elapsed", 0.0))
+    share, bound, left_s = _bound(session, elapsed, images)
+    return Progress(
+        elapsed=elapsed,
+        images=images,
+        good=labels.get(Label.GOOD, 0),
+        judged=sum(labels.get(label, 0) for label in JUDGED),
+        recent=_recent(db),
+        conditionings=_number(db, "SELECT COUNT(*) FROM episodes"),
+        troubles=_number(db, "SELECT COUNT(*) FROM recoveries"),
+        areas=_number(db, "SELECT COUNT(*) FROM areas"),
+        share=share,
+        bound=bound,
+        ends=None if now is None or left_s is None else now + left_s,
+    )
+
+
+def _bound(session: Session, elapsed: float, images: int) -> tuple[float | None, str, float | None]:
+    """How much is over, of what, and seconds until the end, which the nearer bound decides.
+
+    Without a pace nobody knows which is nearer; then it is the one that is over to the larger part.
+    """
+    if session.settings is None:
+        return None, "", None
+    settings, pace = session.settings.operation, session.pace
+    bounds: list[tuple[float, str, float | None]] = []
+    if settings.hours is not None:
+        whole = 3600 * settings.hours
+        left = None if pace is None else (whole - elapsed) / max(pace.operation, 1e-9)
+        bounds.append((elapsed / whole, f"{settings.hours:g} h", left))
+    if settings.scans is not None:
+        left = None if pace is None else (settings.scans - images) * pace.image_s
+        bounds.append((images / settings.scans, f"{settings.scans} images", left))
+    if not bounds:
+        return None, "", None
+    share, bound, left = min(bounds, key=lambda each: -each[0] if each[2] is None else each[2])
+    return min(share, 1.0), bound, None if left is None else max(left, 0.0)
+
+
+def _recent(db: sqlite3.Connection) -> float | None:
+    query = (
+        "SELECT AVG(label = ?) FROM (SELECT label FROM scans"
+        f" WHERE +label IN ({JUDGED_SQL}) ORDER BY id DESC LIMIT {RECENT})"
+    )
+    share: float | None = db.execute(query, (Label.GOOD,)).fetchone()[0]
+    return share
+
+
+def _number(db: sqlite3.Connection, query: str) -> int:
+    return int(db.execute(query).fetchone()[0])

@@ -1,0 +1,95 @@
+"""The present session of a run: what was asked of it, and how fast it goes."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import ValidationError
+
+from spm_gym.config import Config, ConfigError, EnvConfig
+from spm_gym.config.yaml_file import parse_yaml
+from spm_gym.imaging.plane import Method
+from spm_gym.journal.conditions import IMAGE
+
+_RECENT = 1000
+_FEWEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a run goes while it is not paused, from its last scans in this session.
+
+    Attributes:
+        operation: Seconds of operation in a second: more than 1 if the microscope is simulated.
+        image_s: Seconds between two images.
+    """
+
+    operation: float
+    image_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The last start of the program.
+
+    Attributes:
+        number: From 1; 0 if there was none.
+        wall: When, seconds since 1970.
+        settings: In force; None if this program does not read them.
+        pace: None if too little has been done so far.
+    """
+
+    number: int
+    wall: float
+    settings: Config | None
+    pace: Pace | None
+
+    @property
+    def good_above(self) -> float | None:
+        """A probe counts as good above this probability, if that is known."""
+        return None if self.settings is None else self.settings.env.good_above
+
+    @property
+    def method(self) -> Method:
+        """How scans are levelled; as usual, if nobody knows."""
+        return (EnvConfig() if self.settings is None else self.settings.env).plane
+
+
+def last_session(db: sqlite3.Connection) -> Session:
+    """The last start of the program."""
+    row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        return Session(0, 0.0, None, None)
+    return Session(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
+
+
+@functools.lru_cache(maxsize=4)
+def _settings(text: str) -> Config | None:
+    """Settings as a run has noted them; those of other versions may not be readable."""
+    try:
+        return Config.model_validate(parse_yaml(text, "settings"))
+    except (ConfigError, ValidationError):
+        return None
+
+
+def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
+    rows = db.execute(_LAST_SCANS, (session, _RECENT)).fetchall()[::-1]
+    if not rows:
+        return None
+    wall, elapsed, image = np.array(list(map(tuple, rows)), np.float64).T
+    pauses = db.execute("SELECT wall FROM events WHERE kind = 'pause' AND wall >= ?", (wall[0],))
+    before = np.searchsorted(np.sort([each for (each,) in pauses]), wall)
+    at_work = np.diff(before) == 0  # nobody has paused between these two scans
+    seconds = float(np.diff(wall)[at_work].sum())
+    images = int(image[1:][at_work].sum())
+    if images < _FEWEST or seconds <= 0:
+        return None
+    return Pace(float(np.diff(elapsed)[at_work].sum()) / seconds, seconds / images)
+
+
+_LAST_SCANS = f"""
+SELECT wall, elapsed, {IMAGE} AS image FROM scans WHERE session = ? ORDER BY id DESC LIMIT ?
+"""

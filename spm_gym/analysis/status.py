@@ -1,0 +1,309 @@
+"""What a run does at this moment and why, in a plain sentence."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from spm_gym.analysis.session import Session, last_session
+from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
+from spm_gym.journal.reader import SAFE_END, UNSAFE_END
+from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.paths import as_typed
+from spm_gym.runner.states import State
+
+
+class Activity(StrEnum):
+    """What a run is about, for colours and for whoever only wants to hear of changes."""
+
+    BEGINS = "begins"
+    IMAGES = "images"
+    CONDITIONS = "conditions"
+    RECOVERS = "recovers"
+    MOVES = "moves"
+    PAUSED = "paused"
+    ENDED = "ended"
+    FAILED = "failed"
+    CUT_OFF = "cut off"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a run stands.
+
+    Attributes:
+        activity: In a word.
+        sentence: In a sentence.
+        why: What it is done for, or what can be done about it; "" if there is nothing to say.
+        since: When the last entry was made, or the run ended, seconds since 1970.
+        late_s: An entry is late after so many seconds; None: none is to come.
+        unsafe: Whether somebody has to look at the instrument.
+    """
+
+    activity: Activity
+    sentence: str
+    why: str
+    since: float | None
+    late_s: float | None
+    unsafe: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes unless somebody goes on with it."""
+        return self.late_s is None and self.activity is not Activity.PAUSED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has come to an end that nobody wanted, or needs somebody."""
+        return self.unsafe or self.activity is Activity.FAILED
+
+
+_LATE_S = 600.0
+"""Creeping piezos and patient reconnecting take minutes without an entry."""
+
+_SLOW_IMAGES = 5
+_GO_ON = "Go on with: spm-gym run --resume --run-dir {}"
+_RESTORE = (
+    "; or withdraw the tip and restore the operator's settings with: spm-gym restore {}. Until one "
+    "of them is done, no other run is let onto the controller."
+)
+_LOOK = "Look at the instrument"
+
+
+def memory(db: sqlite3.Connection) -> dict[str, Any]:
+    """State of the runner at its last transition; empty before the first."""
+    row = db.execute("SELECT runner FROM state").fetchone()
+    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
+    return known
+
+
+def stands(db: sqlite3.Connection, run: Path) -> Standing:
+    """How the run of a directory stands at this moment."""
+    return standing(db, memory(db), last_session(db), is_run_locked(run), str(run))
+
+
+def standing(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session, at_work: bool, run: str
+) -> Standing:
+    """How a run stands.
+
+    Args:
+        db: The journal.
+        m: Its `memory`.
+        session: The last one.
+        at_work: Whether a program is at work on it.
+        run: Its directory.
+    """
+    since = _last_entry(db)
+    end = _end(db, session)
+    if end is not None and end.trouble:
+        return _unsafe(end, since, _leave_well(session, run))
+    if m.get("state") == State.STOP and (end is not None or not at_work):
+        return _ended(m, end, since, run)
+    if not at_work:
+        return _cut_off(end, since, _leave_well(session, run), bool(m))
+    if end is not None:  # somebody goes on with it, and everything is still being loaded
+        return Standing(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
+    if m.get("state") == State.PAUSE:
+        return _paused(db, since)
+    return Standing(*_doing(db, m, session), since, _late(session))
+
+
+def _paused(db: sqlite3.Connection, since: float | None) -> Standing:
+    last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    why = "Somebody has asked for it."
+    if last is None or last["kind"] != "pause" or not last["text"].startswith("not withdrawn"):
+        return Standing(Activity.PAUSED, "Paused", why, since, None)
+    sentence = f"{_LOOK}. Paused, but {last['text']}"
+    return Standing(Activity.PAUSED, sentence, why, since, None, unsafe=True)
+
+
+def _late(session: Session) -> float:
+    return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a session ended, in its words; why the tip may still be at the surface, "" if not."""
+
+    text: str
+    trouble: str
+
+
+def _end(db: sqlite3.Connection, session: Session) -> _End | None:
+    """How the last session ended, if it said so."""
+    last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None or last["kind"] not in (SAFE_END, UNSAFE_END) or last["wall"] < session.wall:
+        return None
+    text = str(last["text"])
+    trouble = _not_withdrawn(db)
+    if last["kind"] == UNSAFE_END or _NOT_WITHDRAWN in text:
+        return _End(text, trouble or text)
+    # Older programs did not note where the tip was; the acts say it.
+    says_where = any(f"; {where}" in text for where in _WHERE)
+    return _End(text, "" if says_where else trouble)
+
+
+_NOT_WITHDRAWN = "TIP NOT WITHDRAWN"
+_WHERE = ("tip withdrawn", "tip left at the surface")
+
+
+def _not_withdrawn(db: sqlite3.Connection) -> str:
+    """What went wrong with the withdrawal, if that was the last act and it did."""
+    last = db.execute("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1").fetchone()
+    if last is None or last["act"] != "withdraw" or last["result"] == "done":
+        return ""
+    return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
+
+
+def _leave_well(session: Session, run: str) -> str:
+    """What leaves the instrument as it is to be left, after nothing else has."""
+    settings, name = session.settings, as_typed(run)
+    go_on = _GO_ON.format(name)
+    if settings is None or settings.run.microscope != "real" or settings.real.protocol != "nanonis":
+        return go_on
+    return go_on + _RESTORE.format(name)
+
+
+def _unsafe(end: _End, since: float | None, go_on: str) -> Standing:
+    said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
+    why = f"The tip may still be at the surface. {go_on}"
+    return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
+
+
+def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> Standing:
+    ending = (end.text if end else m.get("ending")) or "no reason noted"
+    go_on = _GO_ON.format(as_typed(run))
+    if m.get("failed"):
+        return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
+    return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
+
+
+def _cut_off(end: _End | None, since: float | None, go_on: str, begun: bool) -> Standing:
+    if end is not None:  # in the middle of a transition
+        sentence = f"Ended in the middle of its work: {end.text}"
+        return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
+    if not begun and since is None:
+        sentence = "Not at work: the program was killed before it had done anything"
+        return Standing(Activity.CUT_OFF, sentence, go_on, None, None)
+    sentence = "Not at work: the program was killed, or its computer lost power"
+    return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
+
+
+def _doing(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session
+) -> tuple[Activity, str, str]:
+    state = m.get("state")
+    if state is None:
+        return Activity.BEGINS, "Getting ready for the first image", ""
+    if state == State.STOP:
+        ending = m.get("ending") or "somebody has asked for it"
+        return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
+    if m.get("trouble") and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
+        return _recovering(db, m, session)
+    if state == State.CHANGE_AREA:
+        why = f"The old area is left because of: {m.get('leaving')}."
+        return Activity.MOVES, "Moving to the next approach area", why if m.get("leaving") else ""
+    if m.get("episode") is not None:
+        return _conditioning(db, m)
+    return (*_routine(m), _after_trouble(m, session))
+
+
+def _recovering(
+    db: sqlite3.Connection, m: dict[str, Any], session: Session
+) -> tuple[Activity, str, str]:
+    last = db.execute("SELECT detail FROM recoveries ORDER BY id DESC LIMIT 1").fetchone()
+    detail = last["detail"] if last else ""
+    doing = {State.APPROACH: ": approaching", State.SETTLE: ": waiting for the piezos to settle"}
+    sentence = f"Recovering from {m['trouble']}{doing.get(m['state'], '')}"
+    most = "" if session.settings is None else _borne(session.settings.operation.max_recoveries)
+    return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(m)}{most}".strip()
+
+
+def _borne(most: int) -> str:
+    return f" More than {most} without a usable image in between end the run."
+
+
+def _troubles(m: dict[str, Any]) -> str:
+    number = m.get("troubles", 0)
+    return f"The {ordinal(number)} trouble since the last usable image." if number > 1 else ""
+
+
+def _after_trouble(m: dict[str, Any], session: Session) -> str:
+    if not m.get("troubles"):
+        return ""
+    last = f" The last one: {m['trouble']}." if m.get("trouble") else ""
+    number = plural(m["troubles"], "trouble")
+    return f"{number} since the last usable image.{last}"
+
+
+def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
+    state, number = m["state"], m.get("images", 0) + 1
+    place = _place(m.get("frame"))
+    if state == State.PARTIAL:
+        return Activity.IMAGES, f"Settling{place} for image {number}"
+    if state == State.IMAGE:
+        return Activity.IMAGES, f"Taking image {number}{place}"
+    if state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return Activity.IMAGES, f"Judging image {number - 1}"
+    if state == State.APPROACH:
+        return Activity.IMAGES, "Approaching the surface"
+    if state == State.SETTLE:
+        return Activity.IMAGES, "Waiting for the piezos to settle"
+    if state == State.CLEAN:
+        return Activity.RECOVERS, f"Cleaning the tip{_place(m.get('clean_at'))} after a crash"
+    return Activity.IMAGES, f"Choosing the place of image {number}"
+
+
+def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, str, str]:
+    because = {0: "", 1: ", begun because an image showed a bad probe"}.get(
+        bad := m.get("bad_probe", 0),
+        f", begun because {plural(bad, 'image')} in a row showed a bad probe",
+    )
+    why = f"Episode {m['episode']}{because}."
+    number = m.get("steps", 0) + 1
+    the_action = f"the {ordinal(number)} action of this episode"
+    query = "SELECT name FROM steps WHERE episode = ? AND number = ?"
+    step = db.execute(query, (m["episode"], number)).fetchone()
+    if m["state"] == State.CONDITION:
+        doing = (
+            f"choosing {the_action}" if step is None else f"{unbroken(step['name'])}, {the_action}"
+        )
+    elif step is not None:
+        doing = f"{_looking(m)} to see what {unbroken(step['name'])} did, {the_action}"
+    else:
+        doing = f"{_looking(m)}, on which the next action is decided"
+    return Activity.CONDITIONS, f"Conditioning: {doing}", why
+
+
+def _looking(m: dict[str, Any]) -> str:
+    if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return f"judging image {m.get('images', 0)}"
+    return f"taking image {m.get('images', 0) + 1}"
+
+
+def _place(where: Any) -> str:
+    return "" if not where else f" at {nm(where[0])}, {nm(where[1])} nm"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _last_entry(db: sqlite3.Connection) -> float | None:
+    wall: float | None = db.execute(_LAST_ENTRY).fetchone()[0]
+    return wall
+
+
+_LAST_ENTRY = """
+SELECT MAX(wall) FROM (
+    SELECT wall FROM (SELECT wall FROM scans ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT wall FROM events ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT wall FROM sessions ORDER BY id DESC LIMIT 1) UNION ALL
+    SELECT wall FROM (SELECT COALESCE(wall_result, wall) AS wall FROM acts ORDER BY id DESC LIMIT 1)
+)
+"""

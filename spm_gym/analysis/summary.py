@@ -1,0 +1,178 @@
+"""The figures of a run, for scripts and for people."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spm_gym.analysis.consistency import find_inconsistencies, scan_files
+from spm_gym.analysis.policies import Driver, driver_lengths
+from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
+from spm_gym.journal.reader import JournalError, Label, reading
+from spm_gym.runner.states import State
+
+UNDER_WAY = "under_way"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in figures; ``spm-gym journal --json`` prints these attributes by their names.
+
+    Attributes:
+        state: What the run does next; empty before its first step.
+        finished: Whether it has come to its end.
+        failed: Whether that end is a failure.
+        ending: Why it has ended.
+        hours: Time of operation, on the instrument's clock.
+        sessions: Starts of the program.
+        resumes: How many of these continued the run.
+        scans: Of all kinds, partial ones too.
+        images: Whole ones that were not discarded.
+        labels: Scans by label; "undecided" are those that have none yet.
+        share_good: good / (good + bad probe); None without either.
+        good_per_hour: Good images per hour of operation; None at the very start.
+        episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
+            those that are over (None without any).
+        drivers: Of the episodes that are over, by who chose the actions ("agent", "random"):
+            "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell).
+        actions: Decisions in them: "total", "refused", "uncertain", and "by_name".
+        acts: Physical acts by kind and result.
+        unknown_outcomes: Acts of which nobody knows whether they were carried out.
+        acts_under_way: Acts without a result so far, 0 or 1.
+        recoveries: "total", "by_trouble" and "by_result".
+        areas: Approach areas used.
+        blocked_places: In all areas.
+        consistent: Whether journal and files agree.
+        inconsistencies: Sentences that say where they do not.
+    """
+
+    state: str
+    finished: bool
+    failed: bool
+    ending: str
+    hours: float
+    sessions: int
+    resumes: int
+    scans: int
+    images: int
+    labels: dict[str, int]
+    share_good: float | None
+    good_per_hour: float | None
+    episodes: dict[str, Any]
+    drivers: dict[str, dict[str, Any]]
+    actions: dict[str, Any]
+    acts: dict[str, dict[str, int]]
+    unknown_outcomes: int
+    acts_under_way: int
+    recoveries: dict[str, Any]
+    areas: int
+    blocked_places: int
+    consistent: bool
+    inconsistencies: tuple[str, ...]
+
+
+def summarise(run: Path) -> Summary:
+    """Count what a run has done and check that its journal is consistent; it may be at work.
+
+    Raises:
+        JournalError: There is no journal, or it is too damaged to be read.
+    """
+    files = scan_files(run)
+    try:
+        with reading(run) as db:
+            return _summarise(run, db, files)
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"the journal of {run} is damaged: {error}") from error
+
+
+def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
+    stored = db.execute("SELECT runner FROM state").fetchone()
+    runner: dict[str, Any] = {} if stored is None else json.loads(stored["runner"])
+    labels = _labels(db)
+    acts = _acts(db)
+    hours = runner.get("elapsed", 0.0) / 3600
+    good, judged = labels[Label.GOOD], labels[Label.GOOD] + labels[Label.BAD_PROBE]
+    found = tuple(find_inconsistencies(run, db, runner, files))
+    return Summary(
+        state=runner.get("state", ""),
+        finished=runner.get("state") == State.STOP,
+        failed=runner.get("failed", False),
+        ending=runner.get("ending", ""),
+        hours=hours,
+        sessions=_number(db, "SELECT COUNT(*) FROM sessions"),
+        resumes=_number(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
+        scans=sum(labels.values()),
+        images=_number(
+            db, "SELECT COUNT(*) FROM scans WHERE fraction = 1 AND label IS NOT ?", Label.DISCARDED
+        ),
+        labels=labels,
+        share_good=good / judged if judged else None,
+        good_per_hour=good / hours if hours else None,
+        episodes=_episodes(db),
+        drivers={name: _driver(each) for name, each in driver_lengths(db).items()},
+        actions=_actions(db),
+        acts=acts,
+        unknown_outcomes=sum(results.get("unknown", 0) for results in acts.values()),
+        acts_under_way=sum(results.get(UNDER_WAY, 0) for results in acts.values()),
+        recoveries={
+            "total": _number(db, "SELECT COUNT(*) FROM recoveries"),
+            "by_trouble": _counts(db, "trouble", "recoveries"),
+            "by_result": _counts(db, "result", "recoveries"),
+        },
+        areas=_number(db, "SELECT COUNT(*) FROM areas"),
+        blocked_places=_number(db, "SELECT COUNT(*) FROM marks"),
+        consistent=not found,
+        inconsistencies=found,
+    )
+
+
+def _labels(db: sqlite3.Connection) -> dict[str, int]:
+    known = dict.fromkeys([*map(str, Label), UNDECIDED], 0)
+    return known | _counts(db, "label", "scans", UNDECIDED)
+
+
+def _episodes(db: sqlite3.Connection) -> dict[str, Any]:
+    outcomes = {"good": 0, "limit": 0, UNDER_WAY: 0} | _counts(db, "outcome", "episodes")
+    mean = db.execute("SELECT AVG(actions) FROM episodes WHERE outcome IS NOT NULL").fetchone()[0]
+    return {"total": sum(outcomes.values()), **outcomes, "mean_actions": mean}
+
+
+def _driver(driver: Driver) -> dict[str, Any]:
+    return {
+        "episodes": len(driver.lengths),
+        "good": driver.good,
+        "mean_actions": driver.mean,
+        "ci95": driver.interval,
+    }
+
+
+def _actions(db: sqlite3.Connection) -> dict[str, Any]:
+    return {
+        "total": _number(db, "SELECT COUNT(*) FROM steps"),
+        "refused": _number(db, "SELECT COUNT(*) FROM steps WHERE refused"),
+        "uncertain": _number(db, f"SELECT COUNT(*) FROM steps WHERE {UNCERTAIN}"),
+        "by_name": _counts(db, "name", "steps"),
+    }
+
+
+def _acts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    acts: dict[str, dict[str, int]] = {}
+    query = "SELECT act, result, COUNT(*) FROM acts GROUP BY act, result ORDER BY act, result"
+    for act, result, count in db.execute(query):
+        acts.setdefault(act, {})[result or UNDER_WAY] = count
+    return acts
+
+
+def _counts(
+    db: sqlite3.Connection, column: str, table: str, missing: str = UNDER_WAY
+) -> dict[str, int]:
+    """Rows by the value of a column, the most frequent first."""
+    query = f"SELECT {column}, COUNT(*) AS n FROM {table} GROUP BY {column} ORDER BY n DESC"
+    return {value or missing: count for value, count in db.execute(query)}
+
+
+def _number(db: sqlite3.Connection, query: str, *values: str) -> int:
+    return int(db.execute(query, values).fetchone()[0])

@@ -1,0 +1,1 @@
+"""Builds microscope, environment, agent and run from the settings."""

@@ -1,0 +1,172 @@
+"""One training run of the classifier, on simulated images or on a folder of labelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from agents import classifier_training
+from agents.classifier import ProbeClassifier
+from agents.summaries import write_closing, write_opening
+from agents.vgg import VGG
+from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.run_directory import TENSORBOARD
+from spm_gym.config import Config, ConfigError
+from spm_gym.datasets.labelled_folder import LabelledImages, load_folder
+from spm_gym.datasets.simulated import prepared_images
+from spm_gym.imaging.conditions import TrainingConditions, described
+from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
+from spm_gym.paths import as_typed
+from spm_gym.types import BoolArray
+
+Labelled = tuple[NDArray[np.float32], BoolArray, NDArray[np.str_]]
+
+_OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
+
+
+def train_classifier(
+    config: Config,
+    create_run: Callable[[], AbstractContextManager[Path]],
+    data: Path | None,
+    output: Path | None,
+) -> int:
+    """Train on what the settings or ``data`` give.
+
+    Args:
+        config: Settings of the run.
+        create_run: Makes the run directory, which gets the classifier and its report, and keeps it
+            from others.
+        data: Folder of labelled images; None for simulated ones.
+        output: Where else to write the classifier.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ConfigError: The settings say of simulated images what only the simulator can know.
+    """
+    prepare_process(config.run.threads)
+    simulated = simulated_conditions(config) if data is None else None
+    loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
+    with create_run() as run:
+        images, good, session = _simulated(config) if loaded is None else _as_told(loaded, config)
+        conditions = simulated if loaded is None else folder_conditions(loaded, config)
+        assert conditions is not None
+        start = None if loaded is None else _start(config)
+        with SummaryWriter(str(run / TENSORBOARD)) as writer:
+            write_opening(writer, config, "classifier", run)
+            trained = classifier_training.train_classifier(
+                images, good, session, config.classifier, config.seed, run, conditions,
+                writer=writer, start=start,
+            )  # fmt: skip
+            write_closing(writer)
+        if output is not None:
+            trained.save(output)
+    for name, value in described(trained.conditions):
+        print(f"{name:12} {value}")
+    written = output or run / "classifier.safetensors"
+    print(f"trained on {len(good)} images: {written}")
+    recommended = trained.summary["validation"]["recommended"]
+    print(f"use it with --set env.classifier={as_typed(written)} env.good_above={recommended:g}")
+    return 0
+
+
+def _start(config: Config) -> VGG | None:
+    """The network whose trunk training on a folder begins with."""
+    if not config.classifier.from_shipped:
+        return None
+    network = ProbeClassifier.load(shipped_classifier()).network
+    if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
+        print("  begins from scratch: the included classifier is of another network")
+        return None
+    print("  begins with the included classifier (classifier.from_shipped)")
+    return network
+
+
+def simulated_conditions(config: Config) -> TrainingConditions:
+    """What the simulator's images are taken at.
+
+    Raises:
+        ConfigError: The settings say something of images in a folder.
+    """
+    given = [key for key in _OF_FOLDERS if getattr(config.classifier, key) is not None]
+    if given:
+        raise ConfigError(
+            f"setting classifier.{given[0]} is for images in a folder (--data); what is simulated "
+            "is known"
+        )
+    pixel = config.env.image_nm * 1e-9 / config.env.pixels
+    return TrainingConditions(
+        "simulated",
+        config.simulator.material,
+        bias=(BIAS, BIAS),
+        setpoint=(SETPOINT, SETPOINT),
+        pixel=(pixel, pixel),
+    )
+
+
+def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
+    """What the images of a folder were taken at: their files say it, or else the settings."""
+    given = config.classifier
+    setpoint = None if given.setpoint_pA is None else given.setpoint_pA * 1e-12
+    width = None if given.image_nm is None else given.image_nm * 1e-9
+    pixel = _seen(loaded.width, width, "the size", "image_nm")
+    return TrainingConditions(
+        given.origin,
+        given.material,
+        bias=_seen(loaded.bias, given.bias_V, "the bias", "bias_V"),
+        setpoint=_seen(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
+        pixel=pixel and (pixel[0] / config.env.pixels, pixel[1] / config.env.pixels),
+    )
+
+
+def _seen(
+    told: NDArray[np.float64], otherwise: float | None, what: str, key: str
+) -> tuple[float, float] | None:
+    """Lowest and highest of what files tell; None if one of them does not and the settings, too."""
+    silent = np.isnan(told)
+    if otherwise is not None:
+        told = np.where(silent, otherwise, told)
+    elif silent.any():
+        print(
+            f"  {silent.sum()} of {len(told)} files do not tell {what} of the image, and neither "
+            f"does the setting classifier.{key}: the classifier will be refused unless that is "
+            "accepted by name (env.accept_mismatch)"
+        )
+        return None
+    return float(told.min()), float(told.max())
+
+
+def _simulated(config: Config) -> Labelled:
+    count = config.classifier.images
+    with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
+        simulated = prepared_images(
+            config, count, config.seed, processes=config.run.threads or 1, progress=bar.update
+        )
+    return simulated.observations[:, 0], simulated.good, np.full(count, "simulated")
+
+
+def _as_told(loaded: LabelledImages, config: Config) -> Labelled:
+    _tell(loaded, config.env.pixels)
+    return loaded.images, loaded.good, loaded.session
+
+
+def _tell(loaded: LabelledImages, pixels: int) -> None:
+    sessions = len(set(loaded.session))
+    print(f"{loaded.good.sum()} good and {(~loaded.good).sum()} bad images, {sessions} sessions")
+    sizes = ", ".join(f"{count} of {side} x {side} px" for side, count in loaded.averaged.items())
+    if sizes:
+        print(f"  averaged to {pixels} x {pixels} px: {sizes}")
+    for label, count in loaded.ignored.items():
+        print(
+            f"  left out: {count} labelled {label!r}"
+            if label
+            else f"  left out: {count} unlabelled"
+        )

@@ -1,0 +1,233 @@
+"""Pictures of agents, classifiers, trainings and evaluations, for ``spm-gym show``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents import classifier, inspection, operation
+from agents.checkpoint import latest_checkpoint
+from agents.classifier import ProbeClassifier
+from agents.classifier_training import Epoch
+from agents.inspection import AgentNetwork
+from agents.operation import load_weights
+from spm_gym.assembly.build import make_env, shipped_agent
+from spm_gym.assembly.pictures import MOVING, Picture
+from spm_gym.assembly.pictures.run import write_animation
+from spm_gym.assembly.run_directory import SETTINGS
+from spm_gym.atomic_file import written_whole
+from spm_gym.config import Config, load_config
+from spm_gym.config.json_file import JsonError, read_json
+from spm_gym.envs.observation import Look
+from spm_gym.errors import UsageError
+from spm_gym.figures.canvas import save
+from spm_gym.figures.episode import Still, Story
+from spm_gym.figures.evaluation import plot_lengths
+from spm_gym.figures.learning_curve import plot_learning_curve
+from spm_gym.figures.networks import PROBES, draw_values, draw_verdicts
+from spm_gym.imaging import level, normalise
+from spm_gym.imaging.conditions import described
+from spm_gym.imaging.plane import Method
+from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.paths import shown_name
+from spm_gym.plain_state import StateError, restored
+
+_SEED = 8
+"""Of the images of the sixteen classes of probes."""
+
+_OF_AN_ARM = ("mean_length", "ci95", "lengths")
+_FIGURES = {
+    "good": "good images",
+    "bad": "bad images",
+    "threshold": "called good above",
+    "accuracy": "accuracy",
+    "tpr": "true-positive rate",
+    "fpr": "false-positive rate",
+    "auc": "area under ROC curve",
+    "calibration_error": "calibration error",
+    "recommended": "recommended threshold",
+}
+"""Figures of validation that a classifier's file holds, and how they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    training_images: int | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    history: list[Epoch] = field(default_factory=list)
+
+
+def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
+    """One simulated image of each class of probes as the networks see them."""
+    raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
+    return np.stack([normalise(level(z, method)) for z in raw.z])
+
+
+def of_weights(path: Path) -> Picture:
+    """An agent or a classifier in a file of weights, told by what it says of itself."""
+    kind = operation.format_of_file(path)
+    if kind == classifier.FORMAT:
+        return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
+    if kind == operation.FORMAT:
+        return Picture(path.stem, partial(_write_agent, inspection.read_weights(path), path.name))
+    raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "
+                     "classifier written by this project")  # fmt: skip
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """The checkpoint that a folder is, or the newest one in it; None if there is none."""
+    return path if (path / "meta.json").is_file() else latest_checkpoint(path)
+
+
+def of_checkpoint(path: Path) -> Picture:
+    """The agent of a checkpoint; its run knows the names of the actions."""
+    found = inspection.read_checkpoint(path)
+    settings = path.resolve().parent.parent / SETTINGS
+    method: Method = "levels"
+    if settings.is_file():
+        config = load_config(settings)
+        method = config.env.plane
+        names = tuple(action.name for action in config.env.actions)
+        found = AgentNetwork(found.network, names, found.steps)
+    name = shown_name(path)
+    return Picture(name, partial(_write_agent, found, name, method=method))
+
+
+def of_training(run: Path, tensorboard: Path) -> Picture:
+    """The learning curve of a run of train.py."""
+    if not any(tensorboard.rglob("*tfevents*")):
+        raise UsageError(f"{run} has learned nothing yet: there are no events in {tensorboard}")
+
+    def write(output: Path) -> None:
+        with written_whole(output) as beside:
+            plot_learning_curve(tensorboard, beside)
+
+    return Picture(f"{shown_name(run)}_learning_curve", write)
+
+
+def of_evaluation(path: Path) -> Picture:
+    """The lengths of the episodes that evaluate.py has written."""
+    summary = _evaluation(path)
+    arms = summary["arms"]
+    if not arms:
+        raise UsageError(f"{path} holds no episodes")
+
+    def write(output: Path) -> None:
+        with written_whole(output) as beside:
+            plot_lengths(summary, beside)
+
+    return Picture(path.stem, write)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    try:
+        summary = read_json(path)
+    except JsonError as error:
+        raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
+    if not isinstance(summary, dict):
+        raise _foreign(path, f"it is a {type(summary).__name__}, not an object")
+    for key in ("arms", "normalised_score"):
+        if key not in summary:
+            raise _foreign(path, f"{key!r} is missing")
+    if not isinstance(summary["arms"], dict):
+        raise _foreign(path, "'arms' is not an object")
+    for name, arm in summary["arms"].items():
+        missing = [key for key in _OF_AN_ARM if not isinstance(arm, dict) or key not in arm]
+        if missing:
+            raise _foreign(path, f"of {name!r} {', '.join(map(repr, missing))} is missing")
+    return summary
+
+
+def _foreign(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} is not what evaluate.py --json writes: {why}")
+
+
+def simulated_episode(seed: int) -> Picture:
+    """A conditioning on the simulator by the agent in the package."""
+    config = load_config(None)
+    story = play(config, seed)
+    return Picture(f"episode_seed{seed}", partial(write_animation, story), MOVING)
+
+
+def play(config: Config, seed: int) -> Story:
+    """Let the agent in the package condition a simulated probe, greedily."""
+    names = [action.name for action in config.env.actions]
+    env = make_env(config)
+    stills = []
+    try:
+        model = load_weights(shipped_agent(), env, config.agent, names, seed)
+        observation, info = env.reset(seed=seed)
+        ended = False
+        while not ended:
+            assert env.look is not None
+            values = model.q_values(observation).tolist()
+            action, _ = model.predict(
+                observation, deterministic=True, action_masks=info["action_mask"]
+            )
+            stills.append(_still(env.look, names[int(action)], values))
+            observation, _, terminated, truncated, info = env.step(int(action))
+            ended = terminated or truncated
+        assert env.look is not None
+        stills.append(_still(env.look))
+    finally:
+        env.close()
+    return Story(f"simulator, seed {seed}", names, config.env.good_above, stills)
+
+
+def _still(look: Look, action: str = "", values: Sequence[float] = ()) -> Still:
+    return Still(
+        look.observation[0], look.scan.frame.size, look.square, look.probability, action, values,
+        look.mask.tolist(),
+    )  # fmt: skip
+
+
+def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
+    images = probe_images(judge.network.pixels)
+    trained = _trained(name, judge.summary)
+    figures = [(text, f"{trained.validation[key]:.5g}") for key, text in _FIGURES.items()
+               if key in trained.validation]  # fmt: skip
+    if trained.training_images is not None:
+        figures.insert(0, ("training images", f"{trained.training_images}"))
+    trained_for = described(judge.conditions)
+    figures += trained_for
+    for text, value in trained_for:
+        print(f"{text:12} {value}")
+    losses = [(each.loss, each.validation_loss) for each in trained.history]
+    good_above = trained.validation.get("threshold", 0.9)
+    save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)
+
+
+def _trained(name: str, summary: Any) -> _Trained:
+    """What the file of a classifier says of its training, which may be anything."""
+    told = summary if isinstance(summary, dict) else {}
+    known = {key: told[key] for key in ("training_images", "validation", "history") if key in told}
+    try:
+        return restored(_Trained, known)
+    except StateError as error:
+        raise UsageError(f"{name} says of its training what this program did not write: "
+                         f"{error}") from error  # fmt: skip
+
+
+def _write_agent(agent: AgentNetwork, name: str, output: Path, method: Method = "levels") -> None:
+    images = probe_images(agent.network.pixels, method)
+    values = agent.values(images[:, None])
+    actions = agent.actions or tuple(f"action {number}" for number in range(values.shape[1]))
+    if len(actions) != values.shape[1]:
+        raise UsageError(
+            f"{name} chooses among {values.shape[1]} actions, the settings of its run name "
+            f"{len(actions)}"
+        )
+    network = agent.network.config
+    weights = sum(parameter.numel() for parameter in agent.network.parameters())
+    about = (
+        f"{agent.steps:,} actions of training; channels {'-'.join(map(str, network.channels))}, "
+        f"hidden {'-'.join(map(str, network.hidden)) or 'none'}, normalisation {network.norm}, "
+        f"{weights:,} weights, images {agent.network.pixels} x {agent.network.pixels}"
+    )
+    save(draw_values(images, values, actions, agent.filters(), name, about), output)

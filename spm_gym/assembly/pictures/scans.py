@@ -1,0 +1,91 @@
+"""Pictures of scan files, for ``spm-gym show``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agents.classifier import ProbeClassifier
+from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.pictures import Picture
+from spm_gym.errors import UsageError
+from spm_gym.figures.canvas import save
+from spm_gym.figures.contact_sheet import MOST, draw_sheet
+from spm_gym.figures.scan import Judge, Subject, draw_scan, look_at, verdict
+from spm_gym.imaging.files import READERS, FileFormatError, read_topography
+
+_SHOWN_PROBLEMS = 5
+
+
+def load_judge(path: Path | None) -> Judge:
+    """The classifier in a file; None: the one in the package.
+
+    Raises:
+        ClassifierError: It cannot be read.
+    """
+    classifier = ProbeClassifier.load(path or shipped_classifier())
+    threshold = classifier.summary.get("validation", {}).get("threshold")
+    pixels = classifier.network.pixels
+    return Judge(classifier, pixels) if threshold is None else Judge(classifier, pixels, threshold)
+
+
+def of_scans(paths: Sequence[Path], classifier: Path | None, size_nm: float | None) -> Picture:
+    """One scan, or a contact sheet of several files or of a folder.
+
+    Args:
+        paths: What the command line names.
+        classifier: As for `load_judge`.
+        size_nm: Width of images whose file does not say it.
+    """
+    judge = load_judge(classifier)
+    if len(paths) == 1 and paths[0].is_file():
+        subject = _read(paths[0], size_nm)
+
+        def write(output: Path) -> None:
+            seen = look_at(subject, judge)
+            save(draw_scan(subject, seen, judge.good_above), output)
+            print(verdict(subject, seen, judge.good_above))
+
+        return Picture(paths[0].stem, write)
+    files = [file for path in paths for file in _files(path)]
+    name = paths[0].resolve().name if len(paths) == 1 else "sheet"
+    return Picture(f"{name}_sheet" if len(paths) == 1 else name,
+                   lambda output: _write_sheet(files, name, judge, size_nm, output))  # fmt: skip
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(each for each in path.iterdir() if each.suffix.lower() in READERS)
+    return [each for each in found if not each.name.startswith(".")]
+
+
+def _read(path: Path, size_nm: float | None) -> Subject:
+    found = read_topography(path, min_finite=0.0)
+    width, height = found.width, found.height
+    if size_nm is not None:
+        if width is not None:
+            raise UsageError(f"{path} says that it is {width * 1e9:g} nm wide: leave out --size-nm")
+        width = size_nm * 1e-9
+        height = width * found.z.shape[0] / found.z.shape[1]
+    return Subject(path.name, found.z, width, height, feedback=found.feedback)
+
+
+def _write_sheet(
+    files: Sequence[Path], name: str, judge: Judge, size_nm: float | None, output: Path
+) -> None:
+    scans, problems = [], []
+    for path in files[:MOST]:
+        try:
+            subject = _read(path, size_nm)
+        except FileFormatError as error:
+            problems.append(str(error))
+        else:
+            scans.append((subject, look_at(subject, judge)))
+    if not scans:
+        raise UsageError(f"none of the files can be read; the first: {problems[0]}")
+    save(draw_sheet(scans, judge.good_above, name, max(len(files) - MOST, 0)), output)
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        print(f"unreadable: {problem}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        print(f"and {len(problems) - _SHOWN_PROBLEMS} more")

@@ -1,0 +1,133 @@
+"""The look before a run on a microscope: what it will use, and why it would be refused.
+
+`spm-gym check` prints it; run, train and evaluate look in the same way before they touch anything,
+so that what is ready for the one is ready for the others.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from spm_gym.assembly.build import (
+    build_judge,
+    build_microscope,
+    check_judge,
+    check_limits,
+    configured_imaging,
+    shipped_agent,
+    shipped_classifier,
+)
+from spm_gym.config import Config
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.errors import InstrumentError, UsageError
+from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
+from spm_gym.instrument.deepspm.client import LabviewInstrument
+from spm_gym.instrument.nanonis.preflight import Finding, Inspection, inspect
+
+NM = 1e-9
+Purpose = Literal["run", "train", "evaluate"]
+
+
+def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> list[Finding]:
+    """Look at the microscope and at what a command would do with it; moves and changes nothing.
+
+    Args:
+        config: Settings of the run.
+        purpose: The command.
+        kept: Where the run that is to begin keeps the operator's settings.
+
+    Raises:
+        InstrumentError: The microscope does not answer.
+    """
+    if config.real.protocol == "labview":
+        inspection = _inspect_labview(config)
+    else:
+        inspection = inspect(config.real, config.env, kept)
+    findings = [*inspection.findings, _limits(config), *_classifier(config, inspection)]
+    if purpose == "run":
+        findings.append(_agent(config))
+    return findings
+
+
+def refuse_troubles(findings: list[Finding]) -> None:
+    """End the command if a run would be refused.
+
+    Raises:
+        UsageError: Names every trouble.
+    """
+    troubles = [f"{finding.what}: {finding.text}" for finding in findings if finding.trouble]
+    if troubles:
+        raise UsageError(
+            f"the microscope is not ready, and nothing was moved or changed: {'; '.join(troubles)}"
+        )
+
+
+def _inspect_labview(config: Config) -> Inspection:
+    real, area_nm = config.real, config.env.regions.area_nm
+    with closing(LabviewInstrument(real.host, real.labview_port)) as instrument:
+        side_nm, z_range = instrument.area_side() / NM, instrument.status().z_range
+    findings = [
+        Finding("connection", f"{real.host} port {real.labview_port} answers"),
+        Finding("piezo range", f"{side_nm:g} nm; used are {area_nm:g} nm", area_nm > side_nm),
+        Finding("z range", f"{z_range[0] / NM:g} to {z_range[1] / NM:g} nm"),
+        Finding(
+            "not to be had",
+            "this protocol tells no bias, setpoint, current or height, and can neither withdraw "
+            "the tip nor restore settings: that is left to the operator",
+        ),
+    ]
+    return Inspection(findings, *configured_imaging(config))
+
+
+def _limits(config: Config) -> Finding:
+    try:
+        check_limits(config)
+    except InstrumentError as error:
+        return Finding("limits", str(error), trouble=True)
+    return Finding("limits", "images and actions lie within them")
+
+
+def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
+    file = config.env.classifier or shipped_classifier()
+    whose = "the one in the package" if config.env.classifier is None else str(file)
+    try:
+        check_judge(config)
+        conditions = conditions_of(build_judge(config))
+    except (InstrumentError, ValueError) as error:
+        return [Finding("classifier", f"{whose}: {error}", trouble=True)]
+    assert conditions is not None, "the true judge is refused before"
+    trained = ", ".join(f"{name} {value}" for name, value in described(conditions))
+    accepted = ", ".join(config.env.accept_mismatch)
+    note = f"; accepted though it does not fit: {accepted}" if accepted else ""
+    found = classifier_findings(
+        conditions,
+        config,
+        inspection.bias,
+        inspection.setpoint,
+        "simulated" if inspection.simulated else "real",
+    )
+    return [
+        Finding("classifier", f"{whose}: {trained}{note}"),
+        *(Finding("classifier", text, trouble=True) for text in found.values()),
+    ]
+
+
+def _agent(config: Config) -> Finding:
+    settings = config.operation
+    if settings.policy == "random":
+        return Finding("agent", "none: random choice (operation.policy)")
+    from spm_gym.assembly.agent import load_agent  # torch is slow to import
+
+    whose = "the one in the package" if settings.agent is None else str(settings.agent)
+    try:
+        microscope = build_microscope(config)
+        env = ProbeConditioningEnv(microscope, lambda images: images[:, 0, 0, 0], config.env)
+        load_agent(config, env)
+    except (UsageError, ValueError) as error:
+        file = settings.agent or shipped_agent()
+        return Finding("agent", f"{file}: {error}", trouble=True)
+    learns = "goes on learning" if settings.learn else "stays as it is"
+    pixels = config.env.pixels
+    return Finding("agent", f"{whose}, for {pixels} x {pixels} px; it {learns}")

@@ -1,0 +1,281 @@
+"""One session of autonomous operation: everything is put together, run, and let go of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser
+from spm_gym.assembly.agent import load_agent
+from spm_gym.assembly.build import (
+    build_judge,
+    build_microscope,
+    shipped_classifier,
+    world_seed,
+)
+from spm_gym.assembly.microscope import microscope, tell
+from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.run_directory import CHECKPOINTS, versions
+from spm_gym.assembly.tensorboard import OperationBoard
+from spm_gym.config import Config
+from spm_gym.envs.budget import Budget
+from spm_gym.envs.observation import read
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.errors import InstrumentError
+from spm_gym.instrument.contract import Instrument, Restartable
+from spm_gym.instrument.faults import FaultyMicroscope
+from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.journal.writer import Journal, Session
+from spm_gym.paths import as_typed, shown_name
+from spm_gym.runner.clock import steady_clock
+from spm_gym.runner.control import Control
+from spm_gym.runner.notify import Notifier
+from spm_gym.runner.policy import Chooser
+from spm_gym.runner.run_state import Memory
+from spm_gym.runner.runner import Outcome, Runner
+from spm_gym.types import Classifier
+
+_ASK_EVERY_S = 0.2
+
+
+class Lab(NamedTuple):
+    """What a run works with.
+
+    Attributes:
+        instrument: The microscope, with a record of its acts.
+        simulated: The same, if it exists in software only.
+        judge: Of its images.
+        clock: The instrument's clock, s.
+        control: What others ask for.
+    """
+
+    instrument: Instrument
+    simulated: Restartable | None
+    judge: Classifier
+    clock: Callable[[], float]
+    control: Control
+
+
+def operate(
+    config: Config,
+    run: Path,
+    scale: float,
+    resumed: bool = False,
+    fresh_area: bool = False,
+    token: str | None = None,
+) -> int:
+    """Operate the microscope until the end.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+        scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
+        resumed: Whether the run goes on.
+        fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
+        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+            directory.
+
+    Returns:
+        Exit status: 0 done, 2 given up, 130 interrupted.
+    """
+    prepare_process(config.run.threads)
+    durable = config.run.microscope == "real"
+    settings = config.operation
+    notifier = Notifier(settings.notify, settings.notify_every_s, shown_name(run), tell)
+    try:
+        with (
+            Journal(run, durable, Memory.references) as journal,
+            _lab(config, run, journal, token) as lab,
+        ):
+            budget = Budget(config.budget, time.monotonic if durable else lab.clock)
+            env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env, budget=budget)
+            chooser, learned, weights = _chooser(config, run, env)
+            session = Session(config.to_yaml(), _classifier_hash(config), weights, versions(),
+                              resumed)  # fmt: skip
+            journal.begin_session(session, os.getpid())
+            if settings.learn:
+                _learn_again(journal, chooser, learned, env)
+            with OperationBoard(run, config) as board:
+                with _Progress(config) as progress:
+
+                    def watch(runner: Runner) -> None:
+                        progress.show(runner)
+                        board.show()
+
+                    runner = Runner(
+                        env,
+                        settings,
+                        journal,
+                        chooser,
+                        seed=config.seed,
+                        simulated=lab.simulated,
+                        clock=lab.clock,
+                        notify=lambda kind, text: notifier.send(kind, str(kind), text),
+                        requests=lab.control.asked,
+                        pace=_pacer(scale, lab.control),
+                        watch=watch,
+                        may_stay=durable and not config.real.withdraw_on_exit,
+                        can_withdraw=not durable or config.real.protocol == "nanonis",
+                    )
+                    if fresh_area:
+                        runner.operator.areas.enter_unknown()
+                    outcome = runner.run()
+                tell(f"{outcome.ending}: {runner.summary()}")
+                board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
+    finally:
+        notifier.close()
+    return _status(outcome, run)
+
+
+def _status(outcome: Outcome, run: Path) -> int:
+    """Say what can be done next; the exit status.
+
+    Raises:
+        InstrumentError: The tip is not where it is to be.
+    """
+    if not outcome.safe:
+        raise InstrumentError(
+            f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
+        )
+    tell(f"  what happened   spm-gym report {as_typed(run)}")
+    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    if outcome.interrupted:
+        return 130
+    return 2 if outcome.failed else 0
+
+
+@contextmanager
+def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
+    control = Control(run, token)
+    if config.run.microscope == "real":
+        abandon = control.must_interrupt
+        with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
+            _refuse_withdrawn(config, instrument)
+            yield Lab(instrument, None, build_judge(config), steady_clock(), control)
+        return
+    bare = build_microscope(config, world_seed(config.seed))
+    simulated: SimulatedMicroscope | FaultyMicroscope = bare
+    if config.faults is not None:
+        simulated = FaultyMicroscope(bare, config.faults, config.seed)
+    guarded = Guard(simulated, None, journal.record_act, journal.acts())
+    judge = build_judge(config, bare)
+    yield Lab(guarded, simulated, judge, lambda: bare.status().time, control)
+
+
+def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
+    real = config.real
+    by_hand = real.protocol == "nanonis" and not real.approach_at_start
+    if by_hand and not instrument.status().approached:
+        raise InstrumentError(
+            "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"
+        )
+
+
+def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Chooser, int, str]:
+    """Who chooses, the last decision it has learned from, and the hash of its weights."""
+    settings = config.operation
+    chance = RandomChooser(np.random.default_rng(_own_stream(config.seed)))
+    if settings.policy == "random":
+        return chance, 0, ""
+    loaded = load_agent(config, env, run)
+    agent = OperatingAgent(loaded.model, run / CHECKPOINTS, settings.learn)
+    if loaded.learned is None:
+        agent.save(0)
+    chooser = agent if settings.policy == "agent" else InterleavedChooser(agent, chance)
+    digest = hashlib.sha256(loaded.file.read_bytes()).hexdigest()
+    return chooser, loaded.learned or 0, digest
+
+
+def _own_stream(seed: int) -> np.random.SeedSequence:
+    """Another stream than that of the regions, the seed's own, and the agent's, its first two."""
+    return np.random.SeedSequence(seed).spawn(3)[2]
+
+
+def _learn_again(
+    journal: Journal, chooser: Chooser, learned: int, env: ProbeConditioningEnv
+) -> None:
+    """Learn what was learned after the last checkpoint, from the journal and its scans."""
+    for step in journal.learned_steps(learned):
+        before, after = (
+            read(journal.scan(step[name]), env.judge, env.config) for name in ("scan", "scan_after")
+        )
+        chooser.learn(
+            before.observation, step["action"], step["reward"], after.observation,
+            bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
+        )  # fmt: skip
+
+
+class _Progress:
+    """One line: how far the run is, what it does, and how well it goes."""
+
+    def __init__(self, config: Config) -> None:
+        settings = config.operation
+        self._by_hours = settings.scans is None
+        self._begun = False
+        self._bar = tqdm(
+            desc="operation",
+            total=settings.hours if self._by_hours else settings.scans,
+            unit="h" if self._by_hours else "image",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} {unit} [{remaining}"
+            " left{postfix}]"
+            if settings.hours or settings.scans
+            else "{desc}:{postfix}",
+            mininterval=1,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._bar.close()
+
+    def show(self, runner: Runner) -> None:
+        """Move on."""
+        m = runner.memory
+        done = m.elapsed / 3600 if self._by_hours else m.images
+        good, bad = m.counters["good"], m.counters["bad probe"]
+        self._bar.set_postfix(
+            {
+                "state": m.state,
+                "images": m.images,
+                "good": f"{good / max(1, good + bad):.0%}",
+                "conditionings": m.counters["episodes"],
+                "troubles": m.counters["recoveries"],
+            },
+            refresh=False,
+        )
+        limit = self._bar.total
+        reached = done if limit is None else min(done, limit)
+        if not self._begun:  # what earlier sessions have done says nothing about the pace of this
+            self._begun = True
+            self._bar.initial = self._bar.n = self._bar.last_print_n = reached
+        with suppress(OSError):  # whoever watched is gone
+            self._bar.update(reached - self._bar.n)
+
+
+def _pacer(scale: float, control: Control) -> Callable[[float], None]:
+    """Lets time pass as on an instrument, unless something is asked for."""
+
+    def pace(seconds: float) -> None:
+        end = time.monotonic() + seconds / scale
+        while (left := end - time.monotonic()) > 0 and not control.must_interrupt():
+            time.sleep(min(left, _ASK_EVERY_S))
+
+    return pace if scale else lambda seconds: None
+
+
+def _classifier_hash(config: Config) -> str:
+    if config.env.judge == "truth":
+        return "truth"
+    path = config.env.classifier or shipped_classifier()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,155 @@
+"""The folder that a run writes: settings, checkpoints, TensorBoard."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from spm_gym.atomic_file import remove_leftovers, written_whole
+from spm_gym.config import Config, load_config
+from spm_gym.errors import UsageError
+from spm_gym.journal.reader import JOURNAL, has_begun
+from spm_gym.journal.run_lock import LOCK, locked_run
+
+_PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
+SETTINGS = "config.yaml"
+EVALUATION = "evaluation.yaml"
+CLASSIFIER = "classifier.yaml"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+LEARNING_CURVE = "learning_curve.png"
+
+
+@contextmanager
+def new_run(
+    path: Path | None,
+    config: Config,
+    name: str,
+    file: str = SETTINGS,
+    made_first: Collection[str] = (),
+) -> Iterator[Path]:
+    """A new run directory with the settings in it, kept from other programs during the block.
+
+    If the block fails before anything has happened, what was made is removed again.
+
+    Args:
+        path: The directory, which must be empty if it is there; None makes
+            ``runs/<date>_<time>_<name>``.
+        config: What will be in force.
+        name: End of the automatic name.
+        file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
+        made_first: What else the block makes there before anything happens.
+
+    Raises:
+        RunLocked: Another program works on the directory.
+        UsageError: There is something in it, or it cannot be made.
+    """
+    path = path or _unused(Path("runs") / f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}")
+    try:
+        was_there = path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--run-dir {path} cannot be made ({(error.strerror or str(error)).lower()}): name a "
+            "folder that is empty or not there yet, in a place where you may write"
+        ) from error
+    _refuse_full(path)
+    with locked_run(path):
+        remove_leftovers(path)
+        _refuse_full(path)  # once more: somebody may have been faster
+        write_settings(path / file, config)
+        try:
+            yield path
+        except BaseException:
+            with suppress(OSError):  # Windows keeps a file that is locked
+                _discard(path, {file, LOCK, *made_first}, was_there)
+            raise
+
+
+def _refuse_full(path: Path) -> None:
+    # What a kill has left half-written is hidden, and may be of a program that is still at work; a
+    # lock alone says nothing.
+    if path.is_dir() and any(each.name[0] != "." and each.name != LOCK for each in path.iterdir()):
+        raise UsageError(
+            f"the run directory {path} exists: continue it with --resume, or choose another"
+        )
+
+
+def _discard(path: Path, made: Collection[str], was_there: bool) -> None:
+    """Remove a run directory in which nothing has happened; anything else in it stays, with it."""
+    if has_begun(path) or not {each.name for each in path.iterdir()} <= set(made):
+        return
+    for each in path.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    if not was_there:
+        path.rmdir()
+
+
+def existing_run(path: Path | None) -> tuple[Path, Config]:
+    """Find a training run to continue or to look at, and the settings it was started with.
+
+    Args:
+        path: The directory; None takes the newest below ``runs/``.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    return _existing(path, "train", lambda run: not (run / JOURNAL).is_file())
+
+
+def existing_operation(path: Path | None) -> tuple[Path, Config]:
+    """Find a run of ``spm-gym run``; as `existing_run`."""
+    # One that was killed before its journal was made has nothing but its settings.
+    return _existing(
+        path, "run", lambda run: (run / JOURNAL).is_file() or not (run / TENSORBOARD).exists()
+    )
+
+
+def _existing(
+    path: Path | None, command: str, belongs: Callable[[Path], bool]
+) -> tuple[Path, Config]:
+    if path is None:
+        files = [file for file in Path("runs").glob(f"*/{SETTINGS}") if belongs(file.parent)]
+        if not files:
+            raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
+        path = max(files, key=lambda file: file.stat().st_mtime).parent
+    if not (path / SETTINGS).is_file():
+        raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
+    if not belongs(path):
+        raise UsageError(f"{path} is not a run of 'spm-gym {command}'")
+    return path, load_config(path / SETTINGS)
+
+
+def write_settings(path: Path, config: Config) -> None:
+    """Write the settings in force, with the versions of what they are in force for."""
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    header = f"# Settings of this run, made with {made_with}\n"
+    with written_whole(path) as beside:
+        beside.write_text(header + config.to_yaml(), encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run does."""
+    return {"Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+
+
+def _unused(path: Path) -> Path:
+    """The path, or one with a number behind it if two runs begin in the same second."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

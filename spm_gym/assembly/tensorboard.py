@@ -1,0 +1,184 @@
+"""A run of the microscope in TensorBoard, told from its journal.
+
+Whatever is written follows from the rows of the journal alone, so a run that goes on after a kill
+writes its file anew, from the first image on, instead of leaving gaps and doubles.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from agents.summaries import captioned, closing, opening, resuming
+from spm_gym.analysis.metrics import Picture, Story
+from spm_gym.assembly.microscope import tell
+from spm_gym.assembly.run_directory import TENSORBOARD
+from spm_gym.config import Config
+from spm_gym.figures.heights import grey_values, png
+from spm_gym.imaging.plane import Method
+from spm_gym.paths import shown_name
+from spm_gym.runner.signals import undisturbed
+
+_AT_ONCE_S = 4e-3
+_REST = 50.0
+_AT_THE_END_S = 5.0
+
+
+class OperationBoard:
+    """Writes ``tensorboard/`` of a run; use it in a ``with`` block.
+
+    It takes a fiftieth of the time at most and catches up at the end, for some seconds, in which
+    Ctrl-C changes nothing any more. What goes wrong is said once, and ends the writing only.
+
+    Attributes:
+        completed: Whether the run has come to the end that was asked for; whoever runs it says so.
+
+    Args:
+        run: The run directory, with its journal.
+        config: Settings of the run.
+    """
+
+    def __init__(self, run: Path, config: Config) -> None:
+        self._run = run
+        self._config = config
+        self.completed = False
+        self._next = 0.0
+        self._file: EventFile | None = None
+        self._story: Story | None = None
+
+    def __enter__(self) -> OperationBoard:
+        try:
+            self._begin()
+        except Exception as error:
+            self._give_up(error)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with undisturbed("the record for TensorBoard is being completed: a few seconds"):
+            try:
+                self._end()
+            except Exception as error:
+                self._give_up(error)
+            self._close()
+
+    def show(self, *_: object) -> None:
+        """Write what is new, unless it is too early."""
+        began = time.perf_counter()
+        if self._story is None or began < self._next:
+            return
+        try:
+            self._write(_AT_ONCE_S)
+        except Exception as error:  # for people only: it must not cost the measurement
+            self._give_up(error)
+        now = time.perf_counter()
+        self._next = now + _REST * max(_AT_ONCE_S, now - began)
+
+    def _begin(self) -> None:
+        folder = self._run / TENSORBOARD
+        folder.mkdir(exist_ok=True)
+        older = list(folder.glob("events.out.tfevents.*"))
+        self._file = EventFile(folder, len(older))
+        if older:
+            self._file.write(resuming(0))
+        for summary in opening(self._config, "operation", shown_name(self._run)):
+            self._file.add(summary, 0, time.time())
+        names = [action.name for action in self._config.env.actions]
+        self._story = Story(self._run, names)
+        self._write()
+        for each in older:
+            each.unlink()
+
+    def _end(self) -> None:
+        if self._story is None or self._file is None:
+            return
+        if not self._write(_AT_THE_END_S):
+            told = f"only images 1 to {self._story.images} were told to TensorBoard in time"
+            tell(f"{told}: --resume tells all, also of a run that is over")
+        self._file.add(closing(self.completed), 0, time.time())
+
+    def _write(self, seconds: float = math.inf) -> bool:
+        """Write what is new.
+
+        Returns:
+            Whether that was all in so many seconds.
+        """
+        assert self._story is not None
+        assert self._file is not None
+        end = time.perf_counter() + seconds
+        complete = True
+        for moment in self._story:
+            self._file.add(_scalars(moment.values), moment.step, moment.wall)
+            if moment.picture is not None:
+                self._file.add(
+                    _image(moment.picture, self._config.env.plane), moment.step, moment.wall
+                )
+            if time.perf_counter() > end:
+                complete = False
+                break
+        self._file.flush()
+        return complete
+
+    def _give_up(self, error: Exception) -> None:
+        tell(f"nothing more is written for TensorBoard, the run goes on: {error}")
+        self._close()
+
+    def _close(self) -> None:
+        story, file, self._story, self._file = self._story, self._file, None, None
+        if story is not None:
+            story.close()
+        if file is not None:
+            with suppress(OSError):  # the disk is full; that has been said
+                file.close()
+
+
+class EventFile:
+    """A file of events, written by the caller itself, so that it is the caller who hears of errors.
+
+    Args:
+        folder: Where it goes.
+        number: Of the files that were there before.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / f"{name}.{number}").open("wb")
+        self._records = RecordWriter(self._file)
+        self.write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def write(self, event: Event) -> None:
+        """Write an event."""
+        self._records.write(event.SerializeToString())
+
+    def add(self, summary: Summary, step: int, wall: float) -> None:
+        """Write a summary."""
+        self.write(Event(wall_time=wall, step=step, summary=summary))
+
+    def flush(self) -> None:
+        """Let readers see what was written."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the file, also if it cannot take what is left."""
+        self._file.close()
+
+
+def _scalars(values: dict[str, float]) -> Summary:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+
+
+def _image(picture: Picture, method: Method) -> Summary:
+    pixels = captioned(grey_values(picture.z, method), picture.caption)
+    height, width = pixels.shape
+    image = Summary.Image(
+        height=height, width=width, colorspace=1, encoded_image_string=png(Image.fromarray(pixels))
+    )
+    return Summary(value=[Summary.Value(tag=f"observation/{picture.label}", image=image)])

@@ -1,0 +1,1 @@
+"""Labelled folders, simulated images, exports."""

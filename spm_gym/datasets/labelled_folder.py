@@ -1,0 +1,227 @@
+"""A folder of labelled images, as the classifier's training takes it.
+
+Labels come from ``manifest.csv`` in the folder if there is one: columns ``file`` (relative to the
+folder), ``label`` and optionally ``session``. Otherwise every image file in the folder and below
+is taken, and the nearest of file name and folder names with a word that starts with "good" or
+"bad" is its label; its session is its folder without the label folders or, directly in those, the
+file name up to its trailing number and without the label.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.datasets.manifest import MANIFEST, NO_FILE, read_listed
+from spm_gym.imaging import level, normalise
+from spm_gym.imaging.averaging import box_averaged
+from spm_gym.imaging.files import (
+    READERS,
+    FileFormatError,
+    NoTopographyError,
+    Topography,
+    read_topography,
+)
+from spm_gym.imaging.plane import Method
+from spm_gym.types import BoolArray, FloatImage
+
+_LABEL = re.compile(r"(?<![a-z])(good|bad)", re.IGNORECASE)
+_TAUGHT = ("good", "bad")
+_NAMED = 5
+_TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Images with the judgement of a person.
+
+    Attributes:
+        images: Levelled and normalised, (N, pixels, pixels) float32.
+        good: Whether the probe was judged good, (N,).
+        session: Measurement session of each image, (N,) strings.
+        paths: Files, in the same order.
+        ignored: How many files had no label or another one, by label ("" for none).
+        averaged: How many images had more pixels and were averaged, by their side.
+        bias: Sample bias of each image, V (N,); NaN where its file does not tell it.
+        setpoint: Current setpoint, A; likewise.
+        width: Side, m; likewise.
+    """
+
+    images: NDArray[np.float32]
+    good: BoolArray
+    session: NDArray[np.str_]
+    paths: tuple[Path, ...]
+    ignored: dict[str, int]
+    averaged: dict[int, int]
+    bias: NDArray[np.float64]
+    setpoint: NDArray[np.float64]
+    width: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image file with what its manifest or its name says; `label` is "" if nothing."""
+
+    path: Path
+    label: str
+    session: str
+
+
+def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> LabelledImages:
+    """Read, level and normalise the labelled images of a folder.
+
+    Levelling an image that is levelled already changes nothing that matters, so the published
+    data set loads as it is. Images with more pixels are averaged over the areas of fewer ones.
+
+    Args:
+        folder: Laid out as described above.
+        pixels: Side that the images get; they must be square and have as many or more.
+        plane: How to find the substrate, as in `spm_gym.imaging.level`.
+
+    Raises:
+        FileFormatError: No images, no labels, only one class, a manifest that makes no sense, or a
+            file that is not there, not in the folder, or as for `read_for_classifier`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileFormatError(f"{folder}: there is no such folder of labelled images")
+    manifest = folder / MANIFEST
+    entries = list(_listed(manifest) if manifest.is_file() else found_images(folder))
+    labelled = [entry for entry in entries if entry.label in _TAUGHT]
+    good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
+    _check_classes(folder, entries, good)
+    if manifest.is_file():
+        _refuse_untrainable(manifest, len(labelled))
+    sides = Counter[int]()
+    images, told = [], []
+    for entry in labelled:
+        topography, z = read_for_classifier(entry.path, pixels)
+        sides[len(topography.z)] += 1
+        images.append(normalise(level(z, plane)))
+        told.append((topography.bias, topography.setpoint, topography.width))
+    # None becomes NaN; nothing tunnels at 0, which is as good as untold.
+    told_numbers = np.array(told, np.float64)
+    told_numbers[told_numbers == 0] = np.nan
+    bias, setpoint, width = told_numbers.T
+    return LabelledImages(
+        images=np.stack(images),
+        good=good,
+        session=np.array([entry.session for entry in labelled], dtype=np.str_),
+        paths=tuple(entry.path for entry in labelled),
+        ignored=dict(Counter(e.label for e in entries if e.label not in _TAUGHT)),
+        averaged={side: sides[side] for side in sorted(sides) if side != pixels},
+        bias=bias,
+        setpoint=setpoint,
+        width=width,
+    )
+
+
+def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
+    if 0 < good.sum() < good.size:
+        return
+    found = f"found {len(entries)} images, {good.sum()} good and {(~good).sum()} bad"
+    raise FileFormatError(
+        f"{folder}: good and bad images are needed ({found}); label them in {MANIFEST} with "
+        f"columns file and label, or by folders or file names that start with good or bad; "
+        f"image files end in {', '.join(READERS)}"
+    )
+
+
+def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage]:
+    """Read an image by which a probe can be judged; and its heights as the classifier takes them.
+
+    Args:
+        path: Its file.
+        pixels: Side of the heights; of images with more, they are averages.
+
+    Raises:
+        NoTopographyError: The feedback was off.
+        FileFormatError: As for `spm_gym.imaging.files.read_topography`; or the image or its pixels
+            are not square, or it has too few.
+    """
+    topography = read_topography(path)
+    if why := topography.unjudgeable:
+        kind = NoTopographyError if topography.feedback is False else FileFormatError
+        raise kind(f"{path}: {why}")
+    z = topography.z
+    if z.shape[0] != z.shape[1] or len(z) < pixels:
+        raise FileFormatError(
+            f"{path}: the image has {z.shape[0]} x {z.shape[1]} px, "
+            f"the classifier takes {pixels} x {pixels} px, or larger squares"
+        )
+    return topography, z if len(z) == pixels else box_averaged(z, pixels)
+
+
+def untrainable(manifest: Path) -> list[str]:
+    """Why training refuses rows of a manifest: good or bad ones without a file in the folder.
+
+    Raises:
+        FileFormatError: The manifest makes no sense.
+    """
+    rows = (file for file, label, _ in read_listed(manifest) if label in _TAUGHT)
+    return [why for file in rows if (why := _untrainable(manifest.parent, file))]
+
+
+def _untrainable(folder: Path, file: str) -> str:
+    if file == NO_FILE:
+        return "its file is empty"
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        return f"{file!r} is outside the folder"
+    if os.path.isfile(folder / file):  # Path.is_file fails on names that are too long
+        return ""
+    forward = file.replace("\\", "/")
+    hint = f": write {forward}" if forward != file else ""
+    return f"{file!r} is missing{hint}"
+
+
+def _refuse_untrainable(manifest: Path, labelled: int) -> None:
+    told = untrainable(manifest)
+    if told:
+        more = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+        raise FileFormatError(
+            f"{manifest}: {len(told)} of {labelled} labelled rows have no image in the folder: "
+            f"{', '.join(told[:_NAMED])}{more}; mend or delete these rows"
+        )
+
+
+def _listed(manifest: Path) -> Iterator[Entry]:
+    for file, label, session in read_listed(manifest):
+        path = manifest.parent / file
+        yield Entry(path, label, session or _session(path.stem))
+
+
+def found_images(folder: Path) -> Iterator[Entry]:
+    """Image files in a folder and below, with the labels of file and folder names.
+
+    Raises:
+        FileFormatError: A name says both good and bad.
+    """
+    for path in sorted(folder.rglob("*")):
+        hidden = path.name.startswith(".")
+        if hidden or path.suffix.lower() not in READERS or not path.is_file():
+            continue
+        parents = path.relative_to(folder).parent.parts
+        sessions = [part for part in parents if not _LABEL.search(part)]
+        yield Entry(path, _label(path, parents), "/".join(sessions) or _session(path.stem))
+
+
+def _label(path: Path, parents: tuple[str, ...]) -> str:
+    for name in (path.stem, *reversed(parents)):
+        labels = {str(match).lower() for match in _LABEL.findall(name)}
+        if len(labels) > 1:
+            raise FileFormatError(f"{path}: {name!r} says both good and bad")
+        if labels:
+            return labels.pop()
+    return ""
+
+
+def _session(stem: str) -> str:
+    unnumbered = _TRAILING_NUMBER.sub("", _LABEL.sub("", stem))
+    return unnumbered.strip("_- .")

@@ -1,0 +1,1 @@
+"""The conditioning task as Gymnasium environments, and what is attainable in it."""

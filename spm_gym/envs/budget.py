@@ -1,0 +1,160 @@
+"""How long conditioning may go on without success, before a person has to look.
+
+An agent that is told by its classifier that every tip is bad does what it was made for: it
+conditions, for ever. The classifier may be right; or it cannot judge this sample, bias or image
+size at all. From the images alone nobody can tell, but both end in the same place: many actions and
+no good image. So that is what is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from spm_gym.config import BudgetConfig
+from spm_gym.errors import LimitExceeded
+from spm_gym.plain_state import restored
+
+_NIGHT_S = 12 * 3600.0
+_LOOK = (
+    "Look at the last images: does the sample show what the classifier was trained on, at its "
+    "bias, setpoint and image size? If so, the tip needs a person"
+)
+
+
+class BudgetSpent(LimitExceeded):
+    """So much was tried without success that somebody has to look before anything else is done."""
+
+
+class Budget:
+    """Counts actions and episodes that did not help.
+
+    Args:
+        config: What is allowed.
+        clock: Seconds of operation, for what is counted by the night.
+    """
+
+    def __init__(self, config: BudgetConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self._clock = clock
+        self._actions = 0
+        self._proven = False
+        self._failed_in_a_row = 0
+        self._failures: list[float] = []
+        self._undamaged = 0
+
+    def spend(self) -> None:
+        """Count an action on the probe, before it is done.
+
+        Raises:
+            BudgetSpent: It must not be done.
+        """
+        self.check_actions()
+        self.check_episodes()
+        self.count_action()
+
+    def count_action(self) -> None:
+        """Count an action that was begun, also one that a kill has cut off."""
+        self._actions += 1
+
+    def check_actions(self) -> None:
+        """See that another action may be done.
+
+        Raises:
+            BudgetSpent: Too many had no success.
+        """
+        limits = self.config
+        if not self._proven and _spent(limits.unproven_actions, self._actions):
+            raise BudgetSpent(
+                f"conditioning does not help: {self._actions} actions, and not one image was "
+                f"called good (budget.unproven_actions = {limits.unproven_actions}). {_LOOK}"
+            )
+        if _spent(limits.fruitless_actions, self._actions):
+            raise BudgetSpent(
+                f"conditioning does not help any more: {self._actions} actions without a good "
+                f"image (budget.fruitless_actions = {limits.fruitless_actions}). {_LOOK}"
+            )
+
+    def check_episodes(self) -> None:
+        """See that another conditioning may be begun.
+
+        Raises:
+            BudgetSpent: Too many have failed.
+        """
+        limits, now = self.config, self._clock()
+        self._failures = [then for then in self._failures if now - then < _NIGHT_S]
+        if _spent(limits.failed_in_a_row, self._failed_in_a_row):
+            raise BudgetSpent(
+                f"{self._failed_in_a_row} conditionings in a row have failed "
+                f"(budget.failed_in_a_row = {limits.failed_in_a_row}). {_LOOK}"
+            )
+        if _spent(limits.failed_per_night, len(self._failures)):
+            raise BudgetSpent(
+                f"{len(self._failures)} conditionings have failed within 12 hours "
+                f"(budget.failed_per_night = {limits.failed_per_night}). {_LOOK}"
+            )
+
+    def see(self, good: bool) -> None:
+        """Take in what the classifier says of an image."""
+        if good:
+            self._actions, self._failed_in_a_row, self._proven = 0, 0, True
+
+    def fail_episode(self) -> None:
+        """Count a conditioning that has ended without a good image."""
+        self._failed_in_a_row += 1
+        self._failures.append(self._clock())
+
+    def see_damage(self, bad: bool, actions: int) -> None:
+        """Take in whether damaging on purpose has made the probe bad, after so many actions.
+
+        Raises:
+            BudgetSpent: It has not, too often.
+        """
+        self._undamaged = 0 if bad else self._undamaged + 1
+        limit = self.config.failed_damage
+        if _spent(limit, self._undamaged):
+            raise BudgetSpent(
+                f"the classifier does not call the tip bad after {actions} damaging actions, "
+                f"{self._undamaged} times in a row (budget.failed_damage = {limit}): it calls good "
+                f"what it cannot judge, or the actions do nothing. {_LOOK}"
+            )
+
+    def get_state(self) -> dict[str, Any]:
+        """What `set_state` needs to go on counting, as JSON has it."""
+        now = self._clock()
+        ago = [now - then for then in self._failures]
+        return asdict(
+            _Kept(self._actions, self._proven, self._failed_in_a_row, ago, self._undamaged)
+        )
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        kept, now = restored(_Kept, state), self._clock()
+        self._actions = kept.actions
+        self._proven = kept.proven
+        self._failed_in_a_row = kept.failed_in_a_row
+        self._failures = [now - ago for ago in kept.failed_ago]
+        self._undamaged = kept.undamaged
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What `Budget.get_state` gives: what was counted, and how many seconds ago episodes failed."""
+
+    actions: Annotated[int, Field(ge=0)]
+    proven: bool
+    failed_in_a_row: Annotated[int, Field(ge=0)]
+    failed_ago: list[float]
+    undamaged: Annotated[int, Field(ge=0)]
+
+
+def _spent(limit: int | None, count: int) -> bool:
+    return limit is not None and count >= limit

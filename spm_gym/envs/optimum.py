@@ -1,0 +1,74 @@
+"""What is attainable under given settings: the hidden process with measured action masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import ActionConfig, Config
+from spm_gym.envs.hidden_process import HiddenProcess, hidden_process
+from spm_gym.envs.observation import allowed_actions
+from spm_gym.envs.simulated_images import read_session
+from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
+from spm_gym.instrument.sim.images import sessions
+from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT, change_probability
+from spm_gym.types import BoolArray
+
+NM = 1e-9
+IMAGES_PER_STATE = 100
+
+
+def mask_levels(actions: tuple[ActionConfig, ...]) -> BoolArray:
+    """All different action masks, (L, A), from no clean pixel to the largest square needed."""
+    needed = sorted({action.clean_nm for action in actions if not action.anywhere} | {0.0})
+    sides = [0.0, *(max(side, 1e-6) * NM for side in needed)]
+    return np.unique(np.stack([allowed_actions(actions, side) for side in sides]), axis=0)
+
+
+def level_of(mask: BoolArray, levels: BoolArray) -> int:
+    """Row of ``levels`` (L, A) that is the mask (A,)."""
+    return int(np.flatnonzero((levels == mask).all(axis=1))[0])
+
+
+def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[np.float64]:
+    """How often images of every probe class allow which actions.
+
+    Args:
+        config: Settings of simulator and environment.
+        images_per_state: More make it more exact.
+        seed: Of the images.
+
+    Returns:
+        Probability of each mask level given the state, (16, L).
+    """
+    states = np.tile(np.arange(STATES), images_per_state)
+    levels = mask_levels(config.env.actions)
+    counts = np.zeros((STATES, len(levels)))
+    pixel = config.env.image_nm * NM / config.env.pixels
+    for session in sessions(len(states), seed, states):
+        readings = read_session(session, config)
+        sides = np.array([square.side for square in readings.squares], float) * pixel
+        masks = allowed_actions(config.env.actions, sides)
+        for mask, state in zip(masks, session.states, strict=True):
+            counts[state, level_of(mask, levels)] += 1
+    return counts / images_per_state
+
+
+def reference_process(
+    config: Config, images_per_state: int = IMAGES_PER_STATE, seed: int = 0
+) -> HiddenProcess:
+    """The decision process behind the environment of these settings, judged by the truth.
+
+    It does not know that pulses may leave a tip ready to change (`tip_change_after_pulse`).
+    """
+    simulator = config.simulator
+    duration = config.env.pixels * 2 * config.env.image_nm / simulator.speed_nm_per_s
+    rate = change_probability(simulator, duration, BIAS, SETPOINT)
+    return hidden_process(
+        config.env.actions,
+        ProbeDynamics(simulator.transitions),
+        [rate * part for part in (config.env.settle_fraction, 1.0)],
+        measure_masks(config, images_per_state, seed),
+        mask_levels(config.env.actions),
+        config.env.damage_actions,
+    )

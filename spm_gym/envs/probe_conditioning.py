@@ -1,0 +1,291 @@
+"""Probe conditioning as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.config import EnvConfig
+from spm_gym.envs.budget import Budget
+from spm_gym.envs.observation import Look, read_all, validate_look
+from spm_gym.envs.reset_options import validate_options
+from spm_gym.envs.task import Episode, Imaging, Seen, next_frame
+from spm_gym.errors import InstrumentError
+from spm_gym.instrument.contract import Instrument
+from spm_gym.plain_state import StateError, restore_generator
+from spm_gym.types import BoolArray, Classifier, Frame
+
+
+class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
+    """Repair the probe of a scanning tunnelling microscope.
+
+    ## Description
+    The probe has been damaged. In every step the agent sees an image, chooses one of twelve
+    conditioning actions, which is carried out at the centre of the largest clean square of that
+    image (or of the image, if no pixel is clean), and sees the next image, taken at another place.
+    The episode ends when the classifier calls the probe good.
+    Source: Krull et al., Commun. Phys. 3, 54 (2020).
+
+    ## Action space
+    `Discrete(12)`, the table `actions` of the settings: doing nothing, five bias pulses, six dips
+    into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
+    `action_masks()` say which are allowed, and `action_space.sample(mask)` takes either. An action
+    that is not allowed is refused: nothing happens to the probe, the step counts, and
+    `info["refused"]` is true. What is no action at all, such as -1, 12, 1.0 or True, is a
+    `ValueError` before anything is done.
+
+    ## Observation space
+    `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
+    the apparent height of a molecule (2 Å) at +1.
+
+    ## Rewards
+    -1 for every action; +10 *instead* for the one that leads to a good probe.
+
+    ## Starting state
+    The good probe of the last episode is damaged by random strong actions until the classifier's
+    probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
+    says so. A probe that is that bad already, as after most truncations, is left as it is, and a
+    new image is taken at the next region. What is bad is the classifier's word here, too.
+    `reset(options={"damage": False})` only looks.
+
+    ## Episode end
+    Terminated when the classifier's probability exceeds 0.9; truncated after 100 steps unless the
+    hundredth succeeded.
+
+    ## Information
+    | key | meaning |
+    |---|---|
+    | `action_mask` | (12,) bool: actions allowed for the present image |
+    | `probability` | classifier's probability that the probe is good |
+    | `good` | whether that exceeds the threshold |
+    | `x`, `y` | centre of the present image, m, piezo coordinates |
+    | `area` | number of changes of the approach area so far |
+    | `clean_side` | side of the largest clean square, m |
+    | `action` | name of the action that was carried out, "" after a reset |
+    | `refused` | whether the action was not allowed |
+    | `uncertain` | whether it may not have been: its reply was lost, or the tip out of reach |
+    | `events` | what happened since the last image, in order: actions, bad sample, recoveries |
+    | `time` | instrument's clock at the start of the scan, s |
+
+    ## Version history
+    * v0: first version.
+
+    Args:
+        instrument: The microscope. A simulated one begins anew at every seeded reset.
+        judge: Maps images to the probability of a good probe.
+        config: What is imaged, allowed and paid.
+        render_mode: None or "rgb_array".
+        budget: What may be tried without success, for a microscope that can be harmed.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared by Gymnasium)
+        "render_modes": ["rgb_array"],
+        "render_fps": 4,
+    }
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        judge: Classifier,
+        config: EnvConfig | None = None,
+        render_mode: str | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        check_render_mode(render_mode)
+        self.config = config or EnvConfig()
+        self.instrument = instrument
+        self.judge = judge
+        self.render_mode = render_mode
+        self.observation_space, self.action_space = spaces(self.config)
+        self._episode = Episode(instrument, self.config, budget)
+        self.survey = self._episode.survey
+        self.budget = budget
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Damage the probe and look; see the class for the rules.
+
+        Args:
+            seed: Begins a new world on a simulated instrument; on a real one it only seeds the
+                random choices.
+            options: ``{"damage": False}`` leaves the probe as it is; ``"look"`` besides is a
+                `Look` that was taken already, and no other one is taken.
+
+        Raises:
+            InstrumentError: No usable image could be had.
+            ValueError: An option is unknown or not what it should be.
+        """
+        validate_options(options, self.config, ("damage", "look"))
+        super().reset(seed=seed)
+        self._image(self._episode.reset(self.np_random, seed is not None, options))
+        return self._episode.present.observation.copy(), self._episode.info()
+
+    def step(
+        self, action: np.int64 | int
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Carry out an action, look at the next region and judge the probe.
+
+        Args:
+            action: A Python or NumPy integer, or a 0-dimensional array of one.
+
+        Raises:
+            ValueError: There is no such action; nothing was done.
+            InstrumentError: The action failed, or no usable image could be had.
+        """
+        self._image(self._episode.step(action, self.np_random))
+        return self.observe(self._episode.present)
+
+    def act(self, action: np.int64 | int) -> None:
+        """Do the first half of a step: carry out an action, or refuse it.
+
+        The second half is `observe`; whoever takes the images himself needs the two apart.
+
+        Raises:
+            ValueError: There is no such action; nothing was done.
+            InstrumentError: The action failed in a way from which looking cannot recover.
+        """
+        self._episode.act(action)
+
+    def observe(self, look: Look) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Do the second half of a step: take in the image that followed the action.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no action.
+            ValueError: This is no image of these settings.
+        """
+        reward, terminated, truncated = self._episode.observe(look)
+        return look.observation.copy(), reward, terminated, truncated, self._episode.info()
+
+    def resume_episode(
+        self,
+        look: Look,
+        elapsed: int,
+        chosen: int | None = None,
+        refused: bool = False,
+        uncertain: bool = False,
+    ) -> None:
+        """Go on in the middle of an episode whose images were taken by somebody else.
+
+        Args:
+            look: The present image.
+            elapsed: Actions whose outcome has been observed.
+            chosen: The action whose outcome has not.
+            refused: Whether it was not allowed.
+            uncertain: Whether it may not have been carried out.
+
+        Raises:
+            ValueError: One of them is not what it should be; nothing has changed.
+        """
+        self._episode.resume(look, elapsed, chosen, refused, uncertain)
+
+    def action_masks(self) -> BoolArray:
+        """Which actions the present image allows, (12,)."""
+        return self._episode.present.mask.copy()
+
+    @property
+    def look(self) -> Look | None:
+        """The present image; None before the first."""
+        return self._episode.look
+
+    @look.setter
+    def look(self, look: Look | None) -> None:
+        if look is not None:
+            validate_look(look, self.config)
+        self._episode.look = look
+
+    @property
+    def last_act(self) -> tuple[str, float, float] | None:
+        """Name of the last action and where it was done, m."""
+        return self._episode.last_act
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the last action may not have been carried out."""
+        return self._episode.uncertain
+
+    def is_good(self, probability: float) -> bool:
+        """Whether this probability means a good probe."""
+        return self._episode.is_good(probability)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Draw the present scan beside the region map, (height, width, 3)."""
+        return None if self.render_mode is None else self._episode.draw()
+
+    def close(self) -> None:
+        """Let go of the instrument."""
+        self.instrument.close()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to continue from, in mid-episode too if the instrument's state can be kept.
+
+        Returns:
+            Data for `set_state`, as `spm_gym.plain_state` has it; ``mid_episode`` says whether an
+            episode can go on from it. A real instrument has changed meanwhile: only map and
+            generator are put back, and a reset must follow.
+        """
+        return {"rng": self.np_random.bit_generator.state, **self._episode.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else.
+        """
+        if not isinstance(state, dict):
+            raise StateError(f"the state of an environment is a {type(state).__name__}")
+        restore_generator(self.np_random, state.get("rng"))
+        self._episode.set_state({name: state[name] for name in state if name != "rng"})
+
+    def enter_fresh_area(self) -> None:
+        """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
+        self.survey.enter_area(self.survey.area + 1)
+        self.look = None
+
+    def _image(self, imaging: Imaging) -> None:
+        """Take all images that are wanted."""
+        frame = next_frame(imaging)
+        while frame is not None:
+            frame = next_frame(imaging, self._see(frame))
+
+    def _see(self, frame: Frame) -> Seen:
+        try:
+            self.survey.settle(frame)
+            scan = self.survey.image(frame)
+        except InstrumentError as error:
+            return error
+        return read_all([scan], [self.judge], self.config)[0]
+
+
+def spaces(
+    config: EnvConfig,
+) -> tuple[gym.Space[NDArray[np.float32]], gym.Space[np.int64]]:
+    """Observation and action space of one environment."""
+    images = gym.spaces.Box(-1.5, 1.5, (1, config.pixels, config.pixels), np.float32)
+    return images, MaskableDiscrete(len(config.actions))
+
+
+class MaskableDiscrete(gym.spaces.Discrete[np.int64]):
+    """Gymnasium's `Discrete`, whose ``sample`` also takes masks of bool, as they come with images.
+
+    Its own takes int8 only, which would choose rows 0 and 1 where it is used as an index.
+    """
+
+    def sample(
+        self, mask: NDArray[Any] | None = None, probability: NDArray[Any] | None = None
+    ) -> np.int64:
+        """Draw an action, one of those that the mask allows if there is one."""
+        return super().sample(None if mask is None else np.asarray(mask, np.int8), probability)
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ValueError: The mode is neither None nor "rgb_array".
+    """
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}")

@@ -1,0 +1,34 @@
+"""Options of a reset, as they come from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from spm_gym.config import EnvConfig
+from spm_gym.envs.observation import validate_look
+from spm_gym.errors import brief
+
+
+def validate_options(options: object, config: EnvConfig, known: Collection[str]) -> None:
+    """Refuse options of a reset that nobody would look at, or that are not what they should be.
+
+    Args:
+        options: What was given; None for nothing.
+        config: What is imaged, allowed and paid.
+        known: Those that are looked at.
+
+    Raises:
+        ValueError: Names the option and what is allowed.
+    """
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise ValueError(f"options must be a dict, not {brief(options)}")
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f"options are {', '.join(map(repr, known))}; unknown: {brief(unknown)}")
+    if not isinstance(damage := options.get("damage", True), bool | np.bool_):
+        raise ValueError(f"options['damage'] must be True or False, not {brief(damage)}")
+    if "look" in options:
+        validate_look(options["look"], config)

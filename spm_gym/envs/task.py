@@ -1,0 +1,393 @@
+"""The rules of conditioning: what is imaged, what is done about it, and what that pays.
+
+Nothing here takes images. Where a rule needs one it yields the frame and is sent what the image
+says, so one microscope or many in step can be driven by the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import asdict
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.action_index import action_index
+from spm_gym.config import EnvConfig
+from spm_gym.envs.budget import Budget
+from spm_gym.envs.observation import Look, Survey, validate_look
+from spm_gym.envs.task_state import EpisodeState
+from spm_gym.errors import (
+    BadReply,
+    CommandFailed,
+    ConnectionLost,
+    ContactLost,
+    InstrumentError,
+    OutcomeUnknown,
+    TimedOut,
+    TipCrashed,
+    TipWithdrawn,
+    UnjudgeableImage,
+    brief,
+)
+from spm_gym.imaging import Diagnosis
+from spm_gym.instrument.contract import Instrument, Restartable
+from spm_gym.plain_state import restored
+from spm_gym.types import Frame
+
+_CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
+_NO_CONTACT = (ContactLost, TipCrashed)
+_NO_SCAN = (*_CONNECTION_ERRORS, CommandFailed)
+
+Seen = Look | Diagnosis | InstrumentError
+"""What came of imaging a frame: a usable image, why it is not usable, or why there is none."""
+
+Imaging = Generator[Frame, Seen, None]
+"""Yields frames and is sent what was seen there."""
+
+
+def next_frame(imaging: Imaging, seen: Seen | None = None) -> Frame | None:
+    """The frame that is wanted after what was seen (None to begin); None at the end.
+
+    Raises:
+        InstrumentError: As the generator does.
+    """
+    try:
+        return next(imaging) if seen is None else imaging.send(seen)
+    except StopIteration:
+        return None
+
+
+class Episode:
+    """One microscope under the rules of `spm_gym.envs.probe_conditioning.ProbeConditioningEnv`.
+
+    Attributes:
+        survey: Where images are taken and what is used up.
+        look: The present image; None before the first.
+        last_act: Name of the last action and where it was done, m.
+        uncertain: Whether the last action may not have been carried out.
+
+    Args:
+        instrument: The microscope.
+        config: What is imaged, allowed and paid.
+        budget: What may be tried without success; None for a microscope that cannot be harmed.
+    """
+
+    def __init__(
+        self, instrument: Instrument, config: EnvConfig, budget: Budget | None = None
+    ) -> None:
+        self.config = config
+        self.budget = budget
+        self.instrument = instrument
+        self.survey = Survey(instrument, config)
+        self.look: Look | None = None
+        self.last_act: tuple[str, float, float] | None = None
+        self.uncertain = False
+        self._damaging = np.array([action.damaging for action in config.actions])
+        self._elapsed = 0
+        self._events: list[str] = []
+        self._chosen: int | None = None
+        self._acted = self._refused = self._begun = False
+
+    @property
+    def present(self) -> Look:
+        """The present image.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There is none.
+        """
+        if self.look is None:
+            raise gym.error.ResetNeeded("call reset() before step(), action_masks() or render()")
+        return self.look
+
+    def reset(
+        self, rng: np.random.Generator, seeded: bool = False, options: dict[str, Any] | None = None
+    ) -> Imaging:
+        """Damage the probe and look; arguments as for the environment, options validated.
+
+        Raises:
+            InstrumentError: No usable image could be had.
+        """
+        options = options or {}
+        if seeded or not (self._begun or "look" in options):
+            # Drawn for every instrument, so that the choices that follow are the same on all.
+            world = int(rng.integers(2**63))
+            if isinstance(self.instrument, Restartable):
+                self.instrument.restart(world)
+                self.survey.enter_area(0)
+                self.look = None
+        self._begin()
+        damage = options.get("damage", self.config.damage)
+        if "look" in options:
+            self.look = options["look"]
+        elif self.look is None or not damage or self._bad(self.look):
+            # An episode begins with an image of its own, even if there is nothing to damage.
+            yield from self._look(rng)
+        if damage:
+            yield from self._damage(rng)
+
+    def step(self, action: np.integer[Any] | int, rng: np.random.Generator) -> Imaging:
+        """Carry out an action and look at the next region; `observe` is left to do.
+
+        Raises:
+            ValueError: As for `act`.
+            InstrumentError: The action failed, or no usable image could be had.
+        """
+        self.act(action)
+        yield from self._look(rng)
+
+    def act(self, action: np.integer[Any] | int) -> None:
+        """Carry out an action, or refuse it.
+
+        Raises:
+            ValueError: There is no such action; nothing was done.
+            InstrumentError: The action failed in a way from which looking cannot recover.
+        """
+        look = self.present
+        chosen = action_index(action, len(self.config.actions))
+        self._events = []
+        self.uncertain = False
+        self._chosen, self._acted = chosen, True
+        self._refused = not look.mask[chosen]
+        if self._refused:
+            self._events.append(f"refused {self.config.actions[chosen].name}")
+            self.last_act = None
+        else:
+            self._act(chosen, look)
+
+    def observe(self, look: Look) -> tuple[float, bool, bool]:
+        """Take in the image that followed the action.
+
+        Returns:
+            Reward, and whether the episode is terminated or truncated.
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no action.
+            ValueError: This is no image of these settings.
+        """
+        if not self._acted:
+            raise gym.error.ResetNeeded("call act() before observe()")
+        validate_look(look, self.config)
+        self.look = look
+        self._acted = False
+        self._elapsed += 1
+        config = self.config
+        good = self.is_good(look.probability)
+        truncated = not good and self._elapsed >= config.max_steps
+        if self.budget is not None and truncated:
+            self.budget.fail_episode()
+        if good:
+            kept = 0.0 if config.success_replaces_step else config.step_reward
+            return kept + config.success_reward, True, False
+        return config.step_reward, False, truncated
+
+    def resume(
+        self, look: Look, elapsed: int, chosen: int | None, refused: bool, uncertain: bool
+    ) -> None:
+        """Go on in mid-episode; arguments as for the environment.
+
+        Raises:
+            ValueError: One of them is not what it should be.
+        """
+        validate_look(look, self.config)
+        if not isinstance(elapsed, int | np.integer) or isinstance(elapsed, bool) or elapsed < 0:
+            raise ValueError(f"elapsed must be an integer from 0 up, not {brief(elapsed)}")
+        for name, flag in (("refused", refused), ("uncertain", uncertain)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, not {brief(flag)}")
+        if chosen is not None:
+            chosen = action_index(chosen, len(self.config.actions))
+        self._begin()
+        self.look = look
+        self._elapsed, self._chosen, self._acted = elapsed, chosen, chosen is not None
+        self._refused, self.uncertain = refused, uncertain
+
+    def is_good(self, probability: float) -> bool:
+        """Whether this probability means a good probe."""
+        return probability > self.config.good_above
+
+    def info(self) -> dict[str, Any]:
+        """The ``info`` that comes with the present image."""
+        look = self.present
+        frame = look.scan.frame
+        return {
+            "action_mask": look.mask.copy(),
+            "probability": look.probability,
+            "good": self.is_good(look.probability),
+            "x": frame.x,
+            "y": frame.y,
+            "area": self.survey.area,
+            "clean_side": look.clean_side,
+            "action": "" if self._chosen is None else self.config.actions[self._chosen].name,
+            "refused": self._refused,
+            "uncertain": self.uncertain,
+            "events": tuple(self._events),
+            "time": look.scan.started,
+        }
+
+    def draw(self) -> NDArray[np.uint8] | None:
+        """Draw the present scan beside the region map, (height, width, 3); None before one."""
+        if self.look is None:
+            return None
+        from spm_gym.envs.rendering import (
+            draw_look,  # matplotlib is slow to import and seldom needed
+        )
+
+        look = self.look
+        judged = "good" if self.is_good(look.probability) else "bad"
+        verdict = f"{judged} probe, p = {look.probability:.3f}"
+        return draw_look(
+            look.scan.frame, look.observation, look.square, verdict, self.survey.regions,
+            [action.name for action in self.config.actions], self.last_act,
+        )  # fmt: skip
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to continue from but the generator; see the environment."""
+        kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
+        return asdict(
+            EpisodeState(
+                mid_episode=kept is not None and self.look is not None,
+                instrument=kept,
+                marks=self.survey.regions.marks,
+                area=self.survey.area,
+                last_region=self.survey.last_region,
+                bad_sample=self.survey.bad_sample,
+                look=None if kept is None else self.look,
+                last_act=self.last_act,
+                elapsed=self._elapsed,
+                events=list(self._events),
+                chosen=self._chosen,
+                acted=self._acted,
+                refused=self._refused,
+                uncertain=self.uncertain,
+                budget=None if self.budget is None else self.budget.get_state(),
+            )
+        )
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It is something else, or of other images or actions.
+        """
+        kept = restored(EpisodeState, state)
+        kept.check(self.config)
+        self._begin()
+        self.survey.enter_area(kept.area)
+        self.survey.regions.restore(kept.marks)
+        self.survey.last_region = kept.last_region
+        self.survey.bad_sample = kept.bad_sample
+        if self.budget is not None and kept.budget is not None:
+            self.budget.set_state(kept.budget)
+        if not isinstance(self.instrument, Restartable):
+            self.look = None
+            return
+        self.instrument.set_state(kept.instrument or {})
+        self.look = kept.look
+        self.last_act = kept.last_act
+        self._elapsed = kept.elapsed
+        self._events = list(kept.events)
+        self._chosen, self._acted = kept.chosen, kept.acted
+        self._refused, self.uncertain = kept.refused, kept.uncertain
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._elapsed = 0
+        self._events = []
+        self._chosen = None
+        self._acted = self._refused = self.uncertain = False
+        self.last_act = None
+
+    def _damage(self, rng: np.random.Generator) -> Imaging:
+        for _ in range(self.config.damage_actions):
+            look = self.present
+            if self._bad(look):
+                return
+            choices = np.flatnonzero(self._damaging & look.mask)
+            if choices.size:
+                self._act(int(rng.choice(choices)), look)
+            yield from self._look(rng)
+        bad = self._bad(self.present)
+        if not bad:
+            tries, probability = self.config.damage_actions, self.present.probability
+            self._events.append(
+                f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
+            )
+        if self.budget is not None:
+            self.budget.see_damage(bad, self.config.damage_actions)
+
+    def _bad(self, look: Look) -> bool:
+        return look.probability < self.config.damage_below
+
+    def _act(self, index: int, look: Look) -> None:
+        action, place = self.config.actions[index], look.place
+        if self.budget is not None:
+            self.budget.spend()
+        self.last_act = (action.name, *place)
+        self._events.append(action.name)
+        self.uncertain = True
+        try:
+            self.survey.act(action, place)
+        except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
+            # Never again: the next image shows what it did and finds contact, unless withdrawn.
+            what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
+            self._events.append(f"{what}: {error}")
+            if not isinstance(error, _NO_CONTACT):
+                self.instrument.reconnect()
+        else:
+            self.uncertain = False
+
+    def _look(self, rng: np.random.Generator) -> Imaging:
+        """Image the next region until an image is usable; blocks bad sample, recovers contact."""
+        retry: Frame | None = None
+        for _ in range(self.config.max_attempts):
+            frame = retry or self._next_frame(rng)
+            seen = yield frame
+            if isinstance(seen, Look):
+                self.survey.bad_sample = 0
+                self.look = seen
+                if self.budget is not None:
+                    self.budget.see(self.is_good(seen.probability))
+                return
+            retry = frame if self._recover(frame, seen) else None
+        raise InstrumentError(
+            f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
+            f"the last one: {self._events[-1]}"
+        )
+
+    def _recover(self, frame: Frame, seen: Diagnosis | InstrumentError) -> bool:
+        """Make the next image possible; returns whether it is to be taken at the same place."""
+        if isinstance(seen, InstrumentError):
+            if isinstance(seen, UnjudgeableImage):
+                # Nor is there to be an act on the image before it, which a step would rest on.
+                self.look = None
+            if not isinstance(seen, _NO_SCAN):
+                raise seen
+            self._events.append(f"no scan: {seen}")
+            self.instrument.reconnect()
+            return True
+        self._events.append(seen.value)
+        out_of_contact = seen in (Diagnosis.CRASH, Diagnosis.LOST_CONTACT)
+        if out_of_contact and not self.instrument.status().approached:
+            # The image of a tip that somebody withdraws looks like a crash.
+            raise TipWithdrawn("the tip was withdrawn during the scan, and not by this program")
+        if seen is Diagnosis.ROUGH:
+            self.survey.reject(frame)
+        elif seen is Diagnosis.CRASH:
+            self.instrument.withdraw()
+            self.instrument.approach()
+        elif seen is Diagnosis.LOST_CONTACT:
+            self.instrument.approach()
+        return seen is Diagnosis.LOST_CONTACT
+
+    def _next_frame(self, rng: np.random.Generator) -> Frame:
+        frame = self.survey.next_frame(rng)
+        if frame is None:
+            self.survey.change_area()
+            self.survey.await_creep()
+            self._events.append("new approach area")
+            frame = self.survey.next_frame(rng)
+            assert frame is not None, "a fresh area always has a region"
+        return frame

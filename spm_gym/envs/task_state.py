@@ -1,0 +1,65 @@
+"""What an episode needs to go on after its program has ended, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from spm_gym.config import EnvConfig
+from spm_gym.envs.observation import Look
+from spm_gym.envs.regions import Mark
+from spm_gym.plain_state import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeState:
+    """What `Episode.get_state` gives; most is as the attributes of `Episode` and `Survey`.
+
+    Attributes:
+        mid_episode: Whether an episode can go on from it.
+        instrument: State of the instrument; None for a real one.
+        marks: Blocked places of the approach area.
+        elapsed: Actions so far.
+        events: Since the last image.
+        chosen: The last action.
+        acted: Whether its image is still to come.
+        refused: Whether it was not allowed.
+        budget: What was tried without success; None for a microscope that cannot be harmed.
+    """
+
+    mid_episode: bool
+    instrument: dict[str, Any] | None
+    marks: list[Mark]
+    area: Annotated[int, Field(ge=0)]
+    last_region: tuple[float, float] | None
+    bad_sample: Annotated[int, Field(ge=0)]
+    look: Look | None
+    last_act: tuple[str, float, float] | None
+    elapsed: Annotated[int, Field(ge=0)]
+    events: list[str]
+    chosen: Annotated[int, Field(ge=0)] | None
+    acted: bool
+    refused: bool
+    uncertain: bool
+    budget: dict[str, Any] | None
+
+    def check(self, config: EnvConfig) -> None:
+        """See that the state is of these images and actions.
+
+        Raises:
+            StateError: It is of others, or in mid-episode without an image.
+        """
+        pixels, actions = config.pixels, len(config.actions)
+        if self.chosen is not None and self.chosen >= actions:
+            raise StateError(f"the kept state has chosen action {self.chosen} of {actions}")
+        if self.look is None:
+            if self.mid_episode:
+                raise StateError("the kept state is in mid-episode without an image")
+            return
+        look = self.look
+        of = (look.scan.frame.pixels, look.scan.z.shape, look.observation.shape, look.mask.shape)
+        if of != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
+            raise StateError(f"the kept state has an image or a mask of other sizes, {of}, than "
+                             f"{pixels} px and {actions} actions")  # fmt: skip

@@ -1,0 +1,325 @@
+"""Many simulated microscopes in step, as one Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from spm_gym.action_index import action_indices
+from spm_gym.config import EnvConfig
+from spm_gym.envs.observation import read_all
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode, spaces
+from spm_gym.envs.reset_options import validate_options
+from spm_gym.envs.task import Episode, Imaging, Seen, next_frame
+from spm_gym.errors import InstrumentError, brief
+from spm_gym.instrument.sim.batch import scan_all
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.types import BoolArray, Classifier, Frame, Scan
+
+Floats = NDArray[np.float64]
+Images = NDArray[np.float32]
+
+
+class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDArray[Any]]):
+    """N simulated microscopes that are imaged, read and judged together.
+
+    Environment i does what a `ProbeConditioningEnv` does that is seeded alike; actions,
+    observations, rewards and ``info`` are explained there. What comes back has the form that
+    `gymnasium.vector.SyncVectorEnv` gives it: an array over the N environments for every key of
+    ``info``, beside it under ``"_" + key`` which environments have it.
+
+    An `InstrumentError` of some environments is raised after the others have finished what they
+    were told; notes name the environments.
+
+    Attributes:
+        microscopes: One for each environment.
+
+    Args:
+        microscopes: N of them; they begin anew at every seeded reset.
+        judges: One for each microscope; if they are all the same, images are judged in batches.
+        config: What is imaged, allowed and paid.
+        render_mode: None or "rgb_array".
+        autoreset_mode: When an environment whose episode has ended is reset.
+
+    Raises:
+        ValueError: There is no microscope, or a mode is unknown.
+    """
+
+    def __init__(
+        self,
+        microscopes: Sequence[SimulatedMicroscope],
+        judges: Sequence[Classifier],
+        config: EnvConfig | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        if not microscopes or len(judges) != len(microscopes):
+            raise ValueError(
+                "num_envs must be at least 1, with one judge each, "
+                f"not {len(microscopes)} with {len(judges)} judges"
+            )
+        check_render_mode(render_mode)
+        self.config = config or EnvConfig()
+        self.num_envs = len(microscopes)
+        self.microscopes = tuple(microscopes)
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = ProbeConditioningEnv.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.single_observation_space, self.single_action_space = spaces(self.config)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._judges = tuple(judges)
+        self._episodes = [Episode(microscope, self.config) for microscope in microscopes]
+        self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * self.num_envs
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Images, dict[str, Any]]:
+        """Damage the probes and look.
+
+        Args:
+            seed: Environment i is seeded with ``seed + i`` or ``seed[i]``; None goes on in the
+                present world.
+            options: ``"damage"`` as for the single environment; ``"reset_mask"``, (N,) bool,
+                besides says which environments are reset.
+
+        Returns:
+            Present observations of all environments, and ``info`` of those that were reset.
+
+        Raises:
+            InstrumentError: An environment could not have any usable image.
+            ValueError: An option is unknown or not what it should be, or a seed.
+        """
+        validate_options(options, self.config, ("damage", "reset_mask"))
+        options = dict(options or {})
+        mask = self._checked_mask(options.pop("reset_mask", None))
+        seeds = self._each_seed(seed)
+        which = np.flatnonzero(mask).tolist()
+        seeded = [i for i in which if seeds[i] is not None]
+        # All of them before any is replaced: one may be no seed.
+        for i, rng in [(i, seeding.np_random(seeds[i])) for i in seeded]:
+            self._rngs[i] = rng
+        _complain(self._reset(which, seeded, options))
+        return self._observations(), self._infos(which)
+
+    def step(
+        self, actions: NDArray[np.integer[Any]] | Sequence[int]
+    ) -> tuple[Images, Floats, BoolArray, BoolArray, dict[str, Any]]:
+        """Carry out an action in every environment, or reset it, as the autoreset mode says.
+
+        Args:
+            actions: (N,); those of environments that are reset are not looked at.
+
+        Raises:
+            ValueError: Not N actions, or no such action.
+            gymnasium.error.ResetNeeded: An environment has to be reset first.
+            InstrumentError: In an environment the action failed or no usable image could be had.
+        """
+        chosen = self._checked_actions(actions)
+        again = self._ended.copy()
+        if again.any() and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            which = np.flatnonzero(again).tolist()
+            raise gym.error.ResetNeeded(f"the episodes of environments {which} have ended")
+        failed = self._image(
+            {
+                i: episode.reset(self._rng(i))
+                if again[i]
+                else episode.step(chosen[i], self._rng(i))
+                for i, episode in enumerate(self._episodes)
+            }
+        )
+        rewards, terminated, truncated = self._outcomes(again, failed)
+        self._ended[list(failed)] = again[list(failed)]
+        infos: dict[str, Any] = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
+            infos = self._last_infos()
+            failed |= self._reset(np.flatnonzero(self._ended).tolist())
+        _complain(failed)
+        infos |= self._infos(range(self.num_envs))
+        return self._observations(), rewards, terminated, truncated, infos
+
+    def action_masks(self) -> BoolArray:
+        """Which actions the present images allow, (N, 12)."""
+        return np.stack([episode.present.mask for episode in self._episodes])
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Draw the present scans beside the region maps, each (height, width, 3) uint8."""
+        if self.render_mode is None:
+            return None
+        return tuple(episode.draw() for episode in self._episodes)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Let go of the microscopes."""
+        for microscope in self.microscopes:
+            microscope.close()
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators of the environments."""
+        return tuple(self._rng(i) for i in range(self.num_envs))
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What they were seeded with."""
+        return tuple(self._seeded(i)[1] for i in range(self.num_envs))
+
+    def _image(self, imagings: dict[int, Imaging]) -> dict[int, InstrumentError]:
+        """Take all images that are wanted, in rounds of at most one for each environment.
+
+        Returns:
+            What ended the imaging of an environment, where it was ended by an error.
+        """
+        failed: dict[int, InstrumentError] = {}
+        seen: dict[int, Seen | None] = dict.fromkeys(imagings)
+        while seen:
+            wanted: dict[int, Frame] = {}
+            for i, what in seen.items():
+                try:
+                    frame = next_frame(imagings[i], what)
+                except InstrumentError as error:
+                    failed[i] = error
+                else:
+                    if frame is not None:
+                        wanted[i] = frame
+            seen = self._see(wanted) if wanted else {}
+        return failed
+
+    def _see(self, wanted: dict[int, Frame]) -> dict[int, Seen | None]:
+        microscopes = [self.microscopes[i] for i in wanted]
+        taken = scan_all(microscopes, list(wanted.values()), self.config.settle_fraction)
+        seen: dict[int, Seen | None] = {}
+        scans: dict[int, Scan] = {}
+        for (i, frame), scan in zip(wanted.items(), taken, strict=True):
+            if isinstance(scan, InstrumentError):
+                seen[i] = scan
+            else:
+                scans[i] = scan
+                self._episodes[i].survey.use_up(frame)
+        if scans:
+            judges = [self._judges[i] for i in scans]
+            looks = read_all(list(scans.values()), judges, self.config)
+            seen.update(zip(scans, looks, strict=True))
+        return seen
+
+    def _outcomes(
+        self, again: BoolArray, failed: dict[int, InstrumentError]
+    ) -> tuple[Floats, BoolArray, BoolArray]:
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
+        for i, episode in enumerate(self._episodes):
+            if not again[i] and i not in failed:
+                rewards[i], terminated[i], truncated[i] = episode.observe(episode.present)
+        self._ended = terminated | truncated
+        return rewards, terminated, truncated
+
+    def _reset(
+        self,
+        which: Sequence[int],
+        seeded: Sequence[int] = (),
+        options: dict[str, Any] | None = None,
+    ) -> dict[int, InstrumentError]:
+        failed = self._image(
+            {i: self._episodes[i].reset(self._rng(i), i in seeded, options) for i in which}
+        )
+        self._ended[[i for i in which if i not in failed]] = False
+        return failed
+
+    def _last_infos(self) -> dict[str, Any]:
+        """What is to be known of the episodes that have ended."""
+        which = np.flatnonzero(self._ended).tolist()
+        last = np.full(self.num_envs, None, dtype=object)
+        for i in which:
+            last[i] = self._episodes[i].present.observation.copy()
+        return {"final_obs": last, "_final_obs": self._ended.copy(),
+                "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
+
+    def _observations(self) -> Images:
+        return np.stack([episode.present.observation for episode in self._episodes])
+
+    def _infos(self, which: Sequence[int]) -> dict[str, Any]:
+        return gather_infos([self._episodes[i].info() for i in which], which, self.num_envs)
+
+    def _rng(self, i: int) -> np.random.Generator:
+        return self._seeded(i)[0]
+
+    def _seeded(self, i: int) -> tuple[np.random.Generator, int]:
+        seeded = self._rngs[i]
+        if seeded is None:
+            seeded = self._rngs[i] = seeding.np_random()
+        return seeded
+
+    def _each_seed(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"as many seeds as environments: {self.num_envs}, not {len(seed)}")
+        return seed
+
+    def _checked_mask(self, mask: Any) -> BoolArray:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=bool)
+        given = np.asarray(mask)
+        if given.shape != (self.num_envs,) or given.dtype != np.bool_ or not given.any():
+            raise ValueError(
+                f"options['reset_mask'] must be ({self.num_envs},) bool, true somewhere, "
+                f"not {given.shape} {given.dtype}: {brief(mask)}"
+            )
+        untouched = [i for i, e in enumerate(self._episodes) if e.look is None and not given[i]]
+        if untouched:
+            raise gym.error.ResetNeeded(f"environments {untouched} were never reset")
+        return given
+
+    def _checked_actions(self, actions: NDArray[np.integer[Any]] | Sequence[int]) -> list[int]:
+        for episode in self._episodes:
+            episode.present  # noqa: B018 (raises before anything is done)
+        return action_indices(actions, self.num_envs, len(self.config.actions))
+
+
+def gather_infos(
+    infos: Sequence[dict[str, Any]], which: Sequence[int], num_envs: int
+) -> dict[str, Any]:
+    """Turn the infos of some environments into arrays over all of them, as Gymnasium does.
+
+    Args:
+        infos: All with the same keys and kinds of values.
+        which: Number of the environment that each belongs to.
+        num_envs: N.
+    """
+    has = np.zeros(num_envs, dtype=bool)
+    has[which] = True
+    gathered: dict[str, Any] = {}
+    for key, first in infos[0].items():
+        values = [info[key] for info in infos]
+        if isinstance(first, np.ndarray):
+            column = np.zeros((num_envs, *first.shape), dtype=first.dtype)
+            column[which] = values
+        elif isinstance(first, int | float | np.number):
+            column = np.zeros(num_envs, dtype=type(first))
+            column[which] = values
+        else:
+            column = np.full(num_envs, None, dtype=object)
+            for i, value in zip(which, values, strict=True):
+                column[i] = value
+        gathered[key], gathered[f"_{key}"] = column, has.copy()
+    return gathered
+
+
+def _complain(failed: dict[int, InstrumentError]) -> None:
+    """Raise the first error, if there is any."""
+    if failed:
+        i, error = next(iter(failed.items()))
+        error.add_note(f"this was environment {i}; all that failed: {sorted(failed)}")
+        raise error

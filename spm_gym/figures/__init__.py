@@ -1,0 +1,1 @@
+"""Drawings: maps, scans, episodes, networks, charts."""

@@ -1,0 +1,177 @@
+"""The map of an approach area: what is drawn over its images."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from spm_gym.figures.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, outlines
+from spm_gym.figures.tiles import Painter
+from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.scale import ticks
+from spm_gym.types import Frame
+
+_STEPS = 20.0
+"""The map grows in steps of so many nm for images of 10 nm, or it would always move."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileOfMap:
+    """Where a tile is (left and top edge, nm) and what it is called; no two have one version."""
+
+    column: int
+    row: int
+    left: float
+    top: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMap:
+    """An approach area.
+
+    Attributes:
+        number: Of the area.
+        areas: All rows of the table ``areas``.
+        left: Edge, nm.
+        top: Edge, nm.
+        side: Of the square, nm.
+        x_ticks: Round positions within it, nm.
+        y_ticks: The same upwards.
+        tile_nm: Side of the tiles.
+        tiles: Painted so far.
+        waiting: Images that are still to be painted.
+        unreadable: Scans whose files could not be read, or that make no sense.
+        stopped: Why no more is painted; "" as long as it is.
+        labels: Number of images by label.
+        blocked: Places that must not be imaged any more.
+        frame: Corners of what is imaged now or next, as the points of a polygon, nm, y down; "" if
+            nothing is planned.
+        planned: The same in words.
+        act: Place (nm) and name of the last action in this area, None without one.
+    """
+
+    number: int
+    areas: list[sqlite3.Row]
+    left: float
+    top: float
+    side: float
+    x_ticks: list[float]
+    y_ticks: list[float]
+    tile_nm: float
+    tiles: list[TileOfMap]
+    waiting: int
+    unreadable: int
+    stopped: str
+    labels: dict[str, int]
+    blocked: list[Blocked]
+    frame: str
+    planned: str
+    act: tuple[float, float, str] | None
+
+    @property
+    def places(self) -> int:
+        """Number of blocked places."""
+        return sum(sum(kind.reasons.values()) for kind in self.blocked)
+
+
+def live_map(
+    db: sqlite3.Connection, painter: Painter, m: dict[str, Any], number: int | None
+) -> LiveMap | None:
+    """The map of an area, or of the present one; None before the first."""
+    areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
+    if not areas:
+        return None
+    present = areas[-1]["number"]
+    if number is None or number not in {row["number"] for row in areas}:
+        number = present
+    painter.want(number)
+    frame = Frame(*m["frame"]) if m.get("frame") and number == m.get("area", present) else None
+    tile_nm, tiles = painter.tiles(number)
+    left, top, side = _extent(db, number, frame, _painted(tile_nm, tiles))
+    return LiveMap(
+        number=number,
+        areas=areas,
+        left=left,
+        top=top,
+        side=side,
+        x_ticks=ticks(left, side),
+        y_ticks=ticks(top - side, side),
+        tile_nm=tile_nm,
+        tiles=[
+            TileOfMap(
+                column, row, column * tile_nm, (row + 1) * tile_nm, f"{painter.key}-{version}"
+            )
+            for (column, row), version in sorted(tiles.items())
+        ],
+        waiting=painter.waiting(number),
+        unreadable=painter.unreadable(number),
+        stopped=painter.stopped,
+        labels=_labels(db, number),
+        blocked=outlines(blocked_places(db, number)),
+        frame="" if frame is None else _corners(frame),
+        planned="" if frame is None else f"{frame.x / NM:.0f}, {frame.y / NM:.0f} nm",
+        act=_last_act(db, number),
+    )
+
+
+def _painted(tile_nm: float, tiles: Collection[tuple[int, int]]) -> tuple[float, float, float]:
+    """Left and top edge and side, nm, of a square around all tiles."""
+    columns, rows = zip(*(tiles or [(0, 0)]), strict=True)
+    wide = 1 + max(max(columns) - min(columns), max(rows) - min(rows))
+    return min(columns) * tile_nm, (max(rows) + 1) * tile_nm, wide * tile_nm
+
+
+def _extent(
+    db: sqlite3.Connection, area: int, frame: Frame | None, painted: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Left and top edge and side, nm, of a square around everything; it seldom changes."""
+    left, top, side = bounds(db, area)
+    if not math.isfinite(left + top + side):  # a place that makes no sense, which is not painted
+        left, top, side = painted
+    size = db.execute("SELECT MAX(size) FROM scans WHERE area = ?", (area,)).fetchone()[0]
+    step = _STEPS * (size or 10 * NM) / (10 * NM)
+    edges = [left, left + side, top - side, top]
+    if frame is not None:
+        reach = 0.6 * frame.size / NM
+        x, y = frame.x / NM, frame.y / NM
+        edges = [min(edges[0], x - reach), max(edges[1], x + reach),
+                 min(edges[2], y - reach), max(edges[3], y + reach)]  # fmt: skip
+    low_x, low_y = (step * math.floor(edge / step) for edge in (edges[0], edges[2]))
+    high_x, high_y = (step * math.ceil(edge / step) for edge in (edges[1], edges[3]))
+    side = max(high_x - low_x, high_y - low_y)
+    return low_x, max(high_y, low_y + side), side
+
+
+def _labels(db: sqlite3.Connection, area: int) -> dict[str, int]:
+    query = (
+        f"SELECT COALESCE(label, '{UNDECIDED}'), COUNT(*) FROM scans"
+        f" WHERE area = ? AND {IMAGE} GROUP BY 1"
+    )
+    found = dict(map(tuple, db.execute(query, (area,))))
+    return {label: found[label] for label in COLOURS if label in found}
+
+
+def _corners(frame: Frame) -> str:
+    ends = (-0.5, frame.pixels - 0.5)
+    places = [frame.position(ends[i], ends[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
+    return " ".join(f"{x / NM:.1f},{-y / NM:.1f}" for x, y in places)
+
+
+def _last_act(db: sqlite3.Connection, area: int) -> tuple[float, float, str] | None:
+    """The last action of conditioning, if it was done in this area."""
+    row = db.execute(
+        "SELECT steps.name, acts.details, episodes.area FROM steps"
+        " JOIN acts ON acts.number = steps.act JOIN episodes ON episodes.id = steps.episode"
+        " ORDER BY steps.id DESC LIMIT 1"
+    ).fetchone()
+    if row is None or row["area"] != area:
+        return None
+    details = json.loads(row["details"])
+    if "x" not in details:
+        return None
+    return details["x"] / NM, details["y"] / NM, row["name"]

@@ -1,0 +1,80 @@
+"""A contact sheet: many scans on one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from spm_gym.colours import BAD, GOOD, INK, SEEN
+from spm_gym.figures.canvas import new_figure, plain
+from spm_gym.figures.heights import grey_of_levelled
+from spm_gym.figures.scan import Seen, Subject, aspect
+from spm_gym.scale import length_text
+
+MOST = 100
+_TILE = 1.5
+_GAP, _TEXT = 0.06, 0.3
+
+
+def draw_sheet(
+    scans: Sequence[tuple[Subject, Seen]], good_above: float, title: str, left_out: int = 0
+) -> Figure:
+    """Draw levelled scans side by side, with name, size, and probability if they were judged.
+
+    Args:
+        scans: At most `MOST`, with what was read from them.
+        good_above: A probe is good above this probability.
+        title: Of the sheet.
+        left_out: Scans that there were besides.
+    """
+    cols = min(len(scans), max(4, math.ceil(math.sqrt(len(scans) * 1.3))))
+    rows = -(-len(scans) // cols)
+    figure = new_figure(_TILE * max(cols, 3), (_TILE + _TEXT) * rows + 0.5)
+    more = f" and {left_out} more" if left_out else ""
+    figure.suptitle(plain(f"{title}: {len(scans)} scans{more}"), x=0.02, ha="left", weight="bold")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    high = 1 + _TEXT / _TILE
+    for place, (subject, seen) in enumerate(scans):
+        row, col = divmod(place, cols)
+        top, bottom = -row * high, -row * high - 1 + _GAP
+        width, height = _fitted(subject)
+        axes.imshow(_grey(subject, seen), cmap=SEEN, vmin=0, vmax=255,
+                    extent=(col, col + width, top - height, top))  # fmt: skip
+        axes.text(col, bottom - 0.02, _caption(subject, seen), va="top", fontsize=7,
+                  color=_colour(seen, good_above))  # fmt: skip
+    axes.set(xlim=(0, cols), ylim=(-rows * high, 0), aspect="equal")
+    return figure
+
+
+def _grey(subject: Subject, seen: Seen) -> NDArray[np.uint8]:
+    if seen.levelled is None:
+        return np.zeros(subject.z.shape, np.uint8)
+    return grey_of_levelled(seen.levelled)
+
+
+def _fitted(subject: Subject) -> tuple[float, float]:
+    """Width and height of an image in its tile."""
+    longest = max(aspect(subject), 1.0) / (1 - _GAP)
+    return 1 / longest, aspect(subject) / longest
+
+
+def _caption(subject: Subject, seen: Seen) -> str:
+    size = f"{length_text(subject.width)}  " if subject.width else ""
+    if seen.probability is not None:
+        said = f"p = {seen.probability:.3f}"
+    elif subject.feedback is False:
+        said = "feedback off"
+    else:
+        said = str(seen.diagnosis or "not levelled")
+    return f"{plain(subject.name, 22)}\n{size}{said}"
+
+
+def _colour(seen: Seen, good_above: float) -> str:
+    if seen.probability is None:
+        return INK
+    return GOOD if seen.probability > good_above else BAD

@@ -1,0 +1,329 @@
+"""Approach areas with all their images and blocked places, for reports, maps and the live page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from spm_gym import colours
+from spm_gym.envs.regions import kind_of_mark
+from spm_gym.figures.heights import grey_values
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.plane import Method
+from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.reader import Label, read_scan
+from spm_gym.scale import ticks
+
+NM = 1e-9
+COLOURS = {
+    Label.GOOD: colours.GOOD,
+    Label.BAD_PROBE: colours.BAD,
+    Label.BAD_SAMPLE: "#cc79a7",
+    Label.CONDITIONING: "#56b4e9",
+    Label.UNUSABLE: "#f0e442",
+    UNDECIDED: "#999999",
+}
+"""Frames of the images by label."""
+
+MOST_PAINTED = 40_000
+"""Of more images, every n-th is painted."""
+
+EXAMPLES = 6
+EXAMPLE_PIXELS = 96
+
+_WIDEST_MAP = 1700
+_MANY_MAPS = 6
+_FINEST_PER_NM = 5.0
+_SMALLEST_SIDE_NM = 100.0
+_QUALITY = 70
+
+
+@dataclass(slots=True)
+class Reading:
+    """How the files were read: what a report has to own up to.
+
+    Attributes:
+        method: How scans are levelled.
+        painted: Images that are in the maps.
+        left_out: Images that are not, because there are too many.
+        unreadable: What is wrong with files that could not be read.
+    """
+
+    method: Method = "levels"
+    painted: int = 0
+    left_out: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A blocked place: centre and radius, nm, its kind (of `colours.BLOCKED`), and why."""
+
+    x: float
+    y: float
+    radius: float
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """The images of one approach area in their places.
+
+    Attributes:
+        image: RGBA, transparent where nothing was imaged.
+        left: Edge, nm.
+        top: Edge, nm.
+        side: Of the square, nm.
+        labels: Number of images by label, in the order of `COLOURS`.
+    """
+
+    image: Image.Image
+    left: float
+    top: float
+    side: float
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Blocked places of one kind.
+
+    Attributes:
+        kind: "bad sample", "conditioning" or "other".
+        path: Their outlines as an SVG path, nm, y down.
+        reasons: Their numbers by reason.
+    """
+
+    kind: str
+    path: str
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AreaMap:
+    """One approach area: a raster of its images, and what is drawn on it.
+
+    Attributes:
+        area: Its row of the table ``areas``.
+        picture: The raster as a data URI, transparent where nothing was imaged.
+        left: Edge of the map, nm.
+        top: Edge of the map, nm.
+        side: Of the map, nm.
+        x_ticks: Round positions within it, nm.
+        y_ticks: The same upwards.
+        labels: Number of images by label.
+        blocked: Places that must not be imaged any more, without those of the images themselves.
+    """
+
+    area: sqlite3.Row
+    picture: str
+    left: float
+    top: float
+    side: float
+    x_ticks: list[float]
+    y_ticks: list[float]
+    labels: dict[str, int]
+    blocked: list[Blocked]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image by itself: its row of ``scans``, and the picture as a data URI."""
+
+    scan: sqlite3.Row
+    picture: str
+
+
+def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[AreaMap]:
+    """Paint the approach areas in the order of their use, one at a time.
+
+    Args:
+        db: The journal.
+        run: The run directory.
+        reading: Takes note of what was painted and what could not be.
+    """
+    areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
+    widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
+    for area in areas:
+        raster = paint_area(db, run, area["number"], reading, widest)
+        yield AreaMap(
+            area=area,
+            picture=_uri(raster.image),
+            left=raster.left,
+            top=raster.top,
+            side=raster.side,
+            x_ticks=ticks(raster.left, raster.side),
+            y_ticks=ticks(raster.top - raster.side, raster.side),
+            labels=raster.labels,
+            blocked=outlines(blocked_places(db, area["number"])),
+        )
+
+
+def paint_area(
+    db: sqlite3.Connection,
+    run: Path,
+    area: int,
+    reading: Reading,
+    widest: float,
+    smallest: int = 0,
+) -> Raster:
+    """Put the images of an approach area in their places.
+
+    Args:
+        db: The journal.
+        run: The run directory.
+        area: Its number.
+        reading: Takes note of what was painted and what could not be.
+        widest: Side of the raster, pixels, unless the area is small.
+        smallest: Images of fewer pixels are painted in the colour of their label, unread.
+    """
+    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
+    stride = -(-images // MOST_PAINTED) or 1
+    left, top, side = bounds(db, area)
+    canvas = Canvas(left, top, side, min(widest / side, _FINEST_PER_NM), smallest)
+    labels: Counter[str] = Counter()
+    query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
+    for row in db.execute(query, (area,)):
+        labels[row["label"] or UNDECIDED] += 1
+        if row["id"] % stride:
+            reading.left_out += 1
+        else:
+            _paint(canvas, run, row, reading)
+    found = {each: labels[each] for each in COLOURS if each in labels}
+    return Raster(canvas.image, left, top, side, found)
+
+
+def examples(
+    db: sqlite3.Connection, run: Path, label: Label, reading: Reading
+) -> Iterator[Example]:
+    """A few images with a label, spread over the run."""
+    number = db.execute("SELECT COUNT(*) FROM scans WHERE label = ?", (label,)).fetchone()[0]
+    shown = min(number, EXAMPLES)
+    for place in range(shown):
+        query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
+        row = db.execute(query, (label, number * place // shown)).fetchone()
+        grey = grey_of(run, row, reading)
+        if grey is not None:
+            size = (EXAMPLE_PIXELS, EXAMPLE_PIXELS)
+            yield Example(row, _uri(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)))
+
+
+class Canvas:
+    """The raster of one area: left and top edge and side in nm, pixels per nm, as `paint_area`."""
+
+    def __init__(self, left: float, top: float, side: float, per_nm: float, smallest: int) -> None:
+        pixels = max(1, round(side * per_nm))
+        self.image = Image.new("RGBA", (pixels, pixels))
+        self._left, self._top, self._per_nm = left, top, pixels / side
+        self._smallest = smallest
+
+    def shows(self, row: sqlite3.Row) -> bool:
+        """Whether more than its label is seen of an image."""
+        return self._pixels(row) >= self._smallest
+
+    def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
+        """Put an image in its place, within a frame in the colour of its label."""
+        pixels = self._pixels(row)
+        small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
+        label = row["label"] or UNDECIDED
+        width = max(1, round(pixels / (22 if label == Label.GOOD else 10)))
+        ImageDraw.Draw(small).rectangle(
+            (0, 0, pixels - 1, pixels - 1), outline=COLOURS[label], width=width
+        )
+        self._put(row, small)
+
+    def tile(self, row: sqlite3.Row) -> None:
+        """Put the colour of its label in the place of an image."""
+        pixels = self._pixels(row) + 1  # no gaps between neighbours
+        colour = COLOURS[row["label"] or UNDECIDED]
+        self._put(row, Image.new("RGBA", (pixels, pixels), colour))
+
+    def _pixels(self, row: sqlite3.Row) -> int:
+        side: float = row["size"] / NM
+        return max(2, round(side * self._per_nm))
+
+    def _put(self, row: sqlite3.Row, small: Image.Image) -> None:
+        if row["angle"]:
+            small = small.rotate(math.degrees(row["angle"]), expand=True)
+        x = (row["x"] / NM - self._left) * self._per_nm - small.width / 2
+        y = (self._top - row["y"] / NM) * self._per_nm - small.height / 2
+        self.image.paste(small, (round(x), round(y)), small)
+
+
+def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
+    if not canvas.shows(row):
+        canvas.tile(row)
+        return
+    grey = grey_of(run, row, reading)
+    if grey is not None:
+        canvas.paste(row, grey)
+        reading.painted += 1
+
+
+def grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
+    """The scan as grey values; None, and a note, if its file cannot be read."""
+    try:
+        return grey_values(read_scan(run, row).z, reading.method)
+    except FileFormatError as error:
+        reading.unreadable[row["file"]] = str(error)
+        return None
+
+
+def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
+    """Left and top edge and side, nm, of a square around all images and blocked places."""
+    low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
+    if low_x is None:
+        return -_SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM
+    side = max(1.04 * max(high_x - low_x, high_y - low_y) / NM, _SMALLEST_SIDE_NM)
+    return (low_x + high_x) / 2 / NM - side / 2, (low_y + high_y) / 2 / NM + side / 2, side
+
+
+_EXTENT = f"""
+SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
+    SELECT x, y, size * CASE WHEN angle THEN 0.71 ELSE 0.5 END AS reach FROM scans
+    WHERE area = :area AND {IMAGE}
+    UNION ALL SELECT x, y, radius FROM marks WHERE area = :area)
+"""
+
+
+def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
+    """Places of an area that must not be imaged any more, without those of the images."""
+    actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
+    query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
+    return [_place(row, actions) for row in db.execute(query, (area,))]
+
+
+def _place(row: sqlite3.Row, actions: set[str]) -> Place:
+    reason = row["reason"]
+    x, y, radius = (row[name] / NM for name in ("x", "y", "radius"))
+    return Place(x, y, radius, kind_of_mark(reason, actions), reason)
+
+
+def outlines(places: list[Place]) -> list[Blocked]:
+    """Blocked places by kind, as they are drawn."""
+    paths: dict[str, list[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    for place in places:
+        x, y, radius = (round(each, 1) for each in (place.x, place.y, place.radius))
+        half = f"a{radius:g} {radius:g} 0 1 0"
+        path = f"M{x - radius:.6g} {-y:g}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
+        paths.setdefault(place.kind, []).append(path)
+        reasons.setdefault(place.kind, Counter())[place.reason] += 1
+    return [Blocked(kind, "".join(paths[kind]), dict(reasons[kind])) for kind in sorted(paths)]
+
+
+def _uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,285 @@
+"""Approach areas painted in the background, in tiles: only what is new costs anything.
+
+Coloured squares are there at once; the images themselves follow, the newest first.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.analysis.session import last_session
+from spm_gym.figures.mosaic import COLOURS, NM, Canvas, Reading, grey_of
+from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.reader import JournalError, reading
+
+TILE_PIXELS = 400
+_IMAGES_A_SIDE = 10
+_MOST_AREAS = 3
+_CHUNK = 20
+_PLACED_AT_ONCE = 100
+_BREATH_S = 0.001
+"""Between two chunks, for whoever waits for the lock."""
+
+_WIDEST_TILES = 4
+"""An image that is wider than so many tiles is none."""
+
+_QUALITY = 80
+_QUICK = 1
+"""Method of WebP, from 0 to 6: the quicker the larger."""
+
+
+@dataclass(slots=True)
+class Tile:
+    """A part of an area.
+
+    Attributes:
+        canvas: What is painted.
+        version: Of its last change, by the painter's count; no two changes have the same.
+        encoded: A version and its picture, WebP.
+    """
+
+    canvas: Canvas
+    version: int
+    encoded: tuple[int, bytes] = (-1, b"")
+
+
+@dataclass(slots=True)
+class Area:
+    """What is painted of an area.
+
+    Attributes:
+        tile_nm: Side of a tile, nm; tile (0, 0) has its lower left corner at the origin.
+        files: What could not be read, or makes no sense.
+        tiles: By column and row.
+        last: The last scan that was looked at.
+        undecided: Scans without a label so far.
+        waiting: Scans of which only the label is painted, the newest last.
+    """
+
+    tile_nm: float
+    files: Reading
+    tiles: dict[tuple[int, int], Tile] = field(default_factory=dict)
+    last: int = 0
+    undecided: set[int] = field(default_factory=set)
+    waiting: list[sqlite3.Row] = field(default_factory=list)
+
+
+class Painter:
+    """Paints what is asked for, in a thread of its own that ends with the program.
+
+    Attributes:
+        key: Of this painter alone: its versions mean nothing to another one, as after a restart.
+        stopped: Why it paints no more; "" as long as it does.
+
+    Args:
+        run: The run directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._areas: OrderedDict[int, Area] = OrderedDict()
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._area = 0
+        self._changes = 0
+        self.key = secrets.token_hex(4)
+        self.stopped = ""
+        threading.Thread(target=self._work, name="painter", daemon=True).start()
+
+    def want(self, area: int) -> None:
+        """See to it that an area is painted as far as the run has come; returns at once."""
+        self._area = area
+        self._wanted.set()
+
+    def version(self) -> int:
+        """Grows with every change of anything that is painted; nobody waits for it."""
+        return self._changes
+
+    def waiting(self, area: int) -> int:
+        """How many images of an area are still to be painted."""
+        with self._lock:
+            known = self._areas.get(area)
+            return 0 if known is None else len(known.waiting)
+
+    def tiles(self, area: int) -> tuple[float, dict[tuple[int, int], int]]:
+        """Side of the tiles, nm, and their versions by column and row."""
+        with self._lock:
+            known = self._areas.get(area)
+            if known is None:
+                return 1.0, {}
+            return known.tile_nm, {place: tile.version for place, tile in known.tiles.items()}
+
+    def unreadable(self, area: int) -> int:
+        """How many images of an area cannot be read or make no sense."""
+        with self._lock:
+            known = self._areas.get(area)
+            return 0 if known is None else len(known.files.unreadable)
+
+    def picture(self, area: int, column: int, row: int) -> bytes | None:
+        """A tile as WebP; None if there is none."""
+        with self._lock:
+            known = self._areas.get(area)
+            tile = None if known is None else known.tiles.get((column, row))
+            if tile is None:
+                return None
+            version, encoded = tile.encoded
+            if version == tile.version:
+                return encoded
+            version, image = tile.version, tile.canvas.image.copy()
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
+        encoded = file.getvalue()
+        tile.encoded = version, encoded
+        return encoded
+
+    def _work(self) -> None:
+        try:
+            self._paint_what_is_wanted()
+        except BaseException as error:
+            self.stopped = f"{type(error).__name__}: {error}"
+            self._changes += 1
+            raise
+
+    def _paint_what_is_wanted(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                self._follow(self._area)
+            except (JournalError, sqlite3.Error):
+                continue  # whoever asks is told so by the page
+
+    def _follow(self, number: int) -> None:
+        """Look for new scans, then paint until something else is wanted."""
+        with reading(self._run) as db:
+            area = self._known(db, number)
+            if area is None:
+                return
+            rows = db.execute(_NEW, (number, area.last)).fetchall()
+            rows += _decided(db, area)
+        for first in range(0, len(rows), _PLACED_AT_ONCE):
+            with self._lock:
+                for row in rows[first : first + _PLACED_AT_ONCE]:
+                    self._place(area, row)
+            time.sleep(_BREATH_S)
+        while area.waiting and not self._wanted.is_set():
+            self._paint(area)
+        if area.waiting:
+            self._wanted.set()
+
+    def _known(self, db: sqlite3.Connection, number: int) -> Area | None:
+        with self._lock:
+            if number in self._areas:
+                self._areas.move_to_end(number)
+                return self._areas[number]
+        first = db.execute(_FIRST, (number,)).fetchone()
+        if first is None:
+            return None
+        with self._lock:
+            files = Reading(last_session(db).method)
+            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM, files)
+            if len(self._areas) > _MOST_AREAS:
+                self._areas.popitem(last=False)
+            self._changes += 1
+            return self._areas[number]
+
+    def _place(self, area: Area, row: sqlite3.Row) -> None:
+        area.last = max(area.last, row["id"])
+        self._changes += 1
+        if fault := _fault(area, row):
+            area.files.unreadable[row["file"]] = fault
+            return
+        if row["label"] is None:
+            area.undecided.add(row["id"])
+        for tile in self._tiles_of(area, row):
+            tile.canvas.tile(row)
+        area.waiting.append(row)
+
+    def _paint(self, area: Area) -> None:
+        """Put some images in their places."""
+        chunk = area.waiting[-_CHUNK:][::-1]
+        painted = [(row, self._grey(area, row)) for row in chunk]
+        with self._lock:
+            del area.waiting[-len(chunk) :]
+            for row, grey in painted:
+                if grey is None:
+                    continue
+                for tile in self._tiles_of(area, row):
+                    tile.canvas.paste(row, grey)
+            self._changes += 1
+
+    def _grey(self, area: Area, row: sqlite3.Row) -> NDArray[np.uint8] | None:
+        try:
+            return grey_of(self._run, row, area.files)
+        except ValueError as error:  # a file that is none of a scan
+            area.files.unreadable[row["file"]] = str(error)
+            return None
+
+    def _tiles_of(self, area: Area, row: sqlite3.Row) -> list[Tile]:
+        """The tiles that an image is painted on, as changed."""
+        self._changes += 1
+        reach = _reach(row)
+        columns, lines = (
+            range(
+                math.floor((middle - reach) / area.tile_nm),
+                math.ceil((middle + reach) / area.tile_nm),
+            )
+            for middle in (row["x"] / NM, row["y"] / NM)
+        )
+        tiles = [self._tile(area, column, line) for column in columns for line in lines]
+        for tile in tiles:
+            tile.version = self._changes
+        return tiles
+
+    def _tile(self, area: Area, column: int, line: int) -> Tile:
+        if (column, line) not in area.tiles:
+            side = area.tile_nm
+            canvas = Canvas(column * side, (line + 1) * side, side, TILE_PIXELS / side, 0)
+            area.tiles[column, line] = Tile(canvas, self._changes)
+        return area.tiles[column, line]
+
+
+_FIRST = f"""
+SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3
+ORDER BY id LIMIT 1
+"""
+_NEW = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
+
+
+def _decided(db: sqlite3.Connection, area: Area) -> list[sqlite3.Row]:
+    """Scans that have got a label since they were painted."""
+    found = []
+    for number in sorted(area.undecided):
+        row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+        if row["label"] is not None:
+            area.undecided.discard(number)
+            found.append(row)
+    return found
+
+
+def _fault(area: Area, row: sqlite3.Row) -> str:
+    """Why an image cannot be painted; "" if it can."""
+    numbers = [row[name] for name in ("x", "y", "size", "angle")]
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+        return f"no finite place: x, y, size, angle {numbers}"
+    if not 0 < 2 * _reach(row) <= _WIDEST_TILES * area.tile_nm:
+        return f"no size of an image: {row['size']} m"
+    if (row["label"] or UNDECIDED) not in COLOURS:
+        return f"a label that this program does not know: {row['label']}"
+    return ""
+
+
+def _reach(row: sqlite3.Row) -> float:
+    """From the middle of an image to its edge, nm; further if it is rotated."""
+    return float(row["size"]) / NM * (0.71 if row["angle"] else 0.5)

@@ -1,0 +1,82 @@
+"""Steps that do nothing more when they are done again, and how long they are tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from spm_gym.errors import BadReply, ConnectionLost, TimedOut
+
+LOST = (ConnectionLost, TimedOut, BadReply)
+"""Errors after which there is no connection."""
+
+_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+Step = tuple[str, Callable[[], object]]
+Trouble = tuple[str, Exception]
+
+
+def persist(
+    step: Callable[[], object], outage: float, sleep: Callable[[float], None]
+) -> Exception | None:
+    """Do a step, some times if it fails, and as long as an outage may last if nobody answers.
+
+    Args:
+        step: Does nothing more when it is done again.
+        outage: Longest outage, s.
+        sleep: Waits so many seconds.
+
+    Returns:
+        Why the step failed the last time, or None. Whatever it is: on the way out the next step
+        is to be tried, not a traceback to be shown.
+    """
+    deadline = time.monotonic() + outage
+    pause, attempts = _FIRST_PAUSE_S, 0
+    while True:
+        attempts += 1
+        try:
+            step()
+        except LOST as error:
+            if attempts >= _ATTEMPTS and time.monotonic() + pause > deadline:
+                return error
+            sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        except Exception as error:
+            if attempts >= _ATTEMPTS:
+                return error
+        else:
+            return None
+
+
+def go_way_out(
+    steps: Iterable[Step], outage: float, sleep: Callable[[float], None]
+) -> list[Trouble]:
+    """Do one step after the other, whatever fails on the way.
+
+    Args:
+        steps: What is missing if the step fails, and the step.
+        outage: Longest outage, s; it is waited for once.
+        sleep: Waits so many seconds.
+
+    Returns:
+        What is missing, and why.
+    """
+    troubles: list[Trouble] = []
+    for missing, step in steps:
+        if any(isinstance(trouble, LOST) for _, trouble in troubles):
+            trouble = _once(step)
+        else:
+            trouble = persist(step, outage, sleep)
+        if trouble is not None:
+            troubles.append((missing, trouble))
+    return troubles
+
+
+def _once(step: Callable[[], object]) -> Exception | None:
+    try:
+        step()
+    except Exception as error:
+        return error
+    return None

@@ -1,7 +1,0 @@
-"""A Nanonis controller in software, with a simulated microscope behind it."""
-
-from spm_gym.instrument.virtual_nanonis.controller import Refused, VirtualController
-from spm_gym.instrument.virtual_nanonis.faults import Fault, load_faults
-from spm_gym.instrument.virtual_nanonis.server import PORTS, VirtualNanonis
-
-__all__ = ["PORTS", "Fault", "Refused", "VirtualController", "VirtualNanonis", "load_faults"]

@@ -1,0 +1,19 @@
+"""Conditions in SQL that have a name, so that everybody who counts counts the same."""
+
+from __future__ import annotations
+
+from spm_gym.journal.reader import Label
+
+UNDECIDED = "undecided"
+"""Stands for the label of a scan that has none yet."""
+
+JUDGED = (Label.GOOD, Label.BAD_PROBE)
+"""Labels of the images outside conditioning that say how the probe was."""
+
+JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
+
+IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
+"""Scans that are images."""
+
+UNCERTAIN = "uncertain OR (act IS NULL AND NOT refused AND scan_after IS NOT NULL)"
+"""Steps whose action may not have been carried out."""

@@ -1,0 +1,380 @@
+"""Scanning: module Scan of the virtual controller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.instrument.nanonis.commands import commands
+from spm_gym.servers.nanonis.acquisition import (
+    LARGEST,
+    Acquisition,
+    Image,
+    Raster,
+    upside_down,
+)
+from spm_gym.servers.nanonis.autosave import Recorded, save_scan
+from spm_gym.servers.nanonis.bench import Bench, Handler, Refused, coerced, seconds
+from spm_gym.servers.nanonis.retrace import retrace
+from spm_gym.servers.nanonis.session import SessionFolder
+from spm_gym.servers.nanonis.signals import BIAS, CURRENT, NAMES, Signals, Z
+from spm_gym.servers.nanonis.z_controller import ZController
+
+_START, _STOP, _PAUSE, _RESUME, _FREEZE, _UNFREEZE, _TO_CENTRE = range(7)
+_ALL, _NEXT, _OFF = range(3)
+_SMALLEST_FRAME = 5e-11
+_SPEEDS = (1e-12, 1e-3)
+_TIMES = (1e-5, 1e4)
+_RATIOS = (1e-3, 1e3)
+_NOISE = 0.01
+
+
+class Scanning:
+    """Scans the frame and keeps the image of the last scan.
+
+    Args:
+        bench: Shared by all modules.
+        z: The z-controller: without its feedback a scan shows nothing.
+        session: Where scans are saved.
+        zero_filled: Whether the live buffer holds zeros, not NaN, where nothing was scanned.
+    """
+
+    def __init__(
+        self, bench: Bench, z: ZController, session: SessionFolder, zero_filled: bool = False
+    ) -> None:
+        self._zero_filled = zero_filled
+        self._bench = bench
+        self._z = z
+        self._session = session
+        self._scan: Acquisition | None = None
+        self._active = False
+        self._begun = self._ended = 0
+        self._path = ""
+        self.signals: Signals = Signals(bench, z, self.position)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers the commands."""
+        done = {"timed_out": 0}
+        return {
+            "Scan.Action": self._action,
+            "Scan.StatusGet": lambda: {"running": int(self._look())},
+            "Scan.WaitEndOfScan": self._wait_for_end,
+            "Scan.WaitEndOfLine": self._wait_for_line,
+            "Scan.FrameSet": self._set_frame,
+            "Scan.BufferSet": self._set_buffer,
+            "Scan.PropsGet": self._get_props,
+            "Scan.SpeedSet": self._set_speed,
+            "Scan.SpeedGet": self._get_speed,
+            "Scan.FrameDataGrab": self._grab,
+            "Scan.XYPosGet": lambda newest: dict(zip("xy", self.position(), strict=True)),
+            "Scan.Save": self._save,
+            "Scan.BackgroundPaste": lambda wait, timeout: done,
+            "Scan.BackgroundDelete": lambda wait, timeout, which: done,
+        }
+
+    @property
+    def advancing(self) -> bool:
+        """Whether lines are being recorded."""
+        return self._active and self._scan is not None and self._scan.paused is None
+
+    def position(self) -> tuple[float, float]:
+        """Where the tip is, m."""
+        if self._active and self._scan:
+            return self._scan.position(self._bench.now)
+        status = self._bench.microscope.status()
+        return status.x, status.y
+
+    def update(self) -> None:
+        """Record the lines that are done by now, as somebody may look."""
+        self._catch_up(look=True)
+
+    def stop(self) -> None:
+        """End the scan where it is."""
+        self._catch_up(look=False)
+        if self._active:
+            self._active = False
+            self._ended += 1
+            self._path = ""
+
+    def pause(self) -> None:
+        """Interrupt the scan, to be resumed."""
+        if self._scan and self._active:
+            self._scan.pause(self._bench.now)
+
+    @property
+    def speed(self) -> float:
+        """Forward speed of the tip, m/s."""
+        speed = self._bench.memory.of("Scan.Speed")
+        if speed["constant"]:
+            return float(self._bench.memory.of("Scan.Frame")["width"] / speed["fwd_time"])
+        return float(speed["fwd_speed"])
+
+    def _catch_up(self, look: bool) -> None:
+        now = self._bench.now
+        while self._scan and self._active:
+            if now < self._scan.end:
+                self._record(self._scan.due(now), look)
+                return
+            self._finish()
+
+    def _look(self) -> bool:
+        """Whether a scan runs, or would still run if the clock moved by itself."""
+        if self._scan and self._active and not self._props["continuous"]:
+            if self._scan.paused is None:
+                self._bench.clock.set_forward(self._scan.end)
+            self._finish_if_due()
+        return self._active
+
+    def _action(self, action: int, direction: int) -> None:
+        if action == _START:
+            self.stop()
+            self._begin(self._raster(bool(direction)), self._bench.now)
+        elif action == _STOP:
+            self.stop()
+        elif action in (_PAUSE, _FREEZE):
+            self.pause()
+        elif action in (_RESUME, _UNFREEZE):
+            if self._scan:
+                self._scan.resume(self._bench.now)
+        elif action != _TO_CENTRE:
+            raise Refused(f"there is no scan action {action}; actions go from 0 to {_TO_CENTRE}")
+        elif not self._active:
+            raster = self._raster(False)
+            self._bench.microscope.move_to(raster.x, raster.y)
+
+    def _begin(self, raster: Raster, now: float, before: Image | None = None) -> None:
+        self._bench.end_rest()
+        self._begun += 1
+        self._scan = Acquisition(raster, now, self._bench.microscope, self._blind_at(), before)
+        self._active = True
+
+    def _blind_at(self) -> float | None:
+        return None if self._z.tracking else self._z.z
+
+    def _record(self, lines: int, look: bool = False) -> None:
+        assert self._scan is not None
+        self._scan.record(lines, self._blind_at(), look)
+
+    def _finish_if_due(self) -> None:
+        if self._scan and self._active and self._bench.now >= self._scan.end:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Complete the scan; save it and begin the next one as the properties say."""
+        scan = self._scan
+        assert scan is not None
+        self._record(scan.raster.lines)
+        self._active = False
+        self._ended += 1
+        self._path = self._autosave()
+        if self._props["continuous"]:
+            # Whole scans that nobody looked at need no record.
+            missed = math.floor((self._bench.now - scan.end) / scan.raster.duration)
+            begin = scan.end + max(missed, 0) * scan.raster.duration
+            upward = scan.raster.upward
+            raster = self._raster(upward)
+            if self._props["bouncy"]:
+                raster = upside_down(raster)
+            self._begin(raster, begin, scan.heights())
+
+    def _wait_for_end(self, timeout: int) -> dict[str, Any]:
+        ended = self._ended
+
+        def due() -> float | None:
+            self._finish_if_due()
+            if self._ended != ended or not self._active or self._scan is None:
+                return None
+            return self._scan.end
+
+        in_time = self._bench.wait(due, seconds(timeout))
+        return {"timed_out": int(not in_time), "path": self._path if in_time else ""}
+
+    def _wait_for_line(self, timeout: int) -> dict[str, Any]:
+        begun = self._begun
+        line = self._scan.due(self._bench.now) if self._scan else 0
+
+        def due() -> float | None:
+            scan = self._scan
+            self._finish_if_due()
+            if not self._active or scan is None or self._begun != begun:
+                return None
+            if scan.due(self._bench.now) > line:
+                return None
+            return (
+                math.inf
+                if scan.paused is not None
+                else scan.begun + (line + 1) * scan.raster.line_time
+            )
+
+        in_time = self._bench.wait(due, seconds(timeout))
+        done = line + 1 if in_time else line
+        return {"timed_out": int(not in_time), "last_line": done, "movement": 0, "pass_number": 1}
+
+    @property
+    def _props(self) -> dict[str, Any]:
+        return self._bench.memory.of("Scan.Props")
+
+    def _get_props(self) -> dict[str, Any]:
+        """The properties; no module of this controller adds parameters to a scan file."""
+        command = commands(self._bench.release)["Scan.PropsGet"]
+        values = self._bench.memory.get(command, {})
+        if "module_names" in values:
+            modules = len(values["module_names"])
+            values["parameters_per_module"] = [0] * modules
+            values["parameters"] = np.empty((modules, 0), dtype=object)
+        return values
+
+    def _raster(self, upward: bool) -> Raster:
+        frame, buffer = self._bench.memory.of("Scan.Frame"), self._bench.memory.of("Scan.Buffer")
+        return Raster(
+            frame["centre_x"],
+            frame["centre_y"],
+            frame["width"],
+            frame["height"],
+            frame["angle"],
+            buffer["pixels"],
+            buffer["lines"],
+            upward,
+            self._line_time(frame["width"]),
+        )
+
+    def _set_frame(
+        self, centre_x: float, centre_y: float, width: float, height: float, angle: float
+    ) -> None:
+        reach = self._bench.microscope.reach
+        frame = self._bench.memory.of("Scan.Frame")
+        frame.update(
+            centre_x=coerced(centre_x, reach), centre_y=coerced(centre_y, reach), angle=angle
+        )
+        for name, value in (("width", width), ("height", height)):
+            if value > 0:
+                frame[name] = max(coerced(value, 2 * reach), _SMALLEST_FRAME)
+
+    def _set_buffer(self, channel_indexes: Any, pixels: int, lines: int) -> None:
+        channels = list(dict.fromkeys(int(index) for index in channel_indexes))
+        for channel in channels:
+            self.signals.rt_index(channel)
+        buffer, frame = self._bench.memory.of("Scan.Buffer"), self._bench.memory.of("Scan.Frame")
+        pixels = min(max(16 * round(pixels / 16), 16), LARGEST) if pixels > 0 else buffer["pixels"]
+        if lines <= 0:
+            lines = round(pixels * frame["height"] / frame["width"])
+        lines = min(max(lines, 1), LARGEST)
+        buffer.update(channel_indexes=channels, pixels=pixels, lines=lines)
+
+    def _set_speed(
+        self,
+        fwd_speed: float,
+        bwd_speed: float,
+        fwd_time: float,
+        bwd_time: float,
+        constant: int,
+        speed_ratio: float,
+    ) -> None:
+        """Take what is possible; the backward speed follows from the ratio."""
+        speed = self._bench.memory.of("Scan.Speed")
+        if constant in (1, 2):
+            speed["constant"] = constant - 1
+        for name, value, (least, most) in (
+            ("fwd_speed", fwd_speed, _SPEEDS),
+            ("fwd_time", fwd_time, _TIMES),
+            ("speed_ratio", speed_ratio, _RATIOS),
+        ):
+            if value > 0:
+                speed[name] = min(max(value, least), most)
+
+    def _get_speed(self) -> dict[str, Any]:
+        speed = self._bench.memory.of("Scan.Speed")
+        width, ratio = self._bench.memory.of("Scan.Frame")["width"], speed["speed_ratio"]
+        forward = self.speed
+        return {
+            "fwd_speed": forward,
+            "bwd_speed": forward * ratio,
+            "fwd_time": width / forward,
+            "bwd_time": width / (forward * ratio),
+            "constant": speed["constant"],
+            "speed_ratio": ratio,
+        }
+
+    def _line_time(self, width: float) -> float:
+        ratio: float = self._bench.memory.of("Scan.Speed")["speed_ratio"]
+        return width / self.speed + width / (self.speed * ratio)
+
+    def _grab(self, channel_index: int, direction: int) -> dict[str, Any]:
+        channels = self._bench.memory.of("Scan.Buffer")["channel_indexes"]
+        if channel_index not in channels:
+            raise Refused(f"channel #{channel_index} is not part of the acquired selection")
+        signal = self.signals.rt_index(channel_index)
+        data = self._image(signal, bool(direction))
+        if self._zero_filled:
+            data = np.nan_to_num(data, nan=0.0)
+        return {
+            "channel_name": NAMES[signal],
+            "data": data,
+            "scan_direction": int(self._scan.raster.upward) if self._scan else 0,
+        }
+
+    def _image(self, signal: int, forward: bool) -> Image:
+        """What the scan has recorded of a signal; both directions are oriented the same way."""
+        if self._scan is None:
+            buffer = self._bench.memory.of("Scan.Buffer")
+            return np.full((buffer["lines"], buffer["pixels"]), np.nan, dtype=np.float32)
+        z = self._scan.heights()
+        # Chance that nobody else draws, the same whenever one looks.
+        rng = np.random.default_rng([self._begun, signal, forward])
+        if signal == Z:
+            return z if forward else self._retraced(z, rng)
+        values = self._level(signal, z) * (
+            1 + _NOISE * rng.standard_normal(z.shape, dtype=np.float32)
+        )
+        return np.where(np.isnan(z), np.float32(np.nan), values).astype(np.float32)
+
+    def _retraced(self, z: Image, rng: np.random.Generator) -> Image:
+        assert self._scan is not None
+        config = self._bench.microscope.config
+        back = retrace(
+            z, self._scan.unstable, config.hysteresis_fraction, config.white_noise_pm * 1e-12, rng
+        )
+        return np.where(self._scan.blind()[:, None], z, back)
+
+    def _level(self, signal: int, z: Image) -> NDArray[np.float64]:
+        scan = self._scan
+        assert scan is not None
+        if signal == BIAS:
+            return np.full(z.shape, scan.bias)
+        if signal != CURRENT:
+            return np.full(z.shape, 1e-3 * scan.setpoint)
+        low, high = self._bench.microscope.z_range
+        current = np.full(z.shape, abs(scan.setpoint))
+        largest = self._bench.microscope.largest_current
+        current[z >= high - _NOISE * (high - low)] = largest
+        current[z <= low + _NOISE * (high - low)] = 0.0
+        current[scan.blind()] = 0.0
+        return np.asarray(np.copysign(current, scan.bias))
+
+    def _autosave(self) -> str:
+        mode = self._props["autosave"]
+        if mode == _NEXT:
+            self._props["autosave"] = _OFF
+        return "" if mode == _OFF else self._write()
+
+    def _save(self, wait: int, timeout: int) -> dict[str, Any]:
+        if self._scan is None:
+            raise Refused("there is no scan to save")
+        self.update()
+        self._write()
+        return {"timed_out": 0}
+
+    def _write(self) -> str:
+        assert self._scan is not None
+        channels = self._bench.memory.of("Scan.Buffer")["channel_indexes"]
+        images = {
+            signal: (self._image(signal, True), self._image(signal, False))
+            for signal in map(self.signals.rt_index, channels)
+        }
+        ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
+        recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
+        return save_scan(self._session.path, recorded)

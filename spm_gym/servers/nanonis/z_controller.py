@@ -1,0 +1,330 @@
+"""The feedback loop and the z piezo: modules Z-Controller and Safe Tip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from spm_gym.servers.nanonis.bench import Bench, Handler, Refused, seconds
+from spm_gym.types import Dip
+
+_EXTENSION_RATE = 1e-6
+_CONTROLLERS = ("log Current", "Current")
+_SPIKE_FADES_S = 20e-3
+DEEPEST = 30e-9
+"""What goes deeper into the surface does no more to it, m."""
+
+STEP = 100e-9
+"""A step of the coarse z motor, m."""
+
+FREE_STEPS = 2
+"""Steps towards the sample that fit below a withdrawn tip."""
+
+_NEVER = 1e-3
+"""Slowest rate, as a share of the usual one: no motion takes for ever."""
+
+
+class LoopStatus(IntEnum):
+    """What ZCtrl.StatusGet tells."""
+
+    OFF = 1
+    ON = 2
+    SWITCHING_OFF = 4
+    SAFE_TIP = 5
+    WITHDRAWING = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Motion:
+    """The z piezo on its way, and whether the feedback takes over at the end."""
+
+    start: float
+    end: float
+    begun: float
+    until: float
+    engage: bool = False
+    status: LoopStatus = LoopStatus.OFF
+
+    def z(self, now: float) -> float:
+        if now >= self.until:
+            return self.end
+        return self.start + (self.end - self.start) * (now - self.begun) / (self.until - self.begun)
+
+
+class ZController:
+    """Holds the tip at the surface, or at a height that it is told.
+
+    Attributes:
+        loop: Whether the feedback is on.
+        coarse: Steps of the coarse motor away from the sample since the last landing.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._microscope = bench.microscope
+        self._motion: _Motion | None = None
+        self._held = self._microscope.status().z
+        self._indentation = 0.0
+        self._coupled = (0.0, 0.0)
+        self._tripped = False
+        self.loop = self._microscope.status().approached
+        self.coarse = 0
+        low, high = self._microscope.z_range
+        bench.memory.of("ZCtrl.Limits").update(high=high, low=low)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers the commands."""
+        return {
+            "ZCtrl.ZPosSet": self._set_z,
+            "ZCtrl.ZPosGet": lambda: {"z": self.z},
+            "ZCtrl.OnOffSet": lambda on: self.switch(bool(on)),
+            "ZCtrl.OnOffGet": lambda: {"on": int(self.loop or self._switching_off)},
+            "ZCtrl.SetpntSet": self._set_setpoint,
+            "ZCtrl.SetpntGet": lambda: {"setpoint": self._microscope.setpoint},
+            "ZCtrl.Home": self._home,
+            "ZCtrl.ActiveCtrlSet": self._set_active,
+            "ZCtrl.CtrlListGet": self._controllers,
+            "ZCtrl.Withdraw": self._withdraw,
+            "ZCtrl.LimitsSet": self._set_limits,
+            "ZCtrl.LimitsGet": lambda: dict(zip(("low", "high"), self.limits, strict=True)),
+            "ZCtrl.StatusGet": lambda: {"status": self._status},
+            "SafeTip.SignalGet": lambda: {"signal": self.current},
+        }
+
+    @property
+    def in_contact(self) -> bool:
+        """Whether the tip is near enough to the surface to do anything to it."""
+        return self._microscope.status().approached
+
+    @property
+    def tracking(self) -> bool:
+        """Whether the feedback follows the surface."""
+        return self.loop and self.in_contact and self._motion is None
+
+    @property
+    def above_surface(self) -> float:
+        """Height above where the feedback would hold the tip, m."""
+        return 0.0 if self.tracking else self.z - self._microscope.status().z
+
+    @property
+    def z(self) -> float:
+        """Height of the tip, m."""
+        if self._motion:
+            return self._motion.z(self._bench.now)
+        return self._surface if self.tracking else self._held
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest height that the piezo may go to, m."""
+        if not self._bench.memory.of("ZCtrl.LimitsEnabled").get("on"):
+            return self._microscope.z_range
+        kept = self._bench.memory.of("ZCtrl.Limits")
+        return kept["low"], kept["high"]
+
+    @property
+    def current(self) -> float:
+        """Tunnelling current, A."""
+        limit, bias = self._microscope.largest_current, self._microscope.bias
+        if self.coarse < -FREE_STEPS:
+            return math.copysign(limit, bias)  # so far in that the piezo cannot lift it out
+        if not self.in_contact:
+            return self._spike
+        current = abs(self._microscope.status().current)
+        if not (self.tracking or self._microscope.fault):
+            exponent = min(-2 * self._microscope.junction.decay * self.above_surface, 100.0)
+            current = min(current * math.exp(exponent), limit)
+        return math.copysign(current, bias)
+
+    def couple(self, current: float) -> None:
+        """Let a step of the coarse motor couple a current (A) into the preamplifier."""
+        self._coupled = (current, self._bench.now)
+
+    @property
+    def _spike(self) -> float:
+        current, when = self._coupled
+        if not self._bench.clock.runs:
+            return 0.0  # nobody would see it fade
+        return current * math.exp(-(self._bench.now - when) / _SPIKE_FADES_S)
+
+    def press(self, depth: float) -> None:
+        """Press the tip so deep (m) into the surface, and let go."""
+        self._indentation = max(self._indentation, depth)
+        self._rise()
+
+    @property
+    def moving_until(self) -> float | None:
+        """When the present motion of the z piezo ends; None if there is none."""
+        self.update()
+        return self._motion.until if self._motion else None
+
+    def update(self) -> None:
+        """End a motion whose time is over."""
+        motion = self._motion
+        if motion is None or (self._bench.now < motion.until and self._bench.clock.runs):
+            return
+        self._motion = None
+        self._hold(motion.end)
+        if motion.engage and self.coarse <= 0 and not self.in_contact:
+            self._microscope.approach()
+
+    def switch(self, on: bool) -> None:
+        """Switch the feedback on or off."""
+        if on == (self.loop and self._motion is None):
+            return
+        if on:
+            self._engage()
+        elif self.loop:
+            delay = self._bench.memory.of("ZCtrl.SwitchOffDelay")["delay"]
+            lift = self._bench.memory.of("ZCtrl.TipLift")["lift"]
+            start = self.z
+            self.loop = False
+            self._move(start, start + lift, delay, LoopStatus.SWITCHING_OFF)
+
+    def hold_at(self, height: float) -> None:
+        """Switch the feedback off so many metres above the surface."""
+        self._held = self._coerced(self.z + height)
+        self.loop = False
+
+    def withdraw(self) -> None:
+        """Begin to take the tip to the upper end of the piezo."""
+        start = self.z
+        self.loop = False
+        self._tripped = False
+        self._rise()
+        self._bench.end_rest()
+        self._microscope.withdraw()
+        rate = self._bench.memory.of("ZCtrl.WithdrawRate")["rate"]
+        self._travel(start, self.limits[1], rate, LoopStatus.WITHDRAWING)
+
+    def land(self) -> None:
+        """Take over from an automatic approach that found the surface."""
+        self._motion = None
+        self._indentation = 0.0
+        self._tripped = False
+        self.coarse = 0
+        self.loop = True
+
+    def miss(self) -> None:
+        """End an automatic approach with the feedback on and no surface in reach."""
+        self._motion = None
+        self._tripped = False
+        self.loop = True
+        self._held = self.limits[0]
+
+    def trips(self) -> bool:
+        """Withdraw if the safe tip is on and there is too much current; whether it was so."""
+        memory = self._bench.memory
+        limit = memory.of("SafeTip.Props")["threshold"]
+        if not memory.of("SafeTip.OnOff").get("on") or abs(self.current) <= limit:
+            return False
+        self.withdraw()
+        self._tripped = True
+        return True
+
+    @property
+    def _switching_off(self) -> bool:
+        return self._motion is not None and self._motion.status == LoopStatus.SWITCHING_OFF
+
+    @property
+    def _status(self) -> LoopStatus:
+        if self._tripped:
+            return LoopStatus.SAFE_TIP
+        if self._motion and not self.loop:
+            return self._motion.status
+        return LoopStatus.ON if self.loop else LoopStatus.OFF
+
+    def _engage(self) -> None:
+        start = self.z
+        self._tripped = False
+        self.loop = True
+        if self.in_contact:
+            self._motion = None
+            self._rise()
+            return
+        self._travel(start, self._where_feedback_ends, _EXTENSION_RATE, LoopStatus.ON, engage=True)
+
+    @property
+    def _where_feedback_ends(self) -> float:
+        """Height to which the piezo extends from far away: the surface if it is in reach."""
+        low, high = self.limits
+        return self._coerced(high - 0.8 * (high - low) - self.coarse * STEP)
+
+    @property
+    def _surface(self) -> float:
+        """Height at which the feedback holds the tip, m; the simulation knows no coarse steps."""
+        return self._coerced(self._microscope.status().z - self.coarse * STEP)
+
+    def _set_z(self, z: float) -> None:
+        if self.loop:
+            return
+        self._motion = None
+        self._hold(z)
+
+    def _home(self) -> None:
+        props = self._bench.memory.of("ZCtrl.HomeProps")
+        target = props.get("home", 0.0) + (self.z if props.get("mode") else 0.0)
+        start = self.z
+        self.loop = False
+        rate = self._bench.memory.of("ZCtrl.WithdrawRate")["rate"]
+        self._travel(start, target, rate, LoopStatus.OFF)
+
+    def _withdraw(self, wait: int, timeout: int) -> None:
+        self.withdraw()
+        if wait:
+            self._bench.wait(lambda: self.moving_until, seconds(timeout))
+
+    def _travel(
+        self, start: float, end: float, rate: float, status: LoopStatus, engage: bool = False
+    ) -> None:
+        rate = max(rate, _EXTENSION_RATE * _NEVER)
+        self._move(start, end, abs(self._coerced(end) - start) / rate, status, engage)
+
+    def _move(
+        self, start: float, end: float, takes: float, status: LoopStatus, engage: bool = False
+    ) -> None:
+        now = self._bench.now
+        end = self._coerced(end)
+        self._held = start
+        self._motion = _Motion(start, end, now, now + takes, engage, status)
+        self.update()
+
+    def _hold(self, z: float) -> None:
+        """Stay at a height; what the tip does to the surface it does before it rises again."""
+        z = self._coerced(z)
+        if z > self._held:
+            self._rise()
+        self._held = z
+        if self.in_contact and not self._microscope.fault:
+            self._indentation = max(self._indentation, self._microscope.status().z - z)
+
+    def _rise(self) -> None:
+        """Leave the surface with the mark of how deep the tip has been."""
+        depth, self._indentation = min(self._indentation, DEEPEST), 0.0
+        status = self._microscope.status()
+        if depth > 0 and self.in_contact and not self._microscope.fault:
+            self._microscope.condition(Dip(depth, status.bias), status.x, status.y)
+
+    def _coerced(self, z: float) -> float:
+        low, high = self.limits
+        return min(max(z, low), high)
+
+    def _set_setpoint(self, setpoint: float) -> None:
+        self._microscope.setpoint = setpoint
+
+    def _set_limits(self, high: float, low: float) -> None:
+        if high <= low:
+            raise Refused(f"the upper limit {high:g} m is not above the lower limit {low:g} m")
+        if self._bench.memory.of("ZCtrl.LimitsEnabled").get("on"):
+            self._bench.memory.of("ZCtrl.Limits").update(high=high, low=low)
+
+    def _set_active(self, index: int) -> None:
+        if not 0 <= index < len(_CONTROLLERS):
+            raise Refused(f"there is no controller {index}")
+        self._bench.memory.of("ZCtrl.CtrlList")["active"] = index
+
+    def _controllers(self) -> dict[str, Any]:
+        active = self._bench.memory.of("ZCtrl.CtrlList").get("active", 0)
+        return {"names": list(_CONTROLLERS), "active_index": active}

@@ -1,1 +1,0 @@
-"""What people and other programs get to see of a run directory."""

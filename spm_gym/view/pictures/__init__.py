@@ -1,1 +1,0 @@
-"""Pictures for talks and lab books: scans, maps, runs, episodes, networks."""

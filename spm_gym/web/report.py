@@ -1,0 +1,124 @@
+"""One page, complete in itself, that tells how a run went."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from spm_gym import colours
+from spm_gym.analysis import report as facts
+from spm_gym.analysis.action_effects import achievements
+from spm_gym.analysis.policies import driver_lengths, saved_actions
+from spm_gym.analysis.session import last_session
+from spm_gym.analysis.status import stands
+from spm_gym.atomic_file import written_whole
+from spm_gym.figures.mosaic import COLOURS, Reading, area_maps, examples
+from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
+from spm_gym.journal.reader import Label, snapshot
+from spm_gym.paths import shown_name
+from spm_gym.scale import duration_text, time_unit
+
+REPORT = "report.html"
+_TEMPLATE = "report.html"
+_SETTINGS = "config.yaml"
+_SHOWN = (*(label for label in Label if label is not Label.DISCARDED),)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A rendered report, and how the files of the scans were read."""
+
+    html: str
+    files: Reading
+
+
+def write_report(run: Path, output: Path) -> Reading:
+    """Render the report of a run into a file; the run may be under way.
+
+    Raises:
+        JournalError: There is no journal.
+    """
+    page = render_report(run)
+    with written_whole(output) as beside:
+        # Errors may name paths that are no UTF-8 text.
+        beside.write_text(page.html, encoding="utf-8", errors="backslashreplace")
+    return page.files
+
+
+def render_report(run: Path) -> Page:
+    """Render the report of a run: HTML without anything from elsewhere.
+
+    Raises:
+        JournalError: There is no journal.
+    """
+    with snapshot(run) as db:
+        files = Reading(last_session(db).method)
+        context = _context(db, run, files)
+    return Page(_template().render(context), files)
+
+
+def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any]:
+    overview = facts.overview(db)
+    timeline = _timeline(db, overview)
+    settings = run / _SETTINGS
+    achieved = achievements(db)
+    lengths = facts.episode_lengths(db)
+    drivers = driver_lengths(db)
+    return {
+        "name": shown_name(run),
+        "made": facts.utc(time.time()),
+        "version": metadata.version("spm-gym"),
+        "standing": stands(db, run),
+        "overview": overview,
+        "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
+        "colours": COLOURS,
+        "blocked_colours": colours.BLOCKED,
+        "window": timeline.window if timeline else None,
+        "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
+        "areas": list(area_maps(db, run, files)),
+        "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
+        "episodes": facts.episodes(db),
+        "mean_length": facts.mean_length(lengths),
+        "drivers": drivers,
+        "saved_actions": saved_actions(**drivers) if len(drivers) > 1 else None,
+        "lengths_chart": lengths_chart(lengths) if lengths else None,
+        "achieved": achieved,
+        "actions_chart": actions_chart(achieved) if achieved else None,
+        "acts": facts.acts(db),
+        "recoveries": facts.recoveries(db),
+        "unknown": facts.unknown_acts(db),
+        "events": facts.events(db),
+        "sessions": list(facts.sessions(db)),
+        "settings": settings.read_text("utf-8", "replace") if settings.is_file() else None,
+        "files": files,
+    }
+
+
+def _timeline(db: sqlite3.Connection, overview: facts.Overview) -> facts.Yield | None:
+    if not overview.judged or not overview.elapsed:
+        return None
+    return facts.good_over_time(db, overview.elapsed)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"utc": facts.utc, "duration": duration_text, "nm": _nm, "known": _known}
+    page = resources.files("spm_gym.web") / "templates" / _TEMPLATE
+    return environment.from_string(page.read_text(encoding="utf-8"))
+
+
+def _nm(metres: float | None) -> str:
+    return "" if metres is None else f"{metres * 1e9:.1f}"
+
+
+def _known(value: float | None, spec: str = ".3f") -> str:
+    """A number, or a dash for None and NaN."""
+    return "–" if value is None or value != value else format(value, spec)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+
+from agents.evaluation import (
+    Episode,
+    Transition,
+    interleave,
+    mean_interval,
+    normalised_score,
+    run_episode,
+    summarise,
+)
+from spm_gym.figures.evaluation import plot_lengths
+
+
+class Countdown(gymnasium.Env):
+    """Ends after as many steps as the episode's number; records which action came when."""
+
+    observation_space = gymnasium.spaces.Box(-1.5, 1.5, (1, 8, 8), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self) -> None:
+        self.played: list[list[int]] = []
+        self.seeds: list[int | None] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.seeds.append(seed)
+        self.played.append([])
+        return self._observe(), self._info()
+
+    def step(self, action: int) -> Any:
+        self.played[-1].append(action)
+        ended = len(self.played[-1]) == len(self.played)
+        return self._observe(), 10.0 if ended else -1.0, ended, False, self._info()
+
+    def _observe(self) -> np.ndarray:
+        return np.full((1, 8, 8), len(self.played[-1]) / 10, np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.array([True, len(self.played) % 2 == 0, False])}
+
+
+class Constant:
+    def __init__(self, action: int) -> None:
+        self.action = action
+        self.masks: list[np.ndarray] = []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False,
+                action_masks=None):  # fmt: skip
+        self.masks.append(action_masks)
+        return self.action, None
+
+
+def test_arms_alternate_on_one_world() -> None:
+    env = Countdown()
+    results = list(interleave(env, {"a": Constant(0), "b": Constant(1)}, 2, seed=5))
+    assert [name for name, _ in results] == ["a", "b", "a", "b"]
+    assert env.played == [[0], [1, 1], [0, 0, 0], [1, 1, 1, 1]]
+    assert env.seeds == [5, None, None, None]
+    assert [episode.length for _, episode in results] == [1, 2, 3, 4]
+    assert results[2][1] == Episode(3, 8.0, True)
+
+
+def test_policies_are_given_the_mask_of_every_image() -> None:
+    policy = Constant(0)
+    run_episode(Countdown(), policy)
+    assert policy.masks[0].tolist() == [True, False, False]
+
+
+def test_transitions_join_up() -> None:
+    seen: list[Transition] = []
+    env = Countdown()
+    env.played = [[]] * 2
+    run_episode(env, Constant(1), on_transition=seen.append)
+    assert len(seen) == 3
+    for earlier, later in itertools.pairwise(seen):
+        assert np.array_equal(earlier.next_observation, later.observation)
+    assert [t.terminated for t in seen] == [False, False, True]
+
+
+def test_mean_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        _, (low, high) = mean_interval(rng.normal(3.0, 2.0, size=12))
+        covered += low <= 3.0 <= high
+    assert 925 <= covered <= 975
+
+
+def test_score_is_nought_for_random_and_one_for_the_optimum() -> None:
+    rng = np.random.default_rng(0)
+    random, oracle = [10, 12, 8, 10], [3, 3, 2, 4]
+    assert normalised_score(random, random, oracle, rng)[0] == 0
+    assert normalised_score(random, oracle, oracle, rng)[0] == 1
+    value, (low, high) = normalised_score(random, [5, 6, 4, 5], oracle, rng)
+    assert value == pytest.approx(5 / 7)
+    assert low < value < high
+
+
+def test_score_is_undefined_where_the_oracle_does_not_win() -> None:
+    lost = [Episode(3, 8.0, True)] * 2
+    summary = summarise({"random": lost, "agent": lost, "oracle": lost}, seed=0)
+    assert summary["normalised_score"] == {"value": None, "ci95": None}
+
+
+def test_few_episodes_have_no_interval_and_more_a_possible_one() -> None:
+    lucky = [Episode(1, 10.0, True)] * 9
+    unlucky = Episode(100, -100.0, False)
+    few = summarise(dict.fromkeys(("agent", "random", "oracle"), lucky), seed=0)
+    assert all(arm["ci95"] is None for arm in few["arms"].values())
+    json.dumps(summarise({"agent": [unlucky]}, seed=0), allow_nan=False)
+    low, high = summarise({"agent": [*lucky, unlucky]}, seed=0)["arms"]["agent"]["ci95"]
+    assert low == 1 < 10.9 < high
+    score = summarise({"random": [unlucky] * 9, "agent": lucky, "oracle": lucky}, seed=0)[
+        "normalised_score"
+    ]
+    assert score == {"value": 1.0, "ci95": None}
+
+
+def test_what_the_judge_says_is_held_against_the_truth() -> None:
+    episodes = [
+        Episode(2, 9.0, True, (False, True)),  # found
+        Episode(1, 10.0, True, (False,)),  # called good in error
+        Episode(3, -3.0, False, (True, False, True)),  # good twice, and never called so
+    ]
+    arm = summarise({"agent": episodes}, seed=0)["arms"]["agent"]
+    assert arm["success_rate"] == pytest.approx(2 / 3)
+    assert arm["truly_good_rate"] == pytest.approx(2 / 3)
+    assert arm["judge"] == {
+        "images": 6, "called_good": 2, "precision": 0.5, "recall": pytest.approx(1 / 3),
+        "false_positive_rate": pytest.approx(1 / 3),
+    }  # fmt: skip
+    unknown = summarise({"agent": [Episode(2, 9.0, True)]}, seed=0)["arms"]["agent"]
+    assert not {"judge", "truly_good_rate"} & unknown.keys()
+    never = summarise({"agent": [Episode(1, -1.0, False, (False,))]}, seed=0)["arms"]["agent"]
+    assert never["judge"]["precision"] is None
+
+
+def test_a_policy_gets_its_own_state_back_within_an_episode() -> None:
+    class Counts(Constant):
+        seen: ClassVar[list[Any]] = []
+
+        def predict(self, observation, state=None, **others):  # type: ignore[no-untyped-def]
+            self.seen.append(state)
+            return 0, (state or 0) + 1
+
+    list(interleave(Countdown(), {"a": Counts(0)}, 3, seed=0))
+    assert Counts.seen == [None, None, 1, None, 1, 2]
+
+
+def test_few_episodes_leave_finite_intervals() -> None:
+    rng = np.random.default_rng(0)
+    value, interval = normalised_score([2, 3], [1, 10], [1, 3], rng)
+    assert np.isfinite([value, *interval]).all()
+
+
+def test_summary_has_the_promised_keys_and_a_picture(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    results = {
+        name: [Episode(int(n), 11.0 - n, n < 100) for n in 1 + rng.geometric(1 / mean, 50)]
+        for name, mean in {"agent": 4, "random": 11, "oracle": 3}.items()
+    }
+    summary = summarise(results, seed=0)
+    assert summary["arms"]["agent"].keys() >= {
+        "episodes", "mean_length", "ci95", "success_rate", "mean_return",
+    }  # fmt: skip
+    assert summary["normalised_score"].keys() == {"value", "ci95"}
+    assert summarise({"random": results["random"]}, seed=0)["normalised_score"] is None
+    plot_lengths(summary, tmp_path / "evaluation.png")
+    assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,385 @@
+"""train.py, evaluate.py and spm-gym on a virtual Nanonis in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spm_gym.assembly.build import make_env
+from spm_gym.assembly.microscope import microscope
+from spm_gym.cli import evaluate, main, train
+from spm_gym.config import RealConfig, load_config
+from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.nanonis.connection import Connection
+from spm_gym.instrument.nanonis.instrument import connect
+from tests.support.trajectories import LIVELY, both, equal
+from tests.support.virtual import virtual_nanonis
+from tests.support.waiting import PATIENCE_S
+
+ROOT = Path(__file__).parents[2]
+SMOKE = str(ROOT / "configs" / "smoke.yaml")
+
+
+@pytest.fixture(autouse=True)
+def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[list[int]]:
+    """Of a controller for tests that leave its surface as it is."""
+    with virtual_nanonis("--seed", "11") as ports:
+        yield ports
+
+
+@pytest.fixture
+def fresh_ports() -> Iterator[list[int]]:
+    """Of a controller for one test: each run conditions where the one before has left its marks."""
+    with virtual_nanonis("--seed", "11") as ports:
+        yield ports
+
+
+def on(ports: list[int]) -> str:
+    return f"real.ports={ports}"
+
+
+def ask(ports: list[int], name: str, **values: Any) -> dict[str, Any]:
+    connection = Connection("127.0.0.1", ports[1])
+    connection.connect()
+    try:
+        return connection.call(name, **values)
+    finally:
+        connection.close()
+
+
+def is_safe(ports: list[int]) -> bool:
+    """Whether the tip is withdrawn, the loop off."""
+    withdrawn = ask(ports, "ZCtrl.ZPosGet")["z"] > 0.99 * ask(ports, "ZCtrl.LimitsGet")["high"]
+    return bool(withdrawn and ask(ports, "ZCtrl.StatusGet")["status"] == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "accidents"),
+    [
+        (0, []),
+        (4, LIVELY),
+        (22, ["env.image_nm=20", "env.accept_mismatch=[pixel]", "env.settle_fraction=0.5"]),
+    ],
+)
+def test_an_episode_through_tcp_is_the_same_as_in_the_process(
+    seed: int, accidents: list[str]
+) -> None:
+    """Images, rewards, masks, events: equal to the last bit, also through accidents and moves."""
+    over_tcp, in_process = both(seed, ["env.regions.area_nm=120", *accidents])
+    assert over_tcp[-1]["area"] > 0
+    events = {event for step in in_process for event in step["events"]}
+    assert {"lost contact", "crash", "rough sample"} <= events or accidents is not LIVELY
+    assert len(over_tcp) == len(in_process)
+    assert all(equal(far, near) for far, near in zip(over_tcp, in_process, strict=True))
+    assert not equal(over_tcp[0], over_tcp[1])
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_on_a_nanonis(
+    fresh_ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--env", "real", "--config", SMOKE, "--set", on(fresh_ports), "--run-dir", "run"]
+    assert train.main([*arguments, "--steps", "60"]) == 0
+    assert "scan stopped, tip withdrawn, settings restored" in capsys.readouterr().out
+    assert is_safe(fresh_ports)
+    acts = [json.loads(line) for line in Path("run/acts.jsonl").read_text().splitlines()]
+    assert len(acts) > 100
+    numbers = [act["number"] for act in acts if act["result"] == "intended"]
+    assert numbers == sorted(set(numbers))
+    assert {act["result"] for act in acts} == {"intended", "done"}
+    assert not Path("run/settings_before.json").exists()
+    assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
+    out = capsys.readouterr().out
+    assert "automatic approach" in out
+    assert set(json.loads(Path("found.json").read_text())["arms"]) == {"agent", "random"}
+    Path("run").rename("runs/trained")
+    assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
+    assert is_safe(fresh_ports)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
+    fresh_ports: list[int], number: signal.Signals
+) -> None:
+    process = training(fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
+    wait_for_acts(process, 40)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, err
+    assert "tip withdrawn, settings restored" in out
+    assert is_safe(fresh_ports)
+    assert train.main(["--resume", "--run-dir", "run", "--print-config"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["resume", "restore"])
+def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
+    fresh_ports: list[int], how: str
+) -> None:
+    ask(fresh_ports, "Bias.Set", bias=-0.5)
+    changed = ["real.imaging.bias_V=1.5", "run.checkpoint_every=10"]
+    process = training(
+        fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000", "--set", *changed
+    )
+    wait_for_acts(process, 60)
+    process.kill()
+    process.communicate()
+    assert ask(fresh_ports, "Bias.Get")["bias"] == 1.5
+    if how == "restore":
+        assert main(["restore", "run"]) == 0
+        assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
+        assert is_safe(fresh_ports)
+        assert main(["restore", "run"]) == 2
+        ask(fresh_ports, "Bias.Set", bias=1.0)
+        return
+    resumed = training(fresh_ports, "--resume", "--run-dir", "run")
+    wait_for_acts(resumed, 200)
+    resumed.send_signal(signal.SIGTERM)
+    out, err = resumed.communicate(timeout=PATIENCE_S)
+    assert "an earlier run could not restore the settings" in out, err
+    assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
+    assert is_safe(fresh_ports)
+    ask(fresh_ports, "Bias.Set", bias=1.0)
+
+
+@pytest.mark.slow
+def test_a_used_up_area_ends_the_run_and_a_fresh_one_goes_on(
+    fresh_ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["env.regions.area_nm=160", "run.checkpoint_every=100000"]
+    arguments = ["--env", "real", "--config", SMOKE, "--run-dir", "run", "--steps", "200"]
+    assert train.main([*arguments, "--set", on(fresh_ports), *small]) == 2
+    shown = capsys.readouterr()
+    assert "error: the approach area is used up" in shown.err
+    assert "--fresh-area" in shown.err
+    first = kept_step(shown.out)
+    assert 0 < first < 200
+    assert is_safe(fresh_ports)
+    assert train.main(["--resume", "--run-dir", "run"]) == 2
+    assert kept_step(capsys.readouterr().out) == first
+    assert train.main(["--resume", "--run-dir", "run", "--fresh-area"]) == 2
+    assert first < kept_step(capsys.readouterr().out) < 200
+
+
+def kept_step(out: str) -> int:
+    return int(out.partition("kept step ")[2].partition(":")[0])
+
+
+def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-X", "faulthandler", str(ROOT / "train.py"), *arguments]
+    if "--resume" not in arguments:
+        command += ["--env", "real", "--set", on(ports)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_acts(process: subprocess.Popen[str], count: int) -> None:
+    """Until the run has noted so many acts; if it ends or hangs before, what it said is shown."""
+    path = Path("run/acts.jsonl")
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.send_signal(signal.SIGABRT)  # it shows where it hangs
+            out, err = process.communicate()
+            pytest.fail(f"the run does not act: {process.returncode}\n{out}\n{err}")
+        time.sleep(0.05)
+
+
+def test_check_looks_and_changes_nothing(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert main(["check", "--set", on(ports)]) == 0
+    out = capsys.readouterr().out
+    for word in ("R14718", "bias 1 V", "25 pA", "850 x 850 x 300 nm", "Z (m)", "dip_nm <= 30",
+                 "nothing was moved"):  # fmt: skip
+        assert word in out
+    after = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert str(before) == str(after)
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
+     ("env.pixels=32", "classifier"),
+     ("env.image_nm=300", "image_nm"),
+     ("real.limits.dip_nm=2", "dip_nm"),
+     ("real.imaging.channel=Height", "Height"),
+     ("real.imaging.channel='Current (A)'", "no height"),
+     ("real.imaging.channel='X (m)'", "no height"),
+     ("real.imaging.setpoint_pA=500", "setpoint:"),
+     ("real.imaging.bias_V=-1", "bias:"),
+     ("env.pixels=128", "classifier")],
+)  # fmt: skip
+def test_check_finds_what_a_run_would_die_of(
+    ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--set", on(ports), setting]) == 2
+    shown = capsys.readouterr()
+    assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
+    assert "not ready: " in shown.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", "--scans", "3"], ["train", "--config", SMOKE],
+     ["evaluate", "--arms", "random", "--episodes", "1"]],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("real.imaging.channel='Current (A)'", "nothing was moved or changed: height signal:"),
+     ("real.imaging.setpoint_pA=500", "setpoint:")],
+)  # fmt: skip
+def test_what_check_refuses_every_command_refuses_and_nothing_is_changed(
+    ports: list[int],
+    command: list[str],
+    setting: str,
+    word: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert main([*command, "--env", "real", "--set", on(ports), setting]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert word in error
+    after = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
+    assert str(before) == str(after)
+    assert not list(Path().glob("runs/*"))
+
+
+def test_nobody_listening_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (
+        ["train", "--env", "real", "--config", SMOKE, "--set", "real.ports=[1,2]"],
+        ["evaluate", "--env", "real", "--arms", "random", "--set", "real.ports=[1,2]"],
+        ["check", "--set", "real.ports=[1,2]"],
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: cannot reach 127.0.0.1:1")
+        assert "real.ports" in error
+        assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--dry-run"], ["--dry-run", "--env real"]),
+        (["train", "--fresh-area"], ["--fresh-area", "--resume"]),
+        (["evaluate", "--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
+        (["train", "--env", "real", "--set", "env.judge=truth", on([1, 2])], ["env.judge"]),
+        (["train", "--env", "real", "--set", "env.pixels=32", on([1, 2])], ["64"]),
+        (["train", "--env", "real", "--set", "env.image_nm=300", on([1, 2])], ["image_nm"]),
+        (["train", "--env", "real", "--set", "real.limits.position_nm=100"], ["position_nm"]),
+        (["check", "--set", "real.imaging.speed_nm_per_s=1e-30"], ["speed_nm_per_s"]),
+        (["check", "--set", "real.timeout_s=1e10"], ["timeout_s"]),
+        (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),
+        (["check", "--set", "real.imaging.bias_V=9"], ["imaging.bias_V", "limits.bias_V"]),
+        (["check", "--set", "real.coarse.sideways_steps=101"], ["coarse.sideways_steps", "100"]),
+        (["check", "--set", "real.ports=[6501,6501]"], ["ports must differ"]),
+        (["check", "--set", "real.ports=[6501]"], ["real.ports"]),
+    ],
+)
+def test_impossible_requests_get_one_line(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    for word in words:
+        assert word in error
+    assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize("release", [10862, 13742, "null"])
+def test_a_dry_run_shows_every_command_and_sends_none(
+    release: int | str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
+    lab = ["real.ports=[1,2]", f"real.release={release}"]
+    assert train.main([*arguments, "--set", *lab]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
+                    "ZCtrl.Withdraw(wait=1", "TipShaper.PropsSet("):  # fmt: skip
+        assert any(line.startswith(command) for line in lines)
+
+
+def test_a_dry_run_steps_away_in_the_configured_direction(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lab = ["real.coarse.retract=z-", "env.regions.area_nm=60"]
+    arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
+    assert train.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "Motor.StartMove(direction=5, steps=5" in shown
+    assert "Motor.StartMove(direction=4" not in shown
+
+
+def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
+    with virtual_nanonis() as ports:
+        status: list[int] = []
+        config = load_config(None, [on(ports), "run.microscope=real"])
+
+        def drive() -> None:
+            with microscope(config, Path(), "train") as instrument:
+                status.append(int(instrument.status().approached))
+
+        thread = threading.Thread(target=drive)
+        thread.start()
+        thread.join()
+        assert status == [1]
+        assert is_safe(ports)
+
+
+def test_a_record_that_a_kill_has_cut_short_goes_on(ports: list[int]) -> None:
+    whole = {"time": 0.0, "number": 6, "act": "dip", "result": "intended"}
+    Path("acts.jsonl").write_text(json.dumps(whole) + '\n{"time": 17955, "numb')
+    config = load_config(None, [on(ports), "run.microscope=real"])
+    for _ in range(2):
+        with microscope(config, Path(), "train") as instrument:
+            instrument.withdraw()
+    lines = Path("acts.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines if line != '{"time": 17955, "numb']
+    assert len(entries) == len(lines) - 1
+    numbers = [entry["number"] for entry in entries]
+    assert numbers == sorted(numbers)
+    assert [e["act"] for e in entries if e["result"] == "done"].count("withdraw") == 2
+
+
+def test_all_releases_can_be_driven() -> None:
+    for release in ("10862", "13742", "14718"):
+        with virtual_nanonis("--release", release) as ports:
+            known = int(release) if release == "10862" else None
+            config = load_config(None, [on(ports), f"real.release={known or 'null'}"])
+            instrument = connect(config.real, tell=lambda text: None)
+            env = make_env(config, instrument=Guard(instrument, config.real.limits))
+            observation, info = env.reset(seed=1, options={"damage": False})
+            _, _, _, _, info = env.step(int(np.flatnonzero(info["action_mask"])[-1]))
+            assert observation.shape == (1, 64, 64)
+            assert info["action"].startswith("dip")
+            env.close()
+            assert is_safe(ports)
+
+
+def test_a_release_that_does_not_tell_is_asked_for() -> None:
+    with (
+        virtual_nanonis("--release", "10862") as ports,
+        pytest.raises(Exception, match=r"set real\.release"),
+    ):
+        connect(RealConfig(ports=tuple(ports)))

@@ -1,0 +1,306 @@
+"""spm-gym show: everything gives its picture, true to scale, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.checkpoint import save_checkpoint
+from agents.double_dqn import DoubleDQN
+from spm_gym.assembly.build import shipped_agent, shipped_classifier
+from spm_gym.config import AgentConfig, NetworkConfig
+from spm_gym.figures.canvas import pixels_of
+from spm_gym.figures.scan import Judge, Seen, Subject, draw_scan, look_at
+from spm_gym.imaging import Diagnosis
+from spm_gym.imaging.files import write_gsf
+from spm_gym.instrument.sim.images import simulated_images
+from spm_gym.scale import length_text, round_length
+from spm_gym.types import Frame, Scan
+from tests.support.ring_env import RingEnv
+from tests.support.scripted_runs import Verdicts
+from tests.support.showing import NM, colours, shown, week_12
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return week_12(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of 10 nm by a good probe."""
+    path = tmp_path_factory.mktemp("scans") / "first.gsf"
+    raw = simulated_images(1, seed=8, states=np.zeros(1, int))
+    write_gsf(path, Scan(Frame(0.0, 0.0, 10 * NM, 64), raw.z[0]))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_scan_gives_three_panels_and_the_verdict(
+    scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(scan) == 0
+    assert "first.png" in capsys.readouterr().out
+    assert colours(Path("first.png")) > 100
+    subject = Subject("first", read(scan), 10 * NM, 10 * NM)
+    figure = draw_scan(subject, look_at(subject, judge(0.98)))
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["raw", "levelled", "as the network sees it"]
+    words = figure.get_supxlabel()
+    assert "64 x 64 px, 10 nm x 10 nm" in words
+    assert "Probability that the probe is good: 0.980, which counts as good" in words
+    assert "Largest clean square (blue): " in words
+
+
+def read(path: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    from spm_gym.imaging.files import read_heights
+
+    return read_heights(path)
+
+
+def judge(verdict: float, pixels: int = 64) -> Judge:
+    return Judge(Verdicts(verdict), pixels)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "length", "text"),
+    [
+        (10 * NM, (64, 64), 2.0, "2 nm"),
+        (100 * NM, (256, 256), 20.0, "20 nm"),
+        (3 * NM, (64, 64), 0.5, "500 pm"),
+        (2e-6, (128, 256), 500.0, "500 nm"),
+        (None, (80, 80), 20.0, "20 px"),
+    ],
+)
+def test_the_scale_bar_is_as_long_as_it_says(
+    size: float | None, shape: tuple[int, int], length: float, text: str
+) -> None:
+    z = np.zeros(shape) + 1e-12 * np.random.default_rng(0).standard_normal(shape)
+    height = None if size is None else size * shape[0] / shape[1]
+    figure = draw_scan(Subject("flat", z, size, height), Seen())
+    drawn = pixels_of(figure)
+    axes = figure.axes[0]
+    assert text in [each.get_text() for each in axes.texts]
+    bar = next(patch for patch in axes.patches if patch.get_gid() == "scale bar")
+    box, image = bar.get_window_extent(), axes.get_window_extent()
+    share = length / (shape[1] if size is None else size / NM)
+    assert box.width / image.width == pytest.approx(share, rel=1e-6)
+    # In the picture itself: a white row of that many pixels, less the black edge.
+    row = drawn[len(drawn) - round((box.y0 + box.y1) / 2)]
+    white = (row[round(box.x0) - 4 : round(box.x1) + 4] == 255).all(axis=1).sum()
+    assert white == pytest.approx(share * image.width, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("most", "length"), [(3.0, 2.0), (5.0, 5.0), (0.99, 0.5), (1.0, 1.0), (30.0, 20.0)]
+)
+def test_lengths_are_round(most: float, length: float) -> None:
+    assert round_length(most) == pytest.approx(length)
+
+
+def test_lengths_have_readable_units() -> None:
+    assert [length_text(each) for each in (2e-9, 5e-10, 1e-6, 1e-7)] == [
+        "2 nm", "500 pm", "1 µm", "100 nm",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "remark"),
+    [
+        ((64, 64), ""),
+        ((256, 256), "averaged to 64 x 64 px"),
+        ((128, 64), "larger squares; this image has 64 x 128"),
+        ((32, 32), "larger squares; this image has 32 x 32"),
+    ],
+)
+def test_only_images_that_the_classifier_takes_are_judged(
+    shape: tuple[int, int], remark: str
+) -> None:
+    z = 2e-12 * np.random.default_rng(1).standard_normal(shape)
+    seen = look_at(Subject("any", z), judge(0.5))
+    assert remark in " ".join(seen.remarks)
+    judged = "larger squares" not in remark
+    assert (seen.probability is not None) == (seen.normalised is not None) == judged
+
+
+def test_faults_are_named_and_not_judged() -> None:
+    z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
+    z[16:] = np.nan
+    subject = Subject("quarter", z, 10 * NM, 10 * NM)
+    seen = look_at(subject, judge(0.99))
+    assert (seen.diagnosis, seen.probability) == (Diagnosis.PARTIAL, None)
+    assert "Lines are missing" in draw_scan(subject, seen).get_supxlabel()
+
+
+def test_a_judgement_of_images_of_another_size_comes_with_a_warning() -> None:
+    z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
+    usual, large = (look_at(Subject("any", z, size, size), judge(0.9)) for size in (1e-8, 1e-7))
+    assert not usual.remarks
+    assert "100 nm wide" in large.remarks[0]
+
+
+def test_files_without_a_size_take_one(scan: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "bare.npy", read(scan))
+    assert shown("bare.npy") == 0
+    assert shown("bare.npy", "--size-nm", "10", "-o", "sized.pdf") == 0
+    assert (tmp_path / "sized.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_real_frame_of_any_size(tmp_path: Path) -> None:
+    real = ROOT / "../shared/data/moire_10nm.sxm"
+    if not real.exists():
+        pytest.skip("the real scans are not here")
+    assert shown(real, "-o", tmp_path / "moire.png") == 0
+    assert colours(tmp_path / "moire.png") > 100
+
+
+def test_a_folder_gives_a_contact_sheet(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for number in range(5):
+        np.save(folder / f"{number}.npy", read(scan))
+    (folder / "broken.gsf").write_bytes(b"nothing")
+    assert shown(folder) == 0
+    said = capsys.readouterr().out
+    assert "night_sheet.png" in said
+    assert "unreadable" in said
+    assert "broken.gsf" in said
+    assert shown(scan, folder / "3.npy", "-o", "two.png") == 0
+
+
+@pytest.mark.parametrize("weights", [shipped_agent(), shipped_classifier()])
+def test_weights_tell_what_they_are(weights: Path) -> None:
+    assert shown(weights) == 0
+    assert colours(Path(f"{weights.stem}.png")) > 50
+
+
+def test_a_checkpoint_is_shown_alone_or_as_the_newest(tmp_path: Path) -> None:
+    network = NetworkConfig(channels=(4,), hidden=(8,), pooled_sets=1, stem_stride=2)
+    model = DoubleDQN(RingEnv(), AgentConfig(network=network), seed=1)
+    path = save_checkpoint(tmp_path / "checkpoints", model, None, {})
+    model.env.close()  # type: ignore[union-attr]
+    assert shown(tmp_path / "checkpoints") == 0
+    assert Path(f"{path.name}.png").is_file()
+
+
+def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
+    folder = tmp_path / "demo" / "tensorboard"
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(30):
+            writer.add_scalar("episode/length", 30 - step, step)
+            writer.add_scalar("learn/loss", 1 / (step + 1), step)
+    assert shown(tmp_path / "demo") == 0
+    assert colours(Path("demo_learning_curve.png")) > 20
+
+
+def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
+    arm = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]}
+    few = arm | {"ci95": None}
+    document = {"arms": {"agent": arm, "random": few}, "normalised_score": None}
+    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    assert shown("evaluation.json") == 0
+    assert colours(Path("evaluation.png")) > 5
+
+
+def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("first.png").write_bytes(b"a thesis")
+    assert shown(scan) == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path("first.png").read_bytes() == b"a thesis"
+    assert shown(scan, "--force") == 0
+    assert Path("first.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name what to show"),
+        (["nowhere"], "there is no nowhere"),
+        (["--episode", "3"], "goes with a run"),
+        (["{scan}", "--seed", "1"], "--seed goes with --episode"),
+        (["--episode", "--seed", "-1"], "at least 0"),
+        (["{scan}", "--area", "0"], "leave out --area"),
+        (["{scan}", "--size-nm", "10"], "leave out --size-nm"),
+        (["{scan}", "--size-nm", "-1"], "from 0.01 to 1e+06, not -1"),
+        (["{scan}", "--size-nm", "1e-300"], "not 1e-300"),
+        (["{scan}", "--size-nm", "nan"], "not nan"),
+        (["dark.npy"], "dark.npy: no pixel is scanned"),
+        (["pipe.npy"], "pipe.npy is neither a file nor a folder"),
+        (["device.npy"], "device.npy is neither a file nor a folder"),
+        (["only_pipes"], "pipe.npy: this is no file but a folder, a pipe or a device"),
+        (["{scan}", "-o", "blind/"], "blind/ is a folder: name the picture in it"),
+        (["{scan}", "-o", "new.png/"], "new.png/ is a folder: name the picture in it"),
+        (["{scan}", "-o", "dir.png", "--force"], "dir.png is a folder: name the picture in it"),
+        (["{scan}", "-o", "x.gif"], "must end in .png or .pdf or .svg"),
+        (["{scan}", "-o", "no/x.png"], "there is no folder no"),
+        (["{scan}", "--classifier", "{agent}"], "not a classifier"),
+        (["{run}", "--area", "7"], "has areas 0 to 0"),
+        (["{run}", "--scan", "9999"], "has scans 1 to "),
+        (["{run}", "--episode", "99"], "episodes 1 to 1"),
+        (["{run}", "--episode", "-3"], "there is no episode -3"),
+        (["{run}", "--episode", "-1"], "there is no episode -1"),
+        (["--episode", "-1"], "goes with a run"),
+        (["{run}", "--episode", "1", "-o", "x.pdf"], "must end in .gif or .webp or .png"),
+        (["{run}", "--size-nm", "1"], "leave out --size-nm"),
+        (["{run}", "--classifier", "{agent}"], "goes with --scan"),
+        (["{agent}", "--classifier", "{agent}"], "leave out --classifier"),
+        (["empty"], "holds no scans"),
+        (["notes.txt"], "known are .npy"),
+        (["foreign.safetensors"], "is not a file of weights"),
+        (["other.json"], "is not what evaluate.py --json writes: it is a list, not an object"),
+        (["half.json"], "half.json is damaged, or no JSON: Unterminated string starting at"),
+        (["armless.json"], "is not what evaluate.py --json writes: 'arms' is missing"),
+        (["listed.json"], "'arms' is not an object"),
+        (["short.json"], "of 'agent' 'ci95', 'lengths' is missing"),
+        (["broken.gsf"], "not a readable .gsf image"),
+        (["blind"], "learned nothing yet"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_one_line(
+    run: Path,
+    scan: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blind" / "tensorboard").mkdir(parents=True)
+    for name in ("notes.txt", "foreign.safetensors", "broken.gsf"):
+        (tmp_path / name).write_bytes(b"nothing")
+    texts = {
+        "other": "[1, 2]",
+        "half": '{"arm',
+        "armless": "{}",
+        "listed": '{"arms": [], "normalised_score": null}',
+        "short": '{"arms": {"agent": {"mean_length": 2}}, "normalised_score": null}',
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    np.save(tmp_path / "dark.npy", np.full((64, 64), np.nan))
+    (tmp_path / "dir.png").mkdir()
+    (tmp_path / "only_pipes").mkdir()
+    os.mkfifo(tmp_path / "pipe.npy")
+    os.mkfifo(tmp_path / "only_pipes" / "pipe.npy")
+    (tmp_path / "device.npy").symlink_to("/dev/zero")
+    before = set(tmp_path.iterdir())
+    places = {"run": run, "scan": scan, "agent": shipped_agent()}
+    assert shown(*(each.format(**places) for each in arguments)) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert [line for line in said if not line.startswith("compiling")] == said[-1:]
+    assert set(tmp_path.iterdir()) == before

@@ -1,0 +1,266 @@
+"""What the live page shows of scans: one at a time, and the map that grows with the run."""
+
+from __future__ import annotations
+
+import io
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from spm_gym.analysis.status import memory
+from spm_gym.config import load_config
+from spm_gym.figures.area_map import live_map
+from spm_gym.figures.heights import Kind
+from spm_gym.figures.mosaic import COLOURS
+from spm_gym.figures.scan_view import scan_picture, shown_scan
+from spm_gym.figures.tiles import TILE_PIXELS, Painter
+from spm_gym.journal.reader import Label, reading
+from spm_gym.scale import round_length
+from tests.support.invented_runs import NM, PULSE, InventedRun
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[InventedRun]:
+    """A run that has begun, with the settings of a real one."""
+    with InventedRun(tmp_path, load_config(None, ["operation.scans=100"]).to_yaml()) as run:
+        run.enter_area()
+        yield run
+
+
+def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
+    first = run.scan(Label.DISCARDED)
+    look = run.scan(Label.BAD_PROBE, 0.1)
+    episode = run.journal.begin_episode(0, 0.0, 0.0, look)
+    place = {"x": 2 * NM + run_x(run, look), "y": 1 * NM + run_y(run, look)}
+    run.journal.record_act(
+        {"number": 1, "act": "pulse", "time": 1.0, "result": "intended", **place}
+    )
+    run.journal.add_step(episode, 1, scan=look, action=2, name=PULSE, mask="[]", q="null", act=1)
+    run.scan(Label.CONDITIONING, 0.95, episode)
+    run.commit()
+    with reading(run.journal.run) as db:
+        shown = shown_scan(db, run.journal.run, memory(db), look, "levels")
+        assert shown is not None
+        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
+        (mark,) = shown.marks
+        assert (mark.x, mark.y) == pytest.approx((70, 40))
+        assert (mark.name, mark.done) == (PULSE, True)
+        assert shown.square is not None
+        assert 0 < shown.square.metres <= 10 * NM
+        assert shown.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in shown.scales[kind] for kind in Kind)
+        for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
+            near = shown_scan(db, run.journal.run, memory(db), wanted, "levels")
+            assert near is not None
+            assert near.row["id"] == found
+
+
+def run_x(run: InventedRun, scan: int) -> float:
+    return run.journal.scan(scan).frame.x
+
+
+def run_y(run: InventedRun, scan: int) -> float:
+    return run.journal.scan(scan).frame.y
+
+
+def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
+    number = run.scan(Label.GOOD, 0.99)
+    run.commit()
+    (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
+    with reading(run.journal.run) as db:
+        shown = shown_scan(db, run.journal.run, memory(db), None, "levels")
+    assert shown is not None
+    assert "000001.gsf" in shown.problem
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> None:
+    z = run.surfaces[0].copy()
+    z[40:] = np.nan
+    run.scan(Label.UNUSABLE, z=z)
+    run.commit()
+    with reading(run.journal.run) as db:
+        row = db.execute("SELECT * FROM scans").fetchone()
+    image = Image.open(io.BytesIO(scan_picture(run.journal.run, row, kind, "levels"))).convert(
+        "RGBA"
+    )
+    assert image.size == (64, 64)
+    alpha = np.asarray(image)[..., 3]
+    assert (alpha[:40] == 255).all()
+    assert (alpha[40:] == (255 if kind is Kind.NETWORK else 0)).all()
+
+
+def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
+    """The tiles of an area when nothing waits any more and something has changed."""
+    painter.want(area)
+    wait_until(
+        # In this order: what is placed waits from the same moment on.
+        lambda: (
+            (painter.tiles(area)[1] or painter.unreadable(area))
+            and painter.version() > version
+            and not painter.waiting(area)
+        )
+    )
+    places = painter.tiles(area)[1]
+    pictures = {place: painter.picture(area, *place) for place in places}
+    return {
+        place: Image.open(io.BytesIO(data)).convert("RGBA")
+        for place, data in pictures.items()
+        if data is not None
+    }
+
+
+def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> tuple[int, ...]:
+    """Colour at a place, nm, of tiles of 100 nm."""
+    column, row = math.floor(x / 100), math.floor(y / 100)
+    per_nm = TILE_PIXELS / 100
+    pixel = tiles[column, row].getpixel(
+        (int((x - 100 * column) * per_nm), int((100 * (row + 1) - y) * per_nm))
+    )
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def frame_colour(label: Label) -> np.ndarray[Any, Any]:
+    text = COLOURS[label].lstrip("#")
+    return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
+
+
+def test_tiles_have_the_images_in_their_places_and_only_new_ones_are_added(
+    run: InventedRun,
+) -> None:
+    flat = np.zeros((64, 64), np.float32)
+    run.scan(Label.BAD_PROBE, 0.1, z=flat)  # at 0, 0: in the corners of four tiles
+    undecided = run.scan(None, z=flat)
+    run.commit()
+    painter = Painter(run.journal.run)
+    tiles = painted(painter, 0)
+    assert set(tiles) >= {(0, 0), (-1, 0), (0, -1), (-1, -1)}
+    for x, y in ((4.6, 0.5), (-4.6, 0.5), (0.5, -4.6)):
+        near = np.array(colour_at(tiles, x, y)[:3]) - frame_colour(Label.BAD_PROBE)
+        assert np.abs(near).max() < 60
+    assert colour_at(tiles, 50, 50)[3] == 0
+    x, y = run_x(run, undecided) / NM, run_y(run, undecided) / NM
+    version = painter.version()
+    run.journal.label_scan(undecided, Label.GOOD)
+    run.commit()
+    tiles = painted(painter, 0, version)
+    near = np.array(colour_at(tiles, x + 4.8, y)[:3]) - frame_colour(Label.GOOD)
+    assert np.abs(near).max() < 60
+
+
+def test_an_unreadable_scan_leaves_the_colour_of_its_label(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    (run.journal.run / "scans" / "000001.gsf").unlink()
+    run.commit()
+    painter = Painter(run.journal.run)
+    tiles = painted(painter, 0)
+    assert np.abs(np.array(colour_at(tiles, 1, 1)[:3]) - frame_colour(Label.GOOD)).max() < 30
+    assert painter.unreadable(0) == 1
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    ["label = 'of a later program'", "x = 9e999", "angle = -9e999", "size = 1.0", "size = 0.0"],
+)
+def test_rows_that_make_no_sense_are_counted_and_the_others_painted(
+    run: InventedRun, oddity: str
+) -> None:
+    run.scan(Label.GOOD, 0.99)
+    odd = run.scan(Label.GOOD, 0.99)
+    run.commit()
+    with closing(sqlite3.connect(run.journal.run / "journal.sqlite")) as db, db:
+        db.execute(f"UPDATE scans SET {oddity} WHERE id = ?", (odd,))
+    painter = Painter(run.journal.run)
+    tiles = painted(painter, 0)
+    near = np.array(colour_at(tiles, 4.8, 0.5)[:3]) - frame_colour(Label.GOOD)
+    assert np.abs(near).max() < 60
+    assert (painter.unreadable(0), painter.stopped) == (1, "")
+    with reading(run.journal.run) as db:
+        shown = live_map(db, painter, memory(db), None)
+    assert shown is not None
+    assert all(map(math.isfinite, (shown.left, shown.top, shown.side)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_is_told_when_painting_has_stopped(
+    run: InventedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no more paint")
+
+    monkeypatch.setattr("spm_gym.figures.tiles.grey_of", broken)
+    run.scan(Label.GOOD, 0.99)
+    run.commit()
+    painter = Painter(run.journal.run)
+    painter.want(0)
+    wait_until(lambda: bool(painter.stopped))
+    with reading(run.journal.run) as db:
+        shown = live_map(db, painter, memory(db), None)
+    assert shown is not None
+    assert shown.stopped == "RuntimeError: no more paint"
+
+
+def test_no_version_of_a_tile_comes_twice(run: InventedRun) -> None:
+    """Browsers keep tiles by their version for ever."""
+    for number in range(4):
+        if number:
+            run.enter_area("bad sample")
+        run.scan(Label.GOOD, 0.99)
+    run.commit()
+    painter = Painter(run.journal.run)
+    seen: list[int] = []
+    first: set[int] = set()
+    for area in (0, 1, 2, 3, 0):  # the fourth takes the place of the first
+        painted(painter, area, painter.version())
+        assert not seen or painter.version() > seen[-1]
+        seen.append(painter.version())
+        versions = set(painter.tiles(area)[1].values())
+        assert versions
+        assert area or not versions & first
+        first |= versions
+    assert Painter(run.journal.run).key != painter.key
+
+
+def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: InventedRun) -> None:
+    run.journal.record_act({"number": 1, "act": "pulse", "x": 2 * NM, "y": -3 * NM, "time": 1.0,
+                            "result": "intended"})  # fmt: skip
+    run.condition([PULSE])
+    run.commit(frame=[200 * NM, 0.0, 10 * NM, 64, 0.0], area=0)
+    painter = Painter(run.journal.run)
+    with reading(run.journal.run) as db:
+        shown = live_map(db, painter, memory(db), None)
+        assert shown is not None
+        assert shown.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
+        assert shown.left <= -5 < 205 <= shown.left + shown.side
+        assert shown.act == pytest.approx((2.0, -3.0, PULSE))
+        assert [kind.kind for kind in shown.blocked] == ["conditioning"]
+        assert live_map(db, painter, memory(db), 99) is not None  # no such area: the present one
+
+
+@given(st.floats(1e-12, 1e-3))
+def test_scale_bars_are_round_and_fit(most: float) -> None:
+    length = round_length(most)
+    assert most / 2.5 * (1 - 1e-6) <= length <= most * (1 + 1e-6)
+    first = f"{length:.6e}"[0]
+    assert first in "125"
+
+
+def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    run.commit(frame=[0.0, 0.0, 10 * NM, 64, math.pi / 2], area=0)
+    with reading(run.journal.run) as db:
+        shown = live_map(db, Painter(run.journal.run), memory(db), None)
+    assert shown is not None
+    corners = {tuple(map(float, corner.split(","))) for corner in shown.frame.split()}
+    assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}

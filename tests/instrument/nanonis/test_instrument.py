@@ -1,0 +1,467 @@
+"""What the client does on a controller, seen from the controller's side."""
+
+from __future__ import annotations
+
+import math
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from spm_gym.config import RealConfig, SimulatorConfig
+from spm_gym.errors import (
+    BadReply,
+    CommandFailed,
+    ConnectionLost,
+    ContactLost,
+    InstrumentError,
+    LimitExceeded,
+    OutcomeUnknown,
+    TimedOut,
+    TipCrashed,
+)
+from spm_gym.instrument.nanonis.commands import commands
+from spm_gym.instrument.nanonis.connection import Connection
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
+from spm_gym.instrument.nanonis.wire import encode_request
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.servers.nanonis.controller import VirtualController
+from spm_gym.servers.nanonis.faults import Fault
+from spm_gym.servers.nanonis.server import VirtualNanonis
+from spm_gym.types import Dip, Direction, Frame, Pulse
+from tests.support.waiting import PATIENCE_S
+
+NM = 1e-9
+CALM = SimulatorConfig(
+    rough_fraction=0.0, tip_change_rate=0.0, contact_loss_rate=0.0, crash_rate=0.0
+)
+HERE = Frame(0.0, 0.0, 10 * NM, 64)
+Lab = tuple[NanonisInstrument, VirtualController]
+
+
+@contextmanager
+def lab(
+    *faults: Fault,
+    keep: Path | None = None,
+    prepare: Callable[[VirtualController], None] = lambda controller: None,
+    **settings: Any,
+) -> Iterator[Lab]:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    prepare(controller)
+    with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
+        config = RealConfig(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
+        instrument = connect(config, keep, tell=lambda text: None)
+        controller.executed.clear()
+        try:
+            yield instrument, controller
+        finally:
+            instrument.close()
+
+
+def sent(controller: VirtualController, *names: str) -> list[tuple[str, dict[str, Any]]]:
+    return [entry for entry in controller.executed if entry[0] in names]
+
+
+def test_a_frame_is_centred_and_turned_as_the_controller_counts() -> None:
+    with lab() as (instrument, controller):
+        instrument.scan(Frame(3 * NM, -4 * NM, 10 * NM, 64, angle=math.radians(30)))
+        frame = controller.execute("Scan.FrameGet", {})
+        assert frame["centre_x"] == pytest.approx(3 * NM)
+        assert frame["centre_y"] == pytest.approx(-4 * NM)
+        assert frame["angle"] == pytest.approx(-30)
+
+
+def test_a_turned_frame_shows_the_surface_turned() -> None:
+    """A quarter turn counter-clockwise: the new top is what was on the left."""
+    with lab() as (instrument, _):
+        straight = instrument.scan(HERE).z
+        turned = instrument.scan(Frame(0, 0, 10 * NM, 64, angle=math.pi / 2)).z
+    level = [z - np.median(z) for z in (straight, np.rot90(turned))]
+    assert np.corrcoef(*(z.ravel() for z in level))[0, 1] > 0.8
+
+
+def test_a_dip_and_a_pulse_arrive_as_they_were_meant() -> None:
+    with lab() as (instrument, controller):
+        instrument.condition(Dip(1.8 * NM, bias=0.02, width=0.25), 5 * NM, 6 * NM)
+        instrument.condition(Pulse(-4.0, width=0.1), 7 * NM, 8 * NM)
+        ((_, shaper),) = sent(controller, "TipShaper.PropsSet")
+        assert shaper["tip_lift"] == pytest.approx(-1.8 * NM)
+        assert shaper["lift_height"] == pytest.approx(1.8 * NM)
+        assert (shaper["change_bias"], shaper["restore_feedback"]) == (1, 1)
+        assert shaper["bias"] == shaper["bias_lift"] == pytest.approx(0.02)
+        assert shaper["lift_time_1"] == 0.25
+        ((_, pulse),) = sent(controller, "Bias.Pulse")
+        assert pulse == {"wait": 1, "width": pytest.approx(0.1), "bias": -4.0, "z_control": 1,
+                         "mode": 2}  # fmt: skip
+        assert len(sent(controller, "TipShaper.Start")) == 1
+        moves = [(v["x"], v["y"]) for _, v in sent(controller, "FolMe.XYPosSet")]
+        assert moves == [(5 * NM, 6 * NM), (7 * NM, 8 * NM)]
+
+
+def test_safe_tip_is_off_during_acts_only() -> None:
+    with lab(shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
+        assert controller.execute("SafeTip.PropsGet", {})["threshold"] == pytest.approx(2e-9)
+        instrument.condition(Dip(1 * NM), 0, 0)
+        order = [name for name, _ in sent(controller, "SafeTip.OnOffSet", "TipShaper.Start")]
+        assert order == ["SafeTip.OnOffSet", "TipShaper.Start", "SafeTip.OnOffSet"]
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
+    assert controller.execute("SafeTip.OnOffGet", {})["on"] == 0
+
+
+@pytest.mark.parametrize("release", [10862, 13742, 14718])
+def test_the_operators_names_and_flags_survive_a_run(release: int) -> None:
+    def mine(controller: VirtualController) -> None:
+        values = {"continuous": 1, "bouncy": 1, "autosave": 2, "series_name": "Ag", "comment": "x"}
+        controller.execute("Scan.PropsSet", {**values, "module_names": [], "autopaste": 1})
+
+    with lab(prepare=mine) as (instrument, controller):
+        during = controller.execute("Scan.PropsGet", {})
+        assert (during["continuous"], during["bouncy"], during["autosave"]) == (0, 0, 2)
+        assert during["series_name"] == "Ag"
+        assert during["comment"].startswith("x [spm-gym drives this: ")
+        instrument.scan(HERE)
+    after = controller.execute("Scan.PropsGet", {})
+    assert (after["continuous"], after["bouncy"], after["autosave"]) == (1, 1, 1)
+    assert (after["series_name"], after["comment"]) == ("Ag", "x")
+
+
+def test_the_operators_channels_are_recorded_as_well() -> None:
+    def mine(controller: VirtualController) -> None:
+        channels = {"channel_indexes": [0, 24], "pixels": 128, "lines": 128}
+        controller.execute("Scan.BufferSet", channels)
+
+    with lab(prepare=mine) as (instrument, controller):
+        instrument.scan(HERE)
+        during = list(controller.execute("Scan.BufferGet", {})["channel_indexes"])
+        assert during == [0, 24, 30]
+    after = controller.execute("Scan.BufferGet", {})
+    assert list(after["channel_indexes"]) == [0, 24]
+    assert after["pixels"] == 128
+
+
+def test_settings_kept_in_a_file_until_they_are_restored(tmp_path: Path) -> None:
+    keep = tmp_path / "before.json"
+    with lab(keep=keep, imaging={"bias_V": 2.0, "setpoint_pA": 100}) as (_, controller):
+        assert keep.is_file()
+        assert controller.microscope.bias == 2.0
+        assert controller.microscope.setpoint == pytest.approx(100e-12)
+    assert not keep.exists()
+    assert controller.microscope.bias == 1.0
+    assert controller.microscope.setpoint == pytest.approx(25e-12)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [(Frame(0, 0, 10 * NM, 60), "multiple of 16"), (Frame(2e-6, 0, 10 * NM, 64), "centre_x")],
+)
+def test_what_the_controller_makes_something_else_of_is_not_scanned(
+    frame: Frame, words: str
+) -> None:
+    with lab() as (instrument, controller):
+        with pytest.raises(InstrumentError, match=words):
+            instrument.scan(frame)
+        assert not sent(controller, "Scan.Action")
+
+
+def test_a_dip_that_the_tip_shaper_changes_is_not_done() -> None:
+    fault = Fault(fault="error", command="TipShaper.PropsGet", nth=2)
+    with lab(fault) as (instrument, controller):
+        with pytest.raises(CommandFailed):
+            instrument.condition(Dip(1 * NM), 0, 0)
+        assert not sent(controller, "TipShaper.Start")
+
+
+def test_out_of_reach_nothing_is_done() -> None:
+    with lab() as (instrument, controller):
+        with pytest.raises(InstrumentError, match="instead of"):
+            instrument.condition(Pulse(4.0), 600 * NM, 0)
+        assert not sent(controller, "Bias.Pulse")
+
+
+@pytest.mark.parametrize(("what", "error"), [("crash", TipCrashed), ("lost contact", ContactLost)])
+def test_no_act_on_a_tip_that_is_not_at_the_surface(what: Any, error: type[Exception]) -> None:
+    with lab() as (instrument, controller):
+        controller.suffer(what)
+        with pytest.raises(error):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert not sent(controller, "Bias.Pulse", "FolMe.XYPosSet")
+
+
+def test_a_crash_is_withdrawn_from_before_it_is_approached() -> None:
+    with lab() as (instrument, controller):
+        controller.suffer("crash")
+        with pytest.raises(TipCrashed, match="withdraw"):
+            instrument.approach()
+        assert not sent(controller, "AutoApproach.OnOffSet")
+        instrument.withdraw()
+        instrument.approach()
+        assert instrument.status().approached
+
+
+def test_an_approach_that_does_not_end_is_stopped() -> None:
+    stuck = Fault(fault="stuck_approach", command="AutoApproach.Open")
+    with lab(stuck, approach_timeout_s=0.3) as (instrument, controller):
+        instrument.withdraw()
+        with pytest.raises(CommandFailed, match="approach_timeout_s"):
+            instrument.approach()
+        assert controller.execute("AutoApproach.OnOffGet", {})["on"] == 0
+
+
+def drop(command: str, nth: int = 1) -> Fault:
+    return Fault(fault="drop", command=command, nth=nth, when="after")
+
+
+def test_an_approach_lost_on_the_way_is_unknown_not_failed() -> None:
+    with lab(drop("AutoApproach.OnOffGet")) as (instrument, _):
+        instrument.withdraw()
+        with pytest.raises(OutcomeUnknown, match="was started"):
+            instrument.approach()
+
+
+def test_coarse_steps_whose_approach_is_lost_are_unknown_not_failed() -> None:
+    coarse = {"retract": "z+"}
+    with lab(drop("AutoApproach.Open"), coarse=coarse) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="was stepped away"):
+            instrument.move_area(Direction.X_PLUS)
+        assert [s["direction"] for _, s in sent(controller, "Motor.StartMove")][-1] == 0
+
+
+def test_the_motor_is_stopped_on_the_way_out_of_a_lost_step() -> None:
+    lost = pytest.raises(OutcomeUnknown, match=r"Motor\.StartMove")
+    with lab(drop("Motor.StartMove"), coarse={"retract": "z+"}) as (instrument, controller), lost:
+        instrument.move_area(Direction.X_PLUS)
+    assert len(sent(controller, "Motor.StartMove")) == 1
+    assert len(sent(controller, "Motor.StopMove")) == 1
+
+
+def test_an_act_done_before_the_connection_broke_is_not_called_failed() -> None:
+    fault = drop("SafeTip.OnOffSet", nth=3)  # on at the start, off for the act, on again
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="the act was done"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        instrument.reconnect()
+        assert len(sent(controller, "Bias.Pulse")) == 1
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
+
+
+def test_an_act_done_is_not_called_failed_when_safe_tip_is_refused_afterwards() -> None:
+    fault = Fault(fault="error", command="SafeTip.OnOffSet", nth=3)
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(OutcomeUnknown, match="the act was done"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert len(sent(controller, "Bias.Pulse")) == 1
+
+
+def test_safe_tip_is_on_again_after_an_act_that_was_refused() -> None:
+    fault = Fault(fault="error", command="Bias.Pulse")
+    with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
+        with pytest.raises(CommandFailed, match="Pulse"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
+
+
+def test_a_way_out_that_was_interrupted_can_be_gone_again() -> None:
+    with lab(imaging={"bias_V": 2.0}) as (instrument, controller):
+        restore = instrument._side.call
+
+        def interrupt(name: str, **rest: Any) -> dict[str, Any]:
+            if name == "Bias.Set":
+                raise KeyboardInterrupt
+            return restore(name, **rest)
+
+        instrument._side.call = interrupt  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            instrument.close()
+        assert controller.microscope.bias == 2.0
+        instrument._side.call = restore  # type: ignore[method-assign]
+        instrument.close()
+        assert controller.microscope.bias == 1.0
+
+
+def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path) -> None:
+    before, heard, kept = tmp_path / "before.json", [], ""
+
+    class Deaf(VirtualController):
+        """Remembers what it is told while a run connects."""
+
+        def execute(self, *command: Any, **options: Any) -> Any:
+            heard.append(command[0])
+            return super().execute(*command, **options)
+
+    for killed in (False, True):
+        heard.clear()
+        controller = Deaf(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+        with VirtualNanonis(controller, ports=(0, 0)) as server:
+            config = RealConfig(ports=server.ports, timeout_s=PATIENCE_S)
+            if killed:
+                before.write_text(kept)
+            instrument = connect(config, before, tell=lambda text: None)
+            kept = before.read_text()
+            assert ({"Motor.StopMove", "AutoApproach.OnOffSet"} <= set(heard)) is killed
+            instrument.close()
+
+
+def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step() -> None:
+    silent = Fault(fault="late", command="Scan.Action", every=True, seconds=1.0)
+    with lab(silent, outage_s=2.0, withdraw_timeout_s=0.2) as (instrument, _):
+        for connection in (instrument._main, instrument._side):
+            connection.timeout = 0.2
+        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
+            instrument.close()
+        assert str(said.value).count("no reply") == 1
+
+
+def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        ports = server.ports
+        instrument = connect(RealConfig(ports=ports, outage_s=PATIENCE_S), tell=lambda text: None)
+    servers = []
+
+    def repair_later() -> threading.Timer:
+        timer = threading.Timer(
+            1.0, lambda: servers.append(VirtualNanonis(controller, ports=ports))
+        )
+        timer.start()
+        return timer
+
+    first = repair_later()
+    with pytest.raises(ConnectionLost):
+        instrument.status()
+    instrument.reconnect()
+    assert instrument.status().approached
+    first.join()
+    servers.pop().close()
+    second = repair_later()
+    instrument.close()
+    assert not controller.microscope.status().approached
+    second.join()
+    servers.pop().close()
+
+
+def test_no_setting_can_make_the_way_out_unspeakable() -> None:
+    with pytest.raises(ValidationError, match="withdraw_timeout_s"):
+        RealConfig(withdraw_timeout_s=3e6)
+    with lab() as (instrument, _):
+        instrument.config = instrument.config.model_copy(update={"withdraw_timeout_s": 3e6})
+        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE CONDITION.* tip not withdrawn"):
+            instrument.close()
+
+
+@pytest.mark.parametrize("command", ["SafeTip.PropsSet", "SafeTip.OnOffSet"])
+def test_an_act_is_never_called_failed_for_what_came_after_it(command: str) -> None:
+    nth = 2 if command == "SafeTip.PropsSet" else 3
+    fault = Fault(fault="error", command=command, nth=nth)
+    unknown = pytest.raises(OutcomeUnknown, match="the act was done")
+    with lab(fault, shaping={"safe_tip_nA": 5.0}) as (instrument, _), unknown:
+        instrument.condition(Dip(1 * NM), 0, 0)
+
+
+def test_a_second_coarse_step_that_is_refused_does_not_hide_the_first() -> None:
+    fault = Fault(fault="error", command="Motor.StartMove", nth=6)  # the first one sideways
+    unknown = pytest.raises(OutcomeUnknown, match="was stepped away")
+    with lab(fault, coarse={"retract": "z+"}) as (instrument, _), unknown:
+        instrument.move_area(Direction.X_PLUS)
+
+
+def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
+    with lab() as (instrument, controller):
+        main = instrument._main
+        main._socket.sendall(encode_request(commands(14718)["Bias.Get"], {}))
+        assert select.select([main._socket], [], [], PATIENCE_S)[0]
+        with pytest.raises(ConnectionLost, match="nothing was sent"):
+            instrument.condition(Pulse(4.0), 0, 0)
+        assert not sent(controller, "Bias.Pulse")
+
+
+def test_damaged_settings_of_an_earlier_run_are_named(tmp_path: Path) -> None:
+    keep = tmp_path / "before.json"
+    keep.write_text('{"bias": ')
+    with pytest.raises(InstrumentError, match=r"before\.json are damaged"), lab(keep=keep):
+        pass
+
+
+def test_no_coarse_step_unless_the_way_out_is_known() -> None:
+    with lab() as (instrument, controller):
+        with pytest.raises(LimitExceeded, match=r"real\.coarse\.retract"):
+            instrument.move_area(Direction.X_PLUS)
+        assert not controller.executed
+
+
+def test_a_change_of_area_steps_away_before_it_steps_sideways() -> None:
+    coarse = {"retract": "z+", "retract_steps": 7, "sideways_steps": 10, "group": 2}
+    with lab(coarse=coarse) as (instrument, controller):
+        instrument.move_area(Direction.Y_MINUS)
+        names = [name for name, _ in controller.executed]
+        steps = [values for _, values in sent(controller, "Motor.StartMove")]
+        assert {s["group"] for s in steps} == {1}
+        # One step to see that the way is right, then never more than five between two looks.
+        made = [(s["direction"], s["steps"]) for s in steps]
+        assert made == [(4, 1), (4, 5), (4, 2), (3, 5), (3, 5)]
+        assert names.index("ZCtrl.Withdraw") < names.index("Motor.StartMove")
+        assert names.index("Motor.StartMove") < names.index("AutoApproach.OnOffSet")
+        controller.executed.clear()
+        instrument.move_area(Direction.Y_MINUS)
+        steps = [values for _, values in sent(controller, "Motor.StartMove")]
+        assert [s["steps"] for s in steps] == [5, 2, 5, 5], "once is enough"
+
+
+def test_a_long_scan_is_stopped_when_the_tip_has_left_the_surface() -> None:
+    fault = Fault(fault="lost_contact", command="Scan.WaitEndOfScan", nth=3)
+    with lab(fault, imaging={"speed_nm_per_s": 1.0}) as (instrument, controller):
+        scan = instrument.scan(HERE)
+        # Seen at the next look, every half minute; waits are short so that a scan can be abandoned.
+        assert len(sent(controller, "Scan.WaitEndOfScan")) == 15
+        assert np.isnan(scan.z[10:]).all()
+        assert [v["action"] for _, v in sent(controller, "Scan.Action")] == [0, 1]
+
+
+def test_an_image_that_somebody_else_scanned_is_not_taken() -> None:
+    with lab() as (instrument, controller):
+        real = controller.execute
+
+        def upward(name: str, values: Any, *rest: Any) -> dict[str, Any]:
+            reply = real(name, values, *rest)
+            return {**reply, "scan_direction": 1} if name == "Scan.FrameDataGrab" else reply
+
+        controller.execute = upward  # type: ignore[method-assign]
+        with pytest.raises(BadReply, match="upwards"):
+            instrument.scan(HERE)
+        controller.execute = real  # type: ignore[method-assign]
+
+
+def test_the_tip_stays_at_the_surface_if_so_configured() -> None:
+    with lab(withdraw_on_exit=False) as (instrument, controller):
+        instrument.scan(HERE)
+    assert controller.microscope.status().approached
+    assert not sent(controller, "ZCtrl.Withdraw")
+
+
+def test_a_port_that_serves_another_program_is_said_to() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        first, second = (
+            Connection("127.0.0.1", server.ports[0], patience) for patience in (PATIENCE_S, 0.3)
+        )
+        first.connect()
+        assert first.call("Bias.Get") == {"bias": 1.0}
+        second.connect()
+        with pytest.raises(TimedOut, match="another program may be using this port"):
+            second.call("Bias.Get")
+        first.close()
+
+
+def test_what_was_never_opened_is_closed_without_a_command() -> None:
+    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    fault = Fault(fault="error", command="Signals.NamesGet", every=True)
+    with VirtualNanonis(controller, ports=(0, 0), faults=[fault]) as server:
+        with pytest.raises(CommandFailed, match=r"Signals\.NamesGet"):
+            connect(RealConfig(ports=server.ports), tell=lambda text: None)
+        assert not sent(controller, "TipShaper.Start", "Scan.FrameDataGrab", "Motor.StartMove")

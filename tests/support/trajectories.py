@@ -1,0 +1,60 @@
+"""The same steps over TCP and in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spm_gym.assembly.build import make_env
+from spm_gym.config import load_config
+from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.nanonis.instrument import connect
+from tests.support.patience import PATIENT
+from tests.support.virtual import virtual_nanonis
+
+Trajectory = list[dict[str, Any]]
+
+LIVELY = ["simulator.contact_loss_rate=0.03", "simulator.crash_rate=0.03",
+          "simulator.tip_change_rate=0.1", "simulator.rough_fraction=0.2"]  # fmt: skip
+"""A world in which everything goes wrong that can."""
+
+
+def both(seed: int, world: list[str], steps: int = 60) -> tuple[Trajectory, Trajectory]:
+    """Play with one seed on a virtual Nanonis in a process of its own, and on the simulator."""
+    settings = ["--set", *world] if world else []
+    with virtual_nanonis("--seed", str(seed), *settings) as ports:
+        lab = ["real.coarse.retract=z+", "env.creep_wait_s=0", f"real.ports={ports}",
+               "real.limits.actions_per_hour=null", *PATIENT]  # fmt: skip
+        config = load_config(None, [*world, *lab])
+        instrument = connect(config.real, tell=lambda text: None)
+        guarded = Guard(instrument, config.real.limits)
+        over_tcp = play(make_env(config, instrument=guarded), seed, steps)
+    # The virtual controller's clock stands still: it waits for the creep by itself.
+    return over_tcp, play(make_env(load_config(None, world)), seed, steps)
+
+
+def play(env: Any, seed: int, steps: int) -> Trajectory:
+    """Random allowed actions; observation, reward, end and info of every step and reset."""
+    rng = np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    found = [{"observation": observation, **info}]
+    while len(found) < steps:
+        action = rng.choice(np.flatnonzero(info["action_mask"]))
+        observation, reward, terminated, truncated, info = env.step(action)
+        found.append({"observation": observation, "reward": reward, "end": terminated, **info})
+        if terminated or truncated:
+            observation, info = env.reset()
+            found.append({"observation": observation, **info})
+    env.close()
+    for step in found:
+        del step["time"]  # the simulator's clock, and the computer's
+    return found
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two steps are the same to the last bit."""
+    arrays = ("observation", "action_mask")
+    return all(np.array_equal(one[name], other[name]) for name in arrays) and {
+        name: value for name, value in one.items() if name not in arrays
+    } == {name: value for name, value in other.items() if name not in arrays}

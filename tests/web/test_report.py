@@ -1,0 +1,475 @@
+"""The report of a run: what it counts, what it shows, and that nothing gets out of or into it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sqlite3
+import tracemalloc
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spm_gym.analysis.action_effects import achievements
+from spm_gym.analysis.report import episodes, good_over_time, overview
+from spm_gym.cli import report as command
+from spm_gym.cli import run_command
+from spm_gym.envs.regions import Mark
+from spm_gym.figures.heights import grey_values
+from spm_gym.figures.mosaic import Reading, area_maps
+from spm_gym.journal.reader import JOURNAL, Label, reading
+from spm_gym.journal.writer import Journal, Session
+from spm_gym.web.report import render_report, write_report
+from tests.support.browsing import inaccessible, overflow
+from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun, surface
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[InventedRun]:
+    """A run with a bit of everything, still under way."""
+    with InventedRun(tmp_path) as run:
+        run.enter_area()
+        for number in range(12):
+            run.scan(Label.DISCARDED)
+            run.scan(Label.GOOD if number % 3 else Label.BAD_PROBE, 0.97 if number % 3 else 0.3)
+        run.condition([PULSE, PULSE, DIP])
+        run.condition([DIP], outcome="limit")
+        run.enter_area("the time limit of conditioning")
+        run.scan(Label.BAD_SAMPLE)
+        run.journal.add_mark(1, Mark(0.0, 0.0, 25 * NM, "bad sample"))
+        run.journal.add_mark(1, Mark(5e-8, 0.0, 25 * NM, "crash"))
+        run.scan(Label.UNUSABLE, z=np.full((64, 64), np.nan, np.float32))
+        run.scan(Label.GOOD, 0.99, angle=0.5)
+        run.condition([PULSE], outcome=None)
+        run.scan(None)
+        run.recovery("lost contact")
+        run.recovery("crash", "failed", "over-current")
+        run.recovery("connection", None)
+        run.act(1, "done")
+        run.act(2, "unknown")
+        run.act(3, None)
+        run.journal.add_event(0.0, "area", "the approach area was changed")
+        run.commit()
+        yield run
+
+
+class Read(HTMLParser):
+    """What a page consists of."""
+
+    VOID = {"meta", "img", "source", "br", "rect", "image", "path", "circle"}  # noqa: RUF012
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self._caption = ""
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self._caption = ""
+        if tag == "tr":
+            self.tables.setdefault(self._caption, []).append([])
+        if tag in ("th", "td"):
+            self.tables[self._caption][-1].append("")
+        self.words.append(" ")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        if "caption" in self.open:
+            self._caption += data
+        elif self.open and self.open[-1] in ("th", "td", "code") and "tr" in self.open:
+            self.tables[self._caption][-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def table(self, caption: str) -> list[list[str]]:
+        """Rows below the head of the table whose caption begins so."""
+        (rows,) = (rows for name, rows in self.tables.items() if name.startswith(caption))
+        return [[cell.strip() for cell in row] for row in rows[1:]]
+
+
+def page_of(path: Path) -> Read:
+    return Read(render_report(path).html)
+
+
+def test_the_page_shows_the_numbers_of_the_journal(run: InventedRun) -> None:
+    page = page_of(run.journal.run)
+    scans = {row[0]: int(row[1]) for row in page.table("Scans by label")}
+    assert scans == {
+        "good": 9, "bad probe": 7, "bad sample": 1, "conditioning": 5, "unusable": 1,
+        "discarded": 12, "undecided": 1,
+    }  # fmt: skip
+    for figure in (
+        "Images 24 and 12 partial or discarded scans",
+        "Good images 9",
+        f"Share good {100 * 9 / 16:.1f} % of 16 judged images",
+        "Conditioning episodes 3",
+        "1 limit, 1 under way",
+        "Actions 5 decided",
+        "Recoveries 3 1 failed, 1 recovered, 1 under way",
+        "Approach areas 2 1 start of the program",
+        "Unknown outcomes 1 of physical acts; 1 under way",
+        "24 of 24 images are painted",
+        "Taking image 1",
+    ):
+        assert figure in page.text
+
+
+def test_conditioning_is_told_action_by_action(run: InventedRun) -> None:
+    rows = page_of(run.journal.run).table("Conditioning episodes")
+    assert [(row[6], row[7], row[8].replace("\u00a0", " ")) for row in rows] == [
+        ("3", "good", f"2 × {PULSE} → {DIP}"),
+        ("1", "limit", DIP),
+        ("1", "under way", PULSE),
+    ]
+
+
+def test_actions_are_credited_with_the_image_after_them(run: InventedRun) -> None:
+    with reading(run.journal.run) as db:
+        pulse, dip = achievements(db)
+    assert (pulse.name, pulse.chosen, pulse.judged, pulse.good) == (PULSE, 3, 3, 0)
+    assert pulse.change[0] == pytest.approx((0.1 + 0.0 + 0.1) / 3)
+    assert (dip.name, dip.judged, dip.good) == (DIP, 2, 1)
+    assert dip.change[0] == pytest.approx((0.75 + 0.1) / 2)
+    spread = np.std([0.75, 0.1], ddof=1) / np.sqrt(2)
+    assert dip.change[1] == pytest.approx(1.96 * spread)
+    assert dip.good_interval == pytest.approx((0.0945, 0.9055), abs=1e-3)
+
+
+def test_refused_and_uncertain_actions_get_no_credit(run: InventedRun) -> None:
+    for state in ({"refused": 1}, {"uncertain": 1}):
+        step = run.journal.add_step(3, 9, scan=1, action=7, name=DIP, mask="[]", q="null", **state)
+        run.journal.end_step(step, scan_after=run.scan(Label.CONDITIONING, 1.0), terminated=1)
+        run.commit()
+        with reading(run.journal.run) as db:
+            _, dip = achievements(db)
+            assert f"({next(iter(state))})" in episodes(db)[-1]["sequence"]
+        assert (dip.chosen, dip.refused, dip.uncertain) == (
+            3, state.get("refused", 0), state.get("uncertain", 0)
+        )  # fmt: skip
+        assert (dip.judged, dip.good) == (2, 1)
+        run.journal._db.execute("DELETE FROM steps WHERE id = ?", (step,))
+
+
+def test_acts_without_a_certain_outcome_are_named(run: InventedRun) -> None:
+    rows = page_of(run.journal.run).table("Acts with unknown outcome")
+    assert [row[:2] + row[4:5] for row in rows] == [
+        ["2", "pulse", "unknown"],
+        ["3", "pulse", "none: under way, or the program was killed"],
+    ]
+    assert '"bias": 4.0' in rows[0][2]
+
+
+def test_good_images_add_up_over_the_hours(run: InventedRun) -> None:
+    with reading(run.journal.run) as db:
+        seen = overview(db)
+        good = good_over_time(db, seen.elapsed)
+    assert good.edges[-1] == pytest.approx(seen.elapsed)
+    assert good.good[-1] == seen.good
+    assert np.all(np.diff(good.good) >= 0)
+    known = good.share[np.isfinite(good.share)]
+    assert known.min() >= 0
+    assert known.max() <= 1
+
+
+def test_a_page_needs_nothing_from_elsewhere(run: InventedRun) -> None:
+    page = page_of(run.journal.run)
+    addresses = [
+        value
+        for _, attributes in page.tags
+        for name in ("src", "srcset", "href", "data", "action", "poster")
+        if (value := attributes.get(name)) is not None
+    ]
+    assert len(addresses) > 20
+    assert all(address.startswith("data:image/") for address in addresses)
+    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
+    policy = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    for address in addresses:
+        data = base64.b64decode(address.partition(",")[2], validate=True)
+        if address.startswith("data:image/svg"):
+            ElementTree.fromstring(data)
+        else:
+            Image.open(io.BytesIO(data)).load()
+
+
+def test_pictures_have_words_and_tables_have_heads(run: InventedRun) -> None:
+    page = page_of(run.journal.run)
+    assert len(page.all("h1")) == 1
+    assert all(len(image["alt"] or "") > 10 for image in page.all("img"))
+    maps = [svg["aria-label"] for svg in page.all("svg") if svg.get("role") == "img"]
+    assert [len(label or "") > 20 for label in maps] == [True, True]
+    assert len(page.all("table")) == len(page.all("caption")) == len(page.all("thead"))
+    assert "" not in page.tables
+    assert all(head.get("scope") in ("row", "col") for head in page.all("th"))
+
+
+def test_maps_name_their_place_and_what_is_blocked(run: InventedRun) -> None:
+    text = page_of(run.journal.run).text
+    assert "Area 0, coarse position (+0, +0)" in text
+    assert "Area 1, coarse position (+1, -1) – uncertain" in text
+    assert f"blocked, conditioning: {PULSE} (2), {DIP} (2)" in text
+    assert "blocked, bad sample: bad sample (1)" in text
+    assert "blocked, other: crash (1)" in text
+
+
+def test_nothing_from_the_run_becomes_markup(tmp_path: Path) -> None:
+    path = tmp_path / "<b>run"
+    path.mkdir()
+    (path / "config.yaml").write_text(f"name: {HOSTILE}\n", encoding="utf-8")
+    with InventedRun(path) as run:
+        run.journal.begin_session(Session(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: "1"}, True), 2)
+        run.enter_area(HOSTILE)
+        run.journal.label_scan(run.scan(Label.GOOD, 0.9), Label.GOOD, HOSTILE)
+        run.condition([HOSTILE])
+        run.journal.add_mark(0, Mark(0.0, 0.0, 1e-8, HOSTILE + "2"))
+        run.recovery(HOSTILE, HOSTILE, HOSTILE)
+        run.journal.record_act({"act": HOSTILE, "result": "unknown", "time": 0.0, "why": HOSTILE})
+        run.journal.add_event(0.0, HOSTILE, HOSTILE)
+        run.commit(state="stop", ending=HOSTILE, failed=True)
+        page = page_of(path)
+    assert not {"script", "b"} & {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert all((image["src"] or "").startswith("data:") for image in page.all("img"))
+    assert page.text.count("<script>alert(1)</script>") >= 12
+    assert "49" not in page.table("Events in their order")[0][2]
+
+
+def test_a_run_with_nothing_in_it_yet(tmp_path: Path) -> None:
+    Journal(tmp_path, durable=False).close()
+    page = page_of(tmp_path)
+    assert "Not at work: the program was killed before it had done anything" in page.text
+    assert f"spm-gym run --resume --run-dir {tmp_path}" in page.text
+    assert "Images 0" in page.text
+    assert not page.all("img")
+
+
+@pytest.mark.parametrize(
+    ("scans", "shown", "unit"), [(3, "1 min", "min"), (30, "10 min", "min"), (540, "3.0 h", "h")]
+)
+def test_times_are_told_in_the_unit_that_suits_them(
+    tmp_path: Path, scans: int, shown: str, unit: str
+) -> None:
+    with InventedRun(tmp_path) as run:
+        run.enter_area()
+        run.condition([DIP])
+        while run.scans < scans:
+            run.scan(Label.GOOD, 0.95)
+        run.recovery("crash")
+        run.commit(elapsed=run.elapsed)
+    page = page_of(tmp_path)
+    assert f"Operation {shown}" in page.text
+    assert f"begin ({unit})" in page.text
+    assert f"time ({unit})" in page.text
+    (chart, *_) = [each for each in page.all("img") if "Cumulative" in (each["alt"] or "")]
+    assert f"after {shown}" in (chart["alt"] or "")
+    assert "0.0 h" not in page.text
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_report_is_whole_in_narrow_windows(page: Page, run: InventedRun, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.set_content(render_report(run.journal.run).html)
+    page.eval_on_selector_all("details", "all => all.forEach(each => (each.open = true))")
+    assert overflow(page) == 0
+    assert not inaccessible(page)
+    charts = page.locator(".chart img")
+    assert charts.count() == 3
+    for chart in charts.all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        # What is 9 points large in the chart can still be read.
+        assert box["width"] > 0.75 * chart.evaluate("image => image.naturalWidth")
+    for table in page.locator(".scroll").all():  # whatever is wider can be moved with keys
+        assert table.get_attribute("tabindex") == "0"
+
+
+def test_a_run_without_conditioning(tmp_path: Path) -> None:
+    with InventedRun(tmp_path) as run:
+        run.enter_area()
+        for _ in range(3):
+            run.scan(Label.GOOD, 0.95)
+        run.commit(state="stop", ending="3 scans are done")
+    page = page_of(tmp_path)
+    assert "Ended: 3 scans are done" in page.text
+    assert "The probe has not been conditioned" in page.text
+    assert "None: every physical act has a certain result" in page.text
+
+
+def test_a_killed_run_is_reported_as_far_as_it_was_committed(run: InventedRun) -> None:
+    run.scan(Label.GOOD, 0.99)
+    assert "Good images 9" in page_of(run.journal.run).text
+    run.end()
+    assert "Good images 9" in page_of(run.journal.run).text
+
+
+def test_damaged_and_missing_files_are_owned_up_to(run: InventedRun) -> None:
+    (run.journal.run / "scans" / "000002.gsf").unlink()
+    (run.journal.run / "scans" / "000004.gsf").write_bytes(b"nonsense")
+    page = render_report(run.journal.run)
+    assert set(page.files.unreadable) == {"scans/000002.gsf", "scans/000004.gsf"}
+    text = Read(page.html).text
+    assert "2 scan files could not be read and are missing" in text
+    assert "000004.gsf" in text
+    assert "22 of 24 images are painted" in text
+
+
+def test_a_sample_is_called_one(run: InventedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "maps are a sample" not in page_of(run.journal.run).text
+    monkeypatch.setattr("spm_gym.figures.mosaic.MOST_PAINTED", 10)
+    text = page_of(run.journal.run).text
+    painted = int(text.split(" of 24 images are painted")[0].split()[-1])
+    assert 0 < painted <= 10
+    assert f"The maps are a sample: {24 - painted} of 24 images are not painted" in text
+
+
+def test_images_lie_in_their_places(tmp_path: Path) -> None:
+    with InventedRun(tmp_path) as run:
+        run.enter_area()
+        for label in (Label.GOOD, Label.BAD_PROBE):
+            run.scan(label)  # at (0, 0) and (-10 nm, -10 nm)
+        run.commit()
+    with reading(tmp_path) as db:
+        (area,) = area_maps(db, tmp_path, Reading())
+    data = base64.b64decode(area.picture.partition(",")[2])
+    raster = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
+    per_nm = raster.shape[0] / area.side
+
+    def colour(x: float, y: float) -> Any:
+        return raster[int((area.top - y) * per_nm), int((x - area.left) * per_nm)]
+
+    assert colour(20, 20)[3] == 0
+    assert colour(0, 0)[3] == colour(-10, -10)[3] == 255
+    green, orange = colour(0, 4.8), colour(-10, -14.8)
+    assert green[1] > green[0]
+    assert orange[0] > orange[1]
+    assert colour(-10, 0)[3] == 0
+
+
+def test_substrate_is_dark_and_molecules_are_bright() -> None:
+    tilted = surface(0)
+    grey = grey_values(tilted, "levels")
+    assert 30 < np.median(grey) < 60
+    assert grey.max() > 190
+    assert not grey_values(np.full((64, 64), np.nan), "levels").any()
+    tilted[20:30] = np.nan
+    assert np.array_equal(grey_values(tilted, "levels") == 0, np.isnan(tilted))
+
+
+def test_the_command_writes_a_whole_page(
+    run: InventedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    assert run_command(parser, [str(run.journal.run)]) == 0
+    assert Read((tmp_path / "report.html").read_text("utf-8")).all("h1")
+    assert "report.html" in capsys.readouterr().out
+    assert run_command(parser, [str(run.journal.run), "--output", str(tmp_path / "x.html")]) == 0
+    assert (tmp_path / "x.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "it is not the directory of a run"),
+        (["{run}", "--output", "{run}/journal.sqlite"], "must end in .html"),
+    ],
+)
+def test_the_command_refuses_in_one_line(
+    run: InventedRun, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    given = [each.format(run=run.journal.run) for each in arguments]
+    before = (run.journal.run / JOURNAL).read_bytes()
+    assert run_command(parser, given) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert (run.journal.run / JOURNAL).read_bytes() == before
+
+
+@pytest.mark.slow
+def test_thousands_of_scans_take_no_more_memory_than_a_few(tmp_path: Path) -> None:
+    peaks = {}
+    for number in (600, 6000):
+        path = tmp_path / str(number)
+        path.mkdir()
+        with InventedRun(path) as run:
+            for place in range(number):
+                if place % (number // 4) == 0:
+                    run.enter_area()
+                run.scan(Label.GOOD if place % 4 else Label.BAD_PROBE, 0.95)
+            run.commit()
+        tracemalloc.start()
+        page = render_report(path)
+        peaks[number] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert page.files.painted == number
+        assert len(page.html) < 10e6
+    # The maps are bigger, up to their bound; the heights alone would be another 96 MB.
+    assert peaks[6000] < peaks[600] + 40e6
+
+
+def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / JOURNAL)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(ValueError, match="format 99"):
+        write_report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_in_the_making_holds_back_nothing_that_the_run_writes(
+    run: InventedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run.journal.run
+    blocked = []
+
+    def look(*_: Any) -> list[Any]:
+        run.scan(Label.GOOD, 0.99)
+        run.commit()
+        with closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as other:
+            blocked.append(other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0])
+        return []
+
+    with reading(folder) as db:
+        db.execute("SELECT COUNT(*) FROM scans").fetchone()
+        look()
+    monkeypatch.setattr("spm_gym.web.report.area_maps", look)
+    render_report(folder)
+    assert blocked == [1, 0]
