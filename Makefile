@@ -48,10 +48,10 @@ lint: install  ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-classifier: install  ## make the shipped classifier anew
+classifier: install  ## make the shipped classifier again
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
 
-agent: install  ## make the shipped agent anew
+agent: install  ## make the shipped agent again
 	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force
 
 bench: install  ## how fast it is: all figures against their references, in some minutes
@@ -60,7 +60,7 @@ bench: install  ## how fast it is: all figures against their references, in some
 bench-check: install  ## fail if a figure of speed has fallen by more than a third
 	$(BIN)/python benchmarks/speed.py --check benchmarks/results.json
 
-claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kills (takes three hours)
+claims: install  ## how good it is: values, classifiers, agents, Nanonis, faults, kills (takes three hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py
@@ -70,15 +70,15 @@ claims: install  ## how good it is: values, judges, agents, Nanonis, faults, kil
 	$(BIN)/python benchmarks/few_labels.py
 	$(BIN)/python benchmarks/imaging.py
 	$(BIN)/python benchmarks/agent.py
-	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
-		--runs runs/begun --set agent.steps=1500
-	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
+		--runs runs/started --set agent.steps=1500
+	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
 		--runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
 	$(BIN)/python benchmarks/operation.py soak
 	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
 	$(BIN)/python benchmarks/kills.py
 
-figures: demo  ## make the pictures of README and docs anew
+figures: demo  ## make the pictures of README and docs again
 	$(BIN)/python docs/figures.py --run runs/demo
 	$(BIN)/python docs/screenshots.py
 

@@ -68,7 +68,7 @@ class _Meta:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CheckpointState:
     model: dict[str, Any]
     env: list[Any] | None
     monitors: list[list[float]]
@@ -270,8 +270,8 @@ def _damaged(path: Path, why: str) -> CheckpointError:
     )
 
 
-def _read_state(path: Path, meta: _Meta) -> tuple[_Kept, model_state.ModelState]:
-    kept = restored(_Kept, from_bytes(_read(path / STATE, _LARGEST_STATE)))
+def _read_state(path: Path, meta: _Meta) -> tuple[_CheckpointState, model_state.ModelState]:
+    kept = restored(_CheckpointState, from_bytes(_read(path / STATE, _LARGEST_STATE)))
     state = model_state.read_state(kept.model)
     if state.steps != meta.step:
         raise ValueError(f"it is of step {state.steps}, {_META} says {meta.step}")
@@ -327,7 +327,7 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _restore_env(model: DoubleDQN, kept: _Kept) -> None:
+def _restore_env(model: DoubleDQN, kept: _CheckpointState) -> None:
     states = kept.env or []
     goes_on = bool(states) and all(each.get("mid_episode", True) for each in states)
     if not goes_on:

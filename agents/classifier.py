@@ -30,7 +30,7 @@ UNTOLD = TrainingConditions("real")
 
 
 class ProbeClassifier:
-    """Judges probes from images; fulfils `spm_gym.types.Classifier`.
+    """Classifies probes from images; fulfils `spm_gym.types.Classifier`.
 
     Attributes:
         network: The trained network, as it was in training.
@@ -90,7 +90,7 @@ class ProbeClassifier:
         """Read what `save` wrote.
 
         Raises:
-            ClassifierError: No such file, not a classifier, or one that cannot judge.
+            ClassifierError: No such file, not a classifier, or one that cannot classifier.
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
@@ -115,7 +115,7 @@ def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
         raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
     if about["format"] != FORMAT:
         raise ClassifierError(
-            f"its format is {about['format']!r}, not {FORMAT!r}: train it anew with train.py"
+            f"its format is {about['format']!r}, not {FORMAT!r}: train it again with train.py"
         )
     if not isinstance(about["summary"], dict):
         raise ClassifierError(f"its summary is a {type(about['summary']).__name__}, not an object")

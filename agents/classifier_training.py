@@ -263,7 +263,7 @@ def train_classifier(
     """Split, fit, score on the validation images, and leave all of it in ``directory``.
 
     Images without molecules join the training images as bad ones, see `counterexamples`; fresh
-    ones are judged at the end. The validation images are labelled ones only. Writes
+    ones are classified at the end. The validation images are labelled ones only. Writes
     ``report.json`` and ``report.png``, prints the report and writes ``classifier.safetensors``.
 
     Args:

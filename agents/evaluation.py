@@ -30,7 +30,7 @@ class Episode:
     Attributes:
         length: Number of actions.
         total_reward: Sum of the rewards.
-        success: Whether the judge called the probe good in the end.
+        success: Whether the classifier called the probe good in the end.
         truth: After each action, whether it was; empty where nobody knows.
     """
 
@@ -94,26 +94,26 @@ def run_episode(
 
 def interleave(
     env: gym.Env[Any, Any],
-    arms: Mapping[str, Policy],
+    policies: Mapping[str, Policy],
     episodes: int,
     seed: int,
     learners: Mapping[str, Callable[[Transition], None]] | None = None,
 ) -> Iterator[tuple[str, Episode]]:
-    """Let the arms alternate after every episode, in the order given, on the same microscope.
+    """Let the policies alternate after every episode, in the order given, on the same microscope.
 
     Args:
-        env: One environment for all arms.
-        arms: Policies by name.
-        episodes: Episodes of each arm.
+        env: One environment for all policies.
+        policies: Policies by name.
+        episodes: Episodes of each policy.
         seed: Of the first reset; afterwards the world goes on.
         learners: Arms that learn meanwhile, with what takes their transitions.
 
     Yields:
-        Name of the arm and its finished episode.
+        Name of the policy and its finished episode.
     """
     first: int | None = seed
     for _ in range(episodes):
-        for name, policy in arms.items():
+        for name, policy in policies.items():
             yield name, run_episode(env, policy, first, (learners or {}).get(name))
             first = None
 
@@ -175,22 +175,23 @@ def normalised_score(
 
 
 def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, Any]:
-    """Figures of every arm, and the normalised score if agent, random and oracle took part.
+    """Figures of every policy, and the normalised score if agent, random and oracle took part.
 
     Args:
-        results: Episodes by arm.
+        results: Episodes by policy.
         seed: Of the bootstrap.
 
     Returns:
-        ``arms.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}``, where the
-        truth is known also ``truly_good_rate`` and ``judge``, and ``normalised_score.{value,
-        ci95}``, or None without all three. What is undefined, or of too few episodes, is None.
+        ``policies.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}``, where
+        the truth is known also ``truly_good_rate`` and ``classifier``, and
+        ``normalised_score.{value, ci95}``, or None without all three. What is undefined, or of
+        too few episodes, is None.
     """
-    arms: dict[str, Any] = {}
+    policies: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
         mean, interval = length_interval(lengths)
-        arms[name] = {
+        policies[name] = {
             "episodes": len(episodes),
             "mean_length": mean,
             "ci95": None if interval is None else list(interval),
@@ -200,10 +201,15 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         }
         if all(episode.truth for episode in episodes):
             ended = [episode.truth[-1] for episode in episodes]
-            arms[name] |= {"truly_good_rate": float(np.mean(ended)), "judge": _judged(episodes)}
+            policies[name] |= {
+                "truly_good_rate": float(np.mean(ended)),
+                "classifier": _classified(episodes),
+            }
     score = None
-    if {"random", "agent", "oracle"} <= arms.keys():
-        random, agent, oracle = (arms[name]["lengths"] for name in ("random", "agent", "oracle"))
+    if {"random", "agent", "oracle"} <= policies.keys():
+        random, agent, oracle = (
+            policies[name]["lengths"] for name in ("random", "agent", "oracle")
+        )
         value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
         defined = math.isfinite(value)
         enough = min(len(results[name]) for name in ("random", "agent", "oracle")) >= FEWEST
@@ -211,11 +217,11 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
             "value": value if defined else None,
             "ci95": list(interval) if defined and enough else None,
         }
-    return {"arms": arms, "normalised_score": score}
+    return {"policies": policies, "normalised_score": score}
 
 
-def _judged(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """How right the judge was on the images after the actions of these episodes.
+def _classified(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """How right the classifier was on the images after the actions of these episodes.
 
     It has called the last image of every success good and all others bad, or the episodes would
     have ended there.

@@ -55,13 +55,13 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """What `InterleavedChooser.get_state` gives."""
+    """What `InterleavedPolicy.get_state` gives."""
 
     agent: dict[str, Any]
-    chance: dict[str, Any]
+    random: dict[str, Any]
 
 
-class OperatingAgent:
+class AgentPolicy:
     """A trained agent at its final epsilon; greedy if it does not learn.
 
     Args:
@@ -116,7 +116,7 @@ class OperatingAgent:
         self.model.exploration_state = state
 
 
-class RandomChooser:
+class RandomRunPolicy:
     """Every allowed action is equally likely."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -154,7 +154,7 @@ class RandomChooser:
         restore_generator(self._rng, state)
 
 
-class InterleavedChooser:
+class InterleavedPolicy:
     """Agent and chance take turns: episodes with odd numbers are the agent's.
 
     The agent learns from both, as it may: its replay buffer does not ask who has chosen.
@@ -164,16 +164,16 @@ class InterleavedChooser:
         chance: Comes second.
     """
 
-    def __init__(self, agent: OperatingAgent, chance: RandomChooser) -> None:
+    def __init__(self, agent: AgentPolicy, random: RandomRunPolicy) -> None:
         self.agent = agent
-        self.chance = chance
+        self.random = random
 
     def choose(
         self, observation: Observation, mask: BoolArray, episode: int
     ) -> tuple[int, list[float] | None]:
         """Let whoever's episode it is choose; values of the actions come from the agent alone."""
-        driver = self.agent if episode % 2 else self.chance
-        return driver.choose(observation, mask, episode)
+        policy = self.agent if episode % 2 else self.random
+        return policy.choose(observation, mask, episode)
 
     def learn(
         self,
@@ -194,13 +194,13 @@ class InterleavedChooser:
 
     def get_state(self) -> dict[str, Any]:
         """States of both."""
-        return {"agent": self.agent.get_state(), "chance": self.chance.get_state()}
+        return {"agent": self.agent.get_state(), "chance": self.random.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""
         both = restored(_Both, state)
         self.agent.set_state(both.agent)
-        self.chance.set_state(both.chance)
+        self.random.set_state(both.random)
 
 
 def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:

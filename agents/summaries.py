@@ -24,7 +24,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 from spm_gym.config import Config
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 Kind = Literal["agent", "classifier", "operation"]
 """Of run; also the section of the settings that makes the difference."""
@@ -49,8 +49,8 @@ METRICS = (
 )
 """Scalars whose last values stand beside the hyper-parameters."""
 
-_ALWAYS = ("seed", "run.microscope", "env.judge", "env.good_above", "env.max_steps", "env.plane",
-           "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
+_ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
+           "env.plane", "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
 _SHOWN = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
 _LETTERS = 13
@@ -136,7 +136,7 @@ def close_logger(logger: Logger) -> None:
 
 def write_opening(writer: SummaryWriter, config: Config, kind: Kind, run: Path) -> None:
     """Write what `opening` gives for a run in this directory."""
-    for summary in opening(config, kind, shown_name(run)):
+    for summary in opening(config, kind, display_name(run)):
         _file(writer).add_summary(summary, 0)
 
 

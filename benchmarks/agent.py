@@ -4,9 +4,9 @@
 
 What beginning with the classifier's trunk is worth, at 1,500 actions, in a quarter of an hour each:
 
-    python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
-        --runs runs/begun --set agent.steps=1500
-    python benchmarks/agent.py --seeds 3 --episodes 200 --arms agent random oracle \
+    python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
+        --runs runs/started --set agent.steps=1500
+    python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
         --runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
 
 Every seed trains by ``train.py`` and is evaluated by ``evaluate.py``, interleaved with random
@@ -31,7 +31,7 @@ import numpy as np
 from agents.evaluation import mean_interval
 
 ROOT = Path(__file__).parent.parent
-ARMS = ("agent", "random", "blind", "oracle", "shuffled")
+POLICIES = ("agent", "random", "blind", "oracle", "shuffled")
 NEEDED = {"agent", "random", "oracle"}
 """For the score."""
 
@@ -43,15 +43,17 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds; default: 5")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--episodes", type=int, default=500, help="of each arm; default: 500")
-    parser.add_argument("--arms", nargs="+", default=ARMS, help=f"default: {' '.join(ARMS)}")
+    parser.add_argument("--episodes", type=int, default=500, help="of each policy; default: 500")
+    parser.add_argument(
+        "--policies", nargs="+", default=POLICIES, help=f"default: {' '.join(POLICIES)}"
+    )
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "default.yaml")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-agent"))
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; default: 1")
     arguments = parser.parse_args()
-    if not set(arguments.arms) >= NEEDED:
-        parser.error(f"--arms: the score needs {', '.join(sorted(NEEDED))}")
+    if not set(arguments.policies) >= NEEDED:
+        parser.error(f"--policies: the score needs {', '.join(sorted(NEEDED))}")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     rows = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -78,19 +80,19 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     wall = time.monotonic() - started
     result = run / "evaluation.json"
     command(
-        "evaluate.py", "--run", str(run), "--arms", *arguments.arms, "--seed", str(1000 + seed),
-        "--episodes", str(arguments.episodes), "--json", str(result), "--force",
+        "evaluate.py", "--run", str(run), "--policies", *arguments.policies, "--seed",
+        str(1000 + seed), "--episodes", str(arguments.episodes), "--json", str(result), "--force",
     )  # fmt: skip
     document = json.loads(result.read_text())
-    lengths = {name: arm["mean_length"] for name, arm in document["arms"].items()}
+    lengths = {name: policy["mean_length"] for name, policy in document["policies"].items()}
     return {
         "seed": seed,
         "wall_s": wall,
         "lengths": lengths,
         "score": document["normalised_score"]["value"],
         "score_ci95": document["normalised_score"]["ci95"],
-        "agent_ci95": document["arms"]["agent"]["ci95"],
-        "success": document["arms"]["agent"]["success_rate"],
+        "agent_ci95": document["policies"]["agent"]["ci95"],
+        "success": document["policies"]["agent"]["success_rate"],
     }
 
 

@@ -1,4 +1,4 @@
-"""Classifier claim: how well it judges freshly simulated images of seeds it has never seen.
+"""Classifier claim: how well it classifies freshly simulated images of seeds it has never seen.
 
 python benchmarks/classifier.py --images 20000 --seed 1234
 """
@@ -31,10 +31,10 @@ def main() -> None:
     limit_threads(1)
     config = load_config(arguments.config)
     images = prepared_images(config, arguments.images, arguments.seed)
-    judge = ProbeClassifier.load(arguments.classifier)
-    probability = judge(images.observations)
+    classifier = ProbeClassifier.load(arguments.classifier)
+    probability = classifier(images.observations)
     print(score(probability, images.good).table())
-    print("judged good at 0.9, by hidden state:")
+    print("classified good at 0.9, by hidden state:")
     for state in np.unique(images.state):
         members = images.state == state
         print(f"  state {state:2d}: {(probability[members] > 0.9).mean():7.2%} of {members.sum()}")

@@ -2,8 +2,8 @@
 
     python benchmarks/exact_values.py --episodes 2000
 
-The environment is run with the true judge, so no learning and no classifier enter. The masks of
-the exact process are measured on images of their own.
+The environment ends its episodes by the ground truth, so no learning and no classifier enter. The
+masks of the exact process are measured on images of their own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     arguments = parser.parse_args()
     limit_threads(1)
-    config = load_config(None, ["env.judge=truth", *arguments.set])
+    config = load_config(None, ["env.ground_truth=true", *arguments.set])
     process = reference_process(config, arguments.images, arguments.seed + 1)
     level = partial(level_of, levels=process.allowed)
     plans = {

@@ -3,7 +3,7 @@
     python benchmarks/few_labels.py
 
 124 good and 26 bad simulated images of PTCDA, as somebody might label them who picks what is
-uncertain on a good evening; judged on as many fresh ones of either kind. The included classifier
+uncertain on a good evening; tested on as many fresh ones of either kind. The included classifier
 has seen another molecule only.
 """
 

@@ -136,8 +136,8 @@ class Parts:
     def step(self) -> float:
         """Take one step; returns the seconds that its parts took."""
         model, env = self._model, self._env
-        assert env.look is not None
-        seen = env.look.observation.copy()
+        assert env.processed is not None
+        seen = env.processed.observation.copy()
         model.exploration_rate = epsilon(model.config, model.num_timesteps)
         started = perf_counter()
         action, _ = model.predict(seen, action_masks=env.action_masks())

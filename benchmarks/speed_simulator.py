@@ -71,9 +71,9 @@ def warm_up(config: Config) -> None:
 def rate(config: Config, count: int, seed: int, processes: int) -> float:
     """Images per second."""
     states = np.resize(np.arange(STATES), count)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     prepared_images(config, count, seed, states, processes)
-    return count / (time.perf_counter() - begun)
+    return count / (time.perf_counter() - started)
 
 
 def reference_rate(config: Config, seed: int) -> float:
@@ -83,7 +83,7 @@ def reference_rate(config: Config, seed: int) -> float:
     """
     states = np.resize(np.arange(STATES), PER_AREA)
     (session,) = sessions(PER_AREA, seed, states)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     images = take(session, config.simulator).z
     taken = time.perf_counter()
     for z in images[:BY_RANSAC]:
@@ -91,4 +91,4 @@ def reference_rate(config: Config, seed: int) -> float:
         normalise(levelled)
         largest_clean_square(levelled)
     processed = time.perf_counter()
-    return 1 / ((taken - begun) / PER_AREA + (processed - taken) / BY_RANSAC)
+    return 1 / ((taken - started) / PER_AREA + (processed - taken) / BY_RANSAC)

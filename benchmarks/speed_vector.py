@@ -15,7 +15,7 @@ from measure import Figure, compare
 from numpy.typing import NDArray
 
 import spm_gym  # noqa: F401  (registers the environment)
-from spm_gym.assembly.build import build_judge, build_microscope
+from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import Config
 from spm_gym.envs import observation, vector
 
@@ -34,7 +34,7 @@ Function = Callable[..., Any]
 
 
 def figures(quick: bool) -> Iterator[Figure]:
-    """Random allowed actions, episodes that end are begun again; the classifier judges."""
+    """Random allowed actions, episodes that end are started again; the classifier classifiers."""
     ours = Walk(vector.ProbeConditioningVectorEnv(*_microscopes(MANY)))
     looped = Walk(gymnasium.make_vec(ID, MANY, "sync"))
     figure = compare(
@@ -90,7 +90,7 @@ def shares(walk: Walk) -> str:
     parts: dict[str, tuple[ModuleType, str]] = {
         "simulator": (vector, "scan_all"),
         "imaging": (observation, "read_scans"),
-        "classifier": (observation, "judge_all"),
+        "classifier": (observation, "classify_all"),
     }
     clocks = {name: Clock(getattr(*place)) for name, place in parts.items()}
     replaced = [patch.object(*parts[name], clock) for name, clock in clocks.items()]
@@ -123,4 +123,4 @@ class Clock:
 
 def _microscopes(count: int) -> tuple[list[Any], list[Any]]:
     config = Config()
-    return [build_microscope(config) for _ in range(count)], [build_judge(config)] * count
+    return [build_microscope(config) for _ in range(count)], [build_classifier(config)] * count

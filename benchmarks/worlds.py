@@ -3,7 +3,7 @@
     python benchmarks/worlds.py --configs configs/default.yaml configs/lab-4k.yaml
 
 The agent takes turns with random choice and the optimum; score: (random - agent) / (random -
-optimum) of the mean actions per episode. The classifier judges freshly simulated images.
+optimum) of the mean actions per episode. The classifier classifies freshly simulated images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from agents.baselines import OraclePolicy, RandomPolicy
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from agents.evaluation import Episode, interleave, summarise
+from agents.evaluation import ConditioningTask, interleave, summarise
 from agents.operation import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
 from spm_gym.assembly.process import limit_threads
@@ -37,7 +37,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--configs", nargs="+", type=Path, default=WORLDS, metavar="FILE")
-    parser.add_argument("--episodes", type=int, default=200, help="of each arm; default: 200")
+    parser.add_argument("--episodes", type=int, default=200, help="of each policy; default: 200")
     parser.add_argument("--images", type=int, default=4000, help="default: 4000")
     parser.add_argument("--seed", type=int, default=4242)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -48,7 +48,7 @@ def main() -> None:
         config = load_config(path, [])
         rows[path.stem] = row = {
             **evaluate(config, arguments.episodes, arguments.seed),
-            **judge(config, arguments.images, arguments.seed),
+            **classifier(config, arguments.images, arguments.seed),
         }
         lengths = ", ".join(f"{name} {length:.2f}" for name, length in row["lengths"].items())
         low, high = row["score_ci95"]
@@ -68,27 +68,27 @@ def evaluate(config: Config, episodes: int, seed: int) -> dict[str, Any]:
     microscope = env.instrument
     assert isinstance(microscope, SimulatedMicroscope)
     names = [action.name for action in config.env.actions]
-    arms = {
+    policies = {
         "agent": load_weights(shipped_agent(), env, config.agent, names, seed),
         "random": RandomPolicy(np.random.default_rng(seed)),
         "oracle": OraclePolicy(reference_process(config).oracle, lambda: microscope.truth.index),
     }
-    results: dict[str, list[Episode]] = {name: [] for name in arms}
+    results: dict[str, list[ConditioningTask]] = {name: [] for name in policies}
     good = []
-    for name, episode in interleave(env, arms, episodes, seed):
+    for name, episode in interleave(env, policies, episodes, seed):
         results[name].append(episode)
         if name == "agent":
             good.append(microscope.truth.good)
     summary = summarise(results, seed)
     return {
-        "lengths": {name: arm["mean_length"] for name, arm in summary["arms"].items()},
+        "lengths": {name: policy["mean_length"] for name, policy in summary["policies"].items()},
         "score": summary["normalised_score"]["value"],
         "score_ci95": summary["normalised_score"]["ci95"],
         "truly_good": float(np.mean(good)),
     }
 
 
-def judge(config: Config, count: int, seed: int) -> dict[str, float]:
+def classifier(config: Config, count: int, seed: int) -> dict[str, float]:
     """How well the included classifier tells good probes on images of this world."""
     images = prepared_images(config, count, seed)
     classifier = ProbeClassifier.load(shipped_classifier())

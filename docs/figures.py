@@ -80,9 +80,9 @@ def done(status: int) -> None:
 
 def draw_probes(sources: Sources, path: Path) -> None:
     """One image of each class of probes, with the classifier's verdict."""
-    judge = ProbeClassifier.load(shipped_classifier())
-    images = probe_images(judge.network.pixels)
-    save(draw_verdicts(images, judge(images[:, None]), 0.9), path)
+    classifier = ProbeClassifier.load(shipped_classifier())
+    images = probe_images(classifier.network.pixels)
+    save(draw_verdicts(images, classifier(images[:, None]), 0.9), path)
 
 
 def draw_environment(sources: Sources, path: Path) -> None:

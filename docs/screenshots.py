@@ -90,7 +90,7 @@ def _wait_for_conditioning(run: Path) -> None:
             if db.execute(_CONDITIONING).fetchone():
                 return
         time.sleep(0.01)
-    raise TimeoutError("the run has not begun to condition")
+    raise TimeoutError("the run has not started to condition")
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _simulate(folder: Path, count: int) -> None:
     for n in range(count):
         rng = np.random.default_rng(n)
         microscope = build_microscope(config, seed=n)
-        microscope.equip(HiddenState(contaminated=n % 2 == 0, unstable=n % 5 == 0))
+        microscope.set_probe(HiddenState(contaminated=n % 2 == 0, unstable=n % 5 == 0))
         x, y = rng.uniform(-2e-7, 2e-7, 2)
         scan = microscope.scan(Frame(float(x), float(y), config.env.image_nm * 1e-9, 256))
         write_gsf(folder / f"2026-03-{1 + n // 14:02d}_{n % 14:03d}.gsf", scan)

@@ -47,7 +47,7 @@ class UnsafeToContinue(InstrumentError):
     """Something is not as the settings say: going on could harm tip, sample or instrument."""
 
 
-class UnjudgeableImage(UnsafeToContinue):
+class UnclassifiableImage(UnsafeToContinue):
     """What decides has no answer for this image, or was trained for others: nothing rests on it."""
 
 
@@ -63,5 +63,5 @@ class TipCrashed(InstrumentError):
     """The z piezo is fully retracted and the tip still touches the surface."""
 
 
-class Abandoned(InstrumentError):
+class Aborted(InstrumentError):
     """A scan or an approach was stopped because the run is asked for something else."""

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 
-def shown_name(path: Path) -> str:
+def display_name(path: Path) -> str:
     """The last part of a path as text that every file, page and program takes."""
     return os.fsencode(path.resolve().name).decode("utf-8", "replace")
 

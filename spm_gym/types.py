@@ -1,4 +1,4 @@
-"""Values that cross module boundaries, and the two protocols that policies and judges fulfil.
+"""Values that cross module boundaries, and the two protocols that policies and classifies fulfil.
 
 Everything is in SI units: metres, volts, amperes, seconds. Piezo coordinates have x to the right
 and y up; row 0 of an image lies at the largest y.
@@ -85,7 +85,7 @@ class Scan:
         object.__setattr__(self, "z", read_only(self.z))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An array is writeable again when it is unpickled, unless the scan is made anew.
+        # An array is writeable again when it is unpickled, unless the scan is made again.
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
 
@@ -159,7 +159,7 @@ class Status:
 
 
 class Classifier(Protocol):
-    """Judges probes from their images."""
+    """Classifies probes from their images."""
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised images (N, 1, H, W) to the probability (N,) that the probe is good."""

@@ -153,7 +153,7 @@ def test_an_environment_that_is_there_is_kept_whatever_made_it(machine: Machine)
     assert made_by(machine) == ["python3.11"]
 
 
-def test_one_whose_python_is_gone_is_made_anew(machine: Machine) -> None:
+def test_one_whose_python_is_gone_is_made_again(machine: Machine) -> None:
     machine.has("python3", 3, 12)
     machine.install()
     (machine.checkout / ".venv" / ".installed").unlink()

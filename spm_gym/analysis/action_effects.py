@@ -13,17 +13,17 @@ _NORMAL_95 = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Achievement:
-    """What an action has achieved where it was certainly carried out and judged.
+    """What an action has achieved where it was certainly carried out and classified.
 
     Attributes:
         name: Of the action.
         chosen: Decisions for it.
         refused: Of these, refused by the environment or the instrument.
         uncertain: Of these, maybe not carried out.
-        judged: Of the others, followed by a judged image.
+        classified: Of the others, followed by a classified image.
         change: Mean change of the probability of a good probe, with half its 95 % interval; NaN if
             too few.
-        good: Of the judged, with a good image next.
+        good: Of the classified, with a good image next.
         good_interval: 95 % interval of that share (Wilson).
     """
 
@@ -31,7 +31,7 @@ class Achievement:
     chosen: int
     refused: int
     uncertain: int
-    judged: int
+    classified: int
     change: tuple[float, float]
     good: int
     good_interval: tuple[float, float]
@@ -45,10 +45,10 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
             chosen=row["chosen"],
             refused=row["refused"],
             uncertain=row["uncertain"],
-            judged=row["judged"],
+            classified=row["classified"],
             change=_mean(row["changes"], row["change"], row["square"]),
             good=row["good"],
-            good_interval=_wilson(row["good"], row["judged"]),
+            good_interval=_wilson(row["good"], row["classified"]),
         )
         for row in db.execute(_ACHIEVEMENTS)
     ]
@@ -57,7 +57,7 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
 _ACHIEVEMENTS = f"""
 WITH outcomes AS (
     SELECT name, action, refused, {UNCERTAIN} AS uncertain,
-           NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS judged,
+           NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS classified,
            COALESCE(terminated, 0) AS good,
            later.probability - earlier.probability AS change
     FROM steps
@@ -65,10 +65,10 @@ WITH outcomes AS (
     LEFT JOIN scans AS later ON later.id = steps.scan_after
 )
 SELECT name, COUNT(*) AS chosen, SUM(refused) AS refused, SUM(uncertain) AS uncertain,
-       SUM(judged) AS judged, SUM(judged AND good) AS good,
-       COUNT(change) FILTER (WHERE judged) AS changes,
-       AVG(change) FILTER (WHERE judged) AS change,
-       AVG(change * change) FILTER (WHERE judged) AS square
+       SUM(classified) AS classified, SUM(classified AND good) AS good,
+       COUNT(change) FILTER (WHERE classified) AS changes,
+       AVG(change) FILTER (WHERE classified) AS change,
+       AVG(change * change) FILTER (WHERE classified) AS square
 FROM outcomes GROUP BY name ORDER BY MIN(action), name
 """
 

@@ -7,7 +7,7 @@ import math
 import sqlite3
 from dataclasses import dataclass
 
-from spm_gym.analysis.session import Session
+from spm_gym.analysis.session import RunSession
 from spm_gym.config import ActionConfig
 
 _MOST_STEPS = 100
@@ -58,7 +58,7 @@ class Decision:
         chosen: Name of the action.
         explanation: Why this one, in a sentence.
         result: What came of it, in a sentence.
-        reward: None until the next image is judged.
+        reward: None until the next image is classified.
         steps: Of the episode so far.
     """
 
@@ -75,7 +75,7 @@ class Decision:
     steps: list[Done]
 
 
-def last_decision(db: sqlite3.Connection, session: Session) -> Decision | None:
+def last_decision(db: sqlite3.Connection, session: RunSession) -> Decision | None:
     """The last decision; None before the first."""
     step = db.execute("SELECT * FROM steps ORDER BY id DESC LIMIT 1").fetchone()
     if step is None:
@@ -98,7 +98,7 @@ def last_decision(db: sqlite3.Connection, session: Session) -> Decision | None:
     )
 
 
-def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: Session) -> list[Choice]:
+def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> list[Choice]:
     mask, values = json.loads(step["mask"]), json.loads(step["q"])
     actions = () if session.settings is None else session.settings.env.actions
     clean = db.execute("SELECT clean_side FROM scans WHERE id = ?", (step["scan"],)).fetchone()

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Instrument:
+class InstrumentReadings:
     """What was last seen of the instrument.
 
     Attributes:
@@ -30,7 +30,7 @@ class Instrument:
     setpoint: float
 
 
-def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Instrument:
+def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> InstrumentReadings:
     """What was last seen of the instrument."""
     z = current = math.nan
     wall = None
@@ -48,7 +48,7 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
     contact = None
     if m:
         contact = _contact(db, m, at_work)
-    return Instrument(
+    return InstrumentReadings(
         contact,
         z,
         current,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from spm_gym.analysis.policies import Driver
+from spm_gym.analysis.policies import PolicyEpisodes
 
 _MOST_BARS = 25
 _FEWEST_BARS = 8
@@ -20,15 +20,15 @@ class Bar:
     height: float
 
 
-def histograms(drivers: dict[str, Driver]) -> dict[str, list[Bar]]:
+def histograms(policies: dict[str, PolicyEpisodes]) -> dict[str, list[Bar]]:
     """For each who chose, the numbers of episodes by length, on the same axis."""
-    longest = max([_FEWEST_BARS, *(max(driver.lengths) for driver in drivers.values())])
+    longest = max([_FEWEST_BARS, *(max(policy.lengths) for policy in policies.values())])
     width = -(-longest // _MOST_BARS) or 1
-    return {name: _bars(driver, longest, width) for name, driver in drivers.items()}
+    return {name: _bars(policy, longest, width) for name, policy in policies.items()}
 
 
-def _bars(driver: Driver, longest: int, width: int) -> list[Bar]:
-    found = Counter((length - 1) // width for length in driver.lengths)
+def _bars(policy: PolicyEpisodes, longest: int, width: int) -> list[Bar]:
+    found = Counter((length - 1) // width for length in policy.lengths)
     highest = max(found.values())
     return [
         Bar(

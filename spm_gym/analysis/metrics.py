@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spm_gym.analysis.policies import DRIVER
+from spm_gym.analysis.policies import EPISODE_POLICY
 from spm_gym.analysis.report import HOUR
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.journal.conditions import IMAGE, JUDGED
+from spm_gym.journal.conditions import CLASSIFIED, IMAGE
 from spm_gym.journal.reader import JOURNAL, Label, open_journal, read_scan
 from spm_gym.types import FloatImage
 
 SHARE_OF = 100
-"""Judged images that the share of good ones is taken of."""
+"""Classified images that the share of good ones is taken of."""
 
 PICTURES = 10
 """Images of every label that are shown; of those that follow every second, fourth, eighth, ..."""
@@ -31,7 +31,7 @@ _NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORD
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ScanImage:
     """An image to be shown.
 
     Attributes:
@@ -59,10 +59,10 @@ class Moment:
     step: int
     wall: float
     values: dict[str, float]
-    picture: Picture | None = None
+    picture: ScanImage | None = None
 
 
-class Story:
+class RunMetrics:
     """Tells of a run what has come since it was asked last, whether or not it came to an end.
 
     Whoever stops between two moments and iterates again loses none.
@@ -78,7 +78,7 @@ class Story:
         self._db = open_journal(run / JOURNAL)
         self._scan = self._step = self._recovery = 0
         self._images = self._good = 0
-        self._judged: deque[bool] = deque(maxlen=SHARE_OF)
+        self._classified: deque[bool] = deque(maxlen=SHARE_OF)
         self._labels: Counter[str] = Counter()
         self._troubles: Counter[str] = Counter()
         self._chosen: Counter[str] = Counter()
@@ -121,9 +121,9 @@ class Story:
         good = row["label"] == Label.GOOD
         self._good += good
         values: dict[str, float] = {"yield/good": self._good}
-        if row["label"] in JUDGED:
-            self._judged.append(good)
-            values["yield/good_share"] = sum(self._judged) / len(self._judged)
+        if row["label"] in CLASSIFIED:
+            self._classified.append(good)
+            values["yield/good_share"] = sum(self._classified) / len(self._classified)
         if row["elapsed"] > 0:
             values["yield/good_per_hour"] = self._good / row["elapsed"] * HOUR
         return values
@@ -159,7 +159,7 @@ class Story:
         if self._episode is None:
             return
         number, wall = self._episode
-        query = f"SELECT actions, outcome, {DRIVER} AS driver FROM episodes WHERE id = ?"
+        query = f"SELECT actions, outcome, {EPISODE_POLICY} AS driver FROM episodes WHERE id = ?"
         episode = self._db.execute(query, (number,)).fetchone()
         if episode["outcome"] is None:
             return
@@ -174,7 +174,7 @@ class Story:
         self._chosen.clear()
         yield Moment(self._images, wall, values)
 
-    def _picture(self, row: sqlite3.Row) -> Picture | None:
+    def _picture(self, row: sqlite3.Row) -> ScanImage | None:
         label, probability = row["label"], row["probability"]
         self._labels[label] += 1
         if not is_shown(self._labels[label]):
@@ -183,8 +183,8 @@ class Story:
             z = read_scan(self._run, row).z
         except FileFormatError:  # the report says so
             return None
-        judged = "" if probability is None else f", p = {probability:.3f}"
-        return Picture(label, f"image {self._images}: {label}{judged}", z)
+        classified = "" if probability is None else f", p = {probability:.3f}"
+        return ScanImage(label, f"image {self._images}: {label}{classified}", z)
 
 
 def is_shown(number: int) -> bool:

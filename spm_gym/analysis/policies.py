@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 AGENT, RANDOM = "agent", "random"
 
-DRIVER = f"""(SELECT CASE MIN(q = 'null') WHEN 1 THEN '{RANDOM}' WHEN 0 THEN '{AGENT}' END
+EPISODE_POLICY = f"""(SELECT CASE MIN(q = 'null') WHEN 1 THEN '{RANDOM}' WHEN 0 THEN '{AGENT}' END
 FROM steps WHERE steps.episode = episodes.id)"""
 """SQL: who has chosen the actions of a row of ``episodes``; NULL where there are none.
 
@@ -30,7 +30,7 @@ _SYMMETRIC = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Driver:
+class PolicyEpisodes:
     """Finished episodes in which the same one chose the actions.
 
     Attributes:
@@ -82,16 +82,16 @@ class Saving:
         return interval_in_words(self.interval, self.episodes)
 
 
-def driver_lengths(db: sqlite3.Connection) -> dict[str, Driver]:
+def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
     """Finished episodes with at least one action, by who chose: `AGENT`, `RANDOM`, or both."""
     found: dict[str, list[sqlite3.Row]] = {}
     for row in db.execute(
-        f"SELECT id, actions, outcome = 'good' AS good, {DRIVER} AS driver FROM episodes"
+        f"SELECT id, actions, outcome = 'good' AS good, {EPISODE_POLICY} AS driver FROM episodes"
         " WHERE outcome IS NOT NULL AND driver IS NOT NULL ORDER BY id"
     ):
         found.setdefault(row["driver"], []).append(row)
     return {
-        name: Driver(
+        name: PolicyEpisodes(
             tuple(row["id"] for row in found[name]),
             tuple(row["actions"] for row in found[name]),
             sum(row["good"] for row in found[name]),
@@ -101,7 +101,7 @@ def driver_lengths(db: sqlite3.Connection) -> dict[str, Driver]:
     }
 
 
-def saved_actions(agent: Driver, random: Driver) -> Saving:
+def saved_actions(agent: PolicyEpisodes, random: PolicyEpisodes) -> Saving:
     """Compare the two."""
     saved = random.mean - agent.mean
     interval = None
@@ -124,8 +124,8 @@ def interval_in_words(interval: Interval, episodes: int) -> str:
     return "too alike to tell (equal lengths)"
 
 
-def _tells(driver: Driver) -> bool:
-    return len(driver.lengths) >= FEWEST and len(set(driver.lengths)) > 1
+def _tells(policy: PolicyEpisodes) -> bool:
+    return len(policy.lengths) >= FEWEST and len(set(policy.lengths)) > 1
 
 
 @dataclass(frozen=True, slots=True)

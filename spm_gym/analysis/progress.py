@@ -6,12 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
-from spm_gym.analysis.session import Session
-from spm_gym.journal.conditions import IMAGE, JUDGED, JUDGED_SQL
+from spm_gym.analysis.session import RunSession
+from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE
 from spm_gym.journal.reader import Label
 
 RECENT = 100
-"""Judged images that say how it goes at present."""
+"""Classified images that say how it goes at present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Progress:
         elapsed: Time of operation, s.
         images: Whole scans that were not discarded.
         good: Good images.
-        judged: Images outside conditioning that were good or bad by their probe.
-        recent: Share of good ones among the last `RECENT` judged; None without any.
-        conditionings: Episodes begun.
+        classified: Images outside conditioning that were good or bad by their probe.
+        recent: Share of good ones among the last `RECENT` classified; None without any.
+        conditionings: Episodes started.
         troubles: Met so far.
         areas: Approach areas used.
         share: How much of the run is over, 0 to 1; None if it has no bound, or nobody knows it.
@@ -36,7 +36,7 @@ class Progress:
     elapsed: float
     images: int
     good: int
-    judged: int
+    classified: int
     recent: float | None
     conditionings: int
     troubles: int
@@ -47,7 +47,7 @@ class Progress:
 
 
 def progress(
-    db: sqlite3.Connection, m: dict[str, Any], session: Session, now: float | None
+    db: sqlite3.Connection, m: dict[str, Any], session: RunSession, now: float | None
 ) -> Progress:
     """How far a run is.
 
@@ -65,7 +65,7 @@ def progress(
         elapsed=elapsed,
         images=images,
         good=labels.get(Label.GOOD, 0),
-        judged=sum(labels.get(label, 0) for label in JUDGED),
+        classified=sum(labels.get(label, 0) for label in CLASSIFIED),
         recent=_recent(db),
         conditionings=_number(db, "SELECT COUNT(*) FROM episodes"),
         troubles=_number(db, "SELECT COUNT(*) FROM recoveries"),
@@ -76,7 +76,9 @@ def progress(
     )
 
 
-def _bound(session: Session, elapsed: float, images: int) -> tuple[float | None, str, float | None]:
+def _bound(
+    session: RunSession, elapsed: float, images: int
+) -> tuple[float | None, str, float | None]:
     """How much is over, of what, and seconds until the end, which the nearer bound decides.
 
     Without a pace nobody knows which is nearer; then it is the one that is over to the larger part.
@@ -101,7 +103,7 @@ def _bound(session: Session, elapsed: float, images: int) -> tuple[float | None,
 def _recent(db: sqlite3.Connection) -> float | None:
     query = (
         "SELECT AVG(label = ?) FROM (SELECT label FROM scans"
-        f" WHERE +label IN ({JUDGED_SQL}) ORDER BY id DESC LIMIT {RECENT})"
+        f" WHERE +label IN ({CLASSIFIED_SQL}) ORDER BY id DESC LIMIT {RECENT})"
     )
     share: float | None = db.execute(query, (Label.GOOD,)).fetchone()[0]
     return share

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.analysis.policies import DRIVER
-from spm_gym.journal.conditions import IMAGE, JUDGED, JUDGED_SQL, UNCERTAIN, UNDECIDED
+from spm_gym.analysis.policies import EPISODE_POLICY
+from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import Label
 
 HOUR = 3600.0
@@ -33,7 +33,7 @@ class Overview:
     Attributes:
         elapsed: Time of operation, s.
         labels: By label, `UNDECIDED` for none: number of scans, how many of them are images, and
-            the mean probability of a good probe, None where it was not judged.
+            the mean probability of a good probe, None where it was not classified.
         episodes: Number of conditioning episodes by outcome; "under way" for those without.
         actions: Decisions in them, refused ones included.
         recoveries: Number by result; "under way" for those without.
@@ -65,9 +65,9 @@ class Overview:
         return self._number(Label.GOOD)
 
     @property
-    def judged(self) -> int:
+    def classified(self) -> int:
         """Images outside conditioning that were good or bad by their probe."""
-        return sum(map(self._number, JUDGED))
+        return sum(map(self._number, CLASSIFIED))
 
     def _number(self, label: Label) -> int:
         return self.labels.get(label, (0, 0, None))[0]
@@ -116,12 +116,12 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     """Count good images over the time of operation ``elapsed`` (s, more than 0)."""
     width = elapsed / _BINS
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
-    for place, judged, fine in db.execute(
+    for place, classified, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
-        f" FROM scans WHERE label IN ({JUDGED_SQL}) GROUP BY 1",
+        f" FROM scans WHERE label IN ({CLASSIFIED_SQL}) GROUP BY 1",
         (width, _BINS - 1),
     ):
-        taken[place], good[place] = judged, fine
+        taken[place], good[place] = classified, fine
     window = np.ones(_WINDOW_BINS + 1)
     near = np.convolve(taken, window, "same")
     found = np.convolve(good, window, "same")
@@ -178,7 +178,7 @@ def mean_length(lengths: dict[str, dict[int, int]]) -> float:
 
 def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """The last `MOST_ROWS` episodes with drivers and sequences of actions, in their order."""
-    query = f"SELECT *, {DRIVER} AS driver FROM episodes ORDER BY id DESC LIMIT ?"
+    query = f"SELECT *, {EPISODE_POLICY} AS driver FROM episodes ORDER BY id DESC LIMIT ?"
     rows = db.execute(query, (MOST_ROWS,)).fetchall()
     return [dict(row) | {"sequence": _sequence(db, row["id"])} for row in reversed(rows)]
 

@@ -10,16 +10,16 @@ from typing import Any
 from spm_gym.journal.reader import Label
 
 CODES = (Label.GOOD, Label.BAD_PROBE, Label.CONDITIONING)
-"""Labels of judged images; their numbers stand for them."""
+"""Labels of classified images; their numbers stand for them."""
 
 
 def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
-    """Judged images with greater numbers than ``after``, and bands that reach beyond it.
+    """Classified images with greater numbers than ``after``, and bands that reach beyond it.
 
     Thousands of them are to travel quickly: scans, seconds and probabilities (in thousandths) are
     whole numbers, the first two as differences to the one before; seconds begin at 0.
     """
-    rows = db.execute(_JUDGED, (after,)).fetchall()
+    rows = db.execute(_CLASSIFIED, (after,)).fetchall()
     start = db.execute("SELECT elapsed FROM scans WHERE id = ?", (after,)).fetchone()
     since = 0.0 if start is None else float(start["elapsed"])
     return {
@@ -51,7 +51,7 @@ def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
     }
 
 
-_JUDGED = f"""
+_CLASSIFIED = f"""
 SELECT id, elapsed, probability, label FROM scans
 WHERE id > ? AND probability IS NOT NULL AND label IN ({", ".join(f"'{each}'" for each in CODES)})
 ORDER BY id

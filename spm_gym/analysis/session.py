@@ -32,7 +32,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RunSession:
     """The last start of the program.
 
     Attributes:
@@ -58,12 +58,12 @@ class Session:
         return (EnvConfig() if self.settings is None else self.settings.env).plane
 
 
-def last_session(db: sqlite3.Connection) -> Session:
+def last_session(db: sqlite3.Connection) -> RunSession:
     """The last start of the program."""
     row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
-        return Session(0, 0.0, None, None)
-    return Session(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
+        return RunSession(0, 0.0, None, None)
+    return RunSession(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
 
 
 @functools.lru_cache(maxsize=4)

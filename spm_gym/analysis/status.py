@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from spm_gym.analysis.session import Session, last_session
+from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END
 from spm_gym.journal.run_lock import is_run_locked
@@ -32,7 +32,7 @@ class Activity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunStatus:
     """How a run stands.
 
     Attributes:
@@ -81,14 +81,14 @@ def memory(db: sqlite3.Connection) -> dict[str, Any]:
     return known
 
 
-def stands(db: sqlite3.Connection, run: Path) -> Standing:
+def stands(db: sqlite3.Connection, run: Path) -> RunStatus:
     """How the run of a directory stands at this moment."""
     return standing(db, memory(db), last_session(db), is_run_locked(run), str(run))
 
 
 def standing(
-    db: sqlite3.Connection, m: dict[str, Any], session: Session, at_work: bool, run: str
-) -> Standing:
+    db: sqlite3.Connection, m: dict[str, Any], session: RunSession, at_work: bool, run: str
+) -> RunStatus:
     """How a run stands.
 
     Args:
@@ -107,22 +107,22 @@ def standing(
     if not at_work:
         return _cut_off(end, since, _leave_well(session, run), bool(m))
     if end is not None:  # somebody goes on with it, and everything is still being loaded
-        return Standing(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
+        return RunStatus(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
     if m.get("state") == State.PAUSE:
         return _paused(db, since)
-    return Standing(*_doing(db, m, session), since, _late(session))
+    return RunStatus(*_doing(db, m, session), since, _late(session))
 
 
-def _paused(db: sqlite3.Connection, since: float | None) -> Standing:
+def _paused(db: sqlite3.Connection, since: float | None) -> RunStatus:
     last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
     why = "Somebody has asked for it."
     if last is None or last["kind"] != "pause" or not last["text"].startswith("not withdrawn"):
-        return Standing(Activity.PAUSED, "Paused", why, since, None)
+        return RunStatus(Activity.PAUSED, "Paused", why, since, None)
     sentence = f"{_LOOK}. Paused, but {last['text']}"
-    return Standing(Activity.PAUSED, sentence, why, since, None, unsafe=True)
+    return RunStatus(Activity.PAUSED, sentence, why, since, None, unsafe=True)
 
 
-def _late(session: Session) -> float:
+def _late(session: RunSession) -> float:
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
@@ -134,7 +134,7 @@ class _End:
     trouble: str
 
 
-def _end(db: sqlite3.Connection, session: Session) -> _End | None:
+def _end(db: sqlite3.Connection, session: RunSession) -> _End | None:
     """How the last session ended, if it said so."""
     last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
     if last is None or last["kind"] not in (SAFE_END, UNSAFE_END) or last["wall"] < session.wall:
@@ -160,7 +160,7 @@ def _not_withdrawn(db: sqlite3.Connection) -> str:
     return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
 
 
-def _leave_well(session: Session, run: str) -> str:
+def _leave_well(session: RunSession, run: str) -> str:
     """What leaves the instrument as it is to be left, after nothing else has."""
     settings, name = session.settings, as_typed(run)
     go_on = _GO_ON.format(name)
@@ -169,33 +169,33 @@ def _leave_well(session: Session, run: str) -> str:
     return go_on + _RESTORE.format(name)
 
 
-def _unsafe(end: _End, since: float | None, go_on: str) -> Standing:
+def _unsafe(end: _End, since: float | None, go_on: str) -> RunStatus:
     said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
     why = f"The tip may still be at the surface. {go_on}"
-    return Standing(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
+    return RunStatus(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
 
 
-def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> Standing:
+def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> RunStatus:
     ending = (end.text if end else m.get("ending")) or "no reason noted"
     go_on = _GO_ON.format(as_typed(run))
     if m.get("failed"):
-        return Standing(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
-    return Standing(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
+        return RunStatus(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
+    return RunStatus(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
 
-def _cut_off(end: _End | None, since: float | None, go_on: str, begun: bool) -> Standing:
+def _cut_off(end: _End | None, since: float | None, go_on: str, started: bool) -> RunStatus:
     if end is not None:  # in the middle of a transition
         sentence = f"Ended in the middle of its work: {end.text}"
-        return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
-    if not begun and since is None:
+        return RunStatus(Activity.CUT_OFF, sentence, go_on, since, None)
+    if not started and since is None:
         sentence = "Not at work: the program was killed before it had done anything"
-        return Standing(Activity.CUT_OFF, sentence, go_on, None, None)
+        return RunStatus(Activity.CUT_OFF, sentence, go_on, None, None)
     sentence = "Not at work: the program was killed, or its computer lost power"
-    return Standing(Activity.CUT_OFF, sentence, go_on, since, None)
+    return RunStatus(Activity.CUT_OFF, sentence, go_on, since, None)
 
 
 def _doing(
-    db: sqlite3.Connection, m: dict[str, Any], session: Session
+    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
 ) -> tuple[Activity, str, str]:
     state = m.get("state")
     if state is None:
@@ -214,7 +214,7 @@ def _doing(
 
 
 def _recovering(
-    db: sqlite3.Connection, m: dict[str, Any], session: Session
+    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
 ) -> tuple[Activity, str, str]:
     last = db.execute("SELECT detail FROM recoveries ORDER BY id DESC LIMIT 1").fetchone()
     detail = last["detail"] if last else ""
@@ -233,7 +233,7 @@ def _troubles(m: dict[str, Any]) -> str:
     return f"The {ordinal(number)} trouble since the last usable image." if number > 1 else ""
 
 
-def _after_trouble(m: dict[str, Any], session: Session) -> str:
+def _after_trouble(m: dict[str, Any], session: RunSession) -> str:
     if not m.get("troubles"):
         return ""
     last = f" The last one: {m['trouble']}." if m.get("trouble") else ""
@@ -249,7 +249,7 @@ def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
     if state == State.IMAGE:
         return Activity.IMAGES, f"Taking image {number}{place}"
     if state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
-        return Activity.IMAGES, f"Judging image {number - 1}"
+        return Activity.IMAGES, f"Classifying image {number - 1}"
     if state == State.APPROACH:
         return Activity.IMAGES, "Approaching the surface"
     if state == State.SETTLE:
@@ -260,9 +260,9 @@ def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
 
 
 def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, str, str]:
-    because = {0: "", 1: ", begun because an image showed a bad probe"}.get(
+    because = {0: "", 1: ", started because an image showed a bad probe"}.get(
         bad := m.get("bad_probe", 0),
-        f", begun because {plural(bad, 'image')} in a row showed a bad probe",
+        f", started because {plural(bad, 'image')} in a row showed a bad probe",
     )
     why = f"Episode {m['episode']}{because}."
     number = m.get("steps", 0) + 1
@@ -282,7 +282,7 @@ def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, 
 
 def _looking(m: dict[str, Any]) -> str:
     if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
-        return f"judging image {m.get('images', 0)}"
+        return f"classifying image {m.get('images', 0)}"
     return f"taking image {m.get('images', 0) + 1}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.analysis.consistency import find_inconsistencies, scan_files
-from spm_gym.analysis.policies import Driver, driver_lengths
+from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
 from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.runner.states import State
@@ -62,7 +62,7 @@ class Summary:
     share_good: float | None
     good_per_hour: float | None
     episodes: dict[str, Any]
-    drivers: dict[str, dict[str, Any]]
+    policies: dict[str, dict[str, Any]]
     actions: dict[str, Any]
     acts: dict[str, dict[str, int]]
     unknown_outcomes: int
@@ -94,7 +94,7 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
     labels = _labels(db)
     acts = _acts(db)
     hours = runner.get("elapsed", 0.0) / 3600
-    good, judged = labels[Label.GOOD], labels[Label.GOOD] + labels[Label.BAD_PROBE]
+    good, classified = labels[Label.GOOD], labels[Label.GOOD] + labels[Label.BAD_PROBE]
     found = tuple(find_inconsistencies(run, db, runner, files))
     return Summary(
         state=runner.get("state", ""),
@@ -109,10 +109,10 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
             db, "SELECT COUNT(*) FROM scans WHERE fraction = 1 AND label IS NOT ?", Label.DISCARDED
         ),
         labels=labels,
-        share_good=good / judged if judged else None,
+        share_good=good / classified if classified else None,
         good_per_hour=good / hours if hours else None,
         episodes=_episodes(db),
-        drivers={name: _driver(each) for name, each in driver_lengths(db).items()},
+        policies={name: _policy_figures(each) for name, each in policy_episodes(db).items()},
         actions=_actions(db),
         acts=acts,
         unknown_outcomes=sum(results.get("unknown", 0) for results in acts.values()),
@@ -140,12 +140,12 @@ def _episodes(db: sqlite3.Connection) -> dict[str, Any]:
     return {"total": sum(outcomes.values()), **outcomes, "mean_actions": mean}
 
 
-def _driver(driver: Driver) -> dict[str, Any]:
+def _policy_figures(policy: PolicyEpisodes) -> dict[str, Any]:
     return {
-        "episodes": len(driver.lengths),
-        "good": driver.good,
-        "mean_actions": driver.mean,
-        "ci95": driver.interval,
+        "episodes": len(policy.lengths),
+        "good": policy.good,
+        "mean_actions": policy.mean,
+        "ci95": policy.interval,
     }
 
 

@@ -1,4 +1,4 @@
-"""Puts microscope, judge and environment together from the settings."""
+"""Puts microscope, classify and environment together from the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spm_gym.errors import LimitExceeded
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.conditions import TrainingConditions, classifier_findings
 from spm_gym.instrument.contract import Instrument, Restartable
-from spm_gym.instrument.deepspm.client import LabviewInstrument
+from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.nanonis import instrument as nanonis
@@ -43,29 +43,29 @@ def shipped_agent() -> Path:
     return Path(str(resources.files("spm_gym") / "data" / "agent.safetensors"))
 
 
-def build_judge(config: Config, microscope: Instrument | None = None) -> Classifier:
-    """The configured judge of images.
+def build_classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
+    """The configured classifier of images.
 
     Args:
         config: All settings.
-        microscope: Whose images it will judge; None for a real one that is not connected yet.
+        microscope: Whose images it will classify; None for a real one that is not connected yet.
 
     Raises:
-        ConfigError: The true judge was asked for where there is no simulated microscope, or the
+        ConfigError: The ground truth was asked for where there is no simulated microscope, or the
             settings show that images will differ from those that the classifier was trained for.
             What a real microscope has to say of that is left to `classifier_findings`.
         ClassifierError: The classifier cannot be read.
     """
-    if config.env.judge == "truth":
+    if config.env.ground_truth:
         if not isinstance(microscope, SimulatedMicroscope):
-            raise ConfigError("setting env.judge = 'truth': only the simulator knows the truth")
-        return _TrueJudge(microscope)
+            raise ConfigError("setting env.ground_truth = True: only the simulator knows the truth")
+        return GroundTruth(microscope)
     import torch  # slow to import
 
     from agents.classifier import ProbeClassifier
 
     if config.run.threads is not None:
-        # With torch's own choice, all cores, judging is eight times slower on a busy host.
+        # With torch's own choice, all cores, classifying is eight times slower on a busy host.
         torch.set_num_threads(config.run.threads)
     classifier = ProbeClassifier.load(config.env.classifier or shipped_classifier())
     side, taken = config.env.pixels, classifier.network.pixels
@@ -108,8 +108,8 @@ def configured_imaging(config: Config) -> tuple[float, float]:
     )
 
 
-def check_judge(config: Config) -> None:
-    """See that the judge of a real microscope takes the images of these settings.
+def check_classifier(config: Config) -> None:
+    """See that the classifier of a real microscope takes the images of these settings.
 
     Raises:
         ConfigError: It needs the simulator, or takes other images.
@@ -119,7 +119,7 @@ def check_judge(config: Config) -> None:
     # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
     blank = np.zeros((1, pixels, pixels), np.float32)
     read_scans(blank, np.full((1, 2), np.nan), config.env.plane)
-    build_judge(config)(blank[None])
+    build_classifier(config)(blank[None])
 
 
 def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
@@ -134,11 +134,11 @@ def compile_simulator(config: Config) -> None:
         config: The settings; a microscope of theirs is thrown away.
     """
     microscope = build_microscope(config)
-    microscope.equip(HiddenState(contaminated=True, unstable=True))
+    microscope.set_probe(HiddenState(contaminated=True, unstable=True))
     microscope.condition(Pulse(-8.0), 0.0, 0.0)
     frame = Frame(0.0, 0.0, config.env.image_nm * 1e-9, 8)
     microscope.scan(frame)
-    microscope.suffer("lost contact")
+    microscope.inject("lost contact")
     microscope.scan(frame)
 
 
@@ -148,7 +148,7 @@ def connect_microscope(
     record: Record = lambda entry: None,
     history: Iterable[dict[str, Any]] = (),
     tell: Callable[[str], None] = print,
-    abandon: Callable[[], bool] = lambda: False,
+    abort: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = print,
 ) -> Guard:
     """The real microscope of these settings, within their limits.
@@ -159,7 +159,7 @@ def connect_microscope(
         record: Takes an entry before and after every act.
         history: What was recorded before.
         tell: Takes sentences for the operator.
-        abandon: Is asked during a scan or an approach whether to stop it, where the protocol allows
+        abort: Is asked during a scan or an approach whether to stop it, where the protocol allows
             that.
         note: Takes sentences for the record, such as what somebody else has changed.
 
@@ -170,17 +170,17 @@ def connect_microscope(
     check_limits(config)
     real = config.real
     instrument: Instrument
-    if real.protocol == "labview":
+    if real.protocol == "deepspm":
         bias, setpoint = configured_imaging(config)
-        instrument = LabviewInstrument(
+        instrument = DeepSPMInstrument(
             real.host,
-            real.labview_port,
+            real.deepspm_port,
             bias=bias,
             setpoint=setpoint,
             speed=real.imaging.speed_nm_per_s * 1e-9,
         )
     else:
-        instrument = nanonis.connect(real, keep, tell, abandon, note)
+        instrument = nanonis.connect(real, keep, tell, abort, note)
     return Guard(instrument, real.limits, record, history)
 
 
@@ -264,9 +264,9 @@ def make_env(
     """
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
-    judge = build_judge(config, microscope)
+    classifier = build_classifier(config, microscope)
     budget = None if isinstance(microscope, Restartable) else Budget(config.budget)
-    return ProbeConditioningEnv(microscope, judge, config.env, render_mode, budget)
+    return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget)
 
 
 def make_vector_env(
@@ -291,12 +291,16 @@ def make_vector_env(
     """
     config = _settings(config, overrides)
     microscopes = [build_microscope(config) for _ in range(num_envs)]
-    if config.env.judge == "truth":
-        judges: list[Classifier] = [_TrueJudge(microscope) for microscope in microscopes]
+    if config.env.ground_truth:
+        classifiers: list[Classifier] = [GroundTruth(microscope) for microscope in microscopes]
     else:
-        # One for all, so that images are judged together.
-        judges = [build_judge(config, microscope) for microscope in microscopes[:1]] * num_envs
-    return ProbeConditioningVectorEnv(microscopes, judges, config.env, render_mode, autoreset_mode)
+        # One for all, so that images are classified together.
+        classifiers = [
+            build_classifier(config, microscope) for microscope in microscopes[:1]
+        ] * num_envs
+    return ProbeConditioningVectorEnv(
+        microscopes, classifiers, config.env, render_mode, autoreset_mode
+    )
 
 
 def _settings(config: Config | Path | str | None, overrides: Sequence[str]) -> Config:
@@ -308,10 +312,11 @@ def _settings(config: Config | Path | str | None, overrides: Sequence[str]) -> C
 
 
 @dataclass(frozen=True)
-class _TrueJudge:
-    """Reads the hidden state instead of looking; a class, so that environments can be pickled."""
+class GroundTruth:
+    """The hidden state in place of a classifier; a class, so that environments can be pickled."""
 
     microscope: SimulatedMicroscope
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give 1 for every image if the probe is good in truth, otherwise 0."""
         return np.full(len(images), self.microscope.truth.good, dtype=np.float32)

@@ -23,7 +23,7 @@ from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, Transition, interleave
 from spm_gym.assembly.build import make_env
 from spm_gym.assembly.microscope import microscope
-from spm_gym.assembly.policy_names import MODEL_ARMS, PROCESS_ARMS
+from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import EVALUATION, new_run
 from spm_gym.config import Config
@@ -49,14 +49,14 @@ def play(
     learn: bool,
     dry_run: bool = False,
 ) -> None:
-    """Let the arms take turns, with a progress bar.
+    """Let the policies take turns, with a progress bar.
 
     Args:
         config: Settings of environment and microscope.
-        checkpoint: The agent; None if no arm needs it.
-        results: Gets the episodes of every arm that it names, in the order of their turns.
-        episodes: Of each arm.
-        seed: Of the world and of the arms' own draws.
+        checkpoint: The agent; None if no policy needs it.
+        results: Gets the episodes of every policy that it names, in the order of their turns.
+        episodes: Of each policy.
+        seed: Of the world and of the policies' own draws.
         learn: Whether the agent goes on learning at its final epsilon.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
@@ -70,16 +70,16 @@ def play(
             print(f"acts are recorded in {run}")
         instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
         env = make_env(config, instrument=instrument)
-        process = reference_process(config) if PROCESS_ARMS & results.keys() else None
+        process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
-        arms = {
-            name: _arm(name, model, process, env, np.random.default_rng(own_seed))
+        policies = {
+            name: _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
-        turns = interleave(with_truth(env), arms, episodes, first, learners)
-        for name, episode in tqdm(turns, "episodes", episodes * len(arms), mininterval=1):
+        turns = interleave(with_truth(env), policies, episodes, first, learners)
+        for name, episode in tqdm(turns, "episodes", episodes * len(policies), mininterval=1):
             results[name].append(episode)
 
 
@@ -100,7 +100,7 @@ def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
     return model
 
 
-def _arm(
+def _policy(
     name: str,
     model: DoubleDQN | None,
     process: HiddenProcess | None,
@@ -109,7 +109,7 @@ def _arm(
 ) -> Policy:
     if name == "random":
         return RandomPolicy(rng)
-    if name in MODEL_ARMS:
+    if name in AGENT_POLICIES:
         assert model is not None
         return model if name == "agent" else ShuffledPolicy(model, rng)
     assert process is not None

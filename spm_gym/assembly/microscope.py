@@ -1,4 +1,4 @@
-"""The microscope that a command drives, and its way out."""
+"""The microscope that a command drives, and its shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from spm_gym.assembly.build import (
     build_microscope,
-    check_judge,
+    check_classifier,
     check_limits,
     connect_microscope,
     rehearse_microscope,
@@ -24,7 +24,7 @@ from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.guard import Record
 from spm_gym.journal.writer import Journal
-from spm_gym.runner.signals import undisturbed
+from spm_gym.runner.signals import ignoring_signals
 
 ACTS = "acts.jsonl"
 SETTINGS_BEFORE = "settings_before.json"
@@ -37,7 +37,7 @@ def microscope(
     purpose: Purpose,
     dry_run: bool = False,
     journal: Journal | None = None,
-    abandon: Callable[[], bool] = lambda: False,
+    abort: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
     """The configured microscope; left in the safe condition, however the block is left.
 
@@ -47,14 +47,14 @@ def microscope(
         purpose: What the microscope is for.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         journal: Records the acts instead; whoever keeps one also approaches.
-        abandon: Is asked during a scan or an approach whether to stop it.
+        abort: Is asked during a scan or an approach whether to stop it.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
     # Before anything is asked of the microscope: what the settings alone get wrong.
     check_limits(config)
-    check_judge(config)
+    check_classifier(config)
     if dry_run:
         instrument = rehearse_microscope(config, print)
     else:
@@ -73,7 +73,7 @@ def microscope(
                 record({"time": time.time(), "act": "note", "result": "seen", "reason": text})
 
         instrument = connect_microscope(
-            config, run / SETTINGS_BEFORE, record, history, tell, abandon, note
+            config, run / SETTINGS_BEFORE, record, history, tell, abort, note
         )
     try:
         if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
@@ -85,9 +85,9 @@ def microscope(
             instrument.approach()
         yield instrument
     finally:
-        with undisturbed():
+        with ignoring_signals():
             instrument.close()
-            if config.real.protocol == "labview":
+            if config.real.protocol == "deepspm":
                 print("instrument: connection closed; this protocol cannot withdraw the tip")
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from spm_gym.assembly.build import (
-    build_judge,
+    build_classifier,
     build_microscope,
-    check_judge,
+    check_classifier,
     check_limits,
     configured_imaging,
     shipped_agent,
@@ -23,7 +23,7 @@ from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
-from spm_gym.instrument.deepspm.client import LabviewInstrument
+from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.nanonis.preflight import Finding, Inspection, inspect
 
 NM = 1e-9
@@ -41,8 +41,8 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
     Raises:
         InstrumentError: The microscope does not answer.
     """
-    if config.real.protocol == "labview":
-        inspection = _inspect_labview(config)
+    if config.real.protocol == "deepspm":
+        inspection = _inspect_deepspm(config)
     else:
         inspection = inspect(config.real, config.env, kept)
     findings = [*inspection.findings, _limits(config), *_classifier(config, inspection)]
@@ -64,12 +64,12 @@ def refuse_troubles(findings: list[Finding]) -> None:
         )
 
 
-def _inspect_labview(config: Config) -> Inspection:
+def _inspect_deepspm(config: Config) -> Inspection:
     real, area_nm = config.real, config.env.regions.area_nm
-    with closing(LabviewInstrument(real.host, real.labview_port)) as instrument:
+    with closing(DeepSPMInstrument(real.host, real.deepspm_port)) as instrument:
         side_nm, z_range = instrument.area_side() / NM, instrument.status().z_range
     findings = [
-        Finding("connection", f"{real.host} port {real.labview_port} answers"),
+        Finding("connection", f"{real.host} port {real.deepspm_port} answers"),
         Finding("piezo range", f"{side_nm:g} nm; used are {area_nm:g} nm", area_nm > side_nm),
         Finding("z range", f"{z_range[0] / NM:g} to {z_range[1] / NM:g} nm"),
         Finding(
@@ -93,11 +93,11 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     file = config.env.classifier or shipped_classifier()
     whose = "the one in the package" if config.env.classifier is None else str(file)
     try:
-        check_judge(config)
-        conditions = conditions_of(build_judge(config))
+        check_classifier(config)
+        conditions = conditions_of(build_classifier(config))
     except (InstrumentError, ValueError) as error:
         return [Finding("classifier", f"{whose}: {error}", trouble=True)]
-    assert conditions is not None, "the true judge is refused before"
+    assert conditions is not None, "the true classifier is refused before"
     trained = ", ".join(f"{name} {value}" for name, value in described(conditions))
     accepted = ", ".join(config.env.accept_mismatch)
     note = f"; accepted though it does not fit: {accepted}" if accepted else ""

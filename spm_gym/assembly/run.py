@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.operation import InterleavedChooser, OperatingAgent, RandomChooser
+from agents.operation import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
-    build_judge,
+    build_classifier,
     build_microscope,
     shipped_classifier,
     world_seed,
@@ -24,7 +24,7 @@ from spm_gym.assembly.build import (
 from spm_gym.assembly.microscope import microscope, tell
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import CHECKPOINTS, versions
-from spm_gym.assembly.tensorboard import OperationBoard
+from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.observation import read
@@ -34,13 +34,13 @@ from spm_gym.instrument.contract import Instrument, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.journal.writer import Journal, Session
-from spm_gym.paths import as_typed, shown_name
+from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.control import Control
 from spm_gym.runner.notify import Notifier
-from spm_gym.runner.policy import Chooser
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.policy import RunPolicy
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Outcome, Runner
 from spm_gym.types import Classifier
 
@@ -53,14 +53,14 @@ class Lab(NamedTuple):
     Attributes:
         instrument: The microscope, with a record of its acts.
         simulated: The same, if it exists in software only.
-        judge: Of its images.
+        classifier: Of its images.
         clock: The instrument's clock, s.
         control: What others ask for.
     """
 
     instrument: Instrument
     simulated: Restartable | None
-    judge: Classifier
+    classifier: Classifier
     clock: Callable[[], float]
     control: Control
 
@@ -90,21 +90,21 @@ def operate(
     prepare_process(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, shown_name(run), tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
     try:
         with (
-            Journal(run, durable, Memory.references) as journal,
+            Journal(run, durable, RunState.references) as journal,
             _lab(config, run, journal, token) as lab,
         ):
             budget = Budget(config.budget, time.monotonic if durable else lab.clock)
-            env = ProbeConditioningEnv(lab.instrument, lab.judge, config.env, budget=budget)
-            chooser, learned, weights = _chooser(config, run, env)
-            session = Session(config.to_yaml(), _classifier_hash(config), weights, versions(),
+            env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
+            policy, learned, weights = _policy(config, run, env)
+            session = SessionRecord(config.to_yaml(), _classifier_hash(config), weights, versions(),
                               resumed)  # fmt: skip
             journal.begin_session(session, os.getpid())
             if settings.learn:
-                _learn_again(journal, chooser, learned, env)
-            with OperationBoard(run, config) as board:
+                _learn_again(journal, policy, learned, env)
+            with RunTensorBoard(run, config) as board:
                 with _Progress(config) as progress:
 
                     def watch(runner: Runner) -> None:
@@ -115,7 +115,7 @@ def operate(
                         env,
                         settings,
                         journal,
-                        chooser,
+                        policy,
                         seed=config.seed,
                         simulated=lab.simulated,
                         clock=lab.clock,
@@ -157,18 +157,18 @@ def _status(outcome: Outcome, run: Path) -> int:
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
     control = Control(run, token)
     if config.run.microscope == "real":
-        abandon = control.must_interrupt
-        with microscope(config, run, "run", journal=journal, abandon=abandon) as instrument:
+        abort = control.must_interrupt
+        with microscope(config, run, "run", journal=journal, abort=abort) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_judge(config), steady_clock(), control)
+            yield Lab(instrument, None, build_classifier(config), steady_clock(), control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
     if config.faults is not None:
         simulated = FaultyMicroscope(bare, config.faults, config.seed)
     guarded = Guard(simulated, None, journal.record_act, journal.acts())
-    judge = build_judge(config, bare)
-    yield Lab(guarded, simulated, judge, lambda: bare.status().time, control)
+    classifier = build_classifier(config, bare)
+    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)
 
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
@@ -180,19 +180,19 @@ def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
         )
 
 
-def _chooser(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[Chooser, int, str]:
+def _policy(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[RunPolicy, int, str]:
     """Who chooses, the last decision it has learned from, and the hash of its weights."""
     settings = config.operation
-    chance = RandomChooser(np.random.default_rng(_own_stream(config.seed)))
+    random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
-        return chance, 0, ""
+        return random, 0, ""
     loaded = load_agent(config, env, run)
-    agent = OperatingAgent(loaded.model, run / CHECKPOINTS, settings.learn)
+    agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
     if loaded.learned is None:
         agent.save(0)
-    chooser = agent if settings.policy == "agent" else InterleavedChooser(agent, chance)
+    policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
     digest = hashlib.sha256(loaded.file.read_bytes()).hexdigest()
-    return chooser, loaded.learned or 0, digest
+    return policy, loaded.learned or 0, digest
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
@@ -201,14 +201,15 @@ def _own_stream(seed: int) -> np.random.SeedSequence:
 
 
 def _learn_again(
-    journal: Journal, chooser: Chooser, learned: int, env: ProbeConditioningEnv
+    journal: Journal, policy: RunPolicy, learned: int, env: ProbeConditioningEnv
 ) -> None:
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
         before, after = (
-            read(journal.scan(step[name]), env.judge, env.config) for name in ("scan", "scan_after")
+            read(journal.scan(step[name]), env.classifier, env.config)
+            for name in ("scan", "scan_after")
         )
-        chooser.learn(
+        policy.learn(
             before.observation, step["action"], step["reward"], after.observation,
             bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
         )  # fmt: skip
@@ -220,7 +221,7 @@ class _Progress:
     def __init__(self, config: Config) -> None:
         settings = config.operation
         self._by_hours = settings.scans is None
-        self._begun = False
+        self._started = False
         self._bar = tqdm(
             desc="operation",
             total=settings.hours if self._by_hours else settings.scans,
@@ -256,8 +257,8 @@ class _Progress:
         )
         limit = self._bar.total
         reached = done if limit is None else min(done, limit)
-        if not self._begun:  # what earlier sessions have done says nothing about the pace of this
-            self._begun = True
+        if not self._started:  # what earlier sessions have done says nothing about the pace of this
+            self._started = True
             self._bar.initial = self._bar.n = self._bar.last_print_n = reached
         with suppress(OSError):  # whoever watched is gone
             self._bar.update(reached - self._bar.n)
@@ -275,7 +276,7 @@ def _pacer(scale: float, control: Control) -> Callable[[float], None]:
 
 
 def _classifier_hash(config: Config) -> str:
-    if config.env.judge == "truth":
+    if config.env.ground_truth:
         return "truth"
     path = config.env.classifier or shipped_classifier()
     return hashlib.sha256(path.read_bytes()).hexdigest()

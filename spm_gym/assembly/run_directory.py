@@ -14,7 +14,7 @@ from pathlib import Path
 from spm_gym.atomic_file import remove_leftovers, written_whole
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import JOURNAL, has_begun
+from spm_gym.journal.reader import JOURNAL, has_started
 from spm_gym.journal.run_lock import LOCK, locked_run
 
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
@@ -83,7 +83,7 @@ def _refuse_full(path: Path) -> None:
 
 def _discard(path: Path, made: Collection[str], was_there: bool) -> None:
     """Remove a run directory in which nothing has happened; anything else in it stays, with it."""
-    if has_begun(path) or not {each.name for each in path.iterdir()} <= set(made):
+    if has_started(path) or not {each.name for each in path.iterdir()} <= set(made):
         return
     for each in path.iterdir():
         if each.is_dir():

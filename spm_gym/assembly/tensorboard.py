@@ -1,7 +1,7 @@
 """A run of the microscope in TensorBoard, told from its journal.
 
 Whatever is written follows from the rows of the journal alone, so a run that goes on after a kill
-writes its file anew, from the first image on, instead of leaving gaps and doubles.
+writes its file again, from the first image on, instead of leaving gaps and doubles.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from agents.summaries import captioned, closing, opening, resuming
-from spm_gym.analysis.metrics import Picture, Story
+from spm_gym.analysis.metrics import RunMetrics, ScanImage
 from spm_gym.assembly.microscope import tell
 from spm_gym.assembly.run_directory import TENSORBOARD
 from spm_gym.config import Config
 from spm_gym.figures.heights import grey_values, png
 from spm_gym.imaging.plane import Method
-from spm_gym.paths import shown_name
-from spm_gym.runner.signals import undisturbed
+from spm_gym.paths import display_name
+from spm_gym.runner.signals import ignoring_signals
 
 _AT_ONCE_S = 4e-3
 _REST = 50.0
 _AT_THE_END_S = 5.0
 
 
-class OperationBoard:
+class RunTensorBoard:
     """Writes ``tensorboard/`` of a run; use it in a ``with`` block.
 
     It takes a fiftieth of the time at most and catches up at the end, for some seconds, in which
@@ -53,9 +53,9 @@ class OperationBoard:
         self.completed = False
         self._next = 0.0
         self._file: EventFile | None = None
-        self._story: Story | None = None
+        self._story: RunMetrics | None = None
 
-    def __enter__(self) -> OperationBoard:
+    def __enter__(self) -> RunTensorBoard:
         try:
             self._begin()
         except Exception as error:
@@ -63,7 +63,7 @@ class OperationBoard:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with undisturbed("the record for TensorBoard is being completed: a few seconds"):
+        with ignoring_signals("the record for TensorBoard is being completed: a few seconds"):
             try:
                 self._end()
             except Exception as error:
@@ -89,10 +89,10 @@ class OperationBoard:
         self._file = EventFile(folder, len(older))
         if older:
             self._file.write(resuming(0))
-        for summary in opening(self._config, "operation", shown_name(self._run)):
+        for summary in opening(self._config, "operation", display_name(self._run)):
             self._file.add(summary, 0, time.time())
         names = [action.name for action in self._config.env.actions]
-        self._story = Story(self._run, names)
+        self._story = RunMetrics(self._run, names)
         self._write()
         for each in older:
             each.unlink()
@@ -175,7 +175,7 @@ def _scalars(values: dict[str, float]) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
 
 
-def _image(picture: Picture, method: Method) -> Summary:
+def _image(picture: ScanImage, method: Method) -> Summary:
     pixels = captioned(grey_values(picture.z, method), picture.caption)
     height, width = pixels.shape
     image = Summary.Image(

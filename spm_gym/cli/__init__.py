@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": check,
         "restore": restore,
         "virtual-nanonis": virtual_nanonis,
-        "labview-server": deepspm_server,
+        "deepspm-server": deepspm_server,
     }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]

@@ -79,7 +79,7 @@ def _plan(config: Config) -> str:
 
 
 def _end(config: Config) -> str:
-    if config.real.protocol == "labview":
+    if config.real.protocol == "deepspm":
         return "close the connection; this protocol can neither withdraw the tip nor restore"
     tip = "withdraw the tip" if config.real.withdraw_on_exit else "leave the tip at the surface"
     return f"stop the scan, {tip}, restore the settings"

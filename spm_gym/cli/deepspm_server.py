@@ -10,7 +10,7 @@ from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.deepspm.protocol import PORT
-from spm_gym.servers.deepspm import LabviewServer
+from spm_gym.servers.deepspm import DeepSPMServer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def serve(arguments: argparse.Namespace) -> int:
     microscope = build_microscope(config, world_seed(arguments.seed))
     area = config.env.regions.area_nm * 1e-9
     try:
-        server = LabviewServer(microscope, arguments.host, arguments.port, area=area)
+        server = DeepSPMServer(microscope, arguments.host, arguments.port, area=area)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}; choose "

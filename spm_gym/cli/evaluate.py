@@ -9,7 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spm_gym.assembly.policy_names import ARMS, DEFAULT_ARMS, MODEL_ARMS, PROCESS_ARMS, REAL_ARMS
+from spm_gym.assembly.policy_names import (
+    AGENT_POLICIES,
+    DEFAULT_POLICIES,
+    POLICIES,
+    REAL_POLICIES,
+    SIMULATOR_POLICIES,
+)
 from spm_gym.assembly.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
 from spm_gym.atomic_file import written_whole
 from spm_gym.cli import run_command
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
 Results = dict[str, "list[Episode]"]
 
-EPILOG = """arms:
+EPILOG = """policies:
   agent     the trained network, greedy
   random    uniform over the allowed actions
   blind     the best fixed mixture of actions that never looks at the image
@@ -58,15 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show every command to the real microscope instead of sending it",
     )
     parser.add_argument(
-        "--arms",
+        "--policies",
         nargs="+",
-        choices=ARMS,
-        metavar="ARM",
-        help=f"any of {', '.join(ARMS)}; default: {' '.join(DEFAULT_ARMS)}, "
-        f"with --env real {' '.join(REAL_ARMS)}",
+        choices=POLICIES,
+        metavar="POLICY",
+        help=f"any of {', '.join(POLICIES)}; default: {' '.join(DEFAULT_POLICIES)}, "
+        f"with --env real {' '.join(REAL_POLICIES)}",
     )
     parser.add_argument(
-        "--episodes", type=int, default=200, metavar="N", help="of each arm; default: 200"
+        "--episodes", type=int, default=200, metavar="N", help="of each policy; default: 200"
     )
     parser.add_argument(
         "--seed",
@@ -103,13 +109,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
     refuse_unwritable("--json", arguments.json, arguments.force)
     refuse_unwritable("--plot", arguments.plot, arguments.force)
-    config, checkpoint, arms = _subject(arguments)
+    config, checkpoint, policies = _subject(arguments)
     if checkpoint is not None:
         print(f"the agent of {checkpoint}")
 
     from spm_gym.assembly.evaluation import play
 
-    results: Results = {name: [] for name in arms}
+    results: Results = {name: [] for name in policies}
     try:
         play(
             config, checkpoint, results, arguments.episodes, arguments.seed, arguments.learn,
@@ -152,25 +158,27 @@ def _report(
 
 def table(summary: dict[str, Any]) -> str:
     """Format a summary of `agents.evaluation.summarise` for the terminal."""
-    arms = summary["arms"]
-    known = any("judge" in arm for arm in arms.values())
+    policies = summary["policies"]
+    known = any("classifier" in policy for policy in policies.values())
     truth = f" {'truly good':>10} {'precision':>9}" if known else ""
     lines = [
-        f"{'arm':13} {'episodes':>8} {'actions':>8} {'95 % interval':>16} {'success':>8}{truth} "
+        f"{'policy':13} {'episodes':>8} {'actions':>8} {'95 % interval':>16} {'success':>8}{truth} "
         f"{'return':>8}"
     ]
-    for name, arm in arms.items():
+    for name, policy in policies.items():
         if known:
-            precision = arm["judge"]["precision"]
+            precision = policy["classifier"]["precision"]
             shown = "-" if precision is None else f"{precision:.1%}"
-            truth = f" {arm['truly_good_rate']:10.1%} {shown:>9}"
+            truth = f" {policy['truly_good_rate']:10.1%} {shown:>9}"
         lines.append(
-            f"{name:13} {arm['episodes']:8d} {arm['mean_length']:8.2f} "
-            f"{_interval(arm['ci95'], 2):>16} {arm['success_rate']:8.1%}{truth} "
-            f"{arm['mean_return']:8.2f}"
+            f"{name:13} {policy['episodes']:8d} {policy['mean_length']:8.2f} "
+            f"{_interval(policy['ci95'], 2):>16} {policy['success_rate']:8.1%}{truth} "
+            f"{policy['mean_return']:8.2f}"
         )
     if known:
-        lines.append("success is what the judge called good; precision, how much of that is so")
+        lines.append(
+            "success is what the classifier called good; precision, how much of that is so"
+        )
     score = summary["normalised_score"]
     if score is not None and score["value"] is not None:
         lines.append(
@@ -187,13 +195,17 @@ def _interval(bounds: Sequence[float] | None, digits: int) -> str:
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequence[str]]:
-    """The settings to evaluate under, the checkpoint if an arm needs one, and the arms."""
+    """The settings to evaluate under, the checkpoint if an policy needs one, and the policies."""
     changes = list(arguments.set)
     if arguments.env is not None:
         changes.append(f"run.microscope={arguments.env}")
-    if arguments.arms is not None and not MODEL_ARMS & set(arguments.arms) and not arguments.run:
+    if (
+        arguments.policies is not None
+        and not AGENT_POLICIES & set(arguments.policies)
+        and not arguments.run
+    ):
         config = load_config(arguments.config, changes)
-        return config, None, _arms(arguments, config)
+        return config, None, _policies(arguments, config)
 
     from agents.checkpoint import latest_checkpoint
 
@@ -206,18 +218,18 @@ def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequen
         checkpoint = latest_checkpoint(run / CHECKPOINTS)
         if checkpoint is None:
             raise UsageError(f"the run {run} has no checkpoint yet: train it first")
-    return config, checkpoint, _arms(arguments, config)
+    return config, checkpoint, _policies(arguments, config)
 
 
-def _arms(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
+def _policies(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
     real = config.run.microscope == "real"
     if arguments.dry_run and not real:
         raise UsageError("--dry-run goes with --env real: nothing else sends commands")
-    arms: Sequence[str] = arguments.arms or (REAL_ARMS if real else DEFAULT_ARMS)
-    simulated = PROCESS_ARMS & set(arms)
+    policies: Sequence[str] = arguments.policies or (REAL_POLICIES if real else DEFAULT_POLICIES)
+    simulated = SIMULATOR_POLICIES & set(policies)
     if real and simulated:
         raise UsageError(
-            f"the arm {sorted(simulated)[0]!r} is computed from the simulator: it cannot take part "
-            "with --env real"
+            f"the policy {sorted(simulated)[0]!r} is computed from the simulator: it cannot take "
+            "part with --env real"
         )
-    return arms
+    return policies

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conditioning",
         action="store_true",
-        help="with --classifier: those between conditioning actions too, if judged clearly",
+        help="with --classifier: those between conditioning actions too, if classified clearly",
     )
     parser.add_argument(
         "--offline",

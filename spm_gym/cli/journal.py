@@ -49,8 +49,8 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "share good", _figure(summary.share_good, "of good and bad probe")
     yield "good per hour", _figure(summary.good_per_hour, "images per hour of operation")
     yield "episodes", _listed(summary.episodes)
-    for driver, figures in summary.drivers.items():
-        yield "", f"{driver}: {_driven(figures)}"
+    for policy, figures in summary.policies.items():
+        yield "", f"{policy}: {_driven(figures)}"
     yield "actions", _listed({k: v for k, v in summary.actions.items() if k != "by_name"})
     yield "", _listed(summary.actions["by_name"])
     for act, results in summary.acts.items():

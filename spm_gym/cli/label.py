@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classifier",
         metavar="FILE",
-        help=f"judges the images first; {NO_CLASSIFIER!r}: nobody does (default: env.classifier)",
+        help=f"rates the images first; {NO_CLASSIFIER!r}: nothing does (default: env.classifier)",
     )
     parser.add_argument(
         "--order",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def label(arguments: argparse.Namespace) -> int:
-    """Read and judge the images, then serve the page."""
+    """Read and classify the images, then serve the page."""
     from spm_gym.datasets.manifest import EARLIER, labeller_name
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
@@ -76,9 +76,9 @@ def label(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{folder}: there is no image to label ({', '.join(READERS)})")
     with Labels(folder, candidates) as labels:
         pixels, plane = config.env.pixels, config.env.plane
-        judge = _judge(config, arguments.classifier)
+        classifier = _classifier(config, arguments.classifier)
         with tqdm(total=len(candidates), desc="reading", unit="image", mininterval=1) as bar:
-            images, refused = read_images(candidates, pixels, plane, judge, bar.update)
+            images, refused = read_images(candidates, pixels, plane, classifier, bar.update)
         labels.leave_out(refused)
         reasons = list(refused.values())
         _tell("left out", reasons, _TOLD if images else len(reasons))
@@ -96,7 +96,7 @@ def label(arguments: argparse.Namespace) -> int:
         )
 
 
-def _judge(config: Config, classifier: str | None) -> Classifier | None:
+def _classifier(config: Config, classifier: str | None) -> Classifier | None:
     if classifier == NO_CLASSIFIER:
         return None
     from agents.classifier import ProbeClassifier  # torch is slow to import
@@ -116,7 +116,7 @@ def _warn_of_manifest(folder: Path) -> None:
     manifest = folder / MANIFEST
     told = untrainable(manifest) if manifest.is_file() else []
     if told:
-        print(f"{manifest}: training will refuse {len(told)} of its rows; mend or delete them")
+        print(f"{manifest}: training will refuse {len(told)} of its rows; repair or delete them")
         _tell("refused", told, len(told))
 
 

@@ -27,7 +27,7 @@ def report(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or arguments.run / REPORT
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--output {output}: the page is HTML, its name must end in .html")
-    if arguments.output is not None:  # the page in the run directory is made anew every time
+    if arguments.output is not None:  # the page in the run directory is made again every time
         refuse_unwritable("--output", output, arguments.force)
     files = write_report(arguments.run, output)
     remove_leftovers(output.parent)

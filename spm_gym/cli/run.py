@@ -20,7 +20,7 @@ from spm_gym.cli.options import add_config, add_set, add_token, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import JOURNAL, SCANS, has_begun, reading
+from spm_gym.journal.reader import JOURNAL, SCANS, has_started, reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import CONTROL, PROTECTION
 
@@ -175,7 +175,7 @@ def _faults(given: str) -> Any:
 
 def _refuse_edited(folder: Path, config: Config) -> None:
     """See that the settings, which may have been edited, go with what the run has left behind."""
-    if not has_begun(folder):
+    if not has_started(folder):
         return
     with reading(folder) as db:
         noted = last_session(db).settings
@@ -208,5 +208,5 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
     if arguments.fresh_area and not (real and arguments.resume):
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
-    if config.env.judge == "truth" and real:
-        raise UsageError("setting env.judge = 'truth': only the simulator knows the truth")
+    if config.env.ground_truth and real:
+        raise UsageError("setting env.ground_truth = True: only the simulator knows the truth")

@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="of the episode on the simulator")
     scans = parser.add_argument_group("of scans")
     scans.add_argument(
-        "--classifier", type=Path, metavar="FILE", help="judges them (default: the run's, or the "
-        "one in the package)"
+        "--classifier", type=Path, metavar="FILE", help="classifies them (default: the run's, or "
+        "the one in the package)"
     )  # fmt: skip
     scans.add_argument(
         "--size-nm", type=float, metavar="X", help="width of images whose file does not say it"

@@ -206,4 +206,4 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--dry-run keeps nothing: leave out --output")
     refuse_unwritable("--output", arguments.output, arguments.force)
     if arguments.what == "classifier" and arguments.resume:
-        raise UsageError("the classifier trains in minutes and cannot be resumed: start it anew")
+        raise UsageError("the classifier trains in minutes and cannot be resumed: start it again")

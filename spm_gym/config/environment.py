@@ -117,7 +117,8 @@ class EnvConfig(Section):
         creep_wait_s: Pause after a coarse move for the piezos to settle.
         settle_fraction: Share of the lines that is scanned and discarded before every image.
         plane: How the substrate is found; "ransac" is the paper's.
-        judge: Who says that a probe is good; the truth is the simulator's hidden state.
+        ground_truth: Whether the simulator's hidden state says that a probe is good, instead of the
+            classifier.
         classifier: File of the classifier; None for the one in the package.
         accept_mismatch: In what images may differ from those that the classifier was trained for;
             whatever is not named is refused, see docs/classifier.md.
@@ -138,7 +139,7 @@ class EnvConfig(Section):
     creep_wait_s: NonNegative = 120.0
     settle_fraction: Fraction = 0.25
     plane: Literal["levels", "ransac"] = "levels"
-    judge: Literal["classifier", "truth"] = "classifier"
+    ground_truth: bool = False
     classifier: Path | None = None
     accept_mismatch: tuple[Mismatch, ...] = ()
     material: Text | None = None

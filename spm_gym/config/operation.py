@@ -18,7 +18,7 @@ class BudgetConfig(Section):
 
     Attributes:
         unproven_actions: Actions before the classifier has called any image of the run good: until
-            then nothing shows that it can judge this sample.
+            then nothing shows that it can classify this sample.
         fruitless_actions: Actions without a good image after that.
         failed_in_a_row: Conditionings that fail one after the other; the last one ends the run.
         failed_per_night: Conditionings that fail within any 12 hours.
@@ -45,7 +45,7 @@ class OperationConfig(Section):
         checkpoint_every: Actions that it learns from between two checkpoints.
         condition_after: Images of a bad probe in a row that start conditioning.
         require_good_start: Whether the operator vouches for the tip at the start: unless the
-            classifier calls two of the first three images good, it cannot judge this sample, and
+            classifier calls two of the first three images good, it cannot classify this sample, and
             the run ends before anything is done to the tip.
         max_recoveries: So many troubles and changes of area without a usable image in between are
             borne; one more ends the run.
@@ -100,7 +100,7 @@ class FaultConfig(Section):
         lost_contact: Probability, for every scan, that contact is lost in the middle of it.
         crash: That the tip crashes.
         connection: That the connection breaks; for acts too, before or after they are done.
-        outage: That a broken connection cannot be made anew at an attempt.
+        outage: That a broken connection cannot be made again at an attempt.
         missing_lines: That lines come as NaN.
         rough_region: Share of the sample that is bad besides `simulator.rough_fraction`.
         schedule: Faults at certain scans.

@@ -118,17 +118,17 @@ class RealConfig(Section):
     """The real microscope.
 
     Attributes:
-        protocol: What the instrument speaks; "labview" is the text protocol of the DeepSPM server,
-            of which only `host`, `labview_port`, `imaging` and `limits` are used.
+        protocol: What the instrument speaks; "deepspm" is the text protocol of the DeepSPM server,
+            of which only `host`, `deepspm_port`, `imaging` and `limits` are used.
         host: Of the controller.
-        labview_port: Of the DeepSPM server.
+        deepspm_port: Of the DeepSPM server.
         ports: Of the controller's programming interface; the first carries the run, the second is
             for stopping and looking while the first one waits.
         release: Of the controller's software; None asks it, which releases before R11798 do not
             answer.
         timeout_s: Longest time for the reply to a command, beyond the time that the command itself
             takes.
-        outage_s: How long a lost connection is tried again, on the way out too.
+        outage_s: How long a lost connection is tried again, on the shutdown too.
         approach_timeout_s: Longest automatic approach, false landings and all.
         approach_setpoint_pA: Current setpoint during an automatic approach: above what the coarse
             motor couples into the preamplifier, or every step looks like a landing. None keeps
@@ -138,9 +138,9 @@ class RealConfig(Section):
         withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends.
     """
 
-    protocol: Literal["nanonis", "labview"] = "nanonis"
+    protocol: Literal["nanonis", "deepspm"] = "nanonis"
     host: str = "127.0.0.1"
-    labview_port: Port = 50008
+    deepspm_port: Port = 50008
     ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
     release: Annotated[int, Field(ge=10000)] | None = None
     timeout_s: Seconds = 10.0

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FEWEST = 20
-"""Images in common that a judgement of the agreement takes."""
+"""Images in common that a verdict of the agreement takes."""
 
 _QUANTILE = 1.96  # of the normal distribution, for 95 %
 _ROUNDING = 1e-12

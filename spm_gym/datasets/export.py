@@ -17,7 +17,7 @@ from spm_gym.datasets.manifest import MANIFEST
 from spm_gym.datasets.manifest_table import harmless_session
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.journal.reader import Label, reading, scan_file, scan_path
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")
 _IMAGES = "images"
@@ -67,7 +67,7 @@ def export_images(
         folder: Where to; made if need be.
         config: Settings of the run.
         conditioning: Whether to take the images between conditioning actions as well that were
-            judged clearly: above ``good_above`` or below ``damage_below``.
+            classified clearly: above ``good_above`` or below ``damage_below``.
 
     Raises:
         JournalError: There is no journal.
@@ -103,7 +103,7 @@ def export_images(
 
 def session_of(run: Path, area: int) -> str:
     """The measurement session of the images of an approach area."""
-    return harmless_session(f"{shown_name(run)} area {area}")
+    return harmless_session(f"{display_name(run)} area {area}")
 
 
 def _divide(

@@ -40,11 +40,11 @@ _TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images with the judgement of a person.
+    """Images with the verdict of a person.
 
     Attributes:
         images: Levelled and normalised, (N, pixels, pixels) float32.
-        good: Whether the probe was judged good, (N,).
+        good: Whether the probe was classified good, (N,).
         session: Measurement session of each image, (N,) strings.
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
@@ -135,7 +135,7 @@ def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
 
 
 def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage]:
-    """Read an image by which a probe can be judged; and its heights as the classifier takes them.
+    """Read an image that shows a probe, and its heights as the classifier takes them.
 
     Args:
         path: Its file.
@@ -147,7 +147,7 @@ def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage
             are not square, or it has too few.
     """
     topography = read_topography(path)
-    if why := topography.unjudgeable:
+    if why := topography.unclassifiable:
         kind = NoTopographyError if topography.feedback is False else FileFormatError
         raise kind(f"{path}: {why}")
     z = topography.z
@@ -187,7 +187,7 @@ def _refuse_untrainable(manifest: Path, labelled: int) -> None:
         more = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
         raise FileFormatError(
             f"{manifest}: {len(told)} of {labelled} labelled rows have no image in the folder: "
-            f"{', '.join(told[:_NAMED])}{more}; mend or delete these rows"
+            f"{', '.join(told[:_NAMED])}{more}; repair or delete these rows"
         )
 
 

@@ -68,12 +68,12 @@ class Manifest:
     was said by name was edited by hand and counts as consensus.
 
     Attributes:
-        judgements: By file.
+        verdict: By file.
     """
 
     def __init__(self) -> None:
         """Begin an empty one."""
-        self.judgements: dict[str, Judgement] = {}
+        self.verdict: dict[str, Judgement] = {}
         self._header = [FILE, LABEL, SESSION]
         self._rows: dict[str, Row] = {}
         self._encoding = "utf-8"
@@ -97,7 +97,7 @@ class Manifest:
                 raise FileFormatError(f"{path}: line {line} lists {file!r} again")
             manifest._rows[file] = row
             try:
-                manifest.judgements[file] = manifest._judgement(row)
+                manifest.verdict[file] = manifest._judgement(row)
             except _Contradiction as error:
                 raise FileFormatError(f"{path}: line {line}: {error}") from None
         return manifest
@@ -116,7 +116,7 @@ class Manifest:
         """An independent copy, quickly."""
         other = copy.copy(self)
         other._header, other._rows = list(self._header), dict(self._rows)
-        other.judgements = dict(self.judgements)
+        other.verdict = dict(self.verdict)
         return other
 
     @property
@@ -131,18 +131,18 @@ class Manifest:
     def drop(self, file: str) -> None:
         """List a file no more."""
         self._rows.pop(file, None)
-        self.judgements.pop(file, None)
+        self.verdict.pop(file, None)
 
     def add(self, file: str, session: str, label: str = "") -> None:
         """List a file that is not listed."""
         self._rows[file] = ("",) * len(self._header)
-        self.judgements[file] = Judgement({}, "", "")
+        self.verdict[file] = Judgement({}, "", "")
         self._set(file, FILE, harmless(file))
         if session:
             self._set(file, SESSION, harmless_session(session))
         if label:
             self._set(file, LABEL, label)
-            self.judgements[file] = Judgement({EARLIER: label}, "", label)
+            self.verdict[file] = Judgement({EARLIER: label}, "", label)
 
     def said(self, file: str, name: str) -> str:
         """The word in somebody's column, which may be none of `LABELS`; "" for nothing."""
@@ -150,7 +150,7 @@ class Manifest:
 
     def say(self, file: str, name: str, word: str) -> None:
         """Note what a person says of a listed file; "" takes it back."""
-        known = self.judgements[file]
+        known = self.verdict[file]
         by = {other: label for other, label in known.by.items() if other != name}
         if _word(word) in LABELS:
             by[name] = _word(word)
@@ -161,14 +161,14 @@ class Manifest:
 
     def settle(self, file: str, consensus: str) -> None:
         """Note what all settled on for a listed file; "" takes it back."""
-        self._settle(file, self.judgements[file].by, consensus)
+        self._settle(file, self.verdict[file].by, consensus)
 
     def _settle(self, file: str, by: dict[str, str], consensus: str) -> None:
         label = decided(by, consensus)
         if consensus or CONSENSUS in self._header:
             self._set(file, CONSENSUS, consensus)
         self._set(file, LABEL, label)
-        self.judgements[file] = Judgement(by, consensus, label)
+        self.verdict[file] = Judgement(by, consensus, label)
 
     def _judgement(self, row: Row) -> Judgement:
         label, consensus = _word(self._cell(row, LABEL)), _word(self._cell(row, CONSENSUS))
@@ -223,8 +223,8 @@ def read_listed(path: Path) -> Iterator[tuple[str, str, str]]:
         FileFormatError: It makes no sense.
     """
     manifest = Manifest.read(path)
-    for file, judgement in manifest.judgements.items():
-        yield file, judgement.label, manifest.session(file)
+    for file, verdict in manifest.verdict.items():
+        yield file, verdict.label, manifest.session(file)
 
 
 def unlistable(file: str) -> str:

@@ -30,7 +30,7 @@ from spm_gym.envs.observation import allowed_actions
 from spm_gym.imaging import level, normalise
 from spm_gym.journal.conditions import UNCERTAIN
 from spm_gym.journal.reader import read_scan, reading
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 DATASET = "probe-conditioning-v0"
 _ENVIRONMENT = "spm_gym/ProbeConditioning-v0"
@@ -210,7 +210,7 @@ def _metadata(run: Path, config: Config, episodes: _Episodes) -> dict[str, Any]:
         "dataset_id": DATASET,
         "minari_version": metadata.version("minari"),
         "algorithm_name": config.operation.policy,
-        "description": f"Conditioning of a microscope's probe during the run {shown_name(run)}",
+        "description": f"Conditioning of a microscope's probe during the run {display_name(run)}",
         "requirements": [f"spm-gym=={version}"],
         "spm_gym_version": version,
         "config_sha256": episodes.hashes,

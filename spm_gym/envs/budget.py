@@ -1,7 +1,7 @@
 """How long conditioning may go on without success, before a person has to look.
 
 An agent that is told by its classifier that every tip is bad does what it was made for: it
-conditions, for ever. The classifier may be right; or it cannot judge this sample, bias or image
+conditions, for ever. The classifier may be right; or it cannot classify this sample, bias or image
 size at all. From the images alone nobody can tell, but both end in the same place: many actions and
 no good image. So that is what is counted.
 """
@@ -20,7 +20,7 @@ from spm_gym.errors import LimitExceeded
 from spm_gym.plain_state import restored
 
 _NIGHT_S = 12 * 3600.0
-_LOOK = (
+_ADVICE = (
     "Look at the last images: does the sample show what the classifier was trained on, at its "
     "bias, setpoint and image size? If so, the tip needs a person"
 )
@@ -58,7 +58,7 @@ class Budget:
         self.count_action()
 
     def count_action(self) -> None:
-        """Count an action that was begun, also one that a kill has cut off."""
+        """Count an action that was started, also one that a kill has cut off."""
         self._actions += 1
 
     def check_actions(self) -> None:
@@ -71,16 +71,16 @@ class Budget:
         if not self._proven and _spent(limits.unproven_actions, self._actions):
             raise BudgetSpent(
                 f"conditioning does not help: {self._actions} actions, and not one image was "
-                f"called good (budget.unproven_actions = {limits.unproven_actions}). {_LOOK}"
+                f"called good (budget.unproven_actions = {limits.unproven_actions}). {_ADVICE}"
             )
         if _spent(limits.fruitless_actions, self._actions):
             raise BudgetSpent(
                 f"conditioning does not help any more: {self._actions} actions without a good "
-                f"image (budget.fruitless_actions = {limits.fruitless_actions}). {_LOOK}"
+                f"image (budget.fruitless_actions = {limits.fruitless_actions}). {_ADVICE}"
             )
 
     def check_episodes(self) -> None:
-        """See that another conditioning may be begun.
+        """See that another conditioning may be started.
 
         Raises:
             BudgetSpent: Too many have failed.
@@ -90,12 +90,12 @@ class Budget:
         if _spent(limits.failed_in_a_row, self._failed_in_a_row):
             raise BudgetSpent(
                 f"{self._failed_in_a_row} conditionings in a row have failed "
-                f"(budget.failed_in_a_row = {limits.failed_in_a_row}). {_LOOK}"
+                f"(budget.failed_in_a_row = {limits.failed_in_a_row}). {_ADVICE}"
             )
         if _spent(limits.failed_per_night, len(self._failures)):
             raise BudgetSpent(
                 f"{len(self._failures)} conditionings have failed within 12 hours "
-                f"(budget.failed_per_night = {limits.failed_per_night}). {_LOOK}"
+                f"(budget.failed_per_night = {limits.failed_per_night}). {_ADVICE}"
             )
 
     def see(self, good: bool) -> None:
@@ -120,7 +120,7 @@ class Budget:
             raise BudgetSpent(
                 f"the classifier does not call the tip bad after {actions} damaging actions, "
                 f"{self._undamaged} times in a row (budget.failed_damage = {limit}): it calls good "
-                f"what it cannot judge, or the actions do nothing. {_LOOK}"
+                f"what it cannot classifier, or the actions do nothing. {_ADVICE}"
             )
 
     def get_state(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Budget:
         now = self._clock()
         ago = [now - then for then in self._failures]
         return asdict(
-            _Kept(self._actions, self._proven, self._failed_in_a_row, ago, self._undamaged)
+            _BudgetState(self._actions, self._proven, self._failed_in_a_row, ago, self._undamaged)
         )
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ class Budget:
         Raises:
             StateError: It is something else.
         """
-        kept, now = restored(_Kept, state), self._clock()
+        kept, now = restored(_BudgetState, state), self._clock()
         self._actions = kept.actions
         self._proven = kept.proven
         self._failed_in_a_row = kept.failed_in_a_row
@@ -146,7 +146,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _BudgetState:
     """What `Budget.get_state` gives: what was counted, and how many seconds ago episodes failed."""
 
     actions: Annotated[int, Field(ge=0)]

@@ -1,7 +1,7 @@
 """Exact values of the hidden-state process: what any policy can attain, without learning.
 
 The process has finitely many states, so the mean number of actions of a policy follows from linear
-algebra and the optimum from value iteration. Every action is followed by a look, in which the tip
+algebra and the optimum from value iteration. Every action is followed by an image, in which the tip
 may change by itself. The clean square of each image allows some of the actions; its distribution,
 given the state, is measured elsewhere and taken as independent from image to image. The time limit
 is left out: a policy reaches it hardly ever.
@@ -31,8 +31,8 @@ class HiddenProcess:
     """The decision process behind the images: A actions, 16 states, L mask levels.
 
     Attributes:
-        steps: Probabilities of an action and the look after it, (A, 16, 16).
-        look: Probabilities of a look alone, (16, 16).
+        steps: Probabilities of an action and the image after it, (A, 16, 16).
+        imaging: Probabilities of an image alone, (16, 16).
         levels: Probability of each mask level given the state, (16, L).
         allowed: Actions that each level allows, (L, A).
         damaging: Actions that the damaging reset chooses from, (A,).
@@ -40,7 +40,7 @@ class HiddenProcess:
     """
 
     steps: NDArray[np.float64]
-    look: NDArray[np.float64]
+    imaging: NDArray[np.float64]
     levels: NDArray[np.float64]
     allowed: BoolArray
     damaging: BoolArray
@@ -51,7 +51,7 @@ class HiddenProcess:
         """Distribution (16,) of the state in which an episode begins, after a good probe."""
         masked = self.allowed & self.damaging
         mean = np.tensordot(_rows(masked.astype(float)), self.steps, axes=1)
-        mean[~masked.any(axis=1)] = self.look
+        mean[~masked.any(axis=1)] = self.imaging
         step = np.einsum("sl,lst->st", self.levels, mean)
         present = np.eye(STATES)[GOOD]
         done = np.zeros(STATES)
@@ -148,17 +148,17 @@ def hidden_process(
     Args:
         actions: The A actions.
         dynamics: What they do.
-        tip_change_rates: Probability of a tip change in each of the scans of one look.
+        tip_change_rates: Probability of a tip change in each of the scans of one image.
         levels: Probability of each mask level given the state, (16, L).
         allowed: Actions that each level allows, (L, A).
         damage_actions: Most actions of a damaging reset.
     """
-    look = np.linalg.multi_dot(
+    imaging = np.linalg.multi_dot(
         [np.eye(STATES), *(dynamics.scan_matrix(rate) for rate in tip_change_rates), np.eye(STATES)]
     )
     return HiddenProcess(
-        steps=np.stack([dynamics.action_matrix(a.conditioning) @ look for a in actions]),
-        look=look,
+        steps=np.stack([dynamics.action_matrix(a.conditioning) @ imaging for a in actions]),
+        imaging=imaging,
         levels=levels,
         allowed=allowed,
         damaging=np.array([action.damaging for action in actions]),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.envs.regions import Mark, RegionMap, area_direction
-from spm_gym.errors import ContactLost, TipWithdrawn, UnjudgeableImage, brief
+from spm_gym.errors import ContactLost, TipWithdrawn, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
 from spm_gym.instrument.contract import Instrument
@@ -30,7 +30,7 @@ _UNKNOWN_RANGE = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProcessedScan:
     """One usable image and what was read from it.
 
     Attributes:
@@ -67,21 +67,25 @@ class Look:
         return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
 
 
-def validate_look(look: object, config: EnvConfig) -> None:
-    """Refuse what is no look at an image of these settings.
+def validate_processed_scan(processed: object, config: EnvConfig) -> None:
+    """Refuse what is no processed scan of these settings.
 
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(look, Look):
+    if not isinstance(processed, ProcessedScan):
         raise ValueError(
-            f"a look (spm_gym.envs.observation.Look) at an image is needed, not {brief(look)}"
+            f"a processed scan (spm_gym.envs.observation.ProcessedScan) is needed, not "
+            f"{brief(processed)}"
         )
     shapes = (1, config.pixels, config.pixels), (len(config.actions),)
-    if (look.observation.shape, look.mask.shape) != shapes or look.mask.dtype != np.bool_:
+    if (
+        processed.observation.shape,
+        processed.mask.shape,
+    ) != shapes or processed.mask.dtype != np.bool_:
         raise ValueError(
-            f"a look at an image of these settings has observation and mask {shapes}, bool, not "
-            f"{look.observation.shape} and {look.mask.shape}, {look.mask.dtype}"
+            f"a processed scan of these settings has observation and mask {shapes}, bool, not "
+            f"{processed.observation.shape} and {processed.mask.shape}, {processed.mask.dtype}"
         )
 
 
@@ -97,59 +101,67 @@ def allowed_actions(
     return np.asarray(np.asarray(side)[..., None] >= np.array(needed))
 
 
-def unjudgeable(scan: Scan, judge: Classifier, config: EnvConfig) -> UnjudgeableImage | None:
-    """Why a scan is not one of those that its judge was trained for; None if it is."""
-    trained = conditions_of(judge)
+def unclassifiable(
+    scan: Scan, classifier: Classifier, config: EnvConfig
+) -> UnclassifiableImage | None:
+    """Why a scan is not one of those that its classifier was trained for; None if it is."""
+    trained = conditions_of(classifier)
     if trained is None:
         return None
     found = scan_mismatches(trained, scan, config.accept_mismatch)
     if not found:
         return None
-    return UnjudgeableImage(f"the image is not judged: {'; '.join(found.values())}")
+    return UnclassifiableImage(f"the image is not classified: {'; '.join(found.values())}")
 
 
 def read_all(
-    scans: Sequence[Scan], judges: Sequence[Classifier], config: EnvConfig
-) -> list[Look | Diagnosis | UnjudgeableImage]:
-    """What the scans of several microscopes say: a look, or why there is none.
+    scans: Sequence[Scan], classifiers: Sequence[Classifier], config: EnvConfig
+) -> list[ProcessedScan | Diagnosis | UnclassifiableImage]:
+    """What the scans of several microscopes say: each processed, or why it cannot be.
 
     Args:
         scans: As many pixels each.
-        judges: One for each scan; only usable ones are judged.
+        classifiers: One for each scan; only usable ones are classified.
         config: What is imaged, allowed and paid.
     """
     readings = _readings(scans, config)
-    found: list[Look | Diagnosis | UnjudgeableImage] = [
-        unjudgeable(scan, judge, config) or seen
-        for scan, judge, seen in zip(scans, judges, readings.diagnoses, strict=True)
+    found: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
+        unclassifiable(scan, classifier, config) or seen
+        for scan, classifier, seen in zip(scans, classifiers, readings.diagnoses, strict=True)
     ]
     fine = [row for row, seen in enumerate(found) if seen is Diagnosis.FINE]
     if fine:
-        for row, look in zip(fine, _looks(scans, readings, fine, judges, config), strict=True):
-            found[row] = look
+        for row, processed in zip(
+            fine, _process(scans, readings, fine, classifiers, config), strict=True
+        ):
+            found[row] = processed
     return found
 
 
-def read(scan: Scan, judge: Classifier, config: EnvConfig) -> Look:
+def read(scan: Scan, classifier: Classifier, config: EnvConfig) -> ProcessedScan:
     """What a usable scan says.
 
     Raises:
-        UnjudgeableImage: The judge was trained for others, or has no answer.
+        UnclassifiableImage: The classifier was trained for others, or has no answer.
     """
-    error = unjudgeable(scan, judge, config)
+    error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    [look] = _looks([scan], _readings([scan], config), [0], [judge], config)
-    if isinstance(look, UnjudgeableImage):
-        raise look
-    return look
+    [processed] = _process([scan], _readings([scan], config), [0], [classifier], config)
+    if isinstance(processed, UnclassifiableImage):
+        raise processed
+    return processed
 
 
-def judge_all(judges: Sequence[Classifier], images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each image by its own judge; one judge of all judges them together."""
-    if all(judge is judges[0] for judge in judges):
-        return judges[0](images)
-    return np.concatenate([judge(images[k : k + 1]) for k, judge in enumerate(judges)])
+def classify_all(
+    classifiers: Sequence[Classifier], images: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Each image by its own classifier; one classifier of all classifies them together."""
+    if all(classifier is classifiers[0] for classifier in classifiers):
+        return classifiers[0](images)
+    return np.concatenate(
+        [classifier(images[k : k + 1]) for k, classifier in enumerate(classifiers)]
+    )
 
 
 def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
@@ -159,14 +171,14 @@ def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
     return read_scans(heights, ranges, config.plane)
 
 
-def _looks(
+def _process(
     scans: Sequence[Scan],
     readings: Readings,
     rows: Sequence[int],
-    judges: Sequence[Classifier],
+    classifiers: Sequence[Classifier],
     config: EnvConfig,
-) -> list[Look | UnjudgeableImage]:
-    """Judge some of the scans."""
+) -> list[ProcessedScan | UnclassifiableImage]:
+    """Classify some of the scans."""
     seen = readings.observations
     if len(rows) < len(seen):
         seen = seen[rows]
@@ -175,13 +187,13 @@ def _looks(
         square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
     ]
     masks = allowed_actions(config.actions, np.array(sides))
-    # Before they are judged: what a judge does with its images is its own affair.
+    # Before they are classified: what a classifier does with its images is its own affair.
     observations = [read_only(image) for image in seen]
-    probabilities = judge_all([judges[row] for row in rows], seen).tolist()
+    probabilities = classify_all([classifiers[row] for row in rows], seen).tolist()
     return [
-        Look(scans[row], observations[k], squares[k], probabilities[k], masks[k])
+        ProcessedScan(scans[row], observations[k], squares[k], probabilities[k], masks[k])
         if 0 <= probabilities[k] <= 1  # false for NaN
-        else UnjudgeableImage(
+        else UnclassifiableImage(
             f"the classifier's answer is {probabilities[k]:g} and no probability: nothing is done "
             "on it; use another classifier (env.classifier)"
         )
@@ -193,7 +205,7 @@ def _tell_nobody(area: int, mark: Mark) -> None:
     """Stand in for whoever wants to know; a function with a name can be pickled."""
 
 
-class Survey:
+class Navigator:
     """Works through approach areas, region by region.
 
     Attributes:

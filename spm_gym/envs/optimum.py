@@ -57,7 +57,7 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
 def reference_process(
     config: Config, images_per_state: int = IMAGES_PER_STATE, seed: int = 0
 ) -> HiddenProcess:
-    """The decision process behind the environment of these settings, judged by the truth.
+    """The decision process behind the environment of these settings, classified by the truth.
 
     It does not know that pulses may leave a tip ready to change (`tip_change_after_pulse`).
     """

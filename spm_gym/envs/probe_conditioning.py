@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import Look, read_all, validate_look
+from spm_gym.envs.observation import ProcessedScan, read_all, validate_processed_scan
 from spm_gym.envs.reset_options import validate_options
-from spm_gym.envs.task import Episode, Imaging, Seen, next_frame
+from spm_gym.envs.task import ConditioningTask, Imaging, Seen, next_frame
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
@@ -49,7 +49,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
     says so. A probe that is that bad already, as after most truncations, is left as it is, and a
     new image is taken at the next region. What is bad is the classifier's word here, too.
-    `reset(options={"damage": False})` only looks.
+    `reset(options={"damage": False})` only takes an image.
 
     ## Episode end
     Terminated when the classifier's probability exceeds 0.9; truncated after 100 steps unless the
@@ -74,8 +74,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     * v0: first version.
 
     Args:
-        instrument: The microscope. A simulated one begins anew at every seeded reset.
-        judge: Maps images to the probability of a good probe.
+        instrument: The microscope. A simulated one begins again at every seeded reset.
+        classifier: Maps images to the probability of a good probe.
         config: What is imaged, allowed and paid.
         render_mode: None or "rgb_array".
         budget: What may be tried without success, for a microscope that can be harmed.
@@ -89,7 +89,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def __init__(
         self,
         instrument: Instrument,
-        judge: Classifier,
+        classifier: Classifier,
         config: EnvConfig | None = None,
         render_mode: str | None = None,
         budget: Budget | None = None,
@@ -97,37 +97,37 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
         self.instrument = instrument
-        self.judge = judge
+        self.classifier = classifier
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(self.config)
-        self._episode = Episode(instrument, self.config, budget)
-        self.survey = self._episode.survey
+        self._task = ConditioningTask(instrument, self.config, budget)
+        self.navigator = self._task.navigator
         self.budget = budget
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Damage the probe and look; see the class for the rules.
+        """Damage the probe and take an image; see the class for the rules.
 
         Args:
             seed: Begins a new world on a simulated instrument; on a real one it only seeds the
                 random choices.
-            options: ``{"damage": False}`` leaves the probe as it is; ``"look"`` besides is a
+            options: ``{"damage": False}`` leaves the probe as it is; ``"processed"`` besides is a
                 `Look` that was taken already, and no other one is taken.
 
         Raises:
             InstrumentError: No usable image could be had.
             ValueError: An option is unknown or not what it should be.
         """
-        validate_options(options, self.config, ("damage", "look"))
+        validate_options(options, self.config, ("damage", "processed"))
         super().reset(seed=seed)
-        self._image(self._episode.reset(self.np_random, seed is not None, options))
-        return self._episode.present.observation.copy(), self._episode.info()
+        self._image(self._task.reset(self.np_random, seed is not None, options))
+        return self._task.present.observation.copy(), self._task.info()
 
     def step(
         self, action: np.int64 | int
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Carry out an action, look at the next region and judge the probe.
+        """Carry out an action, look at the next region and classify the probe.
 
         Args:
             action: A Python or NumPy integer, or a 0-dimensional array of one.
@@ -136,8 +136,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed, or no usable image could be had.
         """
-        self._image(self._episode.step(action, self.np_random))
-        return self.observe(self._episode.present)
+        self._image(self._task.step(action, self.np_random))
+        return self.observe(self._task.present)
 
     def act(self, action: np.int64 | int) -> None:
         """Do the first half of a step: carry out an action, or refuse it.
@@ -148,21 +148,23 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed in a way from which looking cannot recover.
         """
-        self._episode.act(action)
+        self._task.act(action)
 
-    def observe(self, look: Look) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def observe(
+        self, processed: ProcessedScan
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Do the second half of a step: take in the image that followed the action.
 
         Raises:
             gymnasium.error.ResetNeeded: There was no action.
             ValueError: This is no image of these settings.
         """
-        reward, terminated, truncated = self._episode.observe(look)
-        return look.observation.copy(), reward, terminated, truncated, self._episode.info()
+        reward, terminated, truncated = self._task.observe(processed)
+        return processed.observation.copy(), reward, terminated, truncated, self._task.info()
 
     def resume_episode(
         self,
-        look: Look,
+        processed: ProcessedScan,
         elapsed: int,
         chosen: int | None = None,
         refused: bool = False,
@@ -171,7 +173,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Go on in the middle of an episode whose images were taken by somebody else.
 
         Args:
-            look: The present image.
+            processed: The present image.
             elapsed: Actions whose outcome has been observed.
             chosen: The action whose outcome has not.
             refused: Whether it was not allowed.
@@ -180,40 +182,40 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         Raises:
             ValueError: One of them is not what it should be; nothing has changed.
         """
-        self._episode.resume(look, elapsed, chosen, refused, uncertain)
+        self._task.resume(processed, elapsed, chosen, refused, uncertain)
 
     def action_masks(self) -> BoolArray:
         """Which actions the present image allows, (12,)."""
-        return self._episode.present.mask.copy()
+        return self._task.present.mask.copy()
 
     @property
-    def look(self) -> Look | None:
+    def processed(self) -> ProcessedScan | None:
         """The present image; None before the first."""
-        return self._episode.look
+        return self._task.processed
 
-    @look.setter
-    def look(self, look: Look | None) -> None:
-        if look is not None:
-            validate_look(look, self.config)
-        self._episode.look = look
+    @processed.setter
+    def processed(self, processed: ProcessedScan | None) -> None:
+        if processed is not None:
+            validate_processed_scan(processed, self.config)
+        self._task.processed = processed
 
     @property
     def last_act(self) -> tuple[str, float, float] | None:
         """Name of the last action and where it was done, m."""
-        return self._episode.last_act
+        return self._task.last_act
 
     @property
     def uncertain(self) -> bool:
         """Whether the last action may not have been carried out."""
-        return self._episode.uncertain
+        return self._task.uncertain
 
     def is_good(self, probability: float) -> bool:
         """Whether this probability means a good probe."""
-        return self._episode.is_good(probability)
+        return self._task.is_good(probability)
 
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the present scan beside the region map, (height, width, 3)."""
-        return None if self.render_mode is None else self._episode.draw()
+        return None if self.render_mode is None else self._task.draw()
 
     def close(self) -> None:
         """Let go of the instrument."""
@@ -227,7 +229,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             episode can go on from it. A real instrument has changed meanwhile: only map and
             generator are put back, and a reset must follow.
         """
-        return {"rng": self.np_random.bit_generator.state, **self._episode.get_state()}
+        return {"rng": self.np_random.bit_generator.state, **self._task.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave.
@@ -238,12 +240,12 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         if not isinstance(state, dict):
             raise StateError(f"the state of an environment is a {type(state).__name__}")
         restore_generator(self.np_random, state.get("rng"))
-        self._episode.set_state({name: state[name] for name in state if name != "rng"})
+        self._task.set_state({name: state[name] for name in state if name != "rng"})
 
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
-        self.survey.enter_area(self.survey.area + 1)
-        self.look = None
+        self.navigator.enter_area(self.navigator.area + 1)
+        self.processed = None
 
     def _image(self, imaging: Imaging) -> None:
         """Take all images that are wanted."""
@@ -253,11 +255,11 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def _see(self, frame: Frame) -> Seen:
         try:
-            self.survey.settle(frame)
-            scan = self.survey.image(frame)
+            self.navigator.settle(frame)
+            scan = self.navigator.image(frame)
         except InstrumentError as error:
             return error
-        return read_all([scan], [self.judge], self.config)[0]
+        return read_all([scan], [self.classifier], self.config)[0]
 
 
 def spaces(

@@ -28,7 +28,7 @@ _NOT_SCANNED = "#7f8c8d"
 _BAR_SHARE = 0.3
 
 
-def draw_look(
+def draw_processed_scan(
     frame: Frame,
     observation: NDArray[np.float32],
     square: Square,

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from spm_gym.config import EnvConfig
-from spm_gym.envs.observation import validate_look
+from spm_gym.envs.observation import validate_processed_scan
 from spm_gym.errors import brief
 
 
@@ -30,5 +30,5 @@ def validate_options(options: object, config: EnvConfig, known: Collection[str])
         raise ValueError(f"options are {', '.join(map(repr, known))}; unknown: {brief(unknown)}")
     if not isinstance(damage := options.get("damage", True), bool | np.bool_):
         raise ValueError(f"options['damage'] must be True or False, not {brief(damage)}")
-    if "look" in options:
-        validate_look(options["look"], config)
+    if "processed" in options:
+        validate_processed_scan(options["processed"], config)

@@ -6,10 +6,10 @@ import numpy as np
 
 from spm_gym.config import Config
 from spm_gym.imaging import Readings, read_scans
-from spm_gym.instrument.sim.images import Session, take
+from spm_gym.instrument.sim.images import ImagingSession, take
 
 
-def read_session(session: Session, config: Config) -> Readings:
+def read_session(session: ImagingSession, config: Config) -> Readings:
     """Take the images of a session and prepare them as the environment does.
 
     Args:

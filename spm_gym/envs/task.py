@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from spm_gym.action_index import action_index
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import Look, Survey, validate_look
-from spm_gym.envs.task_state import EpisodeState
+from spm_gym.envs.observation import Navigator, ProcessedScan, validate_processed_scan
+from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
     BadReply,
     CommandFailed,
@@ -29,7 +29,7 @@ from spm_gym.errors import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
-    UnjudgeableImage,
+    UnclassifiableImage,
     brief,
 )
 from spm_gym.imaging import Diagnosis
@@ -41,7 +41,7 @@ _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
 _NO_CONTACT = (ContactLost, TipCrashed)
 _NO_SCAN = (*_CONNECTION_ERRORS, CommandFailed)
 
-Seen = Look | Diagnosis | InstrumentError
+Seen = ProcessedScan | Diagnosis | InstrumentError
 """What came of imaging a frame: a usable image, why it is not usable, or why there is none."""
 
 Imaging = Generator[Frame, Seen, None]
@@ -60,12 +60,12 @@ def next_frame(imaging: Imaging, seen: Seen | None = None) -> Frame | None:
         return None
 
 
-class Episode:
+class ConditioningTask:
     """One microscope under the rules of `spm_gym.envs.probe_conditioning.ProbeConditioningEnv`.
 
     Attributes:
         survey: Where images are taken and what is used up.
-        look: The present image; None before the first.
+        processed: The present image; None before the first.
         last_act: Name of the last action and where it was done, m.
         uncertain: Whether the last action may not have been carried out.
 
@@ -81,50 +81,50 @@ class Episode:
         self.config = config
         self.budget = budget
         self.instrument = instrument
-        self.survey = Survey(instrument, config)
-        self.look: Look | None = None
+        self.navigator = Navigator(instrument, config)
+        self.processed: ProcessedScan | None = None
         self.last_act: tuple[str, float, float] | None = None
         self.uncertain = False
         self._damaging = np.array([action.damaging for action in config.actions])
         self._elapsed = 0
         self._events: list[str] = []
         self._chosen: int | None = None
-        self._acted = self._refused = self._begun = False
+        self._acted = self._refused = self._started = False
 
     @property
-    def present(self) -> Look:
+    def present(self) -> ProcessedScan:
         """The present image.
 
         Raises:
             gymnasium.error.ResetNeeded: There is none.
         """
-        if self.look is None:
+        if self.processed is None:
             raise gym.error.ResetNeeded("call reset() before step(), action_masks() or render()")
-        return self.look
+        return self.processed
 
     def reset(
         self, rng: np.random.Generator, seeded: bool = False, options: dict[str, Any] | None = None
     ) -> Imaging:
-        """Damage the probe and look; arguments as for the environment, options validated.
+        """Damage the probe and take an image; arguments as for the environment, options validated.
 
         Raises:
             InstrumentError: No usable image could be had.
         """
         options = options or {}
-        if seeded or not (self._begun or "look" in options):
+        if seeded or not (self._started or "processed" in options):
             # Drawn for every instrument, so that the choices that follow are the same on all.
             world = int(rng.integers(2**63))
             if isinstance(self.instrument, Restartable):
                 self.instrument.restart(world)
-                self.survey.enter_area(0)
-                self.look = None
+                self.navigator.enter_area(0)
+                self.processed = None
         self._begin()
         damage = options.get("damage", self.config.damage)
-        if "look" in options:
-            self.look = options["look"]
-        elif self.look is None or not damage or self._bad(self.look):
+        if "processed" in options:
+            self.processed = options["processed"]
+        elif self.processed is None or not damage or self._bad(self.processed):
             # An episode begins with an image of its own, even if there is nothing to damage.
-            yield from self._look(rng)
+            yield from self._image_until_usable(rng)
         if damage:
             yield from self._damage(rng)
 
@@ -136,7 +136,7 @@ class Episode:
             InstrumentError: The action failed, or no usable image could be had.
         """
         self.act(action)
-        yield from self._look(rng)
+        yield from self._image_until_usable(rng)
 
     def act(self, action: np.integer[Any] | int) -> None:
         """Carry out an action, or refuse it.
@@ -145,19 +145,19 @@ class Episode:
             ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed in a way from which looking cannot recover.
         """
-        look = self.present
+        processed = self.present
         chosen = action_index(action, len(self.config.actions))
         self._events = []
         self.uncertain = False
         self._chosen, self._acted = chosen, True
-        self._refused = not look.mask[chosen]
+        self._refused = not processed.mask[chosen]
         if self._refused:
             self._events.append(f"refused {self.config.actions[chosen].name}")
             self.last_act = None
         else:
-            self._act(chosen, look)
+            self._act(chosen, processed)
 
-    def observe(self, look: Look) -> tuple[float, bool, bool]:
+    def observe(self, processed: ProcessedScan) -> tuple[float, bool, bool]:
         """Take in the image that followed the action.
 
         Returns:
@@ -169,12 +169,12 @@ class Episode:
         """
         if not self._acted:
             raise gym.error.ResetNeeded("call act() before observe()")
-        validate_look(look, self.config)
-        self.look = look
+        validate_processed_scan(processed, self.config)
+        self.processed = processed
         self._acted = False
         self._elapsed += 1
         config = self.config
-        good = self.is_good(look.probability)
+        good = self.is_good(processed.probability)
         truncated = not good and self._elapsed >= config.max_steps
         if self.budget is not None and truncated:
             self.budget.fail_episode()
@@ -184,14 +184,19 @@ class Episode:
         return config.step_reward, False, truncated
 
     def resume(
-        self, look: Look, elapsed: int, chosen: int | None, refused: bool, uncertain: bool
+        self,
+        processed: ProcessedScan,
+        elapsed: int,
+        chosen: int | None,
+        refused: bool,
+        uncertain: bool,
     ) -> None:
         """Go on in mid-episode; arguments as for the environment.
 
         Raises:
             ValueError: One of them is not what it should be.
         """
-        validate_look(look, self.config)
+        validate_processed_scan(processed, self.config)
         if not isinstance(elapsed, int | np.integer) or isinstance(elapsed, bool) or elapsed < 0:
             raise ValueError(f"elapsed must be an integer from 0 up, not {brief(elapsed)}")
         for name, flag in (("refused", refused), ("uncertain", uncertain)):
@@ -200,7 +205,7 @@ class Episode:
         if chosen is not None:
             chosen = action_index(chosen, len(self.config.actions))
         self._begin()
-        self.look = look
+        self.processed = processed
         self._elapsed, self._chosen, self._acted = elapsed, chosen, chosen is not None
         self._refused, self.uncertain = refused, uncertain
 
@@ -210,51 +215,56 @@ class Episode:
 
     def info(self) -> dict[str, Any]:
         """The ``info`` that comes with the present image."""
-        look = self.present
-        frame = look.scan.frame
+        processed = self.present
+        frame = processed.scan.frame
         return {
-            "action_mask": look.mask.copy(),
-            "probability": look.probability,
-            "good": self.is_good(look.probability),
+            "action_mask": processed.mask.copy(),
+            "probability": processed.probability,
+            "good": self.is_good(processed.probability),
             "x": frame.x,
             "y": frame.y,
-            "area": self.survey.area,
-            "clean_side": look.clean_side,
+            "area": self.navigator.area,
+            "clean_side": processed.clean_side,
             "action": "" if self._chosen is None else self.config.actions[self._chosen].name,
             "refused": self._refused,
             "uncertain": self.uncertain,
             "events": tuple(self._events),
-            "time": look.scan.started,
+            "time": processed.scan.started,
         }
 
     def draw(self) -> NDArray[np.uint8] | None:
         """Draw the present scan beside the region map, (height, width, 3); None before one."""
-        if self.look is None:
+        if self.processed is None:
             return None
         from spm_gym.envs.rendering import (
-            draw_look,  # matplotlib is slow to import and seldom needed
+            draw_processed_scan,  # matplotlib is slow to import and seldom needed
         )
 
-        look = self.look
-        judged = "good" if self.is_good(look.probability) else "bad"
-        verdict = f"{judged} probe, p = {look.probability:.3f}"
-        return draw_look(
-            look.scan.frame, look.observation, look.square, verdict, self.survey.regions,
-            [action.name for action in self.config.actions], self.last_act,
-        )  # fmt: skip
+        processed = self.processed
+        classified = "good" if self.is_good(processed.probability) else "bad"
+        verdict = f"{classified} probe, p = {processed.probability:.3f}"
+        return draw_processed_scan(
+            processed.scan.frame,
+            processed.observation,
+            processed.square,
+            verdict,
+            self.navigator.regions,
+            [action.name for action in self.config.actions],
+            self.last_act,
+        )
 
     def get_state(self) -> dict[str, Any]:
         """Everything to continue from but the generator; see the environment."""
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
         return asdict(
-            EpisodeState(
-                mid_episode=kept is not None and self.look is not None,
+            TaskState(
+                mid_episode=kept is not None and self.processed is not None,
                 instrument=kept,
-                marks=self.survey.regions.marks,
-                area=self.survey.area,
-                last_region=self.survey.last_region,
-                bad_sample=self.survey.bad_sample,
-                look=None if kept is None else self.look,
+                marks=self.navigator.regions.marks,
+                area=self.navigator.area,
+                last_region=self.navigator.last_region,
+                bad_sample=self.navigator.bad_sample,
+                processed=None if kept is None else self.processed,
                 last_act=self.last_act,
                 elapsed=self._elapsed,
                 events=list(self._events),
@@ -272,20 +282,20 @@ class Episode:
         Raises:
             StateError: It is something else, or of other images or actions.
         """
-        kept = restored(EpisodeState, state)
+        kept = restored(TaskState, state)
         kept.check(self.config)
         self._begin()
-        self.survey.enter_area(kept.area)
-        self.survey.regions.restore(kept.marks)
-        self.survey.last_region = kept.last_region
-        self.survey.bad_sample = kept.bad_sample
+        self.navigator.enter_area(kept.area)
+        self.navigator.regions.restore(kept.marks)
+        self.navigator.last_region = kept.last_region
+        self.navigator.bad_sample = kept.bad_sample
         if self.budget is not None and kept.budget is not None:
             self.budget.set_state(kept.budget)
         if not isinstance(self.instrument, Restartable):
-            self.look = None
+            self.processed = None
             return
         self.instrument.set_state(kept.instrument or {})
-        self.look = kept.look
+        self.processed = kept.processed
         self.last_act = kept.last_act
         self._elapsed = kept.elapsed
         self._events = list(kept.events)
@@ -293,7 +303,7 @@ class Episode:
         self._refused, self.uncertain = kept.refused, kept.uncertain
 
     def _begin(self) -> None:
-        self._begun = True
+        self._started = True
         self._elapsed = 0
         self._events = []
         self._chosen = None
@@ -302,13 +312,13 @@ class Episode:
 
     def _damage(self, rng: np.random.Generator) -> Imaging:
         for _ in range(self.config.damage_actions):
-            look = self.present
-            if self._bad(look):
+            processed = self.present
+            if self._bad(processed):
                 return
-            choices = np.flatnonzero(self._damaging & look.mask)
+            choices = np.flatnonzero(self._damaging & processed.mask)
             if choices.size:
-                self._act(int(rng.choice(choices)), look)
-            yield from self._look(rng)
+                self._act(int(rng.choice(choices)), processed)
+            yield from self._image_until_usable(rng)
         bad = self._bad(self.present)
         if not bad:
             tries, probability = self.config.damage_actions, self.present.probability
@@ -318,18 +328,18 @@ class Episode:
         if self.budget is not None:
             self.budget.see_damage(bad, self.config.damage_actions)
 
-    def _bad(self, look: Look) -> bool:
-        return look.probability < self.config.damage_below
+    def _bad(self, processed: ProcessedScan) -> bool:
+        return processed.probability < self.config.damage_below
 
-    def _act(self, index: int, look: Look) -> None:
-        action, place = self.config.actions[index], look.place
+    def _act(self, index: int, processed: ProcessedScan) -> None:
+        action, place = self.config.actions[index], processed.place
         if self.budget is not None:
             self.budget.spend()
         self.last_act = (action.name, *place)
         self._events.append(action.name)
         self.uncertain = True
         try:
-            self.survey.act(action, place)
+            self.navigator.act(action, place)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
             # Never again: the next image shows what it did and finds contact, unless withdrawn.
             what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
@@ -339,15 +349,15 @@ class Episode:
         else:
             self.uncertain = False
 
-    def _look(self, rng: np.random.Generator) -> Imaging:
+    def _image_until_usable(self, rng: np.random.Generator) -> Imaging:
         """Image the next region until an image is usable; blocks bad sample, recovers contact."""
         retry: Frame | None = None
         for _ in range(self.config.max_attempts):
             frame = retry or self._next_frame(rng)
             seen = yield frame
-            if isinstance(seen, Look):
-                self.survey.bad_sample = 0
-                self.look = seen
+            if isinstance(seen, ProcessedScan):
+                self.navigator.bad_sample = 0
+                self.processed = seen
                 if self.budget is not None:
                     self.budget.see(self.is_good(seen.probability))
                 return
@@ -360,9 +370,9 @@ class Episode:
     def _recover(self, frame: Frame, seen: Diagnosis | InstrumentError) -> bool:
         """Make the next image possible; returns whether it is to be taken at the same place."""
         if isinstance(seen, InstrumentError):
-            if isinstance(seen, UnjudgeableImage):
+            if isinstance(seen, UnclassifiableImage):
                 # Nor is there to be an act on the image before it, which a step would rest on.
-                self.look = None
+                self.processed = None
             if not isinstance(seen, _NO_SCAN):
                 raise seen
             self._events.append(f"no scan: {seen}")
@@ -374,7 +384,7 @@ class Episode:
             # The image of a tip that somebody withdraws looks like a crash.
             raise TipWithdrawn("the tip was withdrawn during the scan, and not by this program")
         if seen is Diagnosis.ROUGH:
-            self.survey.reject(frame)
+            self.navigator.reject(frame)
         elif seen is Diagnosis.CRASH:
             self.instrument.withdraw()
             self.instrument.approach()
@@ -383,11 +393,11 @@ class Episode:
         return seen is Diagnosis.LOST_CONTACT
 
     def _next_frame(self, rng: np.random.Generator) -> Frame:
-        frame = self.survey.next_frame(rng)
+        frame = self.navigator.next_frame(rng)
         if frame is None:
-            self.survey.change_area()
-            self.survey.await_creep()
+            self.navigator.change_area()
+            self.navigator.await_creep()
             self._events.append("new approach area")
-            frame = self.survey.next_frame(rng)
+            frame = self.navigator.next_frame(rng)
             assert frame is not None, "a fresh area always has a region"
         return frame

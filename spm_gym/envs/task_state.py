@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from spm_gym.config import EnvConfig
-from spm_gym.envs.observation import Look
+from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import Mark
 from spm_gym.plain_state import StateError
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeState:
+class TaskState:
     """What `Episode.get_state` gives; most is as the attributes of `Episode` and `Survey`.
 
     Attributes:
@@ -35,7 +35,7 @@ class EpisodeState:
     area: Annotated[int, Field(ge=0)]
     last_region: tuple[float, float] | None
     bad_sample: Annotated[int, Field(ge=0)]
-    look: Look | None
+    processed: ProcessedScan | None
     last_act: tuple[str, float, float] | None
     elapsed: Annotated[int, Field(ge=0)]
     events: list[str]
@@ -54,12 +54,17 @@ class EpisodeState:
         pixels, actions = config.pixels, len(config.actions)
         if self.chosen is not None and self.chosen >= actions:
             raise StateError(f"the kept state has chosen action {self.chosen} of {actions}")
-        if self.look is None:
+        if self.processed is None:
             if self.mid_episode:
                 raise StateError("the kept state is in mid-episode without an image")
             return
-        look = self.look
-        of = (look.scan.frame.pixels, look.scan.z.shape, look.observation.shape, look.mask.shape)
+        processed = self.processed
+        of = (
+            processed.scan.frame.pixels,
+            processed.scan.z.shape,
+            processed.observation.shape,
+            processed.mask.shape,
+        )
         if of != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
             raise StateError(f"the kept state has an image or a mask of other sizes, {of}, than "
                              f"{pixels} px and {actions} actions")  # fmt: skip

@@ -17,7 +17,7 @@ from spm_gym.config import EnvConfig
 from spm_gym.envs.observation import read_all
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode, spaces
 from spm_gym.envs.reset_options import validate_options
-from spm_gym.envs.task import Episode, Imaging, Seen, next_frame
+from spm_gym.envs.task import ConditioningTask, Imaging, Seen, next_frame
 from spm_gym.errors import InstrumentError, brief
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -28,7 +28,7 @@ Images = NDArray[np.float32]
 
 
 class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDArray[Any]]):
-    """N simulated microscopes that are imaged, read and judged together.
+    """N simulated microscopes that are imaged, read and classified together.
 
     Environment i does what a `ProbeConditioningEnv` does that is seeded alike; actions,
     observations, rewards and ``info`` are explained there. What comes back has the form that
@@ -42,8 +42,8 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         microscopes: One for each environment.
 
     Args:
-        microscopes: N of them; they begin anew at every seeded reset.
-        judges: One for each microscope; if they are all the same, images are judged in batches.
+        microscopes: N of them; they begin again at every seeded reset.
+        classifiers: One for each microscope; one and the same for all classifies in batches.
         config: What is imaged, allowed and paid.
         render_mode: None or "rgb_array".
         autoreset_mode: When an environment whose episode has ended is reset.
@@ -55,15 +55,15 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     def __init__(
         self,
         microscopes: Sequence[SimulatedMicroscope],
-        judges: Sequence[Classifier],
+        classifiers: Sequence[Classifier],
         config: EnvConfig | None = None,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if not microscopes or len(judges) != len(microscopes):
+        if not microscopes or len(classifiers) != len(microscopes):
             raise ValueError(
-                "num_envs must be at least 1, with one judge each, "
-                f"not {len(microscopes)} with {len(judges)} judges"
+                "num_envs must be at least 1, with one classifier each, "
+                f"not {len(microscopes)} with {len(classifiers)} classifies"
             )
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
@@ -75,8 +75,8 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         self.single_observation_space, self.single_action_space = spaces(self.config)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._judges = tuple(judges)
-        self._episodes = [Episode(microscope, self.config) for microscope in microscopes]
+        self._classifiers = tuple(classifiers)
+        self._tasks = [ConditioningTask(microscope, self.config) for microscope in microscopes]
         self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * self.num_envs
         self._ended = np.zeros(self.num_envs, dtype=bool)
 
@@ -86,7 +86,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Images, dict[str, Any]]:
-        """Damage the probes and look.
+        """Damage the probes and take images.
 
         Args:
             seed: Environment i is seeded with ``seed + i`` or ``seed[i]``; None goes on in the
@@ -136,7 +136,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 i: episode.reset(self._rng(i))
                 if again[i]
                 else episode.step(chosen[i], self._rng(i))
-                for i, episode in enumerate(self._episodes)
+                for i, episode in enumerate(self._tasks)
             }
         )
         rewards, terminated, truncated = self._outcomes(again, failed)
@@ -151,13 +151,13 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
 
     def action_masks(self) -> BoolArray:
         """Which actions the present images allow, (N, 12)."""
-        return np.stack([episode.present.mask for episode in self._episodes])
+        return np.stack([episode.present.mask for episode in self._tasks])
 
     def render(self) -> tuple[Any, ...] | None:
         """Draw the present scans beside the region maps, each (height, width, 3) uint8."""
         if self.render_mode is None:
             return None
-        return tuple(episode.draw() for episode in self._episodes)
+        return tuple(episode.draw() for episode in self._tasks)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let go of the microscopes."""
@@ -205,10 +205,10 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 seen[i] = scan
             else:
                 scans[i] = scan
-                self._episodes[i].survey.use_up(frame)
+                self._tasks[i].navigator.use_up(frame)
         if scans:
-            judges = [self._judges[i] for i in scans]
-            looks = read_all(list(scans.values()), judges, self.config)
+            classifiers = [self._classifiers[i] for i in scans]
+            looks = read_all(list(scans.values()), classifiers, self.config)
             seen.update(zip(scans, looks, strict=True))
         return seen
 
@@ -217,7 +217,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     ) -> tuple[Floats, BoolArray, BoolArray]:
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
-        for i, episode in enumerate(self._episodes):
+        for i, episode in enumerate(self._tasks):
             if not again[i] and i not in failed:
                 rewards[i], terminated[i], truncated[i] = episode.observe(episode.present)
         self._ended = terminated | truncated
@@ -230,7 +230,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         options: dict[str, Any] | None = None,
     ) -> dict[int, InstrumentError]:
         failed = self._image(
-            {i: self._episodes[i].reset(self._rng(i), i in seeded, options) for i in which}
+            {i: self._tasks[i].reset(self._rng(i), i in seeded, options) for i in which}
         )
         self._ended[[i for i in which if i not in failed]] = False
         return failed
@@ -240,15 +240,15 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         which = np.flatnonzero(self._ended).tolist()
         last = np.full(self.num_envs, None, dtype=object)
         for i in which:
-            last[i] = self._episodes[i].present.observation.copy()
+            last[i] = self._tasks[i].present.observation.copy()
         return {"final_obs": last, "_final_obs": self._ended.copy(),
                 "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
 
     def _observations(self) -> Images:
-        return np.stack([episode.present.observation for episode in self._episodes])
+        return np.stack([episode.present.observation for episode in self._tasks])
 
     def _infos(self, which: Sequence[int]) -> dict[str, Any]:
-        return gather_infos([self._episodes[i].info() for i in which], which, self.num_envs)
+        return gather_infos([self._tasks[i].info() for i in which], which, self.num_envs)
 
     def _rng(self, i: int) -> np.random.Generator:
         return self._seeded(i)[0]
@@ -277,13 +277,13 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 f"options['reset_mask'] must be ({self.num_envs},) bool, true somewhere, "
                 f"not {given.shape} {given.dtype}: {brief(mask)}"
             )
-        untouched = [i for i, e in enumerate(self._episodes) if e.look is None and not given[i]]
+        untouched = [i for i, e in enumerate(self._tasks) if e.processed is None and not given[i]]
         if untouched:
             raise gym.error.ResetNeeded(f"environments {untouched} were never reset")
         return given
 
     def _checked_actions(self, actions: NDArray[np.integer[Any]] | Sequence[int]) -> list[int]:
-        for episode in self._episodes:
+        for episode in self._tasks:
             episode.present  # noqa: B018 (raises before anything is done)
         return action_indices(actions, self.num_envs, len(self.config.actions))
 

@@ -17,13 +17,13 @@ from spm_gym.colours import BLOCKED
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.mosaic import (
     COLOURS,
+    AreaRaster,
     Place,
-    Raster,
     Reading,
     blocked_places,
     paint_area,
 )
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 MOST_AREAS = 6
 """Of more areas, a picture of all shows the last ones."""
@@ -53,7 +53,7 @@ def draw_area(db: sqlite3.Connection, run: Path, area: int, reading: Reading) ->
     """
     figure = new_figure(10.5, 11.4)
     legend = _draw(figure.subplots(), db, run, area, reading, _LARGE)
-    title = f"{shown_name(run)}: approach {_title(db, area)}"
+    title = f"{display_name(run)}: approach {_title(db, area)}"
     figure.suptitle(plain(title), x=0.02, ha="left", weight="bold")
     figure.legend(handles=legend, loc="outside lower left", ncols=3, frameon=False, fontsize=10)
     return figure
@@ -123,7 +123,7 @@ def _add_blocked(axes: Axes, places: list[Place]) -> None:
         axes.add_collection(filled)
 
 
-def _legend(raster: Raster, places: list[Place], counted: bool) -> list[Artist]:
+def _legend(raster: AreaRaster, places: list[Place], counted: bool) -> list[Artist]:
     handles: list[Artist] = []
     for label, number in raster.labels.items():
         text = f"{label} ({number})" if counted else f"{label}"

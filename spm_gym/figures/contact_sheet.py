@@ -23,7 +23,7 @@ _GAP, _TEXT = 0.06, 0.3
 def draw_sheet(
     scans: Sequence[tuple[Subject, Seen]], good_above: float, title: str, left_out: int = 0
 ) -> Figure:
-    """Draw levelled scans side by side, with name, size, and probability if they were judged.
+    """Draw levelled scans side by side, with name, size, and probability if they were classified.
 
     Args:
         scans: At most `MOST`, with what was read from them.

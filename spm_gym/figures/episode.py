@@ -21,7 +21,7 @@ from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_s
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, read_scans
 from spm_gym.journal.reader import read_scan
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 _WIDTH, _HEIGHT = 7.2, 4.0
 _IMAGE = (0.02, 0.04, 0.47, 0.47 * _WIDTH / _HEIGHT)
@@ -56,7 +56,7 @@ class Still:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class EpisodeFrames:
     """An episode in images.
 
     Attributes:
@@ -76,9 +76,9 @@ class NoEpisode(ValueError):
     """There is no such episode; the message says which there are."""
 
 
-def recorded_story(
+def recorded_episode(
     db: sqlite3.Connection, run: Path, episode: int | None, config: EnvConfig
-) -> Story:
+) -> EpisodeFrames:
     """An episode of a run, from its journal.
 
     Args:
@@ -107,8 +107,8 @@ def recorded_story(
     stills = [
         _recorded(db, run, scan, decided.get(scan), config) for scan in scans or [row["first_scan"]]
     ]
-    title = f"{shown_name(run)}, conditioning {number}"
-    return Story(title, _action_names(db, steps, config), config.good_above, stills)
+    title = f"{display_name(run)}, conditioning {number}"
+    return EpisodeFrames(title, _action_names(db, steps, config), config.good_above, stills)
 
 
 def _action_names(
@@ -155,13 +155,13 @@ def _note(step: sqlite3.Row, values: Sequence[float], allowed: Sequence[bool]) -
     return ""
 
 
-def draw_frames(story: Story, dpi: float) -> Iterator[NDArray[np.uint8]]:
+def draw_frames(story: EpisodeFrames, dpi: float) -> Iterator[NDArray[np.uint8]]:
     """Draw the frames of an animation, one for each image, all (height, width, 3) RGB."""
     for index in range(len(story.stills)):
         yield pixels_of(draw_still(story, index, dpi))
 
 
-def draw_still(story: Story, index: int, dpi: float = 150) -> Figure:
+def draw_still(story: EpisodeFrames, index: int, dpi: float = 150) -> Figure:
     """Draw one frame: the image, the way of the probability so far, the agent's values.
 
     Args:
@@ -185,7 +185,7 @@ def draw_still(story: Story, index: int, dpi: float = 150) -> Figure:
     return figure
 
 
-def _event(story: Story, still: Still) -> str:
+def _event(story: EpisodeFrames, still: Still) -> str:
     if still.action:
         note = f" ({still.note})" if still.note else ""
         return f"Next: {plain(still.action, 30)}{note}"
@@ -203,7 +203,7 @@ def _draw_image(axes: Axes, still: Still) -> None:
     add_scale_bar(axes, metres=True)
 
 
-def _draw_way(axes: Axes, story: Story, index: int) -> None:
+def _draw_way(axes: Axes, story: EpisodeFrames, index: int) -> None:
     so_far = np.array([still.probability for still in story.stills[: index + 1]])
     good = so_far > story.good_above
     axes.plot(so_far, color=INK, lw=1)
@@ -220,7 +220,7 @@ def _draw_way(axes: Axes, story: Story, index: int) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_end(axes: Axes, story: Story, index: int) -> None:
+def _draw_end(axes: Axes, story: EpisodeFrames, index: int) -> None:
     """What has come of it, in the place of values that nobody needs any more."""
     axes.set_axis_off()
     if index + 1 < len(story.stills):
@@ -232,7 +232,7 @@ def _draw_end(axes: Axes, story: Story, index: int) -> None:
               color=GOOD if good else BAD, transform=axes.transAxes)  # fmt: skip
 
 
-def _draw_values(axes: Axes, story: Story, still: Still) -> None:
+def _draw_values(axes: Axes, story: EpisodeFrames, still: Still) -> None:
     """Bars from the lowest value on; what the clean square does not allow is hollow."""
     known = [value for each in story.stills for value in each.values]
     low, high = min(known), max(known)

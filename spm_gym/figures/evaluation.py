@@ -1,4 +1,4 @@
-"""Picture of an evaluation: how long the episodes of every arm were."""
+"""Picture of an evaluation: how long the episodes of every policy were."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = {
     "oracle": ("#009e73", ":"),
     "shuffled": ("#56b4e9", (0, (1, 1))),
 }
-"""Colour, after Okabe and Ito, and line of every arm."""
+"""Colour, after Okabe and Ito, and line of every policy."""
 
 
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
@@ -29,23 +29,23 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
         summary: From `agents.evaluation.summarise`.
         path: File to write; its ending chooses the format.
     """
-    arms = summary["arms"]
+    policies = summary["policies"]
     figure = Figure(figsize=(10, 3.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
-    for position, (name, arm) in enumerate(arms.items()):
+    for position, (name, policy) in enumerate(policies.items()):
         colour, line = STYLES.get(name, ("tab:gray", "-"))
-        mean = arm["mean_length"]
-        low, high = arm["ci95"] or (mean, mean)
+        mean = policy["mean_length"]
+        low, high = policy["ci95"] or (mean, mean)
         errors = [[mean - low], [high - mean]]
         means.bar(position, mean, color=colour, yerr=errors, capsize=4)
         means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
-        lengths = np.sort(arm["lengths"])
+        lengths = np.sort(policy["lengths"])
         running = 1 - np.arange(1, lengths.size + 1) / lengths.size
         survival.step(
             np.r_[0, lengths], np.r_[1, running], where="post", color=colour, ls=line, label=name
         )
-    means.set_xticks(range(len(arms)), list(arms))
+    means.set_xticks(range(len(policies)), list(policies))
     means.set_ylabel("actions per episode (mean, 95 %)")
     survival.set(xlabel="actions", ylabel="share of probes not yet good", xlim=(0, 40), ylim=(0, 1))
     survival.legend(frameon=False, handlelength=3)

@@ -23,7 +23,7 @@ _SMALLEST_SPAN = 2e-11
 
 _HEADROOM = 0.3
 """Of the span of heights, above them: the upper quarter of the colours is white to the eye, and the
-tops of molecules are what a person judges a probe by."""
+tops of molecules are what a person classifies a probe by."""
 
 _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
@@ -35,7 +35,7 @@ _STOPS = ("#000", "#800000", "#ff8000", "#ffff80", "#fff")
 _SEEN_SPAN = 2 * LIMIT * HALF_MOLECULE
 
 
-class Kind(StrEnum):
+class ScanRendering(StrEnum):
     """How a scan is shown."""
 
     LEVELLED = "levelled"
@@ -43,12 +43,12 @@ class Kind(StrEnum):
     NETWORK = "network"
 
 
-def picture(z: FloatImage, kind: Kind, method: Method) -> Image.Image:
+def picture(z: FloatImage, kind: ScanRendering, method: Method) -> Image.Image:
     """Show a scan, as `with_span`."""
     return with_span(z, kind, method)[0]
 
 
-def with_span(z: FloatImage, kind: Kind, method: Method) -> tuple[Image.Image, float]:
+def with_span(z: FloatImage, kind: ScanRendering, method: Method) -> tuple[Image.Image, float]:
     """Show a scan: heights in colours, transparent where nothing was scanned; else grey.
 
     Args:
@@ -64,10 +64,10 @@ def with_span(z: FloatImage, kind: Kind, method: Method) -> tuple[Image.Image, f
     Raises:
         ValueError: It cannot be levelled.
     """
-    if kind is Kind.RAW:
+    if kind is ScanRendering.RAW:
         return _coloured(z)
     levelled = level(z, method)
-    return _coloured(levelled) if kind is Kind.LEVELLED else (seen(levelled), _SEEN_SPAN)
+    return _coloured(levelled) if kind is ScanRendering.LEVELLED else (seen(levelled), _SEEN_SPAN)
 
 
 def seen(levelled: FloatImage) -> Image.Image:
@@ -97,24 +97,28 @@ def limits(heights: FloatImage) -> tuple[float, float]:
     return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
 
 
-def height_scales(z: FloatImage, method: Method) -> dict[Kind, str]:
+def height_scales(z: FloatImage, method: Method) -> dict[ScanRendering, str]:
     """The `height_scale` of every picture of a scan."""
     low, high = limits(z)
-    spans = {Kind.RAW: high - low, Kind.LEVELLED: high - low, Kind.NETWORK: _SEEN_SPAN}
+    spans = {
+        ScanRendering.RAW: high - low,
+        ScanRendering.LEVELLED: high - low,
+        ScanRendering.NETWORK: _SEEN_SPAN,
+    }
     with suppress(ValueError):  # hardly anything was scanned: shown raw
         low, high = limits(level(z, method))
-        spans[Kind.LEVELLED] = high - low
+        spans[ScanRendering.LEVELLED] = high - low
     return {kind: height_scale(span, kind) for kind, span in spans.items()}
 
 
-def height_scale(span: float, kind: Kind) -> str:
+def height_scale(span: float, kind: ScanRendering) -> str:
     """A scale of the colours of a picture, as SVG to be laid over it.
 
     Args:
         span: Difference between the heights of the darkest and the brightest colour, m.
         kind: How it is shown.
     """
-    ramp = ("#000", "#fff") if kind is Kind.NETWORK else _STOPS
+    ramp = ("#000", "#fff") if kind is ScanRendering.NETWORK else _STOPS
     stops = "".join(
         f'<stop offset="{place / (len(ramp) - 1):g}" stop-color="{colour}"/>'
         for place, colour in enumerate(ramp)

@@ -77,7 +77,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Raster:
+class AreaRaster:
     """The images of one approach area in their places.
 
     Attributes:
@@ -177,7 +177,7 @@ def paint_area(
     reading: Reading,
     widest: float,
     smallest: int = 0,
-) -> Raster:
+) -> AreaRaster:
     """Put the images of an approach area in their places.
 
     Args:
@@ -201,7 +201,7 @@ def paint_area(
         else:
             _paint(canvas, run, row, reading)
     found = {each: labels[each] for each in COLOURS if each in labels}
-    return Raster(canvas.image, left, top, side, found)
+    return AreaRaster(canvas.image, left, top, side, found)
 
 
 def examples(

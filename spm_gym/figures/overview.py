@@ -27,7 +27,7 @@ from spm_gym.figures.report_charts import (
 )
 from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import Label
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 from spm_gym.scale import duration_text
 
 _MARKERS = {
@@ -64,7 +64,7 @@ def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, files: R
 def draw_timeline(db: sqlite3.Connection, run: Path, good_above: float) -> Figure:
     """Draw the probability over the time of operation; arguments as for `draw_overview`."""
     figure = new_figure(11, 3.6 + 0.2 * _lanes(db))
-    figure.suptitle(plain(shown_name(run)), x=0.02, ha="left", weight="bold")
+    figure.suptitle(plain(display_name(run)), x=0.02, ha="left", weight="bold")
     _add_timeline(figure, db, good_above)
     return figure
 
@@ -114,7 +114,7 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
     axes.set_axis_off()
     counted = facts.overview(db)
     now = stands(db, run)
-    axes.set_title(plain(shown_name(run), 34), loc="left", weight="bold", fontsize=13)
+    axes.set_title(plain(display_name(run), 34), loc="left", weight="bold", fontsize=13)
     axes.text(0, 0.98, _folded(now.sentence), transform=axes.transAxes, va="top", fontsize=9,
               color=LIGHT.trouble if now.failed else INK)  # fmt: skip
     table = axes.table(
@@ -130,13 +130,13 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
 
 def _counts(run: facts.Overview) -> list[tuple[str, str]]:
     duration, unit = duration_text(run.elapsed).split()
-    share = f"{run.good / run.judged:.1%}" if run.judged else "–"
+    share = f"{run.good / run.classified:.1%}" if run.classified else "–"
     rate = f"{run.good * facts.HOUR / run.elapsed:.0f}" if run.elapsed else "–"
     return [
         (f"{unit} of operation", duration),
         ("images", f"{run.images:,}"),
         ("good images", f"{run.good:,}"),
-        ("of the judged ones good", share),
+        ("of the classified ones good", share),
         ("good images per hour", rate),
         ("conditionings", f"{sum(run.episodes.values())}"),
         ("actions in them", f"{run.actions}"),

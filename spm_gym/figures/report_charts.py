@@ -119,8 +119,8 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
     places = np.arange(len(achieved))
     names = [known_letters(each.name) for each in achieved]
     change, half = np.array([each.change for each in achieved]).T
-    judged = np.array([each.judged for each in achieved])
-    share = np.array([each.good for each in achieved]) / np.where(judged, judged, np.nan)
+    classified = np.array([each.classified for each in achieved])
+    share = np.array([each.good for each in achieved]) / np.where(classified, classified, np.nan)
     low, high = np.array([each.good_interval for each in achieved]).T
 
     def paint(figure: Figure, theme: Theme) -> None:

@@ -35,11 +35,11 @@ IN_WORDS = {
 NO_SQUARE = Square(0, 0, 0)
 _FEEDBACK_OFF = (
     "Constant height (feedback off): this is no topography and says nothing of the surface; it is "
-    "not judged."
+    "not classified."
 )
 _ONE_HEIGHT = (
     "All heights are the same: the tip was held at constant height, or at an end of its range; "
-    "the scan is not judged."
+    "the scan is not classified."
 )
 _PANEL = 3.3
 _USUAL_NM = EnvConfig().image_nm
@@ -75,7 +75,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ScanClassifier:
     """A classifier, and the side of the images it takes, px; and when it calls a probe good."""
 
     classify: Classifier
@@ -92,7 +92,7 @@ class Seen:
         levelled: Heights above the substrate, m; None if it cannot be found.
         normalised: As the networks see it; None if they do not take such images.
         square: The largest clean square.
-        probability: That the probe is good; None if it was not judged.
+        probability: That the probe is good; None if it was not classified.
         remarks: Why something is missing.
     """
 
@@ -104,12 +104,14 @@ class Seen:
     remarks: tuple[str, ...] = ()
 
 
-def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = None) -> Seen:
+def look_at(
+    subject: Subject, classifier: ScanClassifier | None, config: EnvConfig | None = None
+) -> Seen:
     """Read a scan as the environment does, as far as that is possible.
 
     Args:
         subject: The scan.
-        judge: The classifier; None for none.
+        classifier: The classifier; None for none.
         config: Says how the substrate is found; None for the defaults.
     """
     plane = (config or EnvConfig()).plane
@@ -120,35 +122,35 @@ def look_at(subject: Subject, judge: Judge | None, config: EnvConfig | None = No
         return Seen(remarks=(_ONE_HEIGHT,))
     try:
         diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
-        normalised, remarks = _for_network(subject, judge, plane)
+        normalised, remarks = _for_network(subject, classifier, plane)
     except ValueError as error:
         return Seen(remarks=(f"Not levelled: {error}.",))
     square = largest_clean_square(levelled)
-    if judge is None or normalised is None:
+    if classifier is None or normalised is None:
         return Seen(diagnosis, levelled, None, square, remarks=remarks)
     if diagnosis is not Diagnosis.FINE:
-        remarks += ("Not judged: only a scan without faults says how the probe is.",)
+        remarks += ("Not classified: only a scan without faults says how the probe is.",)
         return Seen(diagnosis, levelled, normalised, square, remarks=remarks)
-    probability = float(judge.classify(normalised[None, None])[0])
+    probability = float(classifier.classify(normalised[None, None])[0])
     remarks += _unusual(subject, config)
     return Seen(diagnosis, levelled, normalised, square, probability, remarks)
 
 
 def _for_network(
-    subject: Subject, judge: Judge | None, plane: Method
+    subject: Subject, classifier: ScanClassifier | None, plane: Method
 ) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
     """The image as the classifier takes it, None if it cannot, and what there is to say of that."""
-    if judge is None:
+    if classifier is None:
         return None, ()
-    if why := subject.topography.unjudgeable:
-        return None, (f"Not judged: {why}.",)
-    z, side = subject.z, judge.pixels
+    if why := subject.topography.unclassifiable:
+        return None, (f"Not classified: {why}.",)
+    z, side = subject.z, classifier.pixels
     rows, cols = z.shape
     if rows == cols == side:
         return normalise(level(z, plane)), ()
     if rows != cols or rows < side:
         takes = f"the classifier takes {side} x {side} px, or larger squares"
-        return None, (f"Not judged: {takes}; this image has {cols} x {rows}.",)
+        return None, (f"Not classified: {takes}; this image has {cols} x {rows}.",)
     remark = f"For the network the image was averaged to {side} x {side} px."
     return normalise(level(box_averaged(z, side), plane)), (remark,)
 
@@ -257,7 +259,7 @@ def verdict(subject: Subject, seen: Seen, good_above: float) -> str:
         seen: What was read from it.
         good_above: A probe is good above this probability.
     """
-    said = [*_judgement(seen, good_above), *seen.remarks] or ["Not judged."]
+    said = [*_judgement(seen, good_above), *seen.remarks] or ["Not classified."]
     parts = (sentence[0].lower() + sentence[1:].rstrip(".") for sentence in said)
     return f"{subject.name}: {'; '.join(parts)}."
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spm_gym.figures.heights import Kind, height_scales, picture, png, seen
+from spm_gym.figures.heights import ScanRendering, height_scales, picture, png, seen
 from spm_gym.imaging import level, read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
@@ -30,13 +30,13 @@ LABELS = {
     Label.BAD_SAMPLE: "bad sample",
     Label.CONDITIONING: "after an action",
     Label.UNUSABLE: "unusable",
-    None: "not judged yet",
+    None: "not classified yet",
 }
 """Labels in words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ActionMark:
     """Where an action was done or will be done, in hundredths of the image from its top left."""
 
     x: float
@@ -76,9 +76,9 @@ class Shown:
     before: int | None
     after: int | None
     square: Box | None
-    marks: list[Mark]
+    marks: list[ActionMark]
     bar: float
-    scales: dict[Kind, str]
+    scales: dict[ScanRendering, str]
     problem: str
 
     @property
@@ -103,7 +103,7 @@ def shown_scan(
     if row is None:
         return None
     frame = Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"])
-    square, problem, scales = None, "", dict[Kind, str]()
+    square, problem, scales = None, "", dict[ScanRendering, str]()
     try:
         scan = read_scan(run, row)
         square = _square(scan, method)
@@ -175,7 +175,7 @@ def _marks(
     row: sqlite3.Row,
     frame: Frame,
     square: Box | None,
-) -> list[Mark]:
+) -> list[ActionMark]:
     marks = []
     for step in db.execute(
         "SELECT name, details FROM steps JOIN acts ON acts.number = steps.act"
@@ -185,11 +185,11 @@ def _marks(
         details = json.loads(step["details"])
         if "x" in details:
             marks.append(_mark(frame, details["x"], details["y"], step["name"]))
-    coming = m.get("state") == State.CONDITION and m.get("look") == row["id"]
+    coming = m.get("state") == State.CONDITION and m.get("decision_scan") == row["id"]
     if coming and not marks:
         half = 0.0 if square is None else square.side / 2
         x, y = (50.0, 50.0) if square is None else (square.x + half, square.y + half)
-        marks.append(Mark(x, y, "the coming action", False))
+        marks.append(ActionMark(x, y, "the coming action", False))
     return marks
 
 
@@ -200,13 +200,13 @@ def _episode(db: sqlite3.Connection, row: sqlite3.Row) -> int | None:
     return _single(db, "SELECT id FROM episodes WHERE first_scan = ?", row["id"])
 
 
-def _mark(frame: Frame, x: float, y: float, name: str) -> Mark:
+def _mark(frame: Frame, x: float, y: float, name: str) -> ActionMark:
     """A place on the sample (m) as one in the image."""
     dx, dy = x - frame.x, y - frame.y
     cos, sin = math.cos(frame.angle), math.sin(frame.angle)
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
     percent = 100 / frame.size
-    return Mark(50 + u * percent, 50 - v * percent, name, True)
+    return ActionMark(50 + u * percent, 50 - v * percent, name, True)
 
 
 def prepare() -> None:
@@ -216,7 +216,7 @@ def prepare() -> None:
     level(blank[0])
 
 
-def scan_picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> bytes:
+def scan_picture(run: Path, row: sqlite3.Row, kind: ScanRendering, method: Method) -> bytes:
     """A scan as PNG, one pixel for every pixel; transparent where nothing was scanned.
 
     Raises:
@@ -227,7 +227,11 @@ def scan_picture(run: Path, row: sqlite3.Row, kind: Kind, method: Method) -> byt
         return png(picture(z, kind, method))
     except ValueError:  # hardly anything was scanned
         nothing = np.full(z.shape, np.nan)
-        return png(seen(nothing) if kind is Kind.NETWORK else picture(z, Kind.RAW, method))
+        return png(
+            seen(nothing)
+            if kind is ScanRendering.NETWORK
+            else picture(z, ScanRendering.RAW, method)
+        )
 
 
 def _single(db: sqlite3.Connection, query: str, *values: Any) -> int | None:

@@ -207,9 +207,9 @@ def classifier_findings(
     return mismatches(conditions, imaging, env.accept_mismatch)
 
 
-def conditions_of(judge: Classifier) -> TrainingConditions | None:
-    """What a judge was trained for; None for one that was not trained, such as the true one."""
-    found: TrainingConditions | None = getattr(judge, "conditions", None)
+def conditions_of(classifier: Classifier) -> TrainingConditions | None:
+    """What a classifier was trained for; None for what was not trained, as the ground truth."""
+    found: TrainingConditions | None = getattr(classifier, "conditions", None)
     return found
 
 
@@ -242,7 +242,7 @@ def _number(name: Mismatch, value: float, trained: tuple[float, float] | None) -
     quantity = _QUANTITIES[name]
     if trained is None:
         return (
-            f"the classifier does not say for what {name} it was trained: train it anew and tell "
+            f"the classifier does not say for what {name} it was trained: train it again and tell "
             f"{quantity.training}"
         )
     low, high = _trusted(trained, quantity.factor * (1 + _ROUNDING))

@@ -1,4 +1,4 @@
-"""Whether a scan can be judged, and if not, what went wrong."""
+"""Whether a scan can be classified, and if not, what went wrong."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Instrument(Protocol):
         ...
 
     def reconnect(self) -> None:
-        """Give up what is left of the connection and connect anew; no act is sent again."""
+        """Give up what is left of the connection and connect again; no act is sent again."""
         ...
 
     def close(self) -> None:
@@ -57,10 +57,10 @@ class Instrument(Protocol):
 
 @runtime_checkable
 class Restartable(Protocol):
-    """An instrument that exists in software: it can begin anew, and its state can be kept."""
+    """An instrument that exists in software: it can begin again, and its state can be kept."""
 
     def restart(self, seed: int) -> None:
-        """Begin anew, everything drawn from the seed."""
+        """Begin again, everything drawn from the seed."""
         ...
 
     def get_state(self) -> dict[str, Any]:

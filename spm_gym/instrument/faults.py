@@ -30,7 +30,7 @@ Fault = Literal["lost contact", "crash", "connection", "missing lines", "debris"
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _FaultState:
     """What `FaultyMicroscope.get_state` gives."""
 
     microscope: dict[str, Any]
@@ -62,7 +62,7 @@ class FaultyMicroscope:
         self._begin(seed)
 
     def restart(self, seed: int) -> None:
-        """Begin anew, connected, microscope and faults drawn from the seed."""
+        """Begin again, connected, microscope and faults drawn from the seed."""
         self.microscope.restart(seed)
         self._begin(seed)
 
@@ -145,7 +145,7 @@ class FaultyMicroscope:
             ConnectionLost: Not this time.
         """
         if self._broken and self._rng.random() < self.config.outage:
-            raise ConnectionLost("the connection cannot be made anew yet")
+            raise ConnectionLost("the connection cannot be made again yet")
         self._broken = False
         self.microscope.reconnect()
 
@@ -168,7 +168,7 @@ class FaultyMicroscope:
         Raises:
             StateError: It is not what `get_state` gives.
         """
-        kept = restored(_Kept, state)
+        kept = restored(_FaultState, state)
         self.microscope.set_state(kept.microscope)
         restore_generator(self._rng, kept.rng)
         self._scans, self._broken = kept.scans, kept.broken
@@ -193,7 +193,7 @@ class FaultyMicroscope:
         running = self.microscope.begin_scan(frame)
         running.advance(at)
         if not self.microscope.fault:
-            self.microscope.suffer(accident)
+            self.microscope.inject(accident)
         running.advance(lines)
         return running.scan()
 
@@ -217,7 +217,7 @@ class FaultyMicroscope:
             act()
         elif early < 0.5:
             self._broken = True
-            raise ConnectionLost(f"the connection broke before {name} was begun")
+            raise ConnectionLost(f"the connection broke before {name} was started")
         else:
             act()
             self._broken = True
@@ -235,7 +235,7 @@ def _roughen(microscope: SimulatedMicroscope, share: float) -> None:
     state, config = microscope.get_state(), microscope.config
     rough = 1 - (1 - config.rough_fraction) * (1 - share)
     microscope.config = config.model_copy(update={"rough_fraction": rough})
-    # Areas that it has been to are made anew as well.
+    # Areas that it has been to are made again as well.
     microscope.set_state(state)
 
 

@@ -126,7 +126,7 @@ class Guard:
         self._act({"act": "retract"}, self.instrument.retract)
 
     def move_area(self, direction: Direction) -> None:
-        """Change the approach area; its budget of actions begins anew.
+        """Change the approach area; its budget of actions begins again.
 
         Raises:
             LimitExceeded: It was changed often enough for a day.
@@ -145,9 +145,9 @@ class Guard:
         self.instrument.wait(seconds)
 
     def reconnect(self) -> None:
-        """Connect anew, and record what the instrument looks like."""
+        """Connect again, and record what the instrument looks like."""
         self.instrument.reconnect()
-        self._record({"time": time.time(), "act": "reconnect", "result": "done", **self._look()})
+        self._record({"time": time.time(), "act": "reconnect", "result": "done", **self._status()})
 
     def close(self) -> None:
         """Let go of the instrument."""
@@ -158,7 +158,7 @@ class Guard:
         entry = {"number": self._acts, **entry}
         if self.limits is not None:
             entry["monotonic"] = self._clock()
-        self._record({"time": time.time(), **entry, "result": "intended", **self._look()})
+        self._record({"time": time.time(), **entry, "result": "intended", **self._status()})
         result, reason = "unknown", "interrupted"
         try:
             act()
@@ -179,17 +179,17 @@ class Guard:
             seen: dict[str, Any] = {}
             try:
                 if result == "done":
-                    seen = self._look()
+                    seen = self._status()
             finally:  # whatever the look meets, what was done is recorded as done
                 end = {**entry, "result": result, "reason": reason}
                 self._record({"time": time.time(), **end, **seen})
 
-    def _look(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
         """Height and current; an act is not undone by a look that fails."""
         try:
             status = self.status()
         except InstrumentError as error:
-            return {"look": str(error)}
+            return {"status_error": str(error)}
         return {"z": status.z, "current": status.current, "approached": status.approached}
 
     def _remember(self, entry: dict[str, Any]) -> None:

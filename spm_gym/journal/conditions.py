@@ -7,10 +7,10 @@ from spm_gym.journal.reader import Label
 UNDECIDED = "undecided"
 """Stands for the label of a scan that has none yet."""
 
-JUDGED = (Label.GOOD, Label.BAD_PROBE)
+CLASSIFIED = (Label.GOOD, Label.BAD_PROBE)
 """Labels of the images outside conditioning that say how the probe was."""
 
-JUDGED_SQL = ", ".join(f"'{label}'" for label in JUDGED)
+CLASSIFIED_SQL = ", ".join(f"'{label}'" for label in CLASSIFIED)
 
 IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
 """Scans that are images."""

@@ -157,7 +157,7 @@ def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
         yield copy
 
 
-def has_begun(run: Path) -> bool:
+def has_started(run: Path) -> bool:
     """Whether anything has happened in a run, or may have: what cannot be read may be all of it."""
     if not (run / JOURNAL).exists():
         return False

@@ -1,4 +1,4 @@
-"""Journals that SQLite's own recovery has written anew: told from foreign files, taken up again.
+"""Journals that SQLite's own recovery has written again: told from foreign files, taken up again.
 
 Recovery (``sqlite3 damaged.sqlite .recover``) and dumps keep tables and rows, but not the number of
 the format, which is 0 in what they write. Such a file is not an empty one.
@@ -108,7 +108,7 @@ def _reasons_against(db: sqlite3.Connection, references: References) -> Iterator
         yield f"it is still damaged ({damage})"
     row = db.execute("SELECT runner FROM state").fetchone()
     if row is None:
-        if any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in _BEGUN):
+        if any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in _STARTED):
             yield "the row of the table state, where the run was to go on, is lost"
         return
     try:
@@ -121,7 +121,7 @@ def _reasons_against(db: sqlite3.Connection, references: References) -> Iterator
             yield f"row {number} of the table {table}, with which the run was to go on, is lost"
 
 
-_BEGUN = ("scans", "acts", "areas")
+_STARTED = ("scans", "acts", "areas")
 
 
 def _has(db: sqlite3.Connection, table: str, number: int) -> bool:

@@ -89,7 +89,7 @@ CREATE TABLE steps (               -- of an episode: a decision, and what came o
     act INTEGER,                   -- number of the act; NULL if refused
     refused INTEGER NOT NULL DEFAULT 0,
     uncertain INTEGER NOT NULL DEFAULT 0,
-    scan_after INTEGER,            -- NULL until the next image is judged
+    scan_after INTEGER,            -- NULL until the next image is classified
     reward REAL,
     terminated INTEGER,
     truncated INTEGER,

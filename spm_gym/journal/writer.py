@@ -42,7 +42,7 @@ from spm_gym.types import Scan
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionRecord:
     """Where everything that follows comes from: hashes of what decides, versions of the packages.
 
     Attributes:
@@ -112,7 +112,7 @@ class Journal:
         """Let go of the files; what was not committed is forgotten."""
         self._db.close()
 
-    def begin_session(self, session: Session, pid: int) -> None:
+    def begin_session(self, session: SessionRecord, pid: int) -> None:
         """Note what everything that follows comes from."""
         self.session = self._insert(
             "sessions",
@@ -299,7 +299,7 @@ class Journal:
         """Say what a scan is."""
         self._update("scans", number, label=label, reason=reason)
 
-    def judge_scan(self, number: int, probability: float, clean_side: float) -> None:
+    def record_probability(self, number: int, probability: float, clean_side: float) -> None:
         """Note what was read from a scan."""
         self._update("scans", number, probability=probability, clean_side=clean_side)
 
@@ -381,7 +381,7 @@ class Journal:
         self._db.execute(f"UPDATE {table} SET {settings} WHERE id = ?", (*values.values(), number))
 
 
-_SEEN = ("z", "current", "approached", "look")
+_SEEN = ("z", "current", "approached", "status_error")
 
 
 def _plain(value: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spm_gym.envs.observation import Survey
+from spm_gym.envs.observation import Navigator
 from spm_gym.envs.regions import area_direction
 from spm_gym.journal.writer import Journal
-from spm_gym.runner.notify import Kind
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.notify import NotificationKind
+from spm_gym.runner.run_state import RunState
 
 
 class Areas:
@@ -23,12 +23,12 @@ class Areas:
 
     def __init__(
         self,
-        survey: Survey,
+        navigator: Navigator,
         journal: Journal,
-        memory: Memory,
-        notify: Callable[[Kind, str], None],
+        memory: RunState,
+        notify: Callable[[NotificationKind, str], None],
     ) -> None:
-        self.survey = survey
+        self.navigator = navigator
         self.journal = journal
         self.memory = memory
         self._notify = notify
@@ -48,18 +48,18 @@ class Areas:
         dx, dy = area_direction(m.area).stride
         m.area, m.coarse = m.area + 1, (m.coarse[0] + dx, m.coarse[1] + dy)
         m.frame, m.clean_at, m.leaving = None, None, ""
-        used = [] if certain else self.survey.regions.marks
-        self.survey.enter_area(m.area)
+        used = [] if certain else self.navigator.regions.marks
+        self.navigator.enter_area(m.area)
         self._note(certain, reason)
         for mark in used:
-            self.survey.mark(mark.x, mark.y, mark.radius, mark.reason)
+            self.navigator.mark(mark.x, mark.y, mark.radius, mark.reason)
         text = f"approach area {m.area} entered ({reason})"
         self.journal.add_event(m.now, "area change", text)
-        self._notify(Kind.AREA_CHANGE, text)
+        self._notify(NotificationKind.AREA_CHANGE, text)
 
     def enter_unknown(self) -> None:
         """Note that the microscope was moved by hand, to an area that is fresh."""
-        self.survey.enter_area(self.memory.area)
+        self.navigator.enter_area(self.memory.area)
         self.enter_next(certain=False, reason="moved by hand")
 
     def _note(self, certain: bool, reason: str) -> None:

@@ -10,12 +10,12 @@ import math
 
 from spm_gym.action_index import action_index
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import Look, read
+from spm_gym.envs.observation import ProcessedScan, read
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
-from spm_gym.errors import UnjudgeableImage
+from spm_gym.errors import UnclassifiableImage
 from spm_gym.journal.writer import Journal
-from spm_gym.runner.policy import Chooser
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.policy import RunPolicy
+from spm_gym.runner.run_state import RunState
 
 
 class Conditioning:
@@ -25,7 +25,7 @@ class Conditioning:
         env: The environment over the microscope.
         config: How to operate.
         journal: Is told of everything.
-        chooser: Who chooses the actions.
+        policy: Who chooses the actions.
         memory: Where the run stands.
     """
 
@@ -34,52 +34,54 @@ class Conditioning:
         env: ProbeConditioningEnv,
         config: OperationConfig,
         journal: Journal,
-        chooser: Chooser,
-        memory: Memory,
+        policy: RunPolicy,
+        memory: RunState,
     ) -> None:
         self.env = env
         self.config = config
         self.journal = journal
-        self.chooser = chooser
+        self.policy = policy
         self.memory = memory
 
-    def begin(self, look: Look) -> None:
+    def begin(self, processed: ProcessedScan) -> None:
         """Begin an episode with an image of a bad probe."""
         m = self.memory
         assert m.scan is not None
         m.episode = self.journal.begin_episode(m.area, m.now, m.elapsed, m.scan)
         m.counters["episodes"] += 1
-        m.steps, m.look = 0, m.scan
-        self.env.reset(options={"damage": False, "look": look})
+        m.steps, m.decision_scan = 0, m.scan
+        self.env.reset(options={"damage": False, "processed": processed})
         self._event("episode", f"conditioning {m.episode} begins after {m.bad_probe} bad images")
 
     def act(self) -> tuple[float, float]:
         """Choose an action and carry it out; returns where, m.
 
         Raises:
-            UnjudgeableImage: The agent has no values to choose by; nothing was done.
+            UnclassifiableImage: The agent has no values to choose by; nothing was done.
             InstrumentError: It failed; what it has done will be seen, and it is not repeated.
             ValueError: The answer to what to do is no action; nothing was done.
         """
         m = self.memory
-        look = self._present()
+        processed = self._present()
         assert m.episode is not None
-        answer, values = self.chooser.choose(look.observation.copy(), look.mask.copy(), m.episode)
+        answer, values = self.policy.choose(
+            processed.observation.copy(), processed.mask.copy(), m.episode
+        )
         if values is not None and not all(map(math.isfinite, values)):
-            raise UnjudgeableImage(
+            raise UnclassifiableImage(
                 f"the agent's values of the actions are {values} and not all finite, so it cannot "
                 "choose; go on with another agent (operation.agent)"
             )
         # Before the journal has it, and the mask is asked: -1 would be the last action.
         chosen = action_index(answer, len(self.env.config.actions))
-        refused = not look.mask[chosen]
+        refused = not processed.mask[chosen]
         m.step = self.journal.add_step(
             m.episode,
             m.steps + 1,
-            scan=m.look,
+            scan=m.decision_scan,
             action=chosen,
             name=self.env.config.actions[chosen].name,
-            mask=json.dumps(look.mask.tolist()),
+            mask=json.dumps(processed.mask.tolist()),
             q=json.dumps(values),
             refused=bool(refused),
         )
@@ -92,7 +94,7 @@ class Conditioning:
         finally:
             after = self.journal.last_act()
             self.journal.end_step(m.step, act=after if after != before else None)
-        return look.place
+        return processed.place
 
     def adopt_cut_off(self, act: int) -> None:
         """Take up a step that was cut off in the middle of its act: what it did will be seen."""
@@ -103,7 +105,7 @@ class Conditioning:
             self.env.budget.count_action()
         self.journal.end_step(m.step, act=act)
 
-    def observe(self, look: Look) -> str:
+    def observe(self, processed: ProcessedScan) -> str:
         """Take in the image that followed.
 
         Returns:
@@ -112,12 +114,12 @@ class Conditioning:
         m, env = self.memory, self.env
         if m.step is None:
             # The program was stopped between two steps: the next decision rests on a fresh image.
-            env.resume_episode(look, m.steps)
-            m.look = m.scan
-            return self._end("good") if env.is_good(look.probability) else ""
+            env.resume_episode(processed, m.steps)
+            m.decision_scan = m.scan
+            return self._end("good") if env.is_good(processed.probability) else ""
         assert m.chosen is not None
         before = self._present()
-        observation, reward, terminated, truncated, info = env.observe(look)
+        observation, reward, terminated, truncated, info = env.observe(processed)
         self.journal.end_step(
             m.step,
             scan_after=m.scan,
@@ -126,10 +128,10 @@ class Conditioning:
             truncated=truncated,
             uncertain=m.uncertain,
         )
-        change = f"{before.probability:.3f} -> {look.probability:.3f}"
+        change = f"{before.probability:.3f} -> {processed.probability:.3f}"
         self._event("action", f"{info['action']}: probability of a good probe {change}")
         if self.config.learn and not m.uncertain:
-            self.chooser.learn(
+            self.policy.learn(
                 before.observation.copy(),
                 m.chosen,
                 reward,
@@ -139,7 +141,7 @@ class Conditioning:
                 info,
             )
             m.unsaved += 1
-        m.learned, m.look = m.step, m.scan
+        m.learned, m.decision_scan = m.step, m.scan
         m.steps, m.step, m.chosen = m.steps + 1, None, None
         if terminated:
             return self._end("good")
@@ -150,18 +152,20 @@ class Conditioning:
         assert m.episode is not None
         self.journal.end_episode(m.episode, outcome, m.now, m.elapsed)
         self._event("episode", f"conditioning {m.episode} ends after {m.steps} actions: {outcome}")
-        m.episode = m.look = None
+        m.episode = m.decision_scan = None
         return outcome
 
-    def _present(self) -> Look:
+    def _present(self) -> ProcessedScan:
         """The image that the decision rests on: at hand, or in the journal after a restart."""
         m = self.memory
-        if self.env.look is None:
-            assert m.look is not None
-            look = read(self.journal.scan(m.look), self.env.judge, self.env.config)
-            self.env.resume_episode(look, m.steps, m.chosen, m.refused, m.uncertain)
-            return look
-        return self.env.look
+        if self.env.processed is None:
+            assert m.decision_scan is not None
+            processed = read(
+                self.journal.scan(m.decision_scan), self.env.classifier, self.env.config
+            )
+            self.env.resume_episode(processed, m.steps, m.chosen, m.refused, m.uncertain)
+            return processed
+        return self.env.processed
 
     def _event(self, kind: str, text: str) -> None:
         self.journal.add_event(self.memory.now, kind, text)

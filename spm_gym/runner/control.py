@@ -128,7 +128,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
             beside.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise CannotAsk(
-            f"{run / CONTROL} cannot be written ({error.strerror}): mend that and ask again, or "
+            f"{run / CONTROL} cannot be written ({error.strerror}): repair that and ask again, or "
             "stop the run by Ctrl-C"
         ) from error
 

@@ -25,7 +25,7 @@ _TELLTALE = ("apprise", "urllib3.connectionpool")
 """Loggers that tell addresses."""
 
 
-class Kind(StrEnum):
+class NotificationKind(StrEnum):
     """What a notification is about."""
 
     STOP = "stop"
@@ -34,12 +34,12 @@ class Kind(StrEnum):
     DAILY_SUMMARY = "daily summary"
 
 
-_LAST_WORDS = (Kind.STOP, Kind.RECOVERY_FAILED)
+_LAST_WORDS = (NotificationKind.STOP, NotificationKind.RECOVERY_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    kind: Kind
+    kind: NotificationKind
     title: str
     body: str
 
@@ -77,9 +77,9 @@ class Notifier:
         self._waiting: list[_Message] = []
         self._news = threading.Condition()
         self._closed = False
-        self._sent: dict[Kind, float] = {}
-        self._withheld: Counter[Kind] = Counter()
-        self._told: set[tuple[Kind, str]] = set()
+        self._sent: dict[NotificationKind, float] = {}
+        self._withheld: Counter[NotificationKind] = Counter()
+        self._told: set[tuple[NotificationKind, str]] = set()
         self._thread: threading.Thread | None = None
         if self._addresses:
             self._thread = threading.Thread(target=self._work, name="notifications", daemon=True)
@@ -90,7 +90,7 @@ class Notifier:
         """How many addresses there are."""
         return len(self._addresses)
 
-    def send(self, kind: Kind, title: str, body: str) -> None:
+    def send(self, kind: NotificationKind, title: str, body: str) -> None:
         """Have a notification sent soon; never waits and never raises."""
         with self._news:
             if self._thread is None or self._held_back(kind):
@@ -118,7 +118,7 @@ class Notifier:
         if late:
             self._say(f"{late} notifications had not gone out after {timeout_s:g} s")
 
-    def _held_back(self, kind: Kind) -> bool:
+    def _held_back(self, kind: NotificationKind) -> bool:
         """Whether one of this kind comes too soon; it is counted then."""
         now = self._clock()
         last = self._sent.get(kind)
@@ -128,7 +128,7 @@ class Notifier:
         self._sent[kind] = now
         return False
 
-    def _withheld_before(self, kind: Kind) -> str:
+    def _withheld_before(self, kind: NotificationKind) -> str:
         count = self._withheld.pop(kind, 0)
         return f"\n({count} more of this kind since the last one)" if count else ""
 
@@ -155,7 +155,7 @@ class Notifier:
                 f"did not reach {len(failures)} of {len(results)} addresses ({reasons})",
             )
 
-    def _complain(self, kind: Kind, what: str) -> None:
+    def _complain(self, kind: NotificationKind, what: str) -> None:
         if (kind, what) in self._told:
             return
         self._told.add((kind, what))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spm_gym.types import BoolArray
 
 
-class Chooser(Protocol):
+class RunPolicy(Protocol):
     """A policy that may learn, and whose state can be kept."""
 
     def choose(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import Survey
+from spm_gym.envs.observation import Navigator
 from spm_gym.errors import LimitExceeded, OutcomeUnknown
 from spm_gym.journal.writer import Journal
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.run_state import RunState
 
 NM = 1e-9
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
@@ -28,10 +28,10 @@ class Recovery:
     """
 
     def __init__(
-        self, survey: Survey, config: OperationConfig, journal: Journal, memory: Memory
+        self, navigator: Navigator, config: OperationConfig, journal: Journal, memory: RunState
     ) -> None:
-        self.survey = survey
-        self.instrument = survey.instrument
+        self.navigator = navigator
+        self.instrument = navigator.instrument
         self.config = config
         self.journal = journal
         self.memory = memory
@@ -69,7 +69,7 @@ class Recovery:
             m.clean_at = place if self.config.clean_action is not None else None
         spoilt = kind == CRASH or m.spot_troubles >= self.config.spot_attempts
         if spoilt and place is not None:
-            self.survey.mark(*place, self.config.spot_nm * NM, kind)
+            self.navigator.mark(*place, self.config.spot_nm * NM, kind)
             m.frame = None
         return ""
 

@@ -17,7 +17,7 @@ def _no_counts() -> dict[str, int]:
 
 
 @dataclass(slots=True)
-class Memory:
+class RunState:
     """State of a run between two transitions; JSON holds all of it.
 
     Attributes:
@@ -46,7 +46,7 @@ class Memory:
         budget: State of what may be tried without success.
         episode: Row of the episode under way.
         steps: Decisions in it so far.
-        look: Number of the scan that the next decision rests on.
+        decision_scan: Number of the scan that the next decision rests on.
         step: Row of the decision whose outcome has not been seen yet.
         chosen: Its action.
         refused: Whether the environment refused it.
@@ -54,7 +54,7 @@ class Memory:
         learned: Row of the last decision that the agent has learned from.
         unsaved: Decisions learned from since the last checkpoint.
         rng: State of the generator that breaks ties between regions.
-        chooser: State of who chooses the actions.
+        policy: State of who chooses the actions.
         images: Images taken, without the partial ones.
         counters: Rows of the journal, by kind and label.
         summarised: When the last daily summary was sent, s of `elapsed`.
@@ -86,7 +86,7 @@ class Memory:
     budget: dict[str, Any] = field(default_factory=dict)
     episode: int | None = None
     steps: int = 0
-    look: int | None = None
+    decision_scan: int | None = None
     step: int | None = None
     chosen: int | None = None
     refused: bool = False
@@ -94,7 +94,7 @@ class Memory:
     learned: int = 0
     unsaved: int = 0
     rng: dict[str, Any] = field(default_factory=dict)
-    chooser: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     counters: dict[str, int] = field(default_factory=_no_counts)
     summarised: float = 0.0
@@ -106,7 +106,7 @@ class Memory:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Memory:
+    def from_json(cls, values: dict[str, Any]) -> RunState:
         """Take what `to_json` gave.
 
         Raises:
@@ -127,7 +127,7 @@ class Memory:
         state = cls.from_json(values)
         return [
             ("scans", state.scan),
-            ("scans", state.look),
+            ("scans", state.decision_scan),
             ("steps", state.step),
             ("episodes", state.episode),
             ("areas", state.area),

@@ -13,17 +13,17 @@ import numpy as np
 
 from spm_gym.config import OperationConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
-from spm_gym.errors import Abandoned, InstrumentError
+from spm_gym.errors import Aborted, InstrumentError
 from spm_gym.instrument.contract import Restartable
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.runner.control import Request
-from spm_gym.runner.notify import Kind, summary_due
-from spm_gym.runner.policy import Chooser
-from spm_gym.runner.run_state import Memory
-from spm_gym.runner.signals import is_interrupt, undisturbed
-from spm_gym.runner.state_handlers import Notify, Operator
+from spm_gym.runner.notify import NotificationKind, summary_due
+from spm_gym.runner.policy import RunPolicy
+from spm_gym.runner.run_state import RunState
+from spm_gym.runner.signals import ignoring_signals, is_interrupt
+from spm_gym.runner.state_handlers import Notify, StateHandlers
 from spm_gym.runner.states import State, check_transition, touches_instrument
 from spm_gym.scale import duration_text
 
@@ -64,7 +64,7 @@ class Runner:
         env: The environment over the microscope.
         config: How to operate.
         journal: Of the run; empty, or of the run that is to go on.
-        chooser: Who chooses the actions.
+        policy: Who chooses the actions.
         clock: The instrument's clock, s; must answer when the connection is lost, too, and go on
             evenly: the hours of the run are counted on it.
         simulated: The microscope, if it exists in software only: its state is kept as well.
@@ -84,7 +84,7 @@ class Runner:
         env: ProbeConditioningEnv,
         config: OperationConfig,
         journal: Journal,
-        chooser: Chooser,
+        policy: RunPolicy,
         clock: Callable[[], float],
         simulated: Restartable | None = None,
         seed: int = 0,
@@ -99,7 +99,7 @@ class Runner:
         self.env = env
         self.config = config
         self.journal = journal
-        self.chooser = chooser
+        self.policy = policy
         self._simulated = simulated
         self._clock = clock
         self._notify = notify
@@ -112,9 +112,9 @@ class Runner:
         self._rng = np.random.default_rng(seed)
         kept = journal.load_state()
         try:
-            self.memory = Memory() if kept is None else Memory.from_json(kept[0])
-            self.operator = Operator(
-                env, config, journal, chooser, self.memory, self._rng, notify, sleep
+            self.memory = RunState() if kept is None else RunState.from_json(kept[0])
+            self.operator = StateHandlers(
+                env, config, journal, policy, self.memory, self._rng, notify, sleep
             )
             if kept is None:
                 self.memory.now = clock()
@@ -168,7 +168,7 @@ class Runner:
                 return self._cut_short("interrupted", failed=False)
             self._cut_short(f"{type(error).__name__}: {error}", failed=True)
             raise
-        with undisturbed():
+        with ignoring_signals():
             outcome = self._end(m.ending, m.failed)
             self._note_end(outcome)
             self._commit()
@@ -178,7 +178,7 @@ class Runner:
 
     def _cut_short(self, ending: str, failed: bool) -> Outcome:
         """End in the middle of a transition, which is forgotten but for the acts in it."""
-        with undisturbed():
+        with ignoring_signals():
             outcome = self._end(ending, failed)
             # The disk may be full; whoever had to know it knows it by now.
             with suppress(sqlite3.Error):
@@ -189,7 +189,7 @@ class Runner:
     def _do(self, state: State) -> State:
         """Carry out a state, but for a scan that is stopped because somebody asks for something."""
         while True:
-            with suppress(Abandoned):
+            with suppress(Aborted):
                 return self.operator.do(state)
             if (asked_for := self._asked_for()) is not None:
                 return asked_for
@@ -224,14 +224,14 @@ class Runner:
         m.now = now
         if summary_due(m.elapsed, m.summarised):
             m.summarised = m.elapsed
-            self._notify(Kind.DAILY_SUMMARY, self.summary())
+            self._notify(NotificationKind.DAILY_SUMMARY, self.summary())
         return passed
 
     def summary(self) -> str:
         """The run so far, in a sentence."""
         m = self.memory
         good, bad = m.counters["good"], m.counters["bad probe"]
-        share = f", {good / (good + bad):.0%} of the judged ones good" if good + bad else ""
+        share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""
         return (
             f"{duration_text(m.elapsed)}: {m.images} images{share}; {m.counters['episodes']} "
             f"conditionings with {m.counters['actions']} actions, {m.counters['recoveries']} "
@@ -251,7 +251,7 @@ class Runner:
         where = f"TIP NOT WITHDRAWN: {trouble}" if trouble else where
         outcome = Outcome(ending, failed, where, trouble, interrupted)
         text = f"{ending}; {where}. {self.summary()}"
-        self._notify(Kind.RECOVERY_FAILED if failed else Kind.STOP, text)
+        self._notify(NotificationKind.RECOVERY_FAILED if failed else NotificationKind.STOP, text)
         return outcome
 
     def _note_end(self, outcome: Outcome) -> None:
@@ -275,26 +275,26 @@ class Runner:
         return trouble
 
     def _commit(self) -> None:
-        m, survey = self.memory, self.env.survey
-        m.last_region, m.bad_sample = survey.last_region, survey.bad_sample
+        m, navigator = self.memory, self.env.navigator
+        m.last_region, m.bad_sample = navigator.last_region, navigator.bad_sample
         m.rng = dict(self._rng.bit_generator.state)
         m.budget = {} if self.env.budget is None else self.env.budget.get_state()
-        m.chooser = self.chooser.get_state()
+        m.policy = self.policy.get_state()
         kept = None if self._simulated is None else self._simulated.get_state()
         self.journal.commit(m.to_json(), kept)
 
     def _save(self) -> None:
-        self.chooser.save(self.memory.learned)
+        self.policy.save(self.memory.learned)
         self.memory.unsaved = 0
 
     def _resume(self, instrument_state: Any) -> None:
-        m, survey = self.memory, self.env.survey
+        m, navigator = self.memory, self.env.navigator
         self.journal.remove_orphan()
         restore_generator(self._rng, m.rng)
-        self.chooser.set_state(m.chooser)
-        survey.enter_area(m.area)
-        survey.regions.restore(self.journal.marks(m.area))
-        survey.last_region, survey.bad_sample = m.last_region, m.bad_sample
+        self.policy.set_state(m.policy)
+        navigator.enter_area(m.area)
+        navigator.regions.restore(self.journal.marks(m.area))
+        navigator.last_region, navigator.bad_sample = m.last_region, m.bad_sample
         if m.state is State.STOP:  # whoever goes on after the end grants new attempts
             m.ending, m.failed, m.troubles = "", False, 0
         elif self.env.budget is not None:

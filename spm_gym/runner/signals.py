@@ -26,7 +26,7 @@ def interrupting_signals() -> list[signal.Signals]:
 
 
 @contextmanager
-def undisturbed(
+def ignoring_signals(
     message: str = "the instrument is being made safe: please wait",
 ) -> Iterator[None]:
     """Ignore Ctrl-C and the like, with a message."""

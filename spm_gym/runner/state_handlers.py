@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import Look, read, unjudgeable
+from spm_gym.envs.observation import ProcessedScan, read, unclassifiable
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.envs.regions import area_direction
 from spm_gym.errors import (
-    Abandoned,
+    Aborted,
     BadReply,
     CommandFailed,
     ConnectionLost,
@@ -23,7 +23,7 @@ from spm_gym.errors import (
     TimedOut,
     TipCrashed,
     TipWithdrawn,
-    UnjudgeableImage,
+    UnclassifiableImage,
     UnsafeToContinue,
 )
 from spm_gym.imaging import Diagnosis, diagnose
@@ -31,8 +31,8 @@ from spm_gym.journal.reader import Label
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
-from spm_gym.runner.notify import Kind
-from spm_gym.runner.policy import Chooser
+from spm_gym.runner.notify import NotificationKind
+from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.recovery import (
     CONNECTION,
     CRASH,
@@ -43,16 +43,16 @@ from spm_gym.runner.recovery import (
     WITHDRAWN,
     Recovery,
 )
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
 from spm_gym.types import Scan
 
 NM = 1e-9
-_LOOK_EVERY_S = 0.5
+_POLL_S = 0.5
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
 """So many of the first images of a good tip are to be called good: one may be unlucky."""
-_NOT_JUDGED = "not judged"
+_NOT_CLASSIFIED = "not classified"
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 _TROUBLES = {
     Diagnosis.LOST_CONTACT: LOST_CONTACT,
@@ -60,17 +60,17 @@ _TROUBLES = {
     Diagnosis.PARTIAL: MISSING_LINES,
 }
 
-Notify = Callable[[Kind, str], None]
+Notify = Callable[[NotificationKind, str], None]
 
 
-class Operator:
+class StateHandlers:
     """Does what a state asks for; returns the state that follows.
 
     Args:
         env: The environment over the microscope; conditioning is an episode of it.
         config: How to operate.
         journal: Is told of everything.
-        chooser: Who chooses the actions.
+        policy: Who chooses the actions.
         memory: Where the run stands.
         rng: Breaks ties between regions.
         notify: Takes the kind of a notification and its text.
@@ -82,8 +82,8 @@ class Operator:
         env: ProbeConditioningEnv,
         config: OperationConfig,
         journal: Journal,
-        chooser: Chooser,
-        memory: Memory,
+        policy: RunPolicy,
+        memory: RunState,
         rng: np.random.Generator,
         notify: Notify,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,17 +91,17 @@ class Operator:
         self.env = env
         self.config = config
         self.journal = journal
-        self.conditioning = Conditioning(env, config, journal, chooser, memory)
+        self.conditioning = Conditioning(env, config, journal, policy, memory)
         self.memory = memory
         self.rng = rng
-        self.survey = env.survey
-        self.survey.on_mark = journal.add_mark
-        self.recovery = Recovery(env.survey, config, journal, memory)
+        self.navigator = env.navigator
+        self.navigator.on_mark = journal.add_mark
+        self.recovery = Recovery(env.navigator, config, journal, memory)
         self.instrument = env.instrument
-        self.areas = Areas(env.survey, journal, memory, notify)
+        self.areas = Areas(env.navigator, journal, memory, notify)
         self._sleep = sleep
         self._scan: Scan | None = None
-        self._look: Look | None = None
+        self._processed: ProcessedScan | None = None
         self._do: dict[State, Callable[[], State]] = {
             State.APPROACH: self._approach,
             State.SETTLE: self._settle,
@@ -122,11 +122,11 @@ class Operator:
         """Carry out a state; troubles of the instrument lead to `State.RECOVER`, or to the end.
 
         Raises:
-            Abandoned: The run is asked for something else in the middle of a scan or an approach.
+            Aborted: The run is asked for something else in the middle of a scan or an approach.
         """
         try:
             return self._do[state]()
-        except Abandoned:
+        except Aborted:
             raise
         except (LimitExceeded, UnsafeToContinue) as error:
             return self.fail(str(error))
@@ -154,7 +154,7 @@ class Operator:
         m = self.memory
         self._event("unknown outcome", f"{act}: cut off in the middle of it; not repeated")
         if act == "withdraw":
-            return  # on the way out, perhaps: what the state was to do had not begun
+            return  # on the shutdown, perhaps: what the state was to do had not started
         if m.state is State.CONDITION:
             self.conditioning.adopt_cut_off(number)
             m.state = State.CHOOSE
@@ -187,7 +187,7 @@ class Operator:
         return self._onward()
 
     def _settle(self) -> State:
-        self.survey.await_creep()
+        self.navigator.await_creep()
         self.memory.settle_due = False
         return self._onward()
 
@@ -204,7 +204,7 @@ class Operator:
         assert place is not None
         action = next(a for a in self.env.config.actions if a.name == self.config.clean_action)
         self._event("clean", f"{action.name} at {place[0] / NM:.0f}, {place[1] / NM:.0f} nm")
-        self.survey.act(action, place)
+        self.navigator.act(action, place)
         return State.CHOOSE
 
     def _choose(self) -> State:
@@ -213,11 +213,11 @@ class Operator:
             return State.STOP
         if self.env.budget is not None:
             self.env.budget.check_episodes()
-        if self.survey.bad_sample >= self.config.max_bad_sample:
+        if self.navigator.bad_sample >= self.config.max_bad_sample:
             m.leaving = "bad sample"
         if not m.leaving:
             m.spot_troubles = 0
-            m.target = self.survey.next_frame(self.rng)
+            m.target = self.navigator.next_frame(self.rng)
             if m.frame is not None:
                 return State.PARTIAL
             m.leaving = "used up"
@@ -226,7 +226,7 @@ class Operator:
     def _partial(self) -> State:
         frame = self.memory.target
         assert frame is not None
-        scan = self.survey.settle(frame)
+        scan = self.navigator.settle(frame)
         if scan is None:
             return State.IMAGE
         seen = diagnose(scan)
@@ -241,7 +241,7 @@ class Operator:
     def _image(self) -> State:
         frame = self.memory.target
         assert frame is not None
-        self._scan = self.survey.image(frame)
+        self._scan = self.navigator.image(frame)
         self.memory.scan = self._store(self._scan, 1.0, None)
         self.memory.images += 1
         self.memory.over_current = self._over_current()
@@ -252,19 +252,19 @@ class Operator:
         assert frame is not None
         scan = self._scan_in_hand()
         # Before the diagnosis: what another bias or scale makes look rough is no bad sample.
-        if (error := unjudgeable(scan, self.env.judge, self.env.config)) is not None:
-            self._label(Label.UNUSABLE, _NOT_JUDGED)
+        if (error := unclassifiable(scan, self.env.classifier, self.env.config)) is not None:
+            self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
             raise error
         seen = diagnose(scan)
         if seen is Diagnosis.FINE and m.over_current:
             seen = Diagnosis.CRASH
         if seen is Diagnosis.FINE:
             self.recovery.succeed()
-            m.frame, self.survey.bad_sample = None, 0
+            m.frame, self.navigator.bad_sample = None, 0
             return State.CLASSIFY
         if seen is Diagnosis.ROUGH:
             self._label(Label.BAD_SAMPLE, seen)
-            self.survey.reject(frame)
+            self.navigator.reject(frame)
             m.frame = None
             return State.CHOOSE
         self._label(Label.UNUSABLE, seen)
@@ -273,14 +273,14 @@ class Operator:
     def _classify(self) -> State:
         m = self.memory
         assert m.scan is not None
-        look = self._look_in_hand()
-        self.journal.judge_scan(m.scan, look.probability, look.clean_side)
+        processed = self._processed_in_hand()
+        self.journal.record_probability(m.scan, processed.probability, processed.clean_side)
         if self.env.budget is not None:
-            self.env.budget.see(self.env.is_good(look.probability))
+            self.env.budget.see(self.env.is_good(processed.probability))
         if m.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
-        ending = self.conditioning.observe(look)
+        ending = self.conditioning.observe(processed)
         if not ending:
             return State.CONDITION
         m.bad_probe = 0
@@ -292,8 +292,8 @@ class Operator:
     def _collect(self) -> State:
         m = self.memory
         assert m.scan is not None
-        look = self._look_in_hand()
-        good = self.env.is_good(look.probability)
+        processed = self._processed_in_hand()
+        good = self.env.is_good(processed.probability)
         self._label(Label.GOOD if good else Label.BAD_PROBE)
         m.bad_probe = 0 if good else m.bad_probe + 1
         if m.vouched is not None and (doubt := self._doubt(good)):
@@ -302,7 +302,7 @@ class Operator:
             return State.CHOOSE
         if m.bad_probe < self.config.condition_after:
             return State.CHOOSE
-        self.conditioning.begin(look)
+        self.conditioning.begin(processed)
         return State.CONDITION
 
     def _doubt(self, good: bool) -> str:
@@ -317,9 +317,9 @@ class Operator:
             return ""
         return (
             "the tip is good, says operation.require_good_start, and the classifier calls "
-            f"{sum(seen)} of the first {len(seen)} images good: either it cannot judge this sample "
-            "at this bias, setpoint and image size, or the tip is not good. No conditioning was "
-            "begun"
+            f"{sum(seen)} of the first {len(seen)} images good: either it cannot classify this "
+            "sample at this bias, setpoint and image size, or the tip is not good. No "
+            "conditioning was started"
         )
 
     def _condition(self) -> State:
@@ -374,7 +374,7 @@ class Operator:
         try:
             return over_current(self.instrument, limit, self.config.confirm_s)
         except InstrumentError as error:
-            # The image is there and is to be judged; what is wrong the next command will meet.
+            # The image is there and is to be classified; what is wrong the next command will meet.
             self._event("watchdog", f"the current could not be read: {error}")
             return False
 
@@ -387,7 +387,7 @@ class Operator:
                 self.instrument.withdraw()
             except CommandFailed as error:
                 self._event("pause", f"not withdrawn: {error}")
-        self._sleep(_LOOK_EVERY_S)
+        self._sleep(_POLL_S)
         return State.PAUSE
 
     def _withdrawn(self, detail: str) -> State:
@@ -412,7 +412,7 @@ class Operator:
 
     def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:
         m = self.memory
-        self._look = None
+        self._processed = None
         number = self.journal.add_scan(
             scan,
             fraction=fraction,
@@ -437,14 +437,14 @@ class Operator:
             self._scan = self.journal.scan(self.memory.scan)
         return self._scan
 
-    def _look_in_hand(self) -> Look:
-        if self._look is None:
+    def _processed_in_hand(self) -> ProcessedScan:
+        if self._processed is None:
             try:
-                self._look = read(self._scan_in_hand(), self.env.judge, self.env.config)
-            except UnjudgeableImage:
-                self._label(Label.UNUSABLE, _NOT_JUDGED)
+                self._processed = read(self._scan_in_hand(), self.env.classifier, self.env.config)
+            except UnclassifiableImage:
+                self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
                 raise
-        return self._look
+        return self._processed
 
     def _event(self, kind: str, text: str) -> None:
         self.journal.add_event(self.memory.now, kind, text)

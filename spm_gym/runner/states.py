@@ -51,7 +51,7 @@ class State(StrEnum):
 
 _S = State
 _PURE = {_S.DIAGNOSE, _S.CLASSIFY, _S.COLLECT}
-"""These only think. A request to pause or stop waits for them, so that no image goes unjudged."""
+"""These only compute. A request to pause or stop waits for them: no image goes unclassified."""
 
 _FOLLOWING: dict[State, set[State]] = {
     _S.APPROACH: {_S.SETTLE, _S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},

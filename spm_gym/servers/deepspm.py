@@ -36,7 +36,7 @@ _MAX_ERROR = 200
 _AT_END = 1e-12
 
 
-class LabviewServer:
+class DeepSPMServer:
     """Serves an instrument; one client after the other, one request after the other.
 
     A request is carried out as soon as it is complete, once, even if its client is gone by then.
@@ -75,12 +75,12 @@ class LabviewServer:
         host, port = self._listener.server_address[:2]
         return str(host), int(port)
 
-    def start(self) -> LabviewServer:
+    def start(self) -> DeepSPMServer:
         """Serve in a thread; legal once."""
         if self._thread is not None or self._stopping.is_set():
             raise RuntimeError("a server is started once")
         self._thread = threading.Thread(
-            target=self._listener.serve_forever, args=(_POLL_S,), name="labview-server"
+            target=self._listener.serve_forever, args=(_POLL_S,), name="deepspm-server"
         )
         self._thread.start()
         return self
@@ -98,7 +98,7 @@ class LabviewServer:
             self._thread.join()
         self._listener.server_close()
 
-    def __enter__(self) -> LabviewServer:
+    def __enter__(self) -> DeepSPMServer:
         return self.start()
 
     def __exit__(
@@ -181,7 +181,7 @@ class LabviewServer:
 class _Listener(socketserver.TCPServer):
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], owner: LabviewServer) -> None:
+    def __init__(self, address: tuple[str, int], owner: DeepSPMServer) -> None:
         self.owner = owner
         super().__init__(address, _Client)
 

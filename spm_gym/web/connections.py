@@ -60,8 +60,8 @@ class BoundedConnection(H11Protocol):
     def _is_served(self) -> bool:
         """Whether the next word is ours: the request is whole, the answer is not."""
         cycle = self.cycle
-        begun = cycle is not None and not (cycle.more_body or cycle.response_complete)
-        return begun and not self.flow.write_paused
+        started = cycle is not None and not (cycle.more_body or cycle.response_complete)
+        return started and not self.flow.write_paused
 
     def _look(self) -> None:
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()

@@ -22,20 +22,20 @@ from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.events import FIRST_ROWS, event_log
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
-from spm_gym.analysis.policies import driver_lengths
+from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import memory, standing
 from spm_gym.figures.area_map import live_map
-from spm_gym.figures.heights import Kind
+from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.mosaic import COLOURS, NM
 from spm_gym.figures.scan_view import prepare, scan_at, scan_picture, shown_scan
 from spm_gym.figures.tiles import Painter
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.journal.reader import JOURNAL, JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 from spm_gym.runner.control import asked_of
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
@@ -49,7 +49,7 @@ _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PageView:
     """What somebody wants to see; every window has its own.
 
     Attributes:
@@ -61,19 +61,19 @@ class View:
     """
 
     scan: int | None
-    kind: Kind
+    kind: ScanRendering
     area: int | None
     events: str
     rows: int
 
     @classmethod
-    def of(cls, request: Request) -> View:
+    def of(cls, request: Request) -> PageView:
         """What a request asks for; what makes no sense is left out."""
         asked = request.query_params
         kind = asked.get("kind", "")
         return cls(
             scan=_whole(asked.get("scan", "")),
-            kind=Kind(kind) if kind in {*Kind} else Kind.LEVELLED,
+            kind=ScanRendering(kind) if kind in {*ScanRendering} else ScanRendering.LEVELLED,
             area=_whole(asked.get("area", "")),
             events=asked.get("events", ""),
             rows=max(_whole(asked.get("rows", "")) or 0, FIRST_ROWS),
@@ -157,10 +157,10 @@ class LivePage:
             number = _whole(request.path_params["number"])
             row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
             method = last_session(db).method
-        if row is None or kind not in {*Kind}:
+        if row is None or kind not in {*ScanRendering}:
             return Text("there is no such picture", 404)
         try:
-            image = scan_picture(self._run, row, Kind(kind), method)
+            image = scan_picture(self._run, row, ScanRendering(kind), method)
         except FileFormatError as error:
             return Text(str(error), 404)
         return Response(image, media_type="image/png", headers=_FOR_EVER)
@@ -193,21 +193,21 @@ class LivePage:
         """Changes with whatever a page made of this request shows."""
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
-        view = View.of(request)
+        view = PageView.of(request)
         shown = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
                  self._access.may_act(request), asdict(view), self._painter.key,
                  self._painter.version())  # fmt: skip
         return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
 
     def _context(self, request: Request) -> dict[str, Any]:
-        view, version, now = View.of(request), self._version(request), time.time()
+        view, version, now = PageView.of(request), self._version(request), time.time()
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
             m, session = memory(db), last_session(db)
             stands = standing(db, m, session, at_work, str(self._run))
             under_way = now if at_work and stands.late_s is not None else None
             return {
-                "name": shown_name(self._run),
+                "name": display_name(self._run),
                 "version_shown": version,
                 "now": now,
                 "view": view,
@@ -220,8 +220,8 @@ class LivePage:
                 "scan": shown_scan(db, self._run, m, view.scan, session.method),
                 "decision": last_decision(db, session),
                 "map": live_map(db, self._painter, m, view.area),
-                "drivers": (drivers := driver_lengths(db)),
-                "histograms": histograms(drivers),
+                "drivers": (policies := policy_episodes(db)),
+                "histograms": histograms(policies),
                 "log": event_log(db, view.events, view.rows),
                 "colours": COLOURS,
                 "blocked_colours": colours.BLOCKED,

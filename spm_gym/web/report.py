@@ -14,14 +14,14 @@ import jinja2
 from spm_gym import colours
 from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
-from spm_gym.analysis.policies import driver_lengths, saved_actions
+from spm_gym.analysis.policies import policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import stands
 from spm_gym.atomic_file import written_whole
 from spm_gym.figures.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
 from spm_gym.journal.reader import Label, snapshot
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 from spm_gym.scale import duration_text, time_unit
 
 REPORT = "report.html"
@@ -69,9 +69,9 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
     settings = run / _SETTINGS
     achieved = achievements(db)
     lengths = facts.episode_lengths(db)
-    drivers = driver_lengths(db)
+    policies = policy_episodes(db)
     return {
-        "name": shown_name(run),
+        "name": display_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
         "standing": stands(db, run),
@@ -85,8 +85,8 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
         "episodes": facts.episodes(db),
         "mean_length": facts.mean_length(lengths),
-        "drivers": drivers,
-        "saved_actions": saved_actions(**drivers) if len(drivers) > 1 else None,
+        "drivers": policies,
+        "saved_actions": saved_actions(**policies) if len(policies) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,
         "actions_chart": actions_chart(achieved) if achieved else None,
@@ -101,7 +101,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
 
 
 def _timeline(db: sqlite3.Connection, overview: facts.Overview) -> facts.Yield | None:
-    if not overview.judged or not overview.elapsed:
+    if not overview.classified or not overview.elapsed:
         return None
     return facts.good_over_time(db, overview.elapsed)
 

@@ -13,7 +13,7 @@ import yaml
 from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.cli import main
 from spm_gym.journal.run_lock import LOCK
-from spm_gym.journal.writer import Session
+from spm_gym.journal.writer import SessionRecord
 from tests.support.scripted_runs import Verdicts, lab
 
 NAME = "run"
@@ -29,8 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         def choose(observation: Any, mask: Any, episode: int) -> tuple[int, list[float]]:
             return int(np.flatnonzero(mask)[-1]), [0.1 * n for n in range(len(mask))]
 
-        it.chooser.choose = choose  # type: ignore[method-assign, assignment]
-        it.journal.begin_session(Session(it.config.to_yaml(), "", "", {}, False), 1)
+        it.policy.choose = choose  # type: ignore[method-assign, assignment]
+        it.journal.begin_session(SessionRecord(it.config.to_yaml(), "", "", {}, False), 1)
         (run / SETTINGS).write_text(it.config.to_yaml())
         it.runner.run()
     return run

@@ -140,10 +140,10 @@ SHOW, EVALUATE, RUN, RESUME = "show", "evaluate.py", "run --agent", "train.py --
 COMMANDS: dict[str, Callable[[Path], int]] = {
     SHOW: lambda checkpoint: main(["show", str(checkpoint), "-o", "picture.png"]),
     EVALUATE: lambda checkpoint: evaluate.main(
-        ["--checkpoint", str(checkpoint), "--arms", "agent", "--episodes", "1"]
+        ["--checkpoint", str(checkpoint), "--policies", "agent", "--episodes", "1"]
     ),
     "evaluate.py --run": lambda checkpoint: evaluate.main(
-        ["--run", str(checkpoint.parent.parent), "--arms", "agent", "--episodes", "1"]
+        ["--run", str(checkpoint.parent.parent), "--policies", "agent", "--episodes", "1"]
     ),
     RUN: lambda checkpoint: main(
         ["run", "--agent", str(checkpoint), "--scans", "1", "--run-dir", "new"]
@@ -363,13 +363,13 @@ OF_THE_ENVIRONMENT: list[tuple[str, Any]] = [
     ("env.0.rng.state.inc", "x"),
     ("env.0.marks", [{"x": "a", "y": 0.0, "radius": 0.0, "reason": ""}]),
     ("env.0.area", -1),
-    ("env.0.look", None),
-    ("env.0.look.observation", np.zeros((1, 8, 8), np.float32)),
-    ("env.0.look.observation", np.full((1, 64, 64), np.nan, np.float32)),
-    ("env.0.look.mask", np.ones(11, np.bool_)),
-    ("env.0.look.mask", np.ones(12)),
-    ("env.0.look.square", (1,)),
-    ("env.0.look.scan.frame.pixels", 10**9),
+    ("env.0.processed", None),
+    ("env.0.processed.observation", np.zeros((1, 8, 8), np.float32)),
+    ("env.0.processed.observation", np.full((1, 64, 64), np.nan, np.float32)),
+    ("env.0.processed.mask", np.ones(11, np.bool_)),
+    ("env.0.processed.mask", np.ones(12)),
+    ("env.0.processed.square", (1,)),
+    ("env.0.processed.scan.frame.pixels", 10**9),
     ("env.0.chosen", 12),
     ("env.0.last_act", 5),
     *((f"env.0.instrument.{place}".rstrip("."), value) for place, value in OF_A_MICROSCOPE),
@@ -614,8 +614,8 @@ def test_a_journal_with_wrong_values_of_a_microscope(
         "UPDATE state SET runner = json_set(runner, '$.counters', json('{}'))",
         "UPDATE state SET runner = json_set(runner, '$.counters.good', json('[]'))",
         "UPDATE state SET runner = json_set(runner, '$.rng', json('{}'))",
-        "UPDATE state SET runner = json_set(runner, '$.chooser', json('{}'))",
-        "UPDATE state SET runner = json_set(runner, '$.chooser', 3)",
+        "UPDATE state SET runner = json_set(runner, '$.policy', json('{}'))",
+        "UPDATE state SET runner = json_set(runner, '$.policy', 3)",
         "UPDATE marks SET x = 'abc'",
         "UPDATE marks SET radius = 9e999",
     ],

@@ -119,7 +119,7 @@ def test_the_owner_is_answered_while_more_hold_on_than_files_can_be_opened(
 
 @pytest.mark.slow
 def test_the_owner_is_answered_while_they_keep_coming(monitor: Monitor) -> None:
-    over, begun = threading.Event(), threading.Event()
+    over, started = threading.Event(), threading.Event()
 
     def attack() -> None:
         with ExitStack() as open_ones:
@@ -127,13 +127,13 @@ def test_the_owner_is_answered_while_they_keep_coming(monitor: Monitor) -> None:
                 with suppress(OSError):
                     open_ones.enter_context(monitor.connect(HALF))
                 if number == ATTACKERS:
-                    begun.set()
+                    started.set()
                 if over.is_set():
                     break
 
     attacker = threading.Thread(target=attack)
     attacker.start()
-    begun.wait(60)
+    started.wait(60)
     answered = [monitor.answers() for _ in range(5)]
     over.set()
     attacker.join()

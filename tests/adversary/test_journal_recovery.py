@@ -12,7 +12,7 @@ import pytest
 from spm_gym.analysis.summary import summarise
 from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
-from spm_gym.journal.reader import JournalError, has_begun, reading
+from spm_gym.journal.reader import JournalError, has_started, reading
 from spm_gym.journal.recovered import UNLISTED
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.states import State
@@ -72,7 +72,7 @@ def test_a_recovered_journal_is_read_before_anybody_goes_on(run: Path) -> None:
     recover(run / "journal.sqlite")
     with reading(run) as db:
         assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == len(scans(run))
-    assert has_begun(run)
+    assert has_started(run)
     assert summarise(run)
 
 
@@ -122,7 +122,7 @@ def test_scans_whose_rows_were_lost_are_kept(run: Path) -> None:
     recover(
         run / "journal.sqlite",
         f"DELETE FROM scans WHERE file = 'scans/{last}'",
-        "UPDATE state SET runner = json_set(runner, '$.scan', NULL, '$.look', NULL)",
+        "UPDATE state SET runner = json_set(runner, '$.scan', NULL, '$.decision_scan', NULL)",
     )
     with lab(run, Verdicts(GOOD)) as it:
         it.until(State.COLLECT)
@@ -146,7 +146,7 @@ def test_an_older_copy_of_the_journal_overwrites_no_scan(run: Path, tmp_path: Pa
     assert all(content in kept for content in before.values())
 
 
-def test_without_a_journal_the_scans_are_not_begun_anew(run: Path) -> None:
+def test_without_a_journal_the_scans_are_not_started_again(run: Path) -> None:
     (run / "journal.sqlite").unlink()
     before = scans(run)
     with pytest.raises(JournalError, match="has scans, but no"):
@@ -170,7 +170,7 @@ def test_the_log_of_the_damaged_file_is_not_written_into_the_recovered_one(run: 
     for read in (lambda: Journal(run), lambda: reading(run).__enter__()):
         with pytest.raises(JournalError, match="move it away"):
             read()
-    assert has_begun(run), "what cannot be read may be all of it: it is not thrown away"
+    assert has_started(run), "what cannot be read may be all of it: it is not thrown away"
     assert ((run / "journal.sqlite").read_bytes(), log.read_bytes()) == (content, left)
 
 

@@ -17,8 +17,8 @@ import pytest
 from spm_gym.assembly import run as operate
 from spm_gym.cli import main, monitor, stop, train
 from spm_gym.config import ConfigError
-from spm_gym.journal.writer import Session
-from spm_gym.paths import as_typed, shown_name
+from spm_gym.journal.writer import SessionRecord
+from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.runner import Outcome
 from spm_gym.web.access import Access
@@ -93,7 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("names") / NOT_TEXT
     settings = ("env.max_steps=3", "operation.condition_after=2", "operation.scans=8")
     with lab(run, Verdicts(0.95, 0.02, 0.02, 0.5, 0.95), *settings) as it:
-        it.journal.begin_session(Session(it.config.to_yaml(), "", "", {}, False), 1)
+        it.journal.begin_session(SessionRecord(it.config.to_yaml(), "", "", {}, False), 1)
         (run / "config.yaml").write_text(it.config.to_yaml())
         it.runner.run()
     return run
@@ -154,7 +154,7 @@ def test_the_live_page_of_such_a_run_is_shown(made: Path, tmp_path: Path) -> Non
         with gone.value as error:
             assert error.code == 404
             assert r"caf\udce9" in error.read().decode()
-    assert shown_name(run) in text
+    assert display_name(run) in text
     assert "--run-dir $&#39;" in text
 
 

@@ -175,7 +175,7 @@ def test_no_command_overwrites_a_file_unless_told_to(
 ) -> None:
     for name in ("dear.json", "dear.png", "dear.safetensors", "dear.html"):
         Path(name).write_text("dear")
-    evaluation = ["--run", "run", "--episodes", "1", "--arms", "random"]
+    evaluation = ["--run", "run", "--episodes", "1", "--policies", "random"]
     for refused in (
         lambda: evaluate.main([*evaluation, "--json", "dear.json"]),
         lambda: evaluate.main([*evaluation, "--plot", "dear.png"]),

@@ -62,12 +62,12 @@ def trained(data: Labelled) -> ProbeClassifier:
     return fit(data, QUICK, seed=0)[0]
 
 
-def judged(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
+def classified(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
     return classifier(data.images[:, None])
 
 
 def test_it_tells_sharp_probes_from_double_ones(trained: ProbeClassifier, unseen: Labelled) -> None:
-    report = score(judged(trained, unseen), unseen.good)
+    report = score(classified(trained, unseen), unseen.good)
     assert report.auc > 0.98
     assert report.calibration_error < 0.08
 
@@ -75,7 +75,7 @@ def test_it_tells_sharp_probes_from_double_ones(trained: ProbeClassifier, unseen
 def test_shuffled_labels_teach_nothing(data: Labelled, unseen: Labelled) -> None:
     shuffled = Labelled(data.images, np.random.default_rng(0).permutation(data.good))
     classifier, _ = fit(shuffled, QUICK, seed=0)
-    assert roc_auc_score(unseen.good, judged(classifier, unseen)) == pytest.approx(0.5, abs=0.1)
+    assert roc_auc_score(unseen.good, classified(classifier, unseen)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_training_lowers_both_losses_and_reports_each_epoch(
@@ -97,15 +97,15 @@ def test_the_seed_decides_and_torch_generator_is_left_alone(
         update={"epochs": 1, "network": TINY.model_copy(update={"dropout": 0.3})}
     )
     torch.manual_seed(5)
-    first = judged(fit(data, config, seed=1)[0], unseen)
-    undisturbed = torch.rand(3)
-    again = judged(fit(data, config, seed=1)[0], unseen)
-    other = judged(fit(data, config, seed=2)[0], unseen)
+    first = classified(fit(data, config, seed=1)[0], unseen)
+    ignoring_signals = torch.rand(3)
+    again = classified(fit(data, config, seed=1)[0], unseen)
+    other = classified(fit(data, config, seed=2)[0], unseen)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     torch.manual_seed(5)
     VGG(config.network, 1, PIXELS, torch.Generator())
-    assert torch.equal(torch.rand(3), undisturbed)
+    assert torch.equal(torch.rand(3), ignoring_signals)
 
 
 @pytest.mark.parametrize("weight", [1.0, 3.0])
@@ -120,7 +120,7 @@ def test_a_weight_on_good_images_multiplies_the_odds(weight: float) -> None:
     )
     classifier, _ = fit(alike, config, seed=0)
     odds = weight * 1 / 3
-    assert judged(classifier, alike) == pytest.approx(odds / (1 + odds), abs=0.02)
+    assert classified(classifier, alike) == pytest.approx(odds / (1 + odds), abs=0.02)
 
 
 def test_flips_keep_the_label_and_every_value() -> None:
@@ -133,10 +133,10 @@ def test_flips_keep_the_label_and_every_value() -> None:
     assert all(30 < count < 70 for count in counts)
 
 
-def test_a_batch_and_single_images_are_judged_alike_without_side_effects(
+def test_a_batch_and_single_images_are_classified_alike_without_side_effects(
     trained: ProbeClassifier, unseen: Labelled
 ) -> None:
-    together = judged(trained, unseen)
+    together = classified(trained, unseen)
     assert together.dtype == np.float32
     assert together.shape == (600,)
     assert ((together >= 0) & (together <= 1)).all()
@@ -163,7 +163,7 @@ def test_a_loaded_classifier_is_the_saved_one(
     trained.summary, trained.conditions = {"seed": 0}, TOLD
     trained.save(path)
     loaded = ProbeClassifier.load(path)
-    assert np.array_equal(judged(loaded, unseen), judged(trained, unseen))
+    assert np.array_equal(classified(loaded, unseen), classified(trained, unseen))
     assert loaded.summary == {"seed": 0}
     assert loaded.conditions == TOLD
     assert loaded.network.config == TINY
@@ -201,7 +201,7 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
     with_metadata(format="another")
     refused("'another'")
     with_metadata(format="spm-gym probe classifier 1")
-    refused("train it anew")
+    refused("train it again")
     save_file(weights, path, {"about": "[]"})
     refused("are a list")
     with_metadata(summary="long")
@@ -427,10 +427,10 @@ def test_a_trunk_to_start_with_is_what_training_begins_from(
     trained: ProbeClassifier, data: Labelled, unseen: Labelled
 ) -> None:
     still = QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 1500})
-    begun, _ = fit(data, still, seed=9, start=trained.network)
+    started, _ = fit(data, still, seed=9, start=trained.network)
     fresh, _ = fit(data, still, seed=9)
     ours, theirs, other = (
-        dict(each.network.trunk.named_parameters()) for each in (trained, begun, fresh)
+        dict(each.network.trunk.named_parameters()) for each in (trained, started, fresh)
     )
     for name, weights in ours.items():
         assert torch.allclose(weights, theirs[name], atol=1e-6)
@@ -461,7 +461,7 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
             data.images, data.good, np.full(data.good.size, "s"), config, 0, tmp_path, TOLD, False
         )
         called_good.append((classifier(bare) > GOOD_ABOVE).mean())
-        assert roc_auc_score(data.good, judged(classifier, data)) > 0.98
+        assert roc_auc_score(data.good, classified(classifier, data)) > 0.98
     assert called_good[0] > 0.1
     assert called_good[1] < 0.02
 

@@ -248,7 +248,7 @@ def test_replay_ratio(ratio: float, expected: int) -> None:
     assert model.replay_ratio == ratio
 
 
-def test_learning_again_from_zero_counts_anew() -> None:
+def test_learning_again_from_zero_counts_again() -> None:
     model = trained(steps=100)
     model.learn(80)
     assert model._n_updates == 30

@@ -58,7 +58,7 @@ class Constant:
         return self.action, None
 
 
-def test_arms_alternate_on_one_world() -> None:
+def test_policies_alternate_on_one_world() -> None:
     env = Countdown()
     results = list(interleave(env, {"a": Constant(0), "b": Constant(1)}, 2, seed=5))
     assert [name for name, _ in results] == ["a", "b", "a", "b"]
@@ -114,9 +114,9 @@ def test_few_episodes_have_no_interval_and_more_a_possible_one() -> None:
     lucky = [Episode(1, 10.0, True)] * 9
     unlucky = Episode(100, -100.0, False)
     few = summarise(dict.fromkeys(("agent", "random", "oracle"), lucky), seed=0)
-    assert all(arm["ci95"] is None for arm in few["arms"].values())
+    assert all(policy["ci95"] is None for policy in few["policies"].values())
     json.dumps(summarise({"agent": [unlucky]}, seed=0), allow_nan=False)
-    low, high = summarise({"agent": [*lucky, unlucky]}, seed=0)["arms"]["agent"]["ci95"]
+    low, high = summarise({"agent": [*lucky, unlucky]}, seed=0)["policies"]["agent"]["ci95"]
     assert low == 1 < 10.9 < high
     score = summarise({"random": [unlucky] * 9, "agent": lucky, "oracle": lucky}, seed=0)[
         "normalised_score"
@@ -124,23 +124,23 @@ def test_few_episodes_have_no_interval_and_more_a_possible_one() -> None:
     assert score == {"value": 1.0, "ci95": None}
 
 
-def test_what_the_judge_says_is_held_against_the_truth() -> None:
+def test_what_the_classifier_says_is_held_against_the_truth() -> None:
     episodes = [
         Episode(2, 9.0, True, (False, True)),  # found
         Episode(1, 10.0, True, (False,)),  # called good in error
         Episode(3, -3.0, False, (True, False, True)),  # good twice, and never called so
     ]
-    arm = summarise({"agent": episodes}, seed=0)["arms"]["agent"]
-    assert arm["success_rate"] == pytest.approx(2 / 3)
-    assert arm["truly_good_rate"] == pytest.approx(2 / 3)
-    assert arm["judge"] == {
+    policy = summarise({"agent": episodes}, seed=0)["policies"]["agent"]
+    assert policy["success_rate"] == pytest.approx(2 / 3)
+    assert policy["truly_good_rate"] == pytest.approx(2 / 3)
+    assert policy["classifier"] == {
         "images": 6, "called_good": 2, "precision": 0.5, "recall": pytest.approx(1 / 3),
         "false_positive_rate": pytest.approx(1 / 3),
     }  # fmt: skip
-    unknown = summarise({"agent": [Episode(2, 9.0, True)]}, seed=0)["arms"]["agent"]
-    assert not {"judge", "truly_good_rate"} & unknown.keys()
-    never = summarise({"agent": [Episode(1, -1.0, False, (False,))]}, seed=0)["arms"]["agent"]
-    assert never["judge"]["precision"] is None
+    unknown = summarise({"agent": [Episode(2, 9.0, True)]}, seed=0)["policies"]["agent"]
+    assert not {"classifier", "truly_good_rate"} & unknown.keys()
+    never = summarise({"agent": [Episode(1, -1.0, False, (False,))]}, seed=0)["policies"]["agent"]
+    assert never["classifier"]["precision"] is None
 
 
 def test_a_policy_gets_its_own_state_back_within_an_episode() -> None:
@@ -168,7 +168,7 @@ def test_summary_has_the_promised_keys_and_a_picture(tmp_path) -> None:
         for name, mean in {"agent": 4, "random": 11, "oracle": 3}.items()
     }
     summary = summarise(results, seed=0)
-    assert summary["arms"]["agent"].keys() >= {
+    assert summary["policies"]["agent"].keys() >= {
         "episodes", "mean_length", "ci95", "success_rate", "mean_return",
     }  # fmt: skip
     assert summary["normalised_score"].keys() == {"value", "ci95"}

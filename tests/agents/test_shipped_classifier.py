@@ -31,7 +31,7 @@ def test_it_is_small() -> None:
 
 
 @pytest.mark.slow
-def test_it_judges_unseen_simulated_images() -> None:
+def test_it_classifies_unseen_simulated_images() -> None:
     raw = simulated_images(3000, seed=2718281)
     report = score(ProbeClassifier.load(shipped_classifier())(prepared(raw.z)), raw.good)
     assert report.auc >= 0.999
@@ -39,12 +39,12 @@ def test_it_judges_unseen_simulated_images() -> None:
     assert report.fpr <= 0.005
 
 
-def test_mirror_images_are_judged_alike() -> None:
+def test_mirror_images_are_classified_alike() -> None:
     raw = simulated_images(300, seed=99)
-    judge = ProbeClassifier.load(shipped_classifier())
+    classifier = ProbeClassifier.load(shipped_classifier())
     images = prepared(raw.z)
-    verdict = judge(images) > 0.9
-    mirrored = judge(np.ascontiguousarray(images[..., ::-1])) > 0.9
+    verdict = classifier(images) > 0.9
+    mirrored = classifier(np.ascontiguousarray(images[..., ::-1])) > 0.9
     assert np.mean(verdict == mirrored) > 0.97
 
 
@@ -57,8 +57,8 @@ def called_good(image_nm: float = 10.0, bias: float = 1.0, config: SimulatorConf
     for x, y in rng.uniform(-4e-7, 4e-7, (60, 2)).tolist():
         microscope.wait(100)
         raw.append(microscope.scan(Frame(x, y, image_nm * 1e-9, 64)).z)
-    judge = ProbeClassifier.load(shipped_classifier())
-    return float((judge(prepared(np.stack(raw))) > 0.9).mean())
+    classifier = ProbeClassifier.load(shipped_classifier())
+    return float((classifier(prepared(np.stack(raw))) > 0.9).mean())
 
 
 @pytest.mark.parametrize("factor", [1 / PIXEL_FACTOR, 1.0, PIXEL_FACTOR])
@@ -75,7 +75,7 @@ def test_a_perfect_tip_is_called_bad_where_the_classifier_was_not_trained() -> N
 
 @pytest.mark.skipif(not SCANS.is_dir(), reason="the real scans lie beside the project only")
 def test_no_real_scan_of_something_else_is_called_a_good_image() -> None:
-    judge = ProbeClassifier.load(shipped_classifier())
+    classifier = ProbeClassifier.load(shipped_classifier())
     crops = []
     for path in sorted([*SCANS.glob("*.npy"), *SCANS.glob("*.sxm")]):
         z = read_heights(path)
@@ -84,4 +84,4 @@ def test_no_real_scan_of_something_else_is_called_a_good_image() -> None:
             rows, cols = (range(0, side - 63, 64) for side in coarse.shape)
             crops += [coarse[r : r + 64, c : c + 64] for r in rows for c in cols]
     assert len(crops) > 100
-    assert judge(prepared(np.stack(crops))).max() <= 0.9
+    assert classifier(prepared(np.stack(crops))).max() <= 0.9

@@ -91,10 +91,10 @@ def test_weights_are_xavier_uniform() -> None:
 
 
 def test_a_trunk_can_be_taken_over_with_a_fresh_head() -> None:
-    judge, agent = VGG(TINY, 1), VGG(TINY, 12)
-    agent.trunk.load_state_dict(judge.trunk.state_dict())
+    classifier, agent = VGG(TINY, 1), VGG(TINY, 12)
+    agent.trunk.load_state_dict(classifier.trunk.state_dict())
     images = torch.randn(4, 1, 64, 64)
-    assert torch.equal(judge.eval().trunk(images), agent.eval().trunk(images))
+    assert torch.equal(classifier.eval().trunk(images), agent.eval().trunk(images))
 
 
 def test_an_image_too_small_for_the_poolings_is_refused() -> None:

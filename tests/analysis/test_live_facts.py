@@ -18,17 +18,17 @@ from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.events import event_log
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
-from spm_gym.analysis.policies import driver_lengths
+from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import Progress, progress
 from spm_gym.analysis.series import CODES, series
-from spm_gym.analysis.session import Pace, Session, last_session
-from spm_gym.analysis.status import Activity, Standing, memory, standing
+from spm_gym.analysis.session import Pace, RunSession, last_session
+from spm_gym.analysis.status import Activity, RunStatus, memory, standing
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
 from spm_gym.figures.scan_view import shown_scan
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
-from spm_gym.journal.writer import Session as Start
+from spm_gym.journal.writer import SessionRecord as Start
 from spm_gym.scale import duration_text
 from spm_gym.web.monitor_words import percent, quantity, whole_percent
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
@@ -36,23 +36,23 @@ from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[InventedRun]:
-    """A run that has begun, with the settings of a real one."""
+    """A run that has started, with the settings of a real one."""
     with InventedRun(tmp_path, load_config(None, ["operation.scans=100"]).to_yaml()) as run:
         run.enter_area()
         yield run
 
 
-def says(run: InventedRun, at_work: bool = True, **state: Any) -> Standing:
+def says(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
     run.commit(**state)
     with reading(run.journal.run) as db:
         return standing(db, memory(db), last_session(db), at_work, "a run")
 
 
-def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
+def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
     with InventedRun(tmp_path) as run, reading(tmp_path) as db:
-        begun = standing(db, {}, last_session(db), True, "r")
-        assert begun.activity is Activity.BEGINS
-        assert begun.sentence == "Getting ready for the first image"
+        started = standing(db, {}, last_session(db), True, "r")
+        assert started.activity is Activity.BEGINS
+        assert started.sentence == "Getting ready for the first image"
         assert shown_scan(db, run.journal.run, {}, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
@@ -65,7 +65,7 @@ def test_imaging_is_told_with_number_and_place(run: InventedRun) -> None:
     assert says(run, state="partial", images=411, frame=frame).sentence == (
         "Settling at 120, −35 nm for image 412"
     )
-    assert says(run, state="classify", images=412).sentence == "Judging image 412"
+    assert says(run, state="classify", images=412).sentence == "Classifying image 412"
 
 
 def test_conditioning_is_told_with_action_and_reason(run: InventedRun) -> None:
@@ -75,10 +75,11 @@ def test_conditioning_is_told_with_action_and_reason(run: InventedRun) -> None:
     assert told.activity is Activity.CONDITIONS
     pulse = PULSE.replace(" ", "\N{NO-BREAK SPACE}")
     assert told.sentence == f"Conditioning: {pulse}, the third action of this episode"
-    assert told.why == "Episode 1, begun because ten images in a row showed a bad probe."
+    assert told.why == "Episode 1, started because ten images in a row showed a bad probe."
     seen = says(run, state="classify", **state).sentence
     assert seen == (
-        f"Conditioning: judging image 20 to see what {pulse} did, the third action of this episode"
+        f"Conditioning: classifying image 20 to see what {pulse} did, the third action of this "
+        "episode"
     )
     coming = says(run, state="condition", **state | {"steps": 3}).sentence
     assert coming == "Conditioning: choosing the fourth action of this episode"
@@ -168,7 +169,7 @@ def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path)
 
 
 REAL = load_config(None, ["run.microscope=real"])
-LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=labview"])
+LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=deepspm"])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_killed_run_on_a_controller_names_what_restores_it(
             assert ("spm-gym restore 'a run'" in told.why) is names_it
 
 
-def unsafe_end(run: InventedRun) -> Standing:
+def unsafe_end(run: InventedRun) -> RunStatus:
     run.journal.add_event(0.0, "unsafe end", "interrupted; TIP NOT WITHDRAWN: no connection")
     return says(run, False, state="stop")
 
@@ -221,16 +222,16 @@ def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
         run.scan(Label.GOOD if number else Label.BAD_PROBE, 0.99)
     run.commit(elapsed=200.0)
     settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 1000}})
-    session = Session(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
+    session = RunSession(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
     with reading(run.journal.run) as db:
         seen = progress(db, memory(db), session, now=1e9)
-        assert (seen.images, seen.good, seen.judged, seen.areas) == (10, 9, 10, 1)
+        assert (seen.images, seen.good, seen.classified, seen.areas) == (10, 9, 10, 1)
         assert seen.recent == pytest.approx(0.9)
         assert seen.bound == "1 h"
         assert seen.share == pytest.approx(200 / 3600)
         assert seen.ends == pytest.approx(1e9 + 340)
         assert progress(db, memory(db), session, None).ends is None
-        unreadable = Session(1, 0.0, None, None)
+        unreadable = RunSession(1, 0.0, None, None)
         assert progress(db, memory(db), unreadable, 1e9).share is None
 
 
@@ -241,7 +242,7 @@ def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: Inv
 
     def seen(pace: Pace | None) -> Progress:
         with reading(run.journal.run) as db:
-            return progress(db, memory(db), Session(1, 0.0, settings, pace), now=1e9)
+            return progress(db, memory(db), RunSession(1, 0.0, settings, pace), now=1e9)
 
     fast, slow = seen(Pace(1.0, image_s=60.0)), seen(Pace(1.0, image_s=500.0))
     assert (fast.bound, fast.share, fast.ends) == ("3 images", pytest.approx(1 / 3), 1e9 + 120)
@@ -322,7 +323,7 @@ def test_a_decision_is_told_with_values_mask_and_outcome(run: InventedRun) -> No
     assert decision.outcome == "good"
 
 
-def test_a_decision_by_chance_has_no_values(run: InventedRun) -> None:
+def test_a_decision_by_random_has_no_values(run: InventedRun) -> None:
     run.condition([PULSE], outcome=None, mask=[True, False, True])
     run.commit()
     with reading(run.journal.run) as db:
@@ -391,12 +392,12 @@ def test_events_come_newest_first_and_can_be_chosen(run: InventedRun) -> None:
         assert chosen.more == 0
 
 
-def test_histograms_of_agent_and_chance_share_their_axis(run: InventedRun) -> None:
+def test_histograms_of_agent_and_random_share_their_axis(run: InventedRun) -> None:
     run.condition([PULSE] * 5, values=[0.0] * 12, mask=[True] * 12)
     run.condition([PULSE], mask=[True] * 12)
     run.commit()
     with reading(run.journal.run) as db:
-        bars = histograms(driver_lengths(db))
+        bars = histograms(policy_episodes(db))
     assert set(bars) == {"agent", "random"}
     assert [bar.words for bar in bars["agent"]] == [*"12345678"]
     assert [bar.number for bar in bars["agent"]] == [0, 0, 0, 0, 1, 0, 0, 0]

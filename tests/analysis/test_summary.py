@@ -18,13 +18,13 @@ from spm_gym.config import load_config
 from spm_gym.imaging.files import read_gsf_scan, write_gsf
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import Label, scan_file
-from spm_gym.journal.writer import Session
+from spm_gym.journal.writer import SessionRecord
 from spm_gym.runner.states import State
 from spm_gym.types import Frame, Scan
 from tests.support.scripted_runs import CALM, Lab, Verdicts, lab
 
 GOOD, BAD = 0.95, 0.02
-SESSION = Session("config", "classifier", "agent", {}, resumed=False)
+SESSION = SessionRecord("config", "classifier", "agent", {}, resumed=False)
 Damage = Callable[[Path], None]
 
 
@@ -149,7 +149,7 @@ def test_a_run_can_be_looked_at_while_it_works(tmp_path: Path) -> None:
         assert summary.episodes["mean_actions"] is None
 
 
-def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+def test_a_run_that_has_only_started(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(GOOD)):
         summary = summarise(tmp_path)
     assert summary.inconsistencies == ()

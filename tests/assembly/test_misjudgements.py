@@ -35,7 +35,7 @@ def test_a_mistake_ends_the_command_within_its_budget(
 
 
 @pytest.mark.slow
-def test_whoever_insists_is_stopped_by_the_budget(tmp_path: Path) -> None:
+def test_anybody_insists_is_stopped_by_the_budget(tmp_path: Path) -> None:
     cell = try_mistake(ACCEPTED["bias of the other sign, accepted by name"], "run", tmp_path)
     assert not cell.faults
     assert 0 < cell.acts <= 40

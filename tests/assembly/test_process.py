@@ -61,7 +61,7 @@ def test_threads_that_are_started_later_keep_to_the_limit() -> None:
     assert seen == [1]
 
 
-def test_whoever_waits_for_the_compiler_is_told_once(tmp_path: Path) -> None:
+def test_anybody_waits_for_the_compiler_is_told_once(tmp_path: Path) -> None:
     program = """
 import numpy as np
 from spm_gym.assembly.process import prepare_process

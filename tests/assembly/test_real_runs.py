@@ -107,7 +107,7 @@ def test_train_and_evaluate_on_a_nanonis(
     assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
     out = capsys.readouterr().out
     assert "automatic approach" in out
-    assert set(json.loads(Path("found.json").read_text())["arms"]) == {"agent", "random"}
+    assert set(json.loads(Path("found.json").read_text())["policies"]) == {"agent", "random"}
     Path("run").rename("runs/trained")
     assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
     assert is_safe(fresh_ports)
@@ -239,7 +239,7 @@ def test_check_finds_what_a_run_would_die_of(
 @pytest.mark.parametrize(
     "command",
     [["run", "--scans", "3"], ["train", "--config", SMOKE],
-     ["evaluate", "--arms", "random", "--episodes", "1"]],
+     ["evaluate", "--policies", "random", "--episodes", "1"]],
 )  # fmt: skip
 @pytest.mark.parametrize(
     ("setting", "word"),
@@ -267,7 +267,7 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
 ) -> None:
     for arguments in (
         ["train", "--env", "real", "--config", SMOKE, "--set", "real.ports=[1,2]"],
-        ["evaluate", "--env", "real", "--arms", "random", "--set", "real.ports=[1,2]"],
+        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.ports=[1,2]"],
         ["check", "--set", "real.ports=[1,2]"],
     ):
         assert main(arguments) == 2
@@ -282,8 +282,11 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
     [
         (["train", "--dry-run"], ["--dry-run", "--env real"]),
         (["train", "--fresh-area"], ["--fresh-area", "--resume"]),
-        (["evaluate", "--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
-        (["train", "--env", "real", "--set", "env.judge=truth", on([1, 2])], ["env.judge"]),
+        (["evaluate", "--env", "real", "--policies", "oracle"], ["oracle", "simulator"]),
+        (
+            ["train", "--env", "real", "--set", "env.ground_truth=true", on([1, 2])],
+            ["env.ground_truth"],
+        ),
         (["train", "--env", "real", "--set", "env.pixels=32", on([1, 2])], ["64"]),
         (["train", "--env", "real", "--set", "env.image_nm=300", on([1, 2])], ["image_nm"]),
         (["train", "--env", "real", "--set", "real.limits.position_nm=100"], ["position_nm"]),

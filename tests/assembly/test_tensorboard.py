@@ -20,10 +20,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from agents.summaries import METRICS, captioned, opening, training_logger
-from spm_gym.analysis.metrics import Story, is_shown
-from spm_gym.assembly import tensorboard as operation_board
+from spm_gym.analysis.metrics import RunMetrics, is_shown
+from spm_gym.assembly import tensorboard as tensorboard
 from spm_gym.assembly.run_directory import existing_operation, existing_run
-from spm_gym.assembly.tensorboard import EventFile, OperationBoard
+from spm_gym.assembly.tensorboard import EventFile, RunTensorBoard
 from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
@@ -129,9 +129,9 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
     assert [each.step for each in good] == list(range(1, 81))
     assert [each.wall_time for each in good] == [row["wall"] for row in rows]
     assert good[-1].value == sum(row["label"] == Label.GOOD for row in rows)
-    judged = [row["probability"] for row in rows if row["probability"] is not None]
+    classified = [row["probability"] for row in rows if row["probability"] is not None]
     told = [each.value for each in events.Scalars("image/probability")]
-    assert told == pytest.approx(judged)
+    assert told == pytest.approx(classified)
     found = [each.value for each in events.Scalars("episode/length")]
     assert found == [length for (length,) in lengths]
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("episode/length_")]
@@ -142,7 +142,7 @@ def test_what_was_written_is_the_same_after_a_kill() -> None:
     """In other words: nothing depends on when the board was at work."""
     assert operate("--scans", "50", "--set", *LIVELY) == 0
     before = events_of("run")
-    assert main(["run", "--resume", "--run-dir", "run"]) == 0  # the run is over: it tells it anew
+    assert main(["run", "--resume", "--run-dir", "run"]) == 0  # the run is over: it tells it again
     after = events_of("run")
     assert before.Tags() == after.Tags()
     for tag in before.Tags()["scalars"]:
@@ -182,7 +182,7 @@ def refuse_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(*_: object) -> None:
         raise FileExistsError(errno.EEXIST, "there is something else")
 
-    monkeypatch.setattr(operation_board.OperationBoard, "_begin", begin)
+    monkeypatch.setattr(tensorboard.RunTensorBoard, "_begin", begin)
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +257,11 @@ def test_the_record_says_how_a_run_has_ended(monkeypatch: pytest.MonkeyPatch) ->
     assert operate("--scans", "5") == 0
     assert status_of("run") == api_pb2.STATUS_SUCCESS
     with monkeypatch.context() as patch:
-        patch.setattr(OperationBoard, "show", at_image(9, interrupt))
+        patch.setattr(RunTensorBoard, "show", at_image(9, interrupt))
         assert main(["run", "--resume", "--run-dir", "run", "--scans", "20"]) == 130
     assert status_of("run") == api_pb2.STATUS_FAILURE
     with monkeypatch.context() as patch:
-        patch.setattr(OperationBoard, "show", at_image(9, fail))
+        patch.setattr(RunTensorBoard, "show", at_image(9, fail))
         with pytest.raises(RuntimeError, match="a fault of this program"):
             main(["run", "--resume", "--run-dir", "run", "--scans", "20"])
     assert status_of("run") == api_pb2.STATUS_FAILURE
@@ -279,8 +279,8 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(OperationBoard, "show", lambda *_: None)
-        patch.setattr(operation_board, "_AT_THE_END_S", 0.0)
+        patch.setattr(RunTensorBoard, "show", lambda *_: None)
+        patch.setattr(tensorboard, "_AT_THE_END_S", 0.0)
         assert operate("--scans", "8") == 0
     said = capsys.readouterr().out
     assert said.index("8 images are taken") < said.index("only images 1 to 1 were told")
@@ -294,28 +294,28 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
 def test_an_interrupt_while_the_record_is_completed_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    end = OperationBoard._end
+    end = RunTensorBoard._end
 
-    def interrupted(self: OperationBoard) -> None:
+    def interrupted(self: RunTensorBoard) -> None:
         interrupt()
         end(self)
         interrupt()
 
-    monkeypatch.setattr(OperationBoard, "show", lambda *_: None)
-    monkeypatch.setattr(OperationBoard, "_end", interrupted)
+    monkeypatch.setattr(RunTensorBoard, "show", lambda *_: None)
+    monkeypatch.setattr(RunTensorBoard, "_end", interrupted)
     assert operate("--scans", "8") == 0
     assert "the record for TensorBoard is being completed" in capfd.readouterr().err
     assert len(events_of("run").Scalars("yield/good")) == 8
     assert status_of("run") == api_pb2.STATUS_SUCCESS
 
 
-def test_whoever_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
+def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
     assert operate("--scans", "40", "--set", *LIVELY) == 0
     names = [action.name for action in Config().env.actions]
 
     def told(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
         found = []
-        story = Story(Path("run"), names)
+        story = RunMetrics(Path("run"), names)
         try:
             while True:
                 before = len(found)

@@ -97,9 +97,9 @@ def test_wrong_requests_get_one_line_and_leave_nothing(
         (["--run", "empty"], ["empty", "not a run directory"]),
         (["--run", "untrained"], ["untrained", "no checkpoint"]),
         (["--checkpoint", "broken"], ["broken"]),
-        (["--episodes", "0", "--arms", "random"], ["--episodes", "0"]),
-        (["--arms", "random", "--json", "no/such/file.json"], ["no/such"]),
-        (["--env", "real", "--arms", "oracle"], ["oracle", "simulator"]),
+        (["--episodes", "0", "--policies", "random"], ["--episodes", "0"]),
+        (["--policies", "random", "--json", "no/such/file.json"], ["no/such"]),
+        (["--env", "real", "--policies", "oracle"], ["oracle", "simulator"]),
     ],
 )
 def test_evaluation_of_nothing_gets_one_line(
@@ -117,11 +117,11 @@ def test_evaluation_of_nothing_gets_one_line(
 
 def test_baselines_need_no_run(capsys: pytest.CaptureFixture[str]) -> None:
     status = evaluate.main(
-        ["--config", SMOKE, "--arms", "random", "oracle", "--episodes", "3", "--json", "e.json"]
+        ["--config", SMOKE, "--policies", "random", "oracle", "--episodes", "3", "--json", "e.json"]
     )
     assert status == 0
     document = json.loads(Path("e.json").read_text())
-    assert document["arms"]["random"]["episodes"] == 3
+    assert document["policies"]["random"]["episodes"] == 3
     assert document["normalised_score"] is None
     assert "oracle" in capsys.readouterr().out
 
@@ -138,17 +138,17 @@ def test_train_evaluate_and_look(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert status == 0
     document = json.loads(Path("e.json").read_text())
-    assert document.keys() >= {"arms", "normalised_score", "seed", "config"}
+    assert document.keys() >= {"policies", "normalised_score", "seed", "config"}
     assert Path(document["run"]) == run.resolve()
     assert document["checkpoint"] == str(run.resolve() / "checkpoints" / "step_0000120")
     assert document["versions"]["spm-gym"]
     assert document["learning"] is False
-    assert set(document["arms"]) == {"agent", "random", "blind", "counting-mask", "oracle"}
-    for arm in document["arms"].values():
-        assert arm.keys() >= {"episodes", "mean_length", "ci95", "success_rate", "mean_return"}
-        assert arm["ci95"] is None
-        assert 0 <= arm["truly_good_rate"] <= 1
-        assert arm["judge"]["images"] == sum(arm["lengths"])
+    assert set(document["policies"]) == {"agent", "random", "blind", "counting-mask", "oracle"}
+    for policy in document["policies"].values():
+        assert policy.keys() >= {"episodes", "mean_length", "ci95", "success_rate", "mean_return"}
+        assert policy["ci95"] is None
+        assert 0 <= policy["truly_good_rate"] <= 1
+        assert policy["classifier"]["images"] == sum(policy["lengths"])
     assert document["normalised_score"].keys() == {"value", "ci95"}
     assert Path("e.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
@@ -160,14 +160,14 @@ def test_train_evaluate_and_look(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_figures_of_one_episode_are_json() -> None:
     assert evaluate.main(
-        ["--config", SMOKE, "--arms", "random", "--episodes", "1", "--json", "e.json"]
+        ["--config", SMOKE, "--policies", "random", "--episodes", "1", "--json", "e.json"]
     ) == 0  # fmt: skip
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON")
 
     document = json.loads(Path("e.json").read_text(), parse_constant=refuse)
-    assert document["arms"]["random"]["ci95"] is None
+    assert document["policies"]["random"]["ci95"] is None
     assert document["run"] is document["checkpoint"] is None
 
 
@@ -186,14 +186,14 @@ def test_training_and_evaluation_with_one_seed_have_worlds_of_their_own(
     trained = set(worlds)
     assert world_seed(3) in trained
     del worlds[:]
-    evaluate_random = ["--config", SMOKE, "--arms", "random", "--episodes", "1"]
+    evaluate_random = ["--config", SMOKE, "--policies", "random", "--episodes", "1"]
     assert evaluate.main([*evaluate_random, "--seed", "3"]) == 0
-    begun = set(worlds) - {0}  # as it is built, before the first reset
-    assert len(begun) == 1
-    assert not begun & trained
+    started = set(worlds) - {0}  # as it is built, before the first reset
+    assert len(started) == 1
+    assert not started & trained
     del worlds[:]
     assert evaluate.main([*evaluate_random, "--seed", "3"]) == 0
-    assert set(worlds) - {0} == begun
+    assert set(worlds) - {0} == started
 
 
 def test_a_finished_training_is_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +229,7 @@ def test_the_newest_run_is_no_classifiers(capsys: pytest.CaptureFixture[str]) ->
     (agent,) = Path("runs").iterdir()
     assert train.main(["classifier", "--config", SMOKE]) == 0
     capsys.readouterr()
-    assert evaluate.main(["--arms", "agent", "--episodes", "1"]) == 0
+    assert evaluate.main(["--policies", "agent", "--episodes", "1"]) == 0
     assert f"the agent of {agent}" in capsys.readouterr().out
     assert train.main(["--resume"]) == 0
     assert f"continuing {agent}" in capsys.readouterr().out
@@ -249,7 +249,7 @@ def test_learning_in_evaluation_explores_as_at_the_end_of_training(
     assert train.main(["--config", SMOKE, "--steps", "20", "--run-dir", "run"]) == 0
     monkeypatch.setattr(DoubleDQN, "predict", noted)
     assert evaluate.main(
-        ["--run", "run", "--arms", "agent", "--episodes", "1", "--learn"]
+        ["--run", "run", "--policies", "agent", "--episodes", "1", "--learn"]
     ) == 0  # fmt: skip
     assert set(rates) == {0.05}
 
@@ -257,16 +257,16 @@ def test_learning_in_evaluation_explores_as_at_the_end_of_training(
 def test_the_agent_may_go_on_learning_during_evaluation() -> None:
     assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
     assert evaluate.main(
-        ["--run", "run", "--arms", "agent", "random", "--episodes", "2", "--learn"]
+        ["--run", "run", "--policies", "agent", "random", "--episodes", "2", "--learn"]
     ) == 0  # fmt: skip
 
 
 def test_a_classifier_is_trained_and_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(
-        ["classifier", "--config", SMOKE, "--run-dir", "judge", "--output", "mine.safetensors"]
+        ["classifier", "--config", SMOKE, "--run-dir", "classifier", "--output", "mine.safetensors"]
     ) == 0  # fmt: skip
     assert {"classifier.safetensors", "report.json", "report.png"} <= {
-        path.name for path in Path("judge").iterdir()
+        path.name for path in Path("classifier").iterdir()
     }
     use = ["--config", SMOKE, "--steps", "40", "--run-dir", "run", "--set",
            "env.classifier=mine.safetensors"]  # fmt: skip

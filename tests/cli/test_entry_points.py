@@ -24,7 +24,7 @@ from agents.replay import FlipReplay
 from spm_gym.action_index import action_index, action_indices
 from spm_gym.assembly.build import build_microscope, make_env, make_vector_env
 from spm_gym.config import Config, EnvConfig, load_config
-from spm_gym.envs.observation import Look
+from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
@@ -33,7 +33,7 @@ from spm_gym.types import Dip, Frame, Pulse, Scan
 from tests.support.virtual import virtual_nanonis
 
 NM = 1e-9
-TRUTH = ("env.judge=truth",)
+TRUTH = ("env.ground_truth=true",)
 CROWDED = (*TRUTH, "simulator.molecules_per_nm2=0.2", "simulator.min_distance_nm=1.45",
            "simulator.tip_change_rate=0")  # fmt: skip
 """No room for the deep dips."""
@@ -95,11 +95,11 @@ def everything(env: ProbeConditioningEnv) -> bytes:
 def test_what_is_no_action_changes_nothing(action: Any) -> None:
     env = stepped()
     before = everything(env)
-    assert env.look is not None
+    assert env.processed is not None
     for enter in (
         lambda: env.step(action),
         lambda: env.act(action),
-        lambda: env.resume_episode(env.look, 3, 0 if action is None else action, "yes"),  # type: ignore[arg-type]
+        lambda: env.resume_episode(env.processed, 3, 0 if action is None else action, "yes"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=r"from 0 to 11|refused must be"):
             enter()
@@ -110,7 +110,8 @@ def test_what_is_no_action_changes_nothing(action: Any) -> None:
     ("options", "says"),
     [({"demage": False}, "'damage', 'look'; unknown: \\['demage'\\]"), ({"damage": "no"}, "'no'"),
      ({"damage": 0}, "True or False, not 0"), ({"damage": None}, "not None"),
-     ({"look": None}, "needed, not None"), ({"look": np.zeros((1, 64, 64))}, "needed, not array"),
+     ({"processed": None}, "needed, not None"),
+     ({"processed": np.zeros((1, 64, 64))}, "needed, not array"),
      ({"reset_mask": [True]}, "unknown"), (["damage"], "must be a dict"), (True, "must be a dict")],
 )  # fmt: skip
 def test_options_that_nobody_would_look_at_are_refused(options: Any, says: str) -> None:
@@ -126,7 +127,7 @@ def test_a_vector_takes_no_option_that_belongs_to_one_microscope() -> None:
     envs.reset(seed=0)
     clocks = [microscope.status().time for microscope in envs.microscopes]
     state = [rng.bit_generator.state for rng in envs.np_random]
-    for options in ({"look": stepped().look}, {"damage": "no"}, {"mask": [True]}, [1]):
+    for options in ({"processed": stepped().processed}, {"damage": "no"}, {"mask": [True]}, [1]):
         with pytest.raises(ValueError, match=r"option"):
             envs.reset(seed=1, options=options)  # type: ignore[arg-type]
     with pytest.raises(gymnasium.error.Error):
@@ -135,28 +136,28 @@ def test_a_vector_takes_no_option_that_belongs_to_one_microscope() -> None:
     assert [rng.bit_generator.state for rng in envs.np_random] == state
 
 
-@pytest.mark.parametrize("wrong", [None, "look", np.zeros((1, 64, 64), np.float32)])
+@pytest.mark.parametrize("wrong", [None, "processed", np.zeros((1, 64, 64), np.float32)])
 def test_an_image_from_outside_is_a_look_of_these_settings(wrong: Any) -> None:
     env = make_env(overrides=TRUTH)
     env.reset(seed=0)
     other = make_env(overrides=(*TRUTH, "env.pixels=32"))
     other.reset(seed=0)
-    look = env.look
-    assert look is not None
+    processed = env.processed
+    assert processed is not None
     env.act(0)
-    for image in (wrong, other.look, dataclasses.replace(look, mask=np.ones(11, bool)),
-                  dataclasses.replace(look, mask=np.ones(12))):  # fmt: skip
-        with pytest.raises(ValueError, match="look"):
+    for image in (wrong, other.processed, dataclasses.replace(processed, mask=np.ones(11, bool)),
+                  dataclasses.replace(processed, mask=np.ones(12))):  # fmt: skip
+        with pytest.raises(ValueError, match="processed scan"):
             env.observe(image)
-        with pytest.raises(ValueError, match="look"):
+        with pytest.raises(ValueError, match="processed scan"):
             env.resume_episode(image, 0)
         if image is not None:
-            with pytest.raises(ValueError, match="look"):
-                env.look = image
+            with pytest.raises(ValueError, match="processed scan"):
+                env.processed = image
     for elapsed in (-1, 1.5, True, "1", None):
         with pytest.raises(ValueError, match="elapsed must be an integer"):
-            env.resume_episode(look, elapsed)  # type: ignore[arg-type]
-    env.observe(look)
+            env.resume_episode(processed, elapsed)  # type: ignore[arg-type]
+    env.observe(processed)
 
 
 def forbidden_dip(env: ProbeConditioningEnv, info: dict[str, Any]) -> int:
@@ -173,8 +174,8 @@ def test_no_mask_that_is_handed_out_lets_a_forbidden_dip_through() -> None:
     env.action_masks()[:] = True
     info["action_mask"][:] = True
     observation[:] = 0
-    assert env.look is not None
-    for array in (env.look.mask, env.look.observation, env.look.scan.z):
+    assert env.processed is not None
+    for array in (env.processed.mask, env.processed.observation, env.processed.scan.z):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 1
     _, _, _, _, info = env.step(dip)
@@ -232,16 +233,18 @@ def test_last_observations_of_a_vector_are_the_callers_too(mode: str) -> None:
     assert envs.action_masks().any(axis=1).all()
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy,
-                                       lambda look: pickle.loads(pickle.dumps(look))])  # fmt: skip
-def test_looks_stay_read_only_when_they_are_copied_or_stored(
-    duplicate: Callable[[Look], Look],
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda processed: pickle.loads(pickle.dumps(processed))],
+)
+def test_processed_scans_stay_read_only_when_they_are_copied_or_stored(
+    duplicate: Callable[[ProcessedScan], ProcessedScan],
 ) -> None:
-    look = stepped().look
-    assert look is not None
-    twin = duplicate(look)
-    assert np.array_equal(twin.observation, look.observation)
-    assert twin.scan.frame == look.scan.frame
+    processed = stepped().processed
+    assert processed is not None
+    twin = duplicate(processed)
+    assert np.array_equal(twin.observation, processed.observation)
+    assert twin.scan.frame == processed.scan.frame
     for array in (twin.observation, twin.mask, twin.scan.z):
         assert not array.flags.writeable
 
@@ -251,20 +254,23 @@ def test_a_look_keeps_nothing_that_its_maker_can_still_write_into() -> None:
     read_only_view = mask[:]
     read_only_view.flags.writeable = False
     image = np.zeros((1, 8, 8), np.float32)
-    look = dataclasses.replace(
-        stepped().look, scan=Scan(Frame(0, 0, NM, 8), z), observation=image, mask=read_only_view
+    processed = dataclasses.replace(
+        stepped().processed,
+        scan=Scan(Frame(0, 0, NM, 8), z),
+        observation=image,
+        mask=read_only_view,
     )  # type: ignore[type-var]
     mask[:], z[:], image[:] = True, 1, 1
-    for array in (look.mask, look.scan.z, look.observation):
+    for array in (processed.mask, processed.scan.z, processed.observation):
         assert not array.any()
 
 
-def test_a_judge_that_spoils_its_images_spoils_no_observation() -> None:
-    def judge(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def test_a_classifier_that_spoils_its_images_spoils_no_observation() -> None:
+    def classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
         images[:] = 9
         return np.full(len(images), 0.05, np.float32)
 
-    env = ProbeConditioningEnv(build_microscope(Config()), judge, EnvConfig())
+    env = ProbeConditioningEnv(build_microscope(Config()), classifier, EnvConfig())
     observation, _ = env.reset(seed=0)
     assert observation in env.observation_space
 
@@ -274,11 +280,11 @@ def test_only_actions_of_the_settings_are_done_and_only_somewhere(wrong: Any) ->
     env = stepped()
     before = everything(env)
     with pytest.raises(ValueError, match="action of the settings"):
-        env.survey.act(wrong, (0.0, 0.0))
+        env.navigator.act(wrong, (0.0, 0.0))
     with pytest.raises(LimitExceeded, match="finite"):
-        env.survey.act(env.config.actions[-1], (0.0, float("nan")))
+        env.navigator.act(env.config.actions[-1], (0.0, float("nan")))
     with pytest.raises(ValueError, match="no disc"):
-        env.survey.mark(float("nan"), 0.0, 1 * NM, "test")
+        env.navigator.mark(float("nan"), 0.0, 1 * NM, "test")
     assert everything(env) == before
 
 

@@ -16,7 +16,7 @@ from agents.double_dqn import DoubleDQN
 from spm_gym.assembly.build import shipped_agent, shipped_classifier
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.figures.canvas import pixels_of
-from spm_gym.figures.scan import Judge, Seen, Subject, draw_scan, look_at
+from spm_gym.figures.scan import ScanClassifier, Seen, Subject, draw_scan, look_at
 from spm_gym.imaging import Diagnosis
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.images import simulated_images
@@ -55,7 +55,7 @@ def test_a_scan_gives_three_panels_and_the_verdict(
     assert "first.png" in capsys.readouterr().out
     assert colours(Path("first.png")) > 100
     subject = Subject("first", read(scan), 10 * NM, 10 * NM)
-    figure = draw_scan(subject, look_at(subject, judge(0.98)))
+    figure = draw_scan(subject, look_at(subject, classifier(0.98)))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["raw", "levelled", "as the network sees it"]
     words = figure.get_supxlabel()
@@ -70,8 +70,8 @@ def read(path: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
     return read_heights(path)
 
 
-def judge(verdict: float, pixels: int = 64) -> Judge:
-    return Judge(Verdicts(verdict), pixels)
+def classifier(verdict: float, pixels: int = 64) -> ScanClassifier:
+    return ScanClassifier(Verdicts(verdict), pixels)
 
 
 @pytest.mark.parametrize(
@@ -125,28 +125,30 @@ def test_lengths_have_readable_units() -> None:
         ((32, 32), "larger squares; this image has 32 x 32"),
     ],
 )
-def test_only_images_that_the_classifier_takes_are_judged(
+def test_only_images_that_the_classifier_takes_are_classified(
     shape: tuple[int, int], remark: str
 ) -> None:
     z = 2e-12 * np.random.default_rng(1).standard_normal(shape)
-    seen = look_at(Subject("any", z), judge(0.5))
+    seen = look_at(Subject("any", z), classifier(0.5))
     assert remark in " ".join(seen.remarks)
-    judged = "larger squares" not in remark
-    assert (seen.probability is not None) == (seen.normalised is not None) == judged
+    classified = "larger squares" not in remark
+    assert (seen.probability is not None) == (seen.normalised is not None) == classified
 
 
-def test_faults_are_named_and_not_judged() -> None:
+def test_faults_are_named_and_not_classified() -> None:
     z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
     z[16:] = np.nan
     subject = Subject("quarter", z, 10 * NM, 10 * NM)
-    seen = look_at(subject, judge(0.99))
+    seen = look_at(subject, classifier(0.99))
     assert (seen.diagnosis, seen.probability) == (Diagnosis.PARTIAL, None)
     assert "Lines are missing" in draw_scan(subject, seen).get_supxlabel()
 
 
-def test_a_judgement_of_images_of_another_size_comes_with_a_warning() -> None:
+def test_a_verdict_of_images_of_another_size_comes_with_a_warning() -> None:
     z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
-    usual, large = (look_at(Subject("any", z, size, size), judge(0.9)) for size in (1e-8, 1e-7))
+    usual, large = (
+        look_at(Subject("any", z, size, size), classifier(0.9)) for size in (1e-8, 1e-7)
+    )
     assert not usual.remarks
     assert "100 nm wide" in large.remarks[0]
 
@@ -208,9 +210,9 @@ def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
-    arm = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]}
-    few = arm | {"ci95": None}
-    document = {"arms": {"agent": arm, "random": few}, "normalised_score": None}
+    policy = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]}
+    few = policy | {"ci95": None}
+    document = {"policies": {"agent": policy, "random": few}, "normalised_score": None}
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
     assert shown("evaluation.json") == 0
     assert colours(Path("evaluation.png")) > 5
@@ -263,8 +265,8 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
         (["foreign.safetensors"], "is not a file of weights"),
         (["other.json"], "is not what evaluate.py --json writes: it is a list, not an object"),
         (["half.json"], "half.json is damaged, or no JSON: Unterminated string starting at"),
-        (["armless.json"], "is not what evaluate.py --json writes: 'arms' is missing"),
-        (["listed.json"], "'arms' is not an object"),
+        (["armless.json"], "is not what evaluate.py --json writes: 'policies' is missing"),
+        (["listed.json"], "'policies' is not an object"),
         (["short.json"], "of 'agent' 'ci95', 'lengths' is missing"),
         (["broken.gsf"], "not a readable .gsf image"),
         (["blind"], "learned nothing yet"),
@@ -284,10 +286,10 @@ def test_what_cannot_be_shown_is_said_in_one_line(
         (tmp_path / name).write_bytes(b"nothing")
     texts = {
         "other": "[1, 2]",
-        "half": '{"arm',
+        "half": '{"policy',
         "armless": "{}",
-        "listed": '{"arms": [], "normalised_score": null}',
-        "short": '{"arms": {"agent": {"mean_length": 2}}, "normalised_score": null}',
+        "listed": '{"policies": [], "normalised_score": null}',
+        "short": '{"policies": {"agent": {"mean_length": 2}}, "normalised_score": null}',
     }
     for name, text in texts.items():
         (tmp_path / f"{name}.json").write_text(text)

@@ -16,7 +16,7 @@ from spm_gym.config import EnvConfig, load_config
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.areas import MOST_AREAS, draw_area
 from spm_gym.figures.canvas import pixels_of
-from spm_gym.figures.episode import Story, draw_still, recorded_story
+from spm_gym.figures.episode import EpisodeFrames, draw_still, recorded_episode
 from spm_gym.figures.mosaic import COLOURS, Reading, blocked_places
 from spm_gym.figures.overview import draw_overview
 from spm_gym.journal.reader import Label, reading
@@ -113,7 +113,7 @@ def test_an_animation_has_a_frame_for_every_image(run: Path, ending: str) -> Non
 
 def test_an_episode_is_told_as_it_was_recorded(run: Path) -> None:
     with reading(run) as db:
-        story = recorded_story(db, run, None, EnvConfig())
+        story = recorded_episode(db, run, None, EnvConfig())
         steps = db.execute("SELECT name FROM steps WHERE episode = 1 ORDER BY number").fetchall()
     assert [still.action for still in story.stills] == [*(name for (name,) in steps), ""]
     probabilities = [still.probability for still in story.stills]
@@ -126,7 +126,7 @@ def test_a_long_episode_stays_small(run: Path) -> None:
     from spm_gym.assembly.pictures.run import write_animation
 
     with reading(run) as db:
-        short = recorded_story(db, run, 1, EnvConfig())
+        short = recorded_episode(db, run, 1, EnvConfig())
     rng = np.random.default_rng(0)
     still = short.stills[0]
     noisy = [
@@ -136,7 +136,7 @@ def test_a_long_episode_stays_small(run: Path) -> None:
         )
         for _ in range(45)
     ]  # fmt: skip
-    write_animation(Story("long", short.actions, 0.9, noisy), Path("long.gif"))
+    write_animation(EpisodeFrames("long", short.actions, 0.9, noisy), Path("long.gif"))
     assert Path("long.gif").stat().st_size < 1_200_000
 
 
@@ -199,7 +199,7 @@ def test_any_text_and_any_number_of_areas_can_be_drawn(tmp_path: Path) -> None:
             figure = draw_overview(db, folder, 0.9, Reading())
             pixels_of(figure)
             pixels_of(draw_area(db, folder, 7, Reading()))
-            story = recorded_story(db, folder, 2, EnvConfig())
+            story = recorded_episode(db, folder, 2, EnvConfig())
         maps = [axes.get_title() for axes in figure.findobj(Axes) if "coarse" in axes.get_title()]
         assert len(maps) == MOST_AREAS
         pixels_of(draw_still(story, 1))

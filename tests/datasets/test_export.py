@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Any
     taught: list[tuple[Any, ...]] = []
     with lab(run, Verdicts(*VERDICTS), *SETTINGS) as it:
         (run / "config.yaml").write_text(it.config.to_yaml())
-        it.chooser.learn = lambda *step: taught.append(step)  # type: ignore[method-assign]
+        it.policy.learn = lambda *step: taught.append(step)  # type: ignore[method-assign]
         it.runner.run()
         assert it.labels().count("conditioning") == 7
     return run, taught
@@ -119,14 +119,14 @@ def test_the_manifest_says_where_an_image_comes_from(run: Path, tmp_path: Path) 
     }
 
 
-def test_conditioning_adds_what_was_judged_clearly(run: Path, tmp_path: Path) -> None:
+def test_conditioning_adds_what_was_classified_clearly(run: Path, tmp_path: Path) -> None:
     exported = export_images(run, tmp_path / "set", settings(run).env, conditioning=True)
     assert load_folder(tmp_path / "set").good.sum() == 2 + 1
     assert str(exported) == "3 good and 9 bad images; left out: 14 discarded, 2 conditioning"
 
 
 @pytest.mark.parametrize("label", ["bad sample", "unusable", "discarded", None])
-def test_only_judged_images_are_taken(run: Path, tmp_path: Path, label: str | None) -> None:
+def test_only_classified_images_are_taken(run: Path, tmp_path: Path, label: str | None) -> None:
     sql(run, f"UPDATE scans SET label = {'NULL' if label is None else repr(label)} WHERE id = 4")
     exported = export_images(run, tmp_path / "set", settings(run).env, conditioning=True)
     assert not (tmp_path / "set" / "images" / "000004.gsf").exists()
@@ -312,7 +312,7 @@ def test_an_episode_with_a_gap_is_divided(
     assert "1 unfinished steps of finished episodes" in str(exported)
 
 
-def test_an_episode_that_was_looked_at_anew_is_divided(
+def test_an_episode_that_was_looked_at_again_is_divided(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sql(run, "UPDATE steps SET scan = 2 WHERE episode = 1 AND number = 3")

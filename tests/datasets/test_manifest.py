@@ -101,7 +101,7 @@ def test_what_is_read_back_is_what_was_said(taken: list[tuple[str, ...]]) -> Non
         if not (folder / MANIFEST).exists():
             assert not any(expected.by.values())
             return
-        read = Manifest.read(folder / MANIFEST).judgements
+        read = Manifest.read(folder / MANIFEST).verdict
         listed = {
             PurePosixPath(f).as_posix(): label for f, label, _ in read_listed(folder / MANIFEST)
         }

@@ -17,7 +17,7 @@ from tests.support.labelling import candidates, desk_of, written
 def test_a_label_edited_by_hand_is_a_consensus(tmp_path: Path) -> None:
     path = tmp_path / MANIFEST
     path.write_text("file,label,by Anna,by Ben\n1.npy,bad,good,bad\n")
-    assert Manifest.read(path).judgements["1.npy"].consensus == "bad"
+    assert Manifest.read(path).verdict["1.npy"].consensus == "bad"
     with Labels(tmp_path, []) as labels:
         labels.say("1.npy", "Ben", "good")
     assert written(tmp_path)[0]["label"] == "bad"
@@ -82,7 +82,7 @@ def test_what_spreadsheets_make_of_it_is_read_and_kept(
     with Labels(tmp_path, []) as labels:
         labels.say("1.npy", "Anna", "bad")
     assert path.read_bytes().decode().replace("\r\n", "\n") == after
-    assert Manifest.read(path).judgements["1.npy"].by["Anna"] == "bad"
+    assert Manifest.read(path).verdict["1.npy"].by["Anna"] == "bad"
 
 
 def test_a_quotation_mark_that_is_missing_costs_no_label(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_rows_that_training_cannot_take_are_named_in_one_error(tmp_path: Path) -
         assert repr(file)[1:40] in line or not file
     with pytest.raises(FileFormatError, match=r"6 of 8 .*'gone.npy' is missing.* and 1 more") as it:
         load_folder(folder)
-    assert "mend or delete these rows" in str(it.value)
+    assert "repair or delete these rows" in str(it.value)
     manifest.write_text(good)
     assert untrainable(manifest) == []
     assert load_folder(folder).good.tolist() == [True, False]
@@ -144,7 +144,7 @@ def test_nothing_is_written_over_what_cannot_be_read(tmp_path: Path) -> None:
         desk.answer("Anna", "1.npy", "good")
         good = path.read_text()
         path.write_text("half a fi")
-        with pytest.raises(LabelsError, match=r"needs the columns.* until it is mended"):
+        with pytest.raises(LabelsError, match=r"needs the columns.* until it is repaired"):
             desk.answer("Anna", "b/2.gsf", "good")
         assert path.read_text() == "half a fi"
         path.unlink()

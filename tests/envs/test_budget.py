@@ -84,9 +84,9 @@ def test_a_budget_goes_on_from_its_state(happened: list[str], cut: int) -> None:
 
     whole = play(Budget(config), happened)
     first, second = Budget(config), Budget(config)
-    begun = play(first, happened[:cut])
+    started = play(first, happened[:cut])
     second.set_state(first.get_state())
-    assert begun + play(second, happened[cut:]) == whole
+    assert started + play(second, happened[cut:]) == whole
 
 
 @given(st.lists(st.integers(1, 39), min_size=1, max_size=60))
@@ -108,7 +108,7 @@ def test_an_environment_on_a_microscope_that_can_be_harmed_ends_before_the_act()
     acts: list[dict[str, Any]] = []
     guard = Guard(build_microscope(config), None, acts.append)
     env = make_env(config, instrument=guard)
-    env.judge = bad
+    env.classifier = bad
     env.reset(seed=1)
     for _ in range(4):
         env.step(0)
@@ -123,7 +123,7 @@ def test_a_classifier_that_calls_every_tip_good_has_it_damaged_once() -> None:
     acts: list[dict[str, Any]] = []
     guard = Guard(build_microscope(config), None, acts.append)
     env = make_env(config, instrument=guard)
-    env.judge = lambda images: np.full(len(images), 0.97, np.float32)
+    env.classifier = lambda images: np.full(len(images), 0.97, np.float32)
     with pytest.raises(BudgetSpent, match=r"after 6 damaging actions.*budget\.failed_damage"):
         env.reset(seed=1)
     assert sum(act["result"] == "done" for act in acts) <= 6
@@ -188,7 +188,7 @@ def killed(*_: object) -> None:
     raise Killed
 
 
-def test_a_run_counts_on_after_a_kill_and_anew_after_a_look(tmp_path: Path) -> None:
+def test_a_run_counts_on_after_a_kill_and_again_after_a_look(tmp_path: Path) -> None:
     settings = ("budget.unproven_actions=12",)
     with lab(tmp_path, bad, *settings) as made:
         made.until(State.CONDITION)

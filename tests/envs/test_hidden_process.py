@@ -47,7 +47,7 @@ def by_hand(*chances: float) -> HiddenProcess:
     damage[:, -1] = 1
     return HiddenProcess(
         steps=np.stack([damage, *(coin(chance) for chance in chances)]),
-        look=np.eye(STATES),
+        imaging=np.eye(STATES),
         levels=np.ones((STATES, 1)),
         allowed=np.ones((1, 1 + len(chances)), dtype=bool),
         damaging=np.array([True] + [False] * len(chances)),
@@ -68,7 +68,7 @@ def played(
     def step(state: int, wanted: NDArray[np.float64]) -> int:
         level = int(rng.choice(len(process.allowed), p=process.levels[state]))
         if not (wanted * process.allowed[level]).any():
-            return int(rng.choice(STATES, p=process.look[state]))
+            return int(rng.choice(STATES, p=process.imaging[state]))
         return int(rng.choice(STATES, p=process.steps[choose(level, wanted)][state]))
 
     lengths = []
@@ -86,7 +86,7 @@ def played(
 
 
 @pytest.mark.parametrize("chance", [1.0, 0.5, 0.1])
-def test_a_coin_takes_the_inverse_of_its_chance(chance: float) -> None:
+def test_a_coin_takes_the_inverse_of_its_random(chance: float) -> None:
     assert by_hand(chance).length(np.array([0.0, 1.0])) == pytest.approx(1 / chance)
 
 
@@ -165,7 +165,7 @@ def two_stages() -> HiddenProcess:
     first[4], second[5] = np.eye(STATES)[5], np.eye(STATES)[0]
     return HiddenProcess(
         steps=np.stack([damage, first, second]),
-        look=np.eye(STATES),
+        imaging=np.eye(STATES),
         levels=np.ones((STATES, 1)),
         allowed=np.ones((1, 3), dtype=bool),
         damaging=np.array([True, False, False]),

@@ -13,7 +13,7 @@ from spm_gym.config import PAPER_ACTIONS, load_config
 from spm_gym.envs.counting import counting_length, counting_plan
 from spm_gym.envs.optimum import level_of, mask_levels, measure_masks, reference_process
 
-TRUTH = load_config(None, ["env.judge=truth"])
+TRUTH = load_config(None, ["env.ground_truth=true"])
 
 
 def test_levels_are_the_six_masks_of_the_paper_s_table() -> None:
@@ -33,7 +33,7 @@ def test_measured_masks_are_distributions_and_blunt_probes_allow_less() -> None:
 
 @pytest.mark.slow
 def test_the_environment_reproduces_the_exact_values() -> None:
-    """With the true judge, mean lengths of every policy lie within 4 standard errors."""
+    """With the true classifier, mean lengths of every policy lie within 4 standard errors."""
     process = reference_process(TRUTH, images_per_state=80, seed=5)
     env = make_env(TRUTH)
     rng = np.random.default_rng(0)
@@ -59,8 +59,8 @@ def test_the_environment_reproduces_the_exact_values() -> None:
     assert 2.5 <= process.oracle_length <= 4
     assert process.oracle_length + 1 < policies["blind"][1] < process.random_length - 1
     lengths: dict[str, list[int]] = {name: [] for name in policies}
-    arms = {name: policy for name, (policy, _) in policies.items()}
-    for name, episode in interleave(env, arms, 80, seed=7):
+    policies = {name: policy for name, (policy, _) in policies.items()}
+    for name, episode in interleave(env, policies, 80, seed=7):
         lengths[name].append(episode.length)
     for name, (_, exact) in policies.items():
         assert abs(np.mean(lengths[name]) - exact) < 4 * stats.sem(lengths[name]), name

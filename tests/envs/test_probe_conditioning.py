@@ -19,7 +19,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.assembly.build import build_microscope, make_env
 from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, SimulatorConfig, load_config
-from spm_gym.envs.observation import Survey, allowed_actions
+from spm_gym.envs.observation import Navigator, allowed_actions
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import (
     BadReply,
@@ -39,7 +39,7 @@ from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.types import Direction, Frame, Scan
 
 ID = "spm_gym/ProbeConditioning-v0"
-TRUTH = ("env.judge=truth",)
+TRUTH = ("env.ground_truth=true",)
 NM = 1e-9
 
 
@@ -62,7 +62,7 @@ def rollout(env: gymnasium.Env[Any, Any], count: int, seed: int) -> list[Any]:
 
 
 class Script:
-    """A judge that reads its verdicts from a list and repeats the last one."""
+    """A classifier that reads its verdicts from a list and repeats the last one."""
 
     def __init__(self, *probabilities: float) -> None:
         self.left = list(probabilities)
@@ -218,23 +218,23 @@ def test_episodes_begin_with_a_bad_probe() -> None:
     env = make_env(overrides=TRUTH)
     env.reset(seed=0)
     for _ in range(150):
-        env.instrument.equip(HiddenState())
+        env.instrument.set_probe(HiddenState())
         _, info = env.reset(options={"damage": False})
         assert info["good"]
         _, info = env.reset()
         assert not env.instrument.truth.good
 
 
-@pytest.mark.parametrize("judge", ["classifier", "truth"])
+@pytest.mark.parametrize("truth", ["false", "true"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_copies_and_pickles_of_an_environment_go_on_alike_and_apart(
-    judge: str, copied: Callable[[Any], Any]
+    truth: str, copied: Callable[[Any], Any]
 ) -> None:
-    env = gymnasium.make(ID, overrides=(f"env.judge={judge}",))
+    env = gymnasium.make(ID, overrides=(f"env.ground_truth={truth}",))
     env.reset(seed=4)
     env.step(1)
     twin = copied(env)
-    assert twin.unwrapped.survey.instrument is twin.unwrapped.instrument
+    assert twin.unwrapped.navigator.instrument is twin.unwrapped.instrument
     ahead = [twin.step(k) for k in (2, 0, 3)]
     for theirs, ours in zip(ahead, (env.step(k) for k in (2, 0, 3)), strict=True):
         assert theirs[0].tobytes() == ours[0].tobytes()
@@ -291,7 +291,7 @@ def test_a_forbidden_action_is_refused_and_touches_nothing() -> None:
     assert reward == -1
     assert env.instrument.truth == before
     assert not any(mark.reason.startswith("dip") and mark.radius == 25 * NM
-                   for mark in env.survey.regions.marks[-3:])  # fmt: skip
+                   for mark in env.navigator.regions.marks[-3:])  # fmt: skip
 
 
 class Failing:
@@ -329,7 +329,7 @@ def test_an_act_that_fails_is_never_repeated_but_looked_at(
     microscope = Failing("condition", error)
     env = ProbeConditioningEnv(microscope, Script(0.05), EnvConfig())
     env.reset(seed=0, options={"damage": False})
-    marks = len(env.survey.regions.marks)
+    marks = len(env.navigator.regions.marks)
     del microscope.calls[:]
     _, reward, terminated, _, info = env.step(1)
     assert microscope.calls == ["condition", *["reconnect"] * reconnects, "scan", "scan"]
@@ -337,7 +337,7 @@ def test_an_act_that_fails_is_never_repeated_but_looked_at(
     assert any(each.startswith(event) for each in info["events"])
     assert reward == -1
     assert not terminated
-    assert len(env.survey.regions.marks) == marks + 2  # the place is used up, and the image's
+    assert len(env.navigator.regions.marks) == marks + 2  # the place is used up, and the image's
     _, _, _, _, info = env.step(1)
     assert not info["uncertain"]
 
@@ -366,9 +366,9 @@ def test_a_fresh_area_forgets_what_was_used_up() -> None:
     env = scripted(0.05)
     env.reset(seed=0, options={"damage": False})
     env.step(1)
-    assert env.survey.regions.marks
+    assert env.navigator.regions.marks
     env.enter_fresh_area()
-    assert not env.survey.regions.marks
+    assert not env.navigator.regions.marks
     _, info = env.reset(options={"damage": False})
     assert (info["x"], info["y"], info["area"]) == (0, 0, 1)
 
@@ -376,14 +376,14 @@ def test_a_fresh_area_forgets_what_was_used_up() -> None:
 def test_actions_are_done_at_the_centre_of_the_clean_square() -> None:
     env = scripted(0.05)
     env.reset(seed=0, options={"damage": False})
-    frame, square = env.look.scan.frame, env.look.square
+    frame, square = env.processed.scan.frame, env.processed.square
     env.step(1)
     name, x, y = env.last_act
     assert name == "pulse +2.5 V"
     assert (x, y) == frame.position(square.row + (square.side - 1) / 2,
                                     square.col + (square.side - 1) / 2)  # fmt: skip
-    env.look = dataclasses.replace(env.look, square=Square(0, 0, 0))
-    frame = env.look.scan.frame
+    env.processed = dataclasses.replace(env.processed, square=Square(0, 0, 0))
+    frame = env.processed.scan.frame
     env.step(0)
     assert env.last_act == ("stall", frame.x, frame.y)
 
@@ -393,7 +393,7 @@ def test_every_image_lies_on_fresh_ground() -> None:
     _, info = env.reset(seed=5)
     rng = np.random.default_rng(5)
     for _ in range(60):
-        spoilt = list(env.survey.regions.marks)
+        spoilt = list(env.navigator.regions.marks)
         _, _, terminated, truncated, info = env.step(
             rng.choice(np.flatnonzero(info["action_mask"]))
         )
@@ -410,14 +410,16 @@ def test_every_image_lies_on_fresh_ground() -> None:
 def test_a_used_up_area_is_left_for_a_new_one() -> None:
     env = make_env(overrides=(*TRUTH, "env.regions.area_nm=80"))
     rollout(env, 25, seed=0)
-    assert env.survey.area >= 2
-    assert len(env.survey.regions.marks) < 40
+    assert env.navigator.area >= 2
+    assert len(env.navigator.regions.marks) < 40
 
 
 def test_bad_sample_is_blocked_and_skipped() -> None:
     env = make_env(overrides=(*TRUTH, "simulator.rough_fraction=0.3"))
     rollout(env, 60, seed=2)
-    radii = [mark.radius / NM for mark in env.survey.regions.marks if mark.reason == "bad sample"]
+    radii = [
+        mark.radius / NM for mark in env.navigator.regions.marks if mark.reason == "bad sample"
+    ]
     assert radii
     assert set(np.round(np.square(np.array(radii) / 25))) <= set(range(1, 11))
 
@@ -536,15 +538,15 @@ class WaryMotor(SimulatedMicroscope):
 
 def test_a_lost_tip_is_found_again_before_the_area_is_changed() -> None:
     microscope = WaryMotor(ContactLost, SimulatorConfig())
-    survey = Survey(microscope, EnvConfig())
-    survey.change_area()
-    assert survey.area == 1
+    navigator = Navigator(microscope, EnvConfig())
+    navigator.change_area()
+    assert navigator.area == 1
 
 
 def test_a_tip_that_somebody_has_withdrawn_stays_so_when_the_area_is_used_up() -> None:
     microscope = WaryMotor(TipWithdrawn, SimulatorConfig())
-    survey = Survey(microscope, EnvConfig())
+    navigator = Navigator(microscope, EnvConfig())
     with pytest.raises(TipWithdrawn):
-        survey.change_area()
+        navigator.change_area()
     assert microscope.error is TipWithdrawn
-    assert survey.area == 0
+    assert navigator.area == 0

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from spm_gym.datasets.labelled_folder import load_folder
 from spm_gym.figures.contact_sheet import draw_sheet
-from spm_gym.figures.scan import Judge, Seen, Subject, draw_scan, look_at, verdict
+from spm_gym.figures.scan import ScanClassifier, Seen, Subject, draw_scan, look_at, verdict
 from spm_gym.imaging.files import (
     FileFormatError,
     NoTopographyError,
@@ -34,12 +34,12 @@ def sheet_texts(subject: Subject, seen: Seen) -> list[Text]:
     return list(draw_sheet([(subject, seen)], 0.9, "sheet").axes[0].texts)
 
 
-def judge() -> Judge:
-    return Judge(Verdicts(0.98), 64)
+def classifier() -> ScanClassifier:
+    return ScanClassifier(Verdicts(0.98), 64)
 
 
 @pytest.mark.parametrize("shape", ["flat", "sloped", "real", "partial"])
-def test_a_scan_at_constant_height_is_neither_diagnosed_nor_judged(
+def test_a_scan_at_constant_height_is_neither_diagnosed_nor_classified(
     tmp_path: Path, shape: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     z = np.full((64, 64), 5e-8, np.float32)
@@ -50,7 +50,7 @@ def test_a_scan_at_constant_height_is_neither_diagnosed_nor_judged(
     found = read_topography(path)
     assert found.feedback is False
     subject = Subject(path.name, found.z, found.width, found.height, feedback=found.feedback)
-    seen = look_at(subject, judge())
+    seen = look_at(subject, classifier())
     assert (seen.diagnosis, seen.probability, seen.levelled) == (None, None, None)
     words = draw_scan(subject, seen).get_supxlabel()
     assert "feedback off" in words
@@ -78,20 +78,20 @@ def test_a_scan_at_constant_height_is_not_labelled_and_teaches_nothing(tmp_path:
 
 def test_heights_without_a_difference_are_not_called_a_crash() -> None:
     # Without the range of the piezo nobody knows whether it was at its end.
-    seen = look_at(Subject("flat", np.full((64, 64), 3e-9)), judge())
+    seen = look_at(Subject("flat", np.full((64, 64), 3e-9)), classifier())
     assert (seen.diagnosis, seen.probability) == (None, None)
     assert "at constant height, or at an end" in seen.remarks[0]
-    known = look_at(Subject("flat", np.full((64, 64), 3e-9), z_range=(-1e-7, 1e-7)), judge())
+    known = look_at(Subject("flat", np.full((64, 64), 3e-9), z_range=(-1e-7, 1e-7)), classifier())
     assert known.probability == pytest.approx(0.98)
 
 
-def test_pixels_that_are_not_square_are_true_to_scale_and_not_judged(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_true_to_scale_and_not_classified(tmp_path: Path) -> None:
     z = scan(0)
     header = Header(range="4E-8 1E-8")
     path = sxm(tmp_path / "good_1.sxm", [("Z", "m", "both", z)], header)
     found = read_topography(path)
     subject = Subject("wide", found.z, found.width, found.height)
-    seen = look_at(subject, judge())
+    seen = look_at(subject, classifier())
     assert seen.probability is None
     assert seen.normalised is None
     words = " ".join(draw_scan(subject, seen).get_supxlabel().split())
@@ -105,10 +105,10 @@ def test_pixels_that_are_not_square_are_true_to_scale_and_not_judged(tmp_path: P
         load_folder(tmp_path)
 
 
-def test_frames_that_are_square_but_for_the_last_digits_are_judged(tmp_path: Path) -> None:
+def test_frames_that_are_square_but_for_the_last_digits_are_classified(tmp_path: Path) -> None:
     header = Header(range="1.000000E-8 1.004000E-8")
     found = read_topography(sxm(tmp_path / "a.sxm", [("Z", "m", "both", scan(0))], header))
-    seen = look_at(Subject("a", found.z, found.width, found.height), judge())
+    seen = look_at(Subject("a", found.z, found.width, found.height), classifier())
     assert seen.probability == pytest.approx(0.98)
 
 

@@ -17,7 +17,7 @@ from spm_gym.envs.vector import ProbeConditioningVectorEnv
 from spm_gym.errors import CommandFailed, InstrumentError
 
 ID = "spm_gym/ProbeConditioning-v0"
-TRUTH = ("env.judge=truth",)
+TRUTH = ("env.ground_truth=true",)
 SHORT = (*TRUTH, "env.max_steps=7")
 MODES = [mode.value for mode in AutoresetMode]
 
@@ -114,7 +114,7 @@ def test_a_batch_of_one_is_the_single_environment(overrides: tuple[str, ...]) ->
             observations, *_, infos = many.step([0])
 
 
-def test_the_classifier_judges_a_batch_as_it_judges_single_images() -> None:
+def test_the_classifier_classifies_a_batch_as_it_classifies_single_images() -> None:
     for (ours, *_, mine), (theirs, *_, other) in itertools.islice(
         zip(play(native(3, ()), 1), play(looped(3, ()), 1), strict=True), 10
     ):
@@ -334,7 +334,7 @@ def test_a_reset_that_failed_is_tried_again_at_the_next_step() -> None:
     assert (rewards == -1).all()
 
 
-def test_an_error_does_not_keep_the_others_from_beginning_anew() -> None:
+def test_an_error_does_not_keep_the_others_from_beginning_again() -> None:
     settings = load_config(None, ["env.max_steps=2"])
     envs = ProbeConditioningVectorEnv(
         [build_microscope(settings) for _ in range(2)], [bad_probe] * 2, settings.env,
@@ -350,7 +350,7 @@ def test_an_error_does_not_keep_the_others_from_beginning_anew() -> None:
     assert truncated.tolist() == [True, False]
 
 
-def test_every_microscope_has_its_own_judge() -> None:
+def test_every_microscope_has_its_own_classifier() -> None:
     def verdict(probability: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda images: np.full(len(images), probability, np.float32)
 
@@ -360,7 +360,7 @@ def test_every_microscope_has_its_own_judge() -> None:
     )
     _, infos = envs.reset(seed=0)
     assert infos["probability"].tolist() == [0.25, 0.5]
-    with pytest.raises(ValueError, match="one judge each"):
+    with pytest.raises(ValueError, match="one classifier each"):
         ProbeConditioningVectorEnv(envs.microscopes, [bad_probe])
 
 

@@ -18,7 +18,7 @@ from spm_gym.assembly.build import build_microscope
 from spm_gym.colours import HEIGHTS
 from spm_gym.config import load_config
 from spm_gym.figures.heights import (
-    Kind,
+    ScanRendering,
     grey_values,
     height_scale,
     height_scales,
@@ -51,10 +51,10 @@ def rgba(image: Image.Image) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png(image))).convert("RGBA")).astype(int)
 
 
-@pytest.mark.parametrize("kind", [Kind.RAW, Kind.LEVELLED])
-def test_heights_have_the_colours_of_all_other_pictures(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ScanRendering.RAW, ScanRendering.LEVELLED])
+def test_heights_have_the_colours_of_all_other_pictures(kind: ScanRendering) -> None:
     z = steps(np.random.default_rng(1))
-    heights = z if kind is Kind.RAW else level(z)
+    heights = z if kind is ScanRendering.RAW else level(z)
     low, high = limits(heights)
     wanted = 255 * colormaps[HEIGHTS](np.clip((heights - low) / (high - low), 0, 1))
     assert np.abs(rgba(picture(z, kind, "levels")) - wanted).max() <= 5
@@ -63,7 +63,7 @@ def test_heights_have_the_colours_of_all_other_pictures(kind: Kind) -> None:
 def test_the_network_sees_grey_substrate_where_nothing_was_scanned() -> None:
     z = steps(np.random.default_rng(2))
     z[50:] = np.nan
-    shown = rgba(picture(z, Kind.NETWORK, "levels"))
+    shown = rgba(picture(z, ScanRendering.NETWORK, "levels"))
     assert (shown[..., :1] == shown[..., :3]).all()
     assert (shown[..., 3] == 255).all()
     assert np.allclose(shown[..., 0], (normalise(level(z)) + 1.5) * 85, atol=0.51)
@@ -74,7 +74,7 @@ def test_the_network_sees_grey_substrate_where_nothing_was_scanned() -> None:
 def test_what_was_not_scanned_is_transparent_and_the_rest_is_not() -> None:
     z = steps(np.random.default_rng(3))
     z[50:] = np.nan
-    for kind in (Kind.RAW, Kind.LEVELLED):
+    for kind in (ScanRendering.RAW, ScanRendering.LEVELLED):
         assert np.array_equal(rgba(picture(z, kind, "levels"))[..., 3] == 0, np.isnan(z))
 
 
@@ -92,7 +92,7 @@ def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
 def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
     microscope = build_microscope(load_config(None, ["simulator.rough_fraction=0"]), 4)
     z = microscope.scan(Frame(0.0, 0.0, 10 * NM, 64)).z
-    heights, shown = level(z, "levels"), rgba(picture(z, Kind.LEVELLED, "levels"))[..., :3]
+    heights, shown = level(z, "levels"), rgba(picture(z, ScanRendering.LEVELLED, "levels"))[..., :3]
     molecules = heights > 0.1 * NM
     assert molecules.mean() > 0.05
     white = (shown.min(axis=-1) > 200) & molecules
@@ -101,31 +101,31 @@ def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
     assert np.percentile(blue, 90) - np.percentile(blue, 10) > 60
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_scale_says_how_many_metres_the_colours_span(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ScanRendering)
+def test_a_scale_says_how_many_metres_the_colours_span(kind: ScanRendering) -> None:
     z = steps(np.random.default_rng(6))
     image, span = with_span(z, kind, "levels")
     assert np.array_equal(rgba(image), rgba(picture(z, kind, "levels")))
     drawn = ElementTree.fromstring(height_scale(span, kind))
     assert drawn.get("aria-label") == f"dark to bright: {length_text(span)}"
-    if kind is Kind.NETWORK:
+    if kind is ScanRendering.NETWORK:
         assert span == pytest.approx(0.3 * NM)  # from -1.5 to 1.5 halves of a molecule
     else:
-        low, high = limits(z if kind is Kind.RAW else level(z, "levels"))
+        low, high = limits(z if kind is ScanRendering.RAW else level(z, "levels"))
         assert span == pytest.approx(high - low)
 
 
 def test_what_was_hardly_scanned_has_scales_all_the_same() -> None:
     z = np.full((64, 64), np.nan)
     z[0, 0] = 1 * NM
-    assert height_scales(z, "levels").keys() == {*Kind}
+    assert height_scales(z, "levels").keys() == {*ScanRendering}
     z = steps(np.random.default_rng(7))
     for kind, scale in height_scales(z, "levels").items():
         assert scale == height_scale(with_span(z, kind, "levels")[1], kind)
 
 
 def test_the_colours_of_a_scale_are_those_of_the_pictures() -> None:
-    ends = ElementTree.fromstring(height_scale(1 * NM, Kind.LEVELLED)).iter(f"{SVG}stop")
+    ends = ElementTree.fromstring(height_scale(1 * NM, ScanRendering.LEVELLED)).iter(f"{SVG}stop")
     for stop in ends:
         wanted = [round(255 * part) for part in colormaps[HEIGHTS](float(stop.get("offset")))[:3]]
         digits = stop.get("stop-color", "").removeprefix("#")

@@ -19,7 +19,7 @@ from PIL import Image
 from spm_gym.analysis.status import memory
 from spm_gym.config import load_config
 from spm_gym.figures.area_map import live_map
-from spm_gym.figures.heights import Kind
+from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.mosaic import COLOURS
 from spm_gym.figures.scan_view import scan_picture, shown_scan
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[InventedRun]:
-    """A run that has begun, with the settings of a real one."""
+    """A run that has started, with the settings of a real one."""
     with InventedRun(tmp_path, load_config(None, ["operation.scans=100"]).to_yaml()) as run:
         run.enter_area()
         yield run
@@ -58,7 +58,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
         assert shown.square is not None
         assert 0 < shown.square.metres <= 10 * NM
         assert shown.bar == pytest.approx(2 * NM)
-        assert all(" pm</text>" in shown.scales[kind] for kind in Kind)
+        assert all(" pm</text>" in shown.scales[kind] for kind in ScanRendering)
         for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
             near = shown_scan(db, run.journal.run, memory(db), wanted, "levels")
             assert near is not None
@@ -83,8 +83,8 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     assert "000001.gsf" in shown.problem
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ScanRendering)
+def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: ScanRendering) -> None:
     z = run.surfaces[0].copy()
     z[40:] = np.nan
     run.scan(Label.UNUSABLE, z=z)
@@ -97,7 +97,7 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: Kind) -> N
     assert image.size == (64, 64)
     alpha = np.asarray(image)[..., 3]
     assert (alpha[:40] == 255).all()
-    assert (alpha[40:] == (255 if kind is Kind.NETWORK else 0)).all()
+    assert (alpha[40:] == (255 if kind is ScanRendering.NETWORK else 0)).all()
 
 
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from agents.classifier import ProbeClassifier
 from spm_gym.assembly.build import (
-    build_judge,
+    build_classifier,
     build_microscope,
-    check_judge,
+    check_classifier,
     make_env,
     make_vector_env,
     shipped_classifier,
@@ -25,7 +25,7 @@ from spm_gym.assembly.build import (
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.config.environment import Mismatch
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
-from spm_gym.errors import UnjudgeableImage
+from spm_gym.errors import UnclassifiableImage
 from spm_gym.imaging.conditions import (
     ClassifierError,
     ImagingConditions,
@@ -49,7 +49,7 @@ BOTH_SIGNS = replace(TRAINED, bias=(-1.0, 0.5))
 
 
 class Told:
-    """A judge that was trained for something, and whose answer is a number."""
+    """A classifier that was trained for something, and whose answer is a number."""
 
     def __init__(self, answer: float = 0.02, conditions: TrainingConditions = TRAINED) -> None:
         self.answer = answer
@@ -235,11 +235,11 @@ def test_a_microscope_set_to_another_orbital_is_refused() -> None:
     microscope = build_microscope(Config())
     microscope.bias = -1.0
     with pytest.raises(ConfigError, match=r"bias: .*-1 V.*accept_mismatch"):
-        build_judge(Config(), microscope)
+        build_classifier(Config(), microscope)
 
 
 def test_the_truth_is_never_refused() -> None:
-    make_env(overrides=["env.judge=truth", "env.image_nm=20", "simulator.molecule=PTCDA"])
+    make_env(overrides=["env.ground_truth=true", "env.image_nm=20", "simulator.molecule=PTCDA"])
 
 
 @pytest.mark.parametrize(
@@ -251,9 +251,9 @@ def test_the_truth_is_never_refused() -> None:
         (["real.imaging.setpoint_pA=1000"], ["setpoint"]),
         (["env.image_nm=20"], ["pixel"]),
         (["env.material=Si(111)"], ["material"]),
-        (["real.protocol=labview"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
-        (["real.protocol=labview", "env.accept_mismatch=[bias, setpoint]"], []),
-        (["real.protocol=labview", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
+        (["real.protocol=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
+        (["real.protocol=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
+        (["real.protocol=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
     ],
 )
 def test_settings_of_a_real_microscope_are_refused_for_what_they_say(
@@ -261,10 +261,10 @@ def test_settings_of_a_real_microscope_are_refused_for_what_they_say(
 ) -> None:
     config = load_config(None, ["run.microscope=real", *settings])
     if not said:
-        check_judge(config)
+        check_classifier(config)
         return
     with pytest.raises(ConfigError) as caught:
-        check_judge(config)
+        check_classifier(config)
     assert all(part in str(caught.value) for part in said)
 
 
@@ -310,22 +310,22 @@ CHANGES = [{"bias": -1.0}, {"bias": math.nan}, {"setpoint": 1e-9}]
 def test_a_step_after_which_the_bias_is_another_ends_before_the_next_act(
     changes: dict[str, float],
 ) -> None:
-    microscope, judge = Flipping(2, **changes), Told()
-    env = ProbeConditioningEnv(microscope, judge, Config().env)
+    microscope, classifier = Flipping(2, **changes), Told()
+    env = ProbeConditioningEnv(microscope, classifier, Config().env)
     env.reset(seed=None, options={"damage": False})
     env.step(0)
-    assert (microscope.acts, judge.asked) == (1, 2)
+    assert (microscope.acts, classifier.asked) == (1, 2)
     [name] = changes
-    with pytest.raises(UnjudgeableImage, match=rf"{name}: .*env\.accept_mismatch: \[{name}\]"):
+    with pytest.raises(UnclassifiableImage, match=rf"{name}: .*env\.accept_mismatch: \[{name}\]"):
         env.step(0)
-    assert (microscope.acts, judge.asked) == (2, 2)
+    assert (microscope.acts, classifier.asked) == (2, 2)
     for again in (lambda: env.step(0), lambda: env.reset()):
         with pytest.raises(Exception, match=r"reset|accept_mismatch"):
             again()
-    assert (microscope.acts, judge.asked) == (2, 2)
+    assert (microscope.acts, classifier.asked) == (2, 2)
 
 
-def test_what_is_accepted_by_name_is_judged() -> None:
+def test_what_is_accepted_by_name_is_classified() -> None:
     microscope = Flipping(1, bias=-1.0)
     config = Config().env.model_copy(update={"accept_mismatch": ("bias",)})
     env = ProbeConditioningEnv(microscope, Told(), config)
@@ -334,11 +334,11 @@ def test_what_is_accepted_by_name_is_judged() -> None:
     assert microscope.bias == -1.0
 
 
-def test_of_environments_in_step_the_one_that_cannot_judge_fails() -> None:
+def test_of_environments_in_step_the_one_that_cannot_classifier_fails() -> None:
     envs = make_vector_env(3, overrides=["env.damage=false"])
     envs.reset(seed=0)
     envs.microscopes[1].bias = -1.0
-    with pytest.raises(UnjudgeableImage, match=r"bias: .*-1 V") as caught:
+    with pytest.raises(UnclassifiableImage, match=r"bias: .*-1 V") as caught:
         envs.step([0, 0, 0])
     assert "this was environment 1; all that failed: [1]" in caught.value.__notes__[0]
 
@@ -347,7 +347,7 @@ def test_of_environments_in_step_the_one_that_cannot_judge_fails() -> None:
 def test_an_answer_that_is_no_probability_is_not_acted_on(answer: float) -> None:
     microscope = Flipping(99)
     env = ProbeConditioningEnv(microscope, Told(answer), Config().env)
-    with pytest.raises(UnjudgeableImage, match="no probability"):
+    with pytest.raises(UnclassifiableImage, match="no probability"):
         env.reset()
     assert microscope.acts == 0
 
@@ -366,14 +366,14 @@ def test_a_run_in_which_the_bias_becomes_another_ends_as_a_failure_before_any_ac
         assert it.labels() == ["bad probe"] * 3 + ["unusable"]
         assert microscope.acts == 0
         assert not it.rows("SELECT * FROM recoveries")
-        assert it.rows("SELECT reason FROM scans WHERE label = 'unusable'") == [("not judged",)]
+        assert it.rows("SELECT reason FROM scans WHERE label = 'unusable'") == [("not classified",)]
 
 
 def test_a_run_in_the_middle_of_conditioning_ends_before_the_next_act(tmp_path: Path) -> None:
     microscope = Flipping(3, bias=-1.0)
     with lab(tmp_path, Told(), "operation.condition_after=1", microscope=microscope) as it:
         assert it.runner.run().failed
-        assert microscope.acts == 2 + 1  # on three images that were judged
+        assert microscope.acts == 2 + 1  # on three images that were classified
     again = Flipping(99)
     with lab(tmp_path, Told(0.95), "operation.scans=6", microscope=again) as it:
         again.bias = 1.0  # set back by hand
@@ -402,7 +402,7 @@ def test_a_run_whose_classifier_has_no_answer_ends_as_a_failure(tmp_path: Path) 
 
 def test_a_run_whose_agent_has_no_values_ends_before_its_act(tmp_path: Path) -> None:
     with lab(tmp_path, Told(), "operation.condition_after=1") as it:
-        it.chooser.choose = lambda *_: (0, [math.nan] * 12)  # type: ignore[method-assign]
+        it.policy.choose = lambda *_: (0, [math.nan] * 12)  # type: ignore[method-assign]
         outcome = it.runner.run()
         assert outcome.failed
         assert "operation.agent" in outcome.ending

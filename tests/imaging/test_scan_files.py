@@ -228,7 +228,7 @@ def test_what_a_header_does_not_say_is_unknown(tmp_path: Path) -> None:
     found = read_topography(path)
     assert (found.width, found.height, found.bias, found.setpoint) == (None,) * 4
     assert found.feedback is None
-    assert not found.unjudgeable
+    assert not found.unclassifiable
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def test_a_connection_breaks_before_or_after_an_act(act: Callable[[Instrument], 
     assert 8 <= outcomes[OutcomeUnknown] <= 32
 
 
-def test_a_connection_is_made_anew_after_some_attempts() -> None:
+def test_a_connection_is_made_again_after_some_attempts() -> None:
     attempts = []
     for seed in range(300):
         microscope = faulty(seed, {1: "connection"}, outage=0.7)

@@ -300,4 +300,4 @@ def test_a_look_that_fails_does_not_undo_the_act() -> None:
     recorder.status = blind  # type: ignore[method-assign]
     guard.condition(Pulse(2.5), 0, 0)
     assert [entry["result"] for entry in entries] == ["intended", "done"]
-    assert entries[1]["look"] == "gone"
+    assert entries[1]["status_error"] == "gone"

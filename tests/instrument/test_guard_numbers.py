@@ -162,7 +162,7 @@ def test_a_z_range_without_extent_is_a_bad_reply() -> None:
         Guard(odd, LIMITS).status()
 
 
-def judge(images: np.ndarray) -> np.ndarray:
+def classifier(images: np.ndarray) -> np.ndarray:
     """Calls every probe bad, as far as an image lets it."""
     return np.clip(0.1 + 0 * images.mean(axis=(1, 2, 3)), 0, 1).astype(np.float32)
 
@@ -178,7 +178,7 @@ def test_whatever_a_microscope_answers_a_step_keeps_the_limits(
 ) -> None:
     odd, record = Odd(field, number), list[dict[str, Any]]()
     config = load_config(None, ["env.max_attempts=2", "env.creep_wait_s=0"])
-    env = ProbeConditioningEnv(Guard(odd, LIMITS, record.append), judge, config.env)
+    env = ProbeConditioningEnv(Guard(odd, LIMITS, record.append), classifier, config.env)
     rng = np.random.default_rng(seed)
     try:
         env.reset(seed=seed, options={"damage": False})

@@ -15,7 +15,7 @@ import pytest
 from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
 from spm_gym.config import Config
-from spm_gym.errors import Abandoned, CommandFailed
+from spm_gym.errors import Aborted, CommandFailed
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.journal.reader import JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked, locked_run
@@ -236,7 +236,7 @@ def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
         def stopped_if_asked(frame: Frame, fraction: float = 1.0) -> Scan:
             if len(wanted) > 1:  # the request comes while the scan is under way
                 del wanted[0]
-                raise Abandoned("somebody asks for something")
+                raise Aborted("somebody asks for something")
             return scan(frame, fraction)
 
         it.microscope.scan = stopped_if_asked  # type: ignore[method-assign]
@@ -244,7 +244,7 @@ def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
 
 
 @pytest.mark.parametrize("state", [State.PARTIAL, State.IMAGE])
-def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
+def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
     wanted: list[Request | None] = [None]
     with abandoning(tmp_path, wanted) as it:
         it.until(state)
@@ -262,7 +262,7 @@ def test_an_abandoned_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, sta
         assert it.runner.memory.counters["recoveries"] == 0
 
 
-def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
+def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
     wanted: list[Request | None] = [Request.PAUSE]
     with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0]) as it:
         assert it.runner.step() is State.PAUSE
@@ -275,7 +275,7 @@ def test_an_abandoned_approach_ends_withdrawn(tmp_path: Path) -> None:
         def stopped() -> None:
             it.microscope.approach = approach  # type: ignore[method-assign]
             wanted[0] = Request.PAUSE
-            raise Abandoned("somebody asks for something")
+            raise Aborted("somebody asks for something")
 
         it.microscope.approach = stopped  # type: ignore[method-assign]
         assert it.runner.step() is State.PAUSE
@@ -298,7 +298,7 @@ def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Pat
     assert after == before, "reading leaves nothing behind"
 
 
-def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_anew(tmp_path: Path) -> None:
+def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_again(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with abandoning(tmp_path, wanted) as it:
         it.until(State.IMAGE)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
-from spm_gym.analysis.policies import FEWEST, Driver, driver_lengths, saved_actions
+from spm_gym.analysis.policies import FEWEST, PolicyEpisodes, policy_episodes, saved_actions
 from spm_gym.cli import main
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
@@ -45,7 +45,7 @@ def drivers_by_steps(run: str) -> dict[int, set[str]]:
         return found
 
 
-def test_every_other_episode_is_left_to_chance_also_after_a_resume(
+def test_every_other_episode_is_left_to_random_also_after_a_resume(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = ["--run-dir", "run", "--set", *LIVELY, "operation.checkpoint_every=3"]
@@ -116,14 +116,17 @@ def test_lengths_go_to_those_who_chose() -> None:
         ]
     )
     try:
-        found = driver_lengths(db)
+        found = policy_episodes(db)
     finally:
         db.close()
-    assert found == {"agent": Driver((1, 4), (2, 4), 2), "random": Driver((2,), (7,), 0)}
+    assert found == {
+        "agent": PolicyEpisodes((1, 4), (2, 4), 2),
+        "random": PolicyEpisodes((2,), (7,), 0),
+    }
 
 
-def driver(lengths: Sequence[int]) -> Driver:
-    return Driver(tuple(range(len(lengths))), tuple(map(int, lengths)), len(lengths))
+def policy(lengths: Sequence[int]) -> PolicyEpisodes:
+    return PolicyEpisodes(tuple(range(len(lengths))), tuple(map(int, lengths)), len(lengths))
 
 
 def mirrored(rng: np.random.Generator, number: int) -> list[int]:
@@ -136,10 +139,10 @@ def test_without_skewness_intervals_are_those_of_student_and_welch() -> None:
     rng = np.random.default_rng(0)
     agent, chance = mirrored(rng, 12), mirrored(rng, 20)
     expected = stats.ttest_1samp(agent, 0).confidence_interval(0.95)
-    assert driver(agent).mean == pytest.approx(50)
-    assert driver(agent).interval == pytest.approx((expected.low, expected.high))
+    assert policy(agent).mean == pytest.approx(50)
+    assert policy(agent).interval == pytest.approx((expected.low, expected.high))
     welch = stats.ttest_ind(chance, agent, equal_var=False).confidence_interval(0.95)
-    saved = saved_actions(driver(agent), driver(chance))
+    saved = saved_actions(policy(agent), policy(chance))
     assert saved.actions == pytest.approx(0)
     assert saved.interval == pytest.approx((welch.low, welch.high))
 
@@ -155,12 +158,12 @@ def test_skewed_intervals_are_those_of_a_studentised_bootstrap() -> None:
     (mean, variance), (other, of_other) = resampled(agent), resampled(chance)
     ratio = (mean - agent.mean()) / np.sqrt(variance)
     expected = agent.mean() - np.quantile(ratio, [0.975, 0.025]) * stats.sem(agent)
-    assert driver(agent).interval == pytest.approx(tuple(expected), abs=0.1)
+    assert policy(agent).interval == pytest.approx(tuple(expected), abs=0.1)
     saved = chance.mean() - agent.mean()
     ratio = (other - mean - saved) / np.sqrt(variance + of_other)
     error = np.hypot(stats.sem(agent), stats.sem(chance))
     expected = saved - np.quantile(ratio, [0.975, 0.025]) * error
-    found = saved_actions(driver(agent), driver(chance))
+    found = saved_actions(policy(agent), policy(chance))
     assert found.actions == pytest.approx(saved)
     assert found.interval == pytest.approx(tuple(expected), abs=0.2)
 
@@ -168,7 +171,7 @@ def test_skewed_intervals_are_those_of_a_studentised_bootstrap() -> None:
 @pytest.mark.parametrize("chance_to_end", [0.1, 0.3, 0.6])
 def test_nineteen_of_twenty_intervals_have_the_true_mean(chance_to_end: float) -> None:
     rng = np.random.default_rng(3)
-    intervals = [driver(rng.geometric(chance_to_end, 15)).interval for _ in range(2000)]
+    intervals = [policy(rng.geometric(chance_to_end, 15)).interval for _ in range(2000)]
     told = [each for each in intervals if each is not None]
     assert len(told) > 1990
     hit = np.mean([low <= 1 / chance_to_end <= high for low, high in told])
@@ -177,7 +180,7 @@ def test_nineteen_of_twenty_intervals_have_the_true_mean(chance_to_end: float) -
 
 @given(st.lists(st.integers(1, 100), min_size=FEWEST, max_size=60))
 def test_an_interval_has_its_mean_and_nothing_below_one_action(lengths: list[int]) -> None:
-    found = driver(lengths)
+    found = policy(lengths)
     if len(set(lengths)) == 1:
         assert found.interval is None
     else:
@@ -188,7 +191,7 @@ def test_an_interval_has_its_mean_and_nothing_below_one_action(lengths: list[int
 
 @pytest.mark.parametrize("lengths", [[1] * 5, [1, 1, 1, 1, 20], [2, 3, 4], [7], list(range(1, 10))])
 def test_few_episodes_have_no_interval(lengths: list[int]) -> None:
-    few, many = driver(lengths), driver(range(1, 31))
+    few, many = policy(lengths), policy(range(1, 31))
     assert few.interval is None
     assert few.interval_in_words == f"too few to tell ({len(lengths)} of 10 episodes)"
     for saved in (saved_actions(few, many), saved_actions(many, few), saved_actions(few, few)):
@@ -198,7 +201,7 @@ def test_few_episodes_have_no_interval(lengths: list[int]) -> None:
 
 
 def test_equal_episodes_have_no_interval_however_many() -> None:
-    equal, other = driver([2] * 50), driver(range(1, 31))
+    equal, other = policy([2] * 50), policy(range(1, 31))
     for found in (equal, saved_actions(equal, equal), saved_actions(equal, other)):
         assert found.interval is None
         assert found.interval_in_words.startswith("too alike to tell")
@@ -213,7 +216,7 @@ def test_pages_and_journal_say_what_is_too_few(
         if number == 17:
             assert intervals(run, capsys) == ["too few to tell (9 of 10 episodes)"] * 5
     agent, chance, *report = intervals(run, capsys)
-    assert agent == chance == driver([1, 2, 3, 4, 5] * 2).interval_in_words
+    assert agent == chance == policy([1, 2, 3, 4, 5] * 2).interval_in_words
     saved = report.pop(0)
     assert report == [agent, chance]
     assert re.fullmatch(r"-\d\.\d to \d\.\d", saved)

@@ -229,7 +229,7 @@ def first(killed: Killed, *kinds: str) -> int:
         index
         for index, command in enumerate(killed.commands)
         if command.kind in kinds
-        and any(begun <= command.wall <= ended for begun, ended in done)
+        and any(started <= command.wall <= ended for started, ended in done)
         and not verifies_the_way(command)
     )
 
@@ -346,7 +346,7 @@ def test_a_withdrawal_cut_off_on_the_way_out_is_no_act_of_the_state(
         for _ in range(2):
             it.until(State.CONDITION)
         before = snapshot(tmp_path)
-        monkeypatch.setattr(it.chooser, "choose", raising(KeyboardInterrupt))
+        monkeypatch.setattr(it.policy, "choose", raising(KeyboardInterrupt))
         monkeypatch.setattr(it.microscope, "withdraw", raising(Cut))
         with pytest.raises(Cut):
             it.runner.run()
@@ -355,7 +355,7 @@ def test_a_withdrawal_cut_off_on_the_way_out_is_no_act_of_the_state(
         it.until(State.CLASSIFY)
     assert not list(changes(before, snapshot(tmp_path)))
     found = summarise(tmp_path).inconsistencies
-    assert not [each for each in found if "session" not in each]  # nobody has begun any here
+    assert not [each for each in found if "session" not in each]  # nobody has started any here
 
 
 def raising(error: type[BaseException]) -> Callable[..., Any]:

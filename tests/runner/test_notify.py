@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spm_gym.config import ConfigError
-from spm_gym.runner.notify import Kind, Notifier, summary_due
+from spm_gym.runner.notify import NotificationKind, Notifier, summary_due
 from tests.support.waiting import PATIENCE_S, wait_until
 
 # Apprise imports it for mails on Pythons that still have it.
@@ -107,7 +107,7 @@ def test_a_notification_arrives_with_title_and_body(mailbox: Mailbox, tmp_path: 
     told: list[str] = []
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run 7", told.append)
     assert notifier.addresses == 1
-    notifier.send(Kind.STOP, "stopped", "the tip has crashed\nfive times")
+    notifier.send(NotificationKind.STOP, "stopped", "the tip has crashed\nfive times")
     notifier.close(PATIENCE_S)
     [letter] = mailbox.received
     assert letter["title"] == "run 7: stopped"
@@ -119,7 +119,7 @@ def test_yaml_is_read_too(mailbox: Mailbox, tmp_path: Path) -> None:
     path = tmp_path / "addresses.yaml"
     path.write_text(f"urls:\n  - {mailbox.address()}:\n      tag: night\n")
     notifier = Notifier(path, 600, "run", print)
-    notifier.send(Kind.AREA_CHANGE, "x+", "again")
+    notifier.send(NotificationKind.AREA_CHANGE, "x+", "again")
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: x+"]
 
@@ -135,7 +135,7 @@ def test_yaml_is_read_too(mailbox: Mailbox, tmp_path: Path) -> None:
 )
 def test_text_arrives_as_it_is(mailbox: Mailbox, tmp_path: Path, text: str) -> None:
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
-    notifier.send(Kind.STOP, "text", text)
+    notifier.send(NotificationKind.STOP, "text", text)
     notifier.close(PATIENCE_S)
     assert mailbox.received[0]["message"] == text
 
@@ -144,18 +144,18 @@ def test_a_title_is_one_line_and_half_characters_are_replaced(
     mailbox: Mailbox, tmp_path: Path
 ) -> None:
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
-    notifier.send(Kind.STOP, "stop\r\nBcc: all@example.com", "")
-    notifier.send(Kind.STOP, "name", "file \udcff")
+    notifier.send(NotificationKind.STOP, "stop\r\nBcc: all@example.com", "")
+    notifier.send(NotificationKind.STOP, "name", "file \udcff")
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: stop Bcc: all@example.com", "run: name"]
     assert [letter["message"] for letter in mailbox.received][1] == "file ?"
     assert mailbox.received[0]["message"]
 
 
-def test_without_a_file_nothing_is_sent_and_no_thread_is_begun() -> None:
+def test_without_a_file_nothing_is_sent_and_no_thread_is_started() -> None:
     before = threading.active_count()
     notifier = Notifier(None, 0, "run", pytest.fail)
-    for kind in Kind:
+    for kind in NotificationKind:
         notifier.send(kind, "title", "body")
     assert notifier.addresses == 0
     assert threading.active_count() == before
@@ -173,12 +173,12 @@ def test_those_of_one_kind_that_come_too_soon_are_counted(mailbox: Mailbox, tmp_
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run", print, clock)
     for number in range(4):
         clock.now = 100.0 * number
-        notifier.send(Kind.AREA_CHANGE, f"area {number}", "used up")
-    notifier.send(Kind.DAILY_SUMMARY, "another kind", "goes out")
+        notifier.send(NotificationKind.AREA_CHANGE, f"area {number}", "used up")
+    notifier.send(NotificationKind.DAILY_SUMMARY, "another kind", "goes out")
     clock.now = 600.0
-    notifier.send(Kind.AREA_CHANGE, "area 4", "used up")
+    notifier.send(NotificationKind.AREA_CHANGE, "area 4", "used up")
     clock.now = 1200.0
-    notifier.send(Kind.AREA_CHANGE, "area 5", "used up")
+    notifier.send(NotificationKind.AREA_CHANGE, "area 5", "used up")
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: area 0", "run: another kind", "run: area 4", "run: area 5"]
     bodies = [letter["message"] for letter in mailbox.received]
@@ -189,7 +189,7 @@ def test_those_of_one_kind_that_come_too_soon_are_counted(mailbox: Mailbox, tmp_
 def test_a_stop_is_never_held_back(mailbox: Mailbox, tmp_path: Path) -> None:
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run", print, Clock())
     for number in range(3):
-        notifier.send(Kind.STOP, f"stop {number}", "")
+        notifier.send(NotificationKind.STOP, f"stop {number}", "")
         mailbox.await_letter()
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == [f"run: stop {number}" for number in range(3)]
@@ -198,10 +198,10 @@ def test_a_stop_is_never_held_back(mailbox: Mailbox, tmp_path: Path) -> None:
 def test_a_stop_overtakes_what_waits(mailbox: Mailbox, tmp_path: Path) -> None:
     mailbox.may_answer.clear()
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", print)
-    notifier.send(Kind.AREA_CHANGE, "under way", "")
+    notifier.send(NotificationKind.AREA_CHANGE, "under way", "")
     mailbox.await_letter()
-    notifier.send(Kind.AREA_CHANGE, "waits", "")
-    notifier.send(Kind.STOP, "stop", "")
+    notifier.send(NotificationKind.AREA_CHANGE, "waits", "")
+    notifier.send(NotificationKind.STOP, "stop", "")
     mailbox.may_answer.set()
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: under way", "run: stop", "run: waits"]
@@ -212,14 +212,14 @@ def test_a_server_that_hangs_delays_neither_run_nor_end(mailbox: Mailbox, tmp_pa
     told: list[str] = []
     mailbox.may_answer.clear()
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
-    notifier.send(Kind.AREA_CHANGE, "under way", "")
+    notifier.send(NotificationKind.AREA_CHANGE, "under way", "")
     mailbox.await_letter()
     for number in range(1000):
-        notifier.send(Kind.AREA_CHANGE, f"area {number}", "")
-    notifier.send(Kind.STOP, "stop", "")
+        notifier.send(NotificationKind.AREA_CHANGE, f"area {number}", "")
+    notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(timeout_s=0.05)
     notifier.close(PATIENCE_S)
-    notifier.send(Kind.STOP, "after the end", "")
+    notifier.send(NotificationKind.STOP, "after the end", "")
     assert not mailbox.may_answer.is_set()
     assert mailbox.titles() == ["run: under way"]
     assert len(told) == 2
@@ -232,7 +232,7 @@ def test_what_was_let_go_is_not_sent_later(mailbox: Mailbox, tmp_path: Path) -> 
     mailbox.may_answer.clear()
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", lambda line: None)
     for _ in range(3):
-        notifier.send(Kind.AREA_CHANGE, "area", "")
+        notifier.send(NotificationKind.AREA_CHANGE, "area", "")
     mailbox.await_letter()
     [thread] = [thread for thread in threading.enumerate() if thread.name == "notifications"]
     notifier.close(timeout_s=0)
@@ -262,8 +262,8 @@ def test_refusals_are_told_once_for_every_kind(mailbox: Mailbox, tmp_path: Path)
     mailbox.answer = 500
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
     for _ in range(3):
-        notifier.send(Kind.AREA_CHANGE, "area", "")
-        notifier.send(Kind.DAILY_SUMMARY, "day", "")
+        notifier.send(NotificationKind.AREA_CHANGE, "area", "")
+        notifier.send(NotificationKind.DAILY_SUMMARY, "day", "")
     notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 6
     assert len(told) == 2
@@ -287,9 +287,9 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
     with monkeypatch.context() as patch:
         patch.setattr(NotifyJSON, "send", explode)
-        notifier.send(Kind.DAILY_SUMMARY, "lost", "")
+        notifier.send(NotificationKind.DAILY_SUMMARY, "lost", "")
         _drain(notifier)
-    notifier.send(Kind.STOP, "stop", "")
+    notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: stop"]
     [line] = told
@@ -309,7 +309,7 @@ def test_a_listener_that_fails_ends_nothing(mailbox: Mailbox, tmp_path: Path) ->
     mailbox.answer = 500
     notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", gone)
     for title in ("one", "two"):
-        notifier.send(Kind.STOP, title, "")
+        notifier.send(NotificationKind.STOP, title, "")
         mailbox.await_letter()
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: one", "run: two"]
@@ -321,11 +321,11 @@ def test_an_address_that_fails_comes_last_the_next_time(mailbox: Mailbox, tmp_pa
         mailbox.answer = 500
         file = addressed(tmp_path, mailbox.address(), other.address())
         notifier = Notifier(file, 0, "run", lambda line: None)
-        notifier.send(Kind.AREA_CHANGE, "area", "")
+        notifier.send(NotificationKind.AREA_CHANGE, "area", "")
         other.await_letter()
         mailbox.await_letter()
         mailbox.may_answer.clear()
-        notifier.send(Kind.STOP, "stop", "")
+        notifier.send(NotificationKind.STOP, "stop", "")
         other.await_letter()
         notifier.close(timeout_s=0)
         mailbox.may_answer.set()
@@ -337,7 +337,7 @@ def test_nobody_listens_at_the_port(mailbox: Mailbox, tmp_path: Path) -> None:
     with Mailbox() as closed:
         nowhere = closed.address()
     notifier = Notifier(addressed(tmp_path, nowhere, mailbox.address()), 0, "run", told.append)
-    notifier.send(Kind.STOP, "stop", "")
+    notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(60)
     assert mailbox.titles() == ["run: stop"]
     assert ["did not reach 1 of 2 addresses" in line for line in told] == [True]
@@ -407,7 +407,7 @@ def test_no_password_is_ever_told(
     caplog.set_level(logging.DEBUG)
     file = addressed(tmp_path, mailbox.address(f"hook/{PASSWORD}"))
     notifier = Notifier(file, 0, "run", told.append)
-    notifier.send(Kind.STOP, "stop", "")
+    notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 1
     everything = [repr(notifier), str(notifier), *told, caplog.text, *capfd.readouterr()]

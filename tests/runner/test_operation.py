@@ -25,7 +25,7 @@ from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.run_state import Memory
+from spm_gym.runner.run_state import RunState
 from tests.support.virtual import virtual_nanonis
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
 
 def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
     config = load_config(None, ["operation.hours=10", "operation.scans=null"])
-    memory = Memory()
+    memory = RunState()
     with _Progress(config) as progress:
         bar = progress._bar
         for memory.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
@@ -206,7 +206,7 @@ def test_a_signal_withdraws_and_the_run_goes_on_later(
     assert images() == more
 
 
-def test_whoever_is_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_anybody_is_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     received: list[dict[str, Any]] = []
 
     class Inbox(BaseHTTPRequestHandler):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.operation import RandomChooser
-from spm_gym.assembly.build import build_judge, build_microscope
+from agents.operation import RandomRunPolicy
+from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.errors import (
     CommandFailed,
@@ -57,7 +57,7 @@ class Mishap(SimulatedMicroscope):
         if isinstance(what, BaseException):
             raise what
         if what is not None:
-            self.suffer(what)
+            self.inject(what)
         return super().scan(frame, fraction)
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -158,7 +158,7 @@ def test_every_decision_is_written_with_what_it_rested_on_and_what_came_of_it(
         acts = it.rows("SELECT number, result FROM acts WHERE act != 'withdraw'")
         assert acts == [(step[5], "done") for step in steps]
         taught = it.rows("SELECT action, reward, terminated FROM steps")
-        assert it.chooser.taught == taught
+        assert it.policy.taught == taught
 
 
 def test_learning_in_operation_can_be_switched_off(tmp_path: Path) -> None:
@@ -166,15 +166,15 @@ def test_learning_in_operation_can_be_switched_off(tmp_path: Path) -> None:
              "operation.scans=5", "operation.learn=false") as it:  # fmt: skip
         it.runner.run()
         assert it.rows("SELECT COUNT(*) FROM steps") == [(2,)]
-        assert not it.chooser.taught
-        assert not it.chooser.saved
+        assert not it.policy.taught
+        assert not it.policy.saved
 
 
 def test_checkpoints_follow_the_journal_and_never_run_ahead(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(BAD), "operation.condition_after=1", "operation.scans=12",
              "operation.checkpoint_every=4") as it:  # fmt: skip
         it.runner.run()
-        assert it.chooser.saved == [4, 8, 11]
+        assert it.policy.saved == [4, 8, 11]
 
 
 def test_a_refused_action_is_an_act_of_nobody(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_refused_action_is_an_act_of_nobody(tmp_path: Path) -> None:
             update={"actions": (*PAPER_ACTIONS[:-1],
                                 PAPER_ACTIONS[-1].model_copy(update={"clean_nm": 99.0}))}
         )  # fmt: skip
-        it.chooser.choose = lambda observation, mask, episode: (len(mask) - 1, None)  # type: ignore[method-assign]
+        it.policy.choose = lambda observation, mask, episode: (len(mask) - 1, None)  # type: ignore[method-assign]
         it.runner.run()
         steps = it.rows("SELECT refused, act, uncertain FROM steps")
         assert steps == [(1, None, 0)] * 7
@@ -403,7 +403,7 @@ def test_repeated_trouble_at_one_spot_blocks_it(tmp_path: Path) -> None:
         assert away >= 25 * NM
 
 
-def test_a_broken_connection_is_mended_and_the_same_place_imaged(tmp_path: Path) -> None:
+def test_a_broken_connection_is_repaired_and_the_same_place_imaged(tmp_path: Path) -> None:
     microscope = Mishap(scan={4: ConnectionLost("cut")}, reconnect={1: ConnectionLost("still")})
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=3", microscope=microscope) as it:
         it.runner.run()
@@ -425,7 +425,7 @@ def test_an_action_of_unknown_outcome_is_looked_at_not_repeated_and_teaches_noth
         assert it.rows("SELECT result FROM acts WHERE number = 1") == [("unknown",)]
         assert it.rows("SELECT uncertain, scan_after IS NOT NULL FROM steps")[0] == (1, 1)
         assert microscope.counted["condition"] == len(it.rows("SELECT * FROM steps")) == 3
-        assert len(it.chooser.taught) == 2
+        assert len(it.policy.taught) == 2
 
 
 def test_a_move_of_unknown_outcome_is_not_repeated_either(tmp_path: Path) -> None:
@@ -532,7 +532,7 @@ def test_an_answer_that_is_no_action_is_neither_done_nor_written_down(
 ) -> None:
     with lab(tmp_path, Verdicts(BAD)) as it:
         it.until(State.CONDITION)
-        it.chooser.choose = lambda observation, mask, episode: (answer, None)  # type: ignore[method-assign]
+        it.policy.choose = lambda observation, mask, episode: (answer, None)  # type: ignore[method-assign]
         with pytest.raises(ValueError, match="from 0 to 11"):
             it.runner.run()
         assert not it.rows("SELECT * FROM steps")
@@ -548,9 +548,9 @@ def test_who_chooses_cannot_widen_the_mask(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(BAD), "simulator.molecules_per_nm2=0.2",
              "simulator.min_distance_nm=1.45") as it:  # fmt: skip
         it.until(State.CONDITION)
-        assert it.env.look is not None
+        assert it.env.processed is not None
         assert not it.env.action_masks()[11]
-        it.chooser.choose = greedy  # type: ignore[assignment,method-assign]
+        it.policy.choose = greedy  # type: ignore[assignment,method-assign]
         it.runner.step()
         assert it.rows("SELECT action, refused FROM steps") == [(11, 1)]
         assert not it.rows("SELECT * FROM acts WHERE act = 'dip'")
@@ -592,7 +592,7 @@ def test_a_pause_waits_until_a_crashed_tip_was_taken_away(tmp_path: Path) -> Non
         assert it.rows("SELECT act, result FROM acts") == [("retract", "done")]
 
 
-def test_a_connection_lost_while_paused_is_mended_and_the_pause_goes_on(tmp_path: Path) -> None:
+def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0],
              microscope=Mishap(withdraw={1: ConnectionLost("cut")}),
@@ -685,8 +685,9 @@ def test_a_stop_does_not_leave_an_image_unjudged(tmp_path: Path) -> None:
 
 # --- going on -------------------------------------------------------------------------------------
 
-WORLD = ("env.judge=truth", "simulator.tip_change_rate=0.15", "simulator.contact_loss_rate=0.02",
-         "simulator.crash_rate=0.02", "simulator.rough_fraction=0.1", "env.regions.area_nm=100",
+WORLD = ("env.ground_truth=true", "simulator.tip_change_rate=0.15",
+         "simulator.contact_loss_rate=0.02", "simulator.crash_rate=0.02",
+         "simulator.rough_fraction=0.1", "env.regions.area_nm=100",
          "operation.condition_after=2", "operation.scans=60")  # fmt: skip
 
 
@@ -694,7 +695,7 @@ def lively(folder: Path) -> Lab:
     made = Lab(folder, Verdicts(GOOD), *WORLD, microscope=build_microscope(
         load_config(None, list(WORLD)), 11))  # fmt: skip
     microscope = made.microscope
-    made.env.judge = lambda images: np.full(len(images), microscope.truth.good, np.float32)
+    made.env.classifier = lambda images: np.full(len(images), microscope.truth.good, np.float32)
     return made
 
 
@@ -771,13 +772,13 @@ def test_an_act_that_a_kill_has_cut_off_is_unknown_and_not_repeated(
 ) -> None:
     settings = ("operation.condition_after=1", "env.regions.area_nm=20", "operation.scans=40")
     accident = {"scan": {2: "crash"}} if state in (State.CLEAN, State.APPROACH) else {}
-    judge = Verdicts(BAD if state is State.CONDITION else GOOD)
-    with lab(tmp_path, judge, *settings, microscope=Mishap(**accident)) as it:
+    classifier = Verdicts(BAD if state is State.CONDITION else GOOD)
+    with lab(tmp_path, classifier, *settings, microscope=Mishap(**accident)) as it:
         it.until(state)
         intents = len(it.rows("SELECT * FROM acts"))
         it.journal.commit = lambda *state: it.journal.rollback()  # type: ignore[method-assign]
         it.runner.step()  # its intent is there, its result is not
-    with lab(tmp_path, judge, *settings, microscope=Mishap()) as it:
+    with lab(tmp_path, classifier, *settings, microscope=Mishap()) as it:
         assert it.runner.state is goes_on
         act, result = it.rows("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1")[0]
         assert (result, len(it.rows("SELECT * FROM acts"))) == ("unknown", intents + 1)
@@ -786,7 +787,7 @@ def test_an_act_that_a_kill_has_cut_off_is_unknown_and_not_repeated(
             it.until(State.CLASSIFY)
             it.runner.step()
             assert it.rows("SELECT uncertain, scan_after IS NULL FROM steps")[0] == (1, 0)
-            assert not it.chooser.taught
+            assert not it.policy.taught
         if state is State.CHANGE_AREA:
             assert it.rows("SELECT certain FROM areas") == [(1,), (0,)]
         if state is State.CLEAN:
@@ -797,17 +798,17 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
     first = lively(tmp_path)
     for _ in range(200):
         first.runner.step()
-    free = first.env.survey.regions.free.copy()
+    free = first.env.navigator.regions.free.copy()
     first.journal.close()
     again = lively(tmp_path)
-    assert np.array_equal(again.env.survey.regions.free, free)
-    assert again.env.survey.regions.marks == again.journal.marks(again.runner.memory.area)
+    assert np.array_equal(again.env.navigator.regions.free, free)
+    assert again.env.navigator.regions.marks == again.journal.marks(again.runner.memory.area)
     again.journal.close()
 
 
 def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=6") as it:
-        it.env.survey.await_creep = lambda: None  # type: ignore[method-assign]
+        it.env.navigator.await_creep = lambda: None  # type: ignore[method-assign]
         for _ in range(8):
             it.runner.step()
         it.microscope.wait(86_400)
@@ -818,9 +819,9 @@ def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
 def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
     """Nothing scripted: the shipped classifier, the true physics, actions by chance."""
     config = Config()
-    with lab(tmp_path, build_judge(config), "operation.scans=80") as it:
-        it.microscope.equip(HiddenState(Shape.MULTIPLE, contaminated=True))
-        it.runner.operator.conditioning.chooser = RandomChooser(np.random.default_rng(1))
+    with lab(tmp_path, build_classifier(config), "operation.scans=80") as it:
+        it.microscope.set_probe(HiddenState(Shape.MULTIPLE, contaminated=True))
+        it.runner.operator.conditioning.policy = RandomRunPolicy(np.random.default_rng(1))
         it.runner.run()
         assert it.labels()[:10] == ["bad probe"] * 10
         assert it.rows("SELECT outcome FROM episodes")[0] == ("good",)

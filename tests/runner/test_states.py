@@ -27,7 +27,7 @@ def test_legal_order_is_let_through(pair: tuple[State, State]) -> None:
     check_transition(*pair)
 
 
-def test_a_judged_image_is_the_only_way_to_an_action() -> None:
+def test_a_classified_image_is_the_only_way_to_an_action() -> None:
     before = {state for state in State if State.CONDITION in TRANSITIONS[state]}
     assert before == {State.CLASSIFY, State.COLLECT}
     assert {s for s in State if State.CLASSIFY in TRANSITIONS[s]} == {State.DIAGNOSE}

@@ -29,7 +29,7 @@ from spm_gym.errors import (
 )
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm import protocol
-from spm_gym.instrument.deepspm.client import LabviewInstrument
+from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.deepspm.line import Timeouts
 from spm_gym.instrument.deepspm.protocol import (
     Approach,
@@ -44,7 +44,7 @@ from spm_gym.instrument.deepspm.protocol import (
 )
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.servers.deepspm import LabviewServer
+from spm_gym.servers.deepspm import DeepSPMServer
 from spm_gym.types import Dip, Direction, Frame, Pulse, Stall
 from tests.support.waiting import PATIENCE_S
 
@@ -81,10 +81,10 @@ class ScriptedServer:
         self._thread.join()
         self._listener.close()
 
-    def connect(self, timeouts: Timeouts = HASTE, **options: Any) -> LabviewInstrument:
+    def connect(self, timeouts: Timeouts = HASTE, **options: Any) -> DeepSPMInstrument:
         host, port = self._listener.getsockname()
         options.setdefault("z_range", Z_RANGE)
-        return LabviewInstrument(host, port, timeouts=timeouts, **options)
+        return DeepSPMInstrument(host, port, timeouts=timeouts, **options)
 
     def _serve(self) -> None:
         while True:
@@ -122,10 +122,10 @@ class ScriptedServer:
 @contextlib.contextmanager
 def driven(
     instrument: Instrument, **options: Any
-) -> Iterator[tuple[LabviewInstrument, LabviewServer]]:
+) -> Iterator[tuple[DeepSPMInstrument, DeepSPMServer]]:
     with (
-        LabviewServer(instrument, port=0, **options) as server,
-        contextlib.closing(LabviewInstrument(*server.address, timeouts=HASTE)) as client,
+        DeepSPMServer(instrument, port=0, **options) as server,
+        contextlib.closing(DeepSPMInstrument(*server.address, timeouts=HASTE)) as client,
     ):
         yield client, server
 
@@ -298,14 +298,14 @@ def test_actions_arrive_as_they_were_sent(action: Pulse | Dip) -> None:
 
 
 def rollout(instrument: Instrument, steps: int) -> list[Any]:
-    """Observations, rewards and ends of random actions; every fourth image is judged good."""
+    """Observations, rewards and ends of random actions; every fourth image is classified good."""
     count = iter(range(1000))
 
-    def judge(images: np.ndarray) -> np.ndarray:
+    def classifier(images: np.ndarray) -> np.ndarray:
         return np.full(len(images), next(count) % 4 == 3, np.float32)
 
     config = EnvConfig(settle_fraction=0.0, damage_actions=1)
-    env = ProbeConditioningEnv(instrument, judge, config)
+    env = ProbeConditioningEnv(instrument, classifier, config)
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=1)
     history: list[Any] = [observation.tobytes()]
@@ -351,10 +351,10 @@ def test_the_microscope_is_moved_and_cleaned() -> None:
         here = client.scan(FRAME).z
         client.move_area(Direction.Y_PLUS)
         assert not np.array_equal(client.scan(FRAME).z, here)
-        microscope.suffer("lost contact")
+        microscope.inject("lost contact")
         client.approach()
         assert microscope.fault == ""
-        microscope.suffer("crash")
+        microscope.inject("crash")
         assert client.clean_tip(0.0, 0.0)
         assert microscope.fault == ""
         assert client.area_side() == 400 * NM
@@ -367,7 +367,7 @@ def test_errors_of_the_instrument_keep_their_kind() -> None:
             client.condition(Pulse(4.0), 1e-6, 0)
         with pytest.raises(LimitExceeded, match="pixels"):
             client.scan(Frame(0, 0, 10 * NM, 2048))
-        microscope.suffer("crash")
+        microscope.inject("crash")
         with pytest.raises(TipCrashed):
             client.condition(Pulse(4.0), 0, 0)
         microscope.withdraw()
@@ -394,13 +394,13 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(ConnectionLost, match="does the LabVIEW server run"):
-        LabviewInstrument(port=port)
+        DeepSPMInstrument(port=port)
 
 
 def test_the_server_takes_one_client_after_the_other() -> None:
     with (
         driven(SimulatedMicroscope(QUIET)) as (first, server),
-        contextlib.closing(LabviewInstrument(*server.address, timeouts=HASTE)) as second,
+        contextlib.closing(DeepSPMInstrument(*server.address, timeouts=HASTE)) as second,
     ):
         first.scan(FRAME)
         first.close()
@@ -408,7 +408,7 @@ def test_the_server_takes_one_client_after_the_other() -> None:
 
 
 def test_a_server_can_be_closed_at_any_time() -> None:
-    LabviewServer(SimulatedMicroscope(QUIET), port=0).close()
+    DeepSPMServer(SimulatedMicroscope(QUIET), port=0).close()
     with driven(SimulatedMicroscope(QUIET)) as (client, server):
         client.scan(FRAME)
         server.close()
@@ -444,7 +444,7 @@ class OriginalClient:
 
 def test_the_original_agent_finds_its_microscope() -> None:
     microscope = SimulatedMicroscope(QUIET, seed=3)
-    with LabviewServer(microscope, port=0) as server, OriginalClient(server.address) as original:
+    with DeepSPMServer(microscope, port=0) as server, OriginalClient(server.address) as original:
         assert float(original.words(b"getparam(Range)").split(":")[1]) == 850e-9
         lowest = -float(original.words(b"getparam(zRange)").split(":")[1]) / 2
         assert lowest == pytest.approx(microscope.z_range[0])
@@ -456,12 +456,12 @@ def test_the_original_agent_finds_its_microscope() -> None:
         reply = original.words(b"movearea(y+)", 64)
         assert int(reply.split("with ")[1].split(" crash")[0]) == 0
 
-        microscope.suffer("lost contact")
+        microscope.inject("lost contact")
         assert abs(original.image(b"scan(0.0n,0.0n,10n ,64)").mean() - lowest) < 3e-10
         original.words(b"approach(f)", 64)
         assert abs(original.image(b"scan(0.0n,0.0n,10n ,64)").mean() - lowest) > 3e-10
 
-        microscope.suffer("crash")
+        microscope.inject("crash")
         z = original.image(b"scan(0.0n,0.0n,10n ,64)")
         assert z.max() - z.min() < 1e-25
         assert z.mean() > 0
@@ -489,7 +489,7 @@ def test_the_original_agent_finds_its_microscope() -> None:
 )
 def test_a_refused_request_is_answered_in_words_and_the_next_one_served(request_: bytes) -> None:
     microscope = SimulatedMicroscope(QUIET)
-    with LabviewServer(microscope, port=0) as server, OriginalClient(server.address) as original:
+    with DeepSPMServer(microscope, port=0) as server, OriginalClient(server.address) as original:
         reply = original.words(request_, 1000)
         assert reply.startswith("error: ")
         assert protocol.is_failure(reply)
@@ -502,7 +502,7 @@ def test_a_refused_request_is_answered_in_words_and_the_next_one_served(request_
 
 def test_requests_arrive_in_pieces_and_in_bunches() -> None:
     with (
-        LabviewServer(SimulatedMicroscope(QUIET), port=0) as server,
+        DeepSPMServer(SimulatedMicroscope(QUIET), port=0) as server,
         socket.create_connection(server.address, PATIENCE_S) as client,
     ):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -515,7 +515,7 @@ def test_requests_arrive_in_pieces_and_in_bunches() -> None:
 
 def test_a_request_without_end_ends_the_connection() -> None:
     with (
-        LabviewServer(SimulatedMicroscope(QUIET), port=0) as server,
+        DeepSPMServer(SimulatedMicroscope(QUIET), port=0) as server,
         socket.create_connection(server.address, PATIENCE_S) as client,
     ):
         client.sendall(b"s" * 1025)
@@ -526,7 +526,7 @@ def test_a_request_without_end_ends_the_connection() -> None:
 
 # Lost, late, split and senseless replies.
 
-ACTS: dict[str, Callable[[LabviewInstrument], object]] = {
+ACTS: dict[str, Callable[[DeepSPMInstrument], object]] = {
     "tipshaping": lambda client: client.condition(Dip(NM), 0, 0),
     "approach": lambda client: client.approach(),
     "movearea": lambda client: client.move_area(Direction.Y_PLUS),
@@ -680,7 +680,7 @@ def test_replies_in_single_bytes() -> None:
 def test_words_that_nobody_asked_for_end_the_connection_before_anything_is_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
-        with contextlib.closing(LabviewInstrument(host, port, z_range=Z_RANGE)) as client:
+        with contextlib.closing(DeepSPMInstrument(host, port, z_range=Z_RANGE)) as client:
             peer, _ = listener.accept()
             with peer:
                 peer.sendall(b"1.5e-9")
@@ -690,7 +690,7 @@ def test_words_that_nobody_asked_for_end_the_connection_before_anything_is_sent(
                 assert peer.recv(100) == b""
 
 
-def _await_words(client: LabviewInstrument) -> None:
+def _await_words(client: DeepSPMInstrument) -> None:
     connected = client._line._socket
     assert connected is not None
     assert connected.recv(1, socket.MSG_PEEK)
@@ -724,7 +724,7 @@ def test_a_z_range_that_the_server_does_not_know_is_asked_for_once() -> None:
     ],
 )
 def test_what_cannot_be_asked_is_not_sent(
-    send: Callable[[LabviewInstrument], object], error: type[Exception]
+    send: Callable[[DeepSPMInstrument], object], error: type[Exception]
 ) -> None:
     with (
         ScriptedServer(b"Range:1e-6") as server,

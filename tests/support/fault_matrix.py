@@ -39,7 +39,7 @@ PHASES: dict[str, tuple[str, int, str]] = {
     "start scan": ("Scan.Action", 1, "dip 1.0 nm"),
     "scan": ("Scan.WaitEndOfScan", 3, "dip 1.0 nm"),
     "data": ("Scan.FrameDataGrab", 2, "dip 1.0 nm"),
-    "way out": ("ZCtrl.Withdraw", 1, "dip 1.0 nm"),
+    "shutdown": ("ZCtrl.Withdraw", 1, "dip 1.0 nm"),
 }
 """Command, which of them within the step, and the action of the step."""
 
@@ -97,7 +97,7 @@ def possible(fault: str, phase: str) -> bool:
     """Whether a fault can happen in a phase."""
     if fault == "NaN frame":
         return phase == "data"
-    at_the_surface = phase not in ("data", "way out")
+    at_the_surface = phase not in ("data", "shutdown")
     return at_the_surface or fault not in ("crash", "lost contact", "stuck approach")
 
 
@@ -124,7 +124,7 @@ def settings_on(ports: tuple[int, ...], reply_s: float = PATIENCE_S) -> Config:
     ])  # fmt: skip
 
 
-def _judge(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.full(len(images), 0.5, dtype=np.float32)
 
 
@@ -166,7 +166,7 @@ def _environment(
     instrument = Guard(
         connect(config.real, tell=lambda text: None), config.real.limits, record.append
     )
-    env = ProbeConditioningEnv(instrument, _judge, config.env)
+    env = ProbeConditioningEnv(instrument, _classifier, config.env)
     env.reset(seed=seed, options={"damage": False})
     return env
 

@@ -13,7 +13,7 @@ import numpy as np
 from spm_gym.envs.regions import Mark
 from spm_gym.journal.reader import Label
 from spm_gym.journal.run_lock import locked_run
-from spm_gym.journal.writer import Journal, Session
+from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.types import Frame, Scan
 
 NM = 1e-9
@@ -47,7 +47,7 @@ class InventedRun:
     def __init__(self, path: Path, config: str = "c" * 64) -> None:
         self._lock = ExitStack()
         self.journal = Journal(path, durable=False)
-        self.journal.begin_session(Session(config, "d" * 64, "", {"numpy": "2"}, False), 1)
+        self.journal.begin_session(SessionRecord(config, "d" * 64, "", {"numpy": "2"}, False), 1)
         self.surfaces = [surface(seed) for seed in range(10)]
         self.scans = 0
         self.area = -1
@@ -94,7 +94,7 @@ class InventedRun:
             episode=episode,
         )
         if probability is not None:
-            self.journal.judge_scan(number, probability, 3 * NM)
+            self.journal.record_probability(number, probability, 3 * NM)
         self.journal.add_mark(self.area, Mark(x, y, 5 * NM, "image"))
         return number
 
@@ -106,13 +106,13 @@ class InventedRun:
         mask: Sequence[bool] = (),
     ) -> None:
         """An episode; only its last image is good, if any."""
-        look = self.scan(Label.BAD_PROBE, 0.1)
-        episode = self.journal.begin_episode(self.area, self.elapsed, self.elapsed, look)
+        processed = self.scan(Label.BAD_PROBE, 0.1)
+        episode = self.journal.begin_episode(self.area, self.elapsed, self.elapsed, processed)
         for number, name in enumerate(actions, 1):
             step = self.journal.add_step(
                 episode,
                 number,
-                scan=look,
+                scan=processed,
                 action=ACTIONS[name],
                 name=name,
                 mask=json.dumps(mask),
@@ -123,7 +123,7 @@ class InventedRun:
             after = self.scan(Label.CONDITIONING, 0.95 if good else 0.2, episode)
             self.journal.add_mark(self.area, Mark(0.0, 0.0, 12 * NM, name))
             self.journal.end_step(step, scan_after=after, terminated=good, truncated=False)
-            look = after
+            processed = after
         if outcome is not None:
             self.journal.end_episode(episode, outcome, self.elapsed, self.elapsed)
 

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, NoReturn
 
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 
-import agents.classifier  # noqa: F401 (building a judge imports it)
-from agents.operation import InterleavedChooser, OperatingAgent
+import agents.classifier  # noqa: F401 (building a classifier imports it)
+from agents.operation import AgentPolicy, InterleavedPolicy
 from spm_gym.assembly import run as operate
 from spm_gym.cli import run, run_command
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -37,8 +37,8 @@ ACTING = (State.APPROACH, State.CLEAN, State.CONDITION, State.RECOVER, State.CHA
           State.PAUSE, State.STOP)  # fmt: skip
 """States in which acts are carried out."""
 
-WAY_OUT = "act on the way out"
-MOMENTS = (*map(str, State), *(f"act in {state}" for state in ACTING), WAY_OUT)
+SHUTDOWN = "act on the shutdown"
+MOMENTS = (*map(str, State), *(f"act in {state}" for state in ACTING), SHUTDOWN)
 """What a run says that it enters: a state, and an act from its intent to the end of the state."""
 
 LONGEST_S = PATIENCE_S
@@ -76,7 +76,7 @@ class Watched(Runner):
         """To be called when an act is recorded."""
         if entry["result"] == "intended":
             moment = f"act in {self.state}"
-            self._tell(moment if moment in MOMENTS else WAY_OUT)
+            self._tell(moment if moment in MOMENTS else SHUTDOWN)
 
     def run(self) -> Outcome:
         if self.looks:
@@ -90,20 +90,20 @@ class Watched(Runner):
         os.write(self.told, _ENTRY.pack(MOMENTS.index(moment), time.monotonic()))
 
     def _keep(self) -> None:
-        m, regions = self.memory, self.env.survey.regions
+        m, regions = self.memory, self.env.navigator.regions
         marks = [(mark.x, mark.y, mark.radius, mark.reason) for mark in regions.marks]
-        replay, weights = _learned(self.chooser)
+        replay, weights = _learned(self.policy)
         kept = Remembered(m.area, marks, regions.free, m.counters, m.images, replay, weights)
         self.kept.write_bytes(pickle.dumps(kept))
 
 
-def _learned(chooser: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    if isinstance(chooser, InterleavedChooser):
-        chooser = chooser.agent
-    if not isinstance(chooser, OperatingAgent):
+def _learned(policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    if isinstance(policy, InterleavedPolicy):
+        policy = policy.agent
+    if not isinstance(policy, AgentPolicy):
         return {}, {}
-    replay = chooser.model.replay_buffer.arrays()
-    networks = {"q": chooser.model.q_net, "target": chooser.model.q_net_target}
+    replay = policy.model.replay_buffer.arrays()
+    networks = {"q": policy.model.q_net, "target": policy.model.q_net_target}
     weights = {
         f"{network}.{name}": values.numpy().copy()
         for network, module in networks.items()
@@ -153,7 +153,7 @@ class Child:
     ) -> None:
         self.last = "start"
         self.entered: list[tuple[str, float]] = []
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self._pipe, told = os.pipe()
         opened, self._open = os.pipe()
         self._gates = gates

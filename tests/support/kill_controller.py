@@ -138,9 +138,9 @@ def reached(run: Path, config: Config, commands: Sequence[Command]) -> Reached:
         acts = [row for row in rows_of(db, "acts").values() if row["number"] is not None]
     mine: list[list[Command]] = [[] for _ in acts]
     faults, counts = [], dict[str, dict[str, int]]()
-    begun = [act["wall"] for act in acts]
+    started = [act["wall"] for act in acts]
     for command in commands:
-        index = bisect.bisect_right(begun, command.wall) - 1
+        index = bisect.bisect_right(started, command.wall) - 1
         if index < 0:
             faults.append(f"{command}: before any act")
         else:

@@ -26,7 +26,7 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = Fals
         at_calls: Whether to kill at chosen system calls instead of at any instant.
     """
     folder.mkdir(parents=True)
-    begun = time.monotonic()
+    started = time.monotonic()
     with microscope(kind, seed, folder) as overrides:
         killer = (CallKiller if at_calls else Killer)(kind, seed, folder, overrides)
         done = killer.trial
@@ -48,7 +48,7 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = Fals
         found = reached(killer.run, killer.config, executed(folder / "commands"))
         done.acts, done.commands = found.acts, found.commands
         done.faults += found.faults
-    done.seconds = time.monotonic() - begun
+    done.seconds = time.monotonic() - started
     return done
 
 

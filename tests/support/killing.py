@@ -180,19 +180,19 @@ class Killer:
 
     def compare_with_undisturbed(self, kept: Remembered) -> None:
         """See that the run has ended like one that nobody has killed, bit for bit."""
-        folder = self.run.parent / "undisturbed"
+        folder = self.run.parent / "ignoring_signals"
         folder.mkdir()
         other = Killer(self.trial.kind, self.trial.seed, folder, [])
-        undisturbed = other.go_on(self._last_images)
-        assert undisturbed is not None
+        ignoring_signals = other.go_on(self._last_images)
+        assert ignoring_signals is not None
         for fault in (*other.trial.faults, *differences(self.run, other.run)):
-            self.note(f"undisturbed: {fault}")
+            self.note(f"ignoring_signals: {fault}")
         for part in ("replay", "weights"):
-            mine, theirs = getattr(kept, part), getattr(undisturbed, part)
+            mine, theirs = getattr(kept, part), getattr(ignoring_signals, part)
             if mine.keys() != theirs.keys() or any(
                 not np.array_equal(mine[name], theirs[name]) for name in mine
             ):
-                self.note(f"undisturbed: the {part} differ")
+                self.note(f"ignoring_signals: the {part} differ")
 
     def note(self, fault: str) -> None:
         """Note something that is not as it should be."""
@@ -227,10 +227,10 @@ class Killer:
         return self._in_moment
 
     def _at_start(self, child: Child) -> None:
-        child.next_moment(child.begun + self._rng.uniform(0, self._starting))
+        child.next_moment(child.started + self._rng.uniform(0, self._starting))
 
     def _any_time(self, child: Child) -> None:
-        self._pass(child, (), child.begun + self._starting + self._rng.uniform(0, 1.5))
+        self._pass(child, (), child.started + self._starting + self._rng.uniform(0, 1.5))
 
     def _on_the_way_out(self, child: Child) -> None:
         self._any_time(child)
@@ -241,7 +241,7 @@ class Killer:
     def _in_moment(self, child: Child) -> None:
         """Wait for a moment that was met seldom so far, and for a part of its usual duration."""
         wanted = self._seldom_met()
-        if child.next_moment(child.begun + LONGEST_S) is None:
+        if child.next_moment(child.started + LONGEST_S) is None:
             return
         earliest = time.monotonic() + self._rng.uniform(0, 0.5)
         self._pass(child, (), earliest)
@@ -264,9 +264,9 @@ class Killer:
     def _learn_durations(self, child: Child) -> None:
         entered = child.entered
         if entered:
-            self._starting = 0.7 * self._starting + 0.3 * (entered[0][1] - child.begun)
-        for (moment, begun), (_, ended) in itertools.pairwise(entered):
-            self._lasting[moment].append(ended - begun)
+            self._starting = 0.7 * self._starting + 0.3 * (entered[0][1] - child.started)
+        for (moment, started), (_, ended) in itertools.pairwise(entered):
+            self._lasting[moment].append(ended - started)
 
     def inspect(self, when: str) -> None:
         """See what is left of the run, and note what is not as it should be."""

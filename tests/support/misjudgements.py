@@ -38,7 +38,7 @@ COMMANDS: dict[str, list[str]] = {
     "run": ["-m", "spm_gym", "run", "--scans", "400", "--policy", "random"],
     "train": [str(ROOT / "train.py"), "--steps", "400", "--config",
               str(ROOT / "configs" / "smoke.yaml")],
-    "evaluate": [str(ROOT / "evaluate.py"), "--arms", "random", "--episodes", "40"],
+    "evaluate": [str(ROOT / "evaluate.py"), "--policies", "random", "--episodes", "40"],
 }  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def _untouched(port: int) -> bool:
 
 
 def _acts(folder: Path) -> int:
-    """Pulses, dips and changes of area that were begun."""
+    """Pulses, dips and changes of area that were started."""
     dear = {"pulse", "dip", "move area"}
     count = 0
     for file in folder.glob("runs/*/journal.sqlite"):

@@ -1,4 +1,4 @@
-"""Other programs that read scan files, to judge what ours makes of them."""
+"""Other programs that read scan files, to classify what ours makes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runners over simulated microscopes, for tests: scripted judges, choosers and mishaps."""
+"""Runners over simulated microscopes, for tests: scripted classifiers, policy and mishaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulat
 
 
 class Verdicts:
-    """A judge that reads its verdicts from a list and repeats the last one."""
+    """A classifier that reads its verdicts from a list and repeats the last one."""
 
     def __init__(self, *probabilities: float) -> None:
         self.left = list(probabilities)
@@ -77,7 +77,7 @@ class Lab:
 
     Args:
         folder: Run directory.
-        judge: Verdicts, or anything else that judges.
+        classifier: Verdicts, or anything else that classifiers.
         settings: As on the command line.
         microscope: Another simulated one than the plain one of the settings.
         options: Of the `Runner`.
@@ -86,7 +86,7 @@ class Lab:
     def __init__(
         self,
         folder: Path,
-        judge: Callable[[np.ndarray], np.ndarray],
+        classifier: Callable[[np.ndarray], np.ndarray],
         *settings: str,
         microscope: SimulatedMicroscope | None = None,
         **options: Any,
@@ -97,15 +97,15 @@ class Lab:
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
         clock = options.pop("clock", lambda: self.microscope.status().time)
         budget = Budget(self.config.budget, clock)
-        self.env = ProbeConditioningEnv(guard, judge, self.config.env, budget=budget)
-        self.chooser = FirstAllowed()
+        self.env = ProbeConditioningEnv(guard, classifier, self.config.env, budget=budget)
+        self.policy = FirstAllowed()
         self.told: list[tuple[str, str]] = []
         self.visited: list[State] = []
         self.runner = Runner(
             self.env,
             self.config.operation,
             self.journal,
-            self.chooser,
+            self.policy,
             simulated=self.microscope,
             clock=clock,
             notify=lambda kind, text: self.told.append((kind, text)),
@@ -131,9 +131,9 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, judge: Any, *settings: str, **options: Any) -> Iterator[Lab]:
+def lab(folder: Path, classifier: Any, *settings: str, **options: Any) -> Iterator[Lab]:
     """A `Lab` that lets go of its files."""
-    made = Lab(folder, judge, *settings, **options)
+    made = Lab(folder, classifier, *settings, **options)
     try:
         yield made
     finally:

@@ -38,7 +38,7 @@ def test_what_is_skipped_comes_again(tmp_path: Path) -> None:
         assert desk.next_after("Anna", None) == first
 
 
-def test_only_who_has_judged_sees_a_disagreement(tmp_path: Path) -> None:
+def test_only_who_has_classified_sees_a_disagreement(tmp_path: Path) -> None:
     with Labels(tmp_path, candidates(tmp_path)) as labels:
         desk = desk_of(tmp_path, labels)
         desk.answer("Anna", "1.npy", "good")

@@ -145,7 +145,7 @@ def test_keys_can_be_switched_off(page: Page, folder: Path) -> None:
     assert labels_in(folder) == {"0.npy": "bad", "1.npy": "good"}
 
 
-def test_nobody_judges_what_is_not_seen(page: Page, folder: Path, faults: Faults) -> None:
+def test_nobody_classifies_what_is_not_seen(page: Page, folder: Path, faults: Faults) -> None:
     with page_for(folder, labeller="Anna") as address:
         faults.expect("404")
         (folder / "1.npy").unlink()
@@ -204,7 +204,7 @@ def test_what_is_not_saved_says_so(page: Page, folder: Path, faults: Faults) -> 
         good = (folder / MANIFEST).read_text()
         (folder / MANIFEST).write_text("somebody's half")
         page.keyboard.press("b")
-        page.get_by_role("alert").get_by_text("nothing is saved until it is mended").wait_for()
+        page.get_by_role("alert").get_by_text("nothing is saved until it is repaired").wait_for()
         assert shown(page) == "1.npy"
         (folder / MANIFEST).write_text(good)
         press(page, "b")
@@ -318,13 +318,15 @@ def test_a_phone_has_image_and_answers_without_scrolling(browser: Browser, folde
     assert labels_in(folder) == {"0.npy": "good"}
 
 
-def test_a_run_shows_its_whole_judged_images(tmp_path: Path, page: Page) -> None:
+def test_a_run_shows_its_whole_classified_images(tmp_path: Path, page: Page) -> None:
     run = tmp_path / "monday"
     verdicts = Verdicts(0.95, 0.02, 0.02, 0.5, 0.95, 0.95)
     with lab(run, verdicts, "env.max_steps=3", "operation.scans=6") as it:
         it.runner.run()
-        judged = [label for label in it.labels() if label not in ("discarded", "unusable", None)]
-    assert len(find_candidates(run)) == len(judged) > 3
+        classified = [
+            label for label in it.labels() if label not in ("discarded", "unusable", None)
+        ]
+    assert len(find_candidates(run)) == len(classified) > 3
     with page_for(run, labeller="Anna") as address:
         page.goto(address)
         assert re.search(r"10 × 10 nm", page.locator(".facts").inner_text())

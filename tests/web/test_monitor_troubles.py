@@ -14,7 +14,7 @@ import pytest
 
 from spm_gym.envs.regions import Mark
 from spm_gym.journal.reader import Label
-from spm_gym.journal.writer import Session
+from spm_gym.journal.writer import SessionRecord
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor
 from tests.support.browsing import Faults, inaccessible, overflow, served
@@ -45,7 +45,7 @@ def test_markup_in_a_run_is_shown_as_text(page: Page, tmp_path: Path) -> None:
     folder = tmp_path / HOSTILE.replace("/", "").replace("\x07", "")
     folder.mkdir()
     with InventedRun(folder) as run:
-        run.journal.begin_session(Session(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: "1"}, True), 2)
+        run.journal.begin_session(SessionRecord(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: "1"}, True), 2)
         run.enter_area(HOSTILE)
         run.journal.label_scan(run.scan(Label.BAD_SAMPLE, 0.9), Label.BAD_SAMPLE, HOSTILE)
         run.condition([HOSTILE], outcome=None, mask=[True] * 13)
@@ -108,7 +108,7 @@ def test_a_server_that_is_gone_is_told_of_and_found_again(
         leave(page)
 
 
-def test_a_page_that_was_started_anew_asks_for_the_token_again(
+def test_a_page_that_was_started_again_asks_for_the_token_again(
     page: Page, run: InventedRun, faults: Faults
 ) -> None:
     for expected in ("net::ERR_", "htmx:sendError", "htmx:afterRequest", "401"):
@@ -117,8 +117,8 @@ def test_a_page_that_was_started_anew_asks_for_the_token_again(
         visit(page, f"{address}?token=first")
     port = int(address.rstrip("/").rpartition(":")[2])
     with served(monitor(run.journal.run, Access("second", "0.0.0.0")), port):
-        wait_for(page, lambda: "started anew" in text_of(page, "#lost"))
-        assert text_of(page, "#lost") == "The page was started anew: give the token again."
+        wait_for(page, lambda: "started again" in text_of(page, "#lost"))
+        assert text_of(page, "#lost") == "The page was started again: give the token again."
         page.locator("#lost a").click()
         page.get_by_label("Token").fill("second")
         page.keyboard.press("Enter")
@@ -183,11 +183,11 @@ def test_a_simulated_run_is_followed_until_it_is_killed(page: Page, tmp_path: Pa
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
 
-            def has_begun() -> bool:
+            def has_started() -> bool:
                 assert process.poll() is None, (tmp_path / "output").read_text()
                 return (folder / "scans" / "000002.gsf").exists()
 
-            wait_until(has_begun)
+            wait_until(has_started)
             with watched(folder) as address:
                 page.goto(address)
                 first = image_number(page)

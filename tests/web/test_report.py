@@ -26,7 +26,7 @@ from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
 from spm_gym.figures.mosaic import Reading, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
-from spm_gym.journal.writer import Journal, Session
+from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.web.report import render_report, write_report
 from tests.support.browsing import inaccessible, overflow
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun, surface
@@ -134,7 +134,7 @@ def test_the_page_shows_the_numbers_of_the_journal(run: InventedRun) -> None:
     for figure in (
         "Images 24 and 12 partial or discarded scans",
         "Good images 9",
-        f"Share good {100 * 9 / 16:.1f} % of 16 judged images",
+        f"Share good {100 * 9 / 16:.1f} % of 16 classified images",
         "Conditioning episodes 3",
         "1 limit, 1 under way",
         "Actions 5 decided",
@@ -159,9 +159,9 @@ def test_conditioning_is_told_action_by_action(run: InventedRun) -> None:
 def test_actions_are_credited_with_the_image_after_them(run: InventedRun) -> None:
     with reading(run.journal.run) as db:
         pulse, dip = achievements(db)
-    assert (pulse.name, pulse.chosen, pulse.judged, pulse.good) == (PULSE, 3, 3, 0)
+    assert (pulse.name, pulse.chosen, pulse.classified, pulse.good) == (PULSE, 3, 3, 0)
     assert pulse.change[0] == pytest.approx((0.1 + 0.0 + 0.1) / 3)
-    assert (dip.name, dip.judged, dip.good) == (DIP, 2, 1)
+    assert (dip.name, dip.classified, dip.good) == (DIP, 2, 1)
     assert dip.change[0] == pytest.approx((0.75 + 0.1) / 2)
     spread = np.std([0.75, 0.1], ddof=1) / np.sqrt(2)
     assert dip.change[1] == pytest.approx(1.96 * spread)
@@ -179,7 +179,7 @@ def test_refused_and_uncertain_actions_get_no_credit(run: InventedRun) -> None:
         assert (dip.chosen, dip.refused, dip.uncertain) == (
             3, state.get("refused", 0), state.get("uncertain", 0)
         )  # fmt: skip
-        assert (dip.judged, dip.good) == (2, 1)
+        assert (dip.classified, dip.good) == (2, 1)
         run.journal._db.execute("DELETE FROM steps WHERE id = ?", (step,))
 
 
@@ -250,7 +250,7 @@ def test_nothing_from_the_run_becomes_markup(tmp_path: Path) -> None:
     path.mkdir()
     (path / "config.yaml").write_text(f"name: {HOSTILE}\n", encoding="utf-8")
     with InventedRun(path) as run:
-        run.journal.begin_session(Session(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: "1"}, True), 2)
+        run.journal.begin_session(SessionRecord(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: "1"}, True), 2)
         run.enter_area(HOSTILE)
         run.journal.label_scan(run.scan(Label.GOOD, 0.9), Label.GOOD, HOSTILE)
         run.condition([HOSTILE])

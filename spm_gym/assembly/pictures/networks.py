@@ -24,10 +24,10 @@ from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import Config, load_config
 from spm_gym.config.json_file import JsonError, read_json
-from spm_gym.envs.observation import Look
+from spm_gym.envs.observation import ProcessedScan
 from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
-from spm_gym.figures.episode import Still, Story
+from spm_gym.figures.episode import EpisodeFrames, Still
 from spm_gym.figures.evaluation import plot_lengths
 from spm_gym.figures.learning_curve import plot_learning_curve
 from spm_gym.figures.networks import PROBES, draw_values, draw_verdicts
@@ -35,13 +35,13 @@ from spm_gym.imaging import level, normalise
 from spm_gym.imaging.conditions import described
 from spm_gym.imaging.plane import Method
 from spm_gym.instrument.sim.images import simulated_images
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 from spm_gym.plain_state import StateError, restored
 
 _SEED = 8
 """Of the images of the sixteen classes of probes."""
 
-_OF_AN_ARM = ("mean_length", "ci95", "lengths")
+_OF_A_POLICY = ("mean_length", "ci95", "lengths")
 _FIGURES = {
     "good": "good images",
     "bad": "bad images",
@@ -95,7 +95,7 @@ def of_checkpoint(path: Path) -> Picture:
         method = config.env.plane
         names = tuple(action.name for action in config.env.actions)
         found = AgentNetwork(found.network, names, found.steps)
-    name = shown_name(path)
+    name = display_name(path)
     return Picture(name, partial(_write_agent, found, name, method=method))
 
 
@@ -108,14 +108,14 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
         with written_whole(output) as beside:
             plot_learning_curve(tensorboard, beside)
 
-    return Picture(f"{shown_name(run)}_learning_curve", write)
+    return Picture(f"{display_name(run)}_learning_curve", write)
 
 
 def of_evaluation(path: Path) -> Picture:
     """The lengths of the episodes that evaluate.py has written."""
     summary = _evaluation(path)
-    arms = summary["arms"]
-    if not arms:
+    policies = summary["policies"]
+    if not policies:
         raise UsageError(f"{path} holds no episodes")
 
     def write(output: Path) -> None:
@@ -132,13 +132,13 @@ def _evaluation(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(summary, dict):
         raise _foreign(path, f"it is a {type(summary).__name__}, not an object")
-    for key in ("arms", "normalised_score"):
+    for key in ("policies", "normalised_score"):
         if key not in summary:
             raise _foreign(path, f"{key!r} is missing")
-    if not isinstance(summary["arms"], dict):
-        raise _foreign(path, "'arms' is not an object")
-    for name, arm in summary["arms"].items():
-        missing = [key for key in _OF_AN_ARM if not isinstance(arm, dict) or key not in arm]
+    if not isinstance(summary["policies"], dict):
+        raise _foreign(path, "'policies' is not an object")
+    for name, policy in summary["policies"].items():
+        missing = [key for key in _OF_A_POLICY if not isinstance(policy, dict) or key not in policy]
         if missing:
             raise _foreign(path, f"of {name!r} {', '.join(map(repr, missing))} is missing")
     return summary
@@ -155,7 +155,7 @@ def simulated_episode(seed: int) -> Picture:
     return Picture(f"episode_seed{seed}", partial(write_animation, story), MOVING)
 
 
-def play(config: Config, seed: int) -> Story:
+def play(config: Config, seed: int) -> EpisodeFrames:
     """Let the agent in the package condition a simulated probe, greedily."""
     names = [action.name for action in config.env.actions]
     env = make_env(config)
@@ -165,42 +165,50 @@ def play(config: Config, seed: int) -> Story:
         observation, info = env.reset(seed=seed)
         ended = False
         while not ended:
-            assert env.look is not None
+            assert env.processed is not None
             values = model.q_values(observation).tolist()
             action, _ = model.predict(
                 observation, deterministic=True, action_masks=info["action_mask"]
             )
-            stills.append(_still(env.look, names[int(action)], values))
+            stills.append(_still(env.processed, names[int(action)], values))
             observation, _, terminated, truncated, info = env.step(int(action))
             ended = terminated or truncated
-        assert env.look is not None
-        stills.append(_still(env.look))
+        assert env.processed is not None
+        stills.append(_still(env.processed))
     finally:
         env.close()
-    return Story(f"simulator, seed {seed}", names, config.env.good_above, stills)
+    return EpisodeFrames(f"simulator, seed {seed}", names, config.env.good_above, stills)
 
 
-def _still(look: Look, action: str = "", values: Sequence[float] = ()) -> Still:
+def _still(processed: ProcessedScan, action: str = "", values: Sequence[float] = ()) -> Still:
     return Still(
-        look.observation[0], look.scan.frame.size, look.square, look.probability, action, values,
-        look.mask.tolist(),
-    )  # fmt: skip
+        processed.observation[0],
+        processed.scan.frame.size,
+        processed.square,
+        processed.probability,
+        action,
+        values,
+        processed.mask.tolist(),
+    )
 
 
-def _write_classifier(judge: ProbeClassifier, name: str, output: Path) -> None:
-    images = probe_images(judge.network.pixels)
-    trained = _trained(name, judge.summary)
+def _write_classifier(classifier: ProbeClassifier, name: str, output: Path) -> None:
+    images = probe_images(classifier.network.pixels)
+    trained = _trained(name, classifier.summary)
     figures = [(text, f"{trained.validation[key]:.5g}") for key, text in _FIGURES.items()
                if key in trained.validation]  # fmt: skip
     if trained.training_images is not None:
         figures.insert(0, ("training images", f"{trained.training_images}"))
-    trained_for = described(judge.conditions)
+    trained_for = described(classifier.conditions)
     figures += trained_for
     for text, value in trained_for:
         print(f"{text:12} {value}")
     losses = [(each.loss, each.validation_loss) for each in trained.history]
     good_above = trained.validation.get("threshold", 0.9)
-    save(draw_verdicts(images, judge(images[:, None]), good_above, name, figures, losses), output)
+    save(
+        draw_verdicts(images, classifier(images[:, None]), good_above, name, figures, losses),
+        output,
+    )
 
 
 def _trained(name: str, summary: Any) -> _Trained:

@@ -11,19 +11,19 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from spm_gym.assembly.pictures import LAST, MOVING, Picture
-from spm_gym.assembly.pictures.scans import load_judge
+from spm_gym.assembly.pictures.scans import load_classifier
 from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.config import EnvConfig
 from spm_gym.errors import UsageError
 from spm_gym.figures.animation import save_animation
 from spm_gym.figures.areas import area_numbers, draw_area, draw_areas
 from spm_gym.figures.canvas import save
-from spm_gym.figures.episode import Story, draw_frames, recorded_story
+from spm_gym.figures.episode import EpisodeFrames, draw_frames, recorded_episode
 from spm_gym.figures.mosaic import Reading
 from spm_gym.figures.overview import draw_overview, draw_timeline
-from spm_gym.figures.scan import Judge, Subject, draw_scan, look_at
+from spm_gym.figures.scan import ScanClassifier, Subject, draw_scan, look_at
 from spm_gym.journal.reader import read_scan, snapshot
-from spm_gym.paths import shown_name
+from spm_gym.paths import display_name
 
 _DPI = 100
 _FRAMES_IN_FULL = 36
@@ -35,15 +35,15 @@ Draw = Callable[[sqlite3.Connection, Reading], Figure]
 def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     """What the command line asks of a run; its overview if it asks for nothing."""
     _, config = existing_operation(run)
-    name, env = shown_name(run), config.env
+    name, env = display_name(run), config.env
     if arguments.episode is not None:
         return _episode(run, name, None if arguments.episode == LAST else arguments.episode, env)
     if arguments.scan is not None:
-        judge = load_judge(arguments.classifier or env.classifier)
-        draw = partial(_draw_scan, run, arguments.scan, env, judge)
+        classifier = load_classifier(arguments.classifier or env.classifier)
+        draw = partial(_draw_scan, run, arguments.scan, env, classifier)
         return Picture(f"{name}_scan{arguments.scan}", partial(_write, run, env, draw))
     if arguments.classifier is not None:
-        raise UsageError(f"{run} has been judged already: --classifier goes with --scan N")
+        raise UsageError(f"{run} has been classified already: --classifier goes with --scan N")
     if arguments.area is not None:
         draw = partial(_draw_area, run, arguments.area)
         return Picture(f"{name}_area{arguments.area}", partial(_write, run, env, draw))
@@ -56,7 +56,7 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     return Picture(f"{name}_{what}", partial(_write, run, env, draws[what]))
 
 
-def write_animation(story: Story, output: Path) -> None:
+def write_animation(story: EpisodeFrames, output: Path) -> None:
     """Draw an episode into a file."""
     dpi = _DPI * min(1.0, (_FRAMES_IN_FULL / len(story.stills)) ** 0.5)
     save_animation(list(draw_frames(story, dpi)), output)
@@ -72,7 +72,7 @@ def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
 
 def _episode(run: Path, name: str, number: int | None, env: EnvConfig) -> Picture:
     with snapshot(run) as db:
-        story = recorded_story(db, run, number, env)
+        story = recorded_episode(db, run, number, env)
     ending = f"episode{number}" if number is not None else "episode"
     return Picture(f"{name}_{ending}", partial(write_animation, story), MOVING)
 
@@ -87,12 +87,17 @@ def _draw_area(run: Path, area: int, db: sqlite3.Connection, files: Reading) -> 
 
 def _draw_areas(db: sqlite3.Connection, run: Path, files: Reading) -> Figure:
     if not area_numbers(db):
-        raise UsageError(f"{run} has no approach area yet: it has just begun")
+        raise UsageError(f"{run} has no approach area yet: it has just started")
     return draw_areas(db, run, files)
 
 
 def _draw_scan(
-    run: Path, number: int, env: EnvConfig, judge: Judge, db: sqlite3.Connection, files: Reading
+    run: Path,
+    number: int,
+    env: EnvConfig,
+    classifier: ScanClassifier,
+    db: sqlite3.Connection,
+    files: Reading,
 ) -> Figure:
     row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
     if row is None:
@@ -106,6 +111,6 @@ def _draw_scan(
         f"{row['area']}; {scan.bias:g} V, {scan.setpoint * 1e12:g} pA; after "
         f"{row['elapsed'] / 3600:.2f} h; filed as {row['label'] or 'undecided'}"
     )
-    name = f"{shown_name(run)}, scan {number}"
+    name = f"{display_name(run)}, scan {number}"
     subject = Subject(name, scan.z, size, size, scan.z_range, about)
-    return draw_scan(subject, look_at(subject, judge, env), env.good_above)
+    return draw_scan(subject, look_at(subject, classifier, env), env.good_above)

@@ -11,13 +11,13 @@ from spm_gym.assembly.pictures import Picture
 from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.contact_sheet import MOST, draw_sheet
-from spm_gym.figures.scan import Judge, Subject, draw_scan, look_at, verdict
+from spm_gym.figures.scan import ScanClassifier, Subject, draw_scan, look_at, verdict
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
 
 _SHOWN_PROBLEMS = 5
 
 
-def load_judge(path: Path | None) -> Judge:
+def load_classifier(path: Path | None) -> ScanClassifier:
     """The classifier in a file; None: the one in the package.
 
     Raises:
@@ -26,31 +26,37 @@ def load_judge(path: Path | None) -> Judge:
     classifier = ProbeClassifier.load(path or shipped_classifier())
     threshold = classifier.summary.get("validation", {}).get("threshold")
     pixels = classifier.network.pixels
-    return Judge(classifier, pixels) if threshold is None else Judge(classifier, pixels, threshold)
+    return (
+        ScanClassifier(classifier, pixels)
+        if threshold is None
+        else ScanClassifier(classifier, pixels, threshold)
+    )
 
 
-def of_scans(paths: Sequence[Path], classifier: Path | None, size_nm: float | None) -> Picture:
+def of_scans(paths: Sequence[Path], weights: Path | None, size_nm: float | None) -> Picture:
     """One scan, or a contact sheet of several files or of a folder.
 
     Args:
         paths: What the command line names.
-        classifier: As for `load_judge`.
+        weights: As for `load_classifier`.
         size_nm: Width of images whose file does not say it.
     """
-    judge = load_judge(classifier)
+    classifier = load_classifier(weights)
     if len(paths) == 1 and paths[0].is_file():
         subject = _read(paths[0], size_nm)
 
         def write(output: Path) -> None:
-            seen = look_at(subject, judge)
-            save(draw_scan(subject, seen, judge.good_above), output)
-            print(verdict(subject, seen, judge.good_above))
+            seen = look_at(subject, classifier)
+            save(draw_scan(subject, seen, classifier.good_above), output)
+            print(verdict(subject, seen, classifier.good_above))
 
         return Picture(paths[0].stem, write)
     files = [file for path in paths for file in _files(path)]
     name = paths[0].resolve().name if len(paths) == 1 else "sheet"
-    return Picture(f"{name}_sheet" if len(paths) == 1 else name,
-                   lambda output: _write_sheet(files, name, judge, size_nm, output))  # fmt: skip
+    return Picture(
+        f"{name}_sheet" if len(paths) == 1 else name,
+        lambda output: _write_sheet(files, name, classifier, size_nm, output),
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -72,7 +78,11 @@ def _read(path: Path, size_nm: float | None) -> Subject:
 
 
 def _write_sheet(
-    files: Sequence[Path], name: str, judge: Judge, size_nm: float | None, output: Path
+    files: Sequence[Path],
+    name: str,
+    classifier: ScanClassifier,
+    size_nm: float | None,
+    output: Path,
 ) -> None:
     scans, problems = [], []
     for path in files[:MOST]:
@@ -81,10 +91,10 @@ def _write_sheet(
         except FileFormatError as error:
             problems.append(str(error))
         else:
-            scans.append((subject, look_at(subject, judge)))
+            scans.append((subject, look_at(subject, classifier)))
     if not scans:
         raise UsageError(f"none of the files can be read; the first: {problems[0]}")
-    save(draw_sheet(scans, judge.good_above, name, max(len(files) - MOST, 0)), output)
+    save(draw_sheet(scans, classifier.good_above, name, max(len(files) - MOST, 0)), output)
     for problem in problems[:_SHOWN_PROBLEMS]:
         print(f"unreadable: {problem}")
     if len(problems) > _SHOWN_PROBLEMS:

@@ -61,8 +61,8 @@ class Topography:
         return abs(wide - high) <= _SQUARE_WITHIN * max(wide, high)
 
     @property
-    def unjudgeable(self) -> str:
-        """Why no probe can be judged by these heights, whatever their number; "" if one can."""
+    def unclassifiable(self) -> str:
+        """Why no probe can be classified by these heights, whatever their number; "" if one can."""
         if self.feedback is False:
             return FEEDBACK_OFF
         if not self.square_pixels and self.pixel_size is not None:

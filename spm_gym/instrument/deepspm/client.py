@@ -39,11 +39,11 @@ _T = TypeVar("_T")
 _UNKNOWN = (math.nan, math.nan)
 
 
-class LabviewInstrument:
+class DeepSPMInstrument:
     """A microscope behind the text protocol; fulfils `Instrument` as far as that goes.
 
     The protocol can neither withdraw the tip nor tell position, height, current or bias; see
-    `status` and `withdraw`. Nothing connects anew by itself, and nothing is ever sent twice. A
+    `status` and `withdraw`. Nothing connects again by itself, and nothing is ever sent twice. A
     reply that is lost, late or unintelligible closes the connection, because nobody could say to
     which request the next bytes belong.
 

@@ -208,9 +208,9 @@ class Line:
         self.close()
         raise ConnectionLost(f"{self._where} has closed the connection; nothing was sent")
 
-    def _words(self, connected: socket.socket, deadline: float, begun: bytes = b"") -> str:
+    def _words(self, connected: socket.socket, deadline: float, first: bytes = b"") -> str:
         """Receive until the server pauses; raises what the words say, if they say a failure."""
-        data = begun or _some(connected, deadline)
+        data = first or _some(connected, deadline)
         try:
             while len(data) <= _MAX_TEXT:
                 more = _some(connected, time.monotonic() + self._timeouts.pause, end_is_error=False)

@@ -1,7 +1,7 @@
 """Requests and replies of the text protocol: formatted and parsed, nothing sent.
 
 Requests are ASCII without any terminator, such as ``tipshaping(10.5n,-3n,-1.2n,20m,200m)``. What
-is known of the protocol, and from where, is in ``docs/labview.md``.
+is known of the protocol, and from where, is in ``docs/deepspm.md``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from spm_gym.config import RealConfig
 from spm_gym.errors import ContactLost, TipCrashed
-from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
+from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,
@@ -70,12 +70,12 @@ class Approach:
         if retracted(z, z_range) and abs(current) > too_much:
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
 
-    def land(self, z_range: tuple[float, float], may_be_abandoned: bool) -> None:
+    def land(self, z_range: tuple[float, float], may_abort: bool) -> None:
         """Approach until the tip is at the surface.
 
         Args:
             z_range: Lowest and highest height that the z piezo reaches, m.
-            may_be_abandoned: Whether it may be stopped on request.
+            may_abort: Whether it may be stopped on request.
 
         Raises:
             ContactLost: There is no surface within ``real.approach_timeout_s``.
@@ -84,8 +84,8 @@ class Approach:
         """
         deadline = time.monotonic() + self._timeout_s
         while True:
-            self._coarse.approach(deadline, may_be_abandoned)
-            with begun("the automatic approach was started"):
+            self._coarse.approach(deadline, may_abort)
+            with outcome_unknown_on_error("the automatic approach was started"):
                 trouble = self._no_contact(z_range)
                 if not trouble:
                     return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from spm_gym.config import RealConfig
 from spm_gym.errors import (
-    Abandoned,
+    Aborted,
     CommandFailed,
     ContactLost,
     InstrumentError,
@@ -57,7 +57,7 @@ _NAMES = ("x+", "x-", "y+", "y-", "z+", "z-")
 
 
 @contextlib.contextmanager
-def begun(what: str) -> Iterator[None]:
+def outcome_unknown_on_error(what: str) -> Iterator[None]:
     """Say that an act is under way or over, if a command fails in the block.
 
     Raises:
@@ -87,7 +87,7 @@ class CoarseMotion:
         controller: Carries out everything.
         config: The settings of the real microscope.
         sleep: Waits so many seconds.
-        abandon: Is asked during an approach whether to stop it.
+        abort: Is asked during an approach whether to stop it.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class CoarseMotion:
         controller: Controller,
         config: RealConfig,
         sleep: Callable[[float], None],
-        abandon: Callable[[], bool],
+        abort: Callable[[], bool],
     ) -> None:
         self._controller = controller
         self._config = config
         self._sleep = sleep
-        self._abandon = abandon
+        self._abort = abort
         self._stepping = False
         self._approaching = False
         self.verified = False
@@ -185,22 +185,22 @@ class CoarseMotion:
         """Step sideways; as `step_away`."""
         self._step(_MOTOR[direction], self._config.coarse.sideways_steps)
 
-    def approach(self, deadline: float, may_be_abandoned: bool = False) -> None:
+    def approach(self, deadline: float, may_abort: bool = False) -> None:
         """Let the controller approach automatically, and wait for the end of it.
 
         Args:
             deadline: When it is to have ended, as `time.monotonic` counts.
-            may_be_abandoned: Whether it may be stopped on request.
+            may_abort: Whether it may be stopped on request.
 
         Raises:
-            Abandoned: It was stopped because somebody wanted that.
+            Aborted: It was stopped because somebody wanted that.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
         _open_approach(self._controller)
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
-        self._await_approach(deadline, self._abandon if may_be_abandoned else lambda: False)
+        self._await_approach(deadline, self._abort if may_abort else lambda: False)
         self._approaching = False
 
     def stop(self, controller: Controller) -> None:
@@ -221,23 +221,25 @@ class CoarseMotion:
     def stop_what_others_began(self) -> None:
         """Stop whatever a program that was killed has left moving."""
         self._stepping = self._approaching = True
-        with contextlib.suppress(CommandFailed):  # what is refused is tried again on the way out
+        with contextlib.suppress(CommandFailed):  # what is refused is tried again on the shutdown
             self.stop(self._controller)
 
     def _step(self, motor: int, steps: int) -> None:
-        for begun_with in range(0, steps, _STEPS_AT_A_TIME):
-            count = min(_STEPS_AT_A_TIME, steps - begun_with)
+        for steps_before in range(0, steps, _STEPS_AT_A_TIME):
+            count = min(_STEPS_AT_A_TIME, steps - steps_before)
             self._stepping = True
             self._controller.call(
                 "Motor.StartMove", takes=count * _MOTOR_S_PER_STEP, act=True, direction=motor,
                 steps=count, group=self._config.coarse.group - 1, wait=1,
             )  # fmt: skip
             self._stepping = False
-            with begun(f"the motor has made {begun_with + count} of {steps} steps"):
+            with outcome_unknown_on_error(
+                f"the motor has made {steps_before + count} of {steps} steps"
+            ):
                 touching = self._touches()
             if touching:
                 raise UnsafeToContinue(
-                    f"the tip touches the sample after {begun_with + count} steps of the coarse "
+                    f"the tip touches the sample after {steps_before + count} steps of the coarse "
                     f"motor in direction {_NAMES[motor]}: "
                     f"{read_current(self._controller) / NM:.3g} nA flow though it is withdrawn. "
                     "The motor was stopped: is real.coarse.retract right? Look at the instrument"
@@ -270,14 +272,16 @@ class CoarseMotion:
             z, before = read_z(self._controller), z
         return z
 
-    def _await_approach(self, deadline: float, abandon: Callable[[], bool]) -> None:
+    def _await_approach(self, deadline: float, abort: Callable[[], bool]) -> None:
         while self._still_approaching():
             late = time.monotonic() > deadline
-            if late or abandon():
-                with begun("the automatic approach was started and could not be stopped"):
+            if late or abort():
+                with outcome_unknown_on_error(
+                    "the automatic approach was started and could not be stopped"
+                ):
                     self.stop(self._controller)
                 if not late:
-                    raise Abandoned(
+                    raise Aborted(
                         "the automatic approach was stopped: the run is asked for something else"
                     )
                 raise CommandFailed(
@@ -288,5 +292,5 @@ class CoarseMotion:
             self._sleep(_POLL_S)
 
     def _still_approaching(self) -> bool:
-        with begun("the automatic approach was started"):
+        with outcome_unknown_on_error("the automatic approach was started"):
             return is_on(self._controller.call("AutoApproach.OnOffGet")["on"])

@@ -52,7 +52,7 @@ class Connection:
 
     Whatever is wrong with a reply - late, cut short, of another name or size - closes the
     connection, because nobody could say to which command the next bytes belong. Nothing connects
-    anew by itself and nothing is ever sent twice.
+    again by itself and nothing is ever sent twice.
 
     Args:
         host: Of the controller.

@@ -18,7 +18,7 @@ from spm_gym.errors import (
 from spm_gym.instrument.limits import check_bias
 from spm_gym.instrument.nanonis import acts
 from spm_gym.instrument.nanonis.approach import Approach
-from spm_gym.instrument.nanonis.coarse import CoarseMotion, begun
+from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.in_force import (
     Watch,
@@ -40,7 +40,7 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
-from spm_gym.instrument.nanonis.shutdown import Step, Trouble, go_way_out, persist
+from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, shut_down
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -59,7 +59,7 @@ def connect(
     config: RealConfig,
     keep: Path | None = None,
     tell: Callable[[str], None] = print,
-    abandon: Callable[[], bool] = lambda: False,
+    abort: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = print,
 ) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
@@ -68,7 +68,7 @@ def connect(
         InstrumentError: It cannot be reached or does not answer as it should.
     """
     main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abandon=abandon, note=note)
+    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abort=abort, note=note)
     try:
         instrument.open()
     except BaseException:
@@ -104,13 +104,13 @@ class NanonisInstrument:
 
     Args:
         main: Carries out everything.
-        side: For the way out.
+        side: For the shutdown.
         config: The settings of the real microscope.
         keep: File for the operator's settings while the run has changed them. If it is there, an
             earlier run could not restore them, and they are taken from it.
         sleep: Waits so many seconds.
         tell: Takes sentences for the operator.
-        abandon: Is asked during a scan or an approach whether to stop it.
+        abort: Is asked during a scan or an approach whether to stop it.
         note: Takes sentences for the record: what somebody else has changed, false landings.
     """
 
@@ -122,7 +122,7 @@ class NanonisInstrument:
         keep: Path | None = None,
         sleep: Callable[[float], None] = time.sleep,
         tell: Callable[[str], None] = print,
-        abandon: Callable[[], bool] = lambda: False,
+        abort: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config = config
@@ -133,12 +133,12 @@ class NanonisInstrument:
         self._tell = tell
         self._owned = Ownership(keep)
         self._in_force = Watch(main, config, note)
-        self._scanner = Scanner(main, config.imaging, config.timeout_s, abandon)
+        self._scanner = Scanner(main, config.imaging, config.timeout_s, abort)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
         self._setpoint_due: float | None = None
-        self._coarse = CoarseMotion(main, config, sleep, abandon)
+        self._coarse = CoarseMotion(main, config, sleep, abort)
         self._landing = Approach(main, self._coarse, config, sleep, note)
         self._open = False
 
@@ -202,7 +202,7 @@ class NanonisInstrument:
         Raises:
             ContactLost: The tip is withdrawn.
             TimedOut: The scan did not end in time; it was stopped.
-            Abandoned: It was stopped because somebody wanted that.
+            Aborted: It was stopped because somebody wanted that.
             ValueError: It is no frame, or the fraction not within 0 to 1; nothing was sent.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
@@ -246,7 +246,7 @@ class NanonisInstrument:
             acts.watch_tip(self._main, shaping)
             raise
         self._busy_until = 0.0
-        with begun("the act was done, but Safe Tip may be off"):
+        with outcome_unknown_on_error("the act was done, but Safe Tip may be off"):
             acts.watch_tip(self._main, shaping)
 
     def approach(self) -> None:
@@ -255,13 +255,13 @@ class NanonisInstrument:
         Raises:
             TipCrashed: Withdraw first.
             ContactLost: The approach ended without contact.
-            Abandoned: It was stopped because somebody wanted that.
+            Aborted: It was stopped because somebody wanted that.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
-        self._approach(may_be_abandoned=True)
+        self._approach(may_abort=True)
 
-    def _approach(self, may_be_abandoned: bool) -> None:
+    def _approach(self, may_abort: bool) -> None:
         self._landing.check_free(self._z_range)
         self._check_in_force()
         self._check_safe_tip()
@@ -270,8 +270,8 @@ class NanonisInstrument:
             self._setpoint_due = read_setpoint(self._main)
             change_setpoint(self._main, approach_pA * PA, self._sleep)
             self._in_force.adopt()
-        self._landing.land(self._z_range, may_be_abandoned)
-        with begun("the tip is at the surface, at the setpoint for approach"):
+        self._landing.land(self._z_range, may_abort)
+        with outcome_unknown_on_error("the tip is at the surface, at the setpoint for approach"):
             self._set_setpoint_due()
 
     def withdraw(self) -> None:
@@ -327,18 +327,18 @@ class NanonisInstrument:
         self.withdraw()
         move_tip(self._main, 0.0, 0.0)
         self._coarse.step_away(self.config.coarse.retract_steps)
-        with begun("the tip was stepped away"):
+        with outcome_unknown_on_error("the tip was stepped away"):
             self._coarse.step_sideways(direction)
-            self._approach(may_be_abandoned=False)
+            self._approach(may_abort=False)
 
     def wait(self, seconds: float) -> None:
         """Sleep."""
         self._sleep(seconds)
 
     def reconnect(self) -> None:
-        """Connect anew, wait until an act under way is over, stop motor, approach and scan.
+        """Connect again, wait until an act under way is over, stop motor, approach and scan.
 
-        A port may still be busy with what was begun over the lost connection, or the network down
+        A port may still be busy with what was started over the lost connection, or the network down
         for a while: see ``real.outage_s``.
 
         Raises:
@@ -395,7 +395,7 @@ class NanonisInstrument:
         steps.extend(before.restore(side, self._sleep))
         self._await_act()
         over_side = [(missing, partial(self._on_side, step)) for missing, step in steps]
-        return go_way_out(over_side, self.config.outage_s, self._sleep)
+        return shut_down(over_side, self.config.outage_s, self._sleep)
 
     def _on_side(self, step: Callable[[], object]) -> None:
         self._side.connect()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config.real import ImagingConfig
 from spm_gym.errors import (
-    Abandoned,
+    Aborted,
     BadReply,
     CommandFailed,
     InstrumentError,
@@ -58,7 +58,7 @@ class Scanner:
         controller: Carries out the commands.
         imaging: How to scan.
         patience: Longest delay of the end of a scan, s.
-        abandon: Is asked every two seconds whether to stop the scan.
+        abort: Is asked every two seconds whether to stop the scan.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Scanner:
         controller: Controller,
         imaging: ImagingConfig,
         patience: float,
-        abandon: Callable[[], bool],
+        abort: Callable[[], bool],
     ) -> None:
         self._controller = controller
         self._imaging = imaging
         self._patience = patience
-        self._abandon = abandon
+        self._abort = abort
         self._prepared: tuple[float, int] | None = None
         self._line_time = self._speed = 0.0
         self._frame: tuple[float, ...] = ()
@@ -99,7 +99,7 @@ class Scanner:
         self.forget()
 
     def forget(self) -> None:
-        """Set buffer and speed anew before the next scan: somebody may have changed them."""
+        """Set buffer and speed again before the next scan: somebody may have changed them."""
         self._prepared = None
 
     @property
@@ -115,7 +115,7 @@ class Scanner:
 
         Raises:
             TimedOut: The scan did not end in time; it was stopped.
-            Abandoned: It was stopped because somebody wanted that.
+            Aborted: It was stopped because somebody wanted that.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if self._prepared != (frame.size, frame.pixels):
@@ -195,9 +195,9 @@ class Scanner:
         """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
         look_at = seconds - _LOOK_EVERY_S
         while seconds > 0:
-            if self._abandon():
+            if self._abort():
                 stop_scan(self._controller)
-                raise Abandoned("the scan was stopped: the run is asked for something else")
+                raise Aborted("the scan was stopped: the run is asked for something else")
             takes = min(seconds, _ASK_EVERY_S)
             seconds -= takes
             waited = self._controller.call(

@@ -29,7 +29,7 @@ def persist(
         sleep: Waits so many seconds.
 
     Returns:
-        Why the step failed the last time, or None. Whatever it is: on the way out the next step
+        Why the step failed the last time, or None. Whatever it is: on the shutdown the next step
         is to be tried, not a traceback to be shown.
     """
     deadline = time.monotonic() + outage
@@ -50,7 +50,7 @@ def persist(
             return None
 
 
-def go_way_out(
+def shut_down(
     steps: Iterable[Step], outage: float, sleep: Callable[[float], None]
 ) -> list[Trouble]:
     """Do one step after the other, whatever fails on the way.

@@ -57,7 +57,7 @@ class HiddenState:
 Row = tuple[Fraction, Fraction, Fraction, Fraction]
 
 
-class Transition(Section):
+class ClassTransition(Section):
     """What one event does to the probe; see the head of ``transitions.yaml``."""
 
     shape: tuple[Row, Row, Row, Row]
@@ -68,7 +68,7 @@ class Transition(Section):
     damped: bool = False
 
     @model_validator(mode="after")
-    def _normalised(self) -> Transition:
+    def _normalised(self) -> ClassTransition:
         for before, row in zip(Shape, self.shape, strict=True):
             if abs(sum(row) - 1) > 1e-9:
                 raise ValueError(f"row {before.name} of shape must sum to 1, not {sum(row):g}")
@@ -90,12 +90,12 @@ class TransitionTable(Section):
     """All events; pulses by bias in V, dips by depth in nm."""
 
     damping: Fraction
-    stall: Transition
-    tip_change: Transition
-    pulses: Annotated[dict[float, Transition], Field(min_length=1)]
-    dips: Annotated[dict[float, Transition], Field(min_length=1)]
+    stall: ClassTransition
+    tip_change: ClassTransition
+    pulses: Annotated[dict[float, ClassTransition], Field(min_length=1)]
+    dips: Annotated[dict[float, ClassTransition], Field(min_length=1)]
 
-    def of(self, action: Conditioning) -> Transition:
+    def of(self, action: Conditioning) -> ClassTransition:
         """The row of the table whose bias or depth is nearest to the action's."""
         if isinstance(action, Pulse):
             return self.pulses[min(self.pulses, key=lambda bias: abs(bias - action.bias))]

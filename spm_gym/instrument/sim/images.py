@@ -44,7 +44,7 @@ class SimulatedImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ImagingSession:
     """Images of one surface that are still to be taken, whenever and beside whatever others.
 
     Attributes:
@@ -56,7 +56,9 @@ class Session:
     states: NDArray[np.int64]
 
 
-def sessions(count: int, seed: int, states: NDArray[np.int64] | None = None) -> list[Session]:
+def sessions(
+    count: int, seed: int, states: NDArray[np.int64] | None = None
+) -> list[ImagingSession]:
     """Divide the images among surfaces.
 
     Args:
@@ -70,13 +72,13 @@ def sessions(count: int, seed: int, states: NDArray[np.int64] | None = None) -> 
         states = np.where(rng.random(count) < GOOD_SHARE, 0, rng.integers(1, STATES, count))
     states = np.asarray(states, dtype=np.int64)
     return [
-        Session(surface, states[PER_AREA * index : PER_AREA * (index + 1)])
+        ImagingSession(surface, states[PER_AREA * index : PER_AREA * (index + 1)])
         for index, surface in enumerate(surfaces)
     ]
 
 
 def take(
-    session: Session, config: SimulatorConfig, image_nm: float = 10.0, pixels: int = 64
+    session: ImagingSession, config: SimulatorConfig, image_nm: float = 10.0, pixels: int = 64
 ) -> SimulatedImages:
     """Take images with ever new probes at random places of a surface.
 
@@ -99,7 +101,7 @@ def take(
     microscope = SimulatedMicroscope(calm, _AREA_NM, int(rng.integers(2**63)))
     z = np.empty((len(session.states), pixels, pixels), dtype=np.float32)
     for image, state in zip(z, session.states.tolist(), strict=True):
-        microscope.equip(HiddenState.of(state))
+        microscope.set_probe(HiddenState.of(state))
         frame = _frame(microscope, image_nm * NM, pixels, rng)
         microscope.wait(rng.uniform(0, 10))
         image[:] = microscope.scan(frame).z

@@ -12,7 +12,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.convolution import add_apex, blur, reach, whole_current
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.probe import Probe
-from spm_gym.instrument.sim.scene import Ground, Raster, scene, terrace_level
+from spm_gym.instrument.sim.scene import Ground, ScanGrid, scene, terrace_level
 from spm_gym.jit import compiled
 from spm_gym.types import BoolArray
 
@@ -160,14 +160,14 @@ def _neighbourhood(view: View, template: Template) -> tuple[int, int]:
 
 
 @compiled
-def _raster(view: View, first: int, last: int, margin: int) -> Raster:
+def _raster(view: View, first: int, last: int, margin: int) -> ScanGrid:
     """The points that feed the lines from the first to the one before the last."""
     shift = np.empty((last - first + 2 * margin, 2))
     for row in range(len(shift)):
         known = min(max(first - margin + row, 0), view.pixels - 1)
         shift[row, 0] = view.shift[known, 0]
         shift[row, 1] = view.shift[known, 1]
-    return Raster(
+    return ScanGrid(
         view.x,
         view.y,
         math.cos(view.angle),

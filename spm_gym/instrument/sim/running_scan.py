@@ -78,13 +78,13 @@ def change_probability(
     return 1 - (1 - config.tip_change_rate) * math.exp(-expected)
 
 
-def foresee(
+def draw_events(
     config: SimulatorConfig,
     pixels: int,
     rng: np.random.Generator,
     change_rate: float,
 ) -> tuple[tuple[int, Event], ...]:
-    """Draw what will befall the probe in a whole image: the events and their lines, in order.
+    """Draw what will occur the probe in a whole image: the events and their lines, in order.
 
     Args:
         config: The simulation.

@@ -50,7 +50,7 @@ class Ground(NamedTuple):
     molecules: Molecules
 
 
-class Raster(NamedTuple):
+class ScanGrid(NamedTuple):
     """Where the sample is looked at: a rotated raster, distorted line by line.
 
     Attributes:
@@ -79,7 +79,9 @@ class Raster(NamedTuple):
 
 
 @compiled
-def scene(ground: Ground, raster: Raster, template: Template, linear: bool) -> tuple[float, Image]:
+def scene(
+    ground: Ground, raster: ScanGrid, template: Template, linear: bool
+) -> tuple[float, Image]:
     """Evaluate a sample.
 
     Args:
@@ -146,7 +148,7 @@ def _straight(ground: Ground, x: float, y: float) -> tuple[float, float]:
 
 
 @compiled
-def _reach(raster: Raster) -> float:
+def _reach(raster: ScanGrid) -> float:
     """Radius about the centre that covers all points."""
     rows = len(raster.shift)
     far = max(
@@ -162,7 +164,7 @@ def _reach(raster: Raster) -> float:
 
 
 @compiled
-def _terraces(ground: Ground, raster: Raster, reach: float, z: Image) -> tuple[float, bool]:
+def _terraces(ground: Ground, raster: ScanGrid, reach: float, z: Image) -> tuple[float, bool]:
     """Add the terraces; returns the lowest, and whether there is no other."""
     amplitude, wavelength, _ = ground.wave
     centre = _across(ground, raster.x, raster.y)
@@ -192,7 +194,7 @@ def _terraces(ground: Ground, raster: Raster, reach: float, z: Image) -> tuple[f
 
 
 @compiled
-def _place(raster: Raster, row: int) -> tuple[float, float]:
+def _place(raster: ScanGrid, row: int) -> tuple[float, float]:
     """Piezo coordinates of the first point of a line, m."""
     u = (raster.first_col - raster.middle) * raster.pixel + raster.shift[row, 0]
     v = (raster.middle - raster.first_row - row) * raster.pixel + raster.shift[row, 1]
@@ -203,7 +205,7 @@ def _place(raster: Raster, row: int) -> tuple[float, float]:
 
 
 @compiled
-def _hills(hills: Array, raster: Raster, reach: float, z: Image) -> bool:
+def _hills(hills: Array, raster: ScanGrid, reach: float, z: Image) -> bool:
     """Add Gaussian hills; returns whether there is one."""
     some = False
     pixel = raster.pixel
@@ -230,7 +232,7 @@ def _hills(hills: Array, raster: Raster, reach: float, z: Image) -> bool:
 
 @compiled
 def _molecules(
-    molecules: Molecules, raster: Raster, reach: float, template: Template, extra: Image
+    molecules: Molecules, raster: ScanGrid, reach: float, template: Template, extra: Image
 ) -> None:
     """Add how much more current flows above the molecules."""
     cell, half, across = molecules.cell, molecules.half, molecules.across
@@ -251,7 +253,7 @@ def _molecules(
 
 @compiled
 def _molecule(
-    dx: float, dy: float, azimuth: float, raster: Raster, template: Template, extra: Image
+    dx: float, dy: float, azimuth: float, raster: ScanGrid, template: Template, extra: Image
 ) -> None:
     """Add one molecule; it is displaced as the line of its centre is."""
     rows, cols = extra.shape

@@ -36,7 +36,7 @@ from spm_gym.instrument.sim.running_scan import (
     Rendered,
     RunningScan,
     change_probability,
-    foresee,
+    draw_events,
 )
 from spm_gym.instrument.sim.sample import Sample
 from spm_gym.instrument.sim.situation import Kept, Situation
@@ -91,7 +91,7 @@ class SimulatedMicroscope:
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
-        """Begin anew with a good probe in a fresh area, everything drawn from the seed."""
+        """Begin again with a good probe in a fresh area, everything drawn from the seed."""
         self._seed = seed
         self.bias = BIAS
         self.setpoint = SETPOINT
@@ -174,7 +174,7 @@ class SimulatedMicroscope:
         lines = math.ceil(fraction * frame.pixels)
         course = self._begin(frame)
         for part in self._pass_through(course, slice(0, lines)):
-            self._chance(course, part)
+            self._draw_noise(course, part)
 
     def begin_scan(
         self, frame: Frame, upward: bool = False, line_time: float | None = None
@@ -227,9 +227,9 @@ class SimulatedMicroscope:
             self._at.pulsed = False
         self._become(self.dynamics.act(self._at.state, action, self._fate))
         if isinstance(action, Dip) and self._fate.random() < self.config.crash_rate:
-            self.suffer("crash")
+            self.inject("crash")
 
-    def suffer(self, what: Accident) -> None:
+    def inject(self, what: Accident) -> None:
         """Let an accident happen now.
 
         Raises:
@@ -303,7 +303,7 @@ class SimulatedMicroscope:
         at.shifted = True
         at.time += _COARSE_MOVE_S * (abs(dx) + abs(dy))
 
-    def equip(self, state: HiddenState) -> None:
+    def set_probe(self, state: HiddenState) -> None:
         """Mount another probe of the given class: for labelled images and tests only."""
         self._at.state = state
         self._at.probe = draw_probe(state, self._fate)
@@ -361,7 +361,7 @@ class SimulatedMicroscope:
         change = change_probability(
             self.config, frame.pixels * line_time, self.bias, self.setpoint, self._at.pulsed
         )
-        events = foresee(self.config, frame.pixels, self._fate, change)
+        events = draw_events(self.config, frame.pixels, self._fate, change)
         self._course = Course(sent, line_time, upward, self._at.time, events)
         return self._course
 
@@ -386,22 +386,22 @@ class SimulatedMicroscope:
         for start, stop in pairwise(sorted({lines.start, lines.stop} | between)):
             for line, event in course.events:
                 if line == start and not self._at.fault:
-                    self._befall(event)
+                    self._occur(event)
             yield slice(start, stop)
             # One addition for each line: the sum must not depend on how lines are grouped.
             for _ in range(start, stop):
                 self._at.time += course.line_time
 
-    def _befall(self, event: Event) -> None:
+    def _occur(self, event: Event) -> None:
         if event == "tip change":
             self._become(self.dynamics.change(self._at.state, self._fate))
         else:
-            self.suffer(event)
+            self.inject(event)
 
     def _image(self, course: Course, lines: slice) -> NDArray[np.float64]:
         """Heights under the probe as it is, in order of acquisition."""
         frame, at = course.frame, self._at
-        away, words = self._chance(course, lines)
+        away, words = self._draw_noise(course, lines)
         height = self._height(frame.x, frame.y)
         if at.fault:
             return height + white_noise(words, _SATURATED_NOISE)
@@ -422,7 +422,7 @@ class SimulatedMicroscope:
             z += self._risen(times)[:, None]
         return z
 
-    def _chance(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.uint64]]:
+    def _draw_noise(self, course: Course, lines: slice) -> tuple[BoolArray, NDArray[np.uint64]]:
         """Draw jumps of the probe and noise for lines in order of acquisition."""
         pixels, count = course.frame.pixels, lines.stop - lines.start
         at, away = self._at, _STABLE
@@ -457,7 +457,7 @@ class SimulatedMicroscope:
 
     def _become(self, state: HiddenState) -> None:
         if state != self._at.state:
-            self.equip(state)
+            self.set_probe(state)
 
     def _move(self, x: float, y: float) -> None:
         at = self._at

@@ -58,7 +58,7 @@ class Surface:
         """Leave the traces of an action at x, y (m): a pit or hill, debris, missing molecules."""
         if isinstance(action, Stall):
             return
-        x, y = float(x), float(y)  # other numbers would be compiled for anew
+        x, y = float(x), float(y)  # other numbers would be compiled for again
         hurt, size, spread = _violence(action)
         numbers = rng.random((rng.poisson(2 + 8e9 * hurt), 4))
         self._add(_traces(x, y, 0.5 * NM + hurt, -size, spread, numbers))

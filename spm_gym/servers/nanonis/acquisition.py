@@ -102,7 +102,7 @@ class Acquisition:
 
     Attributes:
         raster: What it covers.
-        begun: When the first line began, not counting pauses, s.
+        started: When the first line began, not counting pauses, s.
         paused: When it was paused, if it is.
 
     Args:
@@ -122,7 +122,7 @@ class Acquisition:
         before: Image | None = None,
     ) -> None:
         self.raster = raster
-        self.begun = now
+        self.started = now
         self.paused: float | None = None
         self.bias = microscope.bias
         self.setpoint = microscope.setpoint
@@ -145,11 +145,11 @@ class Acquisition:
     @property
     def end(self) -> float:
         """When the last line is done; infinite during a pause."""
-        return math.inf if self.paused is not None else self.begun + self.raster.duration
+        return math.inf if self.paused is not None else self.started + self.raster.duration
 
     def elapsed(self, now: float) -> float:
         """Time spent scanning, s."""
-        return (now if self.paused is None else self.paused) - self.begun
+        return (now if self.paused is None else self.paused) - self.started
 
     def due(self, now: float) -> int:
         """How many lines are done by now."""
@@ -164,7 +164,7 @@ class Acquisition:
     def resume(self, now: float) -> None:
         """Go on where it was paused."""
         if self.paused is not None:
-            self.begun += now - self.paused
+            self.started += now - self.paused
             self.paused = None
 
     def record(self, lines: int, blind_at: float | None, look: bool) -> None:

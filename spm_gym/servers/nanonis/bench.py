@@ -24,8 +24,8 @@ class Refused(Exception):
     """The controller cannot or will not do what it was told; the message goes to the client."""
 
 
-class Abandoned(Exception):
-    """Nobody is left to hear how the waiting ends; what was begun goes on."""
+class Aborted(Exception):
+    """Nobody is left to hear how the waiting ends; what was started goes on."""
 
 
 class Module(Protocol):
@@ -78,7 +78,7 @@ class Bench:
             Whether it was done in time.
 
         Raises:
-            Abandoned: The client is gone.
+            Aborted: The client is gone.
         """
         deadline = self.now + timeout
         while (moment := due()) is not None:
@@ -108,7 +108,7 @@ class Bench:
             return
         self.condition.wait(min(self.clock.real_seconds(moment), _LOOK_EVERY_S))
         if self.caller.is_gone():
-            raise Abandoned
+            raise Aborted
 
 
 def coerced(value: float, limit: float) -> float:

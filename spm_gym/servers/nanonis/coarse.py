@@ -22,7 +22,7 @@ _APPROACH_S = 60.0
 _APPROACH_STEPS = 6
 """Of the coarse motor in an approach after the tip was stepped away."""
 
-_CHANCE = 1
+_SEED = 1
 _CREEP_S = 120.0
 _MOST_STEPS = 10**6
 _SLOWEST_HZ = 1.0
@@ -34,11 +34,11 @@ class _Steps:
 
     axis: int
     count: int
-    begun: float
+    started: float
     until: float
 
 
-class CoarseMotion:
+class VirtualCoarseMotion:
     """Steps in all directions, and the automatic approach.
 
     Attributes:
@@ -65,7 +65,7 @@ class CoarseMotion:
         self._creeps = False
         self._approach_until: float | None = None
         self._spikes = bench.microscope.config.approach_spikes_pA
-        self._chance = np.random.default_rng(_CHANCE)
+        self._rng = np.random.default_rng(_SEED)
         self._last_spike = 0.0
         self._left = 0
         self.stuck = False
@@ -141,7 +141,7 @@ class CoarseMotion:
     def _couple(self) -> None:
         if self._spikes:
             smallest, largest = self._spikes
-            self._last_spike = self._chance.uniform(smallest, largest) * 1e-12
+            self._last_spike = self._rng.uniform(smallest, largest) * 1e-12
             self._z.couple(self._last_spike)
 
     def _stop(self) -> None:
@@ -163,11 +163,11 @@ class CoarseMotion:
         """Step along one axis after the other."""
         self._stop_steps()
         frequency = max(self._bench.memory.of("Motor.FreqAmp")["frequency"], _SLOWEST_HZ)
-        begun = self._bench.now
+        started = self._bench.now
         for axis, count in steps.items():
-            until = begun + abs(count) / frequency
-            self._queue.append(_Steps(axis, count, begun, until))
-            begun = until
+            until = started + abs(count) / frequency
+            self._queue.append(_Steps(axis, count, started, until))
+            started = until
         last = self._queue[-1]
 
         def due() -> float | None:
@@ -181,7 +181,7 @@ class CoarseMotion:
         self.update()
         if self._queue:
             present = self._queue[0]
-            share = (self._bench.now - present.begun) / (present.until - present.begun)
+            share = (self._bench.now - present.started) / (present.until - present.started)
             self._queue.clear()
             self._take(present.axis, int(present.count * share))
 
@@ -206,7 +206,7 @@ class CoarseMotion:
         if away < 0 and (self._z.in_contact or self._z.coarse < -FREE_STEPS):
             self._crash()
         elif away > 0 and self._z.in_contact and not microscope.fault:
-            microscope.suffer("lost contact")
+            microscope.inject("lost contact")
 
     def _step_sideways(self, axis: int, steps: int) -> None:
         if self._z.in_contact:
@@ -223,7 +223,7 @@ class CoarseMotion:
         microscope = self._bench.microscope
         if not self._z.in_contact:
             microscope.approach()
-        microscope.suffer("crash")
+        microscope.inject("crash")
 
     def _get_position(self, group: int = 0, timeout: int = 0) -> dict[str, float]:
         return {axis: n * STEP for axis, n in zip("xyz", self._position, strict=True)}

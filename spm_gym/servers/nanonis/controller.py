@@ -13,9 +13,9 @@ import numpy as np
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.commands import Command, commands
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.servers.nanonis.bench import Abandoned, Bench, Handler, Module, Refused
+from spm_gym.servers.nanonis.bench import Aborted, Bench, Handler, Module, Refused
 from spm_gym.servers.nanonis.clock import Clock
-from spm_gym.servers.nanonis.coarse import CoarseMotion, Retract
+from spm_gym.servers.nanonis.coarse import Retract, VirtualCoarseMotion
 from spm_gym.servers.nanonis.defaults import INDEXES
 from spm_gym.servers.nanonis.marks import Marks
 from spm_gym.servers.nanonis.memory import Memory
@@ -28,7 +28,7 @@ from spm_gym.servers.nanonis.tip import TipConditioning
 from spm_gym.servers.nanonis.utilities import Utilities
 from spm_gym.servers.nanonis.z_controller import ZController
 
-__all__ = ["Abandoned", "Refused", "VirtualController"]
+__all__ = ["Aborted", "Refused", "VirtualController"]
 
 _REMEMBERED = 10_000
 _DEVICES = 16
@@ -90,7 +90,7 @@ class VirtualController:
         self.session = SessionFolder(session)
         self._z = ZController(bench)
         self._scanning = Scanning(bench, self._z, self.session, zero_filled)
-        self._coarse = CoarseMotion(bench, self._z, retract)
+        self._coarse = VirtualCoarseMotion(bench, self._z, retract)
         self._positioning = Positioning(bench, self._scanning)
         modules: list[Module] = [
             self._scanning,
@@ -127,7 +127,7 @@ class VirtualController:
 
         Raises:
             Refused: There is no such command, or it cannot be carried out.
-            Abandoned: Nobody waits any more; what was begun goes on.
+            Aborted: Nobody waits any more; what was started goes on.
         """
         command = self._commands.get(name)
         if command is None:
@@ -150,12 +150,12 @@ class VirtualController:
                     self._scanning.pause()
                 self._bench.condition.notify_all()
 
-    def suffer(self, what: Literal["lost contact", "crash"]) -> None:
+    def inject(self, what: Literal["lost contact", "crash"]) -> None:
         """Let an accident happen now, if the tip is in contact."""
         with self._bench.condition:
             self._update()
             if self._z.in_contact:
-                self.microscope.suffer(what)
+                self.microscope.inject(what)
 
     def let_approach_hang(self) -> None:
         """Let every further automatic approach run until it is stopped."""

@@ -19,8 +19,8 @@ from spm_gym.instrument.nanonis.wire import (
     encode_error,
     encode_reply,
 )
-from spm_gym.servers.nanonis.controller import Abandoned, Refused, VirtualController
-from spm_gym.servers.nanonis.faults import Fault, Kind, Saboteur
+from spm_gym.servers.nanonis.controller import Aborted, Refused, VirtualController
+from spm_gym.servers.nanonis.faults import Fault, FaultKind, Saboteur
 
 _LARGEST_REQUEST = _MOST_UNREAD = 2**20
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -28,7 +28,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 _LOG = logging.getLogger(__name__)
 
-Due = Mapping[Kind, Fault]
+Due = Mapping[FaultKind, Fault]
 
 
 class _Ended(Exception):
@@ -108,9 +108,9 @@ class Conversation:
             elif kind == "false_landing":
                 self._controller.let_approach_miss()
             elif kind == "crash":
-                self._controller.suffer("crash")
+                self._controller.inject("crash")
             elif kind == "lost_contact":
-                self._controller.suffer("lost contact")
+                self._controller.inject("lost contact")
 
     def _carry_out(self, name: str, body: bytes, due: Due) -> bytes:
         command = self._commands.get(name)
@@ -122,7 +122,7 @@ class Conversation:
             return encode_reply(command, {})
         try:
             return self._executed(command, body, "nan_frame" in due)
-        except Abandoned:
+        except Aborted:
             raise _Ended from None
         except (Refused, WireError) as error:
             return encode_error(name, str(error))

@@ -14,7 +14,7 @@ from spm_gym.config.sections import ConfigError, NonNegative, Section
 from spm_gym.config.yaml_file import plain, read_yaml, shown
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
-Kind = Literal[
+FaultKind = Literal[
     "split", "late", "drop", "error", "ignore", "garbage", "short", "stuck_approach",
     "false_landing", "crash", "lost_contact", "nan_frame",
 ]  # fmt: skip
@@ -30,7 +30,7 @@ class Fault(Section):
             "garbage": a reply under another name; "short": a reply without its last byte;
             "stuck_approach": from here on automatic approaches never end; "false_landing": the
             next one ends far from the surface; "crash",
-            "lost_contact": befall the tip; "nan_frame": the image holds no data.
+            "lost_contact": occur the tip; "nan_frame": the image holds no data.
         command: At which command.
         nth: At which of these commands, counted from 1.
         every: At each of them, from the nth on.
@@ -39,7 +39,7 @@ class Fault(Section):
         text: Of the error.
     """
 
-    fault: Kind
+    fault: FaultKind
     command: str
     nth: Annotated[int, Field(ge=1)] = 1
     every: bool = False
@@ -92,8 +92,8 @@ class Saboteur:
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def due(self, command: str) -> dict[Kind, Fault]:
-        """Count one command; the faults that befall it."""
+    def due(self, command: str) -> dict[FaultKind, Fault]:
+        """Count one command; the faults that occur it."""
         with self._lock:
             self._seen[command] += 1
             seen = self._seen[command]

@@ -95,15 +95,15 @@ class Oscilloscopes:
         return times, [self._trace(signal, times) for signal in signals]
 
     def _await_trigger(self, kind: int, span: float, count: int) -> None:
-        begun = self._bench.now
+        started = self._bench.now
 
         def due() -> float | None:
             act = self._bench.last_act
-            if kind != _IMMEDIATE and act is not None and act.begun >= begun:
-                return None if self._bench.now >= act.begun + span else act.begun + span
+            if kind != _IMMEDIATE and act is not None and act.started >= started:
+                return None if self._bench.now >= act.started + span else act.started + span
             if kind == _LEVEL:
                 return math.inf
-            return None if self._bench.now >= begun + count * span else begun + count * span
+            return None if self._bench.now >= started + count * span else started + count * span
 
         self._bench.wait(due, max(_PATIENCE_S, count * span))
 
@@ -112,7 +112,9 @@ class Oscilloscopes:
         act = self._bench.last_act
         if act is None:
             return None
-        times = act.begun + np.linspace(-0.01, 1.0, 4 * _SAMPLES) * max(span, act.end - act.begun)
+        times = act.started + np.linspace(-0.01, 1.0, 4 * _SAMPLES) * max(
+            span, act.end - act.started
+        )
         values = self._undisturbed(signal, times, act)
         above = values > trigger.get("level", 0.0)
         if not trigger.get("slope", 0):

@@ -23,13 +23,13 @@ _HIGH_VOLTAGE = 400.0
 class _Move:
     start: tuple[float, float]
     end: tuple[float, float]
-    begun: float
+    started: float
     until: float
 
     def place(self, now: float) -> tuple[float, float]:
         if now >= self.until:
             return self.end
-        share = (now - self.begun) / (self.until - self.begun)
+        share = (now - self.started) / (self.until - self.started)
         (x0, y0), (x1, y1) = self.start, self.end
         return x0 + share * (x1 - x0), y0 + share * (y1 - y0)
 
@@ -78,7 +78,7 @@ class Positioning:
         return self._move.place(self._bench.now) if self._move else self._scanning.position()
 
     def update(self) -> None:
-        """Arrive, or give up if a scan has begun."""
+        """Arrive, or give up if a scan has started."""
         if self._move is None:
             return
         if self._scanning.advancing:

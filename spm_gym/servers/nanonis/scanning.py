@@ -52,7 +52,7 @@ class Scanning:
         self._session = session
         self._scan: Acquisition | None = None
         self._active = False
-        self._begun = self._ended = 0
+        self._started = self._ended = 0
         self._path = ""
         self.signals: Signals = Signals(bench, z, self.position)
 
@@ -148,7 +148,7 @@ class Scanning:
 
     def _begin(self, raster: Raster, now: float, before: Image | None = None) -> None:
         self._bench.end_rest()
-        self._begun += 1
+        self._started += 1
         self._scan = Acquisition(raster, now, self._bench.microscope, self._blind_at(), before)
         self._active = True
 
@@ -194,20 +194,20 @@ class Scanning:
         return {"timed_out": int(not in_time), "path": self._path if in_time else ""}
 
     def _wait_for_line(self, timeout: int) -> dict[str, Any]:
-        begun = self._begun
+        started = self._started
         line = self._scan.due(self._bench.now) if self._scan else 0
 
         def due() -> float | None:
             scan = self._scan
             self._finish_if_due()
-            if not self._active or scan is None or self._begun != begun:
+            if not self._active or scan is None or self._started != started:
                 return None
             if scan.due(self._bench.now) > line:
                 return None
             return (
                 math.inf
                 if scan.paused is not None
-                else scan.begun + (line + 1) * scan.raster.line_time
+                else scan.started + (line + 1) * scan.raster.line_time
             )
 
         in_time = self._bench.wait(due, seconds(timeout))
@@ -324,7 +324,7 @@ class Scanning:
             return np.full((buffer["lines"], buffer["pixels"]), np.nan, dtype=np.float32)
         z = self._scan.heights()
         # Chance that nobody else draws, the same whenever one looks.
-        rng = np.random.default_rng([self._begun, signal, forward])
+        rng = np.random.default_rng([self._started, signal, forward])
         if signal == Z:
             return z if forward else self._retraced(z, rng)
         values = self._level(signal, z) * (

@@ -26,14 +26,14 @@ class Transient:
     """An act, as junction and preamplifier see it.
 
     Attributes:
-        begun: On the controller's clock, s.
+        started: On the controller's clock, s.
         junction: As it was before the act.
         times: Since the beginning, ascending, s; bias and rise are straight lines in between.
         bias: V.
         rise: Height above where the feedback held the tip, m.
     """
 
-    begun: float
+    started: float
     junction: Junction
     times: Array
     bias: Array
@@ -42,7 +42,7 @@ class Transient:
     @property
     def end(self) -> float:
         """On the controller's clock, s."""
-        return self.begun + float(self.times[-1])
+        return self.started + float(self.times[-1])
 
     def bias_at(self, times: Array, level: float) -> Array:
         """Bias at these times of the controller's clock, V; ``level`` before and after."""
@@ -54,25 +54,25 @@ class Transient:
 
     def current_at(self, times: Array, level: float) -> Array:
         """What the preamplifier shows, A; ``level`` before and, after a while, afterwards."""
-        bias = np.interp(times - self.begun, self.times, self.bias)
-        rise = np.interp(times - self.begun, self.times, self.rise)
+        bias = np.interp(times - self.started, self.times, self.bias)
+        rise = np.interp(times - self.started, self.times, self.rise)
         during = self.junction.current(bias, rise)
         last = float(self.junction.current(self.bias[-1:], self.rise[-1:])[0])
         slow = abs(last) >= self.junction.limit
         since = np.maximum(times - self.end, 0.0)
         after = level + (last - level) * np.exp(-since / (_SATURATED_S if slow else _PROMPT_S))
-        return np.where(times < self.begun, level, np.where(times < self.end, during, after))
+        return np.where(times < self.started, level, np.where(times < self.end, during, after))
 
     def _while_it_lasts(self, times: Array, values: Array, otherwise: float) -> Array:
-        found = np.interp(times - self.begun, self.times, values)
-        return np.where((times >= self.begun) & (times < self.end), found, otherwise)
+        found = np.interp(times - self.started, self.times, values)
+        return np.where((times >= self.started) & (times < self.end), found, otherwise)
 
 
-def pulse(begun: float, junction: Junction, bias: float, width: float, held: bool) -> Transient:
+def pulse(started: float, junction: Junction, bias: float, width: float, held: bool) -> Transient:
     """A bias pulse; a feedback that is not held takes the tip back meanwhile.
 
     Args:
-        begun: On the controller's clock, s.
+        started: On the controller's clock, s.
         junction: As it was before.
         bias: V.
         width: s.
@@ -84,16 +84,16 @@ def pulse(begun: float, junction: Junction, bias: float, width: float, held: boo
         flows = float(np.abs(junction.current(np.array([bias]), np.zeros(1)))[0])
         away = np.log(max(flows / max(abs(junction.setpoint), _LEAST), 1.0)) / (2 * junction.decay)
         rise = away * -np.expm1(-times / _LOOP_S)
-    return Transient(begun, junction, times, np.full(len(times), bias), rise)
+    return Transient(started, junction, times, np.full(len(times), bias), rise)
 
 
 def ramps(
-    begun: float, junction: Junction, legs: Iterable[tuple[float, float, float]]
+    started: float, junction: Junction, legs: Iterable[tuple[float, float, float]]
 ) -> Transient:
     """Straight legs one after the other; the bias jumps at the beginning of a leg.
 
     Args:
-        begun: On the controller's clock, s.
+        started: On the controller's clock, s.
         junction: As it was before.
         legs: Of each how long it takes, s, its bias, V, and the height at its end, m.
     """
@@ -102,4 +102,4 @@ def ramps(
         now, _, before = knots[-1]
         knots += [(now, bias, before), (now + takes, bias, rise)]
     times, volts, heights = np.array(knots).T
-    return Transient(begun, junction, times, volts, heights)
+    return Transient(started, junction, times, volts, heights)

@@ -43,7 +43,7 @@ class _Motion:
 
     start: float
     end: float
-    begun: float
+    started: float
     until: float
     engage: bool = False
     status: LoopStatus = LoopStatus.OFF
@@ -51,7 +51,9 @@ class _Motion:
     def z(self, now: float) -> float:
         if now >= self.until:
             return self.end
-        return self.start + (self.end - self.start) * (now - self.begun) / (self.until - self.begun)
+        return self.start + (self.end - self.start) * (now - self.started) / (
+            self.until - self.started
+        )
 
 
 class ZController:

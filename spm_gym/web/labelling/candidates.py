@@ -62,7 +62,7 @@ class Image:
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Image files in a folder and below; of a run, the whole images that were judged.
+    """Image files in a folder and below; of a run, the whole images that were classified.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -77,12 +77,12 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def _of_run(run: Path) -> Iterator[Candidate]:
-    judged = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
+    classified = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
     with reading(run) as db:
         rows = db.execute(
             "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
-            f" AND label IN ({', '.join('?' * len(judged))}) ORDER BY id",
-            judged,
+            f" AND label IN ({', '.join('?' * len(classified))}) ORDER BY id",
+            classified,
         ).fetchall()
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
@@ -92,16 +92,16 @@ def read_images(
     candidates: Sequence[Candidate],
     pixels: int,
     method: Method,
-    judge: Classifier | None,
+    classifier: Classifier | None,
     progress: Callable[[int], object],
 ) -> tuple[list[Image], dict[str, str]]:
-    """Read all files once, and judge them.
+    """Read all files once, and classify them.
 
     Args:
         candidates: The files.
-        pixels: Side of the images that the judge takes; larger ones are averaged.
+        pixels: Side of the images that the classifier takes; larger ones are averaged.
         method: How they are levelled for it.
-        judge: The classifier; None judges nothing.
+        classifier: The classifier; None classifies nothing.
         progress: Takes the number of files that are read.
 
     Returns:
@@ -122,7 +122,9 @@ def read_images(
                 continue
             read.append(image)
             small.append(heights)
-        images += read if judge is None or not read else _judged(read, small, method, judge)
+        images += (
+            read if classifier is None or not read else _classified(read, small, method, classifier)
+        )
         progress(len(batch))
     return images, refused
 
@@ -136,14 +138,14 @@ def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]
     return image, heights.astype(np.float32)
 
 
-def _judged(
+def _classified(
     images: Sequence[Image],
     heights: Sequence[NDArray[np.float32]],
     method: Method,
-    judge: Classifier,
+    classifier: Classifier,
 ) -> list[Image]:
     unknown = np.full((len(heights), 2), np.nan)
-    probabilities = judge(read_scans(np.stack(heights), unknown, method).observations)
+    probabilities = classifier(read_scans(np.stack(heights), unknown, method).observations)
     return [
         replace(image, probability=float(probability))
         for image, probability in zip(images, probabilities, strict=True)
@@ -151,7 +153,7 @@ def _judged(
 
 
 def in_order(
-    images: Sequence[Image], order: Order, judged_before: Callable[[str], bool]
+    images: Sequence[Image], order: Order, classified_before: Callable[[str], bool]
 ) -> list[Image]:
     """Put images into the order in which they are shown.
 
@@ -159,14 +161,14 @@ def in_order(
         images: In any.
         order: By name; at random, but always the same; or the most uncertain first, after them
             those that have a label from before.
-        judged_before: Whether a file has one.
+        classified_before: Whether a file has one.
     """
     by_name = sorted(images, key=lambda image: image.file)
     if order == "random":
         return [by_name[n] for n in np.random.default_rng(0).permutation(len(by_name))]
     if order == "name":
         return by_name
-    return sorted(by_name, key=lambda image: (judged_before(image.file), _certainty(image)))
+    return sorted(by_name, key=lambda image: (classified_before(image.file), _certainty(image)))
 
 
 def _certainty(image: Image) -> float:

@@ -26,7 +26,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LabellingProgress:
     """How far a person is.
 
     Attributes:
@@ -50,7 +50,7 @@ class Disagreement:
     """An image that got several labels."""
 
     image: Image
-    judgement: Judgement
+    verdict: Judgement
 
 
 class Desk:
@@ -143,8 +143,8 @@ class Desk:
 
     def own_label(self, name: str, file: str) -> str:
         """What a person said of an image, or ""."""
-        judgement = self._labels.judgements.get(file)
-        return judgement.by.get(name, "") if judgement else ""
+        verdict = self._labels.verdict.get(file)
+        return verdict.by.get(name, "") if verdict else ""
 
     def next_after(self, name: str, file: str | None) -> str | None:
         """The next image that a person has neither labelled nor skipped, from the start at the end.
@@ -169,17 +169,19 @@ class Desk:
         """Number of an image, from 1."""
         return self._places[file] + 1
 
-    def progress(self, name: str) -> Progress:
+    def progress(self, name: str) -> LabellingProgress:
         """How far a person is."""
         found = Counter(
             label for file, label in self._labels.by(name).items() if file in self.images
         )
         skipped = len(self._skipped.get(name, ()))
-        return Progress(len(self.images), {label: found[label] for label in LABELS}, skipped)
+        return LabellingProgress(
+            len(self.images), {label: found[label] for label in LABELS}, skipped
+        )
 
     def for_training(self) -> Counter[str]:
         """How many images the manifest lists, by the label that training sees."""
-        return Counter(judgement.label for judgement in self._labels.judgements.values())
+        return Counter(verdict.label for verdict in self._labels.verdict.values())
 
     def agreements(self) -> list[Agreement]:
         """Of every two people who labelled the same images, and of everyone with `EARLIER`."""
@@ -192,15 +194,15 @@ class Desk:
     def disagreements(self, name: str) -> tuple[list[Disagreement], int]:
         """Images that got several labels, of those that a person has labelled; how many others.
 
-        The others are not shown, for the person shall judge them alone.
+        The others are not shown, for the person shall classify them alone.
         """
-        judged = [
-            Disagreement(image, self._labels.judgements[file])
+        classified = [
+            Disagreement(image, self._labels.verdict[file])
             for file, image in self.images.items()
-            if file in self._labels.judgements
+            if file in self._labels.verdict
         ]
-        differing = [d for d in judged if len(set(d.judgement.by.values()) & {*LABELS}) > 1]
-        shown = [each for each in differing if name in each.judgement.by]
+        differing = [d for d in classified if len(set(d.verdict.by.values()) & {*LABELS}) > 1]
+        shown = [each for each in differing if name in each.verdict.by]
         return shown, len(differing) - len(shown)
 
     def settle(self, file: str, consensus: str) -> None:

@@ -76,9 +76,9 @@ class Labels:
         self._lock.release()
 
     @property
-    def judgements(self) -> Mapping[str, Judgement]:
+    def verdict(self) -> Mapping[str, Judgement]:
         """What was said, by file, as `refresh` last saw it."""
-        return self._manifest.judgements
+        return self._manifest.verdict
 
     @property
     def labellers(self) -> list[str]:
@@ -87,11 +87,11 @@ class Labels:
 
     def by(self, name: str) -> dict[str, str]:
         """Everything that somebody said, by file."""
-        return {file: j.by[name] for file, j in self.judgements.items() if name in j.by}
+        return {file: j.by[name] for file, j in self.verdict.items() if name in j.by}
 
     def labelled_before(self, file: str) -> bool:
         """Whether a file had a label before anybody's name stood there."""
-        return file in self.judgements and EARLIER in self.judgements[file].by
+        return file in self.verdict and EARLIER in self.verdict[file].by
 
     def leave_out(self, files: Iterable[str]) -> None:
         """List none of these files in a manifest that begins."""
@@ -115,7 +115,7 @@ class Labels:
         try:
             self._manifest = Manifest.read(self._path)
         except FileFormatError as error:
-            raise LabelsError(f"{error}; nothing is saved until it is mended") from None
+            raise LabelsError(f"{error}; nothing is saved until it is repaired") from None
         self._stamp = stamp
 
     def say(self, file: str, name: str, word: str) -> str:
@@ -128,7 +128,7 @@ class Labels:
             LabelsError: It cannot be kept.
         """
         self.refresh()
-        listed = file in self.judgements
+        listed = file in self.verdict
         before = self._manifest.said(file, name) if listed else ""
         self._change(file, lambda manifest: manifest.say(file, name, word))
         return before
@@ -144,7 +144,7 @@ class Labels:
 
     def _change(self, file: str, change: Callable[[Manifest], None]) -> None:
         changed = self._manifest.copy()
-        if file not in changed.judgements:
+        if file not in changed.verdict:
             changed.add(file, self._sessions.get(file, ""))
         change(changed)
         try:

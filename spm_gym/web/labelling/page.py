@@ -15,10 +15,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from spm_gym.datasets.manifest import LABELS
-from spm_gym.figures.heights import Kind, height_scale
+from spm_gym.figures.heights import ScanRendering, height_scale
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
-from spm_gym.paths import as_typed, shown_name
+from spm_gym.paths import as_typed, display_name
 from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
 from spm_gym.web.labelling.labels import LabelsError
@@ -130,7 +130,9 @@ class _Labelling:
             raise _Refused(f"there is no image {file!r} to label")
         return self._desk_with(request, name, file, kind_of(request.query_params))
 
-    def _desk_with(self, request: Request, name: str, file: str | None, kind: Kind) -> Response:
+    def _desk_with(
+        self, request: Request, name: str, file: str | None, kind: ScanRendering
+    ) -> Response:
         partly = "hx-request" in request.headers
         if file is None:
             return _elsewhere(partly, "/done")
@@ -139,15 +141,15 @@ class _Labelling:
 
     def _context(self, name: str) -> dict[str, Any]:
         return {
-            "folder": shown_name(self._setup.folder),
+            "folder": display_name(self._setup.folder),
             "name": name,
             "may_change_name": self._setup.labeller is None,
             "progress": self._desk.progress(name),
             "last": self._desk.last(name),
-            "views": Kind,
+            "views": ScanRendering,
         }
 
-    def _shown(self, name: str, file: str, kind: Kind) -> dict[str, Any]:
+    def _shown(self, name: str, file: str, kind: ScanRendering) -> dict[str, Any]:
         desk, image = self._desk, self._desk.images[file]
         following = desk.next_after(name, file)
         after = following and desk.next_after(name, following)
@@ -158,8 +160,8 @@ class _Labelling:
             "bar": scale_bar(image.width) if image.width else None,
             "view": kind,
             "own_label": desk.own_label(name, file),
-            "urls": {each: address_of(image, each) for each in Kind},
-            "scales": {each: address_of(image, each, "heights") for each in Kind},
+            "urls": {each: address_of(image, each) for each in ScanRendering},
+            "scales": {each: address_of(image, each, "heights") for each in ScanRendering},
             "preloaded": [address_of(desk.images[f], kind) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
@@ -204,7 +206,10 @@ class _Labelling:
         )
 
     def _drawn(
-        self, request: Request, media_type: str, draw: Callable[[Kind, bytes, float], bytes | str]
+        self,
+        request: Request,
+        media_type: str,
+        draw: Callable[[ScanRendering, bytes, float], bytes | str],
     ) -> Response:
         image = self._desk.images.get(request.query_params.get("file", ""))
         if image is None:
@@ -265,13 +270,13 @@ class _Labelling:
             return RedirectResponse("/name", 303)
         self._desk.refresh()
         differing, hidden = self._desk.disagreements(name)
-        unsettled = [each for each in differing if not each.judgement.consensus]
+        unsettled = [each for each in differing if not each.verdict.consensus]
         shown = differing if len(differing) <= _MOST_SHOWN else unsettled[:_MOST_SHOWN]
         return self.pages(
             "labelling/disagreements.html",
             **self._context(name),
             agreements=self._desk.agreements(),
-            entries=[(each, address_of(each.image, Kind.LEVELLED)) for each in shown],
+            entries=[(each, address_of(each.image, ScanRendering.LEVELLED)) for each in shown],
             count=len(differing),
             settled=len(differing) - len(unsettled),
             hidden=hidden,

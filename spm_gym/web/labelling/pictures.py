@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from spm_gym.datasets.labelled_folder import read_for_classifier
-from spm_gym.figures.heights import Kind, png, with_span
+from spm_gym.figures.heights import ScanRendering, png, with_span
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import read_heights
 from spm_gym.imaging.plane import Method
@@ -23,7 +23,7 @@ _KEPT = 96
 
 @lru_cache(_KEPT)
 def picture_of(
-    path: Path, version: str, kind: Kind, pixels: int, method: Method
+    path: Path, version: str, kind: ScanRendering, pixels: int, method: Method
 ) -> tuple[bytes, float]:
     """An image as PNG, and the difference between its darkest and brightest heights, m.
 
@@ -38,7 +38,7 @@ def picture_of(
         FileFormatError: It cannot be read.
         ValueError: It cannot be levelled.
     """
-    if kind is Kind.NETWORK:
+    if kind is ScanRendering.NETWORK:
         image, span = with_span(read_for_classifier(path, pixels)[1], kind, method)
         return png(image), span
     z: FloatImage = read_heights(path)
@@ -62,7 +62,7 @@ def in_words(image: Image) -> str:
     return f"{image.width / NM:.4g} × {image.height / NM:.4g} nm, {pixels}"
 
 
-def address_of(image: Image, kind: Kind, what: str = "image") -> str:
+def address_of(image: Image, kind: ScanRendering, what: str = "image") -> str:
     """Where a browser finds the picture, or its scale; another one if the file changes."""
     try:
         status = image.path.stat()
@@ -72,6 +72,8 @@ def address_of(image: Image, kind: Kind, what: str = "image") -> str:
     return f"/{what}?" + urlencode({"file": image.file, "view": kind, "version": version})
 
 
-def kind_of(fields: Mapping[str, str]) -> Kind:
+def kind_of(fields: Mapping[str, str]) -> ScanRendering:
     """How a request asks that images be shown, or the usual way."""
-    return next((kind for kind in Kind if kind == fields.get("view")), Kind.LEVELLED)
+    return next(
+        (kind for kind in ScanRendering if kind == fields.get("view")), ScanRendering.LEVELLED
+    )

@@ -114,7 +114,7 @@ for (const kind of ["load", "error"]) {
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { path, formData } = event.detail.requestConfig;
   const image = scan();
-  // Nobody judges what is not seen.
+  // Nobody classifies what is not seen.
   if (path === "/answers" && formData.get("answer") !== "skip" && !(image.complete && image.naturalWidth)) event.preventDefault();
 });
 document.addEventListener("htmx:afterSettle", arrange);

@@ -91,7 +91,7 @@ function unreachable(reason) {
 
 function startedAnew() {
   const link = Object.assign(document.createElement("a"), { href: "/unlock", textContent: "give the token again" });
-  if (!lost.querySelector("a")) lost.replaceChildren("The page was started anew: ", link, ".");
+  if (!lost.querySelector("a")) lost.replaceChildren("The page was started again: ", link, ".");
   lost.hidden = false;
 }
 

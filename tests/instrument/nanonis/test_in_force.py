@@ -290,7 +290,7 @@ def test_the_right_direction_is_verified_once() -> None:
 
 def test_a_lost_tip_is_found_again_before_the_direction_is_verified() -> None:
     with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        controller.suffer("lost contact")
+        controller.inject("lost contact")
         with pytest.raises(ContactLost, match="approach first"):
             instrument.move_area(Direction.X_PLUS)
         instrument.approach()
@@ -302,7 +302,7 @@ def test_a_lost_tip_is_found_again_before_the_direction_is_verified() -> None:
 def test_no_direction_is_verified_by_the_height_of_a_crashed_tip(typed: str) -> None:
     """At the upper end of the piezo, from where every surface is further down."""
     with lab(coarse={"retract": typed}) as (instrument, controller):
-        controller.suffer("crash")
+        controller.inject("crash")
         with pytest.raises(ContactLost, match="approach first"):
             instrument.verify_motor()
         assert not sent(controller, "Motor.StartMove")
@@ -362,7 +362,7 @@ def test_a_motor_that_does_not_move_is_said_to() -> None:
 
 def test_after_a_crash_no_step_is_made_in_a_direction_nobody_has_verified() -> None:
     with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        controller.suffer("crash")
+        controller.inject("crash")
         with pytest.raises(LimitExceeded, match="not been verified"):
             instrument.retract()
         assert not sent(controller, "Motor.StartMove")

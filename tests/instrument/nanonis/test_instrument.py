@@ -188,7 +188,7 @@ def test_out_of_reach_nothing_is_done() -> None:
 @pytest.mark.parametrize(("what", "error"), [("crash", TipCrashed), ("lost contact", ContactLost)])
 def test_no_act_on_a_tip_that_is_not_at_the_surface(what: Any, error: type[Exception]) -> None:
     with lab() as (instrument, controller):
-        controller.suffer(what)
+        controller.inject(what)
         with pytest.raises(error):
             instrument.condition(Pulse(4.0), 0, 0)
         assert not sent(controller, "Bias.Pulse", "FolMe.XYPosSet")
@@ -196,7 +196,7 @@ def test_no_act_on_a_tip_that_is_not_at_the_surface(what: Any, error: type[Excep
 
 def test_a_crash_is_withdrawn_from_before_it_is_approached() -> None:
     with lab() as (instrument, controller):
-        controller.suffer("crash")
+        controller.inject("crash")
         with pytest.raises(TipCrashed, match="withdraw"):
             instrument.approach()
         assert not sent(controller, "AutoApproach.OnOffSet")
@@ -417,7 +417,7 @@ def test_a_long_scan_is_stopped_when_the_tip_has_left_the_surface() -> None:
     fault = Fault(fault="lost_contact", command="Scan.WaitEndOfScan", nth=3)
     with lab(fault, imaging={"speed_nm_per_s": 1.0}) as (instrument, controller):
         scan = instrument.scan(HERE)
-        # Seen at the next look, every half minute; waits are short so that a scan can be abandoned.
+        # Seen at the next look, every half minute; waits are short so that a scan can be aborted.
         assert len(sent(controller, "Scan.WaitEndOfScan")) == 15
         assert np.isnan(scan.z[10:]).all()
         assert [v["action"] for _, v in sent(controller, "Scan.Action")] == [0, 1]

@@ -148,7 +148,7 @@ def test_an_injected_accident_shows_from_the_next_line(
     one = microscope()
     running = one.begin_scan(HERE)
     running.advance(20)
-    one.suffer(what)
+    one.inject(what)
     running.advance(64)
     z = running.scan().z
     limit = one.z_range[end]
@@ -165,7 +165,7 @@ def test_an_injected_accident_shows_from_the_next_line(
 
 def test_an_injected_crash_is_a_crash() -> None:
     one = microscope()
-    one.suffer("crash")
+    one.inject("crash")
     assert one.truth.shape is Shape.MULTIPLE
     with pytest.raises(TipCrashed):
         one.approach()
@@ -177,7 +177,7 @@ def test_nothing_befalls_a_withdrawn_tip() -> None:
     one = microscope()
     one.withdraw()
     with pytest.raises(ContactLost):
-        one.suffer("crash")
+        one.inject("crash")
     assert one.fault == ""
     assert one.truth.good
 

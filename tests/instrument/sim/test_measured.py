@@ -105,13 +105,13 @@ def test_a_tip_changes_by_the_second_and_more_often_with_bias_and_current() -> N
 
 
 def changes(prepare: list[Pulse | Dip]) -> int:
-    """How many of a hundred scans by a good tip, prepared anew each time, change it."""
+    """How many of a hundred scans by a good tip, prepared again each time, change it."""
     one = microscope(tip_change_per_s=1e-3, tip_change_after_pulse=1000.0)
     found = 0
     for _ in range(100):
         for action in prepare:
             one.condition(action, 0.0, 0.0)
-        one.equip(HiddenState())
+        one.set_probe(HiddenState())
         one.settle(Frame(0, 0, 10 * NM, 16), 1.0)
         found += not one.truth.good
     return found
@@ -128,7 +128,7 @@ def test_after_a_pulse_tips_change_until_a_shallow_dip() -> None:
 def test_a_crash_draws_what_the_preamplifier_can_show() -> None:
     for limit in (10.0, 100.0):
         one = microscope(preamplifier_nA=limit)
-        one.suffer("crash")
+        one.inject("crash")
         assert one.status().current == limit / 1e9
 
 

@@ -15,7 +15,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.errors import ContactLost, InstrumentError, LimitExceeded
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.instrument.sim.rounding import sent_frame, single
-from spm_gym.instrument.sim.running_scan import RunningScan, foresee
+from spm_gym.instrument.sim.running_scan import RunningScan, draw_events
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Frame, Pulse, Scan
 
@@ -61,7 +61,7 @@ def test_parts_make_the_whole(state: HiddenState, parts: list[int], upward: bool
     scans, after = [], []
     for advances in (parts, [64]):
         one = microscope(seed=2, tip_change_rate=1.0)
-        one.equip(state)
+        one.set_probe(state)
         scans.append(in_parts(one.begin_scan(HERE, upward), advances))
         after.append(one.get_state())
     assert equal_but_for_rounding(*scans)
@@ -78,7 +78,7 @@ def test_looks_in_mid_scan_leave_no_trace(seed: int, upward: bool) -> None:
         scans, after = [], []
         for looks in ([5, 17, 18, 50], []):
             one = microscope(seed, **lively)
-            one.equip(state)
+            one.set_probe(state)
             running = one.begin_scan(HERE, upward)
             for lines in looks:
                 running.advance(lines, look=True)
@@ -95,7 +95,7 @@ def test_a_rim_filter_is_all_that_tells_parts_from_the_whole() -> None:
     scans = []
     for advances in ([32, 64], [64]):
         one = microscope()
-        one.equip(HiddenState(contaminated=True))
+        one.set_probe(HiddenState(contaminated=True))
         scans.append(in_parts(one.begin_scan(HERE), advances))
     assert not equal_but_for_rounding(*scans)
     assert np.abs(scans[0].z - scans[1].z).max() < 100e-12
@@ -237,7 +237,7 @@ def test_events_are_as_frequent_as_configured_and_uniform_over_the_lines() -> No
         update={"tip_change_rate": 0.3, "contact_loss_rate": 0.1, "crash_rate": 0.2}
     )
     rng = np.random.default_rng(0)
-    drawn = [foresee(config, 16, rng, 0.3) for _ in range(8000)]
+    drawn = [draw_events(config, 16, rng, 0.3) for _ in range(8000)]
     lines: dict[str, list[int]] = {"tip change": [], "lost contact": [], "crash": []}
     for events in drawn:
         assert [line for line, _ in events] == sorted(line for line, _ in events)
@@ -317,7 +317,7 @@ def test_settling_leaves_everything_as_a_scan_that_nobody_looks_at(fraction: flo
         after = []
         for settle in (True, False):
             one = microscope(seed=4, **lively)
-            one.equip(state)
+            one.set_probe(state)
             assert one.surface, "it is made when it is first looked at"
             if settle:
                 one.settle(HERE, fraction)

@@ -108,7 +108,7 @@ def test_marks_stay_when_one_moves_away_and_back() -> None:
     microscope = SimulatedMicroscope(STEADY)
     before = microscope.scan(frame()).z
     microscope.condition(Dip(1.2 * NM), 0, 0)
-    microscope.equip(HiddenState())
+    microscope.set_probe(HiddenState())
     probe = microscope.get_state()
     marked = microscope.scan(frame()).z
     microscope.move_area(Direction.Y_PLUS)
@@ -142,11 +142,11 @@ def test_the_probe_is_kept_until_its_class_changes() -> None:
 
 def test_the_truth_changes_as_the_dynamics_say() -> None:
     microscope = calm()
-    microscope.equip(HiddenState(Shape.WEAK))
+    microscope.set_probe(HiddenState(Shape.WEAK))
     matrix = microscope.dynamics.action_matrix(Dip(0.8 * NM))
     drawn = []
     for trial in range(300):
-        microscope.equip(HiddenState(Shape.WEAK))
+        microscope.set_probe(HiddenState(Shape.WEAK))
         microscope.condition(Dip(0.8 * NM), (trial % 20 - 10) * 30 * NM, 0)
         drawn.append(microscope.truth.good)
     chance = matrix[HiddenState(Shape.WEAK).index, 0]
@@ -175,7 +175,7 @@ def test_bad_probes_give_other_images_than_the_good_one() -> None:
     microscope = SimulatedMicroscope(STEADY)
     good = microscope.scan(frame()).z
     for index in range(1, STATES):
-        microscope.equip(HiddenState.of(index))
+        microscope.set_probe(HiddenState.of(index))
         image = microscope.scan(frame()).z
         assert np.abs((image - image.mean()) - (good - good.mean())).max() > 20e-12, index
 
@@ -186,7 +186,7 @@ def test_an_unstable_probe_makes_streaks_along_the_lines() -> None:
     for unstable in (False, True):
         jumps = []
         for _ in range(8):
-            microscope.equip(HiddenState(unstable=unstable))
+            microscope.set_probe(HiddenState(unstable=unstable))
             z = microscope.scan(frame(100, 100)).z
             jumps.append(np.median(np.abs(np.diff(np.median(z, axis=1)))))
         across.append(float(np.mean(jumps)))

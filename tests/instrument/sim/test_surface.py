@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.molecule import DECAY, template
-from spm_gym.instrument.sim.scene import STEP_HEIGHT, Raster, scene
+from spm_gym.instrument.sim.scene import STEP_HEIGHT, ScanGrid, scene
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
@@ -23,12 +23,12 @@ def surface(config: SimulatorConfig = SMOOTH, seed: int = 0, area_nm: float = 85
 
 
 def grid(x: float = 0.0, y: float = 0.0, points: int = 64, pixel: float = NM * 10 / 64,
-         angle: float = 0.0) -> Raster:  # fmt: skip
-    return Raster(x, y, np.cos(angle), np.sin(angle), pixel, (points - 1) / 2, 0, points, 0,
+         angle: float = 0.0) -> ScanGrid:  # fmt: skip
+    return ScanGrid(x, y, np.cos(angle), np.sin(angle), pixel, (points - 1) / 2, 0, points, 0,
                   np.zeros((points, 2)))  # fmt: skip
 
 
-def look(sample: Surface, raster: Raster | None = None) -> NDArray[np.float64]:
+def look(sample: Surface, raster: ScanGrid | None = None) -> NDArray[np.float64]:
     lowest, field = scene(sample.ground, raster or grid(), template("lumo"), False)
     heights = lowest + np.log(field) / (2 * DECAY)
     again, linear = scene(sample.ground, raster or grid(), template("lumo"), True)
@@ -116,7 +116,7 @@ def test_a_dip_takes_the_molecule_under_it() -> None:
     assert len(sample.ground.molecules.near(x, y, 0.1 * NM)) == 0
 
 
-def test_state_carries_marks_to_a_surface_made_anew() -> None:
+def test_state_carries_marks_to_a_surface_made_again() -> None:
     worn, fresh = surface(), surface()
     worn.mark(Dip(2.5 * NM), 0, 0, np.random.default_rng(0))
     assert not np.array_equal(look(worn), look(fresh))

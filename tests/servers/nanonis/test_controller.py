@@ -19,7 +19,7 @@ from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import CREEP_OVER_S
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.autosave import dated
-from spm_gym.servers.nanonis.controller import Abandoned, Refused
+from spm_gym.servers.nanonis.controller import Aborted, Refused
 from spm_gym.servers.nanonis.session import plain_name
 from spm_gym.types import Dip, Frame, Pulse
 from tests.support.settings_pages import (
@@ -249,10 +249,10 @@ def test_by_how_much_the_way_back_lags() -> None:
 
 
 def test_an_unstable_tip_does_not_do_the_same_twice(told: Told) -> None:
-    told.microscope.equip(HiddenState(unstable=True))
+    told.microscope.set_probe(HiddenState(unstable=True))
     told.scan(frame())
     unstable = (told.grab(Z, 0) - told.grab(Z, 1)).std()
-    told.microscope.equip(HiddenState())
+    told.microscope.set_probe(HiddenState())
     again = (told.grab(Z, 0) - told.grab(Z, 1)).std()
     assert again == unstable  # the image is that of the tip that took it
     told.scan(frame(30))
@@ -442,7 +442,7 @@ def test_safe_tip_trips_on_a_crash_and_pauses_the_scan(told: Told) -> None:
     assert told("SafeTip.OnOffGet") == 1
     told.start(frame())
     assert told("ZCtrl.StatusGet") == 2
-    told.controller.suffer("crash")
+    told.controller.inject("crash")
     assert told("SafeTip.SignalGet") == pytest.approx(1e-7)
     assert told("ZCtrl.StatusGet") == 5
     assert told("Current.Get") == 0
@@ -453,7 +453,7 @@ def test_safe_tip_trips_on_a_crash_and_pauses_the_scan(told: Told) -> None:
 
 def test_without_safe_tip_a_crash_stays() -> None:
     told = Told()
-    told.controller.suffer("crash")
+    told.controller.inject("crash")
     assert told("Current.Get") == pytest.approx(1e-7)
     assert told("ZCtrl.ZPosGet") == told("ZCtrl.LimitsGet")["high"]
     told.approach()
@@ -475,7 +475,7 @@ def test_a_dip_leaves_an_imprint(told: Told) -> None:
 
 
 def test_the_shaper_is_not_refused_but_does_nothing_out_of_contact(told: Told) -> None:
-    told.controller.suffer("lost contact")
+    told.controller.inject("lost contact")
     before = told.microscope.get_state()["fate"]
     told.dip(3 * NM)
     told("Bias.Pulse", 1, 0.1, 5.0, 0, 0)
@@ -796,7 +796,7 @@ def test_a_timeout_ends_the_wait_and_not_the_scan(running: Told) -> None:
 
 
 def test_nobody_waits_for_a_client_that_is_gone(running: Told) -> None:
-    with pytest.raises(Abandoned):
+    with pytest.raises(Aborted):
         running.controller.execute("Scan.WaitEndOfScan", {"timeout": -1}, lambda: True)
     assert running("Scan.StatusGet") == 1
 

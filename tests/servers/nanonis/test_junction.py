@@ -73,7 +73,7 @@ def test_at_negative_bias_the_current_is_negative(told: Told) -> None:
 def test_a_molecule_at_the_tip_shows_in_the_spectrum(told: Told) -> None:
     rises = []
     for contaminated in (False, True):
-        told.microscope.equip(HiddenState(contaminated=contaminated))
+        told.microscope.set_probe(HiddenState(contaminated=contaminated))
         bias, current = bias_curve(told, 0.3, 2.0)
         conductance = current / bias
         rises.append(conductance[-1] / conductance[:3].mean())
@@ -97,10 +97,10 @@ def test_the_barrier_depends_on_tip_and_patch_and_is_the_same_when_asked_again(t
     assert abs(elsewhere - first) > 0.02 * first
     told("FolMe.XYPosSet", 0.0, 0.0, 1)
     assert barrier(told) == pytest.approx(first, rel=0.02)
-    told.microscope.equip(HiddenState(Shape.MULTIPLE))
+    told.microscope.set_probe(HiddenState(Shape.MULTIPLE))
     blunt = barrier(told)
     assert abs(blunt - first) > 0.01 * first
-    told.microscope.equip(HiddenState(contaminated=True))
+    told.microscope.set_probe(HiddenState(contaminated=True))
     assert barrier(told) < first - 0.3
 
 
@@ -136,7 +136,7 @@ def test_a_tip_in_the_air_draws_no_current(told: Told) -> None:
 
 
 def test_an_unstable_tip_jumps_in_a_curve(told: Told) -> None:
-    told.microscope.equip(HiddenState(unstable=True))
+    told.microscope.set_probe(HiddenState(unstable=True))
     _, current = z_curve(told, 0.0, 0.1e-9, 400)
     steps = abs(np.diff(np.log(current)))
     assert steps.max() > 10 * np.median(steps)

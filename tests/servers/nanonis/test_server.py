@@ -238,7 +238,7 @@ def test_many_quick_reconnections(serve: Serve) -> None:
             client.ask("Bias.Get")
 
 
-def test_whoever_leaves_while_waiting_frees_the_port_and_the_scan_goes_on(serve: Serve) -> None:
+def test_anybody_leaves_while_waiting_frees_the_port_and_the_scan_goes_on(serve: Serve) -> None:
     port = serve(ports=1, time_scale=0.01).ports[0]
     with Client(port) as first:
         first.start_scan()
