@@ -241,7 +241,7 @@ def test_what_is_no_scan_is_not_read(tmp_path: Path, ending: str) -> None:
     for path, reason in ((pipe, "not a file"), (zeros, "not a file"), (huge, "4.29 GB is more")):
         with pytest.raises(FileFormatError, match=reason):
             read_topography(path)
-    with pytest.raises(FileFormatError, match="no file"):
+    with pytest.raises(FileFormatError, match="not a file"):
         read_gsf_scan(pipe)
     link = tmp_path / f"link{ending}"
     WRITE[ending](tmp_path / f"real{ending}", np.zeros((4, 4), np.float32))

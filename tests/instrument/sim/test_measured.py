@@ -12,7 +12,7 @@ import pytest
 from spm_gym.config import SimulatorConfig, load_config
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import shift_of_lines
-from spm_gym.instrument.sim.provenance import NUMBERS, Origin, table
+from spm_gym.instrument.sim.provenance import NUMBERS, Evidence, table
 from spm_gym.instrument.sim.running_scan import Course, change_probability
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Frame, Pulse
@@ -37,13 +37,13 @@ def test_the_table_names_every_setting_with_its_default_and_that_of_the_lab() ->
     usual = SimulatorConfig()
     for name, number in settings.items():
         assert number.source
-        assert number.value == told(getattr(usual, name)), name
+        assert number.value == written(getattr(usual, name)), name
         differs = getattr(LAB, name) != getattr(usual, name)
-        assert number.lab == (told(getattr(LAB, name)) if differs else ""), name
-        assert (number.lab_origin is not None) == differs, name
+        assert number.lab == (written(getattr(LAB, name)) if differs else ""), name
+        assert (number.lab_evidence is not None) == differs, name
 
 
-def told(value: Any) -> str:
+def written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"{value[0]:g} to {value[1]:g}"
     return "null" if value is None else str(value)
@@ -52,8 +52,8 @@ def told(value: Any) -> str:
 def test_the_docs_print_the_table() -> None:
     text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
     assert table() in text, "python -m spm_gym.instrument.sim.provenance prints it"
-    told = [number.origin for number in NUMBERS] + [number.lab_origin for number in NUMBERS]
-    assert set(Origin) < {*told}
+    found = [number.evidence for number in NUMBERS] + [number.lab_evidence for number in NUMBERS]
+    assert set(Evidence) < {*found}
 
 
 def test_the_sample_drifts_towards_the_tip_since_the_approach() -> None:

@@ -81,7 +81,7 @@ def test_looks_in_mid_scan_leave_no_trace(seed: int, upward: bool) -> None:
             one.set_probe(state)
             running = one.begin_scan(HERE, upward)
             for lines in looks:
-                running.advance(lines, look=True)
+                running.advance(lines, render_ahead=True)
                 assert np.isfinite(running.scan().z).sum() == lines * 64
             running.advance(64)
             scans.append(running.scan())
