@@ -51,7 +51,7 @@ class Odd:
 
     Args:
         field: Of its status or of its scans; "low" and "high" are the ends of the z range.
-        number: What it is said to be.
+        number: The reported number.
     """
 
     def __init__(self, field: str = "", number: float = 0.0) -> None:
@@ -152,7 +152,7 @@ def test_whatever_is_read_an_act_is_recorded_as_what_it_was(
 def test_what_no_microscope_can_answer_is_a_bad_reply(field: str, number: float) -> None:
     guard = Guard(Odd(field, number), LIMITS)
     ask = guard.status if field in ANSWERS else lambda: guard.scan(Frame(0, 0, 10 * NM, 64))
-    with pytest.raises(BadReply, match=r"infinite|said to be"):
+    with pytest.raises(BadReply, match=r"infinite|reported"):
         ask()
 
 

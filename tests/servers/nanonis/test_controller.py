@@ -19,7 +19,7 @@ from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import CREEP_OVER_S
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.autosave import dated
-from spm_gym.servers.nanonis.controller import Aborted, Refused
+from spm_gym.servers.nanonis.controller import ClientGone, Refused
 from spm_gym.servers.nanonis.session import plain_name
 from spm_gym.types import Dip, Frame, Pulse
 from tests.support.settings_pages import (
@@ -796,7 +796,7 @@ def test_a_timeout_ends_the_wait_and_not_the_scan(running: Told) -> None:
 
 
 def test_nobody_waits_for_a_client_that_is_gone(running: Told) -> None:
-    with pytest.raises(Aborted):
+    with pytest.raises(ClientGone):
         running.controller.execute("Scan.WaitEndOfScan", {"timeout": -1}, lambda: True)
     assert running("Scan.StatusGet") == 1
 
@@ -827,7 +827,7 @@ def test_impossible_clocks(scale: float) -> None:
         ("Signals.ValGet", {"signal_index": 128, "newest": 0}, "no signal 128"),
         ("Scan.BufferSet", {"channel_indexes": [-1], "pixels": 64, "lines": 64}, "no signal -1"),
         ("Util.Quit", {"use_stored_values": 0, "settings_name": "", "layout_name": "",
-                       "save_signals": 0}, "ended where it was started"),
+                       "save_signals": 0}, "stopped where it was started"),
     ],
 )  # fmt: skip
 def test_refusals_say_why(told: Told, name: str, values: dict[str, Any], words: str) -> None:
