@@ -12,7 +12,7 @@ def brief(value: object) -> str:
 
 
 class UsageError(ValueError):
-    """The command line asks for something that cannot be done; the message says what would."""
+    """The command line requests the impossible; the message names the possible."""
 
 
 class InstrumentError(RuntimeError):

@@ -1,4 +1,4 @@
-"""What is read of scan files of other instruments and programs."""
+"""Reading scan files of other instruments and programs."""
 
 from __future__ import annotations
 
