@@ -53,6 +53,7 @@ class Fault(Section):
             raise ValueError(f"there is no command {self.command!r}")
         if self.fault == "nan_frame" and self.command != "Scan.FrameDataGrab":
             raise ValueError("nan_frame belongs to Scan.FrameDataGrab")
+        # There are no values to put into the reply of a command that was not carried out.
         known = [commands(release).get(self.command) for release in RELEASES]
         if self.fault == "ignore" and any(each is not None and each.reply for each in known):
             raise ValueError(f"{self.command} returns values, so it cannot be ignored")
