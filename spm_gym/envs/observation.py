@@ -26,7 +26,6 @@ from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
 NM = 1e-9
 _ANY = float(np.finfo(np.float64).tiny)
-_UNKNOWN_RANGE = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def classify_all(
 def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
     with np.errstate(over="ignore"):  # what no single precision holds is infinite, and no height
         heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
-    ranges = np.array([scan.z_range or _UNKNOWN_RANGE for scan in scans])
+    ranges = np.array([scan.z_range_or_nan for scan in scans])
     return read_scans(heights, ranges, config.plane)
 
 

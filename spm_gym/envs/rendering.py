@@ -15,7 +15,7 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from spm_gym.colours import ACTION, BLOCKED, CLEAN, SEEN
+from spm_gym.colours import ACTION, BLOCKED, CLEAN, OBSERVATION
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
@@ -167,4 +167,4 @@ def place_in(axes: Axes, row: float, col: float, shape: tuple[int, int]) -> tupl
 
 def show_seen(axes: Axes, image: FloatImage, width: float | None = None) -> AxesImage:
     """Draw a normalised image (pixels, pixels) of this width (m)."""
-    return show_image(axes, image, width, width, SEEN, (-LIMIT, LIMIT))
+    return show_image(axes, image, width, width, OBSERVATION, (-LIMIT, LIMIT))

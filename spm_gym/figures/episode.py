@@ -129,7 +129,7 @@ def _recorded(
     row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
     scan = read_scan(run, row)
     heights = scan.z.astype(np.float32)[None]
-    seen = read_scans(heights, np.array([scan.z_range or (np.nan, np.nan)]), config.plane)
+    seen = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
     known = row["probability"]
     still = Still(
         seen.observations[0, 0], row["size"], seen.squares[0], np.nan if known is None else known
