@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.operation import AgentPolicy, InterleavedPolicy, RandomRunPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
