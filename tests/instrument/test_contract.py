@@ -22,11 +22,12 @@ from spm_gym.errors import ContactLost, InstrumentError
 from spm_gym.imaging import level
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.guard import Guard
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Dip, Direction, Frame, Pulse, Stall
+from tests.support.virtual import nanonis_settings, silent
 
 NM = 1e-9
 CALM = SimulatorConfig(
@@ -56,8 +57,8 @@ def on_the_real_one() -> Iterator[Instrument]:
 def on_the_virtual_one() -> Iterator[Instrument]:
     controller = VirtualController(SimulatedMicroscope(CALM, seed=5), time_scale=0)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
-        config = RealConfig(ports=server.ports, **QUICK)
-        instrument = connect(config, tell=lambda text: None)
+        config = nanonis_settings(ports=server.ports, **QUICK)
+        instrument = connect(config, silent())
         yield Guard(instrument, config.limits)
         instrument.close()
 
