@@ -9,10 +9,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from spm_gym.types import Policy
+from spm_gym.types import Policy, Transition
 
 BOOTSTRAP_SAMPLES = 4000
 
@@ -38,19 +37,6 @@ class Episode:
     total_reward: float
     success: bool
     truth: tuple[bool, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step as a learner needs it; ``info`` belongs to the next observation."""
-
-    observation: NDArray[np.float32]
-    action: int
-    reward: float
-    next_observation: NDArray[np.float32]
-    terminated: bool
-    truncated: bool
-    info: dict[str, Any]
 
 
 def run_episode(
@@ -84,7 +70,14 @@ def run_episode(
         if on_transition is not None:
             on_transition(
                 Transition(
-                    observation, int(action), float(reward), following, terminated, truncated, info
+                    observation,
+                    int(action),
+                    float(reward),
+                    following,
+                    info["action_mask"],
+                    terminated,
+                    truncated,
+                    bool(info.get("uncertain", False)),
                 )
             )
         observation = following

@@ -1,4 +1,4 @@
-"""Who chooses the actions of an autonomous run: an agent that may go on learning, chance, both."""
+"""Policies of an autonomous run: an agent that may go on learning, random choice, or both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spm_gym.atomic_file import written_whole
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import StateError, restore_generator, restored
-from spm_gym.types import BoolArray
+from spm_gym.types import BoolArray, Decision, Transition
 
 FORMAT = "spm-gym agent 1"
 Observation = NDArray[np.float32]
@@ -78,30 +78,14 @@ class AgentPolicy:
         if learns:
             model.rehearse()
 
-    def choose(
-        self, observation: Observation, mask: BoolArray, episode: int
-    ) -> tuple[int, list[float] | None]:
-        """Choose an allowed action for an image (1, H, W); also gives the values of all actions."""
-        values = self.model.q_values(observation)
-        action, _ = self.model.predict(
-            observation, deterministic=not self._learns, action_masks=mask
-        )
-        return int(action), [float(value) for value in values]
+    def choose(self, observation: Observation, mask: BoolArray, episode: int) -> Decision:
+        """Choose an allowed action for an image (1, H, W)."""
+        action, values = self.model.decide(observation, mask, deterministic=not self._learns)
+        return Decision(action, "agent", tuple(map(float, values)))
 
-    def learn(
-        self,
-        observation: Observation,
-        action: int,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
+    def learn(self, transition: Transition) -> None:
         """Learn from one step; the gradient steps due are done at once."""
-        self.model.observe(
-            observation, action, reward, next_observation, terminated, truncated, info
-        )
+        self.model.learn_from(transition)
 
     def save(self, learned: int) -> None:
         """Write a checkpoint; the last decision that was learned from has this number."""
@@ -123,24 +107,13 @@ class RandomRunPolicy:
         self._rng = rng
         self._policy = RandomPolicy(rng)
 
-    def choose(
-        self, observation: Observation, mask: BoolArray, episode: int
-    ) -> tuple[int, list[float] | None]:
+    def choose(self, observation: Observation, mask: BoolArray, episode: int) -> Decision:
         """Draw an allowed action."""
         action, _ = self._policy.predict(observation, action_masks=mask)
-        return int(action), None
+        return Decision(int(action), "random")
 
-    def learn(
-        self,
-        observation: Observation,
-        action: int,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        """Do nothing: chance does not learn."""
+    def learn(self, transition: Transition) -> None:
+        """Do nothing: random choice does not learn."""
 
     def save(self, learned: int) -> None:
         """Do nothing."""
@@ -155,38 +128,27 @@ class RandomRunPolicy:
 
 
 class InterleavedPolicy:
-    """Agent and chance take turns: episodes with odd numbers are the agent's.
+    """Agent and random policy take turns: episodes with odd numbers are the agent's.
 
     The agent learns from both, as it may: its replay buffer does not ask who has chosen.
 
     Args:
         agent: Begins.
-        chance: Comes second.
+        random: Comes second.
     """
 
     def __init__(self, agent: AgentPolicy, random: RandomRunPolicy) -> None:
         self.agent = agent
         self.random = random
 
-    def choose(
-        self, observation: Observation, mask: BoolArray, episode: int
-    ) -> tuple[int, list[float] | None]:
-        """Let whoever's episode it is choose; values of the actions come from the agent alone."""
+    def choose(self, observation: Observation, mask: BoolArray, episode: int) -> Decision:
+        """Let the policy choose whose episode it is."""
         policy = self.agent if episode % 2 else self.random
         return policy.choose(observation, mask, episode)
 
-    def learn(
-        self,
-        observation: Observation,
-        action: int,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        """Let the agent learn from one step, whoever has chosen it."""
-        self.agent.learn(observation, action, reward, next_observation, terminated, truncated, info)
+    def learn(self, transition: Transition) -> None:
+        """Let the agent learn from one step, also from one of the random policy."""
+        self.agent.learn(transition)
 
     def save(self, learned: int) -> None:
         """Write a checkpoint of the agent; the last decision learned from has this number."""
@@ -194,7 +156,7 @@ class InterleavedPolicy:
 
     def get_state(self) -> dict[str, Any]:
         """States of both."""
-        return {"agent": self.agent.get_state(), "chance": self.random.get_state()}
+        return {"agent": self.agent.get_state(), "random": self.random.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` gave."""

@@ -63,8 +63,8 @@ _RULES = (
         "step row {}: a reward, but no image that it was for",
     ),
     (
-        "SELECT episode FROM steps GROUP BY episode HAVING COUNT(DISTINCT q = 'null') > 1",
-        "episode {}: both the agent and chance have chosen actions",
+        "SELECT episode FROM steps GROUP BY episode HAVING COUNT(DISTINCT policy) > 1",
+        "episode {}: more than one policy has chosen its actions",
     ),
     (
         "SELECT e.id, e.actions, (SELECT COUNT(*) FROM steps WHERE episode = e.id) AS steps"

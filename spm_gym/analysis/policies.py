@@ -1,4 +1,4 @@
-"""How long conditioning took when the agent chose the actions, and how long when chance did."""
+"""How long conditioning took under each policy: the agent, and random choice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from scipy.special import stdtrit
 
 AGENT, RANDOM = "agent", "random"
 
-EPISODE_POLICY = f"""(SELECT CASE MIN(q = 'null') WHEN 1 THEN '{RANDOM}' WHEN 0 THEN '{AGENT}' END
-FROM steps WHERE steps.episode = episodes.id)"""
-"""SQL: who has chosen the actions of a row of ``episodes``; NULL where there are none.
-
-Chance has no values, so its steps have none.
-"""
+EPISODE_POLICY = "(SELECT MIN(policy) FROM steps WHERE steps.episode = episodes.id)"
+"""SQL: the policy of a row of ``episodes``; NULL where no action has been chosen yet."""
 
 FEWEST = 10
 """Episodes that an interval takes: with fewer, it would be a guess."""
@@ -64,7 +60,7 @@ class PolicyEpisodes:
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """How many actions fewer the agent needs for an episode than chance.
+    """How many actions fewer the agent needs for an episode than the random policy.
 
     Attributes:
         actions: Difference of the means.
@@ -86,10 +82,10 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
     """Finished episodes with at least one action, by who chose: `AGENT`, `RANDOM`, or both."""
     found: dict[str, list[sqlite3.Row]] = {}
     for row in db.execute(
-        f"SELECT id, actions, outcome = 'good' AS good, {EPISODE_POLICY} AS driver FROM episodes"
-        " WHERE outcome IS NOT NULL AND driver IS NOT NULL ORDER BY id"
+        f"SELECT id, actions, outcome = 'good' AS good, {EPISODE_POLICY} AS policy FROM episodes"
+        " WHERE outcome IS NOT NULL AND policy IS NOT NULL ORDER BY id"
     ):
-        found.setdefault(row["driver"], []).append(row)
+        found.setdefault(row["policy"], []).append(row)
     return {
         name: PolicyEpisodes(
             tuple(row["id"] for row in found[name]),

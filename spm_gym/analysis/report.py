@@ -177,8 +177,8 @@ def mean_length(lengths: dict[str, dict[int, int]]) -> float:
 
 
 def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """The last `MOST_ROWS` episodes with drivers and sequences of actions, in their order."""
-    query = f"SELECT *, {EPISODE_POLICY} AS driver FROM episodes ORDER BY id DESC LIMIT ?"
+    """The last `MOST_ROWS` episodes with policies and sequences of actions, in their order."""
+    query = f"SELECT *, {EPISODE_POLICY} AS policy FROM episodes ORDER BY id DESC LIMIT ?"
     rows = db.execute(query, (MOST_ROWS,)).fetchall()
     return [dict(row) | {"sequence": _sequence(db, row["id"])} for row in reversed(rows)]
 

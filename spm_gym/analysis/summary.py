@@ -36,7 +36,7 @@ class Summary:
         good_per_hour: Good images per hour of operation; None at the very start.
         episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
             those that are over (None without any).
-        drivers: Of the episodes that are over, by who chose the actions ("agent", "random"):
+        policies: Of the episodes that are over, by who chose the actions ("agent", "random"):
             "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell).
         actions: Decisions in them: "total", "refused", "uncertain", and "by_name".
         acts: Physical acts by kind and result.

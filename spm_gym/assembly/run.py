@@ -43,7 +43,7 @@ from spm_gym.runner.notify import Notifier
 from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Outcome, Runner
-from spm_gym.types import Classifier
+from spm_gym.types import Classifier, Transition
 
 _ASK_EVERY_S = 0.2
 
@@ -95,7 +95,7 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
     try:
         with (
-            Journal(run, durable, RunState.references) as journal,
+            Journal(run, RunState.references, durable) as journal,
             _lab(config, run, journal, token) as lab,
         ):
             budget = Budget(config.budget, time.monotonic if durable else lab.clock)
@@ -212,9 +212,16 @@ def _learn_again(
             for name in ("scan", "scan_after")
         )
         policy.learn(
-            before.observation, step["action"], step["reward"], after.observation,
-            bool(step["terminated"]), bool(step["truncated"]), {"action_mask": after.mask},
-        )  # fmt: skip
+            Transition(
+                before.observation,
+                step["action"],
+                step["reward"],
+                after.observation,
+                after.mask,
+                bool(step["terminated"]),
+                bool(step["truncated"]),
+            )
+        )
 
 
 class _Progress:

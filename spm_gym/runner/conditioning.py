@@ -16,6 +16,7 @@ from spm_gym.errors import UnclassifiableImage
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
+from spm_gym.types import Transition
 
 
 class Conditioning:
@@ -64,16 +65,17 @@ class Conditioning:
         m = self.memory
         processed = self._present()
         assert m.episode is not None
-        answer, values = self.policy.choose(
+        decision = self.policy.choose(
             processed.observation.copy(), processed.mask.copy(), m.episode
         )
+        values = decision.values
         if values is not None and not all(map(math.isfinite, values)):
             raise UnclassifiableImage(
                 f"the agent's values of the actions are {values} and not all finite, so it cannot "
                 "choose; go on with another agent (operation.agent)"
             )
         # Before the journal has it, and the mask is asked: -1 would be the last action.
-        chosen = action_index(answer, len(self.env.config.actions))
+        chosen = action_index(decision.action, len(self.env.config.actions))
         refused = not processed.mask[chosen]
         m.step = self.journal.add_step(
             m.episode,
@@ -81,6 +83,7 @@ class Conditioning:
             scan=m.decision_scan,
             action=chosen,
             name=self.env.config.actions[chosen].name,
+            policy=decision.policy,
             mask=json.dumps(processed.mask.tolist()),
             q=json.dumps(values),
             refused=bool(refused),
@@ -132,13 +135,15 @@ class Conditioning:
         self._event("action", f"{info['action']}: probability of a good probe {change}")
         if self.config.learn and not m.uncertain:
             self.policy.learn(
-                before.observation.copy(),
-                m.chosen,
-                reward,
-                observation,
-                terminated,
-                truncated,
-                info,
+                Transition(
+                    before.observation.copy(),
+                    m.chosen,
+                    reward,
+                    observation,
+                    info["action_mask"],
+                    terminated,
+                    truncated,
+                )
             )
             m.unsaved += 1
         m.learned, m.decision_scan = m.step, m.scan

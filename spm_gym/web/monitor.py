@@ -220,7 +220,7 @@ class LivePage:
                 "scan": shown_scan(db, self._run, m, view.scan, session.method),
                 "decision": last_decision(db, session),
                 "map": live_map(db, self._painter, m, view.area),
-                "drivers": (policies := policy_episodes(db)),
+                "policies": (policies := policy_episodes(db)),
                 "histograms": histograms(policies),
                 "log": event_log(db, view.events, view.rows),
                 "colours": COLOURS,

@@ -21,6 +21,7 @@ from spm_gym.instrument.guard import Guard
 from spm_gym.journal.reader import reading
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.clock import steady_clock
+from spm_gym.runner.run_state import RunState
 from spm_gym.types import Conditioning, Pulse, Status
 from tests.support.scripted_runs import Verdicts, lab
 from tests.support.virtual import virtual_nanonis
@@ -77,7 +78,7 @@ def test_nor_does_a_resume(
     def resumed() -> tuple[Guard, Journal | None]:
         clock = lambda: now[0]  # noqa: E731
         if kept == "journal":
-            journal = Journal(tmp_path)
+            journal = Journal(tmp_path, RunState.references)
             args = (journal.record_act, journal.acts())
             return Guard(recorder, LIMITS, *args, clock), journal  # type: ignore[arg-type]
         path = tmp_path / "acts.jsonl"

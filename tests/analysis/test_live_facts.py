@@ -30,6 +30,7 @@ from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
+from spm_gym.runner.run_state import RunState
 from spm_gym.scale import duration_text
 from spm_gym.web.monitor_words import percent, quantity, whole_percent
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
@@ -161,7 +162,7 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
 
 
 def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
-    Journal(tmp_path, durable=False).close()
+    Journal(tmp_path, RunState.references, durable=False).close()
     with reading(tmp_path) as db:
         told = standing(db, {}, last_session(db), False, "a run")
     assert told.activity is Activity.CUT_OFF
@@ -328,8 +329,8 @@ def test_a_decision_by_random_has_no_values(run: InventedRun) -> None:
     with reading(run.journal.run) as db:
         decision = last_decision(db, last_session(db))
     assert decision is not None
-    assert decision.by_chance
-    assert decision.explanation == "Drawn by chance from the 2 allowed actions."
+    assert decision.policy == "random"
+    assert decision.explanation == "Drawn at random from the 2 allowed actions."
     assert all(math.isnan(choice.value) for choice in decision.choices)
 
 

@@ -45,7 +45,9 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     run.journal.record_act(
         {"number": 1, "act": "pulse", "time": 1.0, "result": "intended", **place}
     )
-    run.journal.add_step(episode, 1, scan=look, action=2, name=PULSE, mask="[]", q="null", act=1)
+    run.journal.add_step(
+        episode, 1, scan=look, action=2, name=PULSE, policy="random", mask="[]", q="null", act=1
+    )
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:

@@ -29,6 +29,7 @@ from spm_gym.runner.control import (
     ask,
     asked_of,
 )
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 from tests.support.scripted_runs import Lab, Verdicts, lab
@@ -346,14 +347,14 @@ def test_stop_does_not_call_a_killed_run_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_settings(tmp_path / "config.yaml", Config())
-    with Journal(tmp_path) as journal:
+    with Journal(tmp_path, RunState.references) as journal:
         journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
         journal.keep()
     answers = iter([True, False])
     monkeypatch.setattr("spm_gym.cli.stop.is_run_locked", lambda run: next(answers))
     assert main(["stop", str(tmp_path)]) == 2
     assert "without a word" in capsys.readouterr().err
-    with Journal(tmp_path) as journal:
+    with Journal(tmp_path, RunState.references) as journal:
         journal.add_event(0.0, "approach", "approached")
         journal.keep()
     answers = iter([True, False])

@@ -197,8 +197,8 @@ def test_a_killed_act_must_be_called_unknown(
         ),
         (
             change(
-                "INSERT INTO steps (episode, number, scan, action, name, mask, q)"
-                " SELECT episode, 1000, scan, action, name, mask, q FROM steps"
+                "INSERT INTO steps (episode, number, scan, action, name, policy, mask, q)"
+                " SELECT episode, 1000, scan, action, name, policy, mask, q FROM steps"
                 " ORDER BY id DESC LIMIT 1"
             ),
             "rest on one image",

@@ -25,7 +25,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import JournalError
 from spm_gym.runner.control import Request
 from spm_gym.runner.states import State
-from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
+from spm_gym.types import Conditioning, Decision, Direction, Frame, Scan, Status
 from tests.support.scripted_runs import Lab, Verdicts, everything, lab
 
 NM = 1e-9
@@ -183,7 +183,7 @@ def test_a_refused_action_is_an_act_of_nobody(tmp_path: Path) -> None:
             update={"actions": (*PAPER_ACTIONS[:-1],
                                 PAPER_ACTIONS[-1].model_copy(update={"clean_nm": 99.0}))}
         )  # fmt: skip
-        it.policy.choose = lambda observation, mask, episode: (len(mask) - 1, None)  # type: ignore[method-assign]
+        it.policy.choose = lambda observation, mask, episode: Decision(len(mask) - 1, "random")  # type: ignore[method-assign]
         it.runner.run()
         steps = it.rows("SELECT refused, act, uncertain FROM steps")
         assert steps == [(1, None, 0)] * 7
@@ -532,7 +532,7 @@ def test_an_answer_that_is_no_action_is_neither_done_nor_written_down(
 ) -> None:
     with lab(tmp_path, Verdicts(BAD)) as it:
         it.until(State.CONDITION)
-        it.policy.choose = lambda observation, mask, episode: (answer, None)  # type: ignore[method-assign]
+        it.policy.choose = lambda observation, mask, episode: Decision(answer, "random")  # type: ignore[method-assign]
         with pytest.raises(ValueError, match="from 0 to 11"):
             it.runner.run()
         assert not it.rows("SELECT * FROM steps")
@@ -541,9 +541,9 @@ def test_an_answer_that_is_no_action_is_neither_done_nor_written_down(
 
 
 def test_who_chooses_cannot_widen_the_mask(tmp_path: Path) -> None:
-    def greedy(observation: np.ndarray, mask: np.ndarray, episode: int) -> tuple[int, None]:
+    def greedy(observation: np.ndarray, mask: np.ndarray, episode: int) -> Decision:
         mask[:], observation[:] = True, 0
-        return 11, None
+        return Decision(11, "random")
 
     with lab(tmp_path, Verdicts(BAD), "simulator.molecules_per_nm2=0.2",
              "simulator.min_distance_nm=1.45") as it:  # fmt: skip

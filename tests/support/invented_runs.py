@@ -14,6 +14,7 @@ from spm_gym.envs.regions import Mark
 from spm_gym.journal.reader import Label
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.runner.run_state import RunState
 from spm_gym.types import Frame, Scan
 
 NM = 1e-9
@@ -46,7 +47,7 @@ class InventedRun:
 
     def __init__(self, path: Path, config: str = "c" * 64) -> None:
         self._lock = ExitStack()
-        self.journal = Journal(path, durable=False)
+        self.journal = Journal(path, RunState.references, durable=False)
         self.journal.begin_session(SessionRecord(config, "d" * 64, "", {"numpy": "2"}, False), 1)
         self.surfaces = [surface(seed) for seed in range(10)]
         self.scans = 0
@@ -115,6 +116,7 @@ class InventedRun:
                 scan=processed,
                 action=ACTIONS[name],
                 name=name,
+                policy="random" if values is None else "agent",
                 mask=json.dumps(mask),
                 q=json.dumps(values),
                 act=1,

@@ -17,9 +17,10 @@ from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.writer import Journal
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Runner
 from spm_gym.runner.states import State
-from spm_gym.types import BoolArray
+from spm_gym.types import BoolArray, Decision, Transition
 from tests.support.patience import PATIENT
 
 CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulator.crash_rate=0",
@@ -45,22 +46,11 @@ class FirstAllowed:
         self.taught: list[tuple[int, float, bool]] = []
         self.saved: list[int] = []
 
-    def choose(
-        self, observation: np.ndarray, mask: BoolArray, episode: int
-    ) -> tuple[int, list[float] | None]:
-        return int(np.flatnonzero(mask)[-1]), None
+    def choose(self, observation: np.ndarray, mask: BoolArray, episode: int) -> Decision:
+        return Decision(int(np.flatnonzero(mask)[-1]), "random")
 
-    def learn(
-        self,
-        observation: np.ndarray,
-        action: int,
-        reward: float,
-        next_observation: np.ndarray,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        self.taught.append((action, reward, terminated))
+    def learn(self, transition: Transition) -> None:
+        self.taught.append((transition.action, transition.reward, transition.terminated))
 
     def save(self, learned: int) -> None:
         self.saved.append(learned)
@@ -93,7 +83,7 @@ class Lab:
     ) -> None:
         self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
         self.microscope = microscope or build_microscope(self.config, 5)
-        self.journal = Journal(folder, durable=False)
+        self.journal = Journal(folder, RunState.references, durable=False)
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
         clock = options.pop("clock", lambda: self.microscope.status().time)
         budget = Budget(self.config.budget, clock)

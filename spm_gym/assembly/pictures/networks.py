@@ -166,12 +166,9 @@ def play(config: Config, seed: int) -> EpisodeFrames:
         ended = False
         while not ended:
             assert env.processed is not None
-            values = model.q_values(observation).tolist()
-            action, _ = model.predict(
-                observation, deterministic=True, action_masks=info["action_mask"]
-            )
-            stills.append(_still(env.processed, names[int(action)], values))
-            observation, _, terminated, truncated, info = env.step(int(action))
+            action, values = model.decide(observation, info["action_mask"], deterministic=True)
+            stills.append(_still(env.processed, names[action], values.tolist()))
+            observation, _, terminated, truncated, info = env.step(action)
             ended = terminated or truncated
         assert env.processed is not None
         stills.append(_still(env.processed))
