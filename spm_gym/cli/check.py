@@ -66,9 +66,7 @@ def _verify_motor(config: Config) -> None:
 def _refuse_unverifiable(config: Config) -> None:
     capabilities = find_driver(config.real).capabilities(config.real)
     if not capabilities.verify_motor:
-        raise UsageError(
-            f"--verify-motor: {config.real.driver} {capabilities.why_not('verify_motor')}"
-        )
+        raise UsageError(f"{config.real.driver} {capabilities.why_not('verify_motor')}")
 
 
 def _plan(config: Config) -> str:
