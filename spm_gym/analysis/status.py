@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
@@ -93,11 +94,11 @@ def standing(
     since = _last_entry(db)
     end = _end(db, session)
     if end is not None and end.trouble:
-        return _unsafe(end, since, _leave_well(session, run))
+        return _unsafe(end, since, _leave_well(run))
     if m is not None and m.state is State.STOP and (end is not None or not at_work):
         return _ended(m, end, since, run)
     if not at_work:
-        return _cut_off(end, since, _leave_well(session, run), m is not None)
+        return _cut_off(end, since, _leave_well(run), m is not None)
     if end is not None:  # somebody goes on with it, and everything is still being loaded
         return RunStatus(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
     if m is not None and m.state is State.PAUSE:
@@ -152,11 +153,11 @@ def _not_withdrawn(db: sqlite3.Connection) -> str:
     return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
 
 
-def _leave_well(session: RunSession, run: str) -> str:
+def _leave_well(run: str) -> str:
     """What leaves the instrument as it is to be left, after nothing else has."""
-    settings, name = session.settings, as_typed(run)
+    name = as_typed(run)
     go_on = _GO_ON.format(name)
-    if settings is None or settings.run.microscope != "real" or settings.real.protocol != "nanonis":
+    if not (Path(run) / SETTINGS_BEFORE).is_file():
         return go_on
     return go_on + _RESTORE.format(name)
 

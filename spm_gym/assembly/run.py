@@ -22,6 +22,7 @@ from spm_gym.assembly.build import (
     shipped_classifier,
     world_seed,
 )
+from spm_gym.assembly.drivers import find_driver
 from spm_gym.assembly.microscope import microscope, tell
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import CHECKPOINTS, versions
@@ -114,6 +115,10 @@ def _is_real(config: Config) -> bool:
     return config.run.microscope == "real"
 
 
+def _can_withdraw(config: Config) -> bool:
+    return not _is_real(config) or find_driver(config.real).capabilities(config.real).withdraw
+
+
 def _prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
@@ -157,7 +162,7 @@ def _run(
                 simulated=lab.simulated,
                 seed=config.seed,
                 may_stay=_is_real(config) and not config.real.withdraw_on_exit,
-                can_withdraw=not _is_real(config) or config.real.protocol == "nanonis",
+                can_withdraw=_can_withdraw(config),
             )
             if fresh_area:
                 runner.handlers.areas.enter_unknown()
@@ -204,7 +209,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
-    by_hand = real.protocol == "nanonis" and not real.approach_at_start
+    by_hand = find_driver(real).capabilities(real).status and not real.approach_at_start
     if by_hand and not instrument.status().approached:
         raise InstrumentError(
             "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"

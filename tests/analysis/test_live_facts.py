@@ -26,6 +26,7 @@ from spm_gym.analysis.status import Activity, RunStatus, standing
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
 from spm_gym.figures.scan_view import shown_scan
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
@@ -170,21 +171,19 @@ def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path)
     assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
 
 
-REAL = load_config(None, ["run.microscope=real"])
-LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=deepspm"])
-
-
-@pytest.mark.parametrize(
-    ("config", "names_it"), [(REAL, True), (LABVIEW, False), (load_config(), False)]
-)
-def test_a_killed_run_on_a_controller_names_what_restores_it(
-    tmp_path: Path, config: Config, names_it: bool
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_killed_run_names_what_restores_the_settings_that_it_has_kept(
+    tmp_path: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with InventedRun(tmp_path, config.to_yaml()) as run:
+    monkeypatch.chdir(tmp_path)
+    Path("a run").mkdir()
+    if kept:
+        Path("a run", SETTINGS_BEFORE).touch()
+    with InventedRun(tmp_path) as run:
         run.enter_area()
         for told in (says(run, False, state="image"), unsafe_end(run)):
             assert "spm-gym run --resume --run-dir 'a run'" in told.why
-            assert ("spm-gym restore 'a run'" in told.why) is names_it
+            assert ("spm-gym restore 'a run'" in told.why) is kept
 
 
 def unsafe_end(run: InventedRun) -> RunStatus:

@@ -197,7 +197,7 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     run = tmp_path / "run"
     with virtual_nanonis("--seed", "3", "--time-scale", "20", "--ports", "0", "0", "0") as ports:
         process = started(
-            "--env", "real", "--hours", "100", "--set", f"real.ports={ports[:2]}",
+            "--env", "real", "--hours", "100", "--set", f"real.nanonis.ports={ports[:2]}",
             "real.imaging.speed_nm_per_s=0.05", "env.settle_fraction=0", "env.creep_wait_s=1",
         )  # fmt: skip
         wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")

@@ -440,11 +440,11 @@ def test_a_move_of_unknown_outcome_is_not_repeated_either(tmp_path: Path) -> Non
 def test_without_a_way_to_change_the_area_the_run_ends(tmp_path: Path) -> None:
     from spm_gym.errors import LimitExceeded
 
-    microscope = Mishap(move_area=always(LimitExceeded("set real.coarse.retract")))
+    microscope = Mishap(move_area=always(LimitExceeded("set real.nanonis.coarse.retract")))
     with lab(tmp_path, Verdicts(GOOD), "env.regions.area_nm=20", microscope=microscope) as it:
         outcome = it.runner.run()
         assert outcome.failed
-        assert "real.coarse.retract" in outcome.ending
+        assert "real.nanonis.coarse.retract" in outcome.ending
 
 
 # --- the end --------------------------------------------------------------------------------------
