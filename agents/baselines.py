@@ -200,6 +200,8 @@ def _draw(
     allowed = np.where(masks, weights, 0.0)
     weightless = allowed.sum(axis=-1, keepdims=True) == 0
     cumulative = np.where(weightless, masks, allowed).cumsum(axis=-1)
-    drawn = rng.random((*masks.shape[:-1], 1)) * cumulative[..., -1:]
+    total = cumulative[..., -1:]
+    # A product with a tiny total may round up to it, and then no action would be reached.
+    drawn = np.minimum(rng.random(total.shape) * total, np.nextafter(total, 0))
     actions: NDArray[np.int64] = np.asarray((drawn < cumulative).argmax(axis=-1))
     return actions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -27,7 +27,7 @@ from agents.temporal_difference import TemporalDifference
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig
 from spm_gym.plain_state import restore_generator
-from spm_gym.types import BoolArray
+from spm_gym.types import BoolArray, Transition
 
 SNAPSHOT_EVERY = 4
 """Gradient steps after which the acting thread gets the new weights."""
@@ -171,34 +171,22 @@ class DoubleDQN(DQN):
         self.logger.record("learn/replay_ratio", self.replay_ratio)
         self.logger.record("learn/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
 
-    def observe(
-        self,
-        observation: NDArray[np.float32],
-        action: int,
-        reward: float,
-        next_observation: NDArray[np.float32],
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        """Learn from one step taken outside `learn`; the gradient steps due are done at once.
-
-        Args:
-            observation: What was seen before, (1, H, W).
-            action: What was done.
-            reward: What it was worth.
-            next_observation: What was seen afterwards, (1, H, W).
-            terminated: Whether the episode ended there.
-            truncated: Whether it was cut off there.
-            info: Belongs to ``next_observation``.
-        """
+    def learn_from(self, transition: Transition) -> None:
+        """Learn from one step taken outside `learn`; the gradient steps due are done at once."""
+        ended = transition.terminated or transition.truncated
         self.replay_buffer.add(
-            observation[None],
-            next_observation[None],
-            np.array([action]),
-            np.array([reward], np.float32),
-            np.array([terminated or truncated]),
-            [info | {"TimeLimit.truncated": truncated and not terminated}],
+            transition.observation[None],
+            transition.next_observation[None],
+            np.array([transition.action]),
+            np.array([transition.reward], np.float32),
+            np.array([ended]),
+            [
+                {
+                    "action_mask": transition.next_mask,
+                    "uncertain": transition.uncertain,
+                    "TimeLimit.truncated": transition.truncated and not transition.terminated,
+                }
+            ],
         )
         self.num_timesteps += 1
         self._learn_until_due()
@@ -243,13 +231,16 @@ class DoubleDQN(DQN):
         assert isinstance(images, Tensor)
         shape = (len(images), self._actions)
         masks = np.ones(shape, bool) if action_masks is None else np.reshape(action_masks, shape)
-        rate = 0.0 if deterministic else self.exploration_rate
-        random = self._exploring.random(len(images)) < rate if rate else np.zeros(len(images), bool)
-        scores = self._exploring.random(shape) if random.any() else np.zeros(shape)
-        if not random.all():
-            scores = np.where(random[:, None], scores, self._evaluate(images))
-        actions = masked_argmax(scores, masks)
+        actions = self._explore(lambda: self._evaluate(images), masks, deterministic)
         return (actions if batched else actions[0]), state
+
+    def decide(
+        self, observation: NDArray[np.float32], mask: BoolArray, deterministic: bool
+    ) -> tuple[int, NDArray[np.float32]]:
+        """Choose as `predict` does for one image (1, H, W), and give the values of all actions."""
+        values = self.q_values(observation)
+        actions = self._explore(lambda: values[None], mask[None], deterministic)
+        return int(actions[0]), values
 
     def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Values of all actions, (A,) or (N, A), allowed or not."""
@@ -337,6 +328,21 @@ class DoubleDQN(DQN):
         """
         self.finish_learning()
         super().save(path, exclude, include)  # type: ignore[arg-type]
+
+    def _explore(
+        self, evaluate: Callable[[], NDArray[np.float32]], masks: BoolArray, deterministic: bool
+    ) -> NDArray[np.int64]:
+        """Best allowed action of every row, or, with the present epsilon, a random allowed one.
+
+        The values are asked for only if an action rests on them.
+        """
+        count = len(masks)
+        rate = 0.0 if deterministic else self.exploration_rate
+        random = self._exploring.random(count) < rate if rate else np.zeros(count, bool)
+        scores = self._exploring.random(masks.shape) if random.any() else np.zeros(masks.shape)
+        if not random.all():
+            scores = np.where(random[:, None], scores, evaluate())
+        return masked_argmax(scores, masks)
 
     def _network(self, target: bool = False) -> VGG:
         return cast(VGG, (self.q_net_target if target else self.q_net).q_net)

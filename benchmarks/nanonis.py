@@ -22,12 +22,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from spm_gym.assembly.build import world_seed
-from spm_gym.config import RealConfig, SimulatorConfig
+from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
 
 NM = 1e-9
 CALM = {"contact_loss_rate": 0.0, "crash_rate": 0.0}
@@ -45,7 +45,7 @@ def timed(call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
 def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[float]]:
     """Times of the same scans through TCP and in this process, s; they must be equal too."""
     here = SimulatedMicroscope(SimulatorConfig(**CALM), seed=world_seed(seed))
-    there = connect(RealConfig(ports=tuple(ports)), tell=lambda text: None)
+    there = connect(nanonis_settings(ports=tuple(ports)), silent())
     rng = np.random.default_rng(seed)
     over_tcp, in_process = [], []
     try:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,3 +195,47 @@ class Policy(Protocol):
         The state is None at the start of an episode; most policies have none.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of the environment, as a learner needs it.
+
+    Attributes:
+        observation: The image before the action, (1, H, W).
+        action: Number of the action.
+        reward: Of the step.
+        next_observation: The image after it, (1, H, W).
+        next_mask: Actions allowed on that image, (A,).
+        terminated: Whether the episode has ended there.
+        truncated: Whether it was cut off there.
+        uncertain: Whether the action may not have been carried out: nothing is learned from it.
+    """
+
+    observation: NDArray[np.float32]
+    action: int
+    reward: float
+    next_observation: NDArray[np.float32]
+    next_mask: BoolArray
+    terminated: bool
+    truncated: bool
+    uncertain: bool = False
+
+
+PolicyName = Literal["agent", "random"]
+"""Names of the policies that choose the actions of an autonomous run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action that a policy has chosen in an autonomous run.
+
+    Attributes:
+        action: Its number.
+        policy: Name of the policy.
+        values: Values of all actions; None of a policy that has none.
+    """
+
+    action: int
+    policy: PolicyName
+    values: tuple[float, ...] | None = None

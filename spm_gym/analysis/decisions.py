@@ -7,6 +7,7 @@ import math
 import sqlite3
 from dataclasses import dataclass
 
+from spm_gym.analysis.policies import RANDOM
 from spm_gym.analysis.session import RunSession
 from spm_gym.config import ActionConfig
 
@@ -19,7 +20,7 @@ class Choice:
 
     Attributes:
         name: As in the settings.
-        value: What the agent expects of it; NaN if chance decided.
+        value: What the agent expects of it; NaN of a policy without values.
         bar: The same from 0 for the lowest to 100 for the highest.
         allowed: Whether it might be chosen.
         why_not: Why not, if that is known.
@@ -54,7 +55,7 @@ class Decision:
         outcome: Of the episode: good, limit; None while it is under way.
         scan: The scan that it rests on.
         choices: All actions, the best first.
-        by_chance: Whether chance has decided, not the agent.
+        policy: Name of the policy that has decided.
         chosen: Name of the action.
         explanation: Why this one, in a sentence.
         result: What came of it, in a sentence.
@@ -67,7 +68,7 @@ class Decision:
     outcome: str | None
     scan: int
     choices: list[Choice]
-    by_chance: bool
+    policy: str
     chosen: str
     explanation: str
     result: str
@@ -89,7 +90,7 @@ def last_decision(db: sqlite3.Connection, session: RunSession) -> Decision | Non
         outcome=episode["outcome"],
         scan=step["scan"],
         choices=choices,
-        by_chance=json.loads(step["q"]) is None,
+        policy=step["policy"],
         chosen=step["name"],
         explanation=_explanation(step, choices),
         result=_result(step, steps[-1]),
@@ -134,8 +135,8 @@ def _why_not(number: int, actions: tuple[ActionConfig, ...], side: float | None)
 
 def _explanation(step: sqlite3.Row, choices: list[Choice]) -> str:
     allowed = [choice for choice in choices if choice.allowed]
-    if json.loads(step["q"]) is None:
-        return f"Drawn by chance from the {len(allowed)} allowed actions."
+    if step["policy"] == RANDOM:
+        return f"Drawn at random from the {len(allowed)} allowed actions."
     best = next(iter(allowed), None)
     if best is None or best.chosen:
         return "The agent expects most of it among the allowed actions."

@@ -1,4 +1,4 @@
-"""How many actions the episodes of agent and chance took, as histograms to be compared."""
+"""How many actions the episodes of each policy took, as histograms to be compared."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class RunMetrics:
         if self._episode is None:
             return
         number, wall = self._episode
-        query = f"SELECT actions, outcome, {EPISODE_POLICY} AS driver FROM episodes WHERE id = ?"
+        query = f"SELECT actions, outcome, {EPISODE_POLICY} AS policy FROM episodes WHERE id = ?"
         episode = self._db.execute(query, (number,)).fetchone()
         if episode["outcome"] is None:
             return
@@ -168,8 +168,8 @@ class RunMetrics:
             "episode/length": episode["actions"],
             "episode/success": episode["outcome"] == "good",
         }
-        if episode["driver"] is not None:
-            values[f"episode/length_{episode['driver']}"] = episode["actions"]
+        if episode["policy"] is not None:
+            values[f"episode/length_{episode['policy']}"] = episode["actions"]
         values |= {f"actions/{name}": self._chosen[name] for name in self._actions}
         self._chosen.clear()
         yield Moment(self._images, wall, values)

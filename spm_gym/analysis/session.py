@@ -7,9 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import ValidationError
 
-from spm_gym.config import Config, ConfigError, EnvConfig
+from spm_gym.config import Config, ConfigError, EnvConfig, validated
 from spm_gym.config.yaml_file import parse_yaml
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.conditions import IMAGE
@@ -70,8 +69,8 @@ def last_session(db: sqlite3.Connection) -> RunSession:
 def _settings(text: str) -> Config | None:
     """Settings as a run has noted them; those of other versions may not be readable."""
     try:
-        return Config.model_validate(parse_yaml(text, "settings"))
-    except (ConfigError, ValidationError):
+        return validated(parse_yaml(text, "settings"))
+    except ConfigError:
         return None
 
 

@@ -20,7 +20,7 @@ from agents.baselines import (
 )
 from agents.checkpoint import load_checkpoint
 from agents.double_dqn import DoubleDQN
-from agents.evaluation import Episode, Transition, interleave
+from agents.evaluation import Episode, interleave
 from spm_gym.assembly.build import make_env
 from spm_gym.assembly.microscope import microscope
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
@@ -34,7 +34,7 @@ from spm_gym.envs.optimum import level_of, reference_process
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.types import Policy
+from spm_gym.types import Policy, Transition
 
 _EVALUATION = 0x6576616C
 """Sets an evaluation's worlds and draws apart from those of a training with the same seed."""
@@ -130,10 +130,4 @@ def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
     # A checkpoint of mid-training has the epsilon of its time.
     model.exploration_rate = model.config.epsilon_end
 
-    def learn(step: Transition) -> None:
-        model.observe(
-            step.observation, step.action, step.reward, step.next_observation,
-            step.terminated, step.truncated, step.info,
-        )  # fmt: skip
-
-    return learn
+    return model.learn_from

@@ -15,19 +15,21 @@ from spm_gym.assembly.build import (
     build_microscope,
     check_classifier,
     check_limits,
+    check_rehearsal,
     connect_microscope,
     rehearse_microscope,
 )
+from spm_gym.assembly.drivers import find_driver
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.contract import Instrument
+from spm_gym.instrument.driver import SETTINGS_BEFORE, RunContext
 from spm_gym.instrument.guard import Record
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
 
 ACTS = "acts.jsonl"
-SETTINGS_BEFORE = "settings_before.json"
 
 
 @contextmanager
@@ -52,7 +54,11 @@ def microscope(
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    real = config.real
+    capabilities = find_driver(real).capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
+    if dry_run:
+        check_rehearsal(config)
     check_limits(config)
     check_classifier(config)
     if dry_run:
@@ -72,14 +78,13 @@ def microscope(
             else:
                 record({"time": time.time(), "act": "note", "result": "seen", "reason": text})
 
-        instrument = connect_microscope(
-            config, run / SETTINGS_BEFORE, record, history, tell, abort, note
-        )
+        context = RunContext(run / SETTINGS_BEFORE, tell, note, abort)
+        instrument = connect_microscope(config, context, record, history)
     try:
-        if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
-            print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
-                  "run ends when the approach area is used up")  # fmt: skip
-        automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
+        if not capabilities.coarse_motion:
+            tell(f"instrument: {real.driver} {capabilities.why_not('coarse_motion')}")
+        # Without a status nobody knows whether the tip is up, and one at the surface stays there.
+        automatic = capabilities.status and real.approach_at_start
         if automatic and journal is None and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")
             instrument.approach()
@@ -87,8 +92,8 @@ def microscope(
     finally:
         with ignoring_signals():
             instrument.close()
-            if config.real.protocol == "deepspm":
-                print("instrument: connection closed; this protocol cannot withdraw the tip")
+            if not capabilities.withdraw:
+                tell(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
 def tell(text: str) -> None:

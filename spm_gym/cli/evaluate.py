@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
-    add_set(parser, "real.host=192.168.1.5")
+    add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.add_argument(
         "--dry-run",
         action="store_true",

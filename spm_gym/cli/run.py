@@ -37,8 +37,8 @@ EPILOG = """examples:
   spm-gym run --env real --config configs/real.yaml --hours 60
   spm-gym run --resume                              go on after a kill, a stop, or a power cut
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
-  spm-gym run --policy random                       chance instead of the agent, to compare
-  spm-gym run --policy interleaved                  agent and chance in turn: what is it worth here?
+  spm-gym run --policy random                       random choice instead of the agent, to compare
+  spm-gym run --policy interleaved                  both in turn: what is the agent worth here?
 
 agents and run directories of others hold data: nothing in them is run; but the settings of a run
 that goes on decide what is done, and to which instrument (docs/safety.md, "Files from others")

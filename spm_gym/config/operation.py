@@ -39,7 +39,8 @@ class OperationConfig(Section):
     Attributes:
         hours: Time on the instrument's clock after which the run ends; None sets no bound.
         scans: Images after which it ends, partial ones not counted; None sets no bound.
-        policy: Who chooses the actions: the agent, chance, or both in turn, episode by episode.
+        policy: What chooses the actions: the agent, random choice, or both in turn, episode by
+            episode.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
         learn: Whether the agent goes on learning.
         checkpoint_every: Actions that it learns from between two checkpoints.

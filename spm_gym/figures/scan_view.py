@@ -17,6 +17,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.journal.conditions import IMAGE
 from spm_gym.journal.reader import Label, read_scan
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 from spm_gym.scale import round_length
 from spm_gym.types import UNKNOWN_RANGE, Frame, Scan
@@ -88,14 +89,14 @@ class Shown:
 
 
 def shown_scan(
-    db: sqlite3.Connection, run: Path, m: dict[str, Any], number: int | None, method: Method
+    db: sqlite3.Connection, run: Path, m: RunState | None, number: int | None, method: Method
 ) -> Shown | None:
     """The last scan up to a number, or the first one after it; None if there is none.
 
     Args:
         db: The journal.
         run: The run directory.
-        m: Memory of the runner.
+        m: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
         method: How the run levels its scans.
     """
@@ -171,7 +172,7 @@ def _square(scan: Scan, method: Method) -> Box | None:
 
 def _marks(
     db: sqlite3.Connection,
-    m: dict[str, Any],
+    m: RunState | None,
     row: sqlite3.Row,
     frame: Frame,
     square: Box | None,
@@ -185,7 +186,8 @@ def _marks(
         details = json.loads(step["details"])
         if "x" in details:
             marks.append(_mark(frame, details["x"], details["y"], step["name"]))
-    coming = m.get("state") == State.CONDITION and m.get("decision_scan") == row["id"]
+    episode = None if m is None or m.state is not State.CONDITION else m.conditioning.episode
+    coming = episode is not None and episode.scan == row["id"]
     if coming and not marks:
         half = 0.0 if square is None else square.side / 2
         x, y = (50.0, 50.0) if square is None else (square.x + half, square.y + half)

@@ -84,8 +84,9 @@ CREATE TABLE steps (               -- of an episode: a decision, and what came o
     scan INTEGER NOT NULL,         -- the image it was decided on
     action INTEGER NOT NULL,
     name TEXT NOT NULL,
+    policy TEXT NOT NULL,          -- that has chosen it: agent, random
     mask TEXT NOT NULL,            -- JSON: which actions were allowed
-    q TEXT NOT NULL,               -- JSON: the agent's values, or null
+    q TEXT NOT NULL,               -- JSON: the policy's values of the actions, or null
     act INTEGER,                   -- number of the act; NULL if refused
     refused INTEGER NOT NULL DEFAULT 0,
     uncertain INTEGER NOT NULL DEFAULT 0,

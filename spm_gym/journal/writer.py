@@ -65,9 +65,8 @@ class Journal:
 
     Args:
         run: The run directory.
+        references: Names the rows that a state refers to, to check a recovered journal by.
         durable: Whether what was committed survives a power cut too, not only a kill.
-        references: Names the rows that a state refers to: without them a journal that SQLite has
-            recovered cannot be continued.
 
     Raises:
         JournalError: It is not a journal, or one that cannot be continued.
@@ -76,8 +75,8 @@ class Journal:
     def __init__(
         self,
         run: Path,
+        references: References,
         durable: bool = True,
-        references: References = lambda state: [],
     ) -> None:
         self.run = run
         self._durable = durable

@@ -85,7 +85,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
         "episodes": facts.episodes(db),
         "mean_length": facts.mean_length(lengths),
-        "drivers": policies,
+        "policies": policies,
         "saved_actions": saved_actions(**policies) if len(policies) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,

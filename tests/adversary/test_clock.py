@@ -21,6 +21,7 @@ from spm_gym.instrument.guard import Guard
 from spm_gym.journal.reader import reading
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.clock import steady_clock
+from spm_gym.runner.run_state import RunState
 from spm_gym.types import Conditioning, Pulse, Status
 from tests.support.scripted_runs import Verdicts, lab
 from tests.support.virtual import virtual_nanonis
@@ -77,7 +78,7 @@ def test_nor_does_a_resume(
     def resumed() -> tuple[Guard, Journal | None]:
         clock = lambda: now[0]  # noqa: E731
         if kept == "journal":
-            journal = Journal(tmp_path)
+            journal = Journal(tmp_path, RunState.references)
             args = (journal.record_act, journal.acts())
             return Guard(recorder, LIMITS, *args, clock), journal  # type: ignore[arg-type]
         path = tmp_path / "acts.jsonl"
@@ -162,7 +163,7 @@ def test_a_run_on_a_nanonis_lasts_as_long_as_it_lasts(
     set_to = itertools.count(1.7e9, 36_000.0)  # ten hours forward whenever somebody looks
     with virtual_nanonis("--seed", "4", quiet=True) as ports:
         monkeypatch.setattr(time, "time", lambda: next(set_to))
-        options = [f"real.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
+        options = [f"real.nanonis.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
         command = ["run", "--env", "real", "--run-dir", "run", "--hours", "9", "--scans", "4"]
         assert main([*command, "--set", *options]) == 0
     assert "4 images are taken" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.cli import main
 from spm_gym.journal.run_lock import LOCK
 from spm_gym.journal.writer import SessionRecord
+from spm_gym.types import Decision
 from tests.support.scripted_runs import Verdicts, lab
 
 NAME = "run"
@@ -26,8 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ("env.max_steps=3", "operation.condition_after=2", "operation.scans=8")
     with lab(run, Verdicts(0.95, 0.02, 0.02, 0.5, 0.95), *settings) as it:
 
-        def choose(observation: Any, mask: Any, episode: int) -> tuple[int, list[float]]:
-            return int(np.flatnonzero(mask)[-1]), [0.1 * n for n in range(len(mask))]
+        def choose(observation: Any, mask: Any, episode: int) -> Decision:
+            values = tuple(0.1 * n for n in range(len(mask)))
+            return Decision(int(np.flatnonzero(mask)[-1]), "agent", values)
 
         it.policy.choose = choose  # type: ignore[method-assign, assignment]
         it.journal.begin_session(SessionRecord(it.config.to_yaml(), "", "", {}, False), 1)

@@ -15,6 +15,7 @@ from spm_gym.cli import main
 from spm_gym.journal.reader import JournalError, has_started, reading
 from spm_gym.journal.recovered import UNLISTED
 from spm_gym.journal.writer import Journal
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 from tests.support.scripted_runs import Verdicts, lab
 
@@ -59,10 +60,10 @@ def test_a_recovered_journal_goes_on(run: Path) -> None:
     recover(run / "journal.sqlite", "CREATE TABLE lost_and_found(rootpgno, pgno, nfield, id, c0)")
     with lab(run, Verdicts(GOOD)) as it:
         assert it.rows("PRAGMA user_version") == [(1,)]
-        assert it.runner.memory.images == 6
+        assert it.runner.run_state.imaging.images == 6
         it.until(State.COLLECT)
         it.runner.step()
-        assert it.runner.memory.images == 7
+        assert it.runner.run_state.imaging.images == 7
         [(kind,)] = it.rows("SELECT kind FROM events WHERE text LIKE '%recovered%'")
         assert kind == "recovered"
     assert set(before) < set(scans(run))
@@ -110,7 +111,7 @@ def test_what_cannot_go_on_is_said_in_a_line_and_left_as_it_is(
     before = scans(run)
     kept = journal.read_bytes()
     with pytest.raises(JournalError, match=word) as refused:
-        Journal(run)
+        Journal(run, RunState.references)
     assert "\n" not in str(refused.value)
     assert journal.read_bytes()[100:] == kept[100:]
     assert scans(run) == before
@@ -122,7 +123,7 @@ def test_scans_whose_rows_were_lost_are_kept(run: Path) -> None:
     recover(
         run / "journal.sqlite",
         f"DELETE FROM scans WHERE file = 'scans/{last}'",
-        "UPDATE state SET runner = json_set(runner, '$.scan', NULL, '$.decision_scan', NULL)",
+        "UPDATE state SET runner = json_set(runner, '$.imaging.scan', NULL)",
     )
     with lab(run, Verdicts(GOOD)) as it:
         it.until(State.COLLECT)
@@ -150,10 +151,10 @@ def test_without_a_journal_the_scans_are_not_started_again(run: Path) -> None:
     (run / "journal.sqlite").unlink()
     before = scans(run)
     with pytest.raises(JournalError, match="has scans, but no"):
-        Journal(run)
+        Journal(run, RunState.references)
     (run / "journal.sqlite").touch()
     with pytest.raises(JournalError, match="has scans, but no"):
-        Journal(run)
+        Journal(run, RunState.references)
     assert (run / "journal.sqlite").exists()
     assert scans(run) == before
 
@@ -167,7 +168,7 @@ def test_the_log_of_the_damaged_file_is_not_written_into_the_recovered_one(run: 
     recover(run / "journal.sqlite")
     log.write_bytes(left)
     content = (run / "journal.sqlite").read_bytes()
-    for read in (lambda: Journal(run), lambda: reading(run).__enter__()):
+    for read in (lambda: Journal(run, RunState.references), lambda: reading(run).__enter__()):
         with pytest.raises(JournalError, match="move it away"):
             read()
     assert has_started(run), "what cannot be read may be all of it: it is not thrown away"
@@ -179,6 +180,6 @@ def test_a_foreign_database_is_not_touched(tmp_path: Path) -> None:
         db.execute("CREATE TABLE diary (day TEXT)")
         db.commit()
     with pytest.raises(JournalError, match=r"acts\.act"):
-        Journal(tmp_path)
+        Journal(tmp_path, RunState.references)
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("diary",)]

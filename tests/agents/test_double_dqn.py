@@ -18,6 +18,7 @@ from agents.masked import double_q_target
 from agents.schedules import epsilon, learning_rate
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig
+from spm_gym.types import Transition
 from tests.support.ring_env import (
     RINGS,
     SMALL_NETWORK,
@@ -287,6 +288,8 @@ def test_learning_from_steps_taken_elsewhere() -> None:
     env = RingEnv()
     image, _ = env.reset(seed=0)
     following, reward, terminated, truncated, info = env.step(env.ring)
-    model.observe(image, env.ring, reward, following, terminated, truncated, info)
+    model.learn_from(
+        Transition(image, env.ring, reward, following, info["action_mask"], terminated, truncated)
+    )
     assert (model.num_timesteps, model._n_updates) == (101, 51)
     assert model.replay_buffer.rewards[100] == reward

@@ -251,9 +251,9 @@ def test_the_truth_is_never_refused() -> None:
         (["real.imaging.setpoint_pA=1000"], ["setpoint"]),
         (["env.image_nm=20"], ["pixel"]),
         (["env.material=Si(111)"], ["material"]),
-        (["real.protocol=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
-        (["real.protocol=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
-        (["real.protocol=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
+        (["real.driver=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
+        (["real.driver=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
+        (["real.driver=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
     ],
 )
 def test_settings_of_a_real_microscope_are_refused_for_what_they_say(

@@ -26,6 +26,7 @@ from spm_gym.errors import BadReply, InstrumentError, LimitExceeded
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.writer import Journal
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Stall, Status
 from tests.support.scripted_runs import Verdicts, lab
@@ -138,7 +139,7 @@ def test_whatever_is_read_an_act_is_recorded_as_what_it_was(
     tmp_path: Path, field: str, number: float
 ) -> None:
     odd = Odd(field, number)
-    with Journal(tmp_path, durable=False) as journal:
+    with Journal(tmp_path, RunState.references, durable=False) as journal:
         Guard(odd, LIMITS, journal.record_act).condition(Pulse(2.5), 0, 0)
         [(result, before, after)] = journal._db.execute("SELECT result, before, after FROM acts")
     assert len(odd.received) == 1

@@ -1,8 +1,7 @@
-"""Agent and chance in turn on one microscope, and what the journal says of each."""
+"""Agent and random policy in turn on one microscope, and what the journal says of each."""
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
-from spm_gym.analysis.policies import FEWEST, PolicyEpisodes, policy_episodes, saved_actions
+from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes, saved_actions
 from spm_gym.cli import main
+from spm_gym.intervals import FEWEST
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
 from tests.runner.test_operation import LIVELY, summary
@@ -36,12 +36,12 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
         yield run
 
 
-def drivers_by_steps(run: str) -> dict[int, set[str]]:
+def policies_by_steps(run: str) -> dict[int, set[str]]:
     """Who chose the steps of every episode."""
     with reading(Path(run)) as db:
         found: dict[int, set[str]] = {}
-        for episode, values in db.execute("SELECT episode, q FROM steps"):
-            found.setdefault(episode, set()).add("random" if values == "null" else "agent")
+        for episode, policy in db.execute("SELECT episode, policy FROM steps"):
+            found.setdefault(episode, set()).add(policy)
         return found
 
 
@@ -51,13 +51,13 @@ def test_every_other_episode_is_left_to_random_also_after_a_resume(
     options = ["--run-dir", "run", "--set", *LIVELY, "operation.checkpoint_every=3"]
     assert main(["run", "--policy", "interleaved", "--scans", "90", *options]) == 0
     assert main(["run", "--resume", "--run-dir", "run", "--scans", "180"]) == 0
-    found = drivers_by_steps("run")
+    found = policies_by_steps("run")
     assert len(found) >= 4
     assert found == {number: {"agent" if number % 2 else "random"} for number in found}
     figures = summary(capsys)
     assert figures["consistent"], figures["inconsistencies"]
     over = figures["episodes"]["good"] + figures["episodes"]["limit"]
-    assert sum(each["episodes"] for each in figures["drivers"].values()) == over
+    assert sum(each["episodes"] for each in figures["policies"].values()) == over
     with reading(Path("run")) as db:
         certain = "SELECT COUNT(*) FROM steps WHERE scan_after IS NOT NULL AND NOT uncertain"
         learned = db.execute(certain).fetchone()[0]
@@ -65,19 +65,19 @@ def test_every_other_episode_is_left_to_random_also_after_a_resume(
     assert newest is not None
     assert load_checkpoint(newest).model.replay_buffer.size() == learned
     assert main(["report", "run"]) == 0
-    assert "Agent and chance took turns" in Path("run/report.html").read_text()
+    assert "Agent and random policy took turns" in Path("run/report.html").read_text()
 
 
 def test_a_run_of_the_agent_alone_has_nothing_to_compare(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["run", "--scans", "60", "--run-dir", "run", "--set", *LIVELY]) == 0
-    assert set(summary(capsys)["drivers"]) == {"agent"}
+    assert set(summary(capsys)["policies"]) == {"agent"}
     assert main(["report", "run"]) == 0
     assert "took turns" not in Path("run/report.html").read_text()
 
 
-def test_an_episode_with_two_drivers_is_an_inconsistency(
+def test_an_episode_with_two_policies_is_an_inconsistency(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["run", "--policy", "random", "--scans", "60", "--run-dir", "run",
@@ -85,19 +85,19 @@ def test_an_episode_with_two_drivers_is_an_inconsistency(
     db = sqlite3.connect("run/journal.sqlite")
     try:
         row = db.execute("SELECT MAX(id) FROM steps WHERE number > 1").fetchone()[0]
-        db.execute("UPDATE steps SET q = '[0.0]' WHERE id = ?", (row,))
+        db.execute("UPDATE steps SET policy = 'agent' WHERE id = ?", (row,))
         db.commit()
     finally:
         db.close()
-    assert any("both the agent and chance" in each for each in summary(capsys)["inconsistencies"])
+    assert any("more than one policy" in each for each in summary(capsys)["inconsistencies"])
 
 
 def invented(episodes: Sequence[tuple[str | None, list[str]]]) -> sqlite3.Connection:
-    """A journal with these outcomes, and the values of the steps that led to them."""
+    """A journal with these outcomes, and the policies of the steps that led to them."""
     db = sqlite3.connect(":memory:")
     db.row_factory = sqlite3.Row
     db.execute("CREATE TABLE episodes (id INTEGER, actions INTEGER, outcome TEXT)")
-    db.execute("CREATE TABLE steps (episode INTEGER, q TEXT)")
+    db.execute("CREATE TABLE steps (episode INTEGER, policy TEXT)")
     for number, (outcome, values) in enumerate(episodes, 1):
         db.execute("INSERT INTO episodes VALUES (?, ?, ?)", (number, len(values), outcome))
         db.executemany("INSERT INTO steps VALUES (?, ?)", [(number, each) for each in values])
@@ -105,14 +105,13 @@ def invented(episodes: Sequence[tuple[str | None, list[str]]]) -> sqlite3.Connec
 
 
 def test_lengths_go_to_those_who_chose() -> None:
-    values = json.dumps([0.5, -1.0])
     db = invented(
         [
-            ("good", [values] * 2),
-            ("limit", ["null"] * 7),
+            ("good", ["agent"] * 2),
+            ("limit", ["random"] * 7),
             ("good", []),  # good again before anything was done
-            ("good", [values] * 4),
-            (None, ["null"]),
+            ("good", ["agent"] * 4),
+            (None, ["random"]),
         ]
     )
     try:
@@ -137,44 +136,44 @@ def mirrored(rng: np.random.Generator, number: int) -> list[int]:
 
 def test_without_skewness_intervals_are_those_of_student_and_welch() -> None:
     rng = np.random.default_rng(0)
-    agent, chance = mirrored(rng, 12), mirrored(rng, 20)
+    agent, random = mirrored(rng, 12), mirrored(rng, 20)
     expected = stats.ttest_1samp(agent, 0).confidence_interval(0.95)
     assert policy(agent).mean == pytest.approx(50)
     assert policy(agent).interval == pytest.approx((expected.low, expected.high))
-    welch = stats.ttest_ind(chance, agent, equal_var=False).confidence_interval(0.95)
-    saved = saved_actions(policy(agent), policy(chance))
+    welch = stats.ttest_ind(random, agent, equal_var=False).confidence_interval(0.95)
+    saved = saved_actions(policy(agent), policy(random))
     assert saved.actions == pytest.approx(0)
     assert saved.interval == pytest.approx((welch.low, welch.high))
 
 
 def test_skewed_intervals_are_those_of_a_studentised_bootstrap() -> None:
     rng = np.random.default_rng(2)
-    agent, chance = rng.geometric(0.3, 80), rng.geometric(0.1, 60)
+    agent, random = rng.geometric(0.3, 80), rng.geometric(0.1, 60)
 
     def resampled(x: NDArray[np.int_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         drawn = rng.choice(x, (20_000, x.size))
         return drawn.mean(axis=1), drawn.var(axis=1, ddof=1) / x.size
 
-    (mean, variance), (other, of_other) = resampled(agent), resampled(chance)
+    (mean, variance), (other, of_other) = resampled(agent), resampled(random)
     ratio = (mean - agent.mean()) / np.sqrt(variance)
     expected = agent.mean() - np.quantile(ratio, [0.975, 0.025]) * stats.sem(agent)
     assert policy(agent).interval == pytest.approx(tuple(expected), abs=0.1)
-    saved = chance.mean() - agent.mean()
+    saved = random.mean() - agent.mean()
     ratio = (other - mean - saved) / np.sqrt(variance + of_other)
-    error = np.hypot(stats.sem(agent), stats.sem(chance))
+    error = np.hypot(stats.sem(agent), stats.sem(random))
     expected = saved - np.quantile(ratio, [0.975, 0.025]) * error
-    found = saved_actions(policy(agent), policy(chance))
+    found = saved_actions(policy(agent), policy(random))
     assert found.actions == pytest.approx(saved)
     assert found.interval == pytest.approx(tuple(expected), abs=0.2)
 
 
-@pytest.mark.parametrize("chance_to_end", [0.1, 0.3, 0.6])
-def test_nineteen_of_twenty_intervals_have_the_true_mean(chance_to_end: float) -> None:
+@pytest.mark.parametrize("share_that_ends", [0.1, 0.3, 0.6])
+def test_nineteen_of_twenty_intervals_have_the_true_mean(share_that_ends: float) -> None:
     rng = np.random.default_rng(3)
-    intervals = [policy(rng.geometric(chance_to_end, 15)).interval for _ in range(2000)]
+    intervals = [policy(rng.geometric(share_that_ends, 15)).interval for _ in range(2000)]
     told = [each for each in intervals if each is not None]
     assert len(told) > 1990
-    hit = np.mean([low <= 1 / chance_to_end <= high for low, high in told])
+    hit = np.mean([low <= 1 / share_that_ends <= high for low, high in told])
     assert 0.93 < hit < 0.99  # Student's has it in 0.90 of them
 
 
@@ -215,15 +214,15 @@ def test_pages_and_journal_say_what_is_too_few(
         run.condition([PULSE] * (1 + number % 5), values=values)
         if number == 17:
             assert intervals(run, capsys) == ["too few to tell (9 of 10 episodes)"] * 5
-    agent, chance, *report = intervals(run, capsys)
-    assert agent == chance == policy([1, 2, 3, 4, 5] * 2).interval_in_words
+    agent, random, *report = intervals(run, capsys)
+    assert agent == random == policy([1, 2, 3, 4, 5] * 2).interval_in_words
     saved = report.pop(0)
-    assert report == [agent, chance]
+    assert report == [agent, random]
     assert re.fullmatch(r"-\d\.\d to \d\.\d", saved)
 
 
 def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Intervals in the journal (agent, chance) and in the report (saved, agent, chance)."""
+    """Intervals in the journal (agent, random) and in the report (saved, agent, random)."""
     run.commit()
     folder = run.journal.run
     main(["journal", str(folder)])

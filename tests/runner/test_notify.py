@@ -248,7 +248,7 @@ def test_a_program_ends_although_a_server_hangs(mailbox: Mailbox, tmp_path: Path
     code = (
         "from pathlib import Path; from spm_gym.runner.notify import *\n"
         f"n = Notifier(Path({file!r}), 0, 'run', print)\n"
-        "n.send(Kind.STOP, 'stop', ''); n.close(0.05)"
+        "n.send(NotificationKind.STOP, 'stop', ''); n.close(0.05)"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S / 2,
                           capture_output=True, text=True)  # fmt: skip

@@ -31,8 +31,8 @@ PA = 1e-12
 _WITHIN_S = 600.0
 _CALM = ("simulator.rough_fraction=0", "simulator.tip_change_rate=0",
          "simulator.contact_loss_rate=0", "simulator.crash_rate=0")  # fmt: skip
-_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0", "real.outage_s=1",
-          "real.limits.actions_per_hour=null")  # fmt: skip
+_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
+          "real.nanonis.outage_s=1", "real.limits.actions_per_hour=null")  # fmt: skip
 
 COMMANDS: dict[str, list[str]] = {
     "run": ["-m", "spm_gym", "run", "--scans", "400", "--policy", "random"],
@@ -56,7 +56,7 @@ class Mistake:
         says: Words of the sentence that tells what is wrong.
     """
 
-    says: str
+    message: str
     settings: tuple[str, ...] = ()
     world: tuple[str, ...] = ()
     operator: tuple[tuple[str, dict[str, float]], ...] = ()
@@ -84,7 +84,7 @@ MISTAKES: dict[str, Mistake] = {
     "another nm per pixel": Mistake("pixel:", settings=("env.image_nm=20",)),
     "classifier of AUC 0.77": Mistake("quality:", bad_classifier=True),
     "wrong motor direction": Mistake(
-        "NEARER", settings=("real.coarse.retract=z-", "env.regions.area_nm=50")
+        "NEARER", settings=("real.nanonis.coarse.retract=z-", "env.regions.area_nm=50")
     ),
     "Safe Tip below the setpoint": Mistake("Safe Tip", operator=_SAFE_TIP),
     "bias and setpoint changed in mid-run": Mistake(
@@ -98,7 +98,7 @@ MISTAKES: dict[str, Mistake] = {
 ACCEPTED: dict[str, Mistake] = {
     f"{name}, accepted by name": replace(
         MISTAKES[name],
-        says="does not help",
+        message="does not help",
         settings=(*MISTAKES[name].settings, f"env.accept_mismatch=[{accepted}]"),
     )
     for name, accepted in {
@@ -140,7 +140,7 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     world = ("--ports", "0", "0", "0", "0", "0", "--set", *_CALM, *mistake.world)
     with virtual_nanonis(*world, quiet=True) as ports:
         for name, values in mistake.operator:
-            _tell(ports[4], name, values)
+            _describe(ports[4], name, values)
         before = _settings(ports[4])
         with _company(mistake.others, ports[2:4], folder / "other"):
             status, said = _run(mistake, command, ports, folder / "mine")
@@ -155,17 +155,22 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     faults = list(unsafe)
     if status == 0:
         faults.append("status 0")
-    if mistake.says not in said:
+    if mistake.message not in said:
         faults.append(f"said {said.strip().splitlines()[-1:]}")
     if acts > MOST_ACTS:
         faults.append(f"{acts} acts")
-    sentence = next((line for line in said.splitlines() if mistake.says in line), "")
+    sentence = next((line for line in said.splitlines() if mistake.message in line), "")
     return Cell(status, sentence, acts, tuple(unsafe), tuple(faults))
 
 
 def _run(mistake: Mistake, command: str, ports: list[int], folder: Path) -> tuple[int, str]:
     folder.mkdir(parents=True)
-    settings = [f"real.ports={ports[:2]}", "real.coarse.retract=z+", *_QUICK, *mistake.settings]
+    settings = [
+        f"real.nanonis.ports={ports[:2]}",
+        "real.nanonis.coarse.retract=z+",
+        *_QUICK,
+        *mistake.settings,
+    ]
     if mistake.bad_classifier:
         settings.append(f"env.classifier={bad_classifier(folder.parent / 'bad.safetensors')}")
     arguments = [*COMMANDS[command], "--env", "real", "--set", *settings]
@@ -192,13 +197,13 @@ def _start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def _company(wanted: bool, ports: list[int], folder: Path) -> Iterator[None]:
+def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
     """Another run at work on the same controller, through other ports."""
-    if not wanted:
+    if not expected:
         yield
         return
     folder.mkdir(parents=True)
-    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.ports={ports}", *_QUICK,
+    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.nanonis.ports={ports}", *_QUICK,
                  "real.imaging.speed_nm_per_s=1"]  # fmt: skip
     process = _start(arguments, folder)
     try:
@@ -219,7 +224,7 @@ def _meddle(mistake: Mistake, port: int, folder: Path, process: subprocess.Popen
 
     _await(at_work, process)
     for name, values in mistake.in_the_middle:
-        _tell(port, name, values)
+        _describe(port, name, values)
 
 
 def _await(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -239,7 +244,7 @@ def _ask(port: int, *commands: tuple[str, dict[str, float]]) -> list[dict[str, f
         controller.close()
 
 
-def _tell(port: int, name: str, values: dict[str, float]) -> None:
+def _describe(port: int, name: str, values: dict[str, float]) -> None:
     _ask(port, (name, values))
 
 

@@ -17,14 +17,18 @@ from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.writer import Journal
+from spm_gym.runner.context import RunnerHooks
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Runner
 from spm_gym.runner.states import State
-from spm_gym.types import BoolArray
+from spm_gym.types import BoolArray, Decision, Transition
 from tests.support.patience import PATIENT
 
 CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulator.crash_rate=0",
         "simulator.rough_fraction=0")  # fmt: skip
 """A world in which nothing happens by itself."""
+
+_HOOKS = {"requests", "pace", "sleep"}
 
 
 class Verdicts:
@@ -45,22 +49,11 @@ class FirstAllowed:
         self.taught: list[tuple[int, float, bool]] = []
         self.saved: list[int] = []
 
-    def choose(
-        self, observation: np.ndarray, mask: BoolArray, episode: int
-    ) -> tuple[int, list[float] | None]:
-        return int(np.flatnonzero(mask)[-1]), None
+    def choose(self, observation: np.ndarray, mask: BoolArray, episode: int) -> Decision:
+        return Decision(int(np.flatnonzero(mask)[-1]), "random")
 
-    def learn(
-        self,
-        observation: np.ndarray,
-        action: int,
-        reward: float,
-        next_observation: np.ndarray,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-    ) -> None:
-        self.taught.append((action, reward, terminated))
+    def learn(self, transition: Transition) -> None:
+        self.taught.append((transition.action, transition.reward, transition.terminated))
 
     def save(self, learned: int) -> None:
         self.saved.append(learned)
@@ -80,7 +73,8 @@ class Lab:
         classifier: Verdicts, or anything else that classifiers.
         settings: As on the command line.
         microscope: Another simulated one than the plain one of the settings.
-        options: Of the `Runner`.
+        policy: Another one than `FirstAllowed`.
+        options: Of the `Runner` and its `RunnerHooks`.
     """
 
     def __init__(
@@ -89,16 +83,18 @@ class Lab:
         classifier: Callable[[np.ndarray], np.ndarray],
         *settings: str,
         microscope: SimulatedMicroscope | None = None,
+        policy: Any = None,
         **options: Any,
     ) -> None:
         self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
         self.microscope = microscope or build_microscope(self.config, 5)
-        self.journal = Journal(folder, durable=False)
+        self.journal = Journal(folder, RunState.references, durable=False)
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
         clock = options.pop("clock", lambda: self.microscope.status().time)
         budget = Budget(self.config.budget, clock)
         self.env = ProbeConditioningEnv(guard, classifier, self.config.env, budget=budget)
-        self.policy = FirstAllowed()
+        self.policy = policy or FirstAllowed()
+        hooks = {name: options.pop(name) for name in _HOOKS & options.keys()}
         self.told: list[tuple[str, str]] = []
         self.visited: list[State] = []
         self.runner = Runner(
@@ -106,10 +102,13 @@ class Lab:
             self.config.operation,
             self.journal,
             self.policy,
+            RunnerHooks(
+                clock,
+                notify=lambda kind, text: self.told.append((kind, text)),
+                watch=lambda run_state: self.visited.append(run_state.state),
+                **hooks,
+            ),
             simulated=self.microscope,
-            clock=clock,
-            notify=lambda kind, text: self.told.append((kind, text)),
-            watch=lambda runner: self.visited.append(runner.state),
             **options,
         )
 

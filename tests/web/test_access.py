@@ -22,6 +22,7 @@ from spm_gym.cli import main
 from spm_gym.config import Config
 from spm_gym.journal.writer import Journal
 from spm_gym.network import is_loopback
+from spm_gym.runner.run_state import RunState
 from spm_gym.web.access import Access
 from spm_gym.web.pages import Pages, application
 from tests.support.browsing import served
@@ -261,7 +262,7 @@ def test_addresses_that_cannot_be_served_get_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
 ) -> None:
     write_settings(tmp_path / "config.yaml", Config())
-    with Journal(tmp_path):
+    with Journal(tmp_path, RunState.references):
         pass
     assert main(["monitor", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err

@@ -27,6 +27,7 @@ from spm_gym.figures.heights import grey_values
 from spm_gym.figures.mosaic import Reading, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.runner.run_state import RunState
 from spm_gym.web.report import render_report, write_report
 from tests.support.browsing import inaccessible, overflow
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun, surface
@@ -170,7 +171,9 @@ def test_actions_are_credited_with_the_image_after_them(run: InventedRun) -> Non
 
 def test_refused_and_uncertain_actions_get_no_credit(run: InventedRun) -> None:
     for state in ({"refused": 1}, {"uncertain": 1}):
-        step = run.journal.add_step(3, 9, scan=1, action=7, name=DIP, mask="[]", q="null", **state)
+        step = run.journal.add_step(
+            3, 9, scan=1, action=7, name=DIP, policy="agent", mask="[]", q="null", **state
+        )
         run.journal.end_step(step, scan_after=run.scan(Label.CONDITIONING, 1.0), terminated=1)
         run.commit()
         with reading(run.journal.run) as db:
@@ -268,7 +271,7 @@ def test_nothing_from_the_run_becomes_markup(tmp_path: Path) -> None:
 
 
 def test_a_run_with_nothing_in_it_yet(tmp_path: Path) -> None:
-    Journal(tmp_path, durable=False).close()
+    Journal(tmp_path, RunState.references, durable=False).close()
     page = page_of(tmp_path)
     assert "Not at work: the program was killed before it had done anything" in page.text
     assert f"spm-gym run --resume --run-dir {tmp_path}" in page.text

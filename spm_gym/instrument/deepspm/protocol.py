@@ -219,8 +219,8 @@ def parse_parameter(text: str, name: str) -> float:
     Raises:
         ValueError: It has another name, or is not a positive number.
     """
-    told, colon, number = text.partition(":")
-    if not colon or told.strip().lower() != name.lower():
+    named, colon, number = text.partition(":")
+    if not colon or named.strip().lower() != name.lower():
         raise ValueError(f"not '{name}:NUMBER': {text[:60]!r}")
     value = parse_number(number)
     if value <= 0:

@@ -1,4 +1,4 @@
-"""What a Nanonis controller can do to the probe: bias pulses and dips."""
+"""Conditioning with a Nanonis controller: bias pulses and dips."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def carry_out(controller: Controller, act: Pulse | Dip, shaping: ShapingConfig) 
             z_control=_HOLD_FEEDBACK, mode=_ABSOLUTE,
         )  # fmt: skip
     else:
-        # The reply would not tell that the controller stopped waiting, so it waits longer than we.
+        # The reply does not say when the controller stopped waiting, so we give up first.
         controller.call("TipShaper.Start", takes=takes, act=True, wait=1, timeout=_FOR_EVER)
 
 
@@ -64,15 +64,15 @@ def watch_tip(controller: Controller, shaping: ShapingConfig) -> None:
 
 def _set_shaper(controller: Controller, dip: Dip, shaping: ShapingConfig) -> None:
     """Down in the dip's width, a pause, up again in the same time, all at the dip's bias."""
-    wanted: dict[str, Any] = {
+    required: dict[str, Any] = {
         "switch_off_delay": shaping.switch_off_delay_s, "bias": dip.bias,
         "tip_lift": -dip.depth, "lift_time_1": dip.width, "bias_lift": dip.bias,
         "bias_settling_time": shaping.settle_s, "lift_height": dip.depth,
         "lift_time_2": dip.width, "end_wait": shaping.end_wait_s,
     }  # fmt: skip
-    controller.call("TipShaper.PropsSet", **wanted, change_bias=_YES, restore_feedback=_YES)
+    controller.call("TipShaper.PropsSet", **required, change_bias=_YES, restore_feedback=_YES)
     taken = controller.call("TipShaper.PropsGet")
-    for name, value in wanted.items():
+    for name, value in required.items():
         if not math.isclose(taken[name], value, rel_tol=1e-5):
             raise InstrumentError(
                 f"the tip shaper made {name} {taken[name]:.6g} of {value:.6g}: nothing was done"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from spm_gym.config import RealConfig
+from spm_gym.config.real import NanonisConfig
 from spm_gym.errors import ContactLost, TipCrashed
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
@@ -40,7 +40,7 @@ class Approach:
     Args:
         controller: Is asked.
         coarse: Lets the controller approach.
-        config: The settings of the real microscope.
+        config: The settings of the controller.
         sleep: Waits so many seconds.
         note: Takes a sentence for every false landing.
     """
@@ -49,7 +49,7 @@ class Approach:
         self,
         controller: Controller,
         coarse: CoarseMotion,
-        config: RealConfig,
+        config: NanonisConfig,
         sleep: Callable[[float], None],
         note: Callable[[str], None],
     ) -> None:
@@ -78,7 +78,7 @@ class Approach:
             may_abort: Whether it may be stopped on request.
 
         Raises:
-            ContactLost: There is no surface within ``real.approach_timeout_s``.
+            ContactLost: There is no surface within ``real.nanonis.approach_timeout_s``.
             TipCrashed: The tip is in it.
             InstrumentError: As `CoarseMotion.approach` does.
         """
@@ -96,7 +96,7 @@ class Approach:
                 f"{status.z / NM:.1f} nm, current = {status.current / PA:.3g} pA"
             )
             if time.monotonic() > deadline:
-                raise ContactLost(f"{text}; given up after real.approach_timeout_s")
+                raise ContactLost(f"{text}; given up after real.nanonis.approach_timeout_s")
             self._note(f"{text}; it goes on")
             self._sleep(_POLL_S)
 

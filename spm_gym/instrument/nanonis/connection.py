@@ -86,7 +86,7 @@ class Connection:
         except OSError as error:
             raise ConnectionLost(
                 f"cannot reach {self._where}: {error}; is the TCP programming interface switched "
-                "on there, and are real.host and real.ports right?"
+                "on there, and are real.nanonis.host and real.nanonis.ports right?"
             ) from error
         self._answered = False
         self._socket = connected

@@ -111,8 +111,8 @@ def _await_feedback(controller: Controller, on: bool, sleep: Callable[[float], N
     )
 
 
-def _confirm(name: str, taken: float, wanted: float, unit: str) -> None:
-    if not math.isclose(taken, wanted, rel_tol=1e-3):
+def _confirm(name: str, taken: float, expected: float, unit: str) -> None:
+    if not math.isclose(taken, expected, rel_tol=1e-3):
         raise InstrumentError(
-            f"the controller keeps a {name} of {taken:.6g} {unit} instead of {wanted:.6g} {unit}"
+            f"the controller keeps a {name} of {taken:.6g} {unit} instead of {expected:.6g} {unit}"
         )

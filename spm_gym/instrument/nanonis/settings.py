@@ -1,4 +1,4 @@
-"""What of a controller's settings a run changes: read before, restored afterwards."""
+"""The settings of a controller that a run changes: read before, restored afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SWITCHES = (
     "auto_pause_scan",
 )  # fmt: skip
 _AUTOSAVE_OFF, _CONSTANT_TIME = 3, 2
-"""The last choice that a Set knows: a Get tells one less."""
+"""The last choice that a Set knows: a Get reports one less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _restore(
     for key, value in kept.items():
         if not _same(key, taken[key], value):
             raise InstrumentError(
-                f"{setter} was answered, but {getter} still tells {key} = {taken[key]!r} instead "
+                f"{setter} was answered, but {getter} still reports {key} = {taken[key]!r} instead "
                 f"of {value!r}"
             )
 
@@ -206,8 +206,8 @@ def _shaper_to_set(shaper: Values) -> Values:
     }
 
 
-def _switch_to_set(told: int) -> int:
-    return 1 if is_on(told) else 2
+def _switch_to_set(value: int) -> int:
+    return 1 if is_on(value) else 2
 
 
 def _plain(values: Values) -> Values:

@@ -28,7 +28,7 @@ from spm_gym.instrument.nanonis.scanning import stop_scan
 
 NM = 1e-9
 _SLOWEST = 1e-12
-"""m/s; a controller that tells less has told nonsense."""
+"""m/s; a controller that reports less reports nonsense."""
 
 
 def move_tip(controller: Controller, x: float, y: float) -> None:
@@ -40,7 +40,7 @@ def move_tip(controller: Controller, x: float, y: float) -> None:
     here = read_place(controller)
     (speed,) = read_numbers(controller, "FolMe.SpeedGet", "speed")
     way = math.dist((x, y), here)
-    # Some controllers tell 0 for "as fast as it goes".
+    # Some controllers report 0 for "as fast as it goes".
     if speed != 0 and not abs(speed) > _SLOWEST:
         raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
     takes = 2 * way / abs(speed) if speed != 0 else 0.0
@@ -100,7 +100,7 @@ def lift_tip(controller: Controller, z_range: tuple[float, float], seconds: floa
     if status.approached or not retracted(status.z, z_range):
         raise InstrumentError(
             f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of {z_range[1] / NM:.1f} nm "
-            f"after {seconds:g} s (real.withdraw_timeout_s)"
+            f"after {seconds:g} s (real.nanonis.withdraw_timeout_s)"
         )
 
 

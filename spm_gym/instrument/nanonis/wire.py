@@ -1,7 +1,7 @@
 """The wire format: frames, values and error blocks (protocol document, *Message structure*).
 
 All numbers are big-endian. A request is a header (name in 32 bytes, size of the body, whether a
-reply is wanted) and a body; a reply has the same header, and its body ends with an error block.
+reply is expected) and a body; a reply has the same header, and its body ends with an error block.
 """
 
 from __future__ import annotations
