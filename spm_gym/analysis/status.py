@@ -203,7 +203,11 @@ def _doing(
         return Activity.BEGINS, "Getting ready for the first image", ""
     if state == State.STOP:
         ending = m.get("ending") or "somebody has asked for it"
-        return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
+        return (
+            Activity.ENDED,
+            f"Ending: {ending}",
+            "The tip is withdrawn before the end, where the driver can.",
+        )
     if m.get("trouble") and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
         return _recovering(db, m, session)
     if state == State.CHANGE_AREA:

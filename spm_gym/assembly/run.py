@@ -21,7 +21,7 @@ from spm_gym.assembly.build import (
     shipped_classifier,
     world_seed,
 )
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, tell
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import CHECKPOINTS, versions
@@ -91,7 +91,6 @@ def operate(
     prepare_process(config.run.threads)
     durable = config.run.microscope == "real"
     settings = config.operation
-    capabilities = find_driver(config.real).capabilities(config.real)
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
     try:
         with (
@@ -126,7 +125,7 @@ def operate(
                         pace=_pacer(scale, lab.control),
                         watch=watch,
                         may_stay=durable and not config.real.withdraw_on_exit,
-                        can_withdraw=not durable or capabilities.withdraw,
+                        can_withdraw=not durable or capabilities(config.real).withdraw,
                     )
                     if fresh_area:
                         runner.operator.areas.enter_unknown()
@@ -175,7 +174,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
-    by_hand = find_driver(real).capabilities(real).status and not real.approach_at_start
+    by_hand = capabilities(real).status and not real.approach_at_start
     if by_hand and not instrument.status().approached:
         raise InstrumentError(
             "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"
