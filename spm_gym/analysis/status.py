@@ -195,7 +195,11 @@ def _doing(
     state, leaving = m.state, m.place.leaving
     if state is State.STOP:
         ending = m.ending.reason or "somebody has asked for it"
-        return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
+        return (
+            Activity.ENDED,
+            f"Ending: {ending}",
+            "The tip is withdrawn before the end, where the driver can.",
+        )
     if m.recovery.trouble and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
         return _recovering(db, m, session)
     if state is State.CHANGE_AREA:

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities, find_driver
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -91,7 +91,7 @@ def _settings_findings(
     found = classifier_findings(conditions, config, bias, setpoint, "real")
     # The instrument may be a virtual one, and can say what the settings leave to the operator.
     unsettled = {"origin"}
-    if find_driver(config.real).capabilities(config.real).status:
+    if capabilities(config.real).status:
         unsettled |= {"bias"} if math.isnan(bias) and conditions.bias else set()
         unsettled |= {"setpoint"} if math.isnan(setpoint) and conditions.setpoint else set()
     return [text for name, text in found.items() if name not in unsettled]
@@ -170,25 +170,15 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     Raises:
         ConfigError: The driver cannot do that.
     """
-    check_rehearsal(config)
+    able = capabilities(config.real)
+    if not able.rehearse:
+        raise ConfigError(
+            f"setting real.driver = {config.real.driver}: this driver {able.why_not('rehearse')}"
+        )
     check_limits(config)
     simulated = build_microscope(config, world_seed(config.seed))
     instrument = find_driver(config.real).rehearse(config.real, simulated, show)
     return Guard(instrument, config.real.limits)
-
-
-def check_rehearsal(config: Config) -> None:
-    """See that the driver can show commands without sending them.
-
-    Raises:
-        ConfigError: It cannot.
-    """
-    capabilities = find_driver(config.real).capabilities(config.real)
-    if not capabilities.rehearse:
-        raise ConfigError(
-            f"setting real.driver = {config.real.driver}: this driver "
-            f"{capabilities.why_not('rehearse')}"
-        )
 
 
 def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualController:

@@ -9,7 +9,7 @@ from spm_gym.config import RealConfig
 from spm_gym.config.drivers import load_outside_driver
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.driver import DeepSPMDriver
-from spm_gym.instrument.driver import Driver
+from spm_gym.instrument.driver import Capabilities, Driver
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.driver import NanonisDriver
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -18,7 +18,7 @@ from spm_gym.servers.nanonis.rehearsal import Rehearsal
 
 
 def find_driver(real: RealConfig) -> Driver:
-    """The driver that the settings choose.
+    """Find the driver that the settings choose.
 
     Raises:
         ConfigError: It is not installed, or cannot be used.
@@ -28,6 +28,15 @@ def find_driver(real: RealConfig) -> Driver:
         return ours
     found: Driver = load_outside_driver(real.driver)
     return found
+
+
+def capabilities(real: RealConfig) -> Capabilities:
+    """Say what the chosen driver can do with these settings.
+
+    Raises:
+        ConfigError: It is not installed, or cannot be used.
+    """
+    return find_driver(real).capabilities(real)
 
 
 def _rehearsed(

@@ -15,11 +15,10 @@ from spm_gym.assembly.build import (
     build_microscope,
     check_classifier,
     check_limits,
-    check_rehearsal,
     connect_microscope,
     rehearse_microscope,
 )
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.config.json_file import JsonError, parse_json
@@ -41,24 +40,22 @@ def microscope(
     journal: Journal | None = None,
     abort: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
-    """The configured microscope; left in the safe condition, however the block is left.
+    """Give the configured microscope; leave it in the safe condition, however the block ends.
 
     Args:
         config: Settings of the run.
         run: Its directory, which gets the record of acts.
         purpose: What the microscope is for.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
-        journal: Records the acts instead; whoever keeps one also approaches.
+        journal: Records the acts instead; who keeps one also approaches.
         abort: Is asked during a scan or an approach whether to stop it.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
     real = config.real
-    capabilities = find_driver(real).capabilities(real)
+    able = capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
-    if dry_run:
-        check_rehearsal(config)
     check_limits(config)
     check_classifier(config)
     if dry_run:
@@ -81,10 +78,10 @@ def microscope(
         context = RunContext(run / SETTINGS_BEFORE, tell, note, abort)
         instrument = connect_microscope(config, context, record, history)
     try:
-        if not capabilities.coarse_motion:
-            tell(f"instrument: {real.driver} {capabilities.why_not('coarse_motion')}")
+        if not able.coarse_motion:
+            tell(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
         # Without a status nobody knows whether the tip is up, and one at the surface stays there.
-        automatic = capabilities.status and real.approach_at_start
+        automatic = able.status and real.approach_at_start
         if automatic and journal is None and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")
             instrument.approach()
@@ -92,13 +89,13 @@ def microscope(
     finally:
         with ignoring_signals():
             instrument.close()
-            if not capabilities.withdraw:
+            if not able.withdraw:
                 tell(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
 def tell(text: str) -> None:
-    """Say something to whoever watches, if anybody does."""
-    with suppress(OSError):  # a pipe may be broken; what is told is done all the same
+    """Print a line, if anybody still reads it."""
+    with suppress(OSError):  # a pipe may be broken; the run goes on all the same
         print(text, flush=True)
 
 

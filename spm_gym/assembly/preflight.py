@@ -17,7 +17,7 @@ from spm_gym.assembly.build import (
     shipped_agent,
     shipped_classifier,
 )
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities, find_driver
 from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
@@ -66,10 +66,9 @@ def refuse_troubles(findings: list[Finding]) -> None:
 
 def _unable(config: Config) -> list[Finding]:
     """A finding for each thing that the driver cannot do: nothing is to be promised."""
-    capabilities = find_driver(config.real).capabilities(config.real)
     return [
         Finding(name.replace("_", " "), f"{config.real.driver} {what}")
-        for name, what in capabilities.missing().items()
+        for name, what in capabilities(config.real).missing().items()
     ]
 
 

@@ -22,7 +22,7 @@ from spm_gym.assembly.build import (
     shipped_classifier,
     world_seed,
 )
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, tell
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import CHECKPOINTS, versions
@@ -116,7 +116,7 @@ def _is_real(config: Config) -> bool:
 
 
 def _can_withdraw(config: Config) -> bool:
-    return not _is_real(config) or find_driver(config.real).capabilities(config.real).withdraw
+    return not _is_real(config) or capabilities(config.real).withdraw
 
 
 def _prepare(
@@ -209,7 +209,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
-    by_hand = find_driver(real).capabilities(real).status and not real.approach_at_start
+    by_hand = capabilities(real).status and not real.approach_at_start
     if by_hand and not instrument.status().approached:
         raise InstrumentError(
             "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"

@@ -6,7 +6,7 @@ import argparse
 from typing import cast
 
 from spm_gym.assembly.build import connect_microscope
-from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import preflight
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config
@@ -64,9 +64,9 @@ def _verify_motor(config: Config) -> None:
 
 
 def _refuse_unverifiable(config: Config) -> None:
-    capabilities = find_driver(config.real).capabilities(config.real)
-    if not capabilities.verify_motor:
-        raise UsageError(f"{config.real.driver} {capabilities.why_not('verify_motor')}")
+    able = capabilities(config.real)
+    if not able.verify_motor:
+        raise UsageError(f"{config.real.driver} {able.why_not('verify_motor')}")
 
 
 def _plan(config: Config) -> str:
@@ -86,7 +86,7 @@ def _plan(config: Config) -> str:
 
 
 def _end(config: Config) -> str:
-    able = find_driver(config.real).capabilities(config.real)
+    able = capabilities(config.real)
     if not able.withdraw:
         tip = "leave the tip where it is, for it cannot be withdrawn"
     elif config.real.withdraw_on_exit:

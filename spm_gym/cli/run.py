@@ -47,7 +47,7 @@ a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
 
 while it runs, from anywhere:
-  spm-gym ask pause RUN_DIR                         withdraws; "resume" goes on, "stop" ends
+  spm-gym ask pause RUN_DIR                         withdraws if it can; "resume" goes on; "stop"
   spm-gym report RUN_DIR                            a page with everything so far
 """
 
@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_config(parser)
     parser.add_argument(
-        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
+        "--env",
+        choices=["sim", "real"],
+        help="sets run.microscope; real: that of real.driver",
     )
     parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
     parser.add_argument("--scans", type=int, metavar="N", help="sets operation.scans")

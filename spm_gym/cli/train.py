@@ -30,7 +30,7 @@ EPILOG = """examples:
   python train.py --resume --steps 10000            ... or train a finished one on
   python train.py --seed 3 --reproducible           the same agent again, bit for bit
   python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
-  python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
+  python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
 
@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
+        "--env",
+        choices=["sim", "real"],
+        help="sets run.microscope; real: that of real.driver",
     )
     parser.add_argument(
         "--dry-run",

@@ -24,16 +24,16 @@ BUILT_IN = tuple(
 
 
 def installed_drivers() -> list[str]:
-    """Names of all drivers that ``real.driver`` may choose, ours first."""
+    """List the names of all drivers that ``real.driver`` may choose, ours first."""
     return [*BUILT_IN, *sorted({entry.name for entry in metadata.entry_points(group=GROUP)})]
 
 
 @functools.cache
 def load_outside_driver(name: str) -> Any:
-    """The driver of this name that another package brings.
+    """Load the driver of this name that another package brings.
 
     Raises:
-        ConfigError: There is none, or it is none of ours to use; one line.
+        ConfigError: There is none, or it cannot be used; one line.
     """
     entries = list(metadata.entry_points(group=GROUP, name=name))
     if not entries:
@@ -63,7 +63,7 @@ def load_outside_driver(name: str) -> Any:
 
 
 def named_in(tree: object) -> tuple[str, ...]:
-    """Names of the drivers from outside that settings choose, or have a section for.
+    """List the drivers from outside that settings choose, or have a section for.
 
     Args:
         tree: Settings as YAML holds them, not validated.
@@ -80,7 +80,7 @@ def named_in(tree: object) -> tuple[str, ...]:
 
 @functools.cache
 def real_config(drivers: tuple[str, ...]) -> type[RealConfig]:
-    """The settings of the real microscope, with a section for each of these drivers from outside.
+    """Build the settings of the real microscope, with a section for each driver from outside.
 
     Raises:
         ConfigError: One of them is not installed, or cannot be used.

@@ -25,7 +25,7 @@ back."""
 
 _MISSING = {
     "status": "cannot tell bias, setpoint, current, height, or whether the tip is at the surface: "
-    "a run takes it for approached, and the settings have to say what is set there",
+    "what is set there, the settings have to say",
     "withdraw": "cannot withdraw the tip: at the end, on a pause and on a stop it stays where it "
     "is",
     "retract": "cannot step away from the sample: a crash is recovered from without a coarse step, "
@@ -40,7 +40,7 @@ _MISSING = {
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a driver can do with the settings that are in force; what is not said it cannot.
+    """The abilities of a driver with the settings in force; those that are not claimed it lacks.
 
     Attributes:
         status: Tell bias, setpoint, current and height, and whether the tip is at the surface.
@@ -66,7 +66,7 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def missing(self) -> dict[str, str]:
-        """What the driver cannot do, with what follows from that, as the end of a sentence."""
+        """List what the driver cannot do, with what follows from that, as the end of a sentence."""
         return {
             each.name: self.why_not(each.name)
             for each in fields(self)
@@ -74,7 +74,7 @@ class Capabilities:
         }
 
     def why_not(self, name: str) -> str:
-        """What follows from a capability that is missing, and why it is."""
+        """Say what follows from a capability that is missing, and why it is."""
         reason = self.reasons.get(name)
         return _MISSING[name] + (f" ({reason})" if reason else "")
 

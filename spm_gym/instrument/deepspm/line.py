@@ -136,6 +136,7 @@ class Line:
         """Send a request that is answered by an image; raises as `ask` does."""
 
         def receive(connected: socket.socket, deadline: float) -> NDArray[np.float32]:
+            # A failure comes in words, where an image has its size.
             header = _receive(connected, SCAN_HEADER.size, deadline)
             if looks_like_text(header):
                 words = self._words(connected, deadline, header)
@@ -192,6 +193,7 @@ class Line:
         connected = self._socket
         if connected is None:
             raise ConnectionLost(f"no connection to {self._where}; nothing was sent")
+        # Late words belong to an earlier request, whose caller has given up.
         try:
             connected.setblocking(False)
             while late := connected.recv(_MAX_TEXT):
@@ -210,6 +212,7 @@ class Line:
 
     def _words(self, connected: socket.socket, deadline: float, first: bytes = b"") -> str:
         """Receive until the server pauses; raises what the words say, if they say a failure."""
+        # Nothing delimits a reply in words; the server writes it in one piece, so silence does.
         data = first or _some(connected, deadline)
         try:
             while len(data) <= _MAX_TEXT:
@@ -234,6 +237,7 @@ class _Refusal(Exception):
     def error(self, what: str) -> InstrumentError:
         text = str(self)
         named = _NAMED_ERROR.match(text)
+        # Our own server names the kind; of the original only some words are known.
         kind = _ERRORS.get(named[1]) if named else None
         if kind is None:
             lowered = text.lower()

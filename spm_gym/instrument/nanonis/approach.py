@@ -67,6 +67,7 @@ class Approach:
         """
         z, current = read_z(self._controller), read_current(self._controller)
         too_much = _CRASH_FACTOR * abs(read_setpoint(self._controller))
+        # A withdrawn tip is at the upper end as well: only the current tells it from a crashed one.
         if retracted(z, z_range) and abs(current) > too_much:
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
 
@@ -85,6 +86,7 @@ class Approach:
         deadline = time.monotonic() + self._timeout_s
         while True:
             self._coarse.approach(deadline, may_abort)
+            # From here on the motor has moved: no error may pass for "nothing was done".
             with outcome_unknown_on_error("the automatic approach was started"):
                 trouble = self._no_contact(z_range)
                 if not trouble:

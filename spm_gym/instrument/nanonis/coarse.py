@@ -121,6 +121,18 @@ class CoarseMotion:
                 "by hand and resume with --fresh-area"
             )
 
+    def check_verified(self) -> None:
+        """See that the way from the sample was found to be right.
+
+        Raises:
+            LimitExceeded: It was not, for that takes a tip at the surface.
+        """
+        if not self.verified:
+            raise LimitExceeded(
+                "the direction real.nanonis.coarse.retract has not been verified yet, which takes "
+                "a tip at the surface: nothing was stepped"
+            )
+
     def verify_direction(
         self, withdraw: Callable[[], object], z_range: tuple[float, float]
     ) -> None:
@@ -141,6 +153,7 @@ class CoarseMotion:
         if self.verified:
             return
         retract = self._config.coarse.retract
+        # Few coarse motors have an encoder: the surface is what a step is measured by.
         before = read_z(self._controller)
         # At either end of its range the height says nothing of the surface: with a crashed tip,
         # at the upper end, every surface would look further down afterwards.
@@ -198,6 +211,7 @@ class CoarseMotion:
             OutcomeUnknown: It was started, and then the connection lost.
         """
         _open_approach(self._controller)
+        # Before the command goes out: if its reply is lost, the approach may be under way.
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach(deadline, self._abort if may_abort else lambda: False)
@@ -228,6 +242,7 @@ class CoarseMotion:
         for steps_before in range(0, steps, _STEPS_AT_A_TIME):
             count = min(_STEPS_AT_A_TIME, steps - steps_before)
             self._stepping = True
+            # The reply comes after the last step, and no field bounds that: hence the time allowed.
             self._controller.call(
                 "Motor.StartMove", takes=count * _MOTOR_S_PER_STEP, act=True, direction=motor,
                 steps=count, group=self._config.coarse.group - 1, wait=1,
@@ -250,6 +265,7 @@ class CoarseMotion:
         """Whether the tip, withdrawn, touches something; then the motor is stopped for certain."""
         if not touches(self._controller):
             return False
+        # Read twice: a step couples a spike into the preamplifier that is no contact.
         self._controller.call("Motor.StopMove")
         self._sleep(_CURRENT_FADES_S)
         return touches(self._controller)
@@ -260,6 +276,7 @@ class CoarseMotion:
 
     def _extend(self, z_range: tuple[float, float]) -> float:
         """Let the feedback look for the surface; the height where it ends, m."""
+        # A step may have put the surface out of reach; the end of the range says so as well.
         self._controller.call("ZCtrl.OnOffSet", on=1)
         deadline = time.monotonic() + self._config.withdraw_timeout_s
         z, before = read_z(self._controller), math.inf

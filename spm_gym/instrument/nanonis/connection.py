@@ -82,6 +82,7 @@ class Connection:
             return
         try:
             connected = socket.create_connection((self.host, self.port), self.timeout)
+            # Requests are tens of bytes: delayed until they fill a packet, each may take 40 ms.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise ConnectionLost(
@@ -123,6 +124,7 @@ class Connection:
         if command is None:
             raise CommandFailed(f"{name} does not exist in release {self.release}")
         request = encode_request(command, values)
+        # A port serves its commands strictly one after the other (protocol document, Connections).
         with self._lock:
             if self._socket is None:
                 raise ConnectionLost(f"{name}: there is no connection to {self._where}")
@@ -137,6 +139,7 @@ class Connection:
                 body = self._exchange(self._socket, name, request, self.timeout + takes)
                 return decode_reply(command, body)
             except ErrorReply as failure:
+                # The frame was whole, so the next reply will be in its place: nothing is closed.
                 raise CommandFailed(
                     f"{name}: {failure.text or 'error without a text'} (status {failure.status})"
                 ) from failure
@@ -163,6 +166,7 @@ class Connection:
             connected.settimeout(timeout)
             connected.sendall(request)
             header = decode_header(_receive(connected, HEADER_SIZE, deadline))
+            # A reply names its command: one that was given up may still be answered late.
             if header.name != name:
                 raise BadReply(
                     f"{name}: the reply of {self._where} is for {header.name!r}; connection closed"
@@ -183,6 +187,7 @@ class Connection:
 
 def _receive(connected: socket.socket, size: int, deadline: float) -> bytes:
     received = bytearray(size)
+    # Read into place: a frame of 1024 x 1024 pixels arrives in hundreds of pieces.
     view = memoryview(received)
     while view:
         left = deadline - time.monotonic()

@@ -69,6 +69,7 @@ class InForce:
             found.append(f"setpoint from {self.setpoint / PA:.4g} to {other.setpoint / PA:.4g} pA")
         if not math.isclose(self.speed, other.speed, rel_tol=_SAME):
             found.append(f"scan speed from {self.speed / NM:.4g} to {other.speed / NM:.4g} nm/s")
+        # Places are compared by the size of the frame: a drift correction is no change.
         nearby = _SAME * max(self.frame[2], other.frame[2])
         *place, angle = zip(self.frame, other.frame, strict=True)
         moved = any(abs(a - b) > nearby for a, b in place)
@@ -105,6 +106,7 @@ def check_safe_tip(threshold: float | None, setpoint: float, config: RealConfig)
     Raises:
         LimitExceeded: The threshold is not above the setpoint.
     """
+    # The larger of the two: Safe Tip does not know that an approach is under way.
     highest = max(abs(setpoint), (config.nanonis.approach_setpoint_pA or 0.0) * PA)
     if threshold is not None and not threshold > highest:
         raise LimitExceeded(
@@ -127,6 +129,7 @@ def check_before_changes(controller: Controller, config: RealConfig) -> None:
     """
     imaging = config.imaging
     bias, setpoint = read_bias(controller), read_setpoint(controller)
+    # A withdrawn tip may have any bias: what counts is the one that it will come down with.
     if holds_tip(controller):
         check_limits_in_force(bias, setpoint, config)
     bias = bias if imaging.bias_V is None else imaging.bias_V
@@ -180,6 +183,7 @@ class Watch:
         """
         now = InForce.read(self._controller)
         changes = [] if self._known is None else self._known.changes_to(now)
+        # Noted once: what somebody has set on purpose is not called a change again.
         self._known = now
         for change in changes:
             self._note(f"somebody has changed the {change}")

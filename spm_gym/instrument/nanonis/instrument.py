@@ -8,12 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from spm_gym.config import RealConfig
-from spm_gym.errors import (
-    CommandFailed,
-    InstrumentError,
-    LimitExceeded,
-    UnsafeToContinue,
-)
+from spm_gym.errors import CommandFailed, InstrumentError, UnsafeToContinue
 from spm_gym.instrument.driver import RunContext
 from spm_gym.instrument.nanonis import acts
 from spm_gym.instrument.nanonis.approach import Approach
@@ -38,7 +33,7 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
-from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, shut_down
+from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, refuse_unsafe, shut_down
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -49,7 +44,6 @@ from spm_gym.instrument.nanonis.tip import (
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
-NM = 1e-9
 PA = 1e-12
 
 
@@ -132,6 +126,7 @@ class NanonisInstrument:
     def _take_over(self) -> Settings:
         """Connect, and see that nobody else drives the controller; the operator's settings."""
         self._open = True
+        # A program that just ends leaves no tip at the surface either.
         atexit.register(self.close)
         self._main.connect()
         self._main.release = self._side.release = ask_release(self._main, self.config.nanonis)
@@ -241,11 +236,7 @@ class NanonisInstrument:
             InstrumentError: Any other failure.
         """
         self._coarse.check_direction("the tip is to be taken away from the sample")
-        if not self._coarse.verified:
-            raise LimitExceeded(
-                "the direction real.nanonis.coarse.retract has not been verified yet, which takes "
-                "a tip at the surface: nothing was stepped"
-            )
+        self._coarse.check_verified()
         # The tip may be in deeper than the piezo can lift it: then the motor has to, watched.
         lift_tip(self._main, self._z_range, self.config.nanonis.withdraw_timeout_s)
         self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
@@ -312,6 +303,7 @@ class NanonisInstrument:
         """
         if not self._open:
             return
+        # What still waits on the main connection is cut short; all that follows goes over the side.
         self._main.close()
         # Until the settings were read, nothing was changed.
         troubles = [] if self._before is None else self._make_safe(self._before)
@@ -320,12 +312,7 @@ class NanonisInstrument:
         # Only now: if it is interrupted on the way, it may be closed once more.
         self._open = False
         atexit.unregister(self.close)
-        if troubles:
-            missing = ", ".join(what for what, _ in troubles)
-            raise InstrumentError(
-                f"THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: {missing}: "
-                f"{troubles[0][1]}"
-            )
+        refuse_unsafe(troubles)
         if self._before is not None:
             if self._keep is not None:
                 self._keep.unlink(missing_ok=True)
@@ -339,6 +326,7 @@ class NanonisInstrument:
             ("motor or approach not stopped", partial(self._coarse.stop, side)),
             ("scan not stopped", partial(stop_scan, side)),
         ]
+        # The tip first, its settings last: a bias that jumps under a tip at the surface spoils it.
         if self.config.withdraw_on_exit:
             seconds = self.config.nanonis.withdraw_timeout_s
             withdraw = partial(withdraw_tip, side, self._z_range, seconds)

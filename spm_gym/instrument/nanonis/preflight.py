@@ -113,6 +113,7 @@ def _in_force(
 
 
 def _side_connection(own: NanonisConfig) -> Iterator[Finding]:
+    # A second client on a port is accepted and never served: only a reply shows that it is free.
     side = Connection(own.host, own.ports[1], own.timeout_s)
 
     def ask() -> str:
@@ -138,6 +139,7 @@ def _read(
     yield _range(controller, env)
     yield _finding("height signal", partial(_channel, controller, real.nanonis.channel))
     yield _finding("tip shaper", lambda: _values(call("TipShaper.PropsGet")))
+    # The scan of a run that was killed goes on by itself, and is stopped when the run does.
     resumes = kept is not None and kept.is_file()
     yield _finding(
         "scan", lambda: _values(call("Scan.FrameGet")) + "; " + _scanning(controller, resumes)

@@ -128,11 +128,13 @@ def read_current(controller: Controller) -> float:
 
 def holds_tip(controller: Controller) -> bool:
     """Whether the feedback holds the tip at the surface."""
+    # On hold, switching off, Safe Tip, withdrawing: nothing but "on" keeps a tip at the surface.
     return bool(controller.call("ZCtrl.StatusGet")["status"] == FEEDBACK_ON)
 
 
 def touches(controller: Controller) -> bool:
     """Whether a tip that should be in the air draws the current of one that touches something."""
+    # Written so that a current that is no number counts as touching.
     return not abs(read_current(controller)) <= max(_TOUCHING, 2 * abs(read_setpoint(controller)))
 
 
@@ -142,6 +144,7 @@ def height_channel(controller: Controller, channel: str) -> int:
     Raises:
         InstrumentError: There is no such signal, or it is no height.
     """
+    # Older scans count the 24 slots of the Signals Manager, newer ones the list of 128 signals.
     slots = controller.release < RT_INDEXES_SINCE
     names = controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")["names"]
     if channel not in names:

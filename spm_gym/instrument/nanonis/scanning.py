@@ -85,6 +85,7 @@ class Scanner:
         """
         call = self._controller.call
         self._channel = height_channel(self._controller, self._config.nanonis.channel)
+        # Added to the operator's channels, which he may want in the files that are saved.
         recorded = (int(index) for index in call("Scan.BufferGet")["channel_indexes"])
         self._channels = sorted({*recorded, self._channel})
         autosave = 1 if self._config.nanonis.autosave else 3
@@ -135,6 +136,7 @@ class Scanner:
         call = self._controller.call
         call("Scan.BufferSet", channel_indexes=self._channels, pixels=pixels, lines=pixels)
         buffer = call("Scan.BufferGet")
+        # Pixels are made a multiple of 16 without a word (protocol document, Scan.BufferSet).
         if (buffer["pixels"], buffer["lines"]) != (pixels, pixels):
             raise InstrumentError(
                 f"the controller scans {buffer['pixels']} x {buffer['lines']} pixels instead of "
@@ -162,7 +164,7 @@ class Scanner:
     def _set_frame(self, frame: Frame) -> None:
         required: dict[str, Any] = {
             "centre_x": frame.x, "centre_y": frame.y, "width": frame.size, "height": frame.size,
-            "angle": -math.degrees(frame.angle),
+            "angle": -math.degrees(frame.angle),  # the controller counts clockwise
         }  # fmt: skip
         self._controller.call("Scan.FrameSet", **required)
         taken = tuple(read_numbers(self._controller, "Scan.FrameGet", *required))
@@ -181,6 +183,7 @@ class Scanner:
         seconds = lines * self._line_time
         if whole:
             seconds = _PATIENCE * seconds + self._config.nanonis.timeout_s
+        # Downwards and forward data: the only direction whose row order nobody disputes.
         self._controller.call("Scan.Action", action=_START, direction=DOWN)
         ended = lines > 0 and self._await_end(seconds, z_range)
         if not ended:
@@ -191,6 +194,7 @@ class Scanner:
     def _await_end(self, seconds: float, z_range: tuple[float, float]) -> bool:
         """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
         look_at = seconds - _LOOK_EVERY_S
+        # In short waits, since this connection serves nothing else meanwhile.
         while seconds > 0:
             if self._abort():
                 stop_scan(self._controller)
@@ -219,6 +223,7 @@ class Scanner:
         )
         data: NDArray[np.float32] = grabbed["data"].astype(np.float32)
         name = grabbed["channel_name"]
+        # The index counts differently in other releases: the name tells what was really grabbed.
         if name != self._config.nanonis.channel or data.shape != (pixels, pixels):
             raise BadReply(
                 f"Scan.FrameDataGrab: {data.shape} pixels of {name!r} instead of "

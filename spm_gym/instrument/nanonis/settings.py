@@ -79,6 +79,7 @@ class Settings:
         """Steps that restore all but the bias, each read back; with what is missing otherwise."""
         setpoint = self.setpoint["setpoint"]
         steps: list[Step] = [
+            # The bias goes before, by `restore_bias`: it may be one that is not to be restored.
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
         for name, setter, values, getter, kept in self._commands():
@@ -150,6 +151,7 @@ class Settings:
         """
         try:
             settings = Settings(**read_json(path))
+            # Now, not on the shutdown, when nobody is there to set anything by hand.
             for command, values in settings._requests(release):
                 encode_request(commands(release)[command], values)
             return settings
@@ -164,6 +166,7 @@ def _restore(
     controller: Controller, setter: str, values: Values, getter: str, kept: Values
 ) -> None:
     controller.call(setter, **values)
+    # Read back: a reply without an error does not say that the value was taken.
     taken = _plain(controller.call(getter))
     for key, value in kept.items():
         if not _same(key, taken[key], value):
@@ -176,7 +179,7 @@ def _restore(
 def _same(key: str, taken: Any, kept: Any) -> bool:
     if key in _SWITCHES:
         return is_on(taken) == is_on(kept)
-    if isinstance(kept, float):
+    if isinstance(kept, float):  # sent in single precision
         return math.isclose(taken, kept, rel_tol=1e-5, abs_tol=1e-15)
     return bool(taken == kept)
 

@@ -37,6 +37,7 @@ def move_tip(controller: Controller, x: float, y: float) -> None:
     Raises:
         InstrumentError: It is elsewhere, or any other failure.
     """
+    # The reply comes when the tip is there: how long that takes, only the speed tells.
     here = read_place(controller)
     (speed,) = read_numbers(controller, "FolMe.SpeedGet", "speed")
     way = math.dist((x, y), here)
@@ -45,6 +46,7 @@ def move_tip(controller: Controller, x: float, y: float) -> None:
         raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
     takes = 2 * way / abs(speed) if speed != 0 else 0.0
     controller.call("FolMe.XYPosSet", takes=takes, x=x, y=y, wait=1)
+    # The newest value: others are averaged over a time in which the tip still moved.
     there = read_place(controller, newest=1)
     if not math.dist((x, y), there) <= NM:
         raise InstrumentError(
@@ -94,8 +96,10 @@ def lift_tip(controller: Controller, z_range: tuple[float, float], seconds: floa
     Raises:
         InstrumentError: It is not there, or any other failure.
     """
+    # A scan that goes on would move a tip sideways that has not yet come free.
     stop_scan(controller)
     controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
+    # The reply has no flag for a timeout, so the height has to say it.
     status = read_status(controller, z_range)
     if status.approached or not retracted(status.z, z_range):
         raise InstrumentError(

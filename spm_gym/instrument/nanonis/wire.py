@@ -72,6 +72,7 @@ def encode_reply(command: Command, values: Mapping[str, Any]) -> bytes:
 
 def encode_error(name: str, text: str, status: int = 1) -> bytes:
     """Build the reply of a command that failed: an error block and no values."""
+    # Clients decode texts of errors as UTF-8 or Latin-1: ASCII is both.
     encoded = text.encode("ascii", "replace")
     return _frame(name, _ERROR_BLOCK.pack(status, len(encoded)) + encoded)
 
@@ -85,6 +86,7 @@ def decode_header(data: bytes) -> Header:
     raw, size, flag, _ = _HEADER.unpack(data)
     if not 0 <= size <= LARGEST_BODY:
         raise WireError(f"a body of {size} bytes; allowed are 0 to {LARGEST_BODY}")
+    # Only requests use it; a reply with another value was framed wrong before.
     if flag > 1:
         raise WireError(f"a send-response flag of {flag}; allowed are 0 and 1")
     name, _, padding = raw.partition(b"\0")
@@ -124,6 +126,7 @@ def decode_reply(command: Command, body: bytes) -> Values:
         if failure is None:
             raise
         raise failure from None
+    # Either is a failure: clients in the field believe the one or the other.
     if status or text:
         raise ErrorReply(status, text)
     return values
@@ -215,6 +218,7 @@ def _encode_elements(kind: str, values: Any, finite: bool) -> bytes:
         return b"".join(_text(text) for text in values)
     array = np.asarray(values, dtype=np.float64 if kind[0] == "f" else np.int64)
     if kind[0] == "f":
+        # No setting is infinite, and a controller would take NaN without a word.
         if finite and not np.isfinite(array).all():
             raise ValueError("it is not finite")
     elif array.size:
