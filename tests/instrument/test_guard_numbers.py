@@ -293,7 +293,7 @@ def fill(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {pages}")
     filler = (
         "INSERT INTO acts (session, act, details, wall, before, result, reason, after)"
-        " VALUES (1, 'look', '{}', 0, '{}', 'done', '', '{}')"
+        " VALUES (1, 'dip', '{}', 0, '{}', 'done', '', '{}')"
     )
     with contextlib.suppress(sqlite3.OperationalError):
         while True:
