@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation import mean_interval
+from spm_gym.intervals import mean_interval
 from spm_gym.journal.reader import JOURNAL, JournalError, open_journal
+from spm_gym.runner.run_state import read_run_state
 
 COMMAND = (sys.executable, "-m", "spm_gym")
 _SETTLED_H = 10.0
@@ -168,10 +169,10 @@ def _simulated_hours(run: Path) -> float | None:
     except JournalError:
         return None
     try:
-        row = db.execute("SELECT runner FROM state").fetchone()
+        run_state = read_run_state(db)
     finally:
         db.close()
-    return None if row is None else float(json.loads(row["runner"])["elapsed"]) / 3600
+    return None if run_state is None else run_state.clock.elapsed / 3600
 
 
 if __name__ == "__main__":

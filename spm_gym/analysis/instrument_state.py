@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from spm_gym.runner.run_state import RunState
+
 
 @dataclass(frozen=True, slots=True)
 class InstrumentReadings:
@@ -30,7 +32,7 @@ class InstrumentReadings:
     setpoint: float
 
 
-def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> InstrumentReadings:
+def instrument(db: sqlite3.Connection, m: RunState | None, at_work: bool) -> InstrumentReadings:
     """What was last seen of the instrument."""
     z = current = math.nan
     wall = None
@@ -45,9 +47,7 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
             wall = row["wall_result"] if seen is after else row["wall"]
             break
     scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
-    contact = None
-    if m:
-        contact = _contact(db, m, at_work)
+    contact = None if m is None else _contact(db, m, at_work)
     return InstrumentReadings(
         contact,
         z,
@@ -58,10 +58,10 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
     )
 
 
-def _contact(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> bool | None:
+def _contact(db: sqlite3.Connection, m: RunState, at_work: bool) -> bool | None:
     """While it works, the run knows; afterwards the last act says it, unless it is unknown."""
     if at_work:
-        return bool(m.get("in_contact"))
+        return m.tip.in_contact
     row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     if row is None or row["result"] is None:
         return None

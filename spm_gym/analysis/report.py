@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spm_gym.analysis.policies import EPISODE_POLICY
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import Label
+from spm_gym.runner.run_state import read_run_state
 
 HOUR = 3600.0
 MOST_ROWS = 500
@@ -240,12 +241,6 @@ def utc(wall: float) -> str:
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _state(db: sqlite3.Connection) -> dict[str, Any]:
-    row = db.execute("SELECT runner FROM state").fetchone()
-    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
-    return known
-
-
 def _elapsed(db: sqlite3.Connection) -> float:
     latest = _single(
         db,
@@ -253,7 +248,8 @@ def _elapsed(db: sqlite3.Connection) -> float:
         " SELECT MAX(elapsed) FROM recoveries UNION ALL"
         " SELECT MAX(COALESCE(elapsed_end, elapsed)) FROM episodes)",
     )
-    return max(latest or 0.0, float(_state(db).get("elapsed", 0.0)))
+    run_state = read_run_state(db)
+    return max(latest or 0.0, 0.0 if run_state is None else run_state.clock.elapsed)
 
 
 def _counts(db: sqlite3.Connection, table: str, by: str) -> dict[str, int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
@@ -15,6 +13,7 @@ from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
+from spm_gym.runner.run_state import OpenEpisode, RunState, read_run_state
 from spm_gym.runner.states import State
 
 
@@ -75,26 +74,19 @@ _RESTORE = (
 _LOOK = "Look at the instrument"
 
 
-def memory(db: sqlite3.Connection) -> dict[str, Any]:
-    """State of the runner at its last transition; empty before the first."""
-    row = db.execute("SELECT runner FROM state").fetchone()
-    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
-    return known
-
-
 def stands(db: sqlite3.Connection, run: Path) -> RunStatus:
     """How the run of a directory stands at this moment."""
-    return standing(db, memory(db), last_session(db), is_run_locked(run), str(run))
+    return standing(db, read_run_state(db), last_session(db), is_run_locked(run), str(run))
 
 
 def standing(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession, at_work: bool, run: str
+    db: sqlite3.Connection, m: RunState | None, session: RunSession, at_work: bool, run: str
 ) -> RunStatus:
     """How a run stands.
 
     Args:
         db: The journal.
-        m: Its `memory`.
+        m: State of the run; None before its first transition.
         session: The last one.
         at_work: Whether a program is at work on it.
         run: Its directory.
@@ -103,13 +95,13 @@ def standing(
     end = _end(db, session)
     if end is not None and end.trouble:
         return _unsafe(end, since, _leave_well(run))
-    if m.get("state") == State.STOP and (end is not None or not at_work):
+    if m is not None and m.state is State.STOP and (end is not None or not at_work):
         return _ended(m, end, since, run)
     if not at_work:
-        return _cut_off(end, since, _leave_well(run), bool(m))
+        return _cut_off(end, since, _leave_well(run), m is not None)
     if end is not None:  # somebody goes on with it, and everything is still being loaded
         return RunStatus(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
-    if m.get("state") == State.PAUSE:
+    if m is not None and m.state is State.PAUSE:
         return _paused(db, since)
     return RunStatus(*_doing(db, m, session), since, _late(session))
 
@@ -176,10 +168,10 @@ def _unsafe(end: _End, since: float | None, go_on: str) -> RunStatus:
     return RunStatus(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
 
 
-def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> RunStatus:
-    ending = (end.text if end else m.get("ending")) or "no reason noted"
+def _ended(m: RunState, end: _End | None, since: float | None, run: str) -> RunStatus:
+    ending = (end.text if end else m.ending.reason) or "no reason noted"
     go_on = _GO_ON.format(as_typed(run))
-    if m.get("failed"):
+    if m.ending.failed:
         return RunStatus(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
     return RunStatus(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
 
@@ -196,35 +188,35 @@ def _cut_off(end: _End | None, since: float | None, go_on: str, started: bool) -
 
 
 def _doing(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
+    db: sqlite3.Connection, m: RunState | None, session: RunSession
 ) -> tuple[Activity, str, str]:
-    state = m.get("state")
-    if state is None:
+    if m is None:
         return Activity.BEGINS, "Getting ready for the first image", ""
-    if state == State.STOP:
-        ending = m.get("ending") or "somebody has asked for it"
+    state, leaving = m.state, m.place.leaving
+    if state is State.STOP:
+        ending = m.ending.reason or "somebody has asked for it"
         return (
             Activity.ENDED,
             f"Ending: {ending}",
             "The tip is withdrawn before the end, where the driver can.",
         )
-    if m.get("trouble") and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
+    if m.recovery.trouble and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
         return _recovering(db, m, session)
-    if state == State.CHANGE_AREA:
-        why = f"The old area is left because of: {m.get('leaving')}."
-        return Activity.MOVES, "Moving to the next approach area", why if m.get("leaving") else ""
-    if m.get("episode") is not None:
-        return _conditioning(db, m)
+    if state is State.CHANGE_AREA:
+        why = f"The old area is left because of: {leaving}."
+        return Activity.MOVES, "Moving to the next approach area", why if leaving else ""
+    if m.conditioning.episode is not None:
+        return _conditioning(db, m, m.conditioning.episode)
     return (*_routine(m), _after_trouble(m, session))
 
 
 def _recovering(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
+    db: sqlite3.Connection, m: RunState, session: RunSession
 ) -> tuple[Activity, str, str]:
     last = db.execute("SELECT detail FROM recoveries ORDER BY id DESC LIMIT 1").fetchone()
     detail = last["detail"] if last else ""
     doing = {State.APPROACH: ": approaching", State.SETTLE: ": waiting for the piezos to settle"}
-    sentence = f"Recovering from {m['trouble']}{doing.get(m['state'], '')}"
+    sentence = f"Recovering from {m.recovery.trouble}{doing.get(m.state, '')}"
     most = "" if session.settings is None else _borne(session.settings.operation.max_recoveries)
     return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(m)}{most}".strip()
 
@@ -233,22 +225,23 @@ def _borne(most: int) -> str:
     return f" More than {most} without a usable image in between end the run."
 
 
-def _troubles(m: dict[str, Any]) -> str:
-    number = m.get("troubles", 0)
+def _troubles(m: RunState) -> str:
+    number = m.recovery.in_a_row
     return f"The {ordinal(number)} trouble since the last usable image." if number > 1 else ""
 
 
-def _after_trouble(m: dict[str, Any], session: RunSession) -> str:
-    if not m.get("troubles"):
+def _after_trouble(m: RunState, session: RunSession) -> str:
+    trouble = m.recovery
+    if not trouble.in_a_row:
         return ""
-    last = f" The last one: {m['trouble']}." if m.get("trouble") else ""
-    number = plural(m["troubles"], "trouble")
+    last = f" The last one: {trouble.trouble}." if trouble.trouble else ""
+    number = plural(trouble.in_a_row, "trouble")
     return f"{number} since the last usable image.{last}"
 
 
-def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
-    state, number = m["state"], m.get("images", 0) + 1
-    place = _place(m.get("frame"))
+def _routine(m: RunState) -> tuple[Activity, str]:
+    state, number, frame = m.state, m.imaging.images + 1, m.place.frame
+    place = _place(None if frame is None else (frame.x, frame.y))
     if state == State.PARTIAL:
         return Activity.IMAGES, f"Settling{place} for image {number}"
     if state == State.IMAGE:
@@ -260,21 +253,23 @@ def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
     if state == State.SETTLE:
         return Activity.IMAGES, "Waiting for the piezos to settle"
     if state == State.CLEAN:
-        return Activity.RECOVERS, f"Cleaning the tip{_place(m.get('clean_at'))} after a crash"
+        return Activity.RECOVERS, f"Cleaning the tip{_place(m.place.clean_at)} after a crash"
     return Activity.IMAGES, f"Choosing the place of image {number}"
 
 
-def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, str, str]:
+def _conditioning(
+    db: sqlite3.Connection, m: RunState, episode: OpenEpisode
+) -> tuple[Activity, str, str]:
     because = {0: "", 1: ", started because an image showed a bad probe"}.get(
-        bad := m.get("bad_probe", 0),
+        bad := m.imaging.bad_probe,
         f", started because {plural(bad, 'image')} in a row showed a bad probe",
     )
-    why = f"Episode {m['episode']}{because}."
-    number = m.get("steps", 0) + 1
+    why = f"Episode {episode.number}{because}."
+    number = episode.steps + 1
     the_action = f"the {ordinal(number)} action of this episode"
     query = "SELECT name FROM steps WHERE episode = ? AND number = ?"
-    step = db.execute(query, (m["episode"], number)).fetchone()
-    if m["state"] == State.CONDITION:
+    step = db.execute(query, (episode.number, number)).fetchone()
+    if m.state is State.CONDITION:
         doing = (
             f"choosing {the_action}" if step is None else f"{unbroken(step['name'])}, {the_action}"
         )
@@ -285,13 +280,13 @@ def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, 
     return Activity.CONDITIONS, f"Conditioning: {doing}", why
 
 
-def _looking(m: dict[str, Any]) -> str:
-    if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
-        return f"classifying image {m.get('images', 0)}"
-    return f"taking image {m.get('images', 0) + 1}"
+def _looking(m: RunState) -> str:
+    if m.state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return f"classifying image {m.imaging.images}"
+    return f"taking image {m.imaging.images + 1}"
 
 
-def _place(where: Any) -> str:
+def _place(where: tuple[float, float] | None) -> str:
     return "" if not where else f" at {nm(where[0])}, {nm(where[1])} nm"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from spm_gym.analysis.consistency import find_inconsistencies, scan_files
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
 from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
+from spm_gym.runner.run_state import EndingState, read_run_state
 from spm_gym.runner.states import State
 
 UNDER_WAY = "under_way"
@@ -89,18 +89,18 @@ def summarise(run: Path) -> Summary:
 
 
 def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
-    stored = db.execute("SELECT runner FROM state").fetchone()
-    runner: dict[str, Any] = {} if stored is None else json.loads(stored["runner"])
+    run_state = read_run_state(db)
+    ending = EndingState() if run_state is None else run_state.ending
     labels = _labels(db)
     acts = _acts(db)
-    hours = runner.get("elapsed", 0.0) / 3600
+    hours = 0.0 if run_state is None else run_state.clock.elapsed / 3600
     good, classified = labels[Label.GOOD], labels[Label.GOOD] + labels[Label.BAD_PROBE]
-    found = tuple(find_inconsistencies(run, db, runner, files))
+    found = tuple(find_inconsistencies(run, db, run_state, files))
     return Summary(
-        state=runner.get("state", ""),
-        finished=runner.get("state") == State.STOP,
-        failed=runner.get("failed", False),
-        ending=runner.get("ending", ""),
+        state="" if run_state is None else run_state.state,
+        finished=run_state is not None and run_state.state is State.STOP,
+        failed=ending.failed,
+        ending=ending.reason,
         hours=hours,
         sessions=_number(db, "SELECT COUNT(*) FROM sessions"),
         resumes=_number(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from agents.operation import AgentPolicy, InterleavedPolicy, RandomRunPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
@@ -28,7 +29,7 @@ from spm_gym.assembly.run_directory import CHECKPOINTS, versions
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import read
+from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument, Restartable
@@ -38,6 +39,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
+from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.control import Control
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.policy import RunPolicy
@@ -89,52 +91,85 @@ def operate(
         Exit status: 0 done, 2 given up, 130 interrupted.
     """
     prepare_process(config.run.threads)
-    durable = config.run.microscope == "real"
     settings = config.operation
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
     try:
         with (
-            Journal(run, RunState.references, durable) as journal,
+            Journal(run, RunState.references, _is_real(config)) as journal,
             _lab(config, run, journal, token) as lab,
         ):
-            budget = Budget(config.budget, time.monotonic if durable else lab.clock)
-            env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
-            policy, learned, weights = _policy(config, run, env)
-            session = SessionRecord(config.to_yaml(), _classifier_hash(config), weights, versions(),
-                              resumed)  # fmt: skip
-            journal.begin_session(session, os.getpid())
-            if settings.learn:
-                _learn_again(journal, policy, learned, env)
-            with RunTensorBoard(run, config) as board:
-                with _Progress(config) as progress:
-
-                    def watch(runner: Runner) -> None:
-                        progress.show(runner)
-                        board.show()
-
-                    runner = Runner(
-                        env,
-                        settings,
-                        journal,
-                        policy,
-                        seed=config.seed,
-                        simulated=lab.simulated,
-                        clock=lab.clock,
-                        notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                        requests=lab.control.asked,
-                        pace=_pacer(scale, lab.control),
-                        watch=watch,
-                        may_stay=durable and not config.real.withdraw_on_exit,
-                        can_withdraw=not durable or capabilities(config.real).withdraw,
-                    )
-                    if fresh_area:
-                        runner.operator.areas.enter_unknown()
-                    outcome = runner.run()
-                tell(f"{outcome.ending}: {runner.summary()}")
-                board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
+            env, policy = _prepare(config, run, journal, lab, resumed)
+            hooks = RunnerHooks(
+                clock=lab.clock,
+                notify=lambda kind, text: notifier.send(kind, str(kind), text),
+                requests=lab.control.asked,
+                pace=_pacer(scale, lab.control),
+            )
+            outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
     finally:
         notifier.close()
     return _status(outcome, run)
+
+
+def _is_real(config: Config) -> bool:
+    return config.run.microscope == "real"
+
+
+def _can_withdraw(config: Config) -> bool:
+    return not _is_real(config) or capabilities(config.real).withdraw
+
+
+def _prepare(
+    config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
+) -> tuple[ProbeConditioningEnv, RunPolicy]:
+    """Environment and policy, as they were left if the run goes on; the session is noted."""
+    budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
+    env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
+    policy, learned, weights = _policy(config, run, env)
+    session = SessionRecord(
+        config.to_yaml(), _classifier_hash(config), weights, versions(), resumed
+    )
+    journal.begin_session(session, os.getpid())
+    if config.operation.learn:
+        _learn_again(journal, policy, learned, env)
+    return env, policy
+
+
+def _run(
+    config: Config,
+    run: Path,
+    journal: Journal,
+    lab: Lab,
+    env: ProbeConditioningEnv,
+    policy: RunPolicy,
+    hooks: RunnerHooks,
+    fresh_area: bool,
+) -> Outcome:
+    """Operate until the end, followed by progress bar and TensorBoard."""
+    with RunTensorBoard(run, config) as board:
+        with _Progress(config) as progress:
+
+            def watch(run_state: RunState) -> None:
+                progress.show(run_state)
+                board.show()
+
+            runner = Runner(
+                env,
+                config.operation,
+                journal,
+                policy,
+                replace(hooks, watch=watch),
+                simulated=lab.simulated,
+                seed=config.seed,
+                may_stay=_is_real(config) and not config.real.withdraw_on_exit,
+                can_withdraw=_can_withdraw(config),
+            )
+            if fresh_area:
+                runner.handlers.areas.enter_unknown()
+            outcome = runner.run()
+        tell(f"{outcome.ending}: {runner.summary()}")
+        board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
+    return outcome
 
 
 def _status(outcome: Outcome, run: Path) -> int:
@@ -207,7 +242,7 @@ def _learn_again(
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
         before, after = (
-            read(journal.scan(step[name]), env.classifier, env.config)
+            process_scan(journal.scan(step[name]), env.classifier, env.config)
             for name in ("scan", "scan_after")
         )
         policy.learn(
@@ -248,18 +283,18 @@ class _Progress:
         with suppress(OSError):
             self._bar.close()
 
-    def show(self, runner: Runner) -> None:
+    def show(self, run_state: RunState) -> None:
         """Move on."""
-        m = runner.memory
-        done = m.elapsed / 3600 if self._by_hours else m.images
-        good, bad = m.counters["good"], m.counters["bad probe"]
+        images, counters = run_state.imaging.images, run_state.counters
+        done = run_state.clock.elapsed / 3600 if self._by_hours else images
+        good, bad = counters["good"], counters["bad probe"]
         self._bar.set_postfix(
             {
-                "state": m.state,
-                "images": m.images,
+                "state": run_state.state,
+                "images": images,
                 "good": f"{good / max(1, good + bad):.0%}",
-                "conditionings": m.counters["episodes"],
-                "troubles": m.counters["recoveries"],
+                "conditionings": counters["episodes"],
+                "troubles": counters["recoveries"],
             },
             refresh=False,
         )

@@ -7,11 +7,11 @@ import math
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from spm_gym.figures.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, outlines
 from spm_gym.figures.tiles import Painter
 from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.runner.run_state import RunState
 from spm_gym.scale import ticks
 from spm_gym.types import Frame
 
@@ -80,7 +80,7 @@ class LiveMap:
 
 
 def live_map(
-    db: sqlite3.Connection, painter: Painter, m: dict[str, Any], number: int | None
+    db: sqlite3.Connection, painter: Painter, m: RunState | None, number: int | None
 ) -> LiveMap | None:
     """The map of an area, or of the present one; None before the first."""
     areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
@@ -90,7 +90,7 @@ def live_map(
     if number is None or number not in {row["number"] for row in areas}:
         number = present
     painter.want(number)
-    frame = Frame(*m["frame"]) if m.get("frame") and number == m.get("area", present) else None
+    frame = m.place.frame if m is not None and number == m.place.area else None
     tile_nm, tiles = painter.tiles(number)
     left, top, side = _extent(db, number, frame, _painted(tile_nm, tiles))
     return LiveMap(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spm_gym.colours import BAD, GOOD, INK, SEEN
+from spm_gym.colours import BAD, GOOD, INK, OBSERVATION
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.heights import grey_of_levelled
 from spm_gym.figures.scan import Seen, Subject, aspect
@@ -43,7 +43,7 @@ def draw_sheet(
         row, col = divmod(place, cols)
         top, bottom = -row * high, -row * high - 1 + _GAP
         width, height = _fitted(subject)
-        axes.imshow(_grey(subject, seen), cmap=SEEN, vmin=0, vmax=255,
+        axes.imshow(_grey(subject, seen), cmap=OBSERVATION, vmin=0, vmax=255,
                     extent=(col, col + width, top - height, top))  # fmt: skip
         axes.text(col, bottom - 0.02, _caption(subject, seen), va="top", fontsize=7,
                   color=_colour(seen, good_above))  # fmt: skip

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spm_gym.analysis.session import last_session
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
-from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_seen
+from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, read_scans
 from spm_gym.journal.reader import read_scan
@@ -129,7 +129,7 @@ def _recorded(
     row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
     scan = read_scan(run, row)
     heights = scan.z.astype(np.float32)[None]
-    seen = read_scans(heights, np.array([scan.z_range or (np.nan, np.nan)]), config.plane)
+    seen = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
     known = row["probability"]
     still = Still(
         seen.observations[0, 0], row["size"], seen.squares[0], np.nan if known is None else known
@@ -195,7 +195,7 @@ def _event(story: EpisodeFrames, still: Still) -> str:
 
 
 def _draw_image(axes: Axes, still: Still) -> None:
-    show_seen(axes, still.image, still.width)
+    show_normalised(axes, still.image, still.width)
     shape = (still.image.shape[0], still.image.shape[1])
     add_square(axes, still.square, shape)
     if still.action:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spm_gym.colours import HEIGHTS, SEEN
+from spm_gym.colours import HEIGHTS, OBSERVATION
 from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import NM, add_scale_bar, add_square, show_image
 from spm_gym.figures.canvas import new_figure, plain
@@ -211,7 +211,7 @@ def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> 
 def _draw_seen(figure: Figure, axes: Axes, subject: Subject, seen: Seen) -> None:
     assert seen.normalised is not None
     ends = -LIMIT, LIMIT
-    shown = show_image(axes, seen.normalised, subject.width, subject.height, SEEN, ends)
+    shown = show_image(axes, seen.normalised, subject.width, subject.height, OBSERVATION, ends)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])

@@ -17,9 +17,10 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.journal.conditions import IMAGE
 from spm_gym.journal.reader import Label, read_scan
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 from spm_gym.scale import round_length
-from spm_gym.types import Frame, Scan
+from spm_gym.types import UNKNOWN_RANGE, Frame, Scan
 
 SHOWN = f"label IS NOT '{Label.DISCARDED}'"
 """Condition for scans that can be looked at."""
@@ -88,14 +89,14 @@ class Shown:
 
 
 def shown_scan(
-    db: sqlite3.Connection, run: Path, m: dict[str, Any], number: int | None, method: Method
+    db: sqlite3.Connection, run: Path, m: RunState | None, number: int | None, method: Method
 ) -> Shown | None:
     """The last scan up to a number, or the first one after it; None if there is none.
 
     Args:
         db: The journal.
         run: The run directory.
-        m: Memory of the runner.
+        m: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
         method: How the run levels its scans.
     """
@@ -159,7 +160,7 @@ def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:
 def _square(scan: Scan, method: Method) -> Box | None:
     """The largest clean square as the run has found it."""
     pixels = scan.z.shape[0]
-    found = read_scans(scan.z[None], np.array([scan.z_range or (math.nan,) * 2]), method).squares[0]
+    found = read_scans(scan.z[None], np.array([scan.z_range_or_nan]), method).squares[0]
     if not found.side:
         return None
     percent = 100 / pixels
@@ -171,7 +172,7 @@ def _square(scan: Scan, method: Method) -> Box | None:
 
 def _marks(
     db: sqlite3.Connection,
-    m: dict[str, Any],
+    m: RunState | None,
     row: sqlite3.Row,
     frame: Frame,
     square: Box | None,
@@ -185,7 +186,8 @@ def _marks(
         details = json.loads(step["details"])
         if "x" in details:
             marks.append(_mark(frame, details["x"], details["y"], step["name"]))
-    coming = m.get("state") == State.CONDITION and m.get("decision_scan") == row["id"]
+    episode = None if m is None or m.state is not State.CONDITION else m.conditioning.episode
+    coming = episode is not None and episode.scan == row["id"]
     if coming and not marks:
         half = 0.0 if square is None else square.side / 2
         x, y = (50.0, 50.0) if square is None else (square.x + half, square.y + half)
@@ -212,7 +214,7 @@ def _mark(frame: Frame, x: float, y: float, name: str) -> ActionMark:
 def prepare() -> None:
     """Load the compiled functions, so that the first page need not wait for them."""
     blank = np.zeros((1, SMALLEST_SIDE, SMALLEST_SIDE), np.float32)
-    read_scans(blank, np.full((1, 2), math.nan))
+    read_scans(blank, np.array([UNKNOWN_RANGE]))
     level(blank[0])
 
 

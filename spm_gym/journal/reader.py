@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from spm_gym.config.json_file import parse_json
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.types import Frame, Scan
@@ -155,6 +157,19 @@ def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
             db.backup(copy)
         copy.row_factory = sqlite3.Row
         yield copy
+
+
+def read_state(db: sqlite3.Connection) -> Any:
+    """What the runner has left to go on from, as plain values; None if there is nothing.
+
+    Raises:
+        JournalError: It is damaged.
+    """
+    row = db.execute("SELECT runner FROM state").fetchone()
+    try:
+        return None if row is None else parse_json(row[0])
+    except (TypeError, ValueError) as error:
+        raise JournalError(f"the state of the runner in the journal is damaged: {error}") from error
 
 
 def has_started(run: Path) -> bool:

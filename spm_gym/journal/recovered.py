@@ -45,12 +45,12 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References) 
         raise JournalError(f"{run / JOURNAL} was recovered, and cannot be continued: {reason}")
     last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
     moved = set_aside_scans(run, last)
-    state = db.execute("SELECT runner FROM state").fetchone()
     text = "the journal was recovered from a damaged one, and is taken up again"
     text += f"; {moved} scans without a row are in {SCANS}/{UNLISTED}" if moved else ""
     db.execute(
-        "INSERT INTO events(wall, time, kind, text) VALUES (?, ?, 'recovered', ?)",
-        (time.time(), json.loads(state[0])["now"] if state else 0.0, text),
+        "INSERT INTO events(wall, time, kind, text)"
+        " SELECT ?, COALESCE(MAX(time), 0), 'recovered', ? FROM events",
+        (time.time(), text),
     )
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.commit()

@@ -26,7 +26,7 @@ from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session
-from spm_gym.analysis.status import memory, standing
+from spm_gym.analysis.status import standing
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.mosaic import COLOURS, NM
@@ -37,6 +37,7 @@ from spm_gym.journal.reader import JOURNAL, JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import display_name
 from spm_gym.runner.control import asked_of
+from spm_gym.runner.run_state import read_run_state
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -203,7 +204,7 @@ class LivePage:
         view, version, now = PageView.of(request), self._version(request), time.time()
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
-            m, session = memory(db), last_session(db)
+            m, session = read_run_state(db), last_session(db)
             stands = standing(db, m, session, at_work, str(self._run))
             under_way = now if at_work and stands.late_s is not None else None
             return {

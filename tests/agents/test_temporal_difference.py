@@ -10,7 +10,7 @@ import torch
 
 from agents import temporal_difference
 from agents.double_dqn import DoubleDQN
-from agents.replay import Transitions
+from agents.replay import TransitionBatch
 from agents.temporal_difference import TemporalDifference, allow_tf32
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig, ConfigError, NetworkConfig
@@ -25,13 +25,13 @@ def networks(config: NetworkConfig = DEEPER) -> tuple[VGG, VGG]:
     return tuple(VGG(config, RINGS, 8, generator).eval() for _ in range(2))  # type: ignore[return-value]
 
 
-def batch(ongoing: int, size: int = 16) -> Transitions:
+def batch(ongoing: int, size: int = 16) -> TransitionBatch:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(2, size, 1, 8, 8, generator=generator) * 2 - 1
     dones = (torch.arange(size)[:, None] >= ongoing).float()
     masks = torch.rand(size, RINGS, generator=generator) < 0.5
     masks[:, 1] = True
-    return Transitions(
+    return TransitionBatch(
         images[0],
         torch.randint(RINGS, (size, 1), generator=generator),
         images[1],
@@ -42,7 +42,7 @@ def batch(ongoing: int, size: int = 16) -> Transitions:
     )
 
 
-def plain_loss(online: VGG, target: VGG, steps: Transitions, gamma: float) -> float:
+def plain_loss(online: VGG, target: VGG, steps: TransitionBatch, gamma: float) -> float:
     """Step by step, as in a textbook."""
     errors = []
     with torch.no_grad():

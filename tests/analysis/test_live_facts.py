@@ -22,7 +22,7 @@ from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import Progress, progress
 from spm_gym.analysis.series import CODES, series
 from spm_gym.analysis.session import Pace, RunSession, last_session
-from spm_gym.analysis.status import Activity, RunStatus, memory, standing
+from spm_gym.analysis.status import Activity, RunStatus, standing
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
 from spm_gym.figures.scan_view import shown_scan
@@ -30,8 +30,9 @@ from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.scale import duration_text
+from spm_gym.types import Frame
 from spm_gym.web.monitor_words import percent, quantity, whole_percent
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
 
@@ -47,20 +48,20 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
 def says(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
     run.commit(**state)
     with reading(run.journal.run) as db:
-        return standing(db, memory(db), last_session(db), at_work, "a run")
+        return standing(db, read_run_state(db), last_session(db), at_work, "a run")
 
 
 def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
     with InventedRun(tmp_path) as run, reading(tmp_path) as db:
-        started = standing(db, {}, last_session(db), True, "r")
+        started = standing(db, None, last_session(db), True, "r")
         assert started.activity is Activity.BEGINS
         assert started.sentence == "Getting ready for the first image"
-        assert shown_scan(db, run.journal.run, {}, None, "levels") is None
+        assert shown_scan(db, run.journal.run, None, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
 
 def test_imaging_is_told_with_number_and_place(run: InventedRun) -> None:
-    frame = [120 * NM, -35 * NM, 10 * NM, 64, 0.0]
+    frame = Frame(120 * NM, -35 * NM, 10 * NM, 64, 0.0)
     assert says(run, state="image", images=411, frame=frame).sentence == (
         "Taking image 412 at 120, −35 nm"
     )
@@ -164,7 +165,7 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
 def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
     with reading(tmp_path) as db:
-        told = standing(db, {}, last_session(db), False, "a run")
+        told = standing(db, None, last_session(db), False, "a run")
     assert told.activity is Activity.CUT_OFF
     assert told.sentence == "Not at work: the program was killed before it had done anything"
     assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
@@ -212,7 +213,7 @@ def test_a_pause_that_could_not_withdraw_says_so(run: InventedRun) -> None:
 
 
 @pytest.mark.parametrize("state", ["choose region", "settle", "clean", "recover", "change area",
-                                   "diagnose", "collect", "something new"])  # fmt: skip
+                                   "diagnose", "collect"])  # fmt: skip
 def test_every_state_has_a_sentence(run: InventedRun, state: str) -> None:
     assert says(run, state=state, trouble="crash" if state == "recover" else "").sentence
 
@@ -224,15 +225,15 @@ def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
     settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 1000}})
     session = RunSession(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
     with reading(run.journal.run) as db:
-        seen = progress(db, memory(db), session, now=1e9)
+        seen = progress(db, read_run_state(db), session, now=1e9)
         assert (seen.images, seen.good, seen.classified, seen.areas) == (10, 9, 10, 1)
         assert seen.recent == pytest.approx(0.9)
         assert seen.bound == "1 h"
         assert seen.share == pytest.approx(200 / 3600)
         assert seen.ends == pytest.approx(1e9 + 340)
-        assert progress(db, memory(db), session, None).ends is None
+        assert progress(db, read_run_state(db), session, None).ends is None
         unreadable = RunSession(1, 0.0, None, None)
-        assert progress(db, memory(db), unreadable, 1e9).share is None
+        assert progress(db, read_run_state(db), unreadable, 1e9).share is None
 
 
 def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: InventedRun) -> None:
@@ -242,7 +243,7 @@ def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: Inv
 
     def seen(pace: Pace | None) -> Progress:
         with reading(run.journal.run) as db:
-            return progress(db, memory(db), RunSession(1, 0.0, settings, pace), now=1e9)
+            return progress(db, read_run_state(db), RunSession(1, 0.0, settings, pace), now=1e9)
 
     fast, slow = seen(Pace(1.0, image_s=60.0)), seen(Pace(1.0, image_s=500.0))
     assert (fast.bound, fast.share, fast.ends) == ("3 images", pytest.approx(1 / 3), 1e9 + 120)
@@ -300,10 +301,10 @@ def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
     run.journal.record_act({"number": 1, "act": "pulse", "time": 5.0, "result": "intended"} | look)
     run.commit(in_contact=True)
     with reading(run.journal.run) as db:
-        seen = instrument(db, memory(db), at_work=True)
+        seen = instrument(db, read_run_state(db), at_work=True)
         assert (seen.in_contact, seen.z, seen.current, seen.wall) == (True, -9e-8, 2.5e-11, 5.0)
         assert (seen.bias, seen.setpoint) == (1.0, 25e-12)
-        assert instrument(db, memory(db), at_work=False).in_contact is None
+        assert instrument(db, read_run_state(db), at_work=False).in_contact is None
 
 
 def test_a_decision_is_told_with_values_mask_and_outcome(run: InventedRun) -> None:

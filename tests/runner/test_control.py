@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from spm_gym.runner.control import (
     ask,
     asked_of,
 )
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 from tests.support.scripted_runs import Lab, Verdicts, lab
@@ -221,8 +220,9 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     with reading(run) as db:
         assert db.execute("SELECT COUNT(*) FROM recoveries").fetchone()[0] == 0
         assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 0
-        memory = json.loads(db.execute("SELECT runner FROM state").fetchone()[0])
-    assert memory["ending"] == "asked to stop"
+        run_state = read_run_state(db)
+    assert run_state is not None
+    assert run_state.ending.reason == "asked to stop"
 
 
 # --- a scan that is stopped in the middle ---------------------------------------------------------
@@ -250,7 +250,7 @@ def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state
     with abandoning(tmp_path, wanted) as it:
         it.until(state)
         scans = len(it.labels())
-        target = it.runner.memory.target
+        target = it.runner.run_state.place.frame
         wanted.append(Request.PAUSE)
         assert it.runner.step() is State.PAUSE
         assert len(it.labels()) == scans
@@ -259,8 +259,8 @@ def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state
             assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
         wanted[:] = [Request.RESUME]
         it.until(State.DIAGNOSE)
-        assert it.runner.memory.target == target
-        assert it.runner.memory.counters["recoveries"] == 0
+        assert it.runner.run_state.place.frame == target
+        assert it.runner.run_state.counters["recoveries"] == 0
 
 
 def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
         assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
         wanted[0] = Request.RESUME
         it.until(State.DIAGNOSE)
-        assert it.runner.memory.counters["recoveries"] == 0
+        assert it.runner.run_state.counters["recoveries"] == 0
 
 
 def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_again(tmp_pa
         it.until(State.IMAGE)
         wanted.append(None)
         assert it.runner.step() is State.DIAGNOSE
-        assert it.runner.memory.images == 1
+        assert it.runner.run_state.imaging.images == 1
 
 
 def test_what_may_interrupt_a_scan_is_obeyed_in_every_state_that_scans() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.operation import RandomRunPolicy
+from agents.run_policies import RandomRunPolicy
 from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.errors import (
@@ -459,7 +459,7 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
         assert it.told[-1][0] == "stop"
     with lab(tmp_path / "b", Verdicts(GOOD), "operation.hours=0.1") as it:
         it.runner.run()
-        assert 360 <= it.runner.memory.elapsed < 360 + 60
+        assert 360 <= it.runner.run_state.clock.elapsed < 360 + 60
 
 
 def test_a_current_that_cannot_be_read_leaves_no_image_unjudged(tmp_path: Path) -> None:
@@ -509,8 +509,8 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_has_not_crashed(
 
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=9", microscope=Hand()) as it:
         it.runner.run()
-        assert it.runner.memory.failed
-        assert "approach_withdrawn" in it.runner.memory.ending
+        assert it.runner.run_state.ending.failed
+        assert "approach_withdrawn" in it.runner.run_state.ending.reason
         assert not it.rows("SELECT * FROM acts WHERE act IN ('approach', 'retract')")
         assert not it.microscope.status().approached
 
@@ -601,11 +601,11 @@ def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_pa
         wanted[0] = Request.PAUSE
         it.until(State.RECOVER)
         it.until(State.PAUSE)
-        elapsed = it.runner.memory.elapsed
+        elapsed = it.runner.run_state.clock.elapsed
         for _ in range(3):
             it.microscope.wait(100)
             assert it.runner.step() is State.PAUSE
-        assert it.runner.memory.elapsed == elapsed
+        assert it.runner.run_state.clock.elapsed == elapsed
         assert not it.microscope.status().approached
         wanted[0] = Request.RESUME
         it.until(State.COLLECT)
@@ -626,7 +626,7 @@ def test_after_a_move_of_unknown_outcome_the_creep_is_waited_for_as_well(
         if not cut_off:
             it.until(State.SETTLE)
             it.until(State.PARTIAL)
-            assert it.runner.memory.in_contact
+            assert it.runner.run_state.tip.in_contact
     if cut_off:
         with lab(tmp_path, Verdicts(GOOD), *settings, microscope=Mishap()) as it:
             it.microscope.set_state(kept)
@@ -791,7 +791,7 @@ def test_an_act_that_a_kill_has_cut_off_is_unknown_and_not_repeated(
         if state is State.CHANGE_AREA:
             assert it.rows("SELECT certain FROM areas") == [(1,), (0,)]
         if state is State.CLEAN:
-            assert it.runner.memory.clean_at is None
+            assert it.runner.run_state.place.clean_at is None
 
 
 def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None:
@@ -802,7 +802,9 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
     first.journal.close()
     again = lively(tmp_path)
     assert np.array_equal(again.env.navigator.regions.free, free)
-    assert again.env.navigator.regions.marks == again.journal.marks(again.runner.memory.area)
+    assert again.env.navigator.regions.marks == again.journal.marks(
+        again.runner.run_state.place.area
+    )
     again.journal.close()
 
 
@@ -819,9 +821,9 @@ def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
 def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
     """Nothing scripted: the shipped classifier, the true physics, actions by chance."""
     config = Config()
-    with lab(tmp_path, build_classifier(config), "operation.scans=80") as it:
+    policy = RandomRunPolicy(np.random.default_rng(1))
+    with lab(tmp_path, build_classifier(config), "operation.scans=80", policy=policy) as it:
         it.microscope.set_probe(HiddenState(Shape.MULTIPLE, contaminated=True))
-        it.runner.operator.conditioning.policy = RandomRunPolicy(np.random.default_rng(1))
         it.runner.run()
         assert it.labels()[:10] == ["bad probe"] * 10
         assert it.rows("SELECT outcome FROM episodes")[0] == ("good",)

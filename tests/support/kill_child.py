@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NoReturn
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 
 import agents.classifier  # noqa: F401 (building a classifier imports it)
-from agents.operation import AgentPolicy, InterleavedPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy
 from spm_gym.assembly import run as operate
 from spm_gym.cli import run, run_command
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -90,10 +90,12 @@ class Watched(Runner):
         os.write(self.told, _ENTRY.pack(MOMENTS.index(moment), time.monotonic()))
 
     def _keep(self) -> None:
-        m, regions = self.memory, self.env.navigator.regions
+        m, regions = self.run_state, self.env.navigator.regions
         marks = [(mark.x, mark.y, mark.radius, mark.reason) for mark in regions.marks]
         replay, weights = _learned(self.policy)
-        kept = Remembered(m.area, marks, regions.free, m.counters, m.images, replay, weights)
+        kept = Remembered(
+            m.place.area, marks, regions.free, m.counters, m.imaging.images, replay, weights
+        )
         self.kept.write_bytes(pickle.dumps(kept))
 
 

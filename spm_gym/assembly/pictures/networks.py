@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import classifier, inspection, operation
+from agents import classifier, inspection, weights
 from agents.checkpoint import latest_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.classifier_training import Epoch
 from agents.inspection import AgentNetwork
-from agents.operation import load_weights
+from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
@@ -71,10 +71,10 @@ def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
 
 def of_weights(path: Path) -> Picture:
     """An agent or a classifier in a file of weights, told by what it says of itself."""
-    kind = operation.format_of_file(path)
+    kind = weights.format_of_file(path)
     if kind == classifier.FORMAT:
         return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
-    if kind == operation.FORMAT:
+    if kind == weights.FORMAT:
         return Picture(path.stem, partial(_write_agent, inspection.read_weights(path), path.name))
     raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "
                      "classifier written by this project")  # fmt: skip

@@ -33,10 +33,10 @@ from spm_gym.instrument.validation import (
     validate_place,
     validate_scan,
 )
-from spm_gym.types import Conditioning, Dip, Direction, Frame, Scan, Stall, Status
+from spm_gym.types import UNKNOWN_RANGE, Conditioning, Dip, Direction, Frame, Scan, Stall, Status
 
 _T = TypeVar("_T")
-_UNKNOWN = (math.nan, math.nan)
+_UNKNOWN_PLACE = (math.nan, math.nan)
 
 
 class DeepSPMInstrument:
@@ -81,7 +81,7 @@ class DeepSPMInstrument:
         self._clock = clock
         self._z_range = z_range
         self._asked = z_range is not None
-        self._know(_UNKNOWN, approached=False)
+        self._know(_UNKNOWN_PLACE, approached=False)
         self._line.connect()
 
     def status(self) -> Status:
@@ -99,7 +99,7 @@ class DeepSPMInstrument:
             x=x,
             y=y,
             z=self._z,
-            z_range=self._ask_z_range() or _UNKNOWN,
+            z_range=self._ask_z_range() or UNKNOWN_RANGE,
             bias=self.bias,
             setpoint=self.setpoint,
             current=math.nan,
@@ -135,7 +135,7 @@ class DeepSPMInstrument:
         z_range = self._ask_z_range()
         started = self._clock()
         # If it fails, nobody knows where the tip has been left.
-        self._know(_UNKNOWN, approached=False)
+        self._know(_UNKNOWN_PLACE, approached=False)
         timeout = self._scan_time(frame) + self.timeouts.scan_margin
         z = unscanned_as_nan(self._line.ask_image(request, timeout))
         scanned = z[np.isfinite(z)]
@@ -248,7 +248,7 @@ class DeepSPMInstrument:
         self._line.close()
 
     def _act(self, request: Request, timeout: float, understand: Callable[[str], _T]) -> _T:
-        self._know(_UNKNOWN, approached=False)
+        self._know(_UNKNOWN_PLACE, approached=False)
         return self._line.ask(request, timeout, understand, act=True)
 
     def _ask(self, name: str) -> float:
