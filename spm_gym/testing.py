@@ -70,7 +70,7 @@ class InstrumentContract:
 
     @pytest.fixture
     def abort(self) -> AbortSwitch:
-        """To be given to the driver as `RunContext.abort` by a fixture `instrument` that can."""
+        """To be given to the driver as `DriverContext.abort` by a fixture `instrument` that can."""
         return AbortSwitch()
 
     @pytest.fixture

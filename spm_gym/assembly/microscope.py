@@ -23,7 +23,7 @@ from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.driver import SETTINGS_BEFORE, RunContext
+from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext
 from spm_gym.instrument.guard import Record
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
@@ -75,7 +75,7 @@ def microscope(
             else:
                 record({"time": time.time(), "act": "note", "result": "seen", "reason": text})
 
-        context = RunContext(run / SETTINGS_BEFORE, tell, note, abort)
+        context = DriverContext(run / SETTINGS_BEFORE, tell, note, abort)
         instrument = connect_microscope(config, context, record, history)
     try:
         if not able.coarse_motion:

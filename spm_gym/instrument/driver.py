@@ -106,7 +106,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class RunContext:
+class DriverContext:
     """The run on whose behalf a driver works.
 
     Attributes:
@@ -138,7 +138,7 @@ class Driver(Protocol):
         """Say what the driver can do with these settings; asks nobody."""
         ...
 
-    def connect(self, real: RealConfig, context: RunContext) -> Instrument:
+    def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect, keep the operator's settings, set bias, setpoint and speed of ``real.imaging``.
 
         Its `close` leaves the safe condition, whatever state the connection is in: scan and motor
@@ -156,7 +156,7 @@ class Driver(Protocol):
         Args:
             real: The settings of the microscope.
             env: The settings of the environment, such as the size of the approach area.
-            kept: As `RunContext.kept`: if it is there, a run goes on that was killed.
+            kept: As `DriverContext.kept`: if it is there, a run goes on that was killed.
 
         Raises:
             InstrumentError: It does not answer.
