@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spm_gym.assembly.microscope import SETTINGS_BEFORE, tell
-from spm_gym.assembly.run_directory import EVALUATION, SETTINGS
+from spm_gym.assembly.run_directory import settings_file
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis import instrument as nanonis
@@ -24,10 +24,9 @@ def restore(arguments: argparse.Namespace) -> int:
     kept = arguments.run / SETTINGS_BEFORE
     if not kept.is_file():
         raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
-    names = (SETTINGS, EVALUATION)
-    settings = next((path for name in names if (path := arguments.run / name).is_file()), None)
+    settings = settings_file(arguments.run)
     if settings is None:
-        raise UsageError(f"{arguments.run} is not a run directory: it has no {SETTINGS}")
+        raise UsageError(f"{arguments.run} is not a run directory: it has no settings")
     with locked_run(arguments.run):
         nanonis.restore(load_config(settings).real, kept, tell)
     return 0
