@@ -41,3 +41,8 @@ def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
     ).fetchall()
     total = kinds.get(kind, 0) if kind else sum(kinds.values())
     return EventLog(found, kinds, total - len(found))
+
+
+def last_event_number(db: sqlite3.Connection) -> int:
+    """Number of the newest event; 0 without any."""
+    return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.analysis.policies import EPISODE_POLICY
+from spm_gym.analysis.session import stored_state
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import Label
 
@@ -240,12 +241,6 @@ def utc(wall: float) -> str:
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _state(db: sqlite3.Connection) -> dict[str, Any]:
-    row = db.execute("SELECT runner FROM state").fetchone()
-    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
-    return known
-
-
 def _elapsed(db: sqlite3.Connection) -> float:
     latest = _single(
         db,
@@ -253,7 +248,7 @@ def _elapsed(db: sqlite3.Connection) -> float:
         " SELECT MAX(elapsed) FROM recoveries UNION ALL"
         " SELECT MAX(COALESCE(elapsed_end, elapsed)) FROM episodes)",
     )
-    return max(latest or 0.0, float(_state(db).get("elapsed", 0.0)))
+    return max(latest or 0.0, float(stored_state(db).get("elapsed", 0.0)))
 
 
 def _counts(db: sqlite3.Connection, table: str, by: str) -> dict[str, int]:

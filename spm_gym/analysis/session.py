@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -58,8 +60,15 @@ class RunSession:
         return (EnvConfig() if self.settings is None else self.settings.env).plane
 
 
+def stored_state(db: sqlite3.Connection) -> dict[str, Any]:
+    """Read the state of the runner at its last transition; empty before the first."""
+    row = db.execute("SELECT runner FROM state").fetchone()
+    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
+    return known
+
+
 def last_session(db: sqlite3.Connection) -> RunSession:
-    """The last start of the program."""
+    """Read the last start of the program."""
     row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
         return RunSession(0, 0.0, None, None)

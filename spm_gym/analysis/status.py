@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from spm_gym.analysis.session import RunSession, last_session
+from spm_gym.analysis.ending import Ending, RunEnd, ending_of
+from spm_gym.analysis.session import RunSession, last_session, stored_state
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
-from spm_gym.journal.reader import SAFE_END, UNSAFE_END
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
 from spm_gym.runner.states import State
 
 
 class Activity(StrEnum):
-    """What a run is about, for colours and for whoever only wants to hear of changes."""
+    """What a run is about, for colours and for views that only need to hear of changes."""
 
-    BEGINS = "begins"
+    STARTS = "starts"
     IMAGES = "images"
     CONDITIONS = "conditions"
     RECOVERS = "recovers"
@@ -33,7 +32,7 @@ class Activity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How a run stands.
+    """What a run does at this moment.
 
     Attributes:
         activity: In a word.
@@ -41,7 +40,7 @@ class RunStatus:
         why: What it is done for, or what can be done about it; "" if there is nothing to say.
         since: When the last entry was made, or the run ended, seconds since 1970.
         late_s: An entry is late after so many seconds; None: none is to come.
-        unsafe: Whether somebody has to look at the instrument.
+        ending: How the run ended, or that it has not.
     """
 
     activity: Activity
@@ -49,149 +48,92 @@ class RunStatus:
     why: str
     since: float | None
     late_s: float | None
-    unsafe: bool = False
+    ending: Ending
 
     @property
     def over(self) -> bool:
-        """Whether nothing more comes unless somebody goes on with it."""
-        return self.late_s is None and self.activity is not Activity.PAUSED
+        """Whether nothing more comes unless somebody resumes it."""
+        return self.ending.kind.over
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether somebody has to look at the instrument."""
+        return not self.ending.safe
 
     @property
     def failed(self) -> bool:
         """Whether it has come to an end that nobody wanted, or needs somebody."""
-        return self.unsafe or self.activity is Activity.FAILED
+        return self.ending.failed
 
 
 _LATE_S = 600.0
 """Creeping piezos and patient reconnecting take minutes without an entry."""
 
 _SLOW_IMAGES = 5
-_GO_ON = "Go on with: spm-gym run --resume --run-dir {}"
+_RESUME = "Go on with: spm-gym run --resume --run-dir {}"
 _RESTORE = (
     "; or withdraw the tip and restore the operator's settings with: spm-gym restore {}. Until one "
     "of them is done, no other run is let onto the controller."
 )
-_LOOK = "Look at the instrument"
+
+_ACTIVITIES = {
+    RunEnd.RESUMING: Activity.STARTS,
+    RunEnd.PAUSED: Activity.PAUSED,
+    RunEnd.COMPLETED: Activity.ENDED,
+    RunEnd.STOPPED: Activity.ENDED,
+    RunEnd.GIVEN_UP: Activity.FAILED,
+    RunEnd.INTERRUPTED: Activity.CUT_OFF,
+    RunEnd.PROGRAM_ERROR: Activity.FAILED,
+    RunEnd.KILLED: Activity.CUT_OFF,
+    RunEnd.KILLED_AT_ONCE: Activity.CUT_OFF,
+}
 
 
-def memory(db: sqlite3.Connection) -> dict[str, Any]:
-    """State of the runner at its last transition; empty before the first."""
-    row = db.execute("SELECT runner FROM state").fetchone()
-    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
-    return known
+def run_status(db: sqlite3.Connection, run: Path) -> RunStatus:
+    """Tell what the run of a directory does at this moment."""
+    return status_of(db, stored_state(db), last_session(db), is_run_locked(run), str(run))
 
 
-def stands(db: sqlite3.Connection, run: Path) -> RunStatus:
-    """How the run of a directory stands at this moment."""
-    return standing(db, memory(db), last_session(db), is_run_locked(run), str(run))
-
-
-def standing(
+def status_of(
     db: sqlite3.Connection, m: dict[str, Any], session: RunSession, at_work: bool, run: str
 ) -> RunStatus:
-    """How a run stands.
+    """Tell what a run does, from what has been read of its journal already.
 
     Args:
         db: The journal.
-        m: Its `memory`.
+        m: Its `stored_state`.
         session: The last one.
         at_work: Whether a program is at work on it.
         run: Its directory.
     """
-    since = _last_entry(db)
-    end = _end(db, session)
-    if end is not None and end.trouble:
-        return _unsafe(end, since, _leave_well(session, run))
-    if m.get("state") == State.STOP and (end is not None or not at_work):
-        return _ended(m, end, since, run)
-    if not at_work:
-        return _cut_off(end, since, _leave_well(session, run), bool(m))
-    if end is not None:  # somebody goes on with it, and everything is still being loaded
-        return RunStatus(Activity.BEGINS, "Getting ready to go on", "", since, _late(session))
-    if m.get("state") == State.PAUSE:
-        return _paused(db, since)
-    return RunStatus(*_doing(db, m, session), since, _late(session))
-
-
-def _paused(db: sqlite3.Connection, since: float | None) -> RunStatus:
-    last = db.execute("SELECT kind, text FROM events ORDER BY id DESC LIMIT 1").fetchone()
-    why = "Somebody has asked for it."
-    if last is None or last["kind"] != "pause" or not last["text"].startswith("not withdrawn"):
-        return RunStatus(Activity.PAUSED, "Paused", why, since, None)
-    sentence = f"{_LOOK}. Paused, but {last['text']}"
-    return RunStatus(Activity.PAUSED, sentence, why, since, None, unsafe=True)
+    ending = ending_of(db, m, session, at_work)
+    since, late = _last_entry(db), _late(session)
+    if ending.kind is RunEnd.RUNNING:
+        return RunStatus(*_doing(db, m, session), since, late, ending)
+    activity = _ACTIVITIES[ending.kind]
+    if ending.kind.over:
+        activity = activity if ending.safe else Activity.FAILED
+        why = _how_to_go_on(ending, session, run)
+        return RunStatus(activity, ending.sentence, why, since, None, ending)
+    if ending.kind is RunEnd.PAUSED:
+        why = "Somebody has asked for it."
+        return RunStatus(activity, ending.sentence, why, since, None, ending)
+    return RunStatus(activity, ending.sentence, "", since, late, ending)
 
 
 def _late(session: RunSession) -> float:
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a session ended, in its words; why the tip may still be at the surface, "" if not."""
-
-    text: str
-    trouble: str
-
-
-def _end(db: sqlite3.Connection, session: RunSession) -> _End | None:
-    """How the last session ended, if it said so."""
-    last = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
-    if last is None or last["kind"] not in (SAFE_END, UNSAFE_END) or last["wall"] < session.wall:
-        return None
-    text = str(last["text"])
-    trouble = _not_withdrawn(db)
-    if last["kind"] == UNSAFE_END or _NOT_WITHDRAWN in text:
-        return _End(text, trouble or text)
-    # Older programs did not note where the tip was; the acts say it.
-    says_where = any(f"; {where}" in text for where in _WHERE)
-    return _End(text, "" if says_where else trouble)
-
-
-_NOT_WITHDRAWN = "TIP NOT WITHDRAWN"
-_WHERE = ("tip withdrawn", "tip left at the surface")
-
-
-def _not_withdrawn(db: sqlite3.Connection) -> str:
-    """What went wrong with the withdrawal, if that was the last act and it did."""
-    last = db.execute("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1").fetchone()
-    if last is None or last["act"] != "withdraw" or last["result"] == "done":
-        return ""
-    return f"the last withdrawal of the tip: {last['result'] or 'unknown'}"
-
-
-def _leave_well(session: RunSession, run: str) -> str:
-    """What leaves the instrument as it is to be left, after nothing else has."""
+def _how_to_go_on(ending: Ending, session: RunSession, run: str) -> str:
+    """Name what leaves the instrument as it is to be left, after nothing else has."""
     settings, name = session.settings, as_typed(run)
-    go_on = _GO_ON.format(name)
-    if settings is None or settings.run.microscope != "real" or settings.real.protocol != "nanonis":
-        return go_on
-    return go_on + _RESTORE.format(name)
-
-
-def _unsafe(end: _End, since: float | None, go_on: str) -> RunStatus:
-    said = end.text if _NOT_WITHDRAWN in end.text else f"{end.text}; {end.trouble}"
-    why = f"The tip may still be at the surface. {go_on}"
-    return RunStatus(Activity.FAILED, f"{_LOOK}. Ended: {said}", why, since, None, unsafe=True)
-
-
-def _ended(m: dict[str, Any], end: _End | None, since: float | None, run: str) -> RunStatus:
-    ending = (end.text if end else m.get("ending")) or "no reason noted"
-    go_on = _GO_ON.format(as_typed(run))
-    if m.get("failed"):
-        return RunStatus(Activity.FAILED, f"Given up: {ending}", go_on, since, None)
-    return RunStatus(Activity.ENDED, f"Ended: {ending}", go_on, since, None)
-
-
-def _cut_off(end: _End | None, since: float | None, go_on: str, started: bool) -> RunStatus:
-    if end is not None:  # in the middle of a transition
-        sentence = f"Ended in the middle of its work: {end.text}"
-        return RunStatus(Activity.CUT_OFF, sentence, go_on, since, None)
-    if not started and since is None:
-        sentence = "Not at work: the program was killed before it had done anything"
-        return RunStatus(Activity.CUT_OFF, sentence, go_on, None, None)
-    sentence = "Not at work: the program was killed, or its computer lost power"
-    return RunStatus(Activity.CUT_OFF, sentence, go_on, since, None)
+    text = _RESUME.format(name)
+    left_well = ending.safe and ending.kind.finished
+    if settings is not None and settings.run.microscope == "real" and not left_well:
+        # Only of a Nanonis controller are the operator's settings known, so as to be restored.
+        text += _RESTORE.format(name) if settings.real.protocol == "nanonis" else ""
+    return text if ending.safe else f"The tip may still be at the surface. {text}"
 
 
 def _doing(
@@ -199,7 +141,7 @@ def _doing(
 ) -> tuple[Activity, str, str]:
     state = m.get("state")
     if state is None:
-        return Activity.BEGINS, "Getting ready for the first image", ""
+        return Activity.STARTS, "Getting ready for the first image", ""
     if state == State.STOP:
         ending = m.get("ending") or "somebody has asked for it"
         return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."

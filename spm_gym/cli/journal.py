@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spm_gym.analysis.ending import UNSAFE_MARK
 from spm_gym.analysis.policies import interval_in_words
 from spm_gym.analysis.summary import Summary, summarise
 from spm_gym.scale import duration_text
@@ -63,9 +64,11 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _state(summary: Summary) -> str:
-    if not summary.finished:
+    if not summary.safe:
+        return f"{UNSAFE_MARK} {summary.ending_sentence}"
+    if not summary.ending_kind.over:
         return f"{summary.state or 'nothing done yet'}, not finished"
-    return f"finished{' with a failure' if summary.failed else ''}: {summary.ending}"
+    return summary.ending_sentence
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
 from spm_gym.analysis import report as facts
-from spm_gym.analysis.status import stands
-from spm_gym.colours import INK, NEUTRAL
+from spm_gym.analysis.status import run_status
+from spm_gym.colours import ALARM, INK, NEUTRAL
 from spm_gym.figures.areas import add_areas, area_numbers
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.mosaic import COLOURS, Reading
@@ -113,10 +113,11 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
     axes = figure.subplots()
     axes.set_axis_off()
     counted = facts.overview(db)
-    now = stands(db, run)
+    status = run_status(db, run)
     axes.set_title(plain(display_name(run), 34), loc="left", weight="bold", fontsize=13)
-    axes.text(0, 0.98, _folded(now.sentence), transform=axes.transAxes, va="top", fontsize=9,
-              color=LIGHT.trouble if now.failed else INK)  # fmt: skip
+    colour = ALARM if status.unsafe else LIGHT.trouble if status.failed else INK
+    axes.text(0, 0.98, _folded(status.sentence), transform=axes.transAxes, va="top", fontsize=9,
+              color=colour, weight="bold" if status.unsafe else "normal")  # fmt: skip
     table = axes.table(
         [[number, what] for what, number in _counts(counted)], cellLoc="left", edges="open",
         colWidths=[0.32, 0.68], bbox=Bbox.from_bounds(0, 0, 1, 0.84),

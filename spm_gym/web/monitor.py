@@ -25,8 +25,8 @@ from spm_gym.analysis.lengths import histograms
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
 from spm_gym.analysis.series import series
-from spm_gym.analysis.session import last_session
-from spm_gym.analysis.status import memory, standing
+from spm_gym.analysis.session import last_session, stored_state
+from spm_gym.analysis.status import status_of
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.mosaic import COLOURS, NM
@@ -203,16 +203,16 @@ class LivePage:
         view, version, now = PageView.of(request), self._version(request), time.time()
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
-            m, session = memory(db), last_session(db)
-            stands = standing(db, m, session, at_work, str(self._run))
-            under_way = now if at_work and stands.late_s is not None else None
+            m, session = stored_state(db), last_session(db)
+            status = status_of(db, m, session, at_work, str(self._run))
+            under_way = now if at_work and status.late_s is not None else None
             return {
                 "name": display_name(self._run),
                 "version_shown": version,
                 "now": now,
                 "view": view,
                 "session": session,
-                "standing": stands,
+                "run_status": status,
                 "instrument": instrument(db, m, at_work),
                 "progress": progress(db, m, session, under_way),
                 "trouble": _last(db, "events WHERE kind = 'trouble'"),

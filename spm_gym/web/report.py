@@ -16,7 +16,7 @@ from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
 from spm_gym.analysis.policies import policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
-from spm_gym.analysis.status import stands
+from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
 from spm_gym.figures.mosaic import COLOURS, Reading, area_maps, examples
 from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
@@ -74,10 +74,11 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "name": display_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
-        "standing": stands(db, run),
+        "run_status": run_status(db, run),
         "overview": overview,
         "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
         "colours": COLOURS,
+        "alarm": colours.ALARM,
         "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),

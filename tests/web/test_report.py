@@ -326,6 +326,7 @@ def test_a_run_without_conditioning(tmp_path: Path) -> None:
         run.enter_area()
         for _ in range(3):
             run.scan(Label.GOOD, 0.95)
+        run.journal.add_event(0.0, "end", "3 scans are done; tip withdrawn")
         run.commit(state="stop", ending="3 scans are done")
     page = page_of(tmp_path)
     assert "Ended: 3 scans are done" in page.text
