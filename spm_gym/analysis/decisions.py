@@ -46,7 +46,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LastDecision:
     """A decision.
 
     Attributes:
@@ -76,7 +76,7 @@ class Decision:
     steps: list[Done]
 
 
-def last_decision(db: sqlite3.Connection, session: RunSession) -> Decision | None:
+def last_decision(db: sqlite3.Connection, session: RunSession) -> LastDecision | None:
     """The last decision; None before the first."""
     step = db.execute("SELECT * FROM steps ORDER BY id DESC LIMIT 1").fetchone()
     if step is None:
@@ -84,7 +84,7 @@ def last_decision(db: sqlite3.Connection, session: RunSession) -> Decision | Non
     episode = db.execute("SELECT * FROM episodes WHERE id = ?", (step["episode"],)).fetchone()
     steps = _steps(db, step["episode"])
     choices = _choices(db, step, session)
-    return Decision(
+    return LastDecision(
         episode=step["episode"],
         number=step["number"],
         outcome=episode["outcome"],

@@ -46,3 +46,22 @@ def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
 def last_event_number(db: sqlite3.Connection) -> int:
     """Number of the newest event; 0 without any."""
     return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])
+
+
+def last_trouble(db: sqlite3.Connection) -> sqlite3.Row | None:
+    """Read the newest event that is a trouble."""
+    return _single(db, "SELECT * FROM events WHERE kind = 'trouble' ORDER BY id DESC LIMIT 1")
+
+
+def last_failure(db: sqlite3.Connection) -> sqlite3.Row | None:
+    """Read the newest act that was not carried out, or of which nobody knows."""
+    return _single(
+        db,
+        "SELECT * FROM acts WHERE result IN ('failed', 'unknown', 'refused')"
+        " ORDER BY id DESC LIMIT 1",
+    )
+
+
+def _single(db: sqlite3.Connection, query: str) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = db.execute(query).fetchone()
+    return row

@@ -160,6 +160,11 @@ def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
     )
 
 
+def trouble_kinds(db: sqlite3.Connection) -> int:
+    """Count the kinds of trouble that there were."""
+    return int(_single(db, "SELECT COUNT(DISTINCT trouble) FROM recoveries"))
+
+
 def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
     """How many finished episodes had how many actions, by outcome."""
     lengths: dict[str, dict[int, int]] = {}

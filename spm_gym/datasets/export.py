@@ -17,6 +17,7 @@ from spm_gym.datasets.manifest import MANIFEST
 from spm_gym.datasets.manifest_table import harmless_session
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.journal.reader import Label, reading, scan_file, scan_path
+from spm_gym.journal.rows import scans_to_export
 from spm_gym.paths import display_name
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")
@@ -74,8 +75,7 @@ def export_images(
         ExportError: The folder is not empty, or there are not both good and bad images.
     """
     with reading(run) as db:
-        rows = db.execute("SELECT id, file, label, area, probability FROM scans ORDER BY id")
-        scans = rows.fetchall()
+        scans = scans_to_export(db)
     labelled, left_out = _divide(scans, config, conditioning)
     found = Counter(label for _, label in labelled)
     if not (found["good"] and found["bad"]):

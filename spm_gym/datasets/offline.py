@@ -28,8 +28,13 @@ from spm_gym.config import Config, EnvConfig
 from spm_gym.datasets.export import Exported, ExportError, make_empty
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.imaging import level, normalise
-from spm_gym.journal.conditions import UNCERTAIN
 from spm_gym.journal.reader import read_scan, reading
+from spm_gym.journal.rows import (
+    config_hashes,
+    episode_outcomes,
+    scans_of_steps,
+    steps_by_episode,
+)
 from spm_gym.paths import display_name
 
 DATASET = "probe-conditioning-v0"
@@ -98,15 +103,8 @@ def _minari() -> tuple[Any, Any]:
 
 def _read_episodes(run: Path) -> _Episodes:
     with reading(run) as db:
-        outcomes = dict(db.execute("SELECT id, outcome FROM episodes ORDER BY id").fetchall())
-        steps = db.execute(
-            f"SELECT *, ({UNCERTAIN}) AS doubtful FROM steps ORDER BY episode, number"
-        ).fetchall()
-        scans = db.execute(
-            "SELECT * FROM scans WHERE id IN"
-            " (SELECT scan FROM steps UNION SELECT scan_after FROM steps)"
-        ).fetchall()
-        hashes = [row[0] for row in db.execute("SELECT DISTINCT config_sha256 FROM sessions")]
+        outcomes, steps = episode_outcomes(db), steps_by_episode(db)
+        scans, hashes = scans_of_steps(db), config_hashes(db)
     finished = [number for number, outcome in outcomes.items() if outcome is not None]
     by_episode: dict[int, list[sqlite3.Row]] = {number: [] for number in finished}
     left_out: Counter[str] = Counter()
@@ -122,7 +120,7 @@ def _read_episodes(run: Path) -> _Episodes:
     left_out["finished episodes without a finished step"] = sum(not parts for parts in divided)
     return _Episodes(
         parts=[part for parts in divided for part in parts],
-        scans={scan["id"]: scan for scan in scans},
+        scans=scans,
         left_out=left_out,
         divided=sum(len(parts) > 1 for parts in divided),
         hashes=hashes,

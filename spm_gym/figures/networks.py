@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from spm_gym.colours import GOOD, INK, SEEN
+from spm_gym.colours import GOOD, INK, NETWORK
 from spm_gym.envs.rendering import show_seen
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.imaging.normalisation import LIMIT
@@ -131,7 +131,7 @@ def _draw_column(axes: Axes, images: NDArray[np.float32]) -> None:
     """The images above one another, as high as the rows of the values."""
     for row, image in enumerate(images):
         axes.imshow(
-            image, cmap=SEEN, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
+            image, cmap=NETWORK, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
             extent=(0, 1, row + 0.47, row - 0.47),
         )  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(len(images) - 0.5, -0.5), xticks=[])

@@ -16,28 +16,12 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from spm_gym.analysis.action_effects import Achievement
 from spm_gym.analysis.report import Moments, Yield
+from spm_gym.colours import DARK, LIGHT, Theme
 from spm_gym.scale import duration_text, round_length, time_unit
 
 _MOST_BINS = 40
 _LAST_KNOWN_LETTER = "\u04ff"
 """The charts' font has the Latin, Greek and Cyrillic letters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours, chosen after Okabe and Ito to be told apart by the colour-blind."""
-
-    ink: str
-    grid: str
-    good: str
-    share: str
-    limit: str
-    conditioning: str
-    trouble: str
-
-
-LIGHT = Theme("#222222", "#d0d0d0", "#009e73", "#0072b2", "#d55e00", "#56b4e9", "#b04a00")
-DARK = Theme("#dddddd", "#4a4a4a", "#2fc79a", "#6cbcf0", "#f08a3c", "#3d7fa6", "#f0a24c")
 
 
 @dataclass(frozen=True, slots=True)

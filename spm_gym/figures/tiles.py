@@ -18,10 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym import colours
+from spm_gym.analysis.areas import first_image_size, images_of_area
+from spm_gym.analysis.scans import scan_row
 from spm_gym.analysis.session import last_session
-from spm_gym.figures.mosaic import COLOURS, NM, Canvas, Reading, grey_of
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.figures.mosaic import Canvas, PaintLog, grey_of
+from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import JournalError, reading
+from spm_gym.scale import NM
 
 TILE_PIXELS = 400
 _IMAGES_A_SIDE = 10
@@ -68,7 +72,7 @@ class Area:
     """
 
     tile_nm: float
-    files: Reading
+    files: PaintLog
     tiles: dict[tuple[int, int], Tile] = field(default_factory=dict)
     last: int = 0
     undecided: set[int] = field(default_factory=set)
@@ -166,7 +170,7 @@ class Painter:
             area = self._known(db, number)
             if area is None:
                 return
-            rows = db.execute(_NEW, (number, area.last)).fetchall()
+            rows = list(images_of_area(db, number, after=area.last))
             rows += _decided(db, area)
         for first in range(0, len(rows), _PLACED_AT_ONCE):
             with self._lock:
@@ -183,12 +187,12 @@ class Painter:
             if number in self._areas:
                 self._areas.move_to_end(number)
                 return self._areas[number]
-        first = db.execute(_FIRST, (number,)).fetchone()
-        if first is None:
+        size = first_image_size(db, number)
+        if size is None:
             return None
         with self._lock:
-            files = Reading(last_session(db).method)
-            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM, files)
+            files = PaintLog(last_session(db).method)
+            self._areas[number] = Area(_IMAGES_A_SIDE * size / NM, files)
             if len(self._areas) > _MOST_AREAS:
                 self._areas.popitem(last=False)
             self._changes += 1
@@ -250,19 +254,12 @@ class Painter:
         return area.tiles[column, line]
 
 
-_FIRST = f"""
-SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3
-ORDER BY id LIMIT 1
-"""
-_NEW = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
-
-
 def _decided(db: sqlite3.Connection, area: Area) -> list[sqlite3.Row]:
     """Scans that have got a label since they were painted."""
     found = []
     for number in sorted(area.undecided):
-        row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
-        if row["label"] is not None:
+        row = scan_row(db, number)
+        if row is not None and row["label"] is not None:
             area.undecided.discard(number)
             found.append(row)
     return found
@@ -275,7 +272,7 @@ def _fault(area: Area, row: sqlite3.Row) -> str:
         return f"no finite place: x, y, size, angle {numbers}"
     if not 0 < 2 * _reach(row) <= _WIDEST_TILES * area.tile_nm:
         return f"no size of an image: {row['size']} m"
-    if (row["label"] or UNDECIDED) not in COLOURS:
+    if (row["label"] or UNDECIDED) not in colours.LABELS:
         return f"a label that this program does not know: {row['label']}"
     return ""
 

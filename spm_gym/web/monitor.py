@@ -19,24 +19,25 @@ from starlette.routing import Route
 
 from spm_gym import colours
 from spm_gym.analysis.decisions import last_decision
-from spm_gym.analysis.events import FIRST_ROWS, event_log
+from spm_gym.analysis.events import FIRST_ROWS, event_log, last_failure, last_trouble
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
+from spm_gym.analysis.scans import scan_at, scan_row
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session, stored_state
 from spm_gym.analysis.status import status_of
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
-from spm_gym.figures.mosaic import COLOURS, NM
-from spm_gym.figures.scan_view import prepare, scan_at, scan_picture, shown_scan
+from spm_gym.figures.scan_view import prepare, scan_picture, scan_view
 from spm_gym.figures.tiles import Painter
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.journal.reader import JOURNAL, JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import display_name
 from spm_gym.runner.control import asked_of
+from spm_gym.scale import NM
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -155,7 +156,7 @@ class LivePage:
         kind = request.path_params["kind"]
         with reading(self._run) as db:
             number = _whole(request.path_params["number"])
-            row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+            row = scan_row(db, number)
             method = last_session(db).method
         if row is None or kind not in {*ScanRendering}:
             return Text("there is no such picture", 404)
@@ -215,25 +216,18 @@ class LivePage:
                 "run_status": status,
                 "instrument": instrument(db, m, at_work),
                 "progress": progress(db, m, session, under_way),
-                "trouble": _last(db, "events WHERE kind = 'trouble'"),
-                "failure": _last(db, "acts WHERE result IN ('failed', 'unknown', 'refused')"),
-                "scan": shown_scan(db, self._run, m, view.scan, session.method),
+                "trouble": last_trouble(db),
+                "failure": last_failure(db),
+                "scan": scan_view(db, self._run, m, view.scan, session.method),
                 "decision": last_decision(db, session),
                 "map": live_map(db, self._painter, m, view.area),
                 "policies": (policies := policy_episodes(db)),
                 "histograms": histograms(policies),
                 "log": event_log(db, view.events, view.rows),
-                "colours": COLOURS,
+                "colours": colours.LABELS,
                 "blocked_colours": colours.BLOCKED,
                 "controls": controls(self._run, self._access, request),
             }
-
-
-def _last(db: sqlite3.Connection, rows: str) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = db.execute(
-        f"SELECT * FROM {rows} ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return row
 
 
 def _whole(text: str) -> int | None:

@@ -18,7 +18,7 @@ from spm_gym.analysis.policies import policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
-from spm_gym.figures.mosaic import COLOURS, Reading, area_maps, examples
+from spm_gym.figures.mosaic import PaintLog, area_maps, examples
 from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
 from spm_gym.journal.reader import Label, snapshot
 from spm_gym.paths import display_name
@@ -35,10 +35,10 @@ class Page:
     """A rendered report, and how the files of the scans were read."""
 
     html: str
-    files: Reading
+    files: PaintLog
 
 
-def write_report(run: Path, output: Path) -> Reading:
+def write_report(run: Path, output: Path) -> PaintLog:
     """Render the report of a run into a file; the run may be under way.
 
     Raises:
@@ -58,12 +58,12 @@ def render_report(run: Path) -> Page:
         JournalError: There is no journal.
     """
     with snapshot(run) as db:
-        files = Reading(last_session(db).method)
+        files = PaintLog(last_session(db).method)
         context = _context(db, run, files)
     return Page(_template().render(context), files)
 
 
-def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any]:
+def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, Any]:
     overview = facts.overview(db)
     timeline = _timeline(db, overview)
     settings = run / _SETTINGS
@@ -77,7 +77,7 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "run_status": run_status(db, run),
         "overview": overview,
         "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
-        "colours": COLOURS,
+        "colours": colours.LABELS,
         "alarm": colours.ALARM,
         "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,

@@ -18,7 +18,7 @@ from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
 from spm_gym.colours import ALARM
 from spm_gym.config import Config, load_config
-from spm_gym.figures.mosaic import Reading
+from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.overview import draw_overview
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, reading
 from spm_gym.journal.run_lock import is_run_locked
@@ -205,7 +205,7 @@ def test_all_views_agree(way: Way, folder: Path, capsys: pytest.CaptureFixture[s
     kind, sentence, safe = way.expected
     with reading(folder) as db:
         status = run_status(db, folder)
-        picture = draw_overview(db, folder, 0.9, Reading())
+        picture = draw_overview(db, folder, 0.9, PaintLog())
     if kind is RunEnd.RUNNING:  # then the views say what it does
         sentence = status.sentence
     assert (status.sentence, status.unsafe) == (sentence, not safe)

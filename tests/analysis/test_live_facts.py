@@ -25,7 +25,7 @@ from spm_gym.analysis.session import Pace, RunSession, last_session, stored_stat
 from spm_gym.analysis.status import Activity, RunStatus, status_of
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
-from spm_gym.figures.scan_view import shown_scan
+from spm_gym.figures.scan_view import scan_view
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
@@ -54,7 +54,7 @@ def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
         started = status_of(db, {}, last_session(db), True, "r")
         assert started.activity is Activity.STARTS
         assert started.sentence == "Getting ready for the first image"
-        assert shown_scan(db, run.journal.run, {}, None, "levels") is None
+        assert scan_view(db, run.journal.run, {}, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
 

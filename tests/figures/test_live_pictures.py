@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from spm_gym.analysis.status import memory
+from spm_gym.analysis.session import stored_state
+from spm_gym.colours import LABELS
 from spm_gym.config import load_config
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
-from spm_gym.figures.mosaic import COLOURS
-from spm_gym.figures.scan_view import scan_picture, shown_scan
+from spm_gym.figures.scan_view import scan_picture, scan_view
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
 from spm_gym.journal.reader import Label, reading
 from spm_gym.scale import round_length
@@ -51,20 +51,20 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, memory(db), look, "levels")
-        assert shown is not None
-        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
-        (mark,) = shown.marks
+        view = scan_view(db, run.journal.run, stored_state(db), look, "levels")
+        assert view is not None
+        assert (view.facts.number, view.facts.before, view.facts.after) == (1, None, look + 1)
+        (mark,) = view.marks
         assert (mark.x, mark.y) == pytest.approx((70, 40))
         assert (mark.name, mark.done) == (PULSE, True)
-        assert shown.square is not None
-        assert 0 < shown.square.metres <= 10 * NM
-        assert shown.bar == pytest.approx(2 * NM)
-        assert all(" pm</text>" in shown.scales[kind] for kind in ScanRendering)
+        assert view.square is not None
+        assert 0 < view.square.metres <= 10 * NM
+        assert view.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in view.scales[kind] for kind in ScanRendering)
         for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
-            near = shown_scan(db, run.journal.run, memory(db), wanted, "levels")
+            near = scan_view(db, run.journal.run, stored_state(db), wanted, "levels")
             assert near is not None
-            assert near.row["id"] == found
+            assert near.facts.row["id"] == found
 
 
 def run_x(run: InventedRun, scan: int) -> float:
@@ -80,9 +80,9 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     run.commit()
     (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, memory(db), None, "levels")
-    assert shown is not None
-    assert "000001.gsf" in shown.problem
+        view = scan_view(db, run.journal.run, stored_state(db), None, "levels")
+    assert view is not None
+    assert "000001.gsf" in view.problem
 
 
 @pytest.mark.parametrize("kind", ScanRendering)
@@ -134,7 +134,7 @@ def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> 
 
 
 def frame_colour(label: Label) -> np.ndarray[Any, Any]:
-    text = COLOURS[label].lstrip("#")
+    text = LABELS[label].lstrip("#")
     return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
 
 
@@ -189,7 +189,7 @@ def test_rows_that_make_no_sense_are_counted_and_the_others_painted(
     assert np.abs(near).max() < 60
     assert (painter.unreadable(0), painter.stopped) == (1, "")
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, memory(db), None)
+        shown = live_map(db, painter, stored_state(db), None)
     assert shown is not None
     assert all(map(math.isfinite, (shown.left, shown.top, shown.side)))
 
@@ -208,7 +208,7 @@ def test_it_is_told_when_painting_has_stopped(
     painter.want(0)
     wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, memory(db), None)
+        shown = live_map(db, painter, stored_state(db), None)
     assert shown is not None
     assert shown.stopped == "RuntimeError: no more paint"
 
@@ -241,13 +241,15 @@ def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: Invent
     run.commit(frame=[200 * NM, 0.0, 10 * NM, 64, 0.0], area=0)
     painter = Painter(run.journal.run)
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, memory(db), None)
+        shown = live_map(db, painter, stored_state(db), None)
         assert shown is not None
         assert shown.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
         assert shown.left <= -5 < 205 <= shown.left + shown.side
         assert shown.act == pytest.approx((2.0, -3.0, PULSE))
         assert [kind.kind for kind in shown.blocked] == ["conditioning"]
-        assert live_map(db, painter, memory(db), 99) is not None  # no such area: the present one
+        assert (
+            live_map(db, painter, stored_state(db), 99) is not None
+        )  # no such area: the present one
 
 
 @given(st.floats(1e-12, 1e-3))
@@ -262,7 +264,7 @@ def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
     run.commit(frame=[0.0, 0.0, 10 * NM, 64, math.pi / 2], area=0)
     with reading(run.journal.run) as db:
-        shown = live_map(db, Painter(run.journal.run), memory(db), None)
+        shown = live_map(db, Painter(run.journal.run), stored_state(db), None)
     assert shown is not None
     corners = {tuple(map(float, corner.split(","))) for corner in shown.frame.split()}
     assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}

@@ -24,7 +24,7 @@ from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
-from spm_gym.figures.mosaic import Reading, area_maps
+from spm_gym.figures.mosaic import PaintLog, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
@@ -368,7 +368,7 @@ def test_images_lie_in_their_places(tmp_path: Path) -> None:
             run.scan(label)  # at (0, 0) and (-10 nm, -10 nm)
         run.commit()
     with reading(tmp_path) as db:
-        (area,) = area_maps(db, tmp_path, Reading())
+        (area,) = area_maps(db, tmp_path, PaintLog())
     data = base64.b64decode(area.picture.partition(",")[2])
     raster = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
     per_nm = raster.shape[0] / area.side

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.analysis.scans import classified_files
 from spm_gym.datasets.export import session_of
 from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
@@ -79,11 +80,7 @@ def find_candidates(folder: Path) -> list[Candidate]:
 def _of_run(run: Path) -> Iterator[Candidate]:
     classified = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
     with reading(run) as db:
-        rows = db.execute(
-            "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
-            f" AND label IN ({', '.join('?' * len(classified))}) ORDER BY id",
-            classified,
-        ).fetchall()
+        rows = classified_files(db, classified)
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 

@@ -81,7 +81,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
     return application(routes, it.pages, access)
 
 
-class _Refused(ValueError):
+class _BadRequest(ValueError):
     """A request makes no sense."""
 
 
@@ -105,7 +105,7 @@ def _or_problem(answer: Callable[[], Response]) -> Response:
         return answer()
     except LabelsError as error:
         return Text(str(error), 409)
-    except _Refused as error:
+    except _BadRequest as error:
         return Text(str(error), 400)
 
 
@@ -127,7 +127,7 @@ class _Labelling:
         if file is None:
             file = self._desk.next_after(name, None)
         elif file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return self._desk_with(request, name, file, kind_of(request.query_params))
 
     def _desk_with(
@@ -177,7 +177,7 @@ class _Labelling:
         elif answer in LABELS:
             self._desk.answer(name, file, answer)
         else:
-            raise _Refused(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
+            raise _BadRequest(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
         return self._desk_with(request, name, following, kind_of(fields))
 
     def undo(self, request: Request, fields: _Fields) -> Response:
@@ -187,7 +187,7 @@ class _Labelling:
         if "hx-request" not in request.headers:
             return RedirectResponse(f"/?{urlencode({'file': file})}" if file else "/done", 303)
         if file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return self._desk_with(request, name, file, kind_of(fields))
 
     def look_again(self, request: Request, fields: _Fields) -> Response:
@@ -286,7 +286,9 @@ class _Labelling:
         """Keep what all settled on."""
         file, label = self._file(fields), fields.get("label", "")
         if label not in ("", *LABELS):
-            raise _Refused(f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}")
+            raise _BadRequest(
+                f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}"
+            )
         self._actor(fields)
         self._desk.settle(file, label)
         return RedirectResponse("/disagreements", 303)
@@ -301,13 +303,13 @@ class _Labelling:
         """Who acts: whose name the page showed."""
         name = self._desk.known_as(fields.get("labeller", ""))
         if name is None or self._setup.labeller not in (None, name):
-            raise _Refused("this page belongs to another labeller: reload it")
+            raise _BadRequest("this page belongs to another labeller: reload it")
         return name
 
     def _file(self, fields: _Fields) -> str:
         file = fields.get("file", "")
         if file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return file
 
 
