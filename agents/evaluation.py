@@ -9,17 +9,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from scipy import stats
 
+from spm_gym.intervals import FEWEST, length_interval
 from spm_gym.types import Policy, Transition
 
 BOOTSTRAP_SAMPLES = 4000
-
-
-FEWEST = 10
-"""Episodes that an interval takes: with fewer, it would be a guess."""
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,30 +105,6 @@ def interleave(
             first = None
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Mean and its 95 % confidence interval (Student's t); of one value NaN.
-
-    Raises:
-        ValueError: There are no values.
-    """
-    if not len(values):
-        raise ValueError("the mean of no values is not defined")
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, (math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, (mean - half, mean + half)
-
-
-def length_interval(lengths: Sequence[int]) -> tuple[float, Interval | None]:
-    """Mean length of episodes and its 95 % interval, None if there are too few of them.
-
-    No episode is shorter than one action, so the interval ends there.
-    """
-    mean, (low, high) = mean_interval(lengths)
-    return mean, None if len(lengths) < FEWEST else (max(low, 1.0), high)
-
-
 def normalised_score(
     random: Sequence[float],
     agent: Sequence[float],
@@ -183,10 +153,10 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
     policies: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
-        mean, interval = length_interval(lengths)
+        interval = length_interval(lengths)
         policies[name] = {
             "episodes": len(episodes),
-            "mean_length": mean,
+            "mean_length": float(np.mean(lengths)),
             "ci95": None if interval is None else list(interval),
             "success_rate": float(np.mean([episode.success for episode in episodes])),
             "mean_return": float(np.mean([episode.total_reward for episode in episodes])),

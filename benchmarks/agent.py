@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation import mean_interval
+from spm_gym.intervals import mean_interval
 
 ROOT = Path(__file__).parent.parent
 POLICIES = ("agent", "random", "blind", "oracle", "shuffled")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation import mean_interval
+from spm_gym.intervals import mean_interval
 from spm_gym.journal.reader import JOURNAL, JournalError, open_journal
 
 COMMAND = (sys.executable, "-m", "spm_gym")

@@ -19,7 +19,7 @@ from agents.baselines import OraclePolicy, RandomPolicy
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from agents.evaluation import ConditioningTask, interleave, summarise
-from agents.operation import load_weights
+from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
 from spm_gym.assembly.process import limit_threads
 from spm_gym.config import Config, load_config

@@ -1,18 +1,21 @@
-"""Colours of all pictures and pages, after Okabe and Ito: the colour-blind can tell them apart."""
+"""Colours of all pictures and pages, after Okabe and Ito.
+
+Colour-blind people can distinguish them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 HEIGHTS = "afmhot"
-NETWORK = "gray"
+OBSERVATION = "gray"
 """Colour maps of heights and of what the networks see; both are brighter where it is higher."""
 
 HEIGHT_STOPS = ("#000", "#800000", "#ff8000", "#ffff80", "#fff")
 """The colours of `HEIGHTS` where they bend, for scales in SVG."""
 
-NETWORK_STOPS = ("#000", "#fff")
-"""The same of `NETWORK`."""
+OBSERVATION_STOPS = ("#000", "#fff")
+"""The same of `OBSERVATION`."""
 
 _BLACK, _GREEN, _VERMILION, _BLUE = "#000000", "#009e73", "#d55e00", "#0072b2"
 _ORANGE, _SKY, _PINK, _YELLOW = "#e69f00", "#56b4e9", "#cc79a7", "#f0e442"

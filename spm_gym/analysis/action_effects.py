@@ -6,9 +6,8 @@ import math
 import sqlite3
 from dataclasses import dataclass
 
+from spm_gym.intervals import normal_reach, wilson_interval
 from spm_gym.journal.conditions import UNCERTAIN
-
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
             classified=row["classified"],
             change=_mean(row["changes"], row["change"], row["square"]),
             good=row["good"],
-            good_interval=_wilson(row["good"], row["classified"]),
+            good_interval=wilson_interval(row["good"], row["classified"]),
         )
         for row in db.execute(_ACHIEVEMENTS)
     ]
@@ -79,14 +78,4 @@ def _mean(number: int, mean: float | None, square: float | None) -> tuple[float,
     if number < 2:
         return mean, math.nan
     variance = max(square - mean * mean, 0.0) / (number - 1)
-    return mean, _NORMAL_95 * math.sqrt(variance)
-
-
-def _wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    if not trials:
-        return math.nan, math.nan
-    square, share = _NORMAL_95**2, successes / trials
-    middle = share + square / (2 * trials)
-    half = _NORMAL_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)
+    return mean, normal_reach(math.sqrt(variance))

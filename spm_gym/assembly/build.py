@@ -30,7 +30,7 @@ from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.rehearsal import Rehearsal
-from spm_gym.types import Classifier, Frame, Pulse
+from spm_gym.types import UNKNOWN_RANGE, Classifier, Frame, Pulse
 
 
 def shipped_classifier() -> Path:
@@ -118,7 +118,7 @@ def check_classifier(config: Config) -> None:
     pixels = config.env.pixels
     # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
     blank = np.zeros((1, pixels, pixels), np.float32)
-    read_scans(blank, np.full((1, 2), np.nan), config.env.plane)
+    read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
     build_classifier(config)(blank[None])
 
 

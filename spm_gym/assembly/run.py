@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.operation import AgentPolicy, InterleavedPolicy, RandomRunPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
@@ -27,7 +27,7 @@ from spm_gym.assembly.run_directory import CHECKPOINTS, versions
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import read
+from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument, Restartable
@@ -206,7 +206,7 @@ def _learn_again(
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
         before, after = (
-            read(journal.scan(step[name]), env.classifier, env.config)
+            process_scan(journal.scan(step[name]), env.classifier, env.config)
             for name in ("scan", "scan_after")
         )
         policy.learn(

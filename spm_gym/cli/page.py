@@ -55,7 +55,8 @@ def serve_page(
     Raises:
         UsageError: Others could reach the page without a token.
     """
-    from spm_gym.web.access import Access, is_loopback
+    from spm_gym.network import is_loopback
+    from spm_gym.web.access import Access
     from spm_gym.web.serving import address_of, listening, serve
 
     host, token = arguments.host, arguments.token

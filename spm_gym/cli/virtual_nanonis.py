@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis.commands import RELEASES
+from spm_gym.network import is_loopback
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault, load_faults
 from spm_gym.servers.nanonis.server import PORTS, VirtualNanonis
@@ -101,7 +101,7 @@ def serve(arguments: argparse.Namespace) -> int:
     faults = load_faults(arguments.faults) if arguments.faults else ()
     announce_compiling()
     compile_simulator(config)
-    if not _is_loopback(arguments.host):
+    if not is_loopback(arguments.host):
         print(
             f"warning: whoever reaches {arguments.host} can drive this controller: the protocol "
             "has no authentication",
@@ -165,10 +165,3 @@ def _ports(text: str) -> list[int]:
     if not int(first) <= int(last or first) <= 65535:
         raise argparse.ArgumentTypeError(f"ports go upwards from 0 to 65535, not {text!r}")
     return list(range(int(first), int(last or first) + 1))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

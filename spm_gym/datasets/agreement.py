@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FEWEST = 20
+from spm_gym.intervals import normal_reach
+
+FEWEST_IMAGES = 20
 """Images in common that a verdict of the agreement takes."""
 
-_QUANTILE = 1.96  # of the normal distribution, for 95 %
 _ROUNDING = 1e-12
 _WORDS = (
     (0.0, "less than by chance"),
@@ -43,17 +44,17 @@ class Agreement:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the kappa; None below `FEWEST` images or without an error."""
-        if self.kappa is None or self.error is None or self.both < FEWEST:
+        """95 % interval of the kappa; None below `FEWEST_IMAGES` images or without an error."""
+        if self.kappa is None or self.error is None or self.both < FEWEST_IMAGES:
             return None
-        reach = _QUANTILE * self.error
+        reach = normal_reach(self.error)
         return max(self.kappa - reach, -1.0), min(self.kappa + reach, 1.0)
 
     @property
     def in_words(self) -> str:
         """The kappa, how certain it is, and what it means."""
-        if self.both < FEWEST:
-            return f"too few images to tell ({self.both} of {FEWEST})"
+        if self.both < FEWEST_IMAGES:
+            return f"too few images to tell ({self.both} of {FEWEST_IMAGES})"
         if self.kappa is None:
             return "cannot be told, for all labels are the same"
         kappa, certain = self.kappa, "no interval, for they differ never or always"

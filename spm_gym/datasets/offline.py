@@ -27,6 +27,7 @@ from tqdm import tqdm
 from spm_gym.config import Config, EnvConfig
 from spm_gym.datasets.export import Exported, ExportError, make_empty
 from spm_gym.envs.observation import allowed_actions
+from spm_gym.envs.spaces import spaces
 from spm_gym.imaging import level, normalise
 from spm_gym.journal.reader import read_scan, reading
 from spm_gym.journal.rows import (
@@ -79,7 +80,7 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
     with TemporaryDirectory(prefix=".", dir=folder.absolute()) as unfinished:
         dataset = Path(unfinished) / DATASET
         dataset.mkdir()
-        storage = storage_class.new(dataset / "data", *_spaces(config.env), _env_spec(config))
+        storage = storage_class.new(dataset / "data", *spaces(config.env), _env_spec(config))
         storage.update_metadata(_metadata(run, config, episodes))
         with tqdm(episodes.parts, desc="episodes", unit="episode", mininterval=1) as bar:
             storage.update_episodes(
@@ -186,12 +187,6 @@ def _episode(
 
 def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.float32]:
     return normalise(level(read_scan(run, scan).z, method=config.plane))[None]
-
-
-def _spaces(config: EnvConfig) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
-    shape = (1, config.pixels, config.pixels)
-    observations = gymnasium.spaces.Box(-1.5, 1.5, shape, np.float32)
-    return observations, gymnasium.spaces.Discrete(len(config.actions))
 
 
 def _env_spec(config: Config) -> Any:

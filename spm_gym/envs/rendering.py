@@ -1,4 +1,4 @@
-"""Pictures of what the environment sees: the scan with its clean square, and the region map."""
+"""Pictures of an environment: the scan with its clean square, and the region map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from spm_gym.colours import ACTION, BLOCKED, CLEAN, NETWORK, NOT_SCANNED, USED
+from spm_gym.colours import ACTION, BLOCKED, CLEAN, NOT_SCANNED, OBSERVATION, USED
+from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
@@ -27,9 +28,7 @@ _BAR_SHARE = 0.3
 
 
 def draw_processed_scan(
-    frame: Frame,
-    observation: NDArray[np.float32],
-    square: Square,
+    processed: ProcessedScan,
     verdict: str,
     regions: RegionMap,
     actions: Collection[str],
@@ -38,9 +37,7 @@ def draw_processed_scan(
     """Draw the present scan and, beside it, the approach area.
 
     Args:
-        frame: Where the present image was taken.
-        observation: The image as the agent sees it, (1, pixels, pixels).
-        square: Its largest clean square.
+        processed: The present scan.
         verdict: Title of the image.
         regions: The map of the approach area.
         actions: Names of the actions of conditioning.
@@ -52,18 +49,19 @@ def draw_processed_scan(
     figure = Figure(figsize=(8.4, 4.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
-    _draw_scan(scan_axes, frame, observation[0], square)
+    _draw_scan(scan_axes, processed)
     scan_axes.set_title(verdict, fontsize=10)
-    _draw_regions(map_axes, frame, regions, actions, last_act)
+    _draw_regions(map_axes, processed.scan.frame, regions, actions, last_act)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_scan(axes: Axes, frame: Frame, image: NDArray[np.float32], square: Square) -> None:
-    show_seen(axes, image, frame.size)
+def _draw_scan(axes: Axes, processed: ProcessedScan) -> None:
+    frame = processed.scan.frame
+    show_normalised(axes, processed.observation[0], frame.size)
     shape = frame.pixels, frame.pixels
-    add_square(axes, square, shape)
-    add_action(axes, square, shape)
+    add_square(axes, processed.square, shape)
+    add_action(axes, processed.square, shape)
     add_scale_bar(axes, metres=True)
 
 
@@ -158,11 +156,11 @@ def add_action(axes: Axes, square: Square, shape: tuple[int, int]) -> None:
 
 
 def place_in(axes: Axes, row: float, col: float, shape: tuple[int, int]) -> tuple[float, float]:
-    """Where a pixel of an image by `show_image` lies in its axes; whole numbers are centres."""
+    """Convert a pixel of an image by `show_image` into its axes; whole numbers are centres."""
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     return (col + 0.5) / shape[1] * right, top - (row + 0.5) / shape[0] * top
 
 
-def show_seen(axes: Axes, image: FloatImage, width: float | None = None) -> AxesImage:
+def show_normalised(axes: Axes, image: FloatImage, width: float | None = None) -> AxesImage:
     """Draw a normalised image (pixels, pixels) of this width (m)."""
-    return show_image(axes, image, width, width, NETWORK, (-LIMIT, LIMIT))
+    return show_image(axes, image, width, width, OBSERVATION, (-LIMIT, LIMIT))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spm_gym.analysis.scan_findings import ScanFindings, Subject
-from spm_gym.colours import BAD, GOOD, INK, NETWORK
+from spm_gym.colours import BAD, GOOD, INK, OBSERVATION
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.heights import grey_of_levelled
 from spm_gym.figures.scan import aspect
@@ -44,7 +44,7 @@ def draw_sheet(
         row, col = divmod(place, cols)
         top, bottom = -row * high, -row * high - 1 + _GAP
         width, height = _fitted(subject)
-        axes.imshow(_grey(subject, findings), cmap=NETWORK, vmin=0, vmax=255,
+        axes.imshow(_grey(subject, findings), cmap=OBSERVATION, vmin=0, vmax=255,
                     extent=(col, col + width, top - height, top))  # fmt: skip
         axes.text(col, bottom - 0.02, _caption(subject, findings), va="top", fontsize=7,
                   color=_colour(findings, good_above))  # fmt: skip

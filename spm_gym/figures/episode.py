@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spm_gym.analysis.episodes import episode_record, remark
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
-from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_seen
+from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, read_scans
 from spm_gym.journal.reader import read_scan
@@ -96,7 +96,7 @@ def recorded_episode(
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
     heights = scan.z.astype(np.float32)[None]
-    readings = read_scans(heights, np.array([scan.z_range or (np.nan, np.nan)]), config.plane)
+    readings = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
     probability = np.nan if row["probability"] is None else row["probability"]
     still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
     if step is None:
@@ -146,7 +146,7 @@ def _event(frames: EpisodeFrames, still: Still) -> str:
 
 
 def _draw_image(axes: Axes, still: Still) -> None:
-    show_seen(axes, still.image, still.width)
+    show_normalised(axes, still.image, still.width)
     shape = (still.image.shape[0], still.image.shape[1])
     add_square(axes, still.square, shape)
     if still.action:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spm_gym.colours import HEIGHT_STOPS, NETWORK_STOPS
+from spm_gym.colours import HEIGHT_STOPS, OBSERVATION_STOPS
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.normalisation import HALF_MOLECULE, LIMIT
 from spm_gym.imaging.plane import Method
@@ -118,7 +118,7 @@ def height_scale(span: float, kind: ScanRendering) -> str:
         span: Difference between the heights of the darkest and the brightest colour, m.
         kind: How the scan is displayed.
     """
-    ramp = NETWORK_STOPS if kind is ScanRendering.NETWORK else HEIGHT_STOPS
+    ramp = OBSERVATION_STOPS if kind is ScanRendering.NETWORK else HEIGHT_STOPS
     stops = "".join(
         f'<stop offset="{place / (len(ramp) - 1):g}" stop-color="{colour}"/>'
         for place, colour in enumerate(ramp)

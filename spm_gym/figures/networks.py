@@ -10,8 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from spm_gym.colours import GOOD, INK, NETWORK
-from spm_gym.envs.rendering import show_seen
+from spm_gym.colours import GOOD, INK, OBSERVATION
+from spm_gym.envs.rendering import show_normalised
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.imaging.normalisation import LIMIT
 
@@ -51,7 +51,7 @@ def draw_verdicts(
     parts = figure.subfigures(1, 2 if beside else 1, squeeze=False,
                               width_ratios=[7, beside] if beside else [1])[0]  # fmt: skip
     for place, axes in enumerate(parts[0].subplots(4, 4).flat):
-        show_seen(axes, images[place])
+        show_normalised(axes, images[place])
         called_good = probability[place] > good_above
         axes.set_title(
             f"{PROBES[place]}\np = {probability[place]:.3f}{' (good)' if called_good else ''}",
@@ -131,7 +131,7 @@ def _draw_column(axes: Axes, images: NDArray[np.float32]) -> None:
     """The images above one another, as high as the rows of the values."""
     for row, image in enumerate(images):
         axes.imshow(
-            image, cmap=NETWORK, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
+            image, cmap=OBSERVATION, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
             extent=(0, 1, row + 0.47, row - 0.47),
         )  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(len(images) - 0.5, -0.5), xticks=[])

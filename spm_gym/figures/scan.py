@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spm_gym.analysis.scan_findings import ScanFindings, Subject, classification
-from spm_gym.colours import HEIGHTS, NETWORK
+from spm_gym.colours import HEIGHTS, OBSERVATION
 from spm_gym.envs.rendering import add_scale_bar, add_square, show_image
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.heights import limits
@@ -56,7 +56,7 @@ def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, findings: ScanF
 def _draw_normalised(figure: Figure, axes: Axes, subject: Subject, findings: ScanFindings) -> None:
     assert findings.normalised is not None
     ends = -LIMIT, LIMIT
-    shown = show_image(axes, findings.normalised, subject.width, subject.height, NETWORK, ends)
+    shown = show_image(axes, findings.normalised, subject.width, subject.height, OBSERVATION, ends)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])

@@ -23,7 +23,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.journal.reader import Label, read_scan
 from spm_gym.scale import round_length
-from spm_gym.types import Frame, Scan
+from spm_gym.types import UNKNOWN_RANGE, Frame, Scan
 
 LABELS = {
     Label.GOOD: "good image",
@@ -115,7 +115,7 @@ def scan_view(
 def _square(scan: Scan, method: Method) -> Box | None:
     """Find the largest clean square as the run has found it."""
     pixels = scan.z.shape[0]
-    found = read_scans(scan.z[None], np.array([scan.z_range or (math.nan,) * 2]), method).squares[0]
+    found = read_scans(scan.z[None], np.array([scan.z_range_or_nan]), method).squares[0]
     if not found.side:
         return None
     percent = 100 / pixels
@@ -144,7 +144,7 @@ def _mark(frame: Frame, action: ActedOn) -> ActionMark:
 def prepare() -> None:
     """Load the compiled functions, so that the first page need not wait for them."""
     blank = np.zeros((1, SMALLEST_SIDE, SMALLEST_SIDE), np.float32)
-    read_scans(blank, np.full((1, 2), math.nan))
+    read_scans(blank, np.array([UNKNOWN_RANGE]))
     level(blank[0])
 
 

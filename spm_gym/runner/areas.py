@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spm_gym.envs.observation import Navigator
+from spm_gym.envs.navigation import Navigator
 from spm_gym.envs.regions import area_direction
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.notify import NotificationKind

@@ -10,7 +10,7 @@ import math
 
 from spm_gym.action_index import action_index
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import ProcessedScan, read
+from spm_gym.envs.observation import ProcessedScan, process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UnclassifiableImage
 from spm_gym.journal.writer import Journal
@@ -165,7 +165,7 @@ class Conditioning:
         m = self.memory
         if self.env.processed is None:
             assert m.decision_scan is not None
-            processed = read(
+            processed = process_scan(
                 self.journal.scan(m.decision_scan), self.env.classifier, self.env.config
             )
             self.env.resume_episode(processed, m.steps, m.chosen, m.refused, m.uncertain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import Navigator
+from spm_gym.envs.navigation import Navigator
 from spm_gym.errors import LimitExceeded, OutcomeUnknown
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.run_state import RunState

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from spm_gym.config import OperationConfig
-from spm_gym.envs.observation import ProcessedScan, read, unclassifiable
+from spm_gym.envs.observation import ProcessedScan, process_scan, unclassifiable
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.envs.regions import area_direction
 from spm_gym.errors import (
@@ -440,7 +440,9 @@ class StateHandlers:
     def _processed_in_hand(self) -> ProcessedScan:
         if self._processed is None:
             try:
-                self._processed = read(self._scan_in_hand(), self.env.classifier, self.env.config)
+                self._processed = process_scan(
+                    self._scan_in_hand(), self.env.classifier, self.env.config
+                )
             except UnclassifiableImage:
                 self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
                 raise

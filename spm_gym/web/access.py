@@ -9,7 +9,6 @@ cannot use; programs send ``Authorization: Bearer TOKEN``.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spm_gym.network import is_loopback
 
 UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -44,14 +45,6 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",  # with "no-referrer" browsers withhold the origin of forms
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this computer only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Access:

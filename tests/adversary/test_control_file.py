@@ -195,11 +195,11 @@ def test_the_page_offers_to_resume_although_the_request_is_gone(tmp_path: Path) 
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with served(monitor(run, Access(TOKEN, "127.0.0.1"))) as address:
 
-            def shown() -> str:
+            def page() -> str:
                 request = urllib.request.Request(address, headers=headers)
                 with urllib.request.urlopen(request) as answer:
                     return str(answer.read().decode())
 
-            assert 'value="resume"' in shown()
+            assert 'value="resume"' in page()
             ask(run, Request.RESUME, TOKEN)
-            assert 'value="pause"' in shown()
+            assert 'value="pause"' in page()

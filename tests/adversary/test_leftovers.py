@@ -49,7 +49,7 @@ def killed_while_writing(file: Path) -> Path:
     return left
 
 
-def begun_anew(run: Path) -> None:
+def started_again(run: Path) -> None:
     with new_run(run, Config(), "run"):
         pass
 
@@ -61,7 +61,7 @@ def gone_on_with(run: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("start", [begun_anew, gone_on_with])
+@pytest.mark.parametrize("start", [started_again, gone_on_with])
 @pytest.mark.parametrize("name", [SETTINGS, "control", "settings_before.json"])
 def test_the_next_start_removes_what_a_kill_has_left(
     tmp_path: Path, start: Callable[[Path], None], name: str

@@ -12,7 +12,6 @@ from agents.evaluation import (
     Episode,
     Transition,
     interleave,
-    mean_interval,
     normalised_score,
     run_episode,
     summarise,
@@ -83,15 +82,6 @@ def test_transitions_join_up() -> None:
     for earlier, later in itertools.pairwise(seen):
         assert np.array_equal(earlier.next_observation, later.observation)
     assert [t.terminated for t in seen] == [False, False, True]
-
-
-def test_mean_interval_covers_the_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(1000):
-        _, (low, high) = mean_interval(rng.normal(3.0, 2.0, size=12))
-        covered += low <= 3.0 <= high
-    assert 925 <= covered <= 975
 
 
 def test_score_is_nought_for_random_and_one_for_the_optimum() -> None:

@@ -245,7 +245,7 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
         (["dark.npy"], "dark.npy: no pixel is scanned"),
         (["pipe.npy"], "pipe.npy is neither a file nor a folder"),
         (["device.npy"], "device.npy is neither a file nor a folder"),
-        (["only_pipes"], "pipe.npy: this is no file but a folder, a pipe or a device"),
+        (["only_pipes"], "pipe.npy: this is not a file but a folder, a pipe or a device"),
         (["{scan}", "-o", "blind/"], "blind/ is a folder: name the picture in it"),
         (["{scan}", "-o", "new.png/"], "new.png/ is a folder: name the picture in it"),
         (["{scan}", "-o", "dir.png", "--force"], "dir.png is a folder: name the picture in it"),

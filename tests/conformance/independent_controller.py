@@ -144,9 +144,9 @@ class IndependentController(Ports):
             "Scan.FrameSet": ("fffff", "", self._set_frame),
             "Scan.BufferGet": ("", "Aii", lambda: self.buffer),
             "Scan.BufferSet": ("Aii", "", self._set_buffer),
-            "Scan.SpeedGet": ("", "ffffHf", self._tell_speed),
+            "Scan.SpeedGet": ("", "ffffHf", self._speed_reply),
             "Scan.SpeedSet": ("ffffHf", "", self._set_speed),
-            "Scan.PropsGet": ("", "IIISSLAGI", self._tell_properties),
+            "Scan.PropsGet": ("", "IIISSLAGI", self._properties_reply),
             "Scan.PropsSet": ("IIISSLI", "", self._set_properties),
             "Scan.StatusGet": ("", "I", lambda: (int(self.scanning),)),
             "Scan.Action": ("HI", "", self._scan),
@@ -164,8 +164,8 @@ class IndependentController(Ports):
         if self.withdrawn:
             self.z = HIGH
         elif self.feedback:
-            way = max(self.surface, LOW) - self.z
-            self.z += math.copysign(min(abs(way), _SLEW), way)
+            distance = max(self.surface, LOW) - self.z
+            self.z += math.copysign(min(abs(distance), _SLEW), distance)
 
     def _current(self) -> float:
         if self.surface > HIGH:
@@ -251,7 +251,7 @@ class IndependentController(Ports):
         self.buffer = [sorted(channels), pixels, lines or pixels]
         self._picture, self._lines = np.zeros((self.buffer[2], pixels)), 0
 
-    def _tell_speed(self) -> tuple[float, ...]:
+    def _speed_reply(self) -> tuple[float, ...]:
         time = self.frame[2] / self.speed
         return (self.speed, self.speed * self.ratio, time, time / self.ratio,
                 self.constant, self.ratio)  # fmt: skip
@@ -263,7 +263,7 @@ class IndependentController(Ports):
         self.speed = self.frame[2] / fwd_time if self.constant else fwd
         self.ratio = ratio
 
-    def _tell_properties(self) -> tuple[Any, ...]:
+    def _properties_reply(self) -> tuple[Any, ...]:
         return (int(self.continuous == 1), self.bouncy, self.autosave, self.series, self.comment,
                 self.modules, [0] * len(self.modules), None, self.autopaste)  # fmt: skip
 
@@ -281,7 +281,7 @@ class IndependentController(Ports):
 
     def _scan(self, action: int, direction: int) -> None:
         if action == 1:
-            self._look_at_scan()
+            self._update_scan()
             self.scanning = False
         elif action == 0 and direction == 0:
             x, y, width, _, angle = self.frame
@@ -295,7 +295,7 @@ class IndependentController(Ports):
         else:
             raise Refused("this controller starts scans downwards and stops them")
 
-    def _look_at_scan(self) -> None:
+    def _update_scan(self) -> None:
         """See how far the scan has come, and whether it has ended."""
         if self.scanning:
             line_time = self.frame[2] / self.speed * (1 + 1 / self.ratio)
@@ -306,12 +306,12 @@ class IndependentController(Ports):
     def _wait_for_scan(self, timeout: int) -> tuple[int, str]:
         if self.scanning:
             self._clock += timeout * 1e-3
-        self._look_at_scan()
+        self._update_scan()
         return int(self.scanning), ""
 
     def _grab(self, channel: int, direction: int) -> tuple[Any, ...]:
         if channel not in self.buffer[0]:
             raise Refused(f"channel #{channel} is not part of the acquired selection")
-        shown = self._picture.copy()
-        shown[self._lines :] = 0
-        return _NAMES.get(channel, ""), shown, 0
+        displayed = self._picture.copy()
+        displayed[self._lines :] = 0
+        return _NAMES.get(channel, ""), displayed, 0

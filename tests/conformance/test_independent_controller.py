@@ -158,10 +158,10 @@ def test_a_turned_frame_shows_the_surface_turned_the_right_way(
 def test_the_speed_is_right_though_the_controller_keeps_the_time_of_a_line(
     controller: IndependentController, instrument: NanonisInstrument
 ) -> None:
-    wanted = RealConfig().imaging.speed_nm_per_s * NM
+    expected = RealConfig().imaging.speed_nm_per_s * NM
     for size in (40, 10, 25):
         instrument.scan(Frame(0.0, 0.0, size * NM, 64))
-        assert controller.speed == pytest.approx(wanted)
+        assert controller.speed == pytest.approx(expected)
 
 
 def test_zeros_in_the_live_buffer_are_not_taken_for_heights(

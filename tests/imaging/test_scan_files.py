@@ -1,4 +1,4 @@
-"""What is read of scan files of other instruments and programs."""
+"""Reading scan files of other instruments and programs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ OFF = (
     *(f"02_z_controller_off_{kind}.sxm" for kind in ("flat", "sloped", "flat_and_partial")),
 )
 REFUSED = {
-    "01_current_in_ampere.gsf": r"'A' \(ampere\), which is no length",
-    "10_says_LSBFIRST_is_big_endian.sxm": "says 'FLOAT LSBFIRST'",
+    "01_current_in_ampere.gsf": r"'A' \(ampere\), which is not a length",
+    "10_says_LSBFIRST_is_big_endian.sxm": "is 'FLOAT LSBFIRST'",
 }
 OTHER = "08_real_createc_converted.sxm"
 
@@ -306,10 +306,10 @@ def test_gsffile_and_we_read_the_same(tmp_path: Path) -> None:
     ("fields", "reason"),
     [
         ("ZUnits = A", r"'A' \(ampere\)"),
-        ("ZUnits = V", "'V', which is no length"),
+        ("ZUnits = V", "'V', which is not a length"),
         ("ZUnits = m\nXYUnits = 1/m\nXReal = 1\nYReal = 1", "sizes are in '1/m'"),
-        ("XRes = 1e9", "XRes says '1e9'"),
-        (f"YRes = {'9' * 5000}", "YRes says '9999"),
+        ("XRes = 1e9", "XRes is '1e9'"),
+        (f"YRes = {'9' * 5000}", "YRes is '9999"),
     ],
 )
 def test_a_field_of_something_else_is_refused(tmp_path: Path, fields: str, reason: str) -> None:

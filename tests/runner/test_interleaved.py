@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
-from spm_gym.analysis.policies import FEWEST, PolicyEpisodes, policy_episodes, saved_actions
+from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes, saved_actions
 from spm_gym.cli import main
+from spm_gym.intervals import FEWEST
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
 from tests.runner.test_operation import LIVELY, summary

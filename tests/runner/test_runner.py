@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.operation import RandomRunPolicy
+from agents.run_policies import RandomRunPolicy
 from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.errors import (

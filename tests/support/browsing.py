@@ -39,7 +39,7 @@ class Faults:
     """What a page did that it should not have done."""
 
     def __init__(self) -> None:
-        self._seen: list[str] = []
+        self._painted: list[str] = []
         self._expected: list[str] = []
         self._servers: set[str] = set()
 
@@ -49,17 +49,21 @@ class Faults:
 
     def left(self) -> list[str]:
         """Those that no test expects."""
-        return [seen for seen in self._seen if not any(text in seen for text in self._expected)]
+        return [
+            painted
+            for painted in self._painted
+            if not any(text in painted for text in self._expected)
+        ]
 
     def watch(self, page: Page) -> None:
         page.on("console", self._hear)
-        page.on("pageerror", lambda error: self._seen.append(f"uncaught: {error}"))
+        page.on("pageerror", lambda error: self._painted.append(f"uncaught: {error}"))
         page.on("request", self._follow)
 
     def _hear(self, message: ConsoleMessage) -> None:
         # What the policy of a page refuses is an error on the console too.
         if message.type in ("error", "warning"):
-            self._seen.append(f"{message.type}: {message.text} ({message.location['url']})")
+            self._painted.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     def _follow(self, request: Request) -> None:
         url = urlsplit(request.url)
@@ -67,7 +71,7 @@ class Faults:
         if loopback and request.is_navigation_request():
             self._servers.add(url.netloc)
         if url.scheme not in _MET_WITHOUT_NETWORK and url.netloc not in self._servers:
-            self._seen.append(f"request to another server: {request.url}")
+            self._painted.append(f"request to another server: {request.url}")
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class Mistake:
         says: Words of the sentence that tells what is wrong.
     """
 
-    says: str
+    message: str
     settings: tuple[str, ...] = ()
     world: tuple[str, ...] = ()
     operator: tuple[tuple[str, dict[str, float]], ...] = ()
@@ -98,7 +98,7 @@ MISTAKES: dict[str, Mistake] = {
 ACCEPTED: dict[str, Mistake] = {
     f"{name}, accepted by name": replace(
         MISTAKES[name],
-        says="does not help",
+        message="does not help",
         settings=(*MISTAKES[name].settings, f"env.accept_mismatch=[{accepted}]"),
     )
     for name, accepted in {
@@ -140,7 +140,7 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     world = ("--ports", "0", "0", "0", "0", "0", "--set", *_CALM, *mistake.world)
     with virtual_nanonis(*world, quiet=True) as ports:
         for name, values in mistake.operator:
-            _tell(ports[4], name, values)
+            _describe(ports[4], name, values)
         before = _settings(ports[4])
         with _company(mistake.others, ports[2:4], folder / "other"):
             status, said = _run(mistake, command, ports, folder / "mine")
@@ -155,11 +155,11 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     faults = list(unsafe)
     if status == 0:
         faults.append("status 0")
-    if mistake.says not in said:
+    if mistake.message not in said:
         faults.append(f"said {said.strip().splitlines()[-1:]}")
     if acts > MOST_ACTS:
         faults.append(f"{acts} acts")
-    sentence = next((line for line in said.splitlines() if mistake.says in line), "")
+    sentence = next((line for line in said.splitlines() if mistake.message in line), "")
     return Cell(status, sentence, acts, tuple(unsafe), tuple(faults))
 
 
@@ -192,9 +192,9 @@ def _start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def _company(wanted: bool, ports: list[int], folder: Path) -> Iterator[None]:
+def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
     """Another run at work on the same controller, through other ports."""
-    if not wanted:
+    if not expected:
         yield
         return
     folder.mkdir(parents=True)
@@ -219,7 +219,7 @@ def _meddle(mistake: Mistake, port: int, folder: Path, process: subprocess.Popen
 
     _await(at_work, process)
     for name, values in mistake.in_the_middle:
-        _tell(port, name, values)
+        _describe(port, name, values)
 
 
 def _await(done: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -239,7 +239,7 @@ def _ask(port: int, *commands: tuple[str, dict[str, float]]) -> list[dict[str, f
         controller.close()
 
 
-def _tell(port: int, name: str, values: dict[str, float]) -> None:
+def _describe(port: int, name: str, values: dict[str, float]) -> None:
     _ask(port, (name, values))
 
 

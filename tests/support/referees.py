@@ -21,7 +21,7 @@ def recognised_by_gwyddion(path: Path) -> str:
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
-def shown_by_gwyddion(path: Path) -> list[np.ndarray]:
+def drawn_by_gwyddion(path: Path) -> list[np.ndarray]:
     """All images of a file as Gwyddion shows them, each as one row of numbers."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.gwy"

@@ -74,8 +74,11 @@ class RingEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.ring = ring
         self.mask = self.np_random.random(RINGS) < (0.7 if self.masked else 2)
         self.mask[ring] = True
-        shown = int(self.np_random.integers(RINGS)) if self.blind else ring
-        return ring_image(shown), {"action_mask": self.mask.copy(), "probability": 1 / (1 + ring)}
+        observation = int(self.np_random.integers(RINGS)) if self.blind else ring
+        return ring_image(observation), {
+            "action_mask": self.mask.copy(),
+            "probability": 1 / (1 + ring),
+        }
 
 
 def ring_config(**changes: Any) -> AgentConfig:

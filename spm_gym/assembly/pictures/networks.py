@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import classifier, inspection, operation
+from agents import classifier, inspection, weights
 from agents.checkpoint import latest_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.classifier_training import Epoch
 from agents.inspection import AgentNetwork
-from agents.operation import load_weights
+from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
@@ -76,11 +76,11 @@ def of_weights(path: Path, env: EnvConfig) -> Picture:
         path: The file.
         env: Says from where on a probe is good, and how images are levelled.
     """
-    kind = operation.format_of_file(path)
+    kind = weights.format_of_file(path)
     if kind == classifier.FORMAT:
-        weights = ProbeClassifier.load(path)
-        return Picture(path.stem, partial(_write_classifier, weights, path.name, env))
-    if kind == operation.FORMAT:
+        loaded = ProbeClassifier.load(path)
+        return Picture(path.stem, partial(_write_classifier, loaded, path.name, env))
+    if kind == weights.FORMAT:
         agent = inspection.read_weights(path)
         return Picture(path.stem, partial(_write_agent, agent, path.name, method=env.plane))
     raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "

@@ -1,4 +1,4 @@
-"""Freshly simulated images with their labels, for training and testing the classifier."""
+"""Simulated images with their labels, for training and testing the classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spm_gym.types import BoolArray, Frame
 NM = 1e-9
 GOOD_SHARE = 0.3
 PER_AREA = 500
-"""Images taken from one surface before the next."""
+"""Images of one surface: to make a surface takes as long as some images."""
 
 _AREA_NM = 850.0
 _MIN_MOLECULES = 2
@@ -25,7 +25,7 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class SimulatedImages:
-    """N raw images and what only a simulator knows.
+    """Raw images (N) and the labels that only a simulator knows.
 
     Attributes:
         z: (N, pixels, pixels) float32, m.
@@ -45,10 +45,10 @@ class SimulatedImages:
 
 @dataclass(frozen=True, slots=True)
 class ImagingSession:
-    """Images of one surface that are still to be taken, whenever and beside whatever others.
+    """Images of one surface that are still to be taken, independently of those of other surfaces.
 
     Attributes:
-        seed: Everything follows from it.
+        seed: Seed of surface, probes and places.
         states: Classes of the probes, one for each image.
     """
 
@@ -62,7 +62,7 @@ def sessions(
     """Divide the images among surfaces.
 
     Args:
-        count: Images in all.
+        count: Total number of images.
         seed: The same seed gives the same images.
         states: Classes of the probes (count,); by default 30 % good and the others equally often.
     """
@@ -80,17 +80,17 @@ def sessions(
 def take(
     session: ImagingSession, config: SimulatorConfig, image_nm: float = 10.0, pixels: int = 64
 ) -> SimulatedImages:
-    """Take images with ever new probes at random places of a surface.
+    """Take images, each with a new probe at a random place of a surface.
 
-    No tip changes, accidents or rough patches: such images have no clear label, or none at all.
     Images with fewer than two molecules are avoided, unless the sample is too bare.
 
     Args:
-        session: Which images.
+        session: The images to take.
         config: The simulation.
         image_nm: Side of the images, nm.
         pixels: Pixels per side.
     """
+    # No tip changes, accidents or rough patches: such images have no clear label, or none at all.
     calm = config.model_copy(
         update=dict.fromkeys(
             ("tip_change_rate", "tip_change_per_s", "contact_loss_rate", "crash_rate",
@@ -117,7 +117,7 @@ def simulated_images(
     states: NDArray[np.int64] | None = None,
     progress: Callable[[int], object] = lambda images: None,
 ) -> SimulatedImages:
-    """Take images as `sessions` and `take` say, one after the other.
+    """Take the images of `sessions` one after the other.
 
     Args:
         count: N.

@@ -1,4 +1,4 @@
-"""The probe: micro-apexes, a contaminating molecule, an instability; drawn given its class."""
+"""Probes: micro-apexes, a contaminating molecule, an instability; drawn given their class."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ NM = 1e-9
 ANGSTROM = 1e-10
 
 _MOST_DRAWS = 48
+"""Numbers drawn for each probe, whatever its class: later draws do not depend on it."""
 
 Apex = tuple[float, float, float, float]
 """Lateral offset along x and y, nm, height, at most 0, angstrom, and width, nm."""
 
 Between = Callable[[float, float], float]
-"""Draws a number between two."""
+"""Draws a number uniformly between two."""
 
 Apexes = Annotated[NDArray[np.float64], array_of(np.float64, None, 4, most=100 * NM)]
 """Offsets, height and width, m (n, 4)."""
 
 
 class Probe(NamedTuple):
-    """Everything that makes an image of a surface.
+    """The parameters of a probe that form the image of a surface.
 
     Attributes:
         apexes: Lateral offset along x and y, height, width of every apex, m (n, 4).
@@ -70,7 +71,7 @@ def draw_probe(state: HiddenState, rng: np.random.Generator) -> Probe:
 
 
 def si(apexes: list[Apex]) -> NDArray[np.float64]:
-    """Apexes in m (n, 4)."""
+    """Convert apexes to m (n, 4)."""
     return np.array(apexes, dtype=float).reshape(-1, 4) * (NM, NM, ANGSTROM, NM)
 
 
@@ -79,6 +80,9 @@ def _sharp(between: Between) -> list[Apex]:
     return [main] if between(0, 1) < 0.5 else [main, _ghost(main, between, (0.3, 1.6), (-4, -2.3))]
 
 
+# In current mode an apex at height h < 0 shows a ghost about |h| lower than the molecule, which
+# is 2 angstrom high: below -2.3 angstrom no ghost is visible and the probe is sharp; between -1.6
+# and -0.8 the ghost is weak; above -0.5 both apexes count.
 def _weak(between: Between) -> list[Apex]:
     if between(0, 1) < 0.5:
         return [(0.0, 0.0, 0.0, between(0.19, 0.27))]
@@ -118,7 +122,7 @@ def _ghost(
 
 
 def _covered(metal: list[Apex], between: Between) -> list[Apex]:
-    """A molecule in front: four lobes of the ring, the metal behind it."""
+    """Put a molecule in front of the metal: four lobes of its ring."""
     radius, turn = between(0.35, 0.55), between(0, math.pi / 2)
     x, y = between(-0.2, 0.2), between(-0.2, 0.2)
     lobes = []

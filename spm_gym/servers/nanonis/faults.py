@@ -1,4 +1,4 @@
-"""Faults on purpose: what goes wrong, at which command, and how."""
+"""Faults of the virtual controller that are injected for tests."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ FaultKind = Literal[
 
 
 class Fault(Section):
-    """One rule.
+    """Rule for a fault.
 
     Attributes:
         fault: "split": the reply comes in pieces, its header cut in two; "late": after a while;
             "drop": the connection is closed; "error": an error block, nothing is carried out;
-            "ignore": nothing is carried out either, and the reply says that all is well;
+            "ignore": nothing is carried out either, but the reply reports no error;
             "garbage": a reply under another name; "short": a reply without its last byte;
             "stuck_approach": from here on automatic approaches never end; "false_landing": the
-            next one ends far from the surface; "crash",
-            "lost_contact": occur the tip; "nan_frame": the image holds no data.
-        command: At which command.
-        nth: At which of these commands, counted from 1.
-        every: At each of them, from the nth on.
+            next approach ends far from the surface; "crash", "lost_contact": an accident of the
+            tip; "nan_frame": the image holds no data.
+        command: Command at which it is injected.
+        nth: Number of this command, counted from 1.
+        every: Whether it is injected at all of them, from the nth on.
         when: Before the command is carried out, or after; for "drop", "crash", "lost_contact".
-        seconds: Real time; for "split" and "late".
-        text: Of the error.
+        seconds: Delay in real time; for "split" and "late".
+        text: Text of the error.
     """
 
     fault: FaultKind
@@ -60,7 +60,7 @@ class Fault(Section):
 
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
-    """Read rules from a YAML file: a list.
+    """Read a list of rules from a YAML file.
 
     Raises:
         ConfigError: One line that names the rule, the key, the value and what is allowed.
@@ -84,21 +84,21 @@ def _fault(path: Path, number: int, entry: Any) -> Fault:
         raise ConfigError(f"{path}: fault {number}{key}{value}: {reason}{hint}") from error
 
 
-class Saboteur:
-    """Says which faults are due; counts the commands of all ports together."""
+class FaultInjector:
+    """Decides which faults are due; the commands of all ports are counted together."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._faults = tuple(faults)
-        self._seen: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def due(self, command: str) -> dict[FaultKind, Fault]:
-        """Count one command; the faults that occur it."""
+        """Count one command, and return the faults to inject at it."""
         with self._lock:
-            self._seen[command] += 1
-            seen = self._seen[command]
+            self._counts[command] += 1
+            count = self._counts[command]
         return {
             rule.fault: rule
             for rule in self._faults
-            if rule.command == command and (rule.nth == seen or (rule.every and rule.nth < seen))
+            if rule.command == command and (rule.nth == count or (rule.every and rule.nth < count))
         }

@@ -18,7 +18,7 @@ from spm_gym.imaging import read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
-from spm_gym.types import Classifier
+from spm_gym.types import UNKNOWN_RANGE, Classifier
 
 Order = Literal["uncertain", "name", "random"]
 _BATCH = 256
@@ -141,7 +141,7 @@ def _classified(
     method: Method,
     classifier: Classifier,
 ) -> list[Image]:
-    unknown = np.full((len(heights), 2), np.nan)
+    unknown = np.tile(UNKNOWN_RANGE, (len(heights), 1))
     probabilities = classifier(read_scans(np.stack(heights), unknown, method).observations)
     return [
         replace(image, probability=float(probability))

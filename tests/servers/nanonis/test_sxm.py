@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from spm_gym.imaging.files import read_topography
 from spm_gym.servers.nanonis.sxm import SxmChannel, SxmFeedback, SxmHeader, write_sxm
-from tests.support.referees import gwyddion_is_here, recognised_by_gwyddion, shown_by_gwyddion
+from tests.support.referees import drawn_by_gwyddion, gwyddion_is_here, recognised_by_gwyddion
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 FEEDBACK = SxmFeedback(25e-12)
@@ -180,6 +180,6 @@ def test_gwyddion_shows_the_image_as_it_was_on_the_screen(tmp_path: Path, upward
     [_, z] = channels((5, 8))
     write_sxm(path, header(upward=upward, comment="two\n :lines"), [z])
     assert "Nanonis SXM" in recognised_by_gwyddion(path)
-    forward, backward = shown_by_gwyddion(path)
+    forward, backward = drawn_by_gwyddion(path)
     assert forward == pytest.approx(z.forward.ravel())
     assert backward == pytest.approx(z.backward.ravel())
