@@ -63,7 +63,7 @@ def images_by_label(db: sqlite3.Connection, area: int) -> dict[str, int]:
 
 
 def first_image_size(db: sqlite3.Connection, area: int) -> float | None:
-    """Side of the first image of an area whose size makes sense, m; None before it."""
+    """Return the side of the first image of an area whose size makes sense, m; None before it."""
     query = (
         f"SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3"
         " ORDER BY id LIMIT 1"
@@ -73,7 +73,7 @@ def first_image_size(db: sqlite3.Connection, area: int) -> float | None:
 
 
 def largest_scan(db: sqlite3.Connection, area: int) -> float | None:
-    """Side of the largest scan of an area, m; None without any."""
+    """Return the side of the largest scan of an area, m; None without any."""
     size: float | None = db.execute(
         "SELECT MAX(size) FROM scans WHERE area = ?", (area,)
     ).fetchone()[0]
@@ -81,7 +81,7 @@ def largest_scan(db: sqlite3.Connection, area: int) -> float | None:
 
 
 def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
-    """Left and top edge and side, nm, of a square around all images and blocked places."""
+    """Return left and top edge and side, nm, of a square around all images and blocked places."""
     low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
     if low_x is None:
         return -_SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM
@@ -99,7 +99,7 @@ SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
 
 
 def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
-    """Places of an area that must not be imaged any more, without those of the images."""
+    """List the places of an area that must not be imaged any more, without those of the images."""
     actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
     query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
     return [_place(row, actions) for row in db.execute(query, (area,))]
@@ -112,7 +112,7 @@ def _place(row: sqlite3.Row, actions: set[str]) -> Place:
 
 
 def last_act(db: sqlite3.Connection, area: int) -> tuple[float, float, str] | None:
-    """Place (nm) and name of the last action of conditioning, if it was done in this area."""
+    """Return place (nm) and name of the last action, if it was done in this area."""
     row = db.execute(
         "SELECT steps.name, acts.details, episodes.area FROM steps"
         " JOIN acts ON acts.number = steps.act JOIN episodes ON episodes.id = steps.episode"

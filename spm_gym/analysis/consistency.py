@@ -72,11 +72,11 @@ _RULES = (
         "episode {}: says {} actions, has {} steps",
     ),
 )
-"""Queries for rows that must not be, and what to say of each."""
+"""Queries for rows that must not be, and a sentence about each."""
 
 
 def scan_files(run: Path) -> set[str]:
-    """The finished files among the scans, relative to the run directory."""
+    """List the finished files among the scans, relative to the run directory."""
     folder = run / SCANS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return {f"{SCANS}/{name}" for name in names if not name.startswith(".")}
@@ -85,15 +85,15 @@ def scan_files(run: Path) -> set[str]:
 def find_inconsistencies(
     run: Path, db: sqlite3.Connection, runner: dict[str, Any], files: Iterable[str]
 ) -> Iterator[str]:
-    """One sentence for everything that does not fit together.
+    """Give one sentence for everything that does not fit together.
 
-    What a run leaves when it is killed fits: a scan or an act may be under way.
+    The journal of a killed run fits: a scan or an act may be under way.
 
     Args:
         run: The run directory.
         db: Its journal, at one moment.
         runner: The state of the runner in it; empty if there is none.
-        files: What `scan_files` gave before that moment, so that none is newer than its row.
+        files: From `scan_files` before that moment, so that none is newer than its row.
     """
     yield from _integrity(db)
     yield from _unreadable_scans(run, db)
@@ -160,7 +160,7 @@ def _counters(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
 
 
 def _steps_ahead(db: sqlite3.Connection, runner: dict[str, Any]) -> int:
-    """A decision is in the journal from the intent of its act, in the counters from its result."""
+    """Count decisions that have an act under way: the counters have them from its result on."""
     if runner.get("state") != State.CONDITION:
         return 0
     return _count(

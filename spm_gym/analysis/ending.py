@@ -13,7 +13,7 @@ from spm_gym.runner.states import ASKED_TO_STOP, INTERRUPTED, State
 
 
 class RunEnd(StrEnum):
-    """Every way out of a run, and the ways of not being over."""
+    """Kinds of end of a run, and of not being over."""
 
     RUNNING = "running"
     RESUMING = "resuming"
@@ -71,7 +71,7 @@ class Ending:
     Attributes:
         kind: Of the end.
         reason: As the run has noted it, and where the tip is; "" if it has not ended.
-        safe: Whether the tip is where it is to be, as far as the journal tells.
+        safe: Whether the tip is where it is to be, by the journal.
         wall: When the run noted its end, seconds since 1970; None if it has not.
     """
 
@@ -100,7 +100,7 @@ class Ending:
 
 
 def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> Ending:
-    """Tell how the run of a journal ended.
+    """Determine how the run of a journal ended.
 
     Args:
         db: The journal.
@@ -117,7 +117,7 @@ def ending_of(
     at_work: bool,
     after_event: int = 0,
 ) -> Ending:
-    """Tell how a run ended, as `run_ending`, from what has been read of its journal already.
+    """Determine how a run ended, as `run_ending`, from what has been read of its journal already.
 
     Args:
         db: The journal.
@@ -141,6 +141,7 @@ def ending_of(
         return _paused(event) if paused else Ending(RunEnd.RUNNING)
     if not m and not session.number and event is None:
         return Ending(RunEnd.KILLED_AT_ONCE)
+    # Nobody has withdrawn the tip of a killed run, and a real one is still at the surface.
     return Ending(RunEnd.KILLED, safe=_is_simulated(session) or _is_withdrawn(db))
 
 
@@ -165,6 +166,6 @@ def _is_simulated(session: RunSession) -> bool:
 
 
 def _is_withdrawn(db: sqlite3.Connection) -> bool:
-    """Whether the last act was a withdrawal that succeeded: nobody withdraws for a killed run."""
+    """Tell whether the last act was a withdrawal that succeeded."""
     last = db.execute("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     return last is not None and (last["act"], last["result"]) == ("withdraw", "done")

@@ -1,4 +1,4 @@
-"""What happened, in sentences, newest first."""
+"""Events of a run, newest first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EventLog:
     Attributes:
         rows: Of the table ``events``, newest first.
         kinds: How many there are of every kind.
-        more: How many older ones there are of the kind that is shown.
+        more: How many older ones there are of that kind.
     """
 
     rows: list[sqlite3.Row]
@@ -25,7 +25,7 @@ class EventLog:
 
 
 def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
-    """The last events.
+    """Read the last events.
 
     Args:
         db: The journal.
@@ -44,7 +44,7 @@ def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
 
 
 def last_event_number(db: sqlite3.Connection) -> int:
-    """Number of the newest event; 0 without any."""
+    """Return the number of the newest event; 0 without any."""
     return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])
 
 

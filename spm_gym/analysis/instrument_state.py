@@ -1,4 +1,4 @@
-"""What was last seen of the instrument."""
+"""The last readings of the instrument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class InstrumentReadings:
-    """What was last seen of the instrument.
+    """The last readings of the instrument.
 
     Attributes:
         in_contact: Whether the tip should be at the surface; None if nobody knows.
@@ -31,18 +31,19 @@ class InstrumentReadings:
 
 
 def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> InstrumentReadings:
-    """What was last seen of the instrument."""
+    """Read what the journal last noted of the instrument."""
     z = current = math.nan
     wall = None
-    # What was seen before a simulated microscope was put back where it had been does not count.
+    # When a run is resumed, a simulated microscope is put back to its last commit: what an earlier
+    # session read after that never was.
     session = "session = (SELECT MAX(id) FROM sessions)" if at_work else "1"
     query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
     for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])
-        seen = after if "z" in after else before
-        if "z" in seen:
-            z, current = _number(seen["z"]), _number(seen.get("current"))
-            wall = row["wall_result"] if seen is after else row["wall"]
+        readings = after if "z" in after else before
+        if "z" in readings:
+            z, current = _number(readings["z"]), _number(readings.get("current"))
+            wall = row["wall_result"] if readings is after else row["wall"]
             break
     scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
     contact = None
@@ -59,7 +60,7 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
 
 
 def _contact(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> bool | None:
-    """While it works, the run knows; afterwards the last act says it, unless it is unknown."""
+    """Tell whether the tip is in contact: while it works, the run knows, then the last act."""
     if at_work:
         return bool(m.get("in_contact"))
     row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()

@@ -11,7 +11,7 @@ from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE
 from spm_gym.journal.reader import Label
 
 RECENT = 100
-"""Classified images that say how it goes at present."""
+"""Classified images that the present share of good ones is taken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Progress:
 def progress(
     db: sqlite3.Connection, m: dict[str, Any], session: RunSession, now: float | None
 ) -> Progress:
-    """How far a run is.
+    """Measure how far a run is.
 
     Args:
         db: The journal.
@@ -79,7 +79,7 @@ def progress(
 def _bound(
     session: RunSession, elapsed: float, images: int
 ) -> tuple[float | None, str, float | None]:
-    """How much is over, of what, and seconds until the end, which the nearer bound decides.
+    """Return the share that is over, its bound, and seconds until the end by the nearer bound.
 
     Without a pace nobody knows which is nearer; then it is the one that is over to the larger part.
     """

@@ -1,4 +1,4 @@
-"""One scan by itself: what is wrong with it, what it shows of the probe, and why not."""
+"""One scan by itself: what is wrong with it, and how good its probe is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_WORDS = {
     Diagnosis.CRASH: "Crash: in part of the scan the tip was retracted as far as it goes.",
     Diagnosis.ROUGH: "Rough sample: the heights on the terraces differ by more than 0.6 nm.",
 }
-"""What `diagnose` says, in words."""
+"""Diagnoses in words."""
 
 NO_SQUARE = Square(0, 0, 0)
 _FEEDBACK_OFF = (
@@ -75,7 +75,7 @@ class ScanClassifier:
 
 @dataclass(frozen=True, slots=True)
 class ScanFindings:
-    """What was read from a scan.
+    """Readings of one scan.
 
     Attributes:
         diagnosis: What is wrong with it; None if that cannot be said.

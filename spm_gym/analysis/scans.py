@@ -74,12 +74,12 @@ def scan_row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
 
 
 def last_scan_number(db: sqlite3.Connection) -> int:
-    """Number of the last scan; 0 before the first."""
+    """Return the number of the last scan; 0 before the first."""
     return _single(db, "SELECT MAX(id) FROM scans") or 0
 
 
 def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:
-    """Number of the last image that covers a place (m) of an area; None without one."""
+    """Return the number of the last image that covers a place (m) of an area; None without one."""
     return _single(
         db,
         f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
@@ -110,7 +110,7 @@ def classified_files(db: sqlite3.Connection, labels: Sequence[Label]) -> list[sq
 
 
 def probabilities(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
-    """Label (`UNDECIDED` for none), time of operation and probability of all classified scans."""
+    """Read label (`UNDECIDED` for none), elapsed time and probability of classified scans."""
     query = (
         f"SELECT COALESCE(label, '{UNDECIDED}'), elapsed, probability FROM scans"
         " WHERE probability IS NOT NULL ORDER BY id"

@@ -77,7 +77,7 @@ def last_session(db: sqlite3.Connection) -> RunSession:
 
 @functools.lru_cache(maxsize=4)
 def _settings(text: str) -> Config | None:
-    """Settings as a run has noted them; those of other versions may not be readable."""
+    """Parse the settings that a run has noted; None if this program does not know them."""
     try:
         return Config.model_validate(parse_yaml(text, "settings"))
     except (ConfigError, ValidationError):

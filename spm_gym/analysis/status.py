@@ -1,4 +1,4 @@
-"""What a run does at this moment and why, in a plain sentence."""
+"""The present activity of a run and its reason, in a plain sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spm_gym.runner.states import State
 
 
 class Activity(StrEnum):
-    """What a run is about, for colours and for views that only need to hear of changes."""
+    """Kind of activity, for colours and for views that only report changes."""
 
     STARTS = "starts"
     IMAGES = "images"
@@ -32,12 +32,12 @@ class Activity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What a run does at this moment.
+    """The present activity of a run.
 
     Attributes:
         activity: In a word.
         sentence: In a sentence.
-        why: What it is done for, or what can be done about it; "" if there is nothing to say.
+        why: Its reason, or what can be done about it; "" for neither.
         since: When the last entry was made, or the run ended, seconds since 1970.
         late_s: An entry is late after so many seconds; None: none is to come.
         ending: How the run ended, or that it has not.
@@ -90,14 +90,14 @@ _ACTIVITIES = {
 
 
 def run_status(db: sqlite3.Connection, run: Path) -> RunStatus:
-    """Tell what the run of a directory does at this moment."""
+    """Describe the present activity of the run in a directory."""
     return status_of(db, stored_state(db), last_session(db), is_run_locked(run), str(run))
 
 
 def status_of(
     db: sqlite3.Connection, m: dict[str, Any], session: RunSession, at_work: bool, run: str
 ) -> RunStatus:
-    """Tell what a run does, from what has been read of its journal already.
+    """Describe the activity of a run, from what has been read of its journal already.
 
     Args:
         db: The journal.

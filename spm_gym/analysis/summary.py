@@ -179,7 +179,7 @@ def _acts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
 def _counts(
     db: sqlite3.Connection, column: str, table: str, missing: str = UNDER_WAY
 ) -> dict[str, int]:
-    """Rows by the value of a column, the most frequent first."""
+    """Count rows by the value of a column, the most frequent first."""
     query = f"SELECT {column}, COUNT(*) AS n FROM {table} GROUP BY {column} ORDER BY n DESC"
     return {value or missing: count for value, count in db.execute(query)}
 

@@ -1,4 +1,4 @@
-"""Makes an offline reinforcement-learning dataset of the conditioning episodes of a run.
+"""Make an offline reinforcement-learning dataset of the conditioning episodes of a run.
 
 It is in Minari's own format, written by Minari itself. With the environment variable
 ``MINARI_DATASETS_PATH`` set to the folder, ``minari.load_dataset("probe-conditioning-v0")`` loads
@@ -44,7 +44,7 @@ _ENVIRONMENT = "spm_gym/ProbeConditioning-v0"
 
 @dataclass(frozen=True, slots=True)
 class _Episodes:
-    """What the journal says; `parts` are unbroken sequences of finished steps."""
+    """Episodes of a journal; `parts` are unbroken sequences of finished steps."""
 
     parts: list[list[sqlite3.Row]]
     scans: dict[int, sqlite3.Row]
@@ -129,7 +129,7 @@ def _read_episodes(run: Path) -> _Episodes:
 
 
 def _refuse_other_settings(run: Path, config: EnvConfig, episodes: _Episodes) -> None:
-    """See that the settings, which may have been edited since, fit what the run has done."""
+    """Refuse settings that have been edited since and do not fit what the run has done."""
     names = [action.name for action in config.actions]
     for step in (step for part in episodes.parts for step in part):
         choices, number = len(json.loads(step["mask"])), step["action"]
@@ -162,25 +162,25 @@ def _unbroken(steps: Sequence[sqlite3.Row]) -> Iterator[list[sqlite3.Row]]:
 def _episode(
     run: Path, part: list[sqlite3.Row], scans: dict[int, sqlite3.Row], config: EnvConfig
 ) -> dict[str, Any]:
-    """The fields of Minari's episode buffer."""
-    seen = [scans[part[0]["scan"]], *(scans[step["scan_after"]] for step in part)]
-    last_mask = allowed_actions(config.actions, seen[-1]["clean_side"])
+    """Fill the fields of Minari's episode buffer."""
+    scans_used = [scans[part[0]["scan"]], *(scans[step["scan_after"]] for step in part)]
+    last_mask = allowed_actions(config.actions, scans_used[-1]["clean_side"])
     terminated = [bool(step["terminated"]) for step in part]
     truncated = [bool(step["truncated"]) for step in part]
     truncated[-1] = not terminated[-1]
     return {
         "options": {"damage": False},
-        "observations": np.stack([_observation(run, scan, config) for scan in seen]),
+        "observations": np.stack([_observation(run, scan, config) for scan in scans_used]),
         "actions": np.array([step["action"] for step in part], np.int64),
         "rewards": [step["reward"] for step in part],
         "terminations": terminated,
         "truncations": truncated,
         "infos": {
             "action_mask": np.array([json.loads(s["mask"]) for s in part] + [last_mask.tolist()]),
-            "probability": np.array([scan["probability"] for scan in seen]),
+            "probability": np.array([scan["probability"] for scan in scans_used]),
             "uncertain": np.array([False, *(bool(step["doubtful"]) for step in part)]),
             "refused": np.array([False, *(bool(step["refused"]) for step in part)]),
-            "scan": np.array([scan["id"] for scan in seen]),
+            "scan": np.array([scan["id"] for scan in scans_used]),
         },
     }
 
@@ -190,7 +190,7 @@ def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.
 
 
 def _env_spec(config: Config) -> Any:
-    """The environment with the run's settings, as Minari recovers it."""
+    """Describe the environment with the run's settings, as Minari recovers it."""
     spec = copy.deepcopy(gymnasium.spec(_ENVIRONMENT))
     sections = config.model_dump(mode="json", include={"env", "simulator"})
     spec.kwargs = {"overrides": [f"{key}={json.dumps(value)}" for key, value in sections.items()]}

@@ -1,4 +1,4 @@
-"""The map of an approach area: what is drawn over its images."""
+"""The map of an approach area: its tiles, and what is drawn over them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STEPS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class TileOfMap:
-    """Where a tile is (left and top edge, nm) and what it is called; no two have one version."""
+    """Where a tile is (left and top edge, nm) and its version, which no other tile has."""
 
     column: int
     row: int
@@ -89,14 +89,14 @@ class LiveMap:
 def live_map(
     db: sqlite3.Connection, painter: Painter, m: dict[str, Any], number: int | None
 ) -> LiveMap | None:
-    """The map of an area, or of the present one; None before the first."""
+    """Make the map of an area, or of the present area; None before the first."""
     areas = area_rows(db)
     if not areas:
         return None
     present = areas[-1]["number"]
     if number is None or number not in {row["number"] for row in areas}:
         number = present
-    painter.want(number)
+    painter.request(number)
     labels = images_by_label(db, number)
     frame = Frame(*m["frame"]) if m.get("frame") and number == m.get("area", present) else None
     tile_nm, tiles = painter.tiles(number)

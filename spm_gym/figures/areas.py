@@ -138,6 +138,6 @@ def _reasons(kind: str, reasons: Counter[str], counted: bool) -> str:
 
 
 def _order(label: str) -> tuple[bool, int]:
-    """Labels as in `LABELS`, then blocked places."""
+    """Sort labels as in `LABELS`, then blocked places."""
     known = [str(each) for each in LABELS]
     return label not in known, known.index(label) if label in known else 0

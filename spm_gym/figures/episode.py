@@ -32,7 +32,7 @@ _VALUES = (0.61, 0.115, 0.37, 0.41)
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One image of an episode, and what was decided on it.
+    """One image of an episode, and the decision that rests on it.
 
     Attributes:
         image: As the networks see it, (pixels, pixels).
@@ -184,7 +184,7 @@ def _draw_end(axes: Axes, frames: EpisodeFrames, index: int) -> None:
 
 
 def _draw_values(axes: Axes, frames: EpisodeFrames, still: Still) -> None:
-    """Bars from the lowest value on; what the clean square does not allow is hollow."""
+    """Draw bars from the lowest value on, hollow where the clean square allows no action."""
     known = [value for each in frames.stills for value in each.values]
     low, high = min(known), max(known)
     margin = 0.05 * (high - low) + 1e-6

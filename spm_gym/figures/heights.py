@@ -76,7 +76,7 @@ def network_picture(levelled: FloatImage) -> Image.Image:
 
 
 def grey_values(z: FloatImage, method: Method) -> NDArray[np.uint8]:
-    """Levelled and normalised heights as grey values, black where nothing was scanned."""
+    """Convert a scan to normalised grey values, black where nothing was scanned."""
     try:
         return grey_of_levelled(level(z, method))
     except ValueError:  # hardly anything was
@@ -84,12 +84,12 @@ def grey_values(z: FloatImage, method: Method) -> NDArray[np.uint8]:
 
 
 def grey_of_levelled(levelled: FloatImage) -> NDArray[np.uint8]:
-    """As `grey_values`, for heights above the substrate."""
+    """Convert heights above the substrate as `grey_values` does."""
     return np.where(np.isnan(levelled), np.uint8(_NOT_SCANNED), _grey(levelled))
 
 
 def limits(heights: FloatImage) -> tuple[float, float]:
-    """Between which heights colours change: almost all that were scanned, and some above them."""
+    """Choose the heights between which colours change: almost all, and some above them."""
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
@@ -98,7 +98,7 @@ def limits(heights: FloatImage) -> tuple[float, float]:
 
 
 def height_scales(z: FloatImage, method: Method) -> dict[ScanRendering, str]:
-    """The `height_scale` of every picture of a scan."""
+    """Draw the `height_scale` of every picture of a scan."""
     low, high = limits(z)
     spans = {
         ScanRendering.RAW: high - low,
@@ -112,7 +112,7 @@ def height_scales(z: FloatImage, method: Method) -> dict[ScanRendering, str]:
 
 
 def height_scale(span: float, kind: ScanRendering) -> str:
-    """A scale of the colours of a picture, as SVG to be laid over it.
+    """Draw a scale of the colours of a picture, as SVG to be laid over it.
 
     Args:
         span: Difference between the heights of the darkest and the brightest colour, m.
@@ -135,7 +135,7 @@ def height_scale(span: float, kind: ScanRendering) -> str:
 
 
 def png(image: Image.Image) -> bytes:
-    """A picture as PNG, quickly."""
+    """Encode a picture as PNG, quickly."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=2)
     return file.getvalue()

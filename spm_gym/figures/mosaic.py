@@ -188,7 +188,7 @@ def paint_area(
 
 
 def examples(db: sqlite3.Connection, run: Path, label: Label, log: PaintLog) -> Iterator[Example]:
-    """A few images with a label, spread over the run."""
+    """Draw a few images with a label, spread over the run."""
     for row in spread_scans(db, label, EXAMPLES):
         grey = grey_of(run, row, log)
         if grey is not None:
@@ -205,8 +205,8 @@ class Canvas:
         self._left, self._top, self._per_nm = left, top, pixels / side
         self._smallest = smallest
 
-    def shows(self, row: sqlite3.Row) -> bool:
-        """Whether more than its label is seen of an image."""
+    def has_detail(self, row: sqlite3.Row) -> bool:
+        """Tell whether an image is large enough here to be more than its label."""
         return self._pixels(row) >= self._smallest
 
     def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
@@ -220,7 +220,7 @@ class Canvas:
         )
         self._put(row, small)
 
-    def tile(self, row: sqlite3.Row) -> None:
+    def fill(self, row: sqlite3.Row) -> None:
         """Put the colour of its label in the place of an image."""
         pixels = self._pixels(row) + 1  # no gaps between neighbours
         colour = colours.LABELS[row["label"] or UNDECIDED]
@@ -239,8 +239,8 @@ class Canvas:
 
 
 def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, log: PaintLog) -> None:
-    if not canvas.shows(row):
-        canvas.tile(row)
+    if not canvas.has_detail(row):
+        canvas.fill(row)
         return
     grey = grey_of(run, row, log)
     if grey is not None:
@@ -249,7 +249,7 @@ def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, log: PaintLog) -> None:
 
 
 def grey_of(run: Path, row: sqlite3.Row, log: PaintLog) -> NDArray[np.uint8] | None:
-    """The scan as grey values; None, and a note, if its file cannot be read."""
+    """Read a scan as grey values; None, and an entry in the log, if that fails."""
     try:
         return grey_values(read_scan(run, row).z, log.method)
     except FileFormatError as error:
@@ -258,7 +258,7 @@ def grey_of(run: Path, row: sqlite3.Row, log: PaintLog) -> NDArray[np.uint8] | N
 
 
 def outlines(places: list[Place]) -> list[Blocked]:
-    """Blocked places by kind, as they are drawn."""
+    """Draw the outlines of blocked places, by kind."""
     paths: dict[str, list[str]] = {}
     reasons: dict[str, Counter[str]] = {}
     for place in places:

@@ -40,7 +40,7 @@ def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], N
 
 
 def yield_chart(good: Yield, marked: Moments) -> Chart:
-    """Cumulative good images and their rolling share over the time of operation."""
+    """Draw cumulative good images and their rolling share over the time of operation."""
     troubles = len(marked.recoveries)
     heights = [2.4, 1.7] + [0.2 + 0.2 * troubles] * bool(troubles)
 
@@ -68,7 +68,7 @@ def yield_chart(good: Yield, marked: Moments) -> Chart:
 
 
 def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
-    """How many actions the conditioning episodes took, by outcome."""
+    """Draw how many actions the conditioning episodes took, by outcome."""
     longest = max(max(each) for each in lengths.values())
     width = -(-(longest + 1) // _MOST_BINS)
     edges = np.arange(0, longest + width + 1, width) - 0.5
@@ -99,7 +99,7 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
 
 
 def actions_chart(achieved: list[Achievement]) -> Chart:
-    """What every action has achieved: change of the probability, and good images next."""
+    """Draw the effects of every action: change of the probability, and good images next."""
     places = np.arange(len(achieved))
     names = [known_letters(each.name) for each in achieved]
     change, half = np.array([each.change for each in achieved]).T
@@ -188,6 +188,6 @@ def add_legend(axes: Axes, theme: Theme) -> None:
 
 
 def known_letters(text: str, longest: int = 24) -> str:
-    """The text as far as the charts' font has it, and not too long."""
-    shown = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    """Reduce text to the letters of the charts' font, and not too long."""
+    known = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
+    return known if len(known) <= longest else f"{known[: longest - 1]}…"

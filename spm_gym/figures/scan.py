@@ -20,7 +20,7 @@ _PANEL = 3.3
 
 
 def draw_scan(subject: Subject, findings: ScanFindings, good_above: float) -> Figure:
-    """Draw a scan, two or three times, and what it says.
+    """Draw a scan, two or three times, above its description.
 
     Args:
         subject: The scan.
@@ -56,9 +56,9 @@ def _draw_levelled(figure: Figure, axes: Axes, subject: Subject, findings: ScanF
 def _draw_normalised(figure: Figure, axes: Axes, subject: Subject, findings: ScanFindings) -> None:
     assert findings.normalised is not None
     ends = -LIMIT, LIMIT
-    shown = show_image(axes, findings.normalised, subject.width, subject.height, OBSERVATION, ends)
+    drawn = show_image(axes, findings.normalised, subject.width, subject.height, OBSERVATION, ends)
     axes.set_title("as the network sees it", fontsize=10)
-    bar = figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])
     bar.ax.tick_params(labelsize=8)
 
@@ -69,11 +69,11 @@ def _draw_heights(
     low, high = limits(heights)
     unit, size = ("nm", 1e-9) if high - low >= 1e-9 else ("pm", 1e-12)
     ends = low / size, high / size
-    shown = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, ends)
+    drawn = show_image(axes, heights / size, subject.width, subject.height, HEIGHTS, ends)
     add_scale_bar(axes, subject.width is not None)
     axes.set_title(title, fontsize=10)
     bar = figure.colorbar(
-        shown, ax=axes, extend=_beyond(heights / size, ends), location="bottom", shrink=0.9,
+        drawn, ax=axes, extend=_beyond(heights / size, ends), location="bottom", shrink=0.9,
         aspect=28, pad=0.02,
     )  # fmt: skip
     bar.set_label(f"{what} ({unit})", fontsize=8)
@@ -81,7 +81,7 @@ def _draw_heights(
 
 
 def _beyond(heights: FloatImage, ends: tuple[float, float]) -> str:
-    """Where heights lie outside of two, as matplotlib calls it."""
+    """Name the ends beyond which there are heights, as matplotlib does."""
     below, above = np.nanmin(heights) < ends[0], np.nanmax(heights) > ends[1]
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
         (bool(below), bool(above)), "both"
@@ -89,7 +89,7 @@ def _beyond(heights: FloatImage, ends: tuple[float, float]) -> str:
 
 
 def aspect(subject: Subject) -> float:
-    """Height of an image in its width."""
+    """Return the height of an image in units of its width."""
     rows, cols = subject.z.shape
     if subject.width is None or subject.height is None:
         return float(rows / cols)
@@ -97,7 +97,7 @@ def aspect(subject: Subject) -> float:
 
 
 def _sentences(subject: Subject, findings: ScanFindings, good_above: float) -> list[str]:
-    """What the picture says in words."""
+    """Describe the picture in words."""
     clean = [] if findings.levelled is None else [_clean(subject, findings.square)]
     return [_measures(subject), *classification(findings, good_above), *clean, *findings.remarks]
 

@@ -1,4 +1,4 @@
-"""One page, complete in itself, that tells how a run went."""
+"""The report of a run: one page, complete in itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spm_gym.scale import duration_text, time_unit
 REPORT = "report.html"
 _TEMPLATE = "report.html"
 _SETTINGS = "config.yaml"
-_SHOWN = (*(label for label in Label if label is not Label.DISCARDED),)
+_LABELS = (*(label for label in Label if label is not Label.DISCARDED),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
         "areas": list(area_maps(db, run, files)),
-        "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
+        "examples": {label: list(examples(db, run, label, files)) for label in _LABELS},
         "episodes": facts.episodes(db),
         "mean_length": facts.mean_length(lengths),
         "policies": policies,
@@ -121,5 +121,5 @@ def _nm(metres: float | None) -> str:
 
 
 def _known(value: float | None, spec: str = ".3f") -> str:
-    """A number, or a dash for None and NaN."""
+    """Write a number, or a dash for None and NaN."""
     return "–" if value is None or value != value else format(value, spec)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.checkpoint import save_checkpoint
@@ -220,6 +221,27 @@ def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
     assert colours(Path("evaluation.png")) > 5
 
 
+def test_the_settings_say_from_where_on_a_probe_is_good(
+    scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for good_above in ("0.001", "0.999999"):
+        assert show_command(scan, "--force", "--set", f"env.good_above={good_above}") == 0
+        assert f"(good above {float(good_above):g})" in capsys.readouterr().out
+    Path("strict.yaml").write_text("env: {good_above: 0.75}\n")
+    assert show_command(scan, "--force", "--config", "strict.yaml") == 0
+    assert "(good above 0.75)" in capsys.readouterr().out
+
+
+def test_the_file_of_a_classifier_sets_no_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(
+        "spm_gym.assembly.pictures.networks.draw_verdicts",
+        lambda images, probability, good_above, *rest: drawn.append(good_above) or Figure(),
+    )
+    assert show_command(shipped_classifier(), "--set", "env.good_above=0.7") == 0
+    assert drawn == [0.7]
+
+
 def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("first.png").write_bytes(b"a thesis")
     assert show_command(scan) == 2
@@ -252,6 +274,7 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
         (["{scan}", "-o", "x.gif"], "must end in .png or .pdf or .svg"),
         (["{scan}", "-o", "no/x.png"], "there is no folder no"),
         (["{scan}", "--classifier", "{agent}"], "not a classifier"),
+        (["{run}", "--set", "env.good_above=0.5"], "is a run: leave out --set"),
         (["{run}", "--area", "7"], "has areas 0 to 0"),
         (["{run}", "--scan", "9999"], "has scans 1 to "),
         (["{run}", "--episode", "99"], "episodes 1 to 1"),

@@ -104,7 +104,7 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: ScanRender
 
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
-    painter.want(area)
+    painter.request(area)
     wait_until(
         # In this order: what is placed waits from the same moment on.
         lambda: (
@@ -205,7 +205,7 @@ def test_it_is_told_when_painting_has_stopped(
     run.scan(Label.GOOD, 0.99)
     run.commit()
     painter = Painter(run.journal.run)
-    painter.want(0)
+    painter.request(0)
     wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
         shown = live_map(db, painter, stored_state(db), None)

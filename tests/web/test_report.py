@@ -294,7 +294,7 @@ def test_times_are_told_in_the_unit_that_suits_them(
         run.commit(elapsed=run.elapsed)
     page = page_of(tmp_path)
     assert f"Operation {shown}" in page.text
-    assert f"begin ({unit})" in page.text
+    assert f"start ({unit})" in page.text
     assert f"time ({unit})" in page.text
     (chart, *_) = [each for each in page.all("img") if "Cumulative" in (each["alt"] or "")]
     assert f"after {shown}" in (chart["alt"] or "")

@@ -64,7 +64,7 @@ class _Trained:
 
 
 def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
-    """One simulated image of each class of probes as the networks see them."""
+    """Simulate one image of each class of probes, normalised for the networks."""
     raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
     return np.stack([normalise(level(z, method)) for z in raw.z])
 
@@ -88,12 +88,12 @@ def of_weights(path: Path, env: EnvConfig) -> Picture:
 
 
 def newest_checkpoint(path: Path) -> Path | None:
-    """The checkpoint that a folder is, or the newest one in it; None if there is none."""
+    """Find the checkpoint that a folder is, or the newest one in it; None without any."""
     return path if (path / "meta.json").is_file() else latest_checkpoint(path)
 
 
 def of_checkpoint(path: Path) -> Picture:
-    """The agent of a checkpoint; its run knows the names of the actions."""
+    """Draw the agent of a checkpoint; its run knows the names of the actions."""
     found = inspection.read_checkpoint(path)
     settings = path.resolve().parent.parent / SETTINGS
     method: Method = "levels"
@@ -107,7 +107,7 @@ def of_checkpoint(path: Path) -> Picture:
 
 
 def of_training(run: Path, tensorboard: Path) -> Picture:
-    """The learning curve of a run of train.py."""
+    """Draw the learning curve of a run of train.py."""
     if not any(tensorboard.rglob("*tfevents*")):
         raise UsageError(f"{run} has learned nothing yet: there are no events in {tensorboard}")
 
@@ -119,7 +119,7 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
 
 
 def of_evaluation(path: Path) -> Picture:
-    """The lengths of the episodes that evaluate.py has written."""
+    """Draw the lengths of the episodes that evaluate.py has written."""
     summary = _evaluation(path)
     policies = summary["policies"]
     if not policies:

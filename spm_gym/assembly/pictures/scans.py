@@ -20,7 +20,7 @@ _MOST_PROBLEMS = 5
 
 
 def load_classifier(path: Path | None) -> ScanClassifier:
-    """The classifier in a file; None: the one in the package.
+    """Load the classifier in a file; None: that of the package.
 
     Raises:
         ClassifierError: It cannot be read.

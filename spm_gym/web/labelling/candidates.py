@@ -32,7 +32,7 @@ class Candidate:
         file: Its name, relative to the folder.
         path: Where it is.
         session: Its measurement session.
-        label: What the names of file and folders say of it, or "".
+        label: By the names of file and folders, or "".
     """
 
     file: str
@@ -63,7 +63,7 @@ class Image:
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Image files in a folder and below; of a run, the whole images that were classified.
+    """Find image files in a folder and below; of a run, the whole images that were classified.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -152,7 +152,7 @@ def _classified(
 def in_order(
     images: Sequence[Image], order: Order, classified_before: Callable[[str], bool]
 ) -> list[Image]:
-    """Put images into the order in which they are shown.
+    """Put images into the order in which they come.
 
     Args:
         images: In any.
