@@ -29,6 +29,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+ASKED_TO_STOP = "asked to stop"
+INTERRUPTED = "interrupted"
+"""Reasons of an end by which its kind is recognised later; all others are free text."""
+
 
 class State(StrEnum):
     """What a run does next."""

@@ -1,4 +1,4 @@
-"""Connections that nobody can hold on to: a server has few, and some people ask for nothing."""
+"""Connections that nobody can hold on to: a server has few, and some clients send nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class BoundedConnection(H11Protocol):
 
     Nobody waits longer than `_PATIENCE_S` for a request to be complete, nor for anything more of an
     answer to be taken. Beyond `MOST` connections the one that has kept this server waiting longest
-    makes room at once: whoever sends a whole request is answered, however many others send half of
-    one.
+    makes room at once: a whole request is answered, however many others send half of one.
     """
 
     _timer: TimerHandle
@@ -58,7 +57,7 @@ class BoundedConnection(H11Protocol):
         super().pause_writing()
 
     def _is_served(self) -> bool:
-        """Whether the next word is ours: the request is whole, the answer is not."""
+        """Tell whether it is our turn: the request is whole, the answer is not."""
         cycle = self.cycle
         started = cycle is not None and not (cycle.more_body or cycle.response_complete)
         return started and not self.flow.write_paused

@@ -177,7 +177,7 @@ def test_stop_waits_until_the_tip_is_withdrawn(
     assert ["--token" in errors[0], "not the token" in errors[1]] == [True, True]
     assert process.poll() is None
     assert main(["stop", str(run), "--token", "secret"]) == 0
-    assert "ended: asked to stop; tip withdrawn" in capsys.readouterr().out
+    assert "Ended: asked to stop; tip withdrawn" in capsys.readouterr().out
     with reading(run) as db:
         last = db.execute("SELECT act, result FROM acts ORDER BY id DESC").fetchone()
     assert tuple(last) == ("withdraw", "done")
