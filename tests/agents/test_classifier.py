@@ -342,7 +342,7 @@ def test_training_leaves_classifier_report_and_picture(
     config = QUICK.model_copy(update={"epochs": 2})
     directory = tmp_path / "run"
     classifier = train_classifier(
-        data.images, data.good, session, config, 0.7, 0, directory, CONDITIONS, progress=False
+        data, session, config, 0.7, 0, directory, CONDITIONS, progress=False
     )
     assert sorted(path.name for path in directory.iterdir()) == [
         "classifier.safetensors",
@@ -388,9 +388,7 @@ def labelled(few: Labelled, tmp_path: Path, **settings: object) -> ProbeClassifi
         {"network": TINY, "device": "cpu", "batch_size": 32, **settings}
     )
     session = np.full(few.good.size, "s")
-    return train_classifier(
-        few.images, few.good, session, config, 0.9, 0, tmp_path, CONDITIONS, False
-    )
+    return train_classifier(few, session, config, 0.9, 0, tmp_path, CONDITIONS, False)
 
 
 def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
@@ -460,8 +458,7 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
     for share in (0.0, 0.3):
         config = QUICK.model_copy(update={"counterexamples": share})
         classifier = train_classifier(
-            data.images,
-            data.good,
+            data,
             np.full(data.good.size, "s"),
             config,
             0.9,
@@ -496,8 +493,7 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
 
     few = data[np.arange(200)]
     train_classifier(
-        few.images,
-        few.good,
+        few,
         np.full(200, "s"),
         QUICK.model_copy(update={"epochs": 1}),
         0.9,
