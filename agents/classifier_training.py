@@ -114,6 +114,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
     history = []
     bar = tqdm(range(epochs), desc="classifier", unit="epoch", disable=not progress)
+    # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in bar:
@@ -178,6 +179,7 @@ def flipped(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _loss(logits: Tensor, good: Tensor, config: ClassifierConfig) -> Tensor:
+    # The weight multiplies the odds that the network learns; good images are the rarer ones.
     weight = torch.tensor(config.good_weight, device=logits.device)
     return binary_cross_entropy_with_logits(logits.squeeze(1), good, pos_weight=weight)
 
@@ -270,9 +272,7 @@ def train_classifier(
     writer: SummaryWriter | None = None,
     start: VGG | None = None,
 ) -> ProbeClassifier:
-    """Split, fit, score on the validation images, and leave all of it in ``directory``.
-
-    Writes ``report.json``, ``report.png`` and ``classifier.safetensors``; prints the report.
+    """Split, fit and score; write classifier and report into ``directory``; print the report.
 
     Args:
         data: N labelled images.
