@@ -1,4 +1,4 @@
-"""What the way over TCP costs: client and server against the simulator in the same process.
+"""Cost of the connection over TCP: client and server against the simulator in the process.
 
 Run ``python benchmarks/nanonis.py``; it starts a virtual Nanonis in a process of its own. The frame
 grab is compared with the package nanonisTCP, as it comes, on the same frame of the same server.
@@ -36,14 +36,14 @@ PROMISED_RATIO = 10.0
 
 
 def timed(call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
-    """The result of a call and how long it took, s."""
+    """Call a function; gives its result and the time it took, s."""
     start = perf_counter()
     result = call(*arguments)
     return result, perf_counter() - start
 
 
 def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[float]]:
-    """Times of the same scans through TCP and in this process, s; they must be equal too."""
+    """Time the same scans through TCP and in this process, s; their images must be equal."""
     here = SimulatedMicroscope(SimulatorConfig(**CALM), seed=world_seed(seed))
     there = connect(nanonis_settings(ports=tuple(ports)), silent())
     rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[
 
 
 def grabs(ports: list[int], repeats: int) -> tuple[list[float], list[float]]:
-    """Times to grab a frame of 1024 x 1024 pixels, by us and by nanonisTCP as it comes, s."""
+    """Time the grab of a frame of 1024 x 1024 pixels, by us and by plain nanonisTCP, s."""
     from nanonisTCP import nanonisTCP
     from nanonisTCP.Scan import Scan
 

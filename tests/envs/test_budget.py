@@ -181,7 +181,7 @@ def test_acts_that_kills_have_cut_off_are_counted(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """What nothing catches, as a kill."""
+    """An exception that nothing catches, like a kill."""
 
 
 def killed(*_: object) -> None:
