@@ -100,7 +100,7 @@ def tell(text: str) -> None:
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-    """What earlier parts of the run have done."""
+    """Read what earlier parts of the run have done."""
     if not path.is_file():
         return []
     entries = []
