@@ -176,7 +176,7 @@ class LinescopeInstrument:
         self._context.notify(f"instrument: scan stopped, {tip}, settings restored")
 
     def _steps(self, before: dict[str, float]) -> list[tuple[str, Callable[[], object]]]:
-        """What belongs to the safe condition, in the order in which the tip is safest."""
+        """List what belongs to the safe condition, in the order in which the tip is safest."""
         steps: list[tuple[str, Callable[[], object]]] = [
             ("scan not stopped", lambda: self._line.ask("stop"))
         ]

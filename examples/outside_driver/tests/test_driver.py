@@ -1,4 +1,4 @@
-"""What the contract cannot know: settings, what is kept, lost replies, the rehearsal."""
+"""Tests of what the contract cannot know: settings, what is kept, lost replies, the rehearsal."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ class Line:
 
 
 class _Refusal(Exception):
-    """The server says in words that it did not do as it was told."""
+    """The server says in words that it did not do what was asked."""
 
     def error(self, what: str) -> InstrumentError:
         text = str(self)
