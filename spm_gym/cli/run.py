@@ -20,16 +20,13 @@ from spm_gym.cli.options import add_config, add_set, add_token, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import JOURNAL, SCANS, has_started, reading
+from spm_gym.journal.reader import SCANS, has_started, reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import CONTROL, PROTECTION
 
-_MADE_FIRST = (
-    JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm", SCANS, CHECKPOINTS, TENSORBOARD, CONTROL,
-    PROTECTION,
-)  # fmt: skip
-"""What a run makes before anything happens. The operator's settings are not among them: they are
-kept only while the instrument does not have them back."""
+_MADE_FIRST = (SCANS, CHECKPOINTS, TENSORBOARD, CONTROL, PROTECTION)
+"""What a run makes besides its journal before anything happens. The operator's settings are not
+among them: they are kept only while the instrument does not have them back."""
 
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from spm_gym.assembly.run_directory import (
     CLASSIFIER,
     LEARNING_CURVE,
-    SETTINGS,
-    existing_run,
+    TRAINING,
+    existing_training,
     new_run,
 )
 from spm_gym.atomic_file import remove_leftovers
@@ -141,7 +141,7 @@ def train(arguments: argparse.Namespace) -> int:
             train_agent(config, Path(folder), dry_run=True)
         print("dry run: nothing was sent, nothing was kept")
         return 0
-    with new_run(arguments.run_dir, config, config.run.microscope) as run:
+    with new_run(arguments.run_dir, config, config.run.microscope, TRAINING) as run:
         train_agent(config, run)
         if arguments.output:
             write_weights(config, run, arguments.output)
@@ -180,13 +180,13 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
     ]
     if given:
         raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
-    run, config = existing_run(arguments.run_dir)
+    run, config = existing_training(arguments.run_dir)
     if arguments.env not in (None, config.run.microscope):
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
     if arguments.steps is not None:
-        config = load_config(run / SETTINGS, [f"agent.steps={arguments.steps}"])
+        config = load_config(run / TRAINING, [f"agent.steps={arguments.steps}"])
     return run, config
 
 

@@ -65,7 +65,8 @@ class Journal:
 
     Args:
         run: The run directory.
-        references: Names the rows that a state refers to, to check a recovered journal by.
+        references: Names the rows that a state refers to, to check a recovered journal by; None if
+            no state is kept, as by a training: then every entry is committed by itself.
         durable: Whether what was committed survives a power cut too, not only a kill.
 
     Raises:
@@ -75,17 +76,19 @@ class Journal:
     def __init__(
         self,
         run: Path,
-        references: References,
+        references: References | None,
         durable: bool = True,
     ) -> None:
         self.run = run
         self._durable = durable
-        (run / SCANS).mkdir(parents=True, exist_ok=True)
+        run.mkdir(parents=True, exist_ok=True)
         if not (run / JOURNAL).exists():
             refuse_scans_alone(run)
         self._db = open_journal(run / JOURNAL, writing=True)
         try:
             begin_or_take_up(self._db, run, references)
+            if references is None:
+                self._db.isolation_level = None
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
@@ -268,6 +271,7 @@ class Journal:
         """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         file = scan_file(last + 1)
+        (self.run / SCANS).mkdir(exist_ok=True)
         write_gsf(self.run / file, scan, synchronise=self._durable)
         frame = scan.frame
         z_low, z_high = scan.z_range or (None, None)

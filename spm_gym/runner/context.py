@@ -40,7 +40,7 @@ class RunnerHooks:
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
+class RunnerContext:
     """What all parts of a runner work with; of the state, each writes its own group only.
 
     Attributes:

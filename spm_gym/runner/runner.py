@@ -16,7 +16,7 @@ from spm_gym.instrument.contract import Restartable
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
-from spm_gym.runner.context import RunContext, RunnerHooks
+from spm_gym.runner.context import RunnerContext, RunnerHooks
 from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind, summary_due
 from spm_gym.runner.policy import RunPolicy
@@ -98,7 +98,7 @@ class Runner:
         try:
             self.run_state = RunState() if kept is None else RunState.from_json(kept[0])
             self.handlers = StateHandlers(
-                RunContext(env, config, journal, policy, hooks, self._rng, self.run_state)
+                RunnerContext(env, config, journal, policy, hooks, self._rng, self.run_state)
             )
             if kept is None:
                 self._start()

@@ -158,7 +158,7 @@ def test_a_failed_start_removes_only_what_it_has_made() -> None:
     with pytest.raises(RuntimeError), new_run(Path("made"), Config(), "x"):
         raise RuntimeError
     assert not Path("made").exists()
-    for name in ("settings_before.json", "notes.txt", "acts.jsonl"):
+    for name in ("settings_before.json", "notes.txt", "journal.sqlite"):
         with pytest.raises(RuntimeError):
             _fail_after_writing(name)
         assert (Path(name) / name).read_text() == "dear"

@@ -247,9 +247,9 @@ def test_damaged_state_is_one_line(text: str, capsys: pytest.CaptureFixture[str]
     checkpoint = folder / "checkpoints" / "step_0000001"
     checkpoint.mkdir(parents=True)
     (checkpoint / "meta.json").write_bytes(content)
-    (folder / "config.yaml").write_text(Config().to_yaml())
+    (folder / "training.yaml").write_text(Config().to_yaml())
     assert train.main(["--resume", "--run-dir", "run"]) == 2
-    assert evaluate.main(["--checkpoint", str(checkpoint), "--config", "run/config.yaml"]) == 2
+    assert evaluate.main(["--checkpoint", str(checkpoint), "--config", "run/training.yaml"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
