@@ -58,14 +58,14 @@ def microscope(
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
 
         def note(text: str) -> None:
-            tell(f"instrument: {text}")
+            print_line(f"instrument: {text}")
             journal.add_event(time.time(), "instrument", text)
 
-        context = DriverContext(run / SETTINGS_BEFORE, tell, note, abort)
+        context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
         instrument = connect_microscope(config, context, journal.record_act, journal.acts())
     try:
         if not able.coarse_motion:
-            tell(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
+            print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
         # Without a status nobody knows whether the tip is up, and one at the surface stays there.
         automatic = able.status and real.approach_at_start
         # A run approaches by itself: that is its first state.
@@ -77,10 +77,10 @@ def microscope(
         with ignoring_signals():
             instrument.close()
             if not able.withdraw:
-                tell(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
+                print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
-def tell(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line, if anybody still reads it."""
     with suppress(OSError):  # a pipe may be broken; the run goes on all the same
         print(text, flush=True)

@@ -21,7 +21,7 @@ from spm_gym.assembly.build import (
     world_seed,
 )
 from spm_gym.assembly.drivers import capabilities
-from spm_gym.assembly.microscope import microscope, tell
+from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
@@ -91,7 +91,7 @@ def operate(
     """
     prepare_process(config.run.threads)
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
             Journal(run, RunState.references, _is_real(config)) as journal,
@@ -163,7 +163,7 @@ def _run(
             if fresh_area:
                 runner.handlers.areas.enter_unknown()
             outcome = runner.run()
-        tell(f"{outcome.ending}: {runner.summary()}")
+        print_line(f"{outcome.ending}: {runner.summary()}")
         board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
     return outcome
 
@@ -178,8 +178,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {as_typed(run)}")
-    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    print_line(f"  what happened   spm-gym report {as_typed(run)}")
+    print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spm_gym.assembly.drivers import find_driver
-from spm_gym.assembly.microscope import tell
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import settings_file
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
@@ -36,5 +36,5 @@ def restore(arguments: argparse.Namespace) -> int:
     if not kept.is_file():
         raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
     with locked_run(arguments.run):
-        driver.restore(real, kept, tell)
+        driver.restore(real, kept, print_line)
     return 0
