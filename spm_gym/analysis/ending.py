@@ -41,7 +41,7 @@ class RunEnd(StrEnum):
 
 _UNDER_WAY = (RunEnd.RUNNING, RunEnd.RESUMING, RunEnd.PAUSED)
 
-LOOK = "Look at the instrument"
+INSPECT = "Look at the instrument"
 """The first words about every run after which the tip may still be at the surface."""
 
 UNSAFE_MARK = "!!"
@@ -65,7 +65,7 @@ _NOT_WITHDRAWN = "not withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnding:
     """How a run ended, or that it has not.
 
     Attributes:
@@ -91,7 +91,7 @@ class Ending:
         text = _SENTENCES[self.kind]
         if self.reason:
             text = f"{text}{', but' if self.kind is RunEnd.PAUSED else ':'} {self.reason}"
-        return text if self.safe else f"{LOOK}. {text}"
+        return text if self.safe else f"{INSPECT}. {text}"
 
     @property
     def terminal_line(self) -> str:
@@ -99,7 +99,7 @@ class Ending:
         return self.sentence if self.safe else f"{UNSAFE_MARK} {self.sentence}"
 
 
-def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> Ending:
+def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> RunEnding:
     """Determine how the run of a journal ended.
 
     Args:
@@ -116,7 +116,7 @@ def ending_of(
     session: RunSession,
     at_work: bool,
     after_event: int = 0,
-) -> Ending:
+) -> RunEnding:
     """Determine how a run ended, as `run_ending`, from what has been read of its journal already.
 
     Args:
@@ -134,14 +134,14 @@ def ending_of(
     if noted and event["wall"] >= session.wall:
         text, safe = str(event["text"]), event["kind"] == SAFE_END
         if at_work and safe and state is not State.STOP:
-            return Ending(RunEnd.RESUMING)
-        return Ending(_kind(run_state, text), text, safe, event["wall"])
+            return RunEnding(RunEnd.RESUMING)
+        return RunEnding(_kind(run_state, text), text, safe, event["wall"])
     if at_work:
-        return _paused(event) if state is State.PAUSE else Ending(RunEnd.RUNNING)
+        return _paused(event) if state is State.PAUSE else RunEnding(RunEnd.RUNNING)
     if run_state is None and not session.number and event is None:
-        return Ending(RunEnd.KILLED_AT_ONCE)
+        return RunEnding(RunEnd.KILLED_AT_ONCE)
     # Nobody has withdrawn the tip of a killed run, and a real one is still at the surface.
-    return Ending(RunEnd.KILLED, safe=_is_simulated(session) or _is_withdrawn(db))
+    return RunEnding(RunEnd.KILLED, safe=_is_simulated(session) or _is_withdrawn(db))
 
 
 def _kind(run_state: RunState | None, text: str) -> RunEnd:
@@ -154,10 +154,10 @@ def _kind(run_state: RunState | None, text: str) -> RunEnd:
     return RunEnd.STOPPED if run_state.ending.reason == ASKED_TO_STOP else RunEnd.COMPLETED
 
 
-def _paused(event: sqlite3.Row | None) -> Ending:
+def _paused(event: sqlite3.Row | None) -> RunEnding:
     if event is None or event["kind"] != "pause" or not event["text"].startswith(_NOT_WITHDRAWN):
-        return Ending(RunEnd.PAUSED)
-    return Ending(RunEnd.PAUSED, str(event["text"]), safe=False)
+        return RunEnding(RunEnd.PAUSED)
+    return RunEnding(RunEnd.PAUSED, str(event["text"]), safe=False)
 
 
 def _is_simulated(session: RunSession) -> bool:

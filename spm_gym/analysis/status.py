@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from spm_gym.analysis.ending import Ending, RunEnd, ending_of
+from spm_gym.analysis.ending import RunEnd, RunEnding, ending_of
 from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
 from spm_gym.instrument.driver import SETTINGS_BEFORE
@@ -49,7 +49,7 @@ class RunStatus:
     why: str
     since: float | None
     late_s: float | None
-    ending: Ending
+    ending: RunEnding
 
     @property
     def over(self) -> bool:
@@ -126,7 +126,7 @@ def _late(session: RunSession) -> float:
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
-def _how_to_go_on(ending: Ending, run: str) -> str:
+def _how_to_go_on(ending: RunEnding, run: str) -> str:
     """Name what leaves the instrument as it is to be left, after nothing else has."""
     name = as_typed(run)
     text = _RESUME.format(name)

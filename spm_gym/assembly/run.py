@@ -50,7 +50,7 @@ _ASK_EVERY_S = 0.2
 
 
 class Lab(NamedTuple):
-    """What a run works with.
+    """Microscope, classifier and clock of a run.
 
     Attributes:
         instrument: The microscope, with a record of its acts.
@@ -83,7 +83,7 @@ def operate(
         scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
         resumed: Whether the run goes on.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
-        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+        token: Who asks for a pause or a stop must know it; None: anybody who may write into the
             directory.
 
     Returns:
@@ -300,7 +300,7 @@ class _Progress:
         if not self._started:  # what earlier sessions have done says nothing about the pace of this
             self._started = True
             self._bar.initial = self._bar.n = self._bar.last_print_n = reached
-        with suppress(OSError):  # whoever watched is gone
+        with suppress(OSError):  # nobody watches any more
             self._bar.update(reached - self._bar.n)
 
 

@@ -40,7 +40,7 @@ class RunTensorBoard:
     Ctrl-C changes nothing any more. What goes wrong is said once, and ends the writing only.
 
     Attributes:
-        completed: Whether the run has come to the end that was asked for; whoever runs it says so.
+        completed: Whether the run has come to the end that was asked for; set by the caller.
 
     Args:
         run: The run directory, with its journal.

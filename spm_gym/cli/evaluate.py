@@ -168,8 +168,8 @@ def table(summary: dict[str, Any]) -> str:
     for name, policy in policies.items():
         if known:
             precision = policy["classifier"]["precision"]
-            shown = "-" if precision is None else f"{precision:.1%}"
-            truth = f" {policy['truly_good_rate']:10.1%} {shown:>9}"
+            excerpt = "-" if precision is None else f"{precision:.1%}"
+            truth = f" {policy['truly_good_rate']:10.1%} {excerpt:>9}"
         lines.append(
             f"{name:13} {policy['episodes']:8d} {policy['mean_length']:8.2f} "
             f"{_interval(policy['ci95'], 2):>16} {policy['success_rate']:8.1%}{truth} "

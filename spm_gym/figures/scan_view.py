@@ -78,7 +78,7 @@ class ScanView:
 
     @property
     def label(self) -> str:
-        """What it is, in words."""
+        """The label in words."""
         return LABELS.get(self.facts.row["label"], str(self.facts.row["label"]))
 
 

@@ -115,7 +115,7 @@ class Runner:
 
     @property
     def state(self) -> State:
-        """What is done next."""
+        """The next state to be carried out."""
         return self.run_state.state
 
     def step(self) -> State:

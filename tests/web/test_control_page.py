@@ -149,7 +149,7 @@ def test_the_token_unlocks_and_the_run_obeys(
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="Stop and withdraw").click()
     time.sleep(1.0)
-    assert at_work.poll() is None, "whoever says no does not stop it"
+    assert at_work.poll() is None, "an answer of no does not stop it"
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Stop and withdraw").click()
     assert at_work.wait(timeout=PATIENCE_S) == 0
