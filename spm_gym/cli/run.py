@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_token(
         parser,
-        "obey only requests to pause or stop that come with it (default: anybody who may write into "
-        "the run directory is obeyed)",
+        "obey only requests to pause or stop that come with it (default: anybody who may write "
+        "into the run directory is obeyed)",
     )
     add_run_directory(parser, "runs/<date>_run")
     add_set(parser, "operation.condition_after=5")

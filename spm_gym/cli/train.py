@@ -80,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_directory(parser, "runs/<date>_<env>")
     add_set(parser, "agent.gamma=0.9")
+    _add_classifier(parser)
+    add_force(parser)
+    parser.set_defaults(command=train)
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of training a classifier, and of what is written."""
     classifier = parser.add_argument_group("classifier")
     classifier.add_argument(
         "--data",
@@ -97,8 +104,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
     )
-    add_force(parser)
-    parser.set_defaults(command=train)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -89,7 +89,7 @@ def as_yaml(value: object) -> str:
 
 def excerpt(value: object) -> str:
     """A value for the message of an error: never more than a line of moderate length."""
-    return _EXCERPT.repr(value)
+    return _SHORT.repr(value)
 
 
 def plain(text: str, longest: int = 120) -> str:
@@ -101,15 +101,15 @@ def plain(text: str, longest: int = 120) -> str:
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
-class _Excerpt(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python writes no whole number of more than 4,300 digits.
         return super().repr_int(x, level) if abs(x) < 10**100 else "a number of over 100 digits"
 
 
-_EXCERPT = _Excerpt()
-_EXCERPT.maxstring = _EXCERPT.maxother = 120
-_EXCERPT.maxlevel, _EXCERPT.maxlist, _EXCERPT.maxdict = 4, 12, 12
+_SHORT = _ShortRepr()
+_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 4, 12, 12
 
 
 class _Refused(Exception):

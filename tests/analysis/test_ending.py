@@ -127,7 +127,9 @@ EXITS = {
         (RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), IMAGE,
         ((SAFE_END, f"interrupted{WITHDRAWN}"),), resumed=True,
     ),
-    "killed before the first transition": Exit((RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), None),
+    "killed before the first transition": Exit(
+        (RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), None
+    ),
     "at work": Exit((RunEnd.RUNNING, "At work", True), IMAGE, at_work=True),
     "at work on its end": Exit((RunEnd.RUNNING, "At work", True), HOURS, at_work=True),
     "paused": Exit(
