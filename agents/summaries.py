@@ -51,7 +51,7 @@ METRICS = (
 
 _ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
            "env.plane", "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
-_SHOWN = ("seed", "run.microscope", "operation.policy")
+_PROMINENT = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
 _LETTERS = 13
 _STRIP = 20
@@ -81,7 +81,7 @@ def opening(config: Config, kind: RunKind, name: str) -> Iterator[Summary]:
     for each in KINDS:
         usual |= hyper_parameters(Config(), each)
     infos = [
-        api_pb2.HParamInfo(name=key, differs=key in _SHOWN or own.get(key, value) != value)
+        api_pb2.HParamInfo(name=key, differs=key in _PROMINENT or own.get(key, value) != value)
         for key, value in (own | usual).items()
     ]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]

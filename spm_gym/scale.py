@@ -1,8 +1,10 @@
-"""Round lengths for scale bars and axes, and lengths and durations as text."""
+"""Units; round lengths for scale bars and axes; lengths and durations in words."""
 
 from __future__ import annotations
 
 import math
+
+NM = 1e-9
 
 _UNITS = (("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
 

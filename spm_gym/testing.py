@@ -40,7 +40,7 @@ def frame(x_nm: float = 0.0, y_nm: float = 0.0) -> Frame:
 
 
 class InstrumentContract:
-    """What the commands rely on, test by test.
+    """Everything that the commands rely on, test by test.
 
     A subclass, whose name begins with ``Test``, overrides the fixture `instrument`: it connects as
     the driver does, yields ``Guard(instrument, real.limits)`` with the tip at the surface of a
@@ -62,7 +62,7 @@ class InstrumentContract:
 
     @pytest.fixture
     def capabilities(self) -> Capabilities:
-        """What the driver says of itself; to be overridden where that is less than everything."""
+        """Capabilities of the driver; to be overridden where they are fewer than all."""
         return Capabilities(
             status=True, withdraw=True, retract=True, coarse_motion=True, abort=True, restore=True,
             rehearse=True, verify_motor=True,
@@ -70,11 +70,11 @@ class InstrumentContract:
 
     @pytest.fixture
     def abort(self) -> AbortSwitch:
-        """To be given to the driver as `RunContext.abort` by a fixture `instrument` that can."""
+        """To be given to the driver as `DriverContext.abort` by a fixture `instrument` that can."""
         return AbortSwitch()
 
     @pytest.fixture
-    def look(self) -> Callable[[], Status] | None:
+    def status(self) -> Callable[[], Status] | None:
         """Looks at the instrument by another way than the driver, after that was closed."""
         return None
 
@@ -126,7 +126,7 @@ class InstrumentContract:
         with pytest.raises(ValueError, match="0 to 1"):
             instrument.scan(frame(), fraction)
 
-    def test_the_same_place_looks_the_same_and_the_next_one_is_shifted(
+    def test_the_same_place_gives_the_same_image_and_the_next_one_is_shifted(
         self, instrument: Instrument
     ) -> None:
         instrument.scan(frame(), 0.25)
@@ -239,9 +239,9 @@ class InstrumentContract:
         self,
         instrument: Instrument,
         capabilities: Capabilities,
-        look: Callable[[], Status] | None,
+        status: Callable[[], Status] | None,
     ) -> None:
         instrument.close()
         instrument.close()
-        if look is not None and capabilities.withdraw:
-            assert not look().approached
+        if status is not None and capabilities.withdraw:
+            assert not status().approached

@@ -1,4 +1,4 @@
-"""What the actions of conditioning have achieved, from the images before and after them."""
+"""Effects of the actions of conditioning, from the images before and after them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spm_gym.journal.conditions import UNCERTAIN
 
 @dataclass(frozen=True, slots=True)
 class Achievement:
-    """What an action has achieved where it was certainly carried out and classified.
+    """Effects of an action where it was certainly carried out and classified.
 
     Attributes:
         name: Of the action.
@@ -37,7 +37,7 @@ class Achievement:
 
 
 def achievements(db: sqlite3.Connection) -> list[Achievement]:
-    """What every action that was chosen has achieved, in the order of their numbers."""
+    """Sum up the effects of every action that was chosen, in the order of their numbers."""
     return [
         Achievement(
             name=row["name"],

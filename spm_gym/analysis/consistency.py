@@ -72,11 +72,11 @@ _RULES = (
         "episode {}: says {} actions, has {} steps",
     ),
 )
-"""Queries for rows that must not be, and what to say of each."""
+"""Queries for rows that must not be, and a sentence about each."""
 
 
 def scan_files(run: Path) -> set[str]:
-    """The finished files among the scans, relative to the run directory."""
+    """List the finished files among the scans, relative to the run directory."""
     folder = run / SCANS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return {f"{SCANS}/{name}" for name in names if not name.startswith(".")}
@@ -85,15 +85,15 @@ def scan_files(run: Path) -> set[str]:
 def find_inconsistencies(
     run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
-    """One sentence for everything that does not fit together.
+    """Give one sentence for everything that does not fit together.
 
-    What a run leaves when it is killed fits: a scan or an act may be under way.
+    The journal of a killed run fits: a scan or an act may be under way.
 
     Args:
         run: The run directory.
         db: Its journal, at one moment.
-        run_state: Where the run stands; None if the journal does not say.
-        files: What `scan_files` gave before that moment, so that none is newer than its row.
+        run_state: Its state of the run; None if there is none.
+        files: From `scan_files` before that moment, so that none is newer than its row.
     """
     yield from _integrity(db)
     yield from _unreadable_scans(run, db)
@@ -147,7 +147,7 @@ def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]
 
 
 def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
-    counters = RunState().counters if run_state is None else run_state.counters
+    counters = (run_state or RunState()).counters
     rows = dict.fromkeys(map(str, Label), 0)
     rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
     for name in ("scans", "episodes", "recoveries", "areas"):
@@ -160,7 +160,7 @@ def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[st
 
 
 def _steps_ahead(db: sqlite3.Connection, run_state: RunState | None) -> int:
-    """A decision is in the journal from the intent of its act, in the counters from its result."""
+    """Count decisions that have an act under way: the counters have them from its result on."""
     if run_state is None or run_state.state is not State.CONDITION:
         return 0
     return _count(

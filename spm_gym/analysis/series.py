@@ -14,10 +14,10 @@ CODES = (Label.GOOD, Label.BAD_PROBE, Label.CONDITIONING)
 
 
 def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
-    """Classified images with greater numbers than ``after``, and bands that reach beyond it.
+    """Read the classified images after number ``after``, and the bands that reach beyond it.
 
     Thousands of them are to travel quickly: scans, seconds and probabilities (in thousandths) are
-    whole numbers, the first two as differences to the one before; seconds begin at 0.
+    whole numbers, the first two as differences to the value before; seconds start at 0.
     """
     rows = db.execute(_CLASSIFIED, (after,)).fetchall()
     start = db.execute("SELECT elapsed FROM scans WHERE id = ?", (after,)).fetchone()

@@ -58,7 +58,7 @@ class RunSession:
 
 
 def last_session(db: sqlite3.Connection) -> RunSession:
-    """The last start of the program."""
+    """Read the last start of the program."""
     row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
         return RunSession(0, 0.0, None, None)
@@ -67,7 +67,7 @@ def last_session(db: sqlite3.Connection) -> RunSession:
 
 @functools.lru_cache(maxsize=4)
 def _settings(text: str) -> Config | None:
-    """Settings as a run has noted them; those of other versions may not be readable."""
+    """Parse the settings that a run has noted; None if this program does not know them."""
     try:
         return validated(parse_yaml(text, "settings"))
     except ConfigError:

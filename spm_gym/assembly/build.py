@@ -22,7 +22,7 @@ from spm_gym.errors import LimitExceeded
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.conditions import TrainingConditions, classifier_findings
 from spm_gym.instrument.contract import Instrument, Restartable
-from spm_gym.instrument.driver import RunContext
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.sim.dynamics import HiddenState
@@ -142,7 +142,7 @@ def compile_simulator(config: Config) -> None:
 
 def connect_microscope(
     config: Config,
-    context: RunContext | None = None,
+    context: DriverContext | None = None,
     record: Record = lambda entry: None,
     history: Iterable[dict[str, Any]] = (),
 ) -> Guard:
@@ -160,7 +160,7 @@ def connect_microscope(
         InstrumentError: The microscope cannot be reached or used.
     """
     check_limits(config)
-    instrument = find_driver(config.real).connect(config.real, context or RunContext())
+    instrument = find_driver(config.real).connect(config.real, context or DriverContext())
     return Guard(instrument, config.real.limits, record, history)
 
 

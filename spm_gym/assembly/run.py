@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +18,13 @@ from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
     build_microscope,
-    shipped_classifier,
     world_seed,
 )
 from spm_gym.assembly.drivers import capabilities
-from spm_gym.assembly.microscope import microscope, tell
+from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.process import prepare_process
-from spm_gym.assembly.run_directory import CHECKPOINTS, versions
+from spm_gym.assembly.recording import session_record
+from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
@@ -36,7 +35,7 @@ from spm_gym.instrument.contract import Instrument, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.journal.writer import Journal
 from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.context import RunnerHooks
@@ -51,7 +50,7 @@ _ASK_EVERY_S = 0.2
 
 
 class Lab(NamedTuple):
-    """What a run works with.
+    """Microscope, classifier and clock of a run.
 
     Attributes:
         instrument: The microscope, with a record of its acts.
@@ -84,7 +83,7 @@ def operate(
         scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
         resumed: Whether the run goes on.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
-        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+        token: Who asks for a pause or a stop must know it; None: anybody who may write into the
             directory.
 
     Returns:
@@ -92,7 +91,7 @@ def operate(
     """
     prepare_process(config.run.threads)
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
             Journal(run, RunState.references, _is_real(config)) as journal,
@@ -126,10 +125,7 @@ def _prepare(
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
     policy, learned, weights = _policy(config, run, env)
-    session = SessionRecord(
-        config.to_yaml(), _classifier_hash(config), weights, versions(), resumed
-    )
-    journal.begin_session(session, os.getpid())
+    journal.begin_session(session_record(config, weights, resumed), os.getpid())
     if config.operation.learn:
         _learn_again(journal, policy, learned, env)
     return env, policy
@@ -167,7 +163,7 @@ def _run(
             if fresh_area:
                 runner.handlers.areas.enter_unknown()
             outcome = runner.run()
-        tell(f"{outcome.ending}: {runner.summary()}")
+        print_line(f"{outcome.ending}: {runner.summary()}")
         board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
     return outcome
 
@@ -182,8 +178,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {as_typed(run)}")
-    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    print_line(f"  what happened   spm-gym report {as_typed(run)}")
+    print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
@@ -216,19 +212,20 @@ def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
         )
 
 
-def _policy(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[RunPolicy, int, str]:
-    """Who chooses, the last decision it has learned from, and the hash of its weights."""
+def _policy(
+    config: Config, run: Path, env: ProbeConditioningEnv
+) -> tuple[RunPolicy, int, Path | None]:
+    """The policy, the last decision that it has learned from, and the file of its weights."""
     settings = config.operation
     random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
-        return random, 0, ""
+        return random, 0, None
     loaded = load_agent(config, env, run)
     agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
     if loaded.learned is None:
         agent.save(0)
     policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
-    digest = hashlib.sha256(loaded.file.read_bytes()).hexdigest()
-    return policy, loaded.learned or 0, digest
+    return policy, loaded.learned or 0, loaded.file
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
@@ -303,7 +300,7 @@ class _Progress:
         if not self._started:  # what earlier sessions have done says nothing about the pace of this
             self._started = True
             self._bar.initial = self._bar.n = self._bar.last_print_n = reached
-        with suppress(OSError):  # whoever watched is gone
+        with suppress(OSError):  # nobody watches any more
             self._bar.update(reached - self._bar.n)
 
 
@@ -316,10 +313,3 @@ def _pacer(scale: float, control: Control) -> Callable[[float], None]:
             time.sleep(min(left, _ASK_EVERY_S))
 
     return pace if scale else lambda seconds: None
-
-
-def _classifier_hash(config: Config) -> str:
-    if config.env.ground_truth:
-        return "truth"
-    path = config.env.classifier or shipped_classifier()
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the commands that serve a page have in common: address, token, serving."""
+"""Options and serving of the commands that serve a page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def serve_page(
     Args:
         arguments: With what `add_address` declares.
         make: Makes the application, behind rules of access.
-        what: The page, in words.
+        what: Name of the page.
         acting_is_free: As in `Access`.
 
     Raises:

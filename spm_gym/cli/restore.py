@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from spm_gym.assembly.drivers import find_driver
-from spm_gym.assembly.microscope import tell
-from spm_gym.assembly.run_directory import EVALUATION, SETTINGS
+from spm_gym.assembly.microscope import print_line
+from spm_gym.assembly.run_directory import settings_file
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.driver import SETTINGS_BEFORE
@@ -22,10 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def restore(arguments: argparse.Namespace) -> int:
     """Connect, and leave as a run would have left."""
-    names = (SETTINGS, EVALUATION)
-    settings = next((path for name in names if (path := arguments.run / name).is_file()), None)
+    settings = settings_file(arguments.run)
     if settings is None:
-        raise UsageError(f"{arguments.run} is not a run directory: it has no {SETTINGS}")
+        raise UsageError(f"{arguments.run} is not a run directory: it has no settings")
     real = load_config(settings).real
     driver = find_driver(real)
     able = driver.capabilities(real)
@@ -37,5 +36,5 @@ def restore(arguments: argparse.Namespace) -> int:
     if not kept.is_file():
         raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
     with locked_run(arguments.run):
-        driver.restore(real, kept, tell)
+        driver.restore(real, kept, print_line)
     return 0

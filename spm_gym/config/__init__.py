@@ -27,7 +27,7 @@ from spm_gym.config.operation import (
 from spm_gym.config.real import RealConfig
 from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
 from spm_gym.config.simulator import SimulatorConfig
-from spm_gym.config.yaml_file import parse_yaml, plain, read_yaml, shown
+from spm_gym.config.yaml_file import excerpt, parse_yaml, plain, read_yaml
 
 __all__ = [
     "PAPER_ACTIONS",
@@ -114,7 +114,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         if tree is None:
             tree = {}
         if not isinstance(tree, dict):
-            raise ConfigError(f"{path} must hold settings as 'key: value', not {shown(tree)}")
+            raise ConfigError(f"{path} must hold settings as 'key: value', not {excerpt(tree)}")
     for override in overrides:
         _set(tree, override)
     return validated(tree)
@@ -149,13 +149,13 @@ def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(
-            f"--set takes key=value, for example agent.steps=1000, not {shown(override)}"
+            f"--set takes key=value, for example agent.steps=1000, not {excerpt(override)}"
         )
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"--set {plain(key)}: {shown(parent)} has no settings below it")
+            raise ConfigError(f"--set {plain(key)}: {excerpt(parent)} has no settings below it")
     tree[last] = parse_yaml(text, f"--set {plain(key)}")
 
 
@@ -167,13 +167,13 @@ def _first_line(error: ValidationError, model: type[Config]) -> str:
         reason = plain(first["msg"].removeprefix("Value error, "), 500)
         value = first["input"]
         whole_section = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        found = "" if whole_section else f" = {shown(value)}"
+        found = "" if whole_section else f" = {excerpt(value)}"
         return f"setting {key}{found}: {reason}"
     allowed = list(_section(location[:-1], model).model_fields)
     close = difflib.get_close_matches(str(location[-1])[:80], allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
-        f"unknown setting {key} = {shown(first['input'])}: {hint}allowed here are "
+        f"unknown setting {key} = {excerpt(first['input'])}: {hint}allowed here are "
         f"{', '.join(allowed)}"
     )
 

@@ -15,7 +15,7 @@ from pydantic import create_model
 
 from spm_gym.config.real import DriverSettings, RealConfig
 from spm_gym.config.sections import ConfigError
-from spm_gym.config.yaml_file import plain, shown
+from spm_gym.config.yaml_file import excerpt, plain
 
 GROUP = "spm_gym.instruments"
 BUILT_IN = tuple(
@@ -38,7 +38,7 @@ def load_outside_driver(name: str) -> Any:
     entries = list(metadata.entry_points(group=GROUP, name=name))
     if not entries:
         raise ConfigError(
-            f"setting real.driver = {shown(name)}: installed are {', '.join(installed_drivers())}"
+            f"setting real.driver = {excerpt(name)}: installed are {', '.join(installed_drivers())}"
         )
     brought = f"the instrument driver {plain(name)}"
     packages = sorted({entry.dist.name if entry.dist else "?" for entry in entries})

@@ -28,7 +28,7 @@ class ImagingConfig(Section):
 
 
 class LimitsConfig(Section):
-    """What must never be exceeded at an instrument; whatever does is refused, nothing is sent.
+    """Limits that are never exceeded at an instrument; what would is refused, nothing is sent.
 
     Attributes:
         bias_V: Smallest and largest magnitude of the bias, of pulses and dips too.
@@ -100,7 +100,7 @@ class DriverSettings(Section):
 
 
 class ShapingConfig(Section):
-    """What an action's depth, bias and width leave open of a dip (module Tip Shaper).
+    """Times of a dip that an action's depth, bias and width leave open (module Tip Shaper).
 
     Attributes:
         switch_off_delay_s: The height that a dip counts from is averaged over this time.

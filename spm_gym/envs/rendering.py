@@ -15,7 +15,7 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from spm_gym.colours import ACTION, BLOCKED, CLEAN, OBSERVATION
+from spm_gym.colours import ACTION, BLOCKED, CLEAN, NOT_SCANNED, OBSERVATION, USED
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
@@ -24,8 +24,6 @@ from spm_gym.scale import length_text, round_length
 from spm_gym.types import FloatImage, Frame
 
 NM = 1e-9
-_USED = "#8a8a8a"
-_NOT_SCANNED = "#7f8c8d"
 _BAR_SHARE = 0.3
 
 
@@ -91,7 +89,7 @@ def _draw_regions(
 
 def _draw_blocked(axes: Axes, regions: RegionMap, actions: Collection[str]) -> None:
     handles = []
-    for kind, colour in ({"image": _USED} | BLOCKED).items():
+    for kind, colour in ({"image": USED} | BLOCKED).items():
         of_kind = [m for m in regions.marks if kind_of_mark(m.reason, actions) == kind]
         discs = [Circle((m.x / NM, m.y / NM), m.radius / NM) for m in of_kind]
         light = f"{colour}50"
@@ -112,7 +110,7 @@ def show_image(
     right, top = (width / NM, height / NM) if known else (cols, rows)  # type: ignore[operator]
     axes.set_axis_off()
     return axes.imshow(
-        image, cmap=colormaps[colours].with_extremes(bad=_NOT_SCANNED), vmin=limits[0],
+        image, cmap=colormaps[colours].with_extremes(bad=NOT_SCANNED), vmin=limits[0],
         vmax=limits[1], extent=(0, right, 0, top), interpolation="nearest",
     )  # fmt: skip
 

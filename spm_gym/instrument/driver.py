@@ -9,6 +9,7 @@ to, so a driver compares nothing with the limits but what is set at its instrume
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -106,7 +107,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class RunContext:
+class DriverContext:
     """The run on whose behalf a driver works.
 
     Attributes:
@@ -125,7 +126,7 @@ class RunContext:
 
 
 class Driver(Protocol):
-    """Connects to one kind of instrument. Subclass it: what is not overridden is refused.
+    """Connects to one kind of instrument. A subclass overrides the first three methods at least.
 
     Attributes:
         settings: Class of the settings below ``real.<name of the driver>``; inside the driver,
@@ -134,11 +135,13 @@ class Driver(Protocol):
 
     settings: type[DriverSettings]
 
+    @abstractmethod
     def capabilities(self, real: RealConfig) -> Capabilities:
         """Say what the driver can do with these settings; asks nobody."""
         ...
 
-    def connect(self, real: RealConfig, context: RunContext) -> Instrument:
+    @abstractmethod
+    def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect, keep the operator's settings, set bias, setpoint and speed of ``real.imaging``.
 
         Its `close` leaves the safe condition, whatever state the connection is in: scan and motor
@@ -150,13 +153,14 @@ class Driver(Protocol):
         """
         ...
 
+    @abstractmethod
     def preflight(self, real: RealConfig, env: EnvConfig, kept: Path | None) -> Inspection:
         """Look at the instrument as a run would need it; moves and changes nothing.
 
         Args:
             real: The settings of the microscope.
             env: The settings of the environment, such as the size of the approach area.
-            kept: As `RunContext.kept`: if it is there, a run goes on that was killed.
+            kept: As `DriverContext.kept`: if it is there, a run goes on that was killed.
 
         Raises:
             InstrumentError: It does not answer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.run_state import required
 from spm_gym.types import Frame
@@ -13,7 +13,7 @@ from spm_gym.types import Frame
 class Areas:
     """Approach areas, in the order of their use, and the places in them."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunnerContext) -> None:
         self._context = context
         self._place = context.run_state.place
         self.navigator = context.env.navigator

@@ -11,7 +11,7 @@ import math
 from spm_gym.action_index import action_index
 from spm_gym.envs.observation import ProcessedScan, process_scan
 from spm_gym.errors import UnclassifiableImage
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.run_state import OpenEpisode, OpenStep, required
 from spm_gym.types import Decision, Transition
 
@@ -19,7 +19,7 @@ from spm_gym.types import Decision, Transition
 class Conditioning:
     """Episodes of conditioning, each step of them in the journal."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunnerContext) -> None:
         self._context = context
         self._state = context.run_state.conditioning
         self.env = context.env

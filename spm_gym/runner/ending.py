@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.states import State
 
 
 class Ending:
     """The end that the settings, somebody outside, or a failure sets to a run."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunnerContext) -> None:
         self._context = context
         self._ending = context.run_state.ending
 

@@ -10,7 +10,7 @@ from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.journal.reader import Label
 from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.ending import Ending
 from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery, Trouble
 from spm_gym.runner.run_state import required
@@ -33,7 +33,7 @@ class ImageHandlers:
 
     def __init__(
         self,
-        context: RunContext,
+        context: RunnerContext,
         areas: Areas,
         recovery: Recovery,
         conditioning: Conditioning,

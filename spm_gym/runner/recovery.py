@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spm_gym.errors import LimitExceeded, OutcomeUnknown
 from spm_gym.runner.areas import Areas
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
 REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
@@ -30,7 +30,7 @@ class Trouble(Exception):
 class Recovery:
     """Notes what went wrong, bounds it, and does the first thing about it."""
 
-    def __init__(self, context: RunContext, areas: Areas) -> None:
+    def __init__(self, context: RunnerContext, areas: Areas) -> None:
         self._context = context
         self._areas = areas
         self._recovery = context.run_state.recovery

@@ -1,4 +1,4 @@
-"""What is done in every state of a run, and what is decided from it (paper, *Operation*)."""
+"""Carry out the states of a run, and decide which follows (paper, *Operation*)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spm_gym.errors import (
 )
 from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
-from spm_gym.runner.context import RunContext
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.ending import Ending
 from spm_gym.runner.image_handlers import ImageHandlers
 from spm_gym.runner.recovery import (
@@ -43,7 +43,7 @@ _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 class StateHandlers:
     """Does what a state asks for; returns the state that follows."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunnerContext) -> None:
         self._context = context
         self._tip = context.run_state.tip
         self.config = context.config

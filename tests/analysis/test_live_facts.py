@@ -22,10 +22,10 @@ from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import Progress, progress
 from spm_gym.analysis.series import CODES, series
 from spm_gym.analysis.session import Pace, RunSession, last_session
-from spm_gym.analysis.status import Activity, RunStatus, standing
+from spm_gym.analysis.status import Activity, RunStatus, status_of
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
-from spm_gym.figures.scan_view import shown_scan
+from spm_gym.figures.scan_view import scan_view
 from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
@@ -48,15 +48,15 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
 def says(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
     run.commit(**state)
     with reading(run.journal.run) as db:
-        return standing(db, read_run_state(db), last_session(db), at_work, "a run")
+        return status_of(db, read_run_state(db), last_session(db), at_work, "a run")
 
 
 def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
     with InventedRun(tmp_path) as run, reading(tmp_path) as db:
-        started = standing(db, None, last_session(db), True, "r")
-        assert started.activity is Activity.BEGINS
+        started = status_of(db, None, last_session(db), True, "r")
+        assert started.activity is Activity.STARTS
         assert started.sentence == "Getting ready for the first image"
-        assert shown_scan(db, run.journal.run, None, None, "levels") is None
+        assert scan_view(db, run.journal.run, None, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
 
@@ -98,55 +98,31 @@ def test_recovery_is_told_with_trouble_and_bound(run: InventedRun) -> None:
 
 
 def test_the_end_is_told_with_its_reason_and_how_to_go_on(run: InventedRun) -> None:
-    told = says(run, False, state="stop", ending="12 hours are over")
-    assert (told.activity, told.sentence) == (Activity.ENDED, "Ended: 12 hours are over")
-    assert told.over
-    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
-    failed = says(run, False, state="stop", ending="6 troubles in a row", failed=True)
-    assert (failed.activity, failed.sentence) == (Activity.FAILED, "Given up: 6 troubles in a row")
     assert "withdrawn before the end" in says(run, True, state="stop", ending="x").why
-
-
-def test_an_end_says_where_the_tip_is(run: InventedRun) -> None:
     text = "12 hours are over; tip left at the surface"
     run.journal.add_event(0.0, "end", text)
     told = says(run, False, state="stop", ending="12 hours are over")
     assert (told.activity, told.sentence, told.unsafe) == (Activity.ENDED, f"Ended: {text}", False)
+    assert told.over
+    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
+    run.journal.add_event(0.0, "end", "6 troubles in a row; tip withdrawn")
+    failed = says(run, False, state="stop", ending="6 troubles in a row", failed=True)
+    assert failed.activity is Activity.FAILED
+    assert failed.sentence == "Given up: 6 troubles in a row; tip withdrawn"
 
 
-@pytest.mark.parametrize("state", ["stop", "image"])
 @pytest.mark.parametrize("at_work", [True, False])
 def test_a_tip_that_was_not_withdrawn_comes_before_all_else(
-    run: InventedRun, state: str, at_work: bool
+    run: InventedRun, at_work: bool
 ) -> None:
     run.journal.add_event(0.0, "unsafe end", "asked to stop; TIP NOT WITHDRAWN: motor off")
-    told = says(run, at_work, state=state, ending="asked to stop")
+    told = says(run, at_work, state="stop", ending="asked to stop")
     assert (told.activity, told.unsafe) == (Activity.FAILED, True)
     assert told.sentence == (
         "Look at the instrument. Ended: asked to stop; TIP NOT WITHDRAWN: motor off"
     )
     run.journal.begin_session(Start("", "", "", {}, True), 1)
     assert not says(run, state="approach").unsafe
-
-
-@pytest.mark.parametrize("result", ["failed", "unknown", None])
-def test_in_older_journals_the_acts_say_where_the_tip_is(
-    run: InventedRun, result: str | None
-) -> None:
-    act = {"number": 1, "act": "withdraw", "time": 1.0}
-    run.journal.record_act(act | {"result": "intended"})
-    if result is not None:
-        run.journal.record_act(act | {"result": result})
-    run.journal.add_event(0.0, "end", "12 hours are over")
-    told = says(run, False, state="stop", ending="12 hours are over")
-    assert told.unsafe
-    assert told.sentence == (
-        "Look at the instrument. Ended: 12 hours are over; "
-        f"the last withdrawal of the tip: {result or 'unknown'}"
-    )
-    for result in ("intended", "done"):
-        run.journal.record_act({"number": 2, "act": "withdraw", "time": 2.0, "result": result})
-    assert not says(run, False, state="stop").unsafe
 
 
 def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
@@ -165,7 +141,7 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
 def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
     with reading(tmp_path) as db:
-        told = standing(db, None, last_session(db), False, "a run")
+        told = status_of(db, None, last_session(db), False, "a run")
     assert told.activity is Activity.CUT_OFF
     assert told.sentence == "Not at work: the program was killed before it had done anything"
     assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"

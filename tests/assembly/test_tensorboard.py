@@ -20,9 +20,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from agents.summaries import METRICS, captioned, opening, training_logger
-from spm_gym.analysis.metrics import RunMetrics, is_shown
+from spm_gym.analysis.metrics import RunMetrics, is_sampled
 from spm_gym.assembly import tensorboard as tensorboard
-from spm_gym.assembly.run_directory import existing_operation, existing_run
+from spm_gym.assembly.run_directory import existing_operation, existing_training
 from spm_gym.assembly.tensorboard import EventFile, RunTensorBoard
 from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
@@ -172,7 +172,7 @@ def test_captions_say_different_things() -> None:
 
 
 def test_a_run_of_any_length_shows_some_hundred_images() -> None:
-    shown = [number for number in range(1, 20_001) if is_shown(number)]
+    shown = [number for number in range(1, 20_001) if is_sampled(number)]
     assert shown[:10] == list(range(1, 11))
     assert len(shown) < 100
     assert max(np.diff(shown)) <= 2048
@@ -379,10 +379,10 @@ def test_runs_are_told_apart_whatever_they_have_written() -> None:
     assert Path("run/tensorboard").is_dir()
     assert existing_operation(Path("run"))[0] == Path("run")
     with pytest.raises(UsageError, match="not a run of 'spm-gym train'"):
-        existing_run(Path("run"))
+        existing_training(Path("run"))
     trained = Path("trained/tensorboard")
     trained.mkdir(parents=True)
-    Path("trained/config.yaml").write_text(Config().to_yaml())
-    assert existing_run(Path("trained"))[0] == Path("trained")
+    Path("trained/training.yaml").write_text(Config().to_yaml())
+    assert existing_training(Path("trained"))[0] == Path("trained")
     with pytest.raises(UsageError, match="not a run of 'spm-gym run'"):
         existing_operation(Path("trained"))

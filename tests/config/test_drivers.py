@@ -29,6 +29,11 @@ class OutsideConfig(DriverSettings):
 
 class OutsideDriver(Driver):
     settings = OutsideConfig
+    capabilities = connect = preflight = None  # nothing is asked of it here
+
+
+class Unfinished(Driver):
+    settings = OutsideConfig
 
 
 Install = Callable[..., None]
@@ -154,6 +159,11 @@ def test_nothing_is_imported_that_no_setting_names(install: Install) -> None:
     install("outside", None, "missing")
     assert type(load_config()) is Config
     assert type(load_config(None, ["real.driver=deepspm"])) is Config
+
+
+def test_a_driver_that_lacks_a_method_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="connect"):
+        Unfinished()
 
 
 def test_ours_come_first(install: Install) -> None:

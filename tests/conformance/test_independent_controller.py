@@ -184,7 +184,7 @@ def test_the_rest_of_a_scan_that_lost_the_surface_is_not_taken_for_heights_eithe
 ) -> None:
     def image(*where: Any) -> NDArray[np.floating[Any]]:
         picture = Bumps().image(*where)
-        controller.surface = LOW - 100 * NM  # for the lines to come, and whoever looks at z
+        controller.surface = LOW - 100 * NM  # for the lines to come, and all that read z
         return picture
 
     monkeypatch.setattr(controller.world, "image", image)

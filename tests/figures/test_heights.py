@@ -160,7 +160,7 @@ def test_maps_are_levelled_as_the_run_has_levelled(
         run.commit()
         render_report(tmp_path)
         painter = Painter(tmp_path)
-        painter.want(0)
+        painter.request(0)
         wait_until(lambda: painter.tiles(0)[1] and not painter.waiting(0))
     assert methods == {method}
 

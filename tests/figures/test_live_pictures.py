@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from spm_gym.colours import LABELS
 from spm_gym.config import load_config
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
-from spm_gym.figures.mosaic import COLOURS
-from spm_gym.figures.scan_view import scan_picture, shown_scan
+from spm_gym.figures.scan_view import scan_picture, scan_view
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
 from spm_gym.journal.reader import Label, reading
 from spm_gym.runner.run_state import read_run_state
@@ -52,20 +52,20 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, read_run_state(db), look, "levels")
-        assert shown is not None
-        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
-        (mark,) = shown.marks
+        view = scan_view(db, run.journal.run, read_run_state(db), look, "levels")
+        assert view is not None
+        assert (view.facts.number, view.facts.before, view.facts.after) == (1, None, look + 1)
+        (mark,) = view.marks
         assert (mark.x, mark.y) == pytest.approx((70, 40))
         assert (mark.name, mark.done) == (PULSE, True)
-        assert shown.square is not None
-        assert 0 < shown.square.metres <= 10 * NM
-        assert shown.bar == pytest.approx(2 * NM)
-        assert all(" pm</text>" in shown.scales[kind] for kind in ScanRendering)
+        assert view.square is not None
+        assert 0 < view.square.metres <= 10 * NM
+        assert view.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in view.scales[kind] for kind in ScanRendering)
         for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
-            near = shown_scan(db, run.journal.run, read_run_state(db), wanted, "levels")
+            near = scan_view(db, run.journal.run, read_run_state(db), wanted, "levels")
             assert near is not None
-            assert near.row["id"] == found
+            assert near.facts.row["id"] == found
 
 
 def run_x(run: InventedRun, scan: int) -> float:
@@ -81,9 +81,9 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     run.commit()
     (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, read_run_state(db), None, "levels")
-    assert shown is not None
-    assert "000001.gsf" in shown.problem
+        view = scan_view(db, run.journal.run, read_run_state(db), None, "levels")
+    assert view is not None
+    assert "000001.gsf" in view.problem
 
 
 @pytest.mark.parametrize("kind", ScanRendering)
@@ -105,7 +105,7 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: ScanRender
 
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
-    painter.want(area)
+    painter.request(area)
     wait_until(
         # In this order: what is placed waits from the same moment on.
         lambda: (
@@ -135,7 +135,7 @@ def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> 
 
 
 def frame_colour(label: Label) -> np.ndarray[Any, Any]:
-    text = COLOURS[label].lstrip("#")
+    text = LABELS[label].lstrip("#")
     return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
 
 
@@ -206,7 +206,7 @@ def test_it_is_told_when_painting_has_stopped(
     run.scan(Label.GOOD, 0.99)
     run.commit()
     painter = Painter(run.journal.run)
-    painter.want(0)
+    painter.request(0)
     wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
         shown = live_map(db, painter, read_run_state(db), None)

@@ -23,7 +23,7 @@ from spm_gym.config.real import LimitsConfig
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.deepspm.line import Timeouts
-from spm_gym.instrument.driver import Capabilities, RunContext
+from spm_gym.instrument.driver import Capabilities, DriverContext
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -49,7 +49,7 @@ def microscope() -> SimulatedMicroscope:
 
 
 def driven(real: RealConfig, abort: AbortSwitch) -> Iterator[Instrument]:
-    context = RunContext(notify=lambda text: None, note=lambda text: None, abort=abort)
+    context = DriverContext(notify=lambda text: None, note=lambda text: None, abort=abort)
     with closing(find_driver(real).connect(real, context)) as instrument:
         yield Guard(instrument, real.limits)
 
@@ -121,7 +121,7 @@ class TestReal(InstrumentContract):
 
     @pytest.fixture
     def instrument(self, real: RealConfig, abort: AbortSwitch) -> Iterator[Instrument]:
-        with closing(connect(real, RunContext(abort=abort))) as instrument:
+        with closing(connect(real, DriverContext(abort=abort))) as instrument:
             if not instrument.status().approached:  # the last test has withdrawn the tip
                 instrument.approach()
             yield Guard(instrument, real.limits)

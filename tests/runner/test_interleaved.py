@@ -229,5 +229,5 @@ def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]
     told = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
     page = render_report(folder).html
     told += re.findall(r"95 % interval: (.+?)\. Below", page)
-    table = page.partition("by who chose")[2].partition("</table>")[0]
+    table = page.partition("Finished episodes by policy")[2].partition("</table>")[0]
     return told + re.findall(r'<td class="n">([^<]* to [^<]*)</td>', table)

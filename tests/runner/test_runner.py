@@ -13,6 +13,7 @@ import pytest
 from agents.run_policies import RandomRunPolicy
 from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
+from spm_gym.envs import observation
 from spm_gym.errors import (
     CommandFailed,
     ConnectionLost,
@@ -23,6 +24,7 @@ from spm_gym.errors import (
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import JournalError
+from spm_gym.runner import image_handlers
 from spm_gym.runner.control import Request
 from spm_gym.runner.states import State
 from spm_gym.types import Conditioning, Decision, Direction, Frame, Scan, Status
@@ -462,7 +464,7 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
         assert 360 <= it.runner.run_state.clock.elapsed < 360 + 60
 
 
-def test_a_current_that_cannot_be_read_leaves_no_image_unjudged(tmp_path: Path) -> None:
+def test_a_current_that_cannot_be_read_leaves_no_image_unclassified(tmp_path: Path) -> None:
     class Dumb(Mishap):
         """Does not say anything of itself after its third scan."""
 
@@ -674,7 +676,7 @@ def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
         assert it.labels() == ["good"]
 
 
-def test_a_stop_does_not_leave_an_image_unjudged(tmp_path: Path) -> None:
+def test_a_stop_does_not_leave_an_image_unclassified(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
         it.until(State.DIAGNOSE)
@@ -818,8 +820,38 @@ def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
         assert [kind for kind, _ in it.told] == ["daily summary", "stop"]
 
 
+def test_an_image_is_diagnosed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole one, also in conditioning, together with all else that is read from it."""
+    counted: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a: counted.append(name) or function(*a))
+
+    count(observation, "read_scans")
+    count(image_handlers, "diagnose")
+    settings = ("operation.scans=8", "operation.condition_after=1")
+    with lab(tmp_path, Verdicts(GOOD, BAD, BAD, BAD, GOOD), *settings) as it:
+        it.until(State.CLASSIFY)
+        assert counted == ["diagnose", "read_scans"]
+        it.runner.run()
+        assert counted.count("read_scans") == 8
+        [(partial,)] = it.rows("SELECT COUNT(*) FROM scans WHERE fraction < 1")
+        assert counted.count("diagnose") == partial
+        assert it.rows("SELECT outcome FROM episodes") == [("good",)]
+
+
+def test_an_image_in_hand_is_read_again_after_a_restart(tmp_path: Path) -> None:
+    with lab(tmp_path / "cut", Verdicts(GOOD), "operation.scans=3") as it:
+        it.until(State.CLASSIFY)
+    for folder in ("cut", "whole"):
+        with lab(tmp_path / folder, Verdicts(GOOD), "operation.scans=3") as it:
+            it.runner.run()
+    assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
+
+
 def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
-    """Nothing scripted: the shipped classifier, the true physics, actions by chance."""
+    """Nothing scripted: the shipped classifier, the true physics, actions at random."""
     config = Config()
     policy = RandomRunPolicy(np.random.default_rng(1))
     with lab(tmp_path, build_classifier(config), "operation.scans=80", policy=policy) as it:

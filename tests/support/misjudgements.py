@@ -6,7 +6,6 @@ of acts, with the instrument in the safe condition, a status that is not 0 and a
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -218,9 +217,7 @@ def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
 
 def _meddle(mistake: Mistake, port: int, folder: Path, process: subprocess.Popen[str]) -> None:
     def at_work() -> bool:
-        return any(folder.glob("runs/*/scans/*")) or any(
-            file.stat().st_size > 1000 for file in folder.glob("runs/*/acts.jsonl")
-        )
+        return any(folder.glob("runs/*/scans/*")) or len(_started_acts(folder)) > 1
 
     _await(at_work, process)
     for name, values in mistake.in_the_middle:
@@ -282,15 +279,15 @@ def _untouched(port: int) -> bool:
 
 def _acts(folder: Path) -> int:
     """Pulses, dips and changes of area that were started."""
-    dear = {"pulse", "dip", "move area"}
-    count = 0
+    return sum(act in {"pulse", "dip", "move area"} for act in _started_acts(folder))
+
+
+def _started_acts(folder: Path) -> list[str]:
+    acts: list[str] = []
     for file in folder.glob("runs/*/journal.sqlite"):
-        with sqlite3.connect(file) as db:
-            count += sum(act in dear for (act,) in db.execute("select act from acts"))
-    for file in folder.glob("runs/*/acts.jsonl"):
-        entries = [json.loads(line) for line in file.read_text().splitlines()]
-        count += sum(e["act"] in dear and e["result"] == "intended" for e in entries)
-    return count
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as db:
+            acts += [act for (act,) in db.execute("SELECT act FROM acts")]
+    return acts
 
 
 def bad_classifier(path: Path) -> Path:

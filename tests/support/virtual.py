@@ -12,7 +12,7 @@ from typing import Any
 
 from spm_gym.config import RealConfig
 from spm_gym.config.real import NanonisConfig
-from spm_gym.instrument.driver import RunContext
+from spm_gym.instrument.driver import DriverContext
 
 _READY = re.compile(r"ports ([\d ]+)")
 
@@ -53,8 +53,8 @@ def nanonis_settings(**settings: Any) -> RealConfig:
     return RealConfig(nanonis=own, **shared)  # type: ignore[arg-type]
 
 
-def silent(kept: Path | None = None, notes: list[str] | None = None) -> RunContext:
+def silent(kept: Path | None = None, notes: list[str] | None = None) -> DriverContext:
     """A run that prints nothing; notes go into a list, if there is one."""
-    return RunContext(
+    return DriverContext(
         kept, lambda text: None, lambda text: None if notes is None else notes.append(text)
     )

@@ -34,7 +34,7 @@ def test_what_is_skipped_comes_again(tmp_path: Path) -> None:
             desk.answer("Anna", file, "good")
         assert desk.next_after("Anna", None) is None
         assert desk.progress("Anna").skipped == 1
-        desk.look_again("Anna")
+        desk.offer_skipped("Anna")
         assert desk.next_after("Anna", None) == first
 
 

@@ -83,7 +83,7 @@ def test_looking_back_and_looking_differently(page: Page, folder: Path) -> None:
         press(page, "g", "b")
         press(page, "ArrowLeft")
         assert shown(page) == "1.npy"
-        assert "You said: bad" in page.locator(".facts").inner_text()
+        assert "Your label: bad" in page.locator(".facts").inner_text()
         press(page, "ArrowRight")
         assert shown(page) == "2.npy"
         assert labels_in(folder) == {"0.npy": "good", "1.npy": "bad"}
@@ -151,7 +151,7 @@ def test_nobody_classifies_what_is_not_seen(page: Page, folder: Path, faults: Fa
         (folder / "1.npy").unlink()
         page.goto(address)
         press(page, "g")
-        page.get_by_text("This image cannot be shown").wait_for()
+        page.get_by_text("This image cannot be displayed").wait_for()
         page.keyboard.press("b")
         press(page, "Space")
         assert shown(page) == "2.npy"
@@ -177,7 +177,7 @@ def test_two_people_and_their_agreement(page: Page, folder: Path) -> None:
         press(page, *"gbgbg")
         name_oneself(page, address, "Ben")
         assert shown(page) == "0.npy"
-        assert "You said" not in page.content()
+        assert "Your label" not in page.content()
         press(page, *"gbbb")
         page.goto(address + "disagreements")
         text = page.locator("main").inner_text()

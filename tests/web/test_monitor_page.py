@@ -167,7 +167,7 @@ def test_a_scan_is_found_on_the_map(page: Page, run: InventedRun, address: str) 
     place = {"x": ground["x"] - box["x"] + scale * x, "y": ground["y"] - box["y"] + scale * y}
     page.locator("svg.area").click(position=place)
     wait_for(page, lambda: "Image 3 " in text_of(page, "#scan"))
-    assert page.locator("#map .shown").count() == 1
+    assert page.locator("#map .displayed").count() == 1
 
 
 def test_a_scan_is_found_by_its_number_without_a_pointer(page: Page, address: str) -> None:

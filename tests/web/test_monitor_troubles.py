@@ -80,7 +80,7 @@ def test_a_run_with_missing_and_damaged_scans(page: Page, run: InventedRun, addr
     for file in sorted((run.journal.run / "scans").iterdir())[-3:]:
         file.write_bytes(b"damaged")
     page.goto(address)
-    assert "cannot be shown" in text_of(page, "#scan")
+    assert "cannot be displayed" in text_of(page, "#scan")
     wait_for(page, lambda: "scans cannot be read" in text_of(page, "#map"))
 
 

@@ -24,7 +24,7 @@ from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
-from spm_gym.figures.mosaic import Reading, area_maps
+from spm_gym.figures.mosaic import PaintLog, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
@@ -294,7 +294,7 @@ def test_times_are_told_in_the_unit_that_suits_them(
         run.commit(elapsed=run.elapsed)
     page = page_of(tmp_path)
     assert f"Operation {shown}" in page.text
-    assert f"begin ({unit})" in page.text
+    assert f"start ({unit})" in page.text
     assert f"time ({unit})" in page.text
     (chart, *_) = [each for each in page.all("img") if "Cumulative" in (each["alt"] or "")]
     assert f"after {shown}" in (chart["alt"] or "")
@@ -326,6 +326,7 @@ def test_a_run_without_conditioning(tmp_path: Path) -> None:
         run.enter_area()
         for _ in range(3):
             run.scan(Label.GOOD, 0.95)
+        run.journal.add_event(0.0, "end", "3 scans are done; tip withdrawn")
         run.commit(state="stop", ending="3 scans are done")
     page = page_of(tmp_path)
     assert "Ended: 3 scans are done" in page.text
@@ -367,7 +368,7 @@ def test_images_lie_in_their_places(tmp_path: Path) -> None:
             run.scan(label)  # at (0, 0) and (-10 nm, -10 nm)
         run.commit()
     with reading(tmp_path) as db:
-        (area,) = area_maps(db, tmp_path, Reading())
+        (area,) = area_maps(db, tmp_path, PaintLog())
     data = base64.b64decode(area.picture.partition(",")[2])
     raster = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
     per_nm = raster.shape[0] / area.side

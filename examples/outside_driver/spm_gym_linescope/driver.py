@@ -8,7 +8,7 @@ from pathlib import Path
 from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.driver import Capabilities, Driver, Finding, Inspection, RunContext
+from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Finding, Inspection
 from spm_gym.instrument.limits import check_bias, check_setpoint
 from spm_gym_linescope.bench import Bench, RehearsedLine
 from spm_gym_linescope.instrument import LinescopeInstrument, ask_status, greet
@@ -37,7 +37,7 @@ class LinescopeDriver(Driver):
             reasons={"verify_motor": "a linescope makes no single steps"},
         )
 
-    def connect(self, real: RealConfig, context: RunContext) -> Instrument:
+    def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect, and set bias, setpoint and speed of imaging."""
         return _opened(LinescopeInstrument(_line_to(real), real, context))
 
@@ -74,12 +74,12 @@ class LinescopeDriver(Driver):
         self, real: RealConfig, simulated: Instrument, show: Callable[[str], None]
     ) -> Instrument:
         """Show every line; a bench over the simulated microscope answers."""
-        silent = RunContext(notify=lambda text: None, note=lambda text: None)
+        silent = DriverContext(notify=lambda text: None, note=lambda text: None)
         return _opened(LinescopeInstrument(RehearsedLine(Bench(simulated), show), real, silent))
 
     def restore(self, real: RealConfig, kept: Path, notify: Callable[[str], None]) -> None:
         """Withdraw, and put back what a run that was killed has kept."""
-        instrument = LinescopeInstrument(_line_to(real), real, RunContext(kept, notify))
+        instrument = LinescopeInstrument(_line_to(real), real, DriverContext(kept, notify))
         try:
             instrument.open_to_restore()
         finally:

@@ -14,7 +14,7 @@ from spm_gym.atomic_file import written_whole
 from spm_gym.config import RealConfig
 from spm_gym.config.json_file import read_json
 from spm_gym.errors import Aborted, ContactLost, InstrumentError, LimitExceeded
-from spm_gym.instrument.driver import RunContext
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.limits import check_bias, check_setpoint, check_speed
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 from spm_gym_linescope.line import Line
@@ -39,7 +39,7 @@ class LinescopeInstrument:
         context: The run on whose behalf it works.
     """
 
-    def __init__(self, line_to_it: Line, real: RealConfig, context: RunContext) -> None:
+    def __init__(self, line_to_it: Line, real: RealConfig, context: DriverContext) -> None:
         self._line = line_to_it
         self._real = real
         self._own = real.section(LinescopeConfig)
@@ -176,7 +176,7 @@ class LinescopeInstrument:
         self._context.notify(f"instrument: scan stopped, {tip}, settings restored")
 
     def _steps(self, before: dict[str, float]) -> list[tuple[str, Callable[[], object]]]:
-        """What belongs to the safe condition, in the order in which the tip is safest."""
+        """List what belongs to the safe condition, in the order in which the tip is safest."""
         steps: list[tuple[str, Callable[[], object]]] = [
             ("scan not stopped", lambda: self._line.ask("stop"))
         ]

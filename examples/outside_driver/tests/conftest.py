@@ -22,7 +22,7 @@ CALM = SimulatorConfig(
 
 @pytest.fixture
 def microscope() -> SimulatedMicroscope:
-    """What the linescope has on its stage."""
+    """The microscope that the linescope drives."""
     return SimulatedMicroscope(CALM, seed=5)
 
 

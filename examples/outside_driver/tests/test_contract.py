@@ -10,7 +10,7 @@ from spm_gym_linescope.driver import DRIVER
 
 from spm_gym.config import RealConfig
 from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.driver import Capabilities, RunContext
+from spm_gym.instrument.driver import Capabilities, DriverContext
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.testing import AbortSwitch, InstrumentContract
@@ -20,7 +20,7 @@ from spm_gym.types import Status
 class TestLinescope(InstrumentContract):
     @pytest.fixture
     def instrument(self, real: RealConfig, abort: AbortSwitch) -> Iterator[Instrument]:
-        context = RunContext(notify=lambda text: None, abort=abort)
+        context = DriverContext(notify=lambda text: None, abort=abort)
         with closing(DRIVER.connect(real, context)) as instrument:
             yield Guard(instrument, real.limits)
 

@@ -1,4 +1,4 @@
-"""What the contract cannot know: settings, what is kept, lost replies, the rehearsal."""
+"""Tests of what the contract cannot know: settings, what is kept, lost replies, the rehearsal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spm_gym_linescope.protocol import read_reply
 
 from spm_gym.config import ConfigError, EnvConfig, RealConfig, load_config
 from spm_gym.errors import ConnectionLost, InstrumentError, LimitExceeded, OutcomeUnknown
-from spm_gym.instrument.driver import RunContext
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame, Pulse
 
@@ -20,8 +20,8 @@ NM = 1e-9
 HERE = Frame(0.0, 0.0, 10 * NM, 16)
 
 
-def quiet(kept: Path | None = None) -> RunContext:
-    return RunContext(kept, notify=lambda text: None)
+def quiet(kept: Path | None = None) -> DriverContext:
+    return DriverContext(kept, notify=lambda text: None)
 
 
 @pytest.mark.parametrize(

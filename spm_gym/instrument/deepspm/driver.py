@@ -11,7 +11,7 @@ from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.config.real import DeepSPMConfig, DriverSettings, ImagingConfig
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.client import DeepSPMInstrument
-from spm_gym.instrument.driver import Capabilities, Driver, Finding, Inspection, RunContext
+from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Finding, Inspection
 
 NM = 1e-9
 PA = 1e-12
@@ -29,7 +29,7 @@ class DeepSPMDriver(Driver):
         why = "its protocol has no such request"
         return Capabilities(coarse_motion=True, reasons=dict.fromkeys(_UNABLE, why))
 
-    def connect(self, real: RealConfig, context: RunContext) -> Instrument:
+    def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect; bias and setpoint are taken for what the settings say, not set."""
         bias, setpoint = _stated(real.imaging)
         return DeepSPMInstrument(

@@ -30,7 +30,7 @@ from spm_gym.instrument.deepspm.protocol import (
     ScanRequest,
     format_request,
     is_failure,
-    looks_like_text,
+    is_text,
     parse_scan_heights,
     parse_scan_shape,
     parse_text,
@@ -138,7 +138,7 @@ class Line:
         def receive(connected: socket.socket, deadline: float) -> NDArray[np.float32]:
             # A failure comes in words, where an image has its size.
             header = _receive(connected, SCAN_HEADER.size, deadline)
-            if looks_like_text(header):
+            if is_text(header):
                 words = self._words(connected, deadline, header)
                 raise ValueError(f"words instead of an image: {words!r}")
             shape = parse_scan_shape(header)
@@ -232,7 +232,7 @@ class Line:
 
 
 class _Refusal(Exception):
-    """The server says in words that it did not do as it was told."""
+    """The server says in words that it did not do what was asked."""
 
     def error(self, what: str) -> InstrumentError:
         text = str(self)

@@ -189,7 +189,7 @@ def parse_scan_heights(data: bytes, shape: tuple[int, int]) -> NDArray[np.float3
     return np.frombuffer(data, dtype=">f4").reshape(shape).astype(np.float32)
 
 
-def looks_like_text(header: bytes) -> bool:
+def is_text(header: bytes) -> bool:
     """Whether a reply to a scan begins as text does, which no size of an image can."""
     return all(0x20 <= byte < 0x7F for byte in header)
 

@@ -34,7 +34,7 @@ _LANDED = 0.3
 _CRASH_FACTOR = 10.0
 
 
-class Approach:
+class AutoApproach:
     """Approaches, and approaches again after false landings.
 
     Args:

@@ -40,7 +40,7 @@ _POLL_S = 0.2
 _MOTOR_S_PER_STEP = 0.5
 _STEPS_AT_A_TIME = 5
 _CURRENT_FADES_S = 0.2
-"""What a step of the motor couples into the preamplifier is over by then."""
+"""By then the spike is over that a step of the motor couples into the preamplifier."""
 _MOVED = 5 * NM
 """Less is drift. A coarse step is tens to hundreds of nanometres."""
 _MOST_TRIAL_STEPS = 3

@@ -30,7 +30,7 @@ from spm_gym.instrument.nanonis.wire import (
 
 
 class Controller(Protocol):
-    """What carries out commands: a connection, or something that only pretends to."""
+    """Carries out commands: a connection, or something that only pretends to be one."""
 
     release: int
 
@@ -126,17 +126,9 @@ class Connection:
         request = encode_request(command, values)
         # A port serves its commands strictly one after the other (protocol document, Connections).
         with self._lock:
-            if self._socket is None:
-                raise ConnectionLost(f"{name}: there is no connection to {self._where}")
-            if select.select([self._socket], [], [], 0)[0]:
-                # Closed, or a reply too many, which would be taken for the one to come.
-                self.close()
-                raise ConnectionLost(
-                    f"{name}: {self._where} closed the connection or sent what nobody asked for; "
-                    "nothing was sent, connection closed"
-                )
+            connected = self._ready(name)
             try:
-                body = self._exchange(self._socket, name, request, self.timeout + takes)
+                body = self._exchange(connected, name, request, self.timeout + takes)
                 return decode_reply(command, body)
             except ErrorReply as failure:
                 # The frame was whole, so the next reply will be in its place: nothing is closed.
@@ -157,6 +149,18 @@ class Connection:
     @property
     def _where(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def _ready(self, name: str) -> socket.socket:
+        """The connection, with nothing waiting in it: that would be taken for the reply to come."""
+        if self._socket is None:
+            raise ConnectionLost(f"{name}: there is no connection to {self._where}")
+        if select.select([self._socket], [], [], 0)[0]:
+            self.close()
+            raise ConnectionLost(
+                f"{name}: {self._where} closed the connection or sent what nobody asked for; "
+                "nothing was sent, connection closed"
+            )
+        return self._socket
 
     def _exchange(
         self, connected: socket.socket, name: str, request: bytes, timeout: float

@@ -10,16 +10,16 @@ from typing import Literal
 from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.config.real import DriverSettings, NanonisConfig
 from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.driver import Capabilities, Driver, Inspection, RunContext
+from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Inspection
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.preflight import inspect
 
-Rehearsal = Callable[[Instrument, int, Literal["z+", "z-"], Callable[[str], None]], Controller]
+MakeRehearsal = Callable[[Instrument, int, Literal["z+", "z-"], Callable[[str], None]], Controller]
 
 
-def connect(real: RealConfig, context: RunContext | None = None) -> NanonisInstrument:
+def connect(real: RealConfig, context: DriverContext | None = None) -> NanonisInstrument:
     """Connect to the controller of these settings and prepare it for imaging.
 
     Raises:
@@ -32,7 +32,7 @@ def connect(real: RealConfig, context: RunContext | None = None) -> NanonisInstr
 
 def restore(real: RealConfig, kept: Path, notify: Callable[[str], None] = print) -> None:
     """Leave the controller as a run that was killed would have left it; see `Driver.restore`."""
-    instrument = NanonisInstrument(*_connections(real.nanonis), real, RunContext(kept, notify))
+    instrument = NanonisInstrument(*_connections(real.nanonis), real, DriverContext(kept, notify))
     try:
         instrument.open_to_restore()
     finally:
@@ -49,7 +49,7 @@ class NanonisDriver(Driver):
             simulated microscope. It is handed in, since servers stand above drivers.
     """
 
-    rehearsal: Rehearsal
+    rehearsal: MakeRehearsal
     settings: type[DriverSettings] = NanonisConfig
 
     def capabilities(self, real: RealConfig) -> Capabilities:
@@ -61,7 +61,7 @@ class NanonisDriver(Driver):
             restore=True, rehearse=True, verify_motor=steps, reasons=why,
         )  # fmt: skip
 
-    def connect(self, real: RealConfig, context: RunContext) -> Instrument:
+    def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect; see `connect`."""
         return connect(real, context)
 
@@ -77,7 +77,7 @@ class NanonisDriver(Driver):
         channel = self.rehearsal(
             simulated, own.release or RELEASES[-1], own.coarse.retract or "z+", show
         )
-        silent = RunContext(notify=lambda text: None, note=lambda text: None)
+        silent = DriverContext(notify=lambda text: None, note=lambda text: None)
         instrument = NanonisInstrument(channel, channel, real, silent, sleep=lambda seconds: None)
         _open(instrument)
         return instrument

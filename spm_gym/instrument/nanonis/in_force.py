@@ -32,7 +32,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What the controller says that it works with.
+    """The values that the controller says it works with.
 
     Attributes:
         bias: V.
@@ -61,7 +61,7 @@ class InForce:
         )
 
     def changes_to(self, other: InForce) -> list[str]:
-        """What differs in another reading, each in words."""
+        """List what differs in another reading, each in words."""
         found = []
         if not math.isclose(self.bias, other.bias, rel_tol=_SAME):
             found.append(f"bias from {self.bias:.4g} to {other.bias:.4g} V")
@@ -69,7 +69,7 @@ class InForce:
             found.append(f"setpoint from {self.setpoint / PA:.4g} to {other.setpoint / PA:.4g} pA")
         if not math.isclose(self.speed, other.speed, rel_tol=_SAME):
             found.append(f"scan speed from {self.speed / NM:.4g} to {other.speed / NM:.4g} nm/s")
-        # Places are compared by the size of the frame: a drift correction is no change.
+        # Places are compared by the size of the frame: less is rounding, not an operator.
         nearby = _SAME * max(self.frame[2], other.frame[2])
         *place, angle = zip(self.frame, other.frame, strict=True)
         moved = any(abs(a - b) > nearby for a, b in place)

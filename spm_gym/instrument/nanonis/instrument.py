@@ -9,9 +9,9 @@ from functools import partial
 
 from spm_gym.config import RealConfig
 from spm_gym.errors import CommandFailed, InstrumentError, UnsafeToContinue
-from spm_gym.instrument.driver import RunContext
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.nanonis import acts
-from spm_gym.instrument.nanonis.approach import Approach
+from spm_gym.instrument.nanonis.approach import AutoApproach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.in_force import (
@@ -67,10 +67,10 @@ class NanonisInstrument:
         main: Controller,
         side: Controller,
         config: RealConfig,
-        context: RunContext | None = None,
+        context: DriverContext | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        context = context or RunContext()
+        context = context or DriverContext()
         self.config = config
         self._main = main
         self._side = side
@@ -85,7 +85,7 @@ class NanonisInstrument:
         self._busy_until = 0.0
         self._setpoint_due: float | None = None
         self._coarse = CoarseMotion(main, config.nanonis, sleep, context.abort)
-        self._landing = Approach(main, self._coarse, config.nanonis, sleep, context.note)
+        self._landing = AutoApproach(main, self._coarse, config.nanonis, sleep, context.note)
         self._open = False
 
     def open(self) -> None:

@@ -73,7 +73,7 @@ class Ownership:
 
 
 def without_mark(comment: str) -> str:
-    """What the operator has written in a comment."""
+    """The part of a comment that the operator has written."""
     return _MARK.sub("", comment)
 
 

@@ -75,7 +75,7 @@ def change_setpoint(
 
 
 def _between(start: float, end: float, ratio: float) -> list[float]:
-    """What lies between, each at most ``ratio`` times the one before; no sign is changed."""
+    """Give the values between, each at most ``ratio`` times the one before; no sign is changed."""
     if not start * end > 0:
         return []
     # By a ratio, not a difference: the height goes with the logarithm of bias and setpoint.

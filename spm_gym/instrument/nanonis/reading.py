@@ -1,4 +1,4 @@
-"""What a controller tells of itself and of the microscope; nothing is moved or changed."""
+"""Questions to a controller about itself and the microscope; nothing is moved or changed."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _FORWARD = 1
 _START, _STOP = 0, 1
 _PATIENCE = 1.5
 _ASK_EVERY_S = 2.0
-_LOOK_EVERY_S = 30.0
+_POLL_S = 30.0
 _SLOWEST_RETRACE = 1e-3
 """Ratio of speeds; less or more is no ratio that anybody scans with."""
 
@@ -193,7 +193,7 @@ class Scanner:
 
     def _await_end(self, seconds: float, z_range: tuple[float, float]) -> bool:
         """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
-        look_at = seconds - _LOOK_EVERY_S
+        read_at = seconds - _POLL_S
         # In short waits, since this connection serves nothing else meanwhile.
         while seconds > 0:
             if self._abort():
@@ -206,8 +206,8 @@ class Scanner:
             )
             if not waited["timed_out"]:
                 return True
-            if 0 < seconds <= look_at:
-                look_at -= _LOOK_EVERY_S
+            if 0 < seconds <= read_at:
+                read_at -= _POLL_S
                 if self._off_the_surface(z_range):
                     return False
         return False

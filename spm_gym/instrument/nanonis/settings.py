@@ -120,7 +120,7 @@ class Settings:
         ]
 
     def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
+        """List name, Set with values, and Get with what it must return, of all that is restored."""
         safe_tip = {"on": _switch_to_set(self.safe_tip_on["on"])}
         guard = {
             **self.safe_tip,

@@ -40,11 +40,11 @@ def move_tip(controller: Controller, x: float, y: float) -> None:
     # The reply comes when the tip is there: how long that takes, only the speed tells.
     here = read_place(controller)
     (speed,) = read_numbers(controller, "FolMe.SpeedGet", "speed")
-    way = math.dist((x, y), here)
+    distance = math.dist((x, y), here)
     # Some controllers report 0 for "as fast as it goes".
     if speed != 0 and not abs(speed) > _SLOWEST:
         raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
-    takes = 2 * way / abs(speed) if speed != 0 else 0.0
+    takes = 2 * distance / abs(speed) if speed != 0 else 0.0
     controller.call("FolMe.XYPosSet", takes=takes, x=x, y=y, wait=1)
     # The newest value: others are averaged over a time in which the tip still moved.
     there = read_place(controller, newest=1)

@@ -133,7 +133,7 @@ def decode_reply(command: Command, body: bytes) -> Values:
 
 
 def _failure(body: bytes, start: int) -> ErrorReply | None:
-    """What an error block tells that takes all of the body from ``start`` on, if it is one."""
+    """Read an error block that takes all of the body from ``start`` on; None if it is none."""
     if len(body) < _ERROR_BLOCK.size:
         raise WireError(f"a reply of {len(body)} bytes has no room for the error block")
     if not 0 <= start <= len(body) - _ERROR_BLOCK.size:

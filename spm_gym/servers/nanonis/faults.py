@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from spm_gym.config.sections import ConfigError, NonNegative, Section
-from spm_gym.config.yaml_file import plain, read_yaml, shown
+from spm_gym.config.yaml_file import excerpt, plain, read_yaml
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
 FaultKind = Literal[
@@ -68,7 +68,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     """
     tree = read_yaml(path)
     if not isinstance(tree, list):
-        raise ConfigError(f"{path} must hold a list of faults, not {shown(tree)}")
+        raise ConfigError(f"{path} must hold a list of faults, not {excerpt(tree)}")
     return tuple(_fault(path, number, entry) for number, entry in enumerate(tree, 1))
 
 
@@ -78,7 +78,7 @@ def _fault(path: Path, number: int, entry: Any) -> Fault:
     except ValidationError as error:
         first = error.errors()[0]
         key = plain("".join(f" {part}" for part in first["loc"]))
-        value = f" = {shown(first['input'])}" if first["loc"] else ""
+        value = f" = {excerpt(first['input'])}" if first["loc"] else ""
         reason = plain(first["msg"].removeprefix("Value error, "), 500)
         allowed = ", ".join(Fault.model_fields)
         hint = f"; allowed here are {allowed}" if first["type"] == "extra_forbidden" else ""

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.analysis.scans import classified_files
 from spm_gym.datasets.export import session_of
 from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
@@ -31,7 +32,7 @@ class Candidate:
         file: Its name, relative to the folder.
         path: Where it is.
         session: Its measurement session.
-        label: What the names of file and folders say of it, or "".
+        label: By the names of file and folders, or "".
     """
 
     file: str
@@ -62,7 +63,7 @@ class Image:
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Image files in a folder and below; of a run, the whole images that were classified.
+    """Find image files in a folder and below; of a run, the whole images that were classified.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -79,11 +80,7 @@ def find_candidates(folder: Path) -> list[Candidate]:
 def _of_run(run: Path) -> Iterator[Candidate]:
     classified = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
     with reading(run) as db:
-        rows = db.execute(
-            "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
-            f" AND label IN ({', '.join('?' * len(classified))}) ORDER BY id",
-            classified,
-        ).fetchall()
+        rows = classified_files(db, classified)
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 
@@ -155,7 +152,7 @@ def _classified(
 def in_order(
     images: Sequence[Image], order: Order, classified_before: Callable[[str], bool]
 ) -> list[Image]:
-    """Put images into the order in which they are shown.
+    """Put images into the order in which they come.
 
     Args:
         images: In any.

@@ -1,4 +1,4 @@
-"""What is in force at a controller, whoever has set it: limits, changes, ramps, ownership."""
+"""Settings in force, no matter who has set them: limits, changes, ramps, ownership."""
 
 from __future__ import annotations
 
