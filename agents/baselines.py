@@ -126,6 +126,7 @@ class OraclePolicy(_ImagelessPolicy):
 
     def choose(self, masks: BoolArray, state: Any) -> tuple[Any, Any]:
         """Choose the best allowed action in the hidden state."""
+        # The state after the image was taken: the tip may have changed during the scan.
         values = self._values[self._state()]
         return np.where(masks, values, -np.inf).argmax(axis=-1), state
 
@@ -161,6 +162,7 @@ class ShuffledPolicy:
         return self._policy.predict(others, state, episode_start, deterministic, action_masks)
 
     def _exchange(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Drawn before the present image joins the pool, or it could be its own substitute.
         pool = self._earlier
         earlier = pool[self._rng.integers(len(pool))] if pool else image
         pool.append(image.copy())
@@ -171,6 +173,7 @@ def _draw(
     weights: NDArray[np.float64], masks: BoolArray, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Draw one action per mask by inverting the cumulative weights of the allowed ones."""
+    # One uniform number per mask, whatever it allows: what follows does not depend on the masks.
     allowed = np.where(masks, weights, 0.0)
     weightless = allowed.sum(axis=-1, keepdims=True) == 0
     cumulative = np.where(weightless, masks, allowed).cumsum(axis=-1)

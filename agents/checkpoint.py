@@ -40,6 +40,7 @@ from spm_gym.plain_state import from_bytes, restored, to_bytes
 
 FORMAT = "spm-gym checkpoint"
 VERSION = 2
+# The one before the newest is there if the newest turns out damaged.
 KEPT = 2
 MODEL, REPLAY, STATE = "model.safetensors", "replay.safetensors", "state.safetensors"
 _META = "meta.json"
@@ -212,6 +213,7 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
         _remove(path)
+    # Remains of kills in the middle of writing or deleting.
     for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
 
@@ -247,6 +249,7 @@ def _read_meta(path: Path, required: Collection[str]) -> _Meta:
         raise _damaged(path, f"{_META} is not JSON") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project")
+    # Before the fields: those of another version may differ.
     if (version := meta.get("version")) != VERSION:
         older = ", of an older development version" if version in range(VERSION) else ""
         raise CheckpointError(
@@ -346,6 +349,7 @@ def _restore_env(model: DoubleDQN, kept: _CheckpointState) -> None:
         model.env.env_method("set_state", env_state, indices=[index])
     if not goes_on:
         return
+    # The wrapper sums the rewards of the running episode, which the environment does not know.
     for monitor, rewards in zip(_monitors(model.env), kept.monitors, strict=True):
         monitor.rewards = rewards
 

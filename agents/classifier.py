@@ -54,6 +54,7 @@ class ProbeClassifier:
         self.summary = summary or {}
         self._device = next(network.parameters()).device
         check_finite_output(self.network, network.pixels, ClassifierError)
+        # A copy for answers; `network` stays as it was trained, to be saved or trained further.
         self._folded = nn.Sequential(_folded(network.trunk), network.head, nn.Sigmoid()).eval()
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,6 +81,7 @@ class ProbeClassifier:
             "normalisation": NORMALISATION,
             "conditions": self.conditions.to_json(),
             "summary": self.summary,
+            # For people who search for the reason of a difference; nothing reads them.
             "versions": {name: version(name) for name in ("torch", "numpy", "safetensors")},
         }
         state = {key: value.contiguous() for key, value in self.network.state_dict().items()}
@@ -129,6 +131,7 @@ def _one_line(error: Exception) -> str:
 
 def _folded(trunk: nn.Sequential) -> nn.Sequential:
     """Fold each batch norm into the convolution before it: a fifth less time for one image."""
+    # In evaluation mode a batch norm is a fixed linear map, and so is the convolution before it.
     layers: list[nn.Module] = []
     for layer in trunk.eval():
         if isinstance(layer, nn.BatchNorm2d):

@@ -180,6 +180,7 @@ def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usu
 
 
 def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin, ...]:
+    # A probability of exactly 1 belongs to the last bin.
     index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return tuple(
         Bin(int(members.sum()), float(probability[members].mean()), float(good[members].mean()))
@@ -234,6 +235,7 @@ def log_report(
 def _draw_roc(axes: Axes, report: Report) -> None:
     axes.plot(*report.roc, label=f"area {report.auc:.5f}")
     axes.plot(report.fpr, report.tpr, "o", label=f"at {report.threshold:g}")
+    # The rates that matter lie below a hundredth; zero has to be on the axis, too.
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set(xlim=(0, 1), xlabel="false-positive rate", ylabel="true-positive rate")
     axes.legend(loc="lower right")

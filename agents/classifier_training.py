@@ -188,6 +188,7 @@ def _validate(network: VGG, data: Labelled | None, config: ClassifierConfig) -> 
     if data is None:
         return None
     device = next(network.parameters()).device
+    # The order of the batches does not matter here; a generator of its own leaves training alone.
     rng = np.random.default_rng(0)
     network.eval()
     with torch.inference_mode():
@@ -234,6 +235,7 @@ def split(
 
 
 def _by_image(good: BoolArray, fraction: float, rng: np.random.Generator) -> BoolArray:
+    # Class by class: a rare class would otherwise be missing on one side now and then.
     chosen = np.zeros(good.size, dtype=np.bool_)
     for label in (False, True):
         members = rng.permutation(np.flatnonzero(good == label))

@@ -32,6 +32,7 @@ def counterexamples(count: int, pixels: int, rng: np.random.Generator) -> NDArra
 
 def _topography(pixels: int, rng: np.random.Generator) -> _Array:
     """Draw a topography, m: noise and tilt always, all other features with a probability each."""
+    # Features are drawn in fractions of the image, so that they look alike at any pixel size.
     place = (np.mgrid[:pixels, :pixels] - (pixels - 1) / 2) / pixels
     row, col = place
     z: _Array = rng.normal(0, 300 * PM) * row + rng.normal(0, 300 * PM) * col
@@ -54,6 +55,7 @@ def _steps(place: _Array, rng: np.random.Generator) -> _Array:
     bend = rng.normal(0, 0.2) * along**2 + rng.uniform(0, 0.05) * np.sin(
         2 * np.pi * rng.uniform(0.5, 4) * along + phase
     )
+    # Lower and higher than the 205 pm of a step of Ag(100), for other substrates.
     height = rng.choice([-1, 1]) * rng.uniform(80, 400) * PM
     width = rng.uniform(0.002, 0.03)
     edges = rng.uniform(-0.5, 0.5, rng.integers(1, 5))

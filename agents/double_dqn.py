@@ -347,6 +347,7 @@ class DoubleDQN(DQN):
         return [self.gradient_step() for _ in range(self._due() - self._n_updates)]
 
     def _learn_aside(self) -> float:
+        # Not after every step: copying the weights holds up the thread that acts.
         loss = self.gradient_step()
         if self._n_updates % SNAPSHOT_EVERY == 0:
             assert self._snapshot is not None
@@ -386,6 +387,7 @@ class DoubleDQN(DQN):
         assert self.env is not None
         assert isinstance(self._last_obs, np.ndarray)
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
+        # The library knows no masks: it would draw its random actions from all.
         masks = np.stack(self.env.env_method("action_masks"))
         actions, _ = self.predict(self._last_obs, action_masks=masks)
         return actions, actions

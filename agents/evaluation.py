@@ -51,6 +51,7 @@ def run_episode(
     length, total, state = 0, 0.0, None
     truth: list[bool] = []
     while True:
+        # A policy that learns has to explore; one that is only measured does its best.
         action, state = policy.predict(
             observation,
             state,
@@ -156,6 +157,7 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
         interval = length_interval(lengths)
+        # An episode that was cut off counts with its full length: left out, it would flatter.
         policies[name] = {
             "episodes": len(episodes),
             "mean_length": float(np.mean(lengths)),

@@ -36,6 +36,7 @@ def _gather(
     offsets: NDArray[np.int64],
     out: NDArray[np.uint16],
 ) -> None:
+    # The columns of a row are the same for all rows of an image: worked out once, then looked up.
     height, width = out.shape[1:]
     columns = np.empty(width, np.int64)
     for image in range(len(rows)):

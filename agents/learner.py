@@ -49,6 +49,7 @@ class Learner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # An exception of the acting thread must not wait for a backlog of gradient steps.
         try:
             if kind is None:
                 self.finish()
@@ -70,6 +71,7 @@ class Learner:
             LearnerError: A gradient step raised an exception.
         """
         with self._changed:
+            # Never less: what was allowed once may be under way already.
             self._allowed = max(self._allowed, total)
             self._changed.notify_all()
             self._wait_for_backlog(self._max_lag)
@@ -97,6 +99,7 @@ class Learner:
     def _run(self) -> None:
         try:
             while self._may_step():
+                # Outside the lock: the acting thread goes on meanwhile.
                 loss = self._step()
                 with self._changed:
                     self._losses.append(loss)
@@ -132,6 +135,7 @@ class Snapshot:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Evaluate the copy."""
+        # Locked: weights that change between two layers would be those of no network.
         with self._lock, torch.no_grad():
             outputs: Tensor = self._network(inputs)
             return outputs

@@ -23,6 +23,7 @@ from spm_gym.plain_state import StateError, array_of, restored
 
 _POLICY, _OPTIMISER = "policy.", "optimiser."
 _NETWORK = f"{_POLICY}q_net.q_net."
+# Of Adam, beside the number of its steps.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Count = Annotated[int, Field(ge=0)]
@@ -181,6 +182,7 @@ def restore_torch(state: ModelState) -> None:
     Raises:
         RuntimeError: A state is not that of a generator.
     """
+    # Dropout and initial weights are drawn from these; agents sample by generators of their own.
     torch.set_rng_state(torch.from_numpy(state.torch))
     if len(state.cuda) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(each) for each in state.cuda])
@@ -213,6 +215,7 @@ def _restore_optimiser(
         for number, parameter in enumerate(parameters)
         for name in ("step", *_MOMENTS)
     }
+    # None at all before the first gradient step.
     if moments.keys() not in (expected.keys(), set()):
         raise StateError("its moments are not those of the optimiser")
     for name, value in moments.items():

@@ -96,6 +96,7 @@ class TensorBoardMonitor(BaseCallback):
         return True
 
     def _is_due(self, every: int) -> bool:
+        # The count grows by the number of environments and may jump over a multiple.
         return self.num_timesteps % every < self.training_env.num_envs
 
     def _record_scalars(self) -> None:
@@ -158,6 +159,7 @@ class Checkpoints(BaseCallback):
     def _on_rollout_start(self) -> None:
         """Write a checkpoint if one is due."""
         # Between two steps: within `_on_step` the step is not in the replay buffer yet.
+        # Crossed, not hit: several environments count several steps at a time.
         if self.model.num_timesteps // self._every > self._written // self._every:
             self._write()
 

@@ -141,6 +141,7 @@ class FlipReplay(BaseBuffer):
         # Of an action that may not have been done the next image tells nothing.
         certain = np.array([not info.get("uncertain", False) for info in infos])
         count = int(certain.sum())
+        # A sample that is drawn meanwhile must not mix fields of an old and a new step.
         with self._lock:
             rows = (self.pos + np.arange(count)) % self.buffer_size
             self.observations[rows] = obs[certain]
@@ -221,6 +222,7 @@ class FlipReplay(BaseBuffer):
         return images.to(self.device, non_blocking=self._pinned).float()
 
     def _moved(self, values: NDArray[Any]) -> Tensor:
+        # From pinned memory the copy to a GPU goes on while the processor prepares the next part.
         tensor = torch.from_numpy(values)
         if self._pinned:
             tensor = tensor.pin_memory()

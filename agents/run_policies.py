@@ -39,6 +39,7 @@ class AgentPolicy:
         self.model = model
         self._checkpoints = checkpoints
         self._learns = learns
+        # Training may have ended before its schedule; a run explores no more than at its end.
         model.exploration_rate = model.config.epsilon_end
         if learns:
             # Memory that learning needs is taken, or refused, before the run starts to move a tip.
@@ -109,6 +110,7 @@ class InterleavedPolicy:
 
     def choose(self, observation: Observation, mask: BoolArray, episode: int) -> Decision:
         """Let the policy choose to which the episode belongs."""
+        # By the number of the episode, so that a resumed run goes on with the same one.
         policy = self.agent if episode % 2 else self.random
         return policy.choose(observation, mask, episode)
 

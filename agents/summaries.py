@@ -116,6 +116,7 @@ def training_logger(folder: Path, config: Config, done: int) -> Logger:
         config: Settings of the run.
         done: Steps that are done already; entries of earlier files for later steps are void.
     """
+    # A killed run may have logged steps beyond its last checkpoint, which are now done again.
     resumed = any(folder.glob("events*"))
     output = TensorBoardOutputFormat(str(folder))
     if resumed:

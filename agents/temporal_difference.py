@@ -33,6 +33,7 @@ class TemporalDifference:
             allow_tf32(config.precision != "float32")
         if config.compile:
             _try_compiler(device)
+            # Static shapes give the faster code; all batches have the same size then.
             self._trunk = torch.compile(_trunk, dynamic=False)
 
     def loss(self, online: VGG, target: VGG, batch: TransitionBatch) -> Tensor:

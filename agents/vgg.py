@@ -142,6 +142,7 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _final_side(config: NetworkConfig, pixels: int) -> int:
     side = (pixels - 1) // config.stem_stride + 1
+    # Each pooling halves the side and drops an odd last row and column.
     side >>= min(config.pooled_sets, len(config.channels))
     if side < 1:
         raise ConfigError(
@@ -186,6 +187,7 @@ def _norm(
     if config.norm == "batch":
         return [batch_norm(channels)]
     if config.norm == "group":
+        # Groups must divide the channels; eight where that is possible.
         return [nn.GroupNorm(math.gcd(8, channels), channels)]
     return []
 

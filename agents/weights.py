@@ -107,6 +107,7 @@ def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]
     try:
         with safe_open(path, framework="pt") as file:
             about = parse_json((file.metadata() or {}).get("about", "{}"))
+            # The metadata alone are read without the tensors, which may be large.
             keys = file.keys() if weights else ()
             state = {key: file.get_tensor(key) for key in keys}
     except (OSError, RecursionError, SafetensorError, ValueError) as error:
@@ -147,6 +148,7 @@ def load_weights(
     except ValueError as error:
         raise AgentFileError(f"{path} is not an agent written by this project: {error}") from error
     model.q_net.load_state_dict(state)
+    # The file has one network: the target network starts as its copy, as after an update.
     model.q_net_target.load_state_dict(state)
     check_finite_output(
         model.q_net, model.pixels, lambda why: AgentFileError(f"the agent {path} is broken: {why}")

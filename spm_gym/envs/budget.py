@@ -53,6 +53,7 @@ class Budget:
         Raises:
             BudgetSpent: A limit is reached; the action must not be done.
         """
+        # Counted before it is done: an action that a kill cuts off has still hurt the tip.
         self.check_actions()
         self.check_episodes()
         self.count_action()
@@ -68,6 +69,7 @@ class Budget:
             BudgetSpent: Too many had no success.
         """
         limits = self.config
+        # Stricter until the first good image: the settings or the classifier may not fit at all.
         if not self._proven and _spent(limits.unproven_actions, self._actions):
             raise BudgetSpent(
                 f"conditioning does not help: {self._actions} actions, and not one image was "
@@ -98,7 +100,7 @@ class Budget:
                 f"(budget.failed_per_night = {limits.failed_per_night}). {_ADVICE}"
             )
 
-    def see(self, good: bool) -> None:
+    def observe_image(self, good: bool) -> None:
         """Take in how an image was classified."""
         # One good image proves that the classifier can call this sample good at all. Failures per
         # night stay counted: a success in between does not excuse them.
@@ -110,7 +112,7 @@ class Budget:
         self._failed_in_a_row += 1
         self._failures.append(self._clock())
 
-    def see_damage(self, bad: bool, actions: int) -> None:
+    def observe_damage(self, bad: bool, actions: int) -> None:
         """Take in whether damaging on purpose has made the probe bad, after so many actions.
 
         Raises:

@@ -40,6 +40,7 @@ def counting_plan(process: HiddenProcess, sees_mask: bool) -> Floats:
     tail = process.policy(mixture)
     rng = np.random.default_rng(0)
     shape = (HORIZON, *tail.shape) if sees_mask else (HORIZON, 1, tail.shape[1])
+    # The best fixed mixture and random plans: a sweep never gets worse than its start.
     starts = [np.broadcast_to(tail, (HORIZON, *tail.shape))]
     starts += [process.policy(rng.random(shape)) for _ in range(_RESTARTS)]
     plans = [_swept(process, start, tail, sees_mask) for start in starts]
@@ -77,6 +78,8 @@ def _swept(process: HiddenProcess, start: Floats, tail: Floats, sees_mask: bool)
             break
         best, shortest = plan, length
         reached, remaining = _reached(process, rows), _remaining(process, tail)
+        # Backwards, so that each step knows the improved rest of the plan. The states before it are
+        # those of the old plan; the next sweep corrects them.
         for step in reversed(range(HORIZON)):
             cost = (reached[step, :, None] * process.levels).T @ (1 + steps @ remaining).T
             choices = _choices(cost, process, sees_mask)

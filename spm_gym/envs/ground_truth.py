@@ -15,6 +15,7 @@ Image = NDArray[np.float32]
 ImageEnv = gym.Env[Image, np.int64]
 
 
+# A wrapper, so that nothing in the environment itself depends on what only a simulator knows.
 class _GroundTruth(gym.Wrapper[Image, np.int64, Image, np.int64]):
     """Adds ``truly_good`` to the ``info`` of every step."""
 

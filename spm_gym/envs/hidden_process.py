@@ -70,6 +70,7 @@ class HiddenProcess:
             weights: Relative probabilities of the actions, (A,) or (L, A); renormalised over the
                 allowed ones, which are equally likely where none of them has any weight.
         """
+        # The expected visits to the states before absorption, (1 - Q)^-1, summed over all states.
         onward = self.onward(self.policy(weights))
         return float(self.start @ np.linalg.solve(np.eye(STATES) - onward, np.ones(STATES)))
 
@@ -105,6 +106,8 @@ class HiddenProcess:
     @cached_property
     def oracle(self) -> NDArray[np.float64]:
         """Negative mean number of actions to go, (16, A), if the policy then is optimal."""
+        # Value iteration without a discount: it converges because from every state some action
+        # leads to the good one, where the costs end.
         value = np.zeros(STATES)
         for _ in range(_ITERATIONS):
             cost = 1 + np.einsum("ast,t->sa", _onward(self.steps), value)
@@ -121,6 +124,7 @@ class HiddenProcess:
 
     def _best_value(self, cost: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the mask levels of the cheapest allowed action, (16,)."""
+        # The minimum within the mean: the mask is known when the action is chosen.
         masked = np.where(self.allowed[None], cost[:, None, :], np.inf)
         return np.asarray((self.levels * masked.min(axis=2)).sum(axis=1))
 
@@ -129,6 +133,7 @@ class HiddenProcess:
         def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
             return _rows(np.exp(logits - logits.max()).reshape(shape))
 
+        # The length has local minima; the starts are always the same, so the result is, too.
         rng = np.random.default_rng(0)
         results = [
             minimize(lambda logits: self.length(softmax(logits)), rng.normal(size=np.prod(shape)))

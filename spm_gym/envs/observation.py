@@ -6,7 +6,7 @@ training, evaluation and operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
 from spm_gym.plain_state import array_of
-from spm_gym.types import BoolArray, Classifier, Scan, read_only
+from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
 NM = 1e-9
 _SMALLEST_SIDE = float(np.finfo(np.float64).tiny)
@@ -85,6 +85,21 @@ def validate_processed_scan(processed: object, config: EnvConfig) -> None:
 
 ScanOutcome = ProcessedScan | Diagnosis | InstrumentError
 """Result of scanning a frame: a usable image, why it is not usable, or why there is none."""
+
+Imaging = Generator[Frame, ScanOutcome, None]
+"""Yields the frames to scan and is sent the outcome of each."""
+
+
+def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | None:
+    """Send the outcome of a scan (None to begin) and get the next frame; None at the end.
+
+    Raises:
+        InstrumentError: As the generator does.
+    """
+    try:
+        return next(imaging) if outcome is None else imaging.send(outcome)
+    except StopIteration:
+        return None
 
 
 def allowed_actions(

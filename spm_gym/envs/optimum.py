@@ -20,6 +20,7 @@ IMAGES_PER_STATE = 100
 
 def mask_levels(actions: tuple[ActionConfig, ...]) -> BoolArray:
     """List all different action masks, (L, A), from no clean pixel to the largest square."""
+    # A side of 1e-6 nm stands for a single clean pixel, which some actions need at least.
     needed = sorted({action.clean_nm for action in actions if not action.anywhere} | {0.0})
     sides = [0.0, *(max(side, 1e-6) * NM for side in needed)]
     return np.unique(np.stack([allowed_actions(actions, side) for side in sides]), axis=0)
@@ -41,6 +42,7 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
     Returns:
         Probability of each mask level given the state, (16, L).
     """
+    # All classes equally often: the share of a class does not matter for what follows from it.
     states = np.tile(np.arange(STATES), images_per_state)
     levels = mask_levels(config.env.actions)
     counts = np.zeros((STATES, len(levels)))

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.observation import (
+    Imaging,
     ProcessedScan,
     ScanOutcome,
+    next_frame,
     process_scans,
     validate_processed_scan,
 )
 from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
-from spm_gym.envs.task import ConditioningTask, Imaging, next_frame
+from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
@@ -128,6 +130,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         validate_options(options, self.config, ("damage", "processed"))
         super().reset(seed=seed)
         self._image(self._task.reset(self.np_random, seed is not None, options))
+        # Copies, here and in `observe`: an agent that writes into its observation changes nothing.
         return self._task.present.observation.copy(), self._task.info()
 
     def step(
@@ -252,6 +255,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
         self.navigator.enter_area(self.navigator.area + 1)
+        # The present image shows a place that the tip has left: nothing may be done there.
         self.processed = None
 
     def _image(self, imaging: Imaging) -> None:
@@ -262,6 +266,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def _scan(self, frame: Frame) -> ScanOutcome:
         try:
+            # The piezo creeps after the move; the first lines at a new place would be distorted.
             self.navigator.settle(frame)
             scan = self.navigator.image(frame)
         except InstrumentError as error:

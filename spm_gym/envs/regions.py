@@ -63,6 +63,7 @@ class RegionMap:
         self.config = config
         self.image = image
         cell = config.cell_nm * 1e-9
+        # Symmetric about the centre of the area, where the first image is taken.
         reach = math.floor((config.area_nm * 1e-9 - image) / 2 / cell + 1e-9)
         self.axis: Axis = cell * np.arange(-reach, reach + 1, dtype=np.float64)
         self.free: BoolArray = np.ones((self.axis.size, self.axis.size), dtype=bool)
@@ -103,10 +104,12 @@ class RegionMap:
             left or the best one lies further from the last region than the configured jump.
         """
         x, y = (0.0, 0.0) if last is None else (float(last[0]), float(last[1]))
+        # Ties are drawn, or the images would drift into one corner of the area.
         cheapest = _cheapest(self.free, self.axis, x, y, self._alpha, self._rounding)
         if not cheapest.size:
             return None
         row, col = divmod(int(cheapest[rng.integers(cheapest.size)]), self.axis.size)
+        # Only if little of the area is left is the best region so far away.
         chosen = float(self.axis[col]), float(self.axis[row])
         if last is not None and np.hypot(chosen[0] - x, chosen[1] - y) > self._max_jump:
             return None
@@ -144,6 +147,7 @@ def _first_from(axis: Axis, value: float) -> int:
 @compiled
 def _block(free: BoolArray, axis: Axis, x: float, y: float, radius: float, half: float) -> None:
     """Take away the candidates whose footprint, ``half`` to each side, overlaps the disc."""
+    # The distance of a disc from a square is that of its centre from the nearest point of it.
     reach = radius + half
     first, end = _first_from(axis, x - reach), _first_from(axis, x + reach)
     for row in range(_first_from(axis, y - reach), _first_from(axis, y + reach)):
@@ -219,6 +223,7 @@ def _collect(
     Returns:
         How many there are.
     """
+    # Costs rise to both sides of the bottom: the cells up to the limit are one stretch of the row.
     count = 0
     for row in range(axis.size):
         if least[row] > limit:
@@ -255,6 +260,8 @@ def _cheapest(
         if 0 <= row < axis.size:
             least[row] = _least_of_row(free, axis, row, x, y, alpha, best + slack)
             best = min(best, least[row])
+    # Eight, the symmetries of the grid about its centre, are enough nearly always; more candidates
+    # of equal cost take a second pass.
     found = np.empty(0 if best == np.inf else 8, dtype=np.int64)
     if best == np.inf:
         return found

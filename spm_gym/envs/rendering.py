@@ -46,6 +46,7 @@ def draw_processed_scan(
     Returns:
         (height, width, 3) RGB.
     """
+    # Without pyplot, whose figures are global: they are neither safe in threads nor ever freed.
     figure = Figure(figsize=(8.4, 4.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
@@ -78,6 +79,7 @@ def _draw_regions(
     axes.add_patch(Rectangle(corner, frame.size / NM, frame.size / NM, fill=False, lw=1.5))
     title = f"{regions.usable_share:.0%} of the area usable"
     if last_act is not None:
+        # Where it was done: this image was taken elsewhere, so the cross is not in its frame.
         axes.plot(last_act[1] / NM, last_act[2] / NM, "x", color="black", ms=5)
         title = f"{last_act[0]}; {title}"
     axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")

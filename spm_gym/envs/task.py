@@ -6,7 +6,6 @@ the scan, so one microscope or many in step can be driven by the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +17,7 @@ from spm_gym.action_index import action_index
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.navigation import Navigator
-from spm_gym.envs.observation import ProcessedScan, ScanOutcome, validate_processed_scan
+from spm_gym.envs.observation import Imaging, ProcessedScan, validate_processed_scan
 from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
     BadReply,
@@ -41,21 +40,6 @@ from spm_gym.types import Frame
 _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
 _NO_CONTACT = (ContactLost, TipCrashed)
 _NO_SCAN = (*_CONNECTION_ERRORS, CommandFailed)
-
-Imaging = Generator[Frame, ScanOutcome, None]
-"""Yields the frames to scan and is sent the outcome of each."""
-
-
-def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | None:
-    """Send the outcome of a scan (None to begin) and get the next frame; None at the end.
-
-    Raises:
-        InstrumentError: As the generator does.
-    """
-    try:
-        return next(imaging) if outcome is None else imaging.send(outcome)
-    except StopIteration:
-        return None
 
 
 class ConditioningTask:
@@ -154,6 +138,7 @@ class ConditioningTask:
         self._chosen, self._acted = chosen, True
         self._refused = not processed.mask[chosen]
         if self._refused:
+            # The step still counts and is imaged, or an agent could try forbidden actions for free.
             self._events.append(f"refused {self.config.actions[chosen].name}")
             self.last_act = None
         else:
@@ -174,9 +159,11 @@ class ConditioningTask:
         validate_processed_scan(processed, self.config)
         self.processed = processed
         self._acted = False
+        # Refused and uncertain actions count, too: they have cost the time of an image.
         self._elapsed += 1
         config = self.config
         good = self.is_good(processed.probability)
+        # Success in the last step is success: an episode never ends in both ways.
         truncated = not good and self._elapsed >= config.max_steps
         if self.budget is not None and truncated:
             self.budget.fail_episode()
@@ -311,6 +298,7 @@ class ConditioningTask:
             if self._bad(processed):
                 return
             choices = np.flatnonzero(self._damaging & processed.mask)
+            # Without a clean place for any of them the next image may show one.
             if choices.size:
                 self._act(int(rng.choice(choices)), processed)
             yield from self._image_until_usable(rng)
@@ -321,7 +309,7 @@ class ConditioningTask:
                 f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
             )
         if self.budget is not None:
-            self.budget.see_damage(bad, self.config.damage_actions)
+            self.budget.observe_damage(bad, self.config.damage_actions)
 
     def _bad(self, processed: ProcessedScan) -> bool:
         return processed.probability < self.config.damage_below
@@ -355,7 +343,7 @@ class ConditioningTask:
                 self.navigator.bad_sample = 0
                 self.processed = outcome
                 if self.budget is not None:
-                    self.budget.see(self.is_good(outcome.probability))
+                    self.budget.observe_image(self.is_good(outcome.probability))
                 return
             retry = frame if self._recover(frame, outcome) else None
         raise InstrumentError(

@@ -51,6 +51,7 @@ class TaskState:
         Raises:
             StateError: It does, or it is in mid-episode without an image.
         """
+        # Checked before anything is restored: half a state would be worse than none.
         pixels, actions = config.pixels, len(config.actions)
         if self.chosen is not None and self.chosen >= actions:
             raise StateError(f"the kept state has chosen action {self.chosen} of {actions}")

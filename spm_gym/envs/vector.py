@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from spm_gym.action_index import action_indices
 from spm_gym.config import EnvConfig
-from spm_gym.envs.observation import ScanOutcome, process_scans
+from spm_gym.envs.observation import Imaging, ScanOutcome, next_frame, process_scans
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode
 from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
-from spm_gym.envs.task import ConditioningTask, Imaging, next_frame
+from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError, brief
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -142,6 +142,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         # A failed step leaves its episode open; a failed reset has to be tried again.
         self._ended[list(failed)] = reset[list(failed)]
         infos: dict[str, Any] = {}
+        # Observations and infos of the end are kept first: the reset replaces them.
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             infos = self._last_infos()
             failed |= self._reset(np.flatnonzero(self._ended).tolist())
@@ -180,6 +181,8 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         Returns:
             The error that ended the imaging of an environment, by environment.
         """
+        # An error ends the imaging of its environment only: the others have to finish their step,
+        # or their actions would have been done without an observation.
         failed: dict[int, InstrumentError] = {}
         outcomes: dict[int, ScanOutcome | None] = dict.fromkeys(imagings)
         while outcomes:
@@ -206,6 +209,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
             else:
                 scans[i] = scan
                 self._tasks[i].navigator.use_up(frame)
+        # All images of a round go to the classifier in one batch, which is much faster.
         if scans:
             classifiers = [self._classifiers[i] for i in scans]
             processed = process_scans(list(scans.values()), classifiers, self.config)
@@ -260,6 +264,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         return seeded
 
     def _each_seed(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        # Seeds that count up, as Gymnasium's own vector environments have them.
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, int | np.integer):
@@ -300,6 +305,7 @@ def gather_infos(
         which: Index of the environment that each belongs to.
         num_envs: N.
     """
+    # Kinds of columns as in `gymnasium.vector.VectorEnv._add_info`, so that wrappers find them.
     has = np.zeros(num_envs, dtype=bool)
     has[which] = True
     gathered: dict[str, Any] = {}

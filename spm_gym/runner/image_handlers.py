@@ -112,7 +112,7 @@ class ImageHandlers:
         processed, scan = self._processed_in_hand(), self._scan_number
         self.journal.record_probability(scan, processed.probability, processed.clean_side)
         if self.env.budget is not None:
-            self.env.budget.see(self.env.is_good(processed.probability))
+            self.env.budget.observe_image(self.env.is_good(processed.probability))
         if self._context.run_state.conditioning.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
