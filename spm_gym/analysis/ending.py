@@ -126,6 +126,7 @@ def ending_of(
         at_work: Whether a program is at work on it.
         after_event: As for `run_ending`.
     """
+    # The last event of a session is its end: the runner notes nothing after it.
     stopped = m.get("state") == State.STOP
     event = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
     noted = event is not None and event["kind"] in (SAFE_END, UNSAFE_END)
@@ -133,6 +134,8 @@ def ending_of(
     # An end counts until the next session begins: that of a resumed run is older than its session.
     if noted and event["wall"] >= session.wall:
         text, safe = str(event["text"]), event["kind"] == SAFE_END
+        # A program that holds the run after such an end has taken it up again, and writes its own
+        # session only when everything is loaded. An unsafe end stays in view until then.
         if at_work and safe and not stopped:
             return Ending(RunEnd.RESUMING)
         return Ending(_kind(m, text), text, safe, event["wall"])
@@ -150,6 +153,7 @@ def _kind(m: dict[str, Any], text: str) -> RunEnd:
     if m.get("state") != State.STOP:
         interrupted = text.partition(";")[0] == INTERRUPTED
         return RunEnd.INTERRUPTED if interrupted else RunEnd.PROGRAM_ERROR
+    # Given up comes first: also a run that was asked to stop can fail on its way.
     if m.get("failed"):
         return RunEnd.GIVEN_UP
     return RunEnd.STOPPED if m.get("ending") == ASKED_TO_STOP else RunEnd.COMPLETED
@@ -162,6 +166,7 @@ def _paused(event: sqlite3.Row | None) -> Ending:
 
 
 def _is_simulated(session: RunSession) -> bool:
+    # Settings that cannot be read may be those of a real microscope: the safe side is to look.
     return session.settings is not None and session.settings.run.microscope != "real"
 
 

@@ -37,6 +37,7 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
     # When a run is resumed, a simulated microscope is put back to its last commit: what an earlier
     # session read after that never was.
     session = "session = (SELECT MAX(id) FROM sessions)" if at_work else "1"
+    # Reconnecting and refused acts have no readings; among twenty acts some have.
     query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
     for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])
