@@ -36,7 +36,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## train the default agent, evaluate it against random, blind and oracle
-	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/config.yaml),--resume)
+	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/training.yaml),--resume)
 	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
 
 test: install lint  ## all tests, the slow ones too

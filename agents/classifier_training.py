@@ -87,9 +87,6 @@ def fit(
 ) -> tuple[ProbeClassifier, tuple[Epoch, ...]]:
     """Train a network; the same arguments give the same weights on the same machine.
 
-    Weighted cross entropy, Adam with L2 decay, random flips; the learning rate falls to zero along
-    a cosine, because a threshold needs probabilities that mean what they say.
-
     Args:
         training: Images to learn from.
         config: How to train.
@@ -98,7 +95,7 @@ def fit(
         progress: Whether to show a progress bar.
         writer: Takes the losses.
         conditions: Of the images; kept with the classifier.
-        start: Gives the initial trunk; None begins with random weights.
+        start: Gives the initial trunk.
     """
     _check_trainable(training, config)
     rng = np.random.default_rng(seed)
@@ -111,11 +108,13 @@ def fit(
     optimiser = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
+    # Down to zero along a cosine: a threshold needs probabilities that mean what they say.
     batches = max(1, len(training.good) // config.batch_size)
     epochs = config.epochs or max(_EPOCHS, math.ceil(_BATCHES / batches))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
     history = []
     bar = tqdm(range(epochs), desc="classifier", unit="epoch", disable=not progress)
+    # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in bar:
@@ -180,6 +179,7 @@ def flipped(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _loss(logits: Tensor, good: Tensor, config: ClassifierConfig) -> Tensor:
+    # The weight multiplies the odds that the network learns; good images are the rarer ones.
     weight = torch.tensor(config.good_weight, device=logits.device)
     return binary_cross_entropy_with_logits(logits.squeeze(1), good, pos_weight=weight)
 
@@ -261,8 +261,7 @@ def _by_session(
 
 
 def train_classifier(
-    images: NDArray[np.float32],
-    good: BoolArray,
+    data: Labelled,
     session: NDArray[np.str_],
     config: ClassifierConfig,
     good_above: float,
@@ -273,15 +272,10 @@ def train_classifier(
     writer: SummaryWriter | None = None,
     start: VGG | None = None,
 ) -> ProbeClassifier:
-    """Split, fit, score on the validation images, and leave all of it in ``directory``.
-
-    Images without molecules join the training images as bad ones, see `counterexamples`; new
-    ones are classified at the end. The validation images are labelled ones only. Writes
-    ``report.json``, ``report.png`` and ``classifier.safetensors``, and prints the report.
+    """Split, fit and score; write classifier and report into ``directory``; print the report.
 
     Args:
-        images: Normalised images (N, H, H).
-        good: Labels (N,).
+        data: N labelled images.
         session: Session of each image (N,); matters only where ``config.split`` is "session".
         config: How to train.
         good_above: Threshold of the report, `EnvConfig.good_above`.
@@ -295,9 +289,9 @@ def train_classifier(
     Raises:
         ClassifierError: It scores badly, and the settings refuse such a one: it is not written.
     """
-    data = Labelled(images, good)
-    training, validation = (data[index] for index in split(good, session, config, seed))
+    training, validation = (data[index] for index in split(data.good, session, config, seed))
     rng = np.random.default_rng([seed, 1])
+    # In training only: the scores are those on images of the kind that people label.
     extended = _with_counterexamples(training, config.counterexamples, rng)
     classifier, history = fit(
         extended, config, seed, validation, progress, writer, conditions, start
@@ -306,21 +300,30 @@ def train_classifier(
     report = score(probability, validation.good, good_above)
     classifier.conditions = replace(conditions, auc=report.auc, images=report.good + report.bad)
     called_good = _counterexamples_called_good(classifier, good_above, rng)
-    classifier.summary = {
-        **_summary(training, config, seed, history, report),
-        "counterexamples_called_good": called_good,
-    }
-    directory.mkdir(parents=True, exist_ok=True)
-    report.save(directory / "report.json")
-    plot(report, probability, validation.good, directory / PICTURE)
-    if writer is not None:
-        log_report(writer, report, probability, validation.good, directory, len(history))
+    summary = _summary(training, config, seed, history, report)
+    classifier.summary = summary | {"counterexamples_called_good": called_good}
+    _write_report(report, probability, validation.good, directory, writer, len(history))
     _print_report(report, called_good)
     if config.refuse_poor:
         # After the report is written: it shows what has to be labelled better.
-        _refuse_poor(report, good)
+        _refuse_poor(report, data.good)
     classifier.save(directory / "classifier.safetensors")
     return classifier
+
+
+def _write_report(
+    report: Report,
+    probability: NDArray[np.float32],
+    good: BoolArray,
+    directory: Path,
+    writer: SummaryWriter | None,
+    epochs: int,
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    report.save(directory / "report.json")
+    plot(report, probability, good, directory / PICTURE)
+    if writer is not None:
+        log_report(writer, report, probability, good, directory, epochs)
 
 
 def _print_report(report: Report, counterexamples_called_good: float) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class LearnerError(RuntimeError):
-    """The learning thread stopped on an error, which is this one's cause."""
+    """The learning thread stopped on an error, which is the cause of this one."""
 
 
 class Learner:
@@ -102,7 +102,7 @@ class Learner:
                     self._losses.append(loss)
                     self._done += 1
                     self._changed.notify_all()
-        except BaseException as failure:  # whatever it is, the acting thread must hear of it
+        except BaseException as failure:  # any at all: the acting thread waits for this one
             with self._changed:
                 self._failure = failure
                 self._changed.notify_all()
@@ -114,7 +114,7 @@ class Learner:
 
 
 class Snapshot:
-    """Copy of a network that one thread uses while another one trains the original."""
+    """Copy of a network that acts in one thread while another thread trains the original."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -126,7 +126,7 @@ class Snapshot:
             self._network.load_state_dict(network.state_dict())
 
     def weights(self, most: int) -> dict[str, Tensor]:
-        """As `thinned_weights`, of the copy."""
+        """Thin out the weights of the copy, see `thinned_weights`."""
         with self._lock:
             return thinned_weights(self._network, most)
 
@@ -142,7 +142,7 @@ def thinned_weights(network: nn.Module, most: int) -> dict[str, Tensor]:
 
     Args:
         network: Any network.
-        most: Values of a tensor; up to twice as many may come.
+        most: Values of a tensor, roughly; there may be up to twice as many.
     """
     return {
         name: values.detach().flatten()[:: max(1, values.numel() // most)].clone().cpu()

@@ -1,4 +1,4 @@
-"""What changes in the course of training, as functions of the environment step."""
+"""Epsilon and learning rate as functions of the environment step."""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.reader import SCANS, Label, scan_file
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 
 _SCANNING = (State.PARTIAL, State.IMAGE)
@@ -83,7 +83,7 @@ def scan_files(run: Path) -> set[str]:
 
 
 def find_inconsistencies(
-    run: Path, db: sqlite3.Connection, runner: dict[str, Any], files: Iterable[str]
+    run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
     """Give one sentence for everything that does not fit together.
 
@@ -92,14 +92,14 @@ def find_inconsistencies(
     Args:
         run: The run directory.
         db: Its journal, at one moment.
-        runner: The state of the runner in it; empty if there is none.
+        run_state: Its state of the run; None if there is none.
         files: From `scan_files` before that moment, so that none is newer than its row.
     """
     yield from _integrity(db)
     yield from _unreadable_scans(run, db)
-    yield from _files_without_row(run, db, runner, files)
-    yield from _labels(db, runner)
-    yield from _counters(db, runner)
+    yield from _files_without_row(run, db, run_state, files)
+    yield from _labels(db, run_state)
+    yield from _counters(db, run_state)
     for query, sentence in _RULES:
         yield from (sentence.format(*row) for row in db.execute(query))
     for reference in _REFERENCES:
@@ -126,11 +126,11 @@ def _unreadable_scans(run: Path, db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _files_without_row(
-    run: Path, db: sqlite3.Connection, runner: dict[str, Any], files: Iterable[str]
+    run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
     expected = {file for (file,) in db.execute("SELECT file FROM scans")}
     # The file of a scan is complete before its row is committed; a kill leaves it in between.
-    if runner.get("state") in _SCANNING:
+    if run_state is not None and run_state.state in _SCANNING:
         last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         expected.add(scan_file(last + 1))
     for file in sorted(set(files) - expected):
@@ -138,9 +138,9 @@ def _files_without_row(
             yield f"{file}: there is no scan with this file in the journal"
 
 
-def _labels(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
+def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
     # The image in hand gets its label with the next transition.
-    in_hand = runner.get("scan") or 0
+    in_hand = 0 if run_state is None else run_state.imaging.scan or 0
     for (number,) in db.execute("SELECT id FROM scans WHERE label IS NULL AND id <> ?", (in_hand,)):
         yield f"scan {number}: it was never decided what it is"
     for number, label in db.execute("SELECT id, label FROM scans WHERE label IS NOT NULL"):
@@ -148,22 +148,22 @@ def _labels(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
             yield f"scan {number}: {label!r} is not a label"
 
 
-def _counters(db: sqlite3.Connection, runner: dict[str, Any]) -> Iterator[str]:
-    counters = runner.get("counters", {})
+def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
+    counters = (run_state or RunState()).counters
     rows = dict.fromkeys(map(str, Label), 0)
     rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
     for name in ("scans", "episodes", "recoveries", "areas"):
         rows[name] = _count(db, f"SELECT COUNT(*) FROM {name}")
-    rows["actions"] = _count(db, "SELECT COUNT(*) FROM steps") - _steps_ahead(db, runner)
+    rows["actions"] = _count(db, "SELECT COUNT(*) FROM steps") - _steps_ahead(db, run_state)
     for name, count in rows.items():
         counted = counters.get(name, 0)
         if counted != count:
             yield f"counter {name!r}: says {counted}, the journal has {count}"
 
 
-def _steps_ahead(db: sqlite3.Connection, runner: dict[str, Any]) -> int:
+def _steps_ahead(db: sqlite3.Connection, run_state: RunState | None) -> int:
     """Count decisions that have an act under way: the counters have them from its result on."""
-    if runner.get("state") != State.CONDITION:
+    if run_state is None or run_state.state is not State.CONDITION:
         return 0
     return _count(
         db,

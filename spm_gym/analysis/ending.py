@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from spm_gym.analysis.session import RunSession, last_session, stored_state
+from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END
+from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.runner.states import ASKED_TO_STOP, INTERRUPTED, State
 
 
@@ -41,7 +41,7 @@ class RunEnd(StrEnum):
 
 _UNDER_WAY = (RunEnd.RUNNING, RunEnd.RESUMING, RunEnd.PAUSED)
 
-LOOK = "Look at the instrument"
+INSPECT = "Look at the instrument"
 """The first words about every run after which the tip may still be at the surface."""
 
 UNSAFE_MARK = "!!"
@@ -65,7 +65,7 @@ _NOT_WITHDRAWN = "not withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnding:
     """How a run ended, or that it has not.
 
     Attributes:
@@ -91,7 +91,7 @@ class Ending:
         text = _SENTENCES[self.kind]
         if self.reason:
             text = f"{text}{', but' if self.kind is RunEnd.PAUSED else ':'} {self.reason}"
-        return text if self.safe else f"{LOOK}. {text}"
+        return text if self.safe else f"{INSPECT}. {text}"
 
     @property
     def terminal_line(self) -> str:
@@ -99,7 +99,7 @@ class Ending:
         return self.sentence if self.safe else f"{UNSAFE_MARK} {self.sentence}"
 
 
-def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> Ending:
+def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> RunEnding:
     """Determine how the run of a journal ended.
 
     Args:
@@ -107,27 +107,27 @@ def run_ending(db: sqlite3.Connection, at_work: bool, after_event: int = 0) -> E
         at_work: Whether a program is at work on it.
         after_event: An end that was noted up to this event is not the one that is asked for.
     """
-    return ending_of(db, stored_state(db), last_session(db), at_work, after_event)
+    return ending_of(db, read_run_state(db), last_session(db), at_work, after_event)
 
 
 def ending_of(
     db: sqlite3.Connection,
-    m: dict[str, Any],
+    run_state: RunState | None,
     session: RunSession,
     at_work: bool,
     after_event: int = 0,
-) -> Ending:
+) -> RunEnding:
     """Determine how a run ended, as `run_ending`, from what has been read of its journal already.
 
     Args:
         db: The journal.
-        m: Its `stored_state`.
+        run_state: State of the run; None before its first transition.
         session: The last one.
         at_work: Whether a program is at work on it.
         after_event: As for `run_ending`.
     """
+    state = None if run_state is None else run_state.state
     # The last event of a session is its end: the runner notes nothing after it.
-    stopped = m.get("state") == State.STOP
     event = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
     noted = event is not None and event["kind"] in (SAFE_END, UNSAFE_END)
     noted = noted and event["id"] > after_event
@@ -136,33 +136,32 @@ def ending_of(
         text, safe = str(event["text"]), event["kind"] == SAFE_END
         # A program that holds the run after such an end has taken it up again, and writes its own
         # session only when everything is loaded. An unsafe end stays in view until then.
-        if at_work and safe and not stopped:
-            return Ending(RunEnd.RESUMING)
-        return Ending(_kind(m, text), text, safe, event["wall"])
+        if at_work and safe and state is not State.STOP:
+            return RunEnding(RunEnd.RESUMING)
+        return RunEnding(_kind(run_state, text), text, safe, event["wall"])
     if at_work:
-        paused = m.get("state") == State.PAUSE
-        return _paused(event) if paused else Ending(RunEnd.RUNNING)
-    if not m and not session.number and event is None:
-        return Ending(RunEnd.KILLED_AT_ONCE)
+        return _paused(event) if state is State.PAUSE else RunEnding(RunEnd.RUNNING)
+    if run_state is None and not session.number and event is None:
+        return RunEnding(RunEnd.KILLED_AT_ONCE)
     # Nobody has withdrawn the tip of a killed run, and a real one is still at the surface.
-    return Ending(RunEnd.KILLED, safe=_is_simulated(session) or _is_withdrawn(db))
+    return RunEnding(RunEnd.KILLED, safe=_is_simulated(session) or _is_withdrawn(db))
 
 
-def _kind(m: dict[str, Any], text: str) -> RunEnd:
+def _kind(run_state: RunState | None, text: str) -> RunEnd:
     # In the middle of a transition the state is that before it, and only the event has the reason.
-    if m.get("state") != State.STOP:
+    if run_state is None or run_state.state is not State.STOP:
         interrupted = text.partition(";")[0] == INTERRUPTED
         return RunEnd.INTERRUPTED if interrupted else RunEnd.PROGRAM_ERROR
     # Given up comes first: also a run that was asked to stop can fail on its way.
-    if m.get("failed"):
+    if run_state.ending.failed:
         return RunEnd.GIVEN_UP
-    return RunEnd.STOPPED if m.get("ending") == ASKED_TO_STOP else RunEnd.COMPLETED
+    return RunEnd.STOPPED if run_state.ending.reason == ASKED_TO_STOP else RunEnd.COMPLETED
 
 
-def _paused(event: sqlite3.Row | None) -> Ending:
+def _paused(event: sqlite3.Row | None) -> RunEnding:
     if event is None or event["kind"] != "pause" or not event["text"].startswith(_NOT_WITHDRAWN):
-        return Ending(RunEnd.PAUSED)
-    return Ending(RunEnd.PAUSED, str(event["text"]), safe=False)
+        return RunEnding(RunEnd.PAUSED)
+    return RunEnding(RunEnd.PAUSED, str(event["text"]), safe=False)
 
 
 def _is_simulated(session: RunSession) -> bool:

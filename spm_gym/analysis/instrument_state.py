@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from spm_gym.runner.run_state import RunState
+
 
 @dataclass(frozen=True, slots=True)
 class InstrumentReadings:
@@ -30,7 +32,9 @@ class InstrumentReadings:
     setpoint: float
 
 
-def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> InstrumentReadings:
+def instrument(
+    db: sqlite3.Connection, run_state: RunState | None, at_work: bool
+) -> InstrumentReadings:
     """Read what the journal last noted of the instrument."""
     z = current = math.nan
     wall = None
@@ -48,8 +52,8 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
             break
     scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
     contact = None
-    if m:
-        contact = _contact(db, m, at_work)
+    if run_state is not None:
+        contact = _contact(db, run_state, at_work)
     return InstrumentReadings(
         contact,
         z,
@@ -60,10 +64,10 @@ def instrument(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> Inst
     )
 
 
-def _contact(db: sqlite3.Connection, m: dict[str, Any], at_work: bool) -> bool | None:
+def _contact(db: sqlite3.Connection, run_state: RunState, at_work: bool) -> bool | None:
     """Tell whether the tip is in contact: while it works, the run knows, then the last act."""
     if at_work:
-        return bool(m.get("in_contact"))
+        return run_state.tip.in_contact
     row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     if row is None or row["result"] is None:
         return None

@@ -53,7 +53,7 @@ class Saving:
     Attributes:
         actions: Difference of the means.
         interval: 95 % interval; None unless both have theirs.
-        episodes: How many there are of whoever has fewer.
+        episodes: How many there are of the policy with fewer.
     """
 
     actions: float
@@ -96,7 +96,7 @@ def interval_in_words(interval: Interval | None, episodes: int) -> str:
 
     Args:
         interval: Of a mean number of actions, or of a difference.
-        episodes: How many it is from; of whoever has fewer.
+        episodes: How many it is from; of the policy with fewer.
     """
     if interval is not None:
         return f"{interval[0]:.1f} to {interval[1]:.1f}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import Any
 
 from spm_gym.analysis.session import RunSession
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE
 from spm_gym.journal.reader import Label
+from spm_gym.runner.run_state import RunState
 
 RECENT = 100
 """Classified images that the present share of good ones is taken of."""
@@ -47,19 +47,19 @@ class Progress:
 
 
 def progress(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession, now: float | None
+    db: sqlite3.Connection, run_state: RunState | None, session: RunSession, now: float | None
 ) -> Progress:
     """Measure how far a run is.
 
     Args:
         db: The journal.
-        m: Its `memory`.
+        run_state: State of the run; None before its first transition.
         session: The last one.
         now: Seconds since 1970; None if nothing is under way.
     """
     labels = dict(map(tuple, db.execute("SELECT label, COUNT(*) FROM scans GROUP BY label")))
     images = _number(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
-    elapsed = float(m.get("elapsed", 0.0))
+    elapsed = 0.0 if run_state is None else run_state.clock.elapsed
     share, bound, left_s = _bound(session, elapsed, images)
     return Progress(
         elapsed=elapsed,

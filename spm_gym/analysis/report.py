@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.analysis.policies import EPISODE_POLICY
-from spm_gym.analysis.session import stored_state
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import Label
+from spm_gym.runner.run_state import read_run_state
 
 HOUR = 3600.0
 MOST_ROWS = 500
@@ -257,7 +257,8 @@ def _elapsed(db: sqlite3.Connection) -> float:
         " SELECT MAX(elapsed) FROM recoveries UNION ALL"
         " SELECT MAX(COALESCE(elapsed_end, elapsed)) FROM episodes)",
     )
-    return max(latest or 0.0, float(stored_state(db).get("elapsed", 0.0)))
+    run_state = read_run_state(db)
+    return max(latest or 0.0, 0.0 if run_state is None else run_state.clock.elapsed)
 
 
 def _counts(db: sqlite3.Connection, table: str, by: str) -> dict[str, int]:

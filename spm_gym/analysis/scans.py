@@ -10,6 +10,7 @@ from typing import Any
 
 from spm_gym.journal.conditions import IMAGE, UNDECIDED
 from spm_gym.journal.reader import Label
+from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
 
 _KEPT = f"label IS NOT '{Label.DISCARDED}'"
@@ -46,12 +47,14 @@ class ScanFacts:
     is_decided_on: bool
 
 
-def scan_facts(db: sqlite3.Connection, m: dict[str, Any], number: int | None) -> ScanFacts | None:
+def scan_facts(
+    db: sqlite3.Connection, run_state: RunState | None, number: int | None
+) -> ScanFacts | None:
     """Find the last scan up to a number, or the first one after it; None if there is none.
 
     Args:
         db: The journal.
-        m: State of the runner.
+        run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
     """
     row = _nearest(db, number)
@@ -63,8 +66,16 @@ def scan_facts(db: sqlite3.Connection, m: dict[str, Any], number: int | None) ->
         before=_single(db, f"SELECT MAX(id) FROM scans WHERE id < ? AND {_KEPT}", row["id"]),
         after=_single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {_KEPT}", row["id"]),
         actions=tuple(_actions(db, row)),
-        is_decided_on=(m.get("state") == State.CONDITION and m.get("decision_scan") == row["id"]),
+        is_decided_on=_rests_on(run_state, row["id"]),
     )
+
+
+def _rests_on(run_state: RunState | None, scan: int) -> bool:
+    """Tell whether the next decision rests on this scan and has not been taken."""
+    if run_state is None or run_state.state is not State.CONDITION:
+        return False
+    episode = run_state.conditioning.episode
+    return episode is not None and episode.scan == scan
 
 
 def scan_row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import sqlite3
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from spm_gym.config import Config, ConfigError, EnvConfig
+from spm_gym.config import Config, ConfigError, EnvConfig, validated
 from spm_gym.config.yaml_file import parse_yaml
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.conditions import IMAGE
@@ -60,13 +57,6 @@ class RunSession:
         return (EnvConfig() if self.settings is None else self.settings.env).plane
 
 
-def stored_state(db: sqlite3.Connection) -> dict[str, Any]:
-    """Read the state of the runner at its last transition; empty before the first."""
-    row = db.execute("SELECT runner FROM state").fetchone()
-    known: dict[str, Any] = {} if row is None else json.loads(row["runner"])
-    return known
-
-
 def last_session(db: sqlite3.Connection) -> RunSession:
     """Read the last start of the program."""
     row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
@@ -80,8 +70,8 @@ def last_session(db: sqlite3.Connection) -> RunSession:
 def _settings(text: str) -> Config | None:
     """Parse the settings that a run has noted; None if this program does not know them."""
     try:
-        return Config.model_validate(parse_yaml(text, "settings"))
-    except (ConfigError, ValidationError):
+        return validated(parse_yaml(text, "settings"))
+    except ConfigError:
         return None
 
 

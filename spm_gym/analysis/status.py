@@ -6,13 +6,14 @@ import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from spm_gym.analysis.ending import Ending, RunEnd, ending_of
-from spm_gym.analysis.session import RunSession, last_session, stored_state
+from spm_gym.analysis.ending import RunEnd, RunEnding, ending_of
+from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
+from spm_gym.runner.run_state import OpenEpisode, RunState, read_run_state
 from spm_gym.runner.states import State
 
 
@@ -48,7 +49,7 @@ class RunStatus:
     why: str
     since: float | None
     late_s: float | None
-    ending: Ending
+    ending: RunEnding
 
     @property
     def over(self) -> bool:
@@ -91,29 +92,29 @@ _ACTIVITIES = {
 
 def run_status(db: sqlite3.Connection, run: Path) -> RunStatus:
     """Describe the present activity of the run in a directory."""
-    return status_of(db, stored_state(db), last_session(db), is_run_locked(run), str(run))
+    return status_of(db, read_run_state(db), last_session(db), is_run_locked(run), str(run))
 
 
 def status_of(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession, at_work: bool, run: str
+    db: sqlite3.Connection, run_state: RunState | None, session: RunSession, at_work: bool, run: str
 ) -> RunStatus:
     """Describe the activity of a run, from what has been read of its journal already.
 
     Args:
         db: The journal.
-        m: Its `stored_state`.
+        run_state: State of the run; None before its first transition.
         session: The last one.
         at_work: Whether a program is at work on it.
         run: Its directory.
     """
-    ending = ending_of(db, m, session, at_work)
+    ending = ending_of(db, run_state, session, at_work)
     since, late = _last_entry(db), _late(session)
     if ending.kind is RunEnd.RUNNING:
-        return RunStatus(*_doing(db, m, session), since, late, ending)
+        return RunStatus(*_doing(db, run_state, session), since, late, ending)
     activity = _ACTIVITIES[ending.kind]
     if ending.kind.over:
         activity = activity if ending.safe else Activity.FAILED
-        why = _how_to_go_on(ending, session, run)
+        why = _how_to_go_on(ending, run)
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     # A pause may last for days: it has no entry that could be late.
     if ending.kind is RunEnd.PAUSED:
@@ -126,67 +127,79 @@ def _late(session: RunSession) -> float:
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
-def _how_to_go_on(ending: Ending, session: RunSession, run: str) -> str:
+def _how_to_go_on(ending: RunEnding, run: str) -> str:
     """Name what leaves the instrument as it is to be left, after nothing else has."""
-    settings, name = session.settings, as_typed(run)
+    name = as_typed(run)
     text = _RESUME.format(name)
-    left_well = ending.safe and ending.kind.finished
-    if settings is not None and settings.run.microscope == "real" and not left_well:
-        # Only of a Nanonis controller are the operator's settings known, so as to be restored.
-        text += _RESTORE.format(name) if settings.real.protocol == "nanonis" else ""
+    # A driver keeps the operator's settings in this file until they are restored.
+    if (Path(run) / SETTINGS_BEFORE).is_file():
+        text += _RESTORE.format(name)
     return text if ending.safe else f"The tip may still be at the surface. {text}"
 
 
+_RECOVERING = (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN)
+
+
 def _doing(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
+    db: sqlite3.Connection, run_state: RunState | None, session: RunSession
 ) -> tuple[Activity, str, str]:
-    state = m.get("state")
-    if state is None:
+    if run_state is None:
         return Activity.STARTS, "Getting ready for the first image", ""
-    if state == State.STOP:
-        ending = m.get("ending") or "somebody has asked for it"
-        return Activity.ENDED, f"Ending: {ending}", "The tip is withdrawn before the end."
-    if m.get("trouble") and state in (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN):
-        return _recovering(db, m, session)
-    if state == State.CHANGE_AREA:
-        why = f"The old area is left because of: {m.get('leaving')}."
-        return Activity.MOVES, "Moving to the next approach area", why if m.get("leaving") else ""
-    if m.get("episode") is not None:
-        return _conditioning(db, m)
-    return (*_routine(m), _after_trouble(m, session))
+    state, leaving = run_state.state, run_state.place.leaving
+    if state is State.STOP:
+        ending = run_state.ending.reason or "somebody has asked for it"
+        return (
+            Activity.ENDED,
+            f"Ending: {ending}",
+            "The tip is withdrawn before the end, where the driver can.",
+        )
+    if run_state.recovery.trouble and state in (
+        State.RECOVER,
+        State.APPROACH,
+        State.SETTLE,
+        State.CLEAN,
+    ):
+        return _recovering(db, run_state, session)
+    if state is State.CHANGE_AREA:
+        why = f"The old area is left because of: {leaving}."
+        return Activity.MOVES, "Moving to the next approach area", why if leaving else ""
+    if run_state.conditioning.episode is not None:
+        return _conditioning(db, run_state, run_state.conditioning.episode)
+    return (*_routine(run_state), _after_trouble(run_state, session))
 
 
 def _recovering(
-    db: sqlite3.Connection, m: dict[str, Any], session: RunSession
+    db: sqlite3.Connection, run_state: RunState, session: RunSession
 ) -> tuple[Activity, str, str]:
     last = db.execute("SELECT detail FROM recoveries ORDER BY id DESC LIMIT 1").fetchone()
     detail = last["detail"] if last else ""
     doing = {State.APPROACH: ": approaching", State.SETTLE: ": waiting for the piezos to settle"}
-    sentence = f"Recovering from {m['trouble']}{doing.get(m['state'], '')}"
+    sentence = f"Recovering from {run_state.recovery.trouble}{doing.get(run_state.state, '')}"
     most = "" if session.settings is None else _borne(session.settings.operation.max_recoveries)
-    return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(m)}{most}".strip()
+    return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(run_state)}{most}".strip()
 
 
 def _borne(most: int) -> str:
     return f" More than {most} without a usable image in between end the run."
 
 
-def _troubles(m: dict[str, Any]) -> str:
-    number = m.get("troubles", 0)
+def _troubles(run_state: RunState) -> str:
+    number = run_state.recovery.in_a_row
     return f"The {ordinal(number)} trouble since the last usable image." if number > 1 else ""
 
 
-def _after_trouble(m: dict[str, Any], session: RunSession) -> str:
-    if not m.get("troubles"):
+def _after_trouble(run_state: RunState, session: RunSession) -> str:
+    trouble = run_state.recovery
+    if not trouble.in_a_row:
         return ""
-    last = f" The last one: {m['trouble']}." if m.get("trouble") else ""
-    number = plural(m["troubles"], "trouble")
+    last = f" The last one: {trouble.trouble}." if trouble.trouble else ""
+    number = plural(trouble.in_a_row, "trouble")
     return f"{number} since the last usable image.{last}"
 
 
-def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
-    state, number = m["state"], m.get("images", 0) + 1
-    place = _place(m.get("frame"))
+def _routine(run_state: RunState) -> tuple[Activity, str]:
+    state, number, frame = run_state.state, run_state.imaging.images + 1, run_state.place.frame
+    place = _place(None if frame is None else (frame.x, frame.y))
     if state == State.PARTIAL:
         return Activity.IMAGES, f"Settling{place} for image {number}"
     if state == State.IMAGE:
@@ -198,38 +211,43 @@ def _routine(m: dict[str, Any]) -> tuple[Activity, str]:
     if state == State.SETTLE:
         return Activity.IMAGES, "Waiting for the piezos to settle"
     if state == State.CLEAN:
-        return Activity.RECOVERS, f"Cleaning the tip{_place(m.get('clean_at'))} after a crash"
+        return (
+            Activity.RECOVERS,
+            f"Cleaning the tip{_place(run_state.place.clean_at)} after a crash",
+        )
     return Activity.IMAGES, f"Choosing the place of image {number}"
 
 
-def _conditioning(db: sqlite3.Connection, m: dict[str, Any]) -> tuple[Activity, str, str]:
+def _conditioning(
+    db: sqlite3.Connection, run_state: RunState, episode: OpenEpisode
+) -> tuple[Activity, str, str]:
     because = {0: "", 1: ", started because an image showed a bad probe"}.get(
-        bad := m.get("bad_probe", 0),
+        bad := run_state.imaging.bad_probe,
         f", started because {plural(bad, 'image')} in a row showed a bad probe",
     )
-    why = f"Episode {m['episode']}{because}."
-    number = m.get("steps", 0) + 1
+    why = f"Episode {episode.number}{because}."
+    number = episode.steps + 1
     the_action = f"the {ordinal(number)} action of this episode"
     query = "SELECT name FROM steps WHERE episode = ? AND number = ?"
-    step = db.execute(query, (m["episode"], number)).fetchone()
-    if m["state"] == State.CONDITION:
+    step = db.execute(query, (episode.number, number)).fetchone()
+    if run_state.state is State.CONDITION:
         doing = (
             f"choosing {the_action}" if step is None else f"{unbroken(step['name'])}, {the_action}"
         )
     elif step is not None:
-        doing = f"{_looking(m)} to see what {unbroken(step['name'])} did, {the_action}"
+        doing = f"{_imaging(run_state)} to see what {unbroken(step['name'])} did, {the_action}"
     else:
-        doing = f"{_looking(m)}, on which the next action is decided"
+        doing = f"{_imaging(run_state)}, on which the next action is decided"
     return Activity.CONDITIONS, f"Conditioning: {doing}", why
 
 
-def _looking(m: dict[str, Any]) -> str:
-    if m["state"] in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
-        return f"classifying image {m.get('images', 0)}"
-    return f"taking image {m.get('images', 0) + 1}"
+def _imaging(run_state: RunState) -> str:
+    if run_state.state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
+        return f"classifying image {run_state.imaging.images}"
+    return f"taking image {run_state.imaging.images + 1}"
 
 
-def _place(where: Any) -> str:
+def _place(where: tuple[float, float] | None) -> str:
     return "" if not where else f" at {nm(where[0])}, {nm(where[1])} nm"
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from spm_gym.analysis.consistency import find_inconsistencies, scan_files
 from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
-from spm_gym.analysis.session import stored_state
 from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.runner.run_state import read_run_state
 
 UNDER_WAY = "under_way"
 
@@ -97,15 +97,15 @@ def summarise(run: Path) -> Summary:
 
 
 def _summarise(run: Path, db: sqlite3.Connection, files: set[str], at_work: bool) -> Summary:
-    runner = stored_state(db)
+    run_state = read_run_state(db)
     ending = run_ending(db, at_work)
     labels = _labels(db)
     acts = _acts(db)
-    hours = runner.get("elapsed", 0.0) / 3600
+    hours = 0.0 if run_state is None else run_state.clock.elapsed / 3600
     good, classified = labels[Label.GOOD], labels[Label.GOOD] + labels[Label.BAD_PROBE]
-    found = tuple(find_inconsistencies(run, db, runner, files))
+    found = tuple(find_inconsistencies(run, db, run_state, files))
     return Summary(
-        state=runner.get("state", ""),
+        state="" if run_state is None else run_state.state,
         finished=ending.kind.finished,
         failed=ending.failed,
         ending=ending.reason,

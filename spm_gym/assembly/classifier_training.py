@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from agents import classifier_training
 from agents.classifier import ProbeClassifier
+from agents.classifier_training import Labelled
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG
 from spm_gym.assembly.build import shipped_classifier
@@ -24,10 +25,8 @@ from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging.conditions import TrainingConditions, described
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.paths import as_typed
-from spm_gym.types import BoolArray
 
-_Arrays = tuple[NDArray[np.float32], BoolArray, NDArray[np.str_]]
-"""Images, labels and sessions."""
+_Sessions = NDArray[np.str_]
 
 _OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
@@ -57,14 +56,14 @@ def train_classifier(
     simulated = simulated_conditions(config) if data is None else None
     loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
     with create_run() as run:
-        images, good, session = _simulated(config) if loaded is None else _of_folder(loaded, config)
+        images, session = _simulated(config) if loaded is None else _of_folder(loaded, config)
         conditions = simulated if loaded is None else folder_conditions(loaded, config)
         assert conditions is not None
         start = None if loaded is None else _start(config)
         with SummaryWriter(str(run / TENSORBOARD)) as writer:
             write_opening(writer, config, "classifier", run)
             trained = classifier_training.train_classifier(
-                images, good, session, config.classifier, config.env.good_above, config.seed, run,
+                images, session, config.classifier, config.env.good_above, config.seed, run,
                 conditions, writer=writer, start=start,
             )  # fmt: skip
             write_closing(writer)
@@ -73,7 +72,7 @@ def train_classifier(
     for name, value in described(trained.conditions):
         print(f"{name:12} {value}")
     written = output or run / "classifier.safetensors"
-    print(f"trained on {len(good)} images: {written}")
+    print(f"trained on {len(images.good)} images: {written}")
     recommended = trained.summary["validation"]["recommended"]
     print(f"use it with --set env.classifier={as_typed(written)} env.good_above={recommended:g}")
     return 0
@@ -145,18 +144,19 @@ def _range(
     return float(given.min()), float(given.max())
 
 
-def _simulated(config: Config) -> _Arrays:
+def _simulated(config: Config) -> tuple[Labelled, _Sessions]:
     count = config.classifier.images
     with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
         simulated = prepared_images(
             config, count, config.seed, processes=config.run.threads or 1, progress=bar.update
         )
-    return simulated.observations[:, 0], simulated.good, np.full(count, "simulated")
+    images = Labelled(simulated.observations[:, 0], simulated.good)
+    return images, np.full(count, "simulated")
 
 
-def _of_folder(loaded: LabelledImages, config: Config) -> _Arrays:
+def _of_folder(loaded: LabelledImages, config: Config) -> tuple[Labelled, _Sessions]:
     _print_contents(loaded, config.env.pixels)
-    return loaded.images, loaded.good, loaded.session
+    return Labelled(loaded.images, loaded.good), loaded.session
 
 
 def _print_contents(loaded: LabelledImages, pixels: int) -> None:

@@ -18,13 +18,13 @@ from agents.baselines import (
     RandomPolicy,
     ShuffledPolicy,
 )
-from agents.checkpoint import load_checkpoint
+from agents.checkpoint import MODEL, load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
 from spm_gym.assembly.build import make_env
-from spm_gym.assembly.microscope import microscope
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import EVALUATION, new_run
 from spm_gym.config import Config
 from spm_gym.envs.counting import counting_plan
@@ -68,7 +68,10 @@ def play(
         if real:
             run = stack.enter_context(new_run(None, config, "evaluation", EVALUATION))
             print(f"acts are recorded in {run}")
-        instrument = stack.enter_context(microscope(config, run, "evaluate", dry_run))
+        weights = None if checkpoint is None else checkpoint / MODEL
+        instrument = stack.enter_context(
+            recorded_microscope(config, run, "evaluate", dry_run, weights)
+        )
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))

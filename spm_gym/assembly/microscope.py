@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from spm_gym.assembly.build import (
     build_microscope,
@@ -18,16 +14,13 @@ from spm_gym.assembly.build import (
     connect_microscope,
     rehearse_microscope,
 )
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
-from spm_gym.config.json_file import JsonError, parse_json
 from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.guard import Record
+from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
-
-ACTS = "acts.jsonl"
-SETTINGS_BEFORE = "settings_before.json"
 
 
 @contextmanager
@@ -39,91 +32,55 @@ def microscope(
     journal: Journal | None = None,
     abort: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
-    """The configured microscope; left in the safe condition, however the block is left.
+    """Give the configured microscope; leave it in the safe condition, however the block ends.
 
     Args:
         config: Settings of the run.
-        run: Its directory, which gets the record of acts.
+        run: Its directory.
         purpose: What the microscope is for.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
-        journal: Records the acts instead; whoever keeps one also approaches.
+        journal: Records the acts; None for a simulated microscope and a dry run, which do none.
         abort: Is asked during a scan or an approach whether to stop it.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    real = config.real
+    able = capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
     check_limits(config)
     check_classifier(config)
     if dry_run:
         instrument = rehearse_microscope(config, print)
+    elif journal is None:
+        raise ValueError("a real microscope needs a journal: no act is done that is not recorded")
     else:
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
-        record, history = (
-            (_recorder(run / ACTS), _history(run / ACTS))
-            if journal is None
-            else (journal.record_act, journal.acts())
-        )
 
         def note(text: str) -> None:
-            tell(f"instrument: {text}")
-            if journal is not None:
-                journal.add_event(time.time(), "instrument", text)
-            else:
-                record({"time": time.time(), "act": "note", "result": "seen", "reason": text})
+            print_line(f"instrument: {text}")
+            journal.add_event(time.time(), "instrument", text)
 
-        instrument = connect_microscope(
-            config, run / SETTINGS_BEFORE, record, history, tell, abort, note
-        )
+        context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
+        instrument = connect_microscope(config, context, journal.record_act, journal.acts())
     try:
-        if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
-            print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
-                  "run ends when the approach area is used up")  # fmt: skip
-        automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
-        if automatic and journal is None and not instrument.status().approached:
+        if not able.coarse_motion:
+            print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
+        # Without a status nobody knows whether the tip is up, and one at the surface stays there.
+        automatic = able.status and real.approach_at_start
+        # A run approaches by itself: that is its first state.
+        if automatic and purpose != "run" and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")
             instrument.approach()
         yield instrument
     finally:
         with ignoring_signals():
             instrument.close()
-            if config.real.protocol == "deepspm":
-                print("instrument: connection closed; this protocol cannot withdraw the tip")
+            if not able.withdraw:
+                print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
-def tell(text: str) -> None:
-    """Say something to whoever watches, if anybody does."""
-    with suppress(OSError):  # a pipe may be broken; what is told is done all the same
+def print_line(text: str) -> None:
+    """Print a line, if anybody still reads it."""
+    with suppress(OSError):  # a pipe may be broken; the run goes on all the same
         print(text, flush=True)
-
-
-def _history(path: Path) -> list[dict[str, Any]]:
-    """What earlier parts of the run have done."""
-    if not path.is_file():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(JsonError):  # a kill may have cut one short
-            entries.append(parse_json(line))
-    return entries
-
-
-def _recorder(path: Path) -> Record:
-    def record(entry: dict[str, Any]) -> None:
-        known = {  # JSON has no NaN
-            key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in entry.items()
-        }
-        line = json.dumps(known).encode() + b"\n"
-        with path.open("ab+") as file:
-            # What a kill or a full disk has cut short spoils no other line.
-            if file.tell() and _last_byte(file) != b"\n":
-                line = b"\n" + line
-            file.write(line)
-
-    return record
-
-
-def _last_byte(file: BinaryIO) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +18,13 @@ from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
     build_microscope,
-    shipped_classifier,
     world_seed,
 )
-from spm_gym.assembly.microscope import microscope, tell
+from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.process import prepare_process
-from spm_gym.assembly.run_directory import CHECKPOINTS, versions
+from spm_gym.assembly.recording import session_record
+from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
@@ -34,9 +35,10 @@ from spm_gym.instrument.contract import Instrument, Restartable
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.journal.writer import Journal
 from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
+from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.control import Control
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.policy import RunPolicy
@@ -48,7 +50,7 @@ _ASK_EVERY_S = 0.2
 
 
 class Lab(NamedTuple):
-    """What a run works with.
+    """Microscope, classifier and clock of a run.
 
     Attributes:
         instrument: The microscope, with a record of its acts.
@@ -81,59 +83,89 @@ def operate(
         scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
         resumed: Whether the run goes on.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
-        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+        token: Who asks for a pause or a stop must know it; None: anybody who may write into the
             directory.
 
     Returns:
         Exit status: 0 done, 2 given up, 130 interrupted.
     """
     prepare_process(config.run.threads)
-    durable = config.run.microscope == "real"
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
-            Journal(run, RunState.references, durable) as journal,
+            Journal(run, RunState.references, _is_real(config)) as journal,
             _lab(config, run, journal, token) as lab,
         ):
-            budget = Budget(config.budget, time.monotonic if durable else lab.clock)
-            env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
-            policy, learned, weights = _policy(config, run, env)
-            session = SessionRecord(config.to_yaml(), _classifier_hash(config), weights, versions(),
-                              resumed)  # fmt: skip
-            journal.begin_session(session, os.getpid())
-            if settings.learn:
-                _learn_again(journal, policy, learned, env)
-            with RunTensorBoard(run, config) as board:
-                with _Progress(config) as progress:
-
-                    def watch(runner: Runner) -> None:
-                        progress.show(runner)
-                        board.show()
-
-                    runner = Runner(
-                        env,
-                        settings,
-                        journal,
-                        policy,
-                        seed=config.seed,
-                        simulated=lab.simulated,
-                        clock=lab.clock,
-                        notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                        requests=lab.control.asked,
-                        pace=_pacer(scale, lab.control),
-                        watch=watch,
-                        may_stay=durable and not config.real.withdraw_on_exit,
-                        can_withdraw=not durable or config.real.protocol == "nanonis",
-                    )
-                    if fresh_area:
-                        runner.operator.areas.enter_unknown()
-                    outcome = runner.run()
-                tell(f"{outcome.ending}: {runner.summary()}")
-                board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
+            env, policy = _prepare(config, run, journal, lab, resumed)
+            hooks = RunnerHooks(
+                clock=lab.clock,
+                notify=lambda kind, text: notifier.send(kind, str(kind), text),
+                requests=lab.control.asked,
+                pace=_pacer(scale, lab.control),
+            )
+            outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
     finally:
         notifier.close()
     return _status(outcome, run)
+
+
+def _is_real(config: Config) -> bool:
+    return config.run.microscope == "real"
+
+
+def _can_withdraw(config: Config) -> bool:
+    return not _is_real(config) or capabilities(config.real).withdraw
+
+
+def _prepare(
+    config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
+) -> tuple[ProbeConditioningEnv, RunPolicy]:
+    """Environment and policy, as they were left if the run goes on; the session is noted."""
+    budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
+    env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
+    policy, learned, weights = _policy(config, run, env)
+    journal.begin_session(session_record(config, weights, resumed), os.getpid())
+    if config.operation.learn:
+        _learn_again(journal, policy, learned, env)
+    return env, policy
+
+
+def _run(
+    config: Config,
+    run: Path,
+    journal: Journal,
+    lab: Lab,
+    env: ProbeConditioningEnv,
+    policy: RunPolicy,
+    hooks: RunnerHooks,
+    fresh_area: bool,
+) -> Outcome:
+    """Operate until the end, followed by progress bar and TensorBoard."""
+    with RunTensorBoard(run, config) as board:
+        with _Progress(config) as progress:
+
+            def watch(run_state: RunState) -> None:
+                progress.show(run_state)
+                board.show()
+
+            runner = Runner(
+                env,
+                config.operation,
+                journal,
+                policy,
+                replace(hooks, watch=watch),
+                simulated=lab.simulated,
+                seed=config.seed,
+                may_stay=_is_real(config) and not config.real.withdraw_on_exit,
+                can_withdraw=_can_withdraw(config),
+            )
+            if fresh_area:
+                runner.handlers.areas.enter_unknown()
+            outcome = runner.run()
+        print_line(f"{outcome.ending}: {runner.summary()}")
+        board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
+    return outcome
 
 
 def _status(outcome: Outcome, run: Path) -> int:
@@ -146,8 +178,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {as_typed(run)}")
-    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    print_line(f"  what happened   spm-gym report {as_typed(run)}")
+    print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
@@ -173,26 +205,27 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
-    by_hand = real.protocol == "nanonis" and not real.approach_at_start
+    by_hand = capabilities(real).status and not real.approach_at_start
     if by_hand and not instrument.status().approached:
         raise InstrumentError(
             "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"
         )
 
 
-def _policy(config: Config, run: Path, env: ProbeConditioningEnv) -> tuple[RunPolicy, int, str]:
-    """Who chooses, the last decision it has learned from, and the hash of its weights."""
+def _policy(
+    config: Config, run: Path, env: ProbeConditioningEnv
+) -> tuple[RunPolicy, int, Path | None]:
+    """The policy, the last decision that it has learned from, and the file of its weights."""
     settings = config.operation
     random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
-        return random, 0, ""
+        return random, 0, None
     loaded = load_agent(config, env, run)
     agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
     if loaded.learned is None:
         agent.save(0)
     policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
-    digest = hashlib.sha256(loaded.file.read_bytes()).hexdigest()
-    return policy, loaded.learned or 0, digest
+    return policy, loaded.learned or 0, loaded.file
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
@@ -247,18 +280,18 @@ class _Progress:
         with suppress(OSError):
             self._bar.close()
 
-    def show(self, runner: Runner) -> None:
+    def show(self, run_state: RunState) -> None:
         """Move on."""
-        m = runner.memory
-        done = m.elapsed / 3600 if self._by_hours else m.images
-        good, bad = m.counters["good"], m.counters["bad probe"]
+        images, counters = run_state.imaging.images, run_state.counters
+        done = run_state.clock.elapsed / 3600 if self._by_hours else images
+        good, bad = counters["good"], counters["bad probe"]
         self._bar.set_postfix(
             {
-                "state": m.state,
-                "images": m.images,
+                "state": run_state.state,
+                "images": images,
                 "good": f"{good / max(1, good + bad):.0%}",
-                "conditionings": m.counters["episodes"],
-                "troubles": m.counters["recoveries"],
+                "conditionings": counters["episodes"],
+                "troubles": counters["recoveries"],
             },
             refresh=False,
         )
@@ -267,7 +300,7 @@ class _Progress:
         if not self._started:  # what earlier sessions have done says nothing about the pace of this
             self._started = True
             self._bar.initial = self._bar.n = self._bar.last_print_n = reached
-        with suppress(OSError):  # whoever watched is gone
+        with suppress(OSError):  # nobody watches any more
             self._bar.update(reached - self._bar.n)
 
 
@@ -280,10 +313,3 @@ def _pacer(scale: float, control: Control) -> Callable[[float], None]:
             time.sleep(min(left, _ASK_EVERY_S))
 
     return pace if scale else lambda seconds: None
-
-
-def _classifier_hash(config: Config) -> str:
-    if config.env.ground_truth:
-        return "truth"
-    path = config.env.classifier or shipped_classifier()
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import platform
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
@@ -17,10 +17,15 @@ from spm_gym.errors import UsageError
 from spm_gym.journal.reader import JOURNAL, has_started
 from spm_gym.journal.run_lock import LOCK, locked_run
 
+_JOURNAL_FILES = (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm")
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
 SETTINGS = "config.yaml"
+TRAINING = "training.yaml"
 EVALUATION = "evaluation.yaml"
 CLASSIFIER = "classifier.yaml"
+_SETTINGS_FILES = (SETTINGS, TRAINING, EVALUATION, CLASSIFIER)
+"""Of a run of ``spm-gym run``, and of the other commands: by its name it is known which it was."""
+
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
@@ -43,7 +48,7 @@ def new_run(
             ``runs/<date>_<time>_<name>``.
         config: What will be in force.
         name: End of the automatic name.
-        file: Name of the settings; only what has `SETTINGS` counts as a run to go on with.
+        file: Name of the settings, which says of which command the run is.
         made_first: What else the block makes there before anything happens.
 
     Raises:
@@ -68,7 +73,7 @@ def new_run(
             yield path
         except BaseException:
             with suppress(OSError):  # Windows keeps a file that is locked
-                _discard(path, {file, LOCK, *made_first}, was_there)
+                _discard(path, {file, LOCK, *_JOURNAL_FILES, *made_first}, was_there)
             raise
 
 
@@ -94,7 +99,7 @@ def _discard(path: Path, made: Collection[str], was_there: bool) -> None:
         path.rmdir()
 
 
-def existing_run(path: Path | None) -> tuple[Path, Config]:
+def existing_training(path: Path | None) -> tuple[Path, Config]:
     """Find a training run to continue or to look at, and the settings it was started with.
 
     Args:
@@ -103,30 +108,30 @@ def existing_run(path: Path | None) -> tuple[Path, Config]:
     Raises:
         UsageError: There is no such run.
     """
-    return _existing(path, "train", lambda run: not (run / JOURNAL).is_file())
+    return _existing(path, "train", TRAINING)
 
 
 def existing_operation(path: Path | None) -> tuple[Path, Config]:
-    """Find a run of ``spm-gym run``; as `existing_run`."""
-    # One that was killed before its journal was made has nothing but its settings.
-    return _existing(
-        path, "run", lambda run: (run / JOURNAL).is_file() or not (run / TENSORBOARD).exists()
-    )
+    """Find a run of ``spm-gym run``; as `existing_training`."""
+    return _existing(path, "run", SETTINGS)
 
 
-def _existing(
-    path: Path | None, command: str, belongs: Callable[[Path], bool]
-) -> tuple[Path, Config]:
+def settings_file(run: Path) -> Path | None:
+    """The settings of a run of any command; None if the directory is no run's."""
+    return next((path for name in _SETTINGS_FILES if (path := run / name).is_file()), None)
+
+
+def _existing(path: Path | None, command: str, file: str) -> tuple[Path, Config]:
     if path is None:
-        files = [file for file in Path("runs").glob(f"*/{SETTINGS}") if belongs(file.parent)]
+        files = list(Path("runs").glob(f"*/{file}"))
         if not files:
             raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
         path = max(files, key=lambda file: file.stat().st_mtime).parent
-    if not (path / SETTINGS).is_file():
-        raise UsageError(f"{path} is not a run directory: it has no {SETTINGS}")
-    if not belongs(path):
+    if settings_file(path) is None:
+        raise UsageError(f"{path} is not a run directory: it has no {file}")
+    if not (path / file).is_file():
         raise UsageError(f"{path} is not a run of 'spm-gym {command}'")
-    return path, load_config(path / SETTINGS)
+    return path, load_config(path / file)
 
 
 def write_settings(path: Path, config: Config) -> None:

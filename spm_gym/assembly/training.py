@@ -8,20 +8,20 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.monitor import Monitor
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint, save_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from agents.summaries import close_logger, training_logger
 from agents.weights import save_weights
 from spm_gym.assembly.build import make_env, shipped_classifier
-from spm_gym.assembly.microscope import microscope
 from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import (
     CHECKPOINTS,
     LEARNING_CURVE,
-    SETTINGS,
     TENSORBOARD,
+    TRAINING,
     write_settings,
 )
 from spm_gym.config import Config, ConfigError
@@ -41,7 +41,7 @@ def train_agent(config: Config, run: Path, dry_run: bool = False) -> None:
         run: Its directory.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
-    _drive(config, run, lambda env: _new_model(config, env), dry_run)
+    _drive(config, run, lambda env: _new_model(config, env), dry_run=dry_run)
 
 
 def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
@@ -62,9 +62,9 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
         raise UsageError(
             f"--steps {steps}: {run} has done {done} already; name more to train it on"
         )
-    write_settings(run / SETTINGS, config)
+    write_settings(run / TRAINING, config)
 
-    def resumed(env: ProbeConditioningEnv) -> DoubleDQN:
+    def resumed_model(env: ProbeConditioningEnv) -> DoubleDQN:
         if newest is None:
             return _new_model(config, env)
         model = load_checkpoint(newest, Monitor(with_truth(env)), config.agent.device).model
@@ -74,7 +74,8 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
             env.enter_fresh_area()
         return model
 
-    _drive(config, run, resumed)
+    weights = None if newest is None else newest / MODEL
+    _drive(config, run, resumed_model, weights, resumed=True)
 
 
 def write_weights(config: Config, run: Path, output: Path) -> None:
@@ -90,7 +91,9 @@ def _drive(
     config: Config,
     run: Path,
     make_model: Callable[[ProbeConditioningEnv], DoubleDQN],
+    weights: Path | None = None,
     dry_run: bool = False,
+    resumed: bool = False,
 ) -> None:
     prepare_process(config.run.threads)
     if config.agent.parallel:
@@ -100,7 +103,7 @@ def _drive(
         )
     model: DoubleDQN | None = None
     try:
-        with microscope(config, run, "train", dry_run) as instrument:
+        with recorded_microscope(config, run, "train", dry_run, weights, resumed) as instrument:
             model = make_model(make_env(config, instrument=instrument))
             _train(model, config, run)
     except BaseException as error:

@@ -16,7 +16,7 @@ from spm_gym.assembly.policy_names import (
     REAL_POLICIES,
     SIMULATOR_POLICIES,
 )
-from spm_gym.assembly.run_directory import CHECKPOINTS, SETTINGS, existing_run, versions
+from spm_gym.assembly.run_directory import CHECKPOINTS, TRAINING, existing_training, versions
 from spm_gym.atomic_file import written_whole
 from spm_gym.cli import run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
-    add_set(parser, "real.host=192.168.1.5")
+    add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -168,8 +168,8 @@ def table(summary: dict[str, Any]) -> str:
     for name, policy in policies.items():
         if known:
             precision = policy["classifier"]["precision"]
-            shown = "-" if precision is None else f"{precision:.1%}"
-            truth = f" {policy['truly_good_rate']:10.1%} {shown:>9}"
+            excerpt = "-" if precision is None else f"{precision:.1%}"
+            truth = f" {policy['truly_good_rate']:10.1%} {excerpt:>9}"
         lines.append(
             f"{name:13} {policy['episodes']:8d} {policy['mean_length']:8.2f} "
             f"{_interval(policy['ci95'], 2):>16} {policy['success_rate']:8.1%}{truth} "
@@ -212,8 +212,8 @@ def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequen
     checkpoint: Path | None = arguments.checkpoint
     run = checkpoint.resolve().parent.parent if checkpoint is not None else arguments.run
     if checkpoint is None or arguments.config is None:
-        run, _ = existing_run(run)
-    config = load_config(arguments.config or run / SETTINGS, changes)
+        run, _ = existing_training(run)
+    config = load_config(arguments.config or run / TRAINING, changes)
     if checkpoint is None:
         checkpoint = latest_checkpoint(run / CHECKPOINTS)
         if checkpoint is None:

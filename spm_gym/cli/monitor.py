@@ -6,10 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-from spm_gym.assembly.run_directory import TENSORBOARD, existing_operation
+from spm_gym.assembly.run_directory import TRAINING, existing_operation
 from spm_gym.cli.page import add_address, serve_page
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import JOURNAL
 from spm_gym.paths import as_typed
 
 PORT = 8765
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Serve the page."""
-    if arguments.run is not None and _is_training(arguments.run):
+    if arguments.run is not None and (arguments.run / TRAINING).is_file():
         raise UsageError(
             f"{arguments.run} is a run of train.py: watch it with tensorboard --logdir "
             f"{as_typed(arguments.run)}"
@@ -49,7 +48,3 @@ def monitor(arguments: argparse.Namespace) -> int:
     if hasattr(os, "nice"):
         os.nice(_NICE)
     return serve_page(arguments, lambda access: live_page(run, access), f"watching {run}")
-
-
-def _is_training(run: Path) -> bool:
-    return (run / TENSORBOARD).exists() and not (run / JOURNAL).exists()

@@ -29,6 +29,24 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
+def add_env(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--env``."""
+    parser.add_argument(
+        "--env", choices=["sim", "real"], help="sets run.microscope; real: that of real.driver"
+    )
+
+
+def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare ``--run-dir``, ``--resume`` and ``--fresh-area``."""
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help=f"default: {default}")
+    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
+    parser.add_argument(
+        "--fresh-area",
+        action="store_true",
+        help="with --resume: the microscope was moved to a fresh approach area by hand",
+    )
+
+
 def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Declare ``--token``; in the environment, no list of processes would have it."""
     parser.add_argument(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from spm_gym.assembly.pictures import LAST, Picture
-from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
+from spm_gym.assembly.run_directory import CHECKPOINTS, EVALUATION, TENSORBOARD, TRAINING
 from spm_gym.atomic_file import remove_leftovers
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import Config, load_config
@@ -136,7 +136,7 @@ def _picture(arguments: argparse.Namespace) -> Picture:
     if not arguments.paths:
         return networks.simulated_episode(config, arguments.seed or 0)
     path: Path = arguments.paths[0]
-    if len(arguments.paths) == 1 and (path / JOURNAL).is_file():
+    if len(arguments.paths) == 1 and _is_operation(path):
         _refuse(arguments, "a run", ("size_nm", "config", "set"))
         return run.of_run(path, arguments)
     _refuse(arguments, "not a run of spm-gym run", _OF_A_RUN)
@@ -144,6 +144,12 @@ def _picture(arguments: argparse.Namespace) -> Picture:
         _refuse(arguments, "not a scan", ("classifier", "size_nm"))
         return _learned(path, config)
     return scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm, config.env)
+
+
+def _is_operation(path: Path) -> bool:
+    """Whether a folder is a run of spm-gym run; training keeps its acts in a journal as well."""
+    others = (TRAINING, EVALUATION)
+    return (path / JOURNAL).is_file() and not any((path / file).is_file() for file in others)
 
 
 def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) -> None:

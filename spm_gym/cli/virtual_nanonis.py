@@ -61,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much faster than real time; 'off': waiting takes no time (default: 1)",
     )
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed: of surface and probe")
+    _add_controller(parser)
+    add_config(parser)
+    add_set(parser, "simulator.drift_pm_per_s=0")
+    parser.set_defaults(command=serve)
+
+
+def _add_controller(parser: argparse.ArgumentParser) -> None:
+    """Declare what kind of controller is played, and what goes wrong with it."""
     parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong (YAML)")
     parser.add_argument(
         "--session",
@@ -88,9 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a module that is not running, such as TipShaper: its commands are refused; may be "
         "given again",
     )
-    add_config(parser)
-    add_set(parser, "simulator.drift_pm_per_s=0")
-    parser.set_defaults(command=serve)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -103,8 +108,8 @@ def serve(arguments: argparse.Namespace) -> int:
     compile_simulator(config)
     if not is_loopback(arguments.host):
         print(
-            f"warning: whoever reaches {arguments.host} can drive this controller: the protocol "
-            "has no authentication",
+            f"warning: anybody who reaches {arguments.host} can drive this controller: the "
+            "protocol has no authentication",
             file=sys.stderr,
         )
     try:

@@ -118,7 +118,7 @@ def unclassifiable(
 
 def process_scans(
     scans: Sequence[Scan], classifiers: Sequence[Classifier], config: EnvConfig
-) -> list[ScanOutcome]:
+) -> list[ProcessedScan | Diagnosis | UnclassifiableImage]:
     """Process the scans of several microscopes together.
 
     Args:
@@ -130,7 +130,7 @@ def process_scans(
         For each scan the processed one, or why it cannot be used.
     """
     readings = _readings(scans, config)
-    outcomes: list[ScanOutcome] = [
+    outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
         unclassifiable(scan, classifier, config) or diagnosis
         for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
     ]

@@ -6,7 +6,6 @@ import math
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from spm_gym import colours
 from spm_gym.analysis.areas import (
@@ -19,6 +18,7 @@ from spm_gym.analysis.areas import (
 )
 from spm_gym.figures.mosaic import Blocked, outlines
 from spm_gym.figures.tiles import Painter
+from spm_gym.runner.run_state import RunState
 from spm_gym.scale import NM, ticks
 from spm_gym.types import Frame
 
@@ -87,7 +87,7 @@ class LiveMap:
 
 
 def live_map(
-    db: sqlite3.Connection, painter: Painter, m: dict[str, Any], number: int | None
+    db: sqlite3.Connection, painter: Painter, run_state: RunState | None, number: int | None
 ) -> LiveMap | None:
     """Make the map of an area, or of the present area; None before the first."""
     areas = area_rows(db)
@@ -98,7 +98,8 @@ def live_map(
         number = present
     painter.request(number)
     labels = images_by_label(db, number)
-    frame = Frame(*m["frame"]) if m.get("frame") and number == m.get("area", present) else None
+    place = None if run_state is None else run_state.place
+    frame = place.frame if place is not None and number == place.area else None
     tile_nm, tiles = painter.tiles(number)
     left, top, side = _extent(db, number, frame, _painted(tile_nm, tiles))
     return LiveMap(

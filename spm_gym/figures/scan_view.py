@@ -6,7 +6,6 @@ import math
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from spm_gym.imaging import level, read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.journal.reader import Label, read_scan
+from spm_gym.runner.run_state import RunState
 from spm_gym.scale import round_length
 from spm_gym.types import UNKNOWN_RANGE, Frame, Scan
 
@@ -78,23 +78,27 @@ class ScanView:
 
     @property
     def label(self) -> str:
-        """What it is, in words."""
+        """The label in words."""
         return LABELS.get(self.facts.row["label"], str(self.facts.row["label"]))
 
 
 def scan_view(
-    db: sqlite3.Connection, run: Path, m: dict[str, Any], number: int | None, method: Method
+    db: sqlite3.Connection,
+    run: Path,
+    run_state: RunState | None,
+    number: int | None,
+    method: Method,
 ) -> ScanView | None:
     """View the last scan up to a number, or the first one after it; None if there is none.
 
     Args:
         db: The journal.
         run: The run directory.
-        m: State of the runner.
+        run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
         method: How the run levels its scans.
     """
-    facts = scan_facts(db, m, number)
+    facts = scan_facts(db, run_state, number)
     if facts is None:
         return None
     row = facts.row

@@ -28,6 +28,7 @@ def box_averaged(z: FloatImage, pixels: int) -> NDArray[np.float64]:
     middle = float(np.mean(z[scanned])) if scanned.any() else 0.0
     heights = _over_areas(np.where(scanned, z - middle, 0.0), pixels)
     share = _over_areas(scanned.astype(np.float64), pixels)
+    # With tolerance: the shares are sums of rounded parts.
     enough = share > 0.5 - 1e-9
     averaged = np.full((pixels, pixels), np.nan)
     averaged[enough] = heights[enough] / share[enough] + middle

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as validated
 from spm_gym.config import Config
 from spm_gym.config.environment import Mismatch
 from spm_gym.config.sections import Fraction, Text
+from spm_gym.errors import brief
 from spm_gym.types import Classifier, Scan
 
 BIAS_FACTOR = 2.0
@@ -98,7 +99,7 @@ class TrainingConditions:
             first = error.errors()[0]
             field = ".".join(["conditions", *map(str, first["loc"])])
             reason = first["msg"].removeprefix("Value error, ")
-            raise ClassifierError(f"its {field} = {_shortened(first['input'])}: {reason}") from None
+            raise ClassifierError(f"its {field} = {brief(first['input'])}: {reason}") from None
 
 
 _ADAPTER = TypeAdapter(TrainingConditions)
@@ -287,8 +288,3 @@ def _with_remedy(found: dict[Mismatch, str], accepted: Collection[str]) -> dict[
 
 def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _shortened(value: object, most: int = 60) -> str:
-    text = ascii(value)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -48,6 +48,7 @@ def to_metres(heights: NDArray[np.float64]) -> None:
     An image in metres is left as it is. Normalised ones have values of order 1, while no height
     above a substrate reaches a millimetre.
     """
+    # Twice over the whole image, without leaving early: such loops are compiled to vectors.
     large = 0
     for n in range(heights.size):
         large += abs(heights[n]) >= LARGEST_IN_METRES

@@ -145,6 +145,7 @@ def _ransac(heights: FloatArray, rng: np.random.Generator) -> Plane:
     # Imported here: it takes a second, and the default method does without.
     from sklearn.linear_model import LinearRegression, RANSACRegressor
 
+    # The settings of the paper, but three points a sample: a plane needs no more.
     places = np.argwhere(np.isfinite(heights))
     found = heights[np.isfinite(heights)]
     regressor = RANSACRegressor(

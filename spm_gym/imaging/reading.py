@@ -58,7 +58,7 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
     """
     if z.ndim != 3 or z_ranges.shape != (len(z), 2):
         raise ValueError(f"scans are (N, H, W) with ranges (N, 2), not {z.shape}, {z_ranges.shape}")
-    for image in z[:1]:
+    for image in z[:1]:  # all have one shape; an empty batch has none
         check_shape(image)
     # Writeable: for read-only arrays Numba would compile the function a second time.
     z = np.require(z, np.float32, ["C", "W"])

@@ -208,9 +208,9 @@ class Guard:
 
     def _at_the_latest(self, recorded: float | None) -> float:
         """Convert the time of an act of an earlier program to the present clock."""
-        # Both clocks count from the start of the computer. A time in the future dates from before the
-        # last start, so it counts as zero. An act without a time may have been done just now. Thus
-        # an act may count for longer than its hour or day, but never for less.
+        # Both clocks count from the start of the computer. A time in the future dates from before
+        # the last start, so it counts as zero. An act without a time may have been done just now.
+        # Thus an act may count for longer than its hour or day, but never for less.
         if recorded is None or not math.isfinite(recorded):
             return self._started
         return recorded if recorded <= self._started else 0.0

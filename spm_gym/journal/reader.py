@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from spm_gym.config.json_file import parse_json
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.types import Frame, Scan
@@ -28,7 +30,7 @@ class JournalError(ValueError):
 
 
 class Label(StrEnum):
-    """What a scan is."""
+    """Kinds of scans."""
 
     GOOD = "good"
     BAD_PROBE = "bad probe"
@@ -82,7 +84,7 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
 
 
 def schema() -> str:
-    """What makes an empty journal."""
+    """Read the SQL that makes an empty journal."""
     return (resources.files("spm_gym.journal") / "schema.sql").read_text(encoding="utf-8")
 
 
@@ -155,6 +157,19 @@ def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
             db.backup(copy)
         copy.row_factory = sqlite3.Row
         yield copy
+
+
+def read_state(db: sqlite3.Connection) -> Any:
+    """Read the state that the runner has left, as plain values; None if there is none.
+
+    Raises:
+        JournalError: It is damaged.
+    """
+    row = db.execute("SELECT runner FROM state").fetchone()
+    try:
+        return None if row is None else parse_json(row[0])
+    except (TypeError, ValueError) as error:
+        raise JournalError(f"the state of the runner in the journal is damaged: {error}") from error
 
 
 def has_started(run: Path) -> bool:

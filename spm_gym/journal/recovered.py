@@ -22,7 +22,7 @@ UNLISTED = "unlisted"
 """Below the folder of the scans: files that no row of the journal lists."""
 
 
-def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References) -> None:
+def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References | None) -> None:
     """Give a journal without a format number its tables, or take up the ones that it has.
 
     Nothing is ever deleted: what cannot be continued is left as it is.
@@ -30,7 +30,7 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References) 
     Args:
         db: The journal.
         run: The run directory.
-        references: Names the rows that a state refers to.
+        references: Names the rows that a state refers to; None if no state is kept.
 
     Raises:
         JournalError: There are scans, but no rows of them, or the rows make no whole journal.
@@ -45,12 +45,12 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References) 
         raise JournalError(f"{run / JOURNAL} was recovered, and cannot be continued: {reason}")
     last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
     moved = set_aside_scans(run, last)
-    state = db.execute("SELECT runner FROM state").fetchone()
     text = "the journal was recovered from a damaged one, and is taken up again"
     text += f"; {moved} scans without a row are in {SCANS}/{UNLISTED}" if moved else ""
     db.execute(
-        "INSERT INTO events(wall, time, kind, text) VALUES (?, ?, 'recovered', ?)",
-        (time.time(), json.loads(state[0])["now"] if state else 0.0, text),
+        "INSERT INTO events(wall, time, kind, text)"
+        " SELECT ?, COALESCE(MAX(time), 0), 'recovered', ? FROM events",
+        (time.time(), text),
     )
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.commit()
@@ -62,7 +62,7 @@ def refuse_scans_alone(run: Path) -> None:
     Raises:
         JournalError: There are.
     """
-    if any((run / SCANS).iterdir()):
+    if any((run / SCANS).glob("*")):
         raise JournalError(
             f"{run} has scans, but no {JOURNAL} that tells of them: it cannot be continued; put a "
             "copy of the journal there, or begin another run"
@@ -99,13 +99,15 @@ def scans_beyond(run: Path, last: int) -> list[Path]:
     return [file for file in files if file.stem.isdecimal() and int(file.stem) > last]
 
 
-def _reasons_against(db: sqlite3.Connection, references: References) -> Iterator[str]:
+def _reasons_against(db: sqlite3.Connection, references: References | None) -> Iterator[str]:
     """Why what was recovered is not enough to go on with."""
     if missing := lacking(db):
         yield f"it lacks {', '.join(missing[:5])}"
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield f"it is still damaged ({damage})"
+    if references is None:
+        return
     row = db.execute("SELECT runner FROM state").fetchone()
     if row is None:
         if any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in _STARTED):

@@ -65,7 +65,8 @@ class Journal:
 
     Args:
         run: The run directory.
-        references: Names the rows that a state refers to, to check a recovered journal by.
+        references: Names the rows that a state refers to, to check a recovered journal by; None if
+            no state is kept, as by a training: then every entry is committed by itself.
         durable: Whether what was committed survives a power cut too, not only a kill.
 
     Raises:
@@ -75,17 +76,19 @@ class Journal:
     def __init__(
         self,
         run: Path,
-        references: References,
+        references: References | None,
         durable: bool = True,
     ) -> None:
         self.run = run
         self._durable = durable
-        (run / SCANS).mkdir(parents=True, exist_ok=True)
+        run.mkdir(parents=True, exist_ok=True)
         if not (run / JOURNAL).exists():
             refuse_scans_alone(run)
         self._db = open_journal(run / JOURNAL, writing=True)
         try:
             begin_or_take_up(self._db, run, references)
+            if references is None:
+                self._db.isolation_level = None
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
@@ -162,12 +165,12 @@ class Journal:
         known = {key: _plain(value) for key, value in entry.items()}
         wall, act, result = known.pop("time"), known.pop("act"), known.pop("result")
         number, reason = known.pop("number", None), known.pop("reason", "")
-        seen = {key: known.pop(key) for key in _SEEN if key in known}
+        status = {key: known.pop(key) for key in _STATUS_KEYS if key in known}
         if number is not None and result != "intended":
             changed = self._db.execute(
                 "UPDATE acts SET result = ?, reason = ?, wall_result = ?, after = ?"
                 " WHERE number = ? AND result IS NULL",
-                (result, reason, wall, json.dumps(seen), number),
+                (result, reason, wall, json.dumps(status), number),
             ).rowcount
             if changed != 1:
                 raise JournalError(f"act {number} has a result already, or no intent")
@@ -180,11 +183,11 @@ class Journal:
             act=act,
             details=json.dumps(known),
             wall=wall,
-            before=json.dumps(seen if intended else {}),
+            before=json.dumps(status if intended else {}),
             result=None if intended else result,
             reason=reason,
             wall_result=None if intended else wall,
-            after=json.dumps({} if intended else seen),
+            after=json.dumps({} if intended else status),
         )
         if intended:
             self._db.commit()
@@ -268,6 +271,7 @@ class Journal:
         """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         file = scan_file(last + 1)
+        (self.run / SCANS).mkdir(exist_ok=True)
         write_gsf(self.run / file, scan, synchronise=self._durable)
         frame = scan.frame
         z_low, z_high = scan.z_range or (None, None)
@@ -380,7 +384,7 @@ class Journal:
         self._db.execute(f"UPDATE {table} SET {settings} WHERE id = ?", (*values.values(), number))
 
 
-_SEEN = ("z", "current", "approached", "status_error")
+_STATUS_KEYS = ("z", "current", "approached", "status_error")
 
 
 def _plain(value: Any) -> Any:

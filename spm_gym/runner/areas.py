@@ -1,68 +1,104 @@
-"""Which approach areas a run has been in, with their coarse positions."""
+"""Where a run is: approach areas with their coarse positions, and the frame in the present one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from spm_gym.envs.navigation import Navigator
+from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
-from spm_gym.journal.writer import Journal
+from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.notify import NotificationKind
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import required
+from spm_gym.types import Frame
 
 
 class Areas:
-    """Approach areas, in the order of their use.
+    """Approach areas, in the order of their use, and the places in them."""
 
-    Args:
-        survey: Of the microscope.
-        journal: Is told of everything.
-        memory: Where the run stands.
-        notify: Takes the kind of a notification and its text.
-    """
+    def __init__(self, context: RunnerContext) -> None:
+        self._context = context
+        self._place = context.run_state.place
+        self.navigator = context.env.navigator
+        self.navigator.on_mark = context.journal.add_mark
 
-    def __init__(
-        self,
-        navigator: Navigator,
-        journal: Journal,
-        memory: RunState,
-        notify: Callable[[NotificationKind, str], None],
-    ) -> None:
-        self.navigator = navigator
-        self.journal = journal
-        self.memory = memory
-        self._notify = notify
+    @property
+    def frame(self) -> Frame:
+        """The frame that is being imaged."""
+        return required(self._place.frame, "a frame")
 
     def begin(self) -> None:
-        """Note the first one."""
+        """Note the first area."""
         self._note(certain=True, reason="start")
 
+    def leave(self, reason: str) -> None:
+        """Have the present area left before the next image."""
+        self._place.leaving = reason
+
     def enter_next(self, certain: bool, reason: str) -> None:
-        """Note that the microscope was moved to the next one, or may have been.
+        """Note that the microscope was moved to the next area, or may have been.
 
         Args:
             certain: Whether it was. Otherwise what was used in the old area is not used again.
             reason: Why.
         """
-        m = self.memory
-        dx, dy = area_direction(m.area).stride
-        m.area, m.coarse = m.area + 1, (m.coarse[0] + dx, m.coarse[1] + dy)
-        m.frame, m.clean_at, m.leaving = None, None, ""
+        place = self._place
+        dx, dy = area_direction(place.area).stride
+        place.area, place.coarse = place.area + 1, (place.coarse[0] + dx, place.coarse[1] + dy)
+        place.frame, place.clean_at, place.leaving = None, None, ""
         used = [] if certain else self.navigator.regions.marks
-        self.navigator.enter_area(m.area)
+        self.navigator.enter_area(place.area)
         self._note(certain, reason)
         for mark in used:
             self.navigator.mark(mark.x, mark.y, mark.radius, mark.reason)
-        text = f"approach area {m.area} entered ({reason})"
-        self.journal.add_event(m.now, "area change", text)
-        self._notify(NotificationKind.AREA_CHANGE, text)
+        text = f"approach area {place.area} entered ({reason})"
+        self._context.add_event("area change", text)
+        self._context.hooks.notify(NotificationKind.AREA_CHANGE, text)
 
     def enter_unknown(self) -> None:
         """Note that the microscope was moved by hand, to an area that is fresh."""
-        self.navigator.enter_area(self.memory.area)
+        self.navigator.enter_area(self._place.area)
         self.enter_next(certain=False, reason="moved by hand")
 
+    def choose_frame(self) -> bool:
+        """Choose what is imaged next; returns whether there is a free region left."""
+        self._place.frame = self.navigator.next_frame(self._context.rng)
+        return self._place.frame is not None
+
+    def finish_frame(self) -> None:
+        """Let the next region be chosen: the frame gave an image of the sample."""
+        self._place.frame, self.navigator.bad_sample = None, 0
+
+    def reject_frame(self) -> None:
+        """Let the next region be chosen away from here: the sample is rough."""
+        self.navigator.reject(self.frame)
+        self._place.frame = None
+
+    def block_spot(self, spot: tuple[float, float], reason: str) -> None:
+        """Let nothing more be done near a place (m) of trouble; the frame is given up."""
+        self.navigator.mark(*spot, self._context.config.spot_nm * NM, reason)
+        self._place.frame = None
+
+    def clean_later(self, spot: tuple[float, float] | None) -> None:
+        """Have the tip cleaned at a place (m); None for not at all."""
+        self._place.clean_at = spot
+
+    def take_cleaning_place(self) -> tuple[float, float]:
+        """Where the tip is to be cleaned, m; given once, since an act is never repeated."""
+        spot = required(self._place.clean_at, "a place to clean the tip")
+        self._place.clean_at = None
+        return spot
+
+    def keep_map(self) -> None:
+        """Take up from the navigator what is not in the journal's table of blocked places."""
+        place = self._place
+        place.last_region, place.bad_sample = self.navigator.last_region, self.navigator.bad_sample
+
+    def restore_map(self) -> None:
+        """Give the navigator what an earlier session has used up."""
+        place, navigator = self._place, self.navigator
+        navigator.enter_area(place.area)
+        navigator.regions.restore(self._context.journal.marks(place.area))
+        navigator.last_region, navigator.bad_sample = place.last_region, place.bad_sample
+
     def _note(self, certain: bool, reason: str) -> None:
-        m = self.memory
-        self.journal.add_area(m.area, m.coarse, certain, m.now, reason)
-        m.counters["areas"] += 1
+        place, now = self._place, self._context.run_state.clock.now
+        self._context.journal.add_area(place.area, place.coarse, certain, now, reason)
+        place.entered += 1

@@ -9,64 +9,133 @@ import json
 import math
 
 from spm_gym.action_index import action_index
-from spm_gym.config import OperationConfig
 from spm_gym.envs.observation import ProcessedScan, process_scan
-from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UnclassifiableImage
-from spm_gym.journal.writer import Journal
-from spm_gym.runner.policy import RunPolicy
-from spm_gym.runner.run_state import RunState
-from spm_gym.types import Transition
+from spm_gym.runner.context import RunnerContext
+from spm_gym.runner.run_state import OpenEpisode, OpenStep, required
+from spm_gym.types import Decision, Transition
 
 
 class Conditioning:
-    """Episodes of conditioning, each step of them in the journal.
+    """Episodes of conditioning, each step of them in the journal."""
 
-    Args:
-        env: The environment over the microscope.
-        config: How to operate.
-        journal: Is told of everything.
-        policy: Who chooses the actions.
-        memory: Where the run stands.
-    """
+    def __init__(self, context: RunnerContext) -> None:
+        self._context = context
+        self._state = context.run_state.conditioning
+        self.env = context.env
+        self.journal = context.journal
 
-    def __init__(
-        self,
-        env: ProbeConditioningEnv,
-        config: OperationConfig,
-        journal: Journal,
-        policy: RunPolicy,
-        memory: RunState,
-    ) -> None:
-        self.env = env
-        self.config = config
-        self.journal = journal
-        self.policy = policy
-        self.memory = memory
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether enough was learned since the last checkpoint."""
+        return self._state.unsaved >= self._context.config.checkpoint_every
 
-    def begin(self, processed: ProcessedScan) -> None:
-        """Begin an episode with an image of a bad probe."""
-        m = self.memory
-        assert m.scan is not None
-        m.episode = self.journal.begin_episode(m.area, m.now, m.elapsed, m.scan)
-        m.counters["episodes"] += 1
-        m.steps, m.decision_scan = 0, m.scan
+    def begin(self, processed: ProcessedScan, scan: int) -> None:
+        """Begin an episode with an image of a bad probe.
+
+        Args:
+            processed: The image.
+            scan: Its number.
+        """
+        run_state = self._context.run_state
+        clock, bad_probe = run_state.clock, run_state.imaging.bad_probe
+        number = self.journal.begin_episode(run_state.place.area, clock.now, clock.elapsed, scan)
+        self._state.episode = OpenEpisode(number, scan)
+        self._state.episodes += 1
         self.env.reset(options={"damage": False, "processed": processed})
-        self._event("episode", f"conditioning {m.episode} begins after {m.bad_probe} bad images")
+        text = f"conditioning {number} begins after {bad_probe} bad images"
+        self._context.add_event("episode", text)
 
     def act(self) -> tuple[float, float]:
         """Choose an action and carry it out; returns where, m.
 
         Raises:
             UnclassifiableImage: The agent has no values to choose by; nothing was done.
-            InstrumentError: It failed; what it has done will be seen, and it is not repeated.
+            InstrumentError: It failed; the next image shows what it did, and it is not repeated.
             ValueError: The answer to what to do is no action; nothing was done.
         """
-        m = self.memory
-        processed = self._present()
-        assert m.episode is not None
-        decision = self.policy.choose(
-            processed.observation.copy(), processed.mask.copy(), m.episode
+        episode = self._episode
+        processed = self._present(episode)
+        decision = self._decide(processed, episode.number)
+        # Before the journal has it, and the mask is asked: -1 would be the last action.
+        action = action_index(decision.action, len(self.env.config.actions))
+        refused = not processed.mask[action]
+        row = self.journal.add_step(
+            episode.number,
+            episode.steps + 1,
+            scan=episode.scan,
+            action=action,
+            name=self.env.config.actions[action].name,
+            policy=decision.policy,
+            mask=json.dumps(processed.mask.tolist()),
+            q=json.dumps(decision.values),
+            refused=bool(refused),
+        )
+        self._state.actions += 1
+        episode.step = step = OpenStep(row, action, bool(refused), uncertain=True)
+        before = self.journal.last_act()
+        try:
+            self.env.act(action)
+            step.uncertain = self.env.uncertain
+        finally:
+            after = self.journal.last_act()
+            self.journal.end_step(row, act=after if after != before else None)
+        return processed.place
+
+    def adopt_cut_off(self, act: int) -> None:
+        """Take up a step that was cut off in the middle of its act: an image will show its outcome.
+
+        Args:
+            act: Its number.
+        """
+        row = self.journal.last_step()
+        self._episode.step = OpenStep(row["id"], row["action"], refused=False, uncertain=True)
+        self._state.actions += 1
+        if self.env.budget is not None:
+            self.env.budget.count_action()
+        self.journal.end_step(row["id"], act=act)
+
+    def doubt_last_act(self) -> None:
+        """Note that the next image shows what a crash did to the tip, not what the action did."""
+        if self._state.episode is not None and self._state.episode.step is not None:
+            self._state.episode.step.uncertain = True
+
+    def observe(self, processed: ProcessedScan, scan: int) -> str:
+        """Take in the image that followed.
+
+        Args:
+            processed: The image.
+            scan: Its number.
+
+        Returns:
+            How the episode has ended, "good" or "limit"; "" if it goes on.
+        """
+        episode = self._episode
+        if episode.step is None:
+            # The program was stopped between two steps: the next decision rests on a fresh image.
+            self.env.resume_episode(processed, episode.steps)
+            episode.scan = scan
+            return self._end("good") if self.env.is_good(processed.probability) else ""
+        terminated, truncated = self._finish_step(episode, episode.step, processed, scan)
+        self._state.learned, episode.scan = episode.step.row, scan
+        episode.steps, episode.step = episode.steps + 1, None
+        if terminated:
+            return self._end("good")
+        return self._end("limit") if truncated else ""
+
+    def save(self) -> None:
+        """Write a checkpoint, unless nothing was learned since the last one."""
+        if self._state.unsaved:
+            self._context.policy.save(self._state.learned)
+            self._state.unsaved = 0
+
+    @property
+    def _episode(self) -> OpenEpisode:
+        return required(self._state.episode, "an episode of conditioning")
+
+    def _decide(self, processed: ProcessedScan, episode: int) -> Decision:
+        decision = self._context.policy.choose(
+            processed.observation.copy(), processed.mask.copy(), episode
         )
         values = decision.values
         if values is not None and not all(map(math.isfinite, values)):
@@ -74,70 +143,30 @@ class Conditioning:
                 f"the agent's values of the actions are {values} and not all finite, so it cannot "
                 "choose; go on with another agent (operation.agent)"
             )
-        # Before the journal has it, and the mask is asked: -1 would be the last action.
-        chosen = action_index(decision.action, len(self.env.config.actions))
-        refused = not processed.mask[chosen]
-        m.step = self.journal.add_step(
-            m.episode,
-            m.steps + 1,
-            scan=m.decision_scan,
-            action=chosen,
-            name=self.env.config.actions[chosen].name,
-            policy=decision.policy,
-            mask=json.dumps(processed.mask.tolist()),
-            q=json.dumps(values),
-            refused=bool(refused),
-        )
-        m.counters["actions"] += 1
-        m.chosen, m.refused, m.uncertain = chosen, bool(refused), True
-        before = self.journal.last_act()
-        try:
-            self.env.act(chosen)
-            m.uncertain = self.env.uncertain
-        finally:
-            after = self.journal.last_act()
-            self.journal.end_step(m.step, act=after if after != before else None)
-        return processed.place
+        return decision
 
-    def adopt_cut_off(self, act: int) -> None:
-        """Take up a step that was cut off in the middle of its act: what it did will be seen."""
-        m, step = self.memory, self.journal.last_step()
-        m.step, m.chosen, m.refused, m.uncertain = step["id"], step["action"], False, True
-        m.counters["actions"] += 1
-        if self.env.budget is not None:
-            self.env.budget.count_action()
-        self.journal.end_step(m.step, act=act)
-
-    def observe(self, processed: ProcessedScan) -> str:
-        """Take in the image that followed.
-
-        Returns:
-            How the episode has ended, "good" or "limit"; "" if it goes on.
-        """
-        m, env = self.memory, self.env
-        if m.step is None:
-            # The program was stopped between two steps: the next decision rests on a fresh image.
-            env.resume_episode(processed, m.steps)
-            m.decision_scan = m.scan
-            return self._end("good") if env.is_good(processed.probability) else ""
-        assert m.chosen is not None
-        before = self._present()
-        observation, reward, terminated, truncated, info = env.observe(processed)
+    def _finish_step(
+        self, episode: OpenEpisode, step: OpenStep, processed: ProcessedScan, scan: int
+    ) -> tuple[bool, bool]:
+        """Record and learn what came of a decision; returns whether it terminated or truncated."""
+        before = self._present(episode)
+        observation, reward, terminated, truncated, info = self.env.observe(processed)
         self.journal.end_step(
-            m.step,
-            scan_after=m.scan,
+            step.row,
+            scan_after=scan,
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            uncertain=m.uncertain,
+            uncertain=step.uncertain,
         )
         change = f"{before.probability:.3f} -> {processed.probability:.3f}"
-        self._event("action", f"{info['action']}: probability of a good probe {change}")
-        if self.config.learn and not m.uncertain:
-            self.policy.learn(
+        self._context.add_event("action", f"{info['action']}: probability of a good probe {change}")
+        # An action that may not have been carried out would teach that it does nothing.
+        if self._context.config.learn and not step.uncertain:
+            self._context.policy.learn(
                 Transition(
                     before.observation.copy(),
-                    m.chosen,
+                    step.action,
                     reward,
                     observation,
                     info["action_mask"],
@@ -145,32 +174,28 @@ class Conditioning:
                     truncated,
                 )
             )
-            m.unsaved += 1
-        m.learned, m.decision_scan = m.step, m.scan
-        m.steps, m.step, m.chosen = m.steps + 1, None, None
-        if terminated:
-            return self._end("good")
-        return self._end("limit") if truncated else ""
+            self._state.unsaved += 1
+        return terminated, truncated
 
     def _end(self, outcome: str) -> str:
-        m = self.memory
-        assert m.episode is not None
-        self.journal.end_episode(m.episode, outcome, m.now, m.elapsed)
-        self._event("episode", f"conditioning {m.episode} ends after {m.steps} actions: {outcome}")
-        m.episode = m.decision_scan = None
+        episode, clock = self._episode, self._context.run_state.clock
+        self.journal.end_episode(episode.number, outcome, clock.now, clock.elapsed)
+        text = f"conditioning {episode.number} ends after {episode.steps} actions: {outcome}"
+        self._context.add_event("episode", text)
+        self._state.episode = None
         return outcome
 
-    def _present(self) -> ProcessedScan:
+    def _present(self, episode: OpenEpisode) -> ProcessedScan:
         """The image that the decision rests on: at hand, or in the journal after a restart."""
-        m = self.memory
         if self.env.processed is None:
-            assert m.decision_scan is not None
-            processed = process_scan(
-                self.journal.scan(m.decision_scan), self.env.classifier, self.env.config
-            )
-            self.env.resume_episode(processed, m.steps, m.chosen, m.refused, m.uncertain)
+            scan = self.journal.scan(episode.scan)
+            processed = process_scan(scan, self.env.classifier, self.env.config)
+            step = episode.step
+            if step is None:
+                self.env.resume_episode(processed, episode.steps)
+            else:
+                self.env.resume_episode(
+                    processed, episode.steps, step.action, step.refused, step.uncertain
+                )
             return processed
         return self.env.processed
-
-    def _event(self, kind: str, text: str) -> None:
-        self.journal.add_event(self.memory.now, kind, text)

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from spm_gym.config import OperationConfig
-from spm_gym.envs.navigation import Navigator
 from spm_gym.errors import LimitExceeded, OutcomeUnknown
-from spm_gym.journal.writer import Journal
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.areas import Areas
+from spm_gym.runner.context import RunnerContext
 
-NM = 1e-9
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
 REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
-OUT_OF_CONTACT = (CRASH, LOST_CONTACT, WITHDRAWN)
-"""After these the tip has to approach, whatever the instrument says of itself."""
+_OUT_OF_CONTACT = (CRASH, LOST_CONTACT, WITHDRAWN)
 
 _LONGEST_RETRY = 16
 
 
-class Recovery:
-    """Notes what went wrong, bounds it, and does the first thing about it.
+class Trouble(Exception):
+    """Something went wrong that the instrument did not report as an error.
 
-    Args:
-        survey: Of the microscope; places of repeated trouble and of crashes are blocked.
-        config: How to operate.
-        journal: Is told of everything.
-        memory: Where the run stands.
+    Attributes:
+        kind: One of the kinds above.
+        at: Where, m; None for the frame that is being imaged.
     """
 
-    def __init__(
-        self, navigator: Navigator, config: OperationConfig, journal: Journal, memory: RunState
-    ) -> None:
-        self.navigator = navigator
-        self.instrument = navigator.instrument
-        self.config = config
-        self.journal = journal
-        self.memory = memory
+    def __init__(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.at = at
+
+
+class Recovery:
+    """Notes what went wrong, bounds it, and does the first thing about it."""
+
+    def __init__(self, context: RunnerContext, areas: Areas) -> None:
+        self._context = context
+        self._areas = areas
+        self._recovery = context.run_state.recovery
+        self.instrument = context.env.instrument
+
+    @property
+    def retract_due(self) -> bool:
+        """Whether the tip has crashed and has not been taken away since."""
+        return self._recovery.retract_due
+
+    @property
+    def out_of_contact(self) -> bool:
+        """Whether the tip has to approach, whatever the instrument says of itself."""
+        return self._recovery.trouble in _OUT_OF_CONTACT
 
     def note(self, kind: str, detail: str, at: tuple[float, float] | None = None) -> str:
         """Note what has happened, and where (m) if not in the frame that is being imaged.
@@ -42,89 +52,108 @@ class Recovery:
         Returns:
             Why the run has to be given up; "" if it goes on.
         """
-        m = self.memory
-        place = at if m.frame is None else (m.frame[0], m.frame[1])
-        m.trouble = kind
-        m.troubles += 1
-        m.spot_troubles += kind != CONNECTION
-        m.open_recoveries.append(
-            self.journal.add_recovery(
+        trouble, run_state, config = self._recovery, self._context.run_state, self._context.config
+        frame = run_state.place.frame
+        spot = at if frame is None else (frame.x, frame.y)
+        trouble.trouble = kind
+        trouble.in_a_row += 1
+        # A broken connection says nothing about the place that was being imaged.
+        trouble.at_frame += kind != CONNECTION
+        trouble.open.append(
+            self._context.journal.add_recovery(
                 kind,
-                area=m.area,
-                x=None if place is None else place[0],
-                y=None if place is None else place[1],
-                time=m.now,
-                elapsed=m.elapsed,
+                area=run_state.place.area,
+                x=None if spot is None else spot[0],
+                y=None if spot is None else spot[1],
+                time=run_state.clock.now,
+                elapsed=run_state.clock.elapsed,
                 detail=detail,
             )
         )
-        m.counters["recoveries"] += 1
-        self.journal.add_event(m.now, "trouble", f"{kind}: {detail}")
-        if m.troubles > self.config.max_recoveries:
-            return f"{m.troubles} troubles in a row, the last one {kind}: {detail}"
+        trouble.total += 1
+        self._context.add_event("trouble", f"{kind}: {detail}")
+        if trouble.in_a_row > config.max_recoveries:
+            return f"{trouble.in_a_row} troubles in a row, the last one {kind}: {detail}"
         if kind == CRASH:
-            # What comes next shows what the crash did to the tip, not what the action did.
-            m.uncertain = m.uncertain or m.step is not None
-            m.retract_due = True
-            m.clean_at = place if self.config.clean_action is not None else None
-        spoilt = kind == CRASH or m.spot_troubles >= self.config.spot_attempts
-        if spoilt and place is not None:
-            self.navigator.mark(*place, self.config.spot_nm * NM, kind)
-            m.frame = None
+            trouble.retract_due = True
+            self._areas.clean_later(spot if config.clean_action is not None else None)
+        if spot is not None and (kind == CRASH or trouble.at_frame >= config.spot_attempts):
+            self._areas.block_spot(spot, kind)
         return ""
 
-    def start(self) -> bool:
-        """Do the first thing about it.
+    def note_area_change(self) -> str:
+        """Count a change of the approach area: without usable images between them they are trouble.
 
         Returns:
-            Whether the tip has to approach again in any case.
+            Why the run has to be given up; "" if it goes on.
+        """
+        trouble = self._recovery
+        trouble.in_a_row += 1
+        if trouble.in_a_row <= self._context.config.max_recoveries:
+            return ""
+        return f"{trouble.in_a_row} troubles and changes of area without a usable image in between"
+
+    def begin_frame(self) -> None:
+        """Count the troubles of a new frame from zero."""
+        self._recovery.at_frame = 0
+
+    def reconnect(self) -> None:
+        """Connect again, if the connection was the trouble.
 
         Raises:
             InstrumentError: That is trouble as well.
         """
-        m = self.memory
-        if m.trouble in (CONNECTION, REFUSED):
+        if self._recovery.trouble in (CONNECTION, REFUSED):
             self._pause_before_retry()
             self.instrument.reconnect()
-        must_approach = m.retract_due or m.trouble in OUT_OF_CONTACT
-        if m.retract_due:
-            self._retract()
-        if not must_approach:
-            m.trouble = ""
-        return must_approach
+
+    def retract(self) -> None:
+        """Take a crashed tip away.
+
+        Raises:
+            InstrumentError: That is trouble as well.
+        """
+        try:
+            self.instrument.retract()
+        except LimitExceeded as error:
+            self._context.add_event("retract", f"no coarse step, only withdrawn: {error}")
+            self.instrument.withdraw()
+        except OutcomeUnknown:
+            # Never twice: a second step of the motor could take the tip into its other end.
+            self._recovery.retract_due = False
+            raise
+        self._recovery.retract_due = False
+
+    def forget_retraction(self) -> None:
+        """Do not take the tip away: that was cut off in the middle, and no act is repeated."""
+        self._recovery.retract_due = False
+
+    def end_trouble(self) -> None:
+        """Note that there is nothing more to be done about it, until an image shows more."""
+        self._recovery.trouble = ""
 
     def succeed(self) -> None:
         """Note a usable image: whatever was wrong is over."""
-        m = self.memory
         self._close("recovered")
-        m.troubles = m.spot_troubles = 0
-        m.trouble = ""
+        self._recovery.in_a_row = self._recovery.at_frame = 0
+        self._recovery.trouble = ""
 
     def give_up(self) -> None:
         """Note that it was not got over."""
         self._close("failed")
 
+    def grant_new_attempts(self) -> None:
+        """Start counting again, since a person has started the run again."""
+        self._recovery.in_a_row = 0
+
     def _close(self, result: str) -> None:
-        for row in self.memory.open_recoveries:
-            self.journal.end_recovery(row, result)
-        self.memory.open_recoveries = []
+        for row in self._recovery.open:
+            self._context.journal.end_recovery(row, result)
+        self._recovery.open = []
 
     def _pause_before_retry(self) -> None:
         """Wait the longer the more often it went wrong; the first time not at all."""
-        times = self.memory.troubles - 1
+        times = self._recovery.in_a_row - 1
         if times > 0:
-            self.instrument.wait(self.config.retry_s * min(2 ** (times - 1), _LONGEST_RETRY))
-
-    def _retract(self) -> None:
-        m = self.memory
-        m.in_contact = False
-        try:
-            self.instrument.retract()
-        except LimitExceeded as error:
-            text = f"no coarse step, only withdrawn: {error}"
-            self.journal.add_event(m.now, "retract", text)
-            self.instrument.withdraw()
-        except OutcomeUnknown:
-            m.retract_due = False  # never twice
-            raise
-        m.retract_due = False
+            retry_s = self._context.config.retry_s
+            self.instrument.wait(retry_s * min(2 ** (times - 1), _LONGEST_RETRY))

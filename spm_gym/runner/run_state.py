@@ -1,121 +1,264 @@
-"""What a run must know to go on: everything that is not in the tables of the journal."""
+"""Everything a run must know to go on that is not in the other tables of the journal."""
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from spm_gym.journal.reader import Label
+from spm_gym.journal.reader import JournalError, Label, read_state
 from spm_gym.plain_state import StateError, restored
 from spm_gym.runner.states import State
 from spm_gym.types import Frame
 
+_T = TypeVar("_T")
 
-def _no_counts() -> dict[str, int]:
-    names = ("scans", "episodes", "actions", "recoveries", "areas")
-    return dict.fromkeys([*names, *map(str, Label)], 0)
+
+class StateFault(RuntimeError):
+    """A state was entered without what it works on: a fault of this program."""
+
+
+def required(value: _T | None, what: str) -> _T:
+    """Give what the present state rests on.
+
+    Raises:
+        StateFault: It is not there.
+    """
+    if value is None:
+        raise StateFault(f"the run is in a state that needs {what}, and there is none")
+    return value
+
+
+@dataclass(slots=True)
+class ClockState:
+    """Time of the run; written by `Runner`.
+
+    Attributes:
+        now: The instrument's clock at the last transition, s.
+        elapsed: Time of operation on that clock, pauses not counted, s.
+        summarised: Time of operation at the last daily summary, s.
+    """
+
+    now: float = 0.0
+    elapsed: float = 0.0
+    summarised: float = 0.0
+
+
+@dataclass(slots=True)
+class PlaceState:
+    """Where the tip is and what comes next there; written by `Areas`.
+
+    Attributes:
+        area: Number of the approach area.
+        coarse: Its position, in coarse moves.
+        entered: Areas entered so far.
+        leaving: Why it is to be left; "" to stay.
+        frame: What is being imaged; None when a region is to be chosen.
+        clean_at: Where the tip is to be cleaned after a crash, m.
+        last_region: As in `Navigator`.
+        bad_sample: As in `Navigator`.
+    """
+
+    area: int = 0
+    coarse: tuple[int, int] = (0, 0)
+    entered: int = 0
+    leaving: str = ""
+    frame: Frame | None = None
+    clean_at: tuple[float, float] | None = None
+    last_region: tuple[float, float] | None = None
+    bad_sample: int = 0
+
+
+@dataclass(slots=True)
+class TipState:
+    """Needs of the tip; written by `StateHandlers`.
+
+    Attributes:
+        in_contact: Whether it should be at the surface, as far as the run knows.
+        settle_due: Whether the piezos creep after a coarse move.
+    """
+
+    in_contact: bool = False
+    settle_due: bool = False
+
+
+@dataclass(slots=True)
+class ImagingState:
+    """Images taken and their verdicts; written by `ImageHandlers`.
+
+    Attributes:
+        scans: Rows of the table ``scans``.
+        labels: How many of them have which label.
+        images: Images taken, without the partial ones.
+        scan: Number of the image in hand.
+        over_current: Whether the tip drew too much current after that image.
+        bad_probe: Images of a bad probe in a row.
+        vouched: For the first images, whether the classifier called them good, if the operator
+            vouches for the tip; None when that is settled.
+    """
+
+    scans: int = 0
+    labels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Label), 0))
+    images: int = 0
+    scan: int | None = None
+    over_current: bool = False
+    bad_probe: int = 0
+    vouched: list[bool] | None = None
+
+
+@dataclass(slots=True)
+class RecoveryState:
+    """Troubles so far; written by `Recovery`.
+
+    Attributes:
+        trouble: Kind of the one that is being recovered from.
+        in_a_row: Troubles since the last usable image.
+        at_frame: Troubles at this frame.
+        open: Rows of recoveries that no usable image has ended yet.
+        total: Rows of the table ``recoveries``.
+        retract_due: Whether the tip has crashed and has not been taken away since.
+    """
+
+    trouble: str = ""
+    in_a_row: int = 0
+    at_frame: int = 0
+    open: list[int] = field(default_factory=list)
+    total: int = 0
+    retract_due: bool = False
+
+
+@dataclass(slots=True)
+class OpenStep:
+    """A decision whose outcome was not imaged yet.
+
+    Attributes:
+        row: Of the table ``steps``.
+        action: That was chosen.
+        refused: Whether the environment refused it.
+        uncertain: Whether it may not have been carried out.
+    """
+
+    row: int
+    action: int
+    refused: bool
+    uncertain: bool
+
+
+@dataclass(slots=True)
+class OpenEpisode:
+    """Conditioning under way.
+
+    Attributes:
+        number: Row of the table ``episodes``.
+        scan: Number of the scan that the next decision rests on.
+        steps: Decisions whose outcome was imaged.
+        step: The one whose outcome was not, if there is one.
+    """
+
+    number: int
+    scan: int
+    steps: int = 0
+    step: OpenStep | None = None
+
+
+@dataclass(slots=True)
+class ConditioningState:
+    """Conditioning so far; written by `Conditioning`.
+
+    Attributes:
+        episodes: Rows of the table ``episodes``.
+        actions: Rows of the table ``steps``.
+        episode: The one under way.
+        learned: Row of the last decision that the agent has learned from.
+        unsaved: Decisions learned from since the last checkpoint.
+    """
+
+    episodes: int = 0
+    actions: int = 0
+    episode: OpenEpisode | None = None
+    learned: int = 0
+    unsaved: int = 0
+
+
+@dataclass(slots=True)
+class EndingState:
+    """The end of the run; written by `Ending`.
+
+    Attributes:
+        reason: Why the run has ended, or is to end.
+        failed: Whether that is a failure.
+    """
+
+    reason: str = ""
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class KeptState:
+    """State of what the run only uses; written by `Runner`.
+
+    Attributes:
+        rng: Of the generator that breaks ties between regions.
+        policy: Of the policy.
+        budget: Of what may be tried without success.
+    """
+
+    rng: dict[str, Any] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class RunState:
-    """State of a run between two transitions; JSON holds all of it.
+    """State of a run between two transitions; each group has one writer, and JSON holds it all.
 
     Attributes:
-        state: What is done next.
-        elapsed: Time of operation on the instrument's clock, s.
-        now: The instrument's clock at the last transition, s.
-        area: Number of the approach area.
-        coarse: Its position, in coarse moves.
-        last_region: As in `Survey`.
-        bad_sample: As in `Survey`.
-        frame: What is being imaged: x, y, size, pixels, angle; None when a region is to be chosen.
-        scan: Number of the image in hand.
-        spot_troubles: Troubles at this frame.
-        troubles: Troubles since the last usable image.
-        in_contact: Whether the tip should be at the surface, as far as the run knows.
-        retract_due: Whether the tip has crashed and has not been taken away since.
-        settle_due: Whether the piezos creep after a coarse move.
-        over_current: Whether the tip drew too much current after the image in hand.
-        trouble: Kind of the one that is being recovered from.
-        open_recoveries: Rows of recoveries that no usable image has ended yet.
-        leaving: Why the approach area is to be left; "" to stay.
-        clean_at: Where the tip is to be cleaned after a crash, m.
-        bad_probe: Images of a bad probe in a row.
-        vouched: What the classifier has said of the first images, if the operator vouches for the
-            tip; None when that is settled.
-        budget: State of what may be tried without success.
-        episode: Row of the episode under way.
-        steps: Decisions in it so far.
-        decision_scan: Number of the scan that the next decision rests on.
-        step: Row of the decision whose outcome has not been seen yet.
-        chosen: Its action.
-        refused: Whether the environment refused it.
-        uncertain: Whether it may not have been carried out.
-        learned: Row of the last decision that the agent has learned from.
-        unsaved: Decisions learned from since the last checkpoint.
-        rng: State of the generator that breaks ties between regions.
-        policy: State of who chooses the actions.
-        images: Images taken, without the partial ones.
-        counters: Rows of the journal, by kind and label.
-        summarised: When the last daily summary was sent, s of `elapsed`.
-        ending: Why the run has ended, or is to end.
-        failed: Whether that is a failure.
+        state: What is done next; written by `Runner`.
     """
 
     state: State = State.APPROACH
-    elapsed: float = 0.0
-    now: float = 0.0
-    area: int = 0
-    coarse: tuple[int, int] = (0, 0)
-    last_region: tuple[float, float] | None = None
-    bad_sample: int = 0
-    frame: tuple[float, float, float, int, float] | None = None
-    scan: int | None = None
-    spot_troubles: int = 0
-    troubles: int = 0
-    in_contact: bool = False
-    retract_due: bool = False
-    settle_due: bool = False
-    over_current: bool = False
-    trouble: str = ""
-    open_recoveries: list[int] = field(default_factory=list)
-    leaving: str = ""
-    clean_at: tuple[float, float] | None = None
-    bad_probe: int = 0
-    vouched: list[bool] | None = None
-    budget: dict[str, Any] = field(default_factory=dict)
-    episode: int | None = None
-    steps: int = 0
-    decision_scan: int | None = None
-    step: int | None = None
-    chosen: int | None = None
-    refused: bool = False
-    uncertain: bool = False
-    learned: int = 0
-    unsaved: int = 0
-    rng: dict[str, Any] = field(default_factory=dict)
-    policy: dict[str, Any] = field(default_factory=dict)
-    images: int = 0
-    counters: dict[str, int] = field(default_factory=_no_counts)
-    summarised: float = 0.0
-    ending: str = ""
-    failed: bool = False
+    clock: ClockState = field(default_factory=ClockState)
+    place: PlaceState = field(default_factory=PlaceState)
+    tip: TipState = field(default_factory=TipState)
+    imaging: ImagingState = field(default_factory=ImagingState)
+    recovery: RecoveryState = field(default_factory=RecoveryState)
+    conditioning: ConditioningState = field(default_factory=ConditioningState)
+    ending: EndingState = field(default_factory=EndingState)
+    kept: KeptState = field(default_factory=KeptState)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Rows of the journal by table, steps as actions, and scans by label."""
+        return {
+            "scans": self.imaging.scans,
+            "episodes": self.conditioning.episodes,
+            "actions": self.conditioning.actions,
+            "recoveries": self.recovery.total,
+            "areas": self.place.entered,
+            **self.imaging.labels,
+        }
+
+    @property
+    def between_images(self) -> bool:
+        """Whether no action waits for the image that shows what it did."""
+        episode = self.conditioning.episode
+        return episode is None or episode.step is None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> RunState:
+    def from_json(cls, values: Any) -> RunState:
         """Take what `to_json` gave.
 
         Raises:
             StateError: It is something else.
         """
-        memory = restored(cls, values)
-        if memory.counters.keys() != _no_counts().keys():
-            raise StateError(f"it counts {', '.join(memory.counters)}")
-        return memory
+        run_state = restored(cls, values)
+        if run_state.imaging.labels.keys() != ImagingState().labels.keys():
+            raise StateError(f"it counts the labels {', '.join(run_state.imaging.labels)}")
+        return run_state
 
     @classmethod
     def references(cls, values: Any) -> list[tuple[str, int | None]]:
@@ -124,22 +267,26 @@ class RunState:
         Raises:
             StateError: It is none.
         """
-        state = cls.from_json(values)
+        run_state = cls.from_json(values)
+        episode = run_state.conditioning.episode
+        step = None if episode is None else episode.step
         return [
-            ("scans", state.scan),
-            ("scans", state.decision_scan),
-            ("steps", state.step),
-            ("episodes", state.episode),
-            ("areas", state.area),
+            ("scans", run_state.imaging.scan),
+            ("scans", None if episode is None else episode.scan),
+            ("steps", None if step is None else step.row),
+            ("episodes", None if episode is None else episode.number),
+            ("areas", run_state.place.area),
         ]
 
-    @property
-    def target(self) -> Frame | None:
-        """The frame that is being imaged."""
-        return None if self.frame is None else Frame(*self.frame)
 
-    @target.setter
-    def target(self, frame: Frame | None) -> None:
-        self.frame = None
-        if frame is not None:
-            self.frame = (frame.x, frame.y, frame.size, frame.pixels, frame.angle)
+def read_run_state(db: sqlite3.Connection) -> RunState | None:
+    """State of a run at its last transition, for those who only read; None before the first.
+
+    Raises:
+        JournalError: It is damaged.
+    """
+    values = read_state(db)
+    try:
+        return None if values is None else RunState.from_json(values)
+    except StateError as error:
+        raise JournalError(f"the state of the runner in the journal is damaged: {error}") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +16,13 @@ from spm_gym.instrument.contract import Restartable
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
+from spm_gym.runner.context import RunnerContext, RunnerHooks
 from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind, summary_due
 from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.signals import ignoring_signals, is_interrupt
-from spm_gym.runner.state_handlers import Notify, StateHandlers
+from spm_gym.runner.state_handlers import StateHandlers
 from spm_gym.runner.states import (
     ASKED_TO_STOP,
     INTERRUPTED,
@@ -70,19 +69,13 @@ class Runner:
         env: The environment over the microscope.
         config: How to operate.
         journal: Of the run; empty, or of the run that is to go on.
-        policy: Who chooses the actions.
-        clock: The instrument's clock, s; must answer when the connection is lost, too, and go on
-            evenly: the hours of the run are counted on it.
+        policy: Chooses the actions.
+        hooks: To the world around.
         simulated: The microscope, if it exists in software only: its state is kept as well.
         seed: Of the choice between equally good regions.
-        notify: Takes the kind of a notification and its text.
-        requests: What the run is asked for from outside.
-        pace: Is told how many seconds every transition took on the instrument's clock.
-        watch: Is told after every transition.
         may_stay: Whether the tip may stay at the surface at the end, unless the run has failed or
             somebody has asked for the end.
         can_withdraw: Whether the instrument can withdraw the tip at all.
-        sleep: Lets time pass while the run is paused.
     """
 
     def __init__(
@@ -91,42 +84,30 @@ class Runner:
         config: OperationConfig,
         journal: Journal,
         policy: RunPolicy,
-        clock: Callable[[], float],
+        hooks: RunnerHooks,
         simulated: Restartable | None = None,
         seed: int = 0,
-        notify: Notify = lambda kind, text: None,
-        requests: Callable[[], Request | None] = lambda: None,
-        pace: Callable[[float], None] = lambda seconds: None,
-        watch: Callable[[Runner], None] = lambda runner: None,
         may_stay: bool = False,
         can_withdraw: bool = True,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.env = env
         self.config = config
         self.journal = journal
         self.policy = policy
+        self._hooks = hooks
         self._simulated = simulated
-        self._clock = clock
-        self._notify = notify
-        self._requests = requests
-        self._pace = pace
-        self._watch = watch
         self._may_stay = may_stay
         self._can_withdraw = can_withdraw
         self._asked_to_stop = False
         self._rng = np.random.default_rng(seed)
         kept = journal.load_state()
         try:
-            self.memory = RunState() if kept is None else RunState.from_json(kept[0])
-            self.operator = StateHandlers(
-                env, config, journal, policy, self.memory, self._rng, notify, sleep
+            self.run_state = RunState() if kept is None else RunState.from_json(kept[0])
+            self.handlers = StateHandlers(
+                RunnerContext(env, config, journal, policy, hooks, self._rng, self.run_state)
             )
             if kept is None:
-                self.memory.now = clock()
-                self.memory.vouched = [] if config.require_good_start else None
-                self.operator.areas.begin()
-                self._commit()
+                self._start()
             else:
                 self._resume(kept[1])
         except StateError as error:
@@ -134,8 +115,8 @@ class Runner:
 
     @property
     def state(self) -> State:
-        """What is done next."""
-        return self.memory.state
+        """The next state to be carried out."""
+        return self.run_state.state
 
     def step(self) -> State:
         """Make one transition and commit it.
@@ -150,13 +131,13 @@ class Runner:
         following = self._asked_for() or self._do(before)
         check_transition(before, following)
         passed = self._advance_clock()
-        self.memory.state = following
+        self.run_state.state = following
         if not before is following is State.PAUSE or self.journal.has_news:
             self._commit()
-        if self.memory.unsaved >= self.config.checkpoint_every:
-            self._save()
-        self._watch(self)
-        self._pace(passed)
+        if self.handlers.conditioning.checkpoint_due:
+            self.handlers.conditioning.save()
+        self._hooks.watch(self.run_state)
+        self._hooks.pace(passed)
         return following
 
     def run(self) -> Outcome:
@@ -165,7 +146,6 @@ class Runner:
         Raises:
             Exception: Whatever this program failed to expect, or the journal cannot take.
         """
-        m = self.memory
         try:
             while self.state is not State.STOP:
                 self.step()
@@ -175,18 +155,18 @@ class Runner:
             self._cut_short(f"{type(error).__name__}: {error}", failed=True)
             raise
         with ignoring_signals():
-            outcome = self._end(m.ending, m.failed)
+            ending = self.run_state.ending
+            outcome = self._end(ending.reason, ending.failed)
             self._note_end(outcome)
             self._commit()
-            if m.unsaved:
-                self._save()
+            self.handlers.conditioning.save()
         return outcome
 
     def _cut_short(self, ending: str, failed: bool) -> Outcome:
         """End in the middle of a transition, which is forgotten but for the acts in it."""
         with ignoring_signals():
             outcome = self._end(ending, failed)
-            # The disk may be full; whoever had to know it knows it by now.
+            # The disk may be full; the notification has gone out all the same.
             with suppress(sqlite3.Error):
                 self._note_end(outcome)
                 self.journal.keep()
@@ -196,7 +176,7 @@ class Runner:
         """Carry out a state, but for a scan that is stopped because somebody asks for something."""
         while True:
             with suppress(Aborted):
-                return self.operator.do(state)
+                return self.handlers.handle(state)
             if (asked_for := self._asked_for()) is not None:
                 return asked_for
 
@@ -205,47 +185,43 @@ class Runner:
         state = self.state
         if not touches_instrument(state):
             return None
-        request = self._requests()
+        request = self._hooks.requests()
         if request is Request.STOP:
             self._asked_to_stop = True
-            self.memory.ending = ASKED_TO_STOP
-            return State.STOP
+            return self.handlers.ending.stop(ASKED_TO_STOP)
         if request is Request.PAUSE:
             # Recovery first: it may be about to take a crashed tip away.
             if state in (State.PAUSE, State.RECOVER):
                 return None
-            self.memory.in_contact = True  # for all that is known: a pause withdraws in any case
-            self.journal.add_event(self.memory.now, "pause", "asked to pause: withdrawing")
-            return State.PAUSE
+            return self.handlers.begin_pause()
         if state is State.PAUSE and request is Request.RESUME:  # no request is none to go on
-            self.journal.add_event(self.memory.now, "pause", "goes on")
-            return State.APPROACH
+            return self.handlers.end_pause()
         return None
 
     def _advance_clock(self) -> float:
-        m, now = self.memory, self._clock()
-        passed = max(0.0, now - m.now)
-        if m.state is not State.PAUSE:
-            m.elapsed += passed
-        m.now = now
-        if summary_due(m.elapsed, m.summarised):
-            m.summarised = m.elapsed
-            self._notify(NotificationKind.DAILY_SUMMARY, self.summary())
+        clock, now = self.run_state.clock, self._hooks.clock()
+        passed = max(0.0, now - clock.now)
+        if self.state is not State.PAUSE:
+            clock.elapsed += passed
+        clock.now = now
+        if summary_due(clock.elapsed, clock.summarised):
+            clock.summarised = clock.elapsed
+            self._hooks.notify(NotificationKind.DAILY_SUMMARY, self.summary())
         return passed
 
     def summary(self) -> str:
         """The run so far, in a sentence."""
-        m = self.memory
-        good, bad = m.counters["good"], m.counters["bad probe"]
+        counters = self.run_state.counters
+        good, bad = counters["good"], counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""
         return (
-            f"{duration_text(m.elapsed)}: {m.images} images{share}; {m.counters['episodes']} "
-            f"conditionings with {m.counters['actions']} actions, {m.counters['recoveries']} "
-            f"troubles, {m.counters['areas']} approach areas"
+            f"{duration_text(self.run_state.clock.elapsed)}: {self.run_state.imaging.images} "
+            f"images{share}; {counters['episodes']} conditionings with {counters['actions']} "
+            f"actions, {counters['recoveries']} troubles, {counters['areas']} approach areas"
         )
 
     def _end(self, ending: str, failed: bool) -> Outcome:
-        """Withdraw, and tell why."""
+        """Withdraw, and notify why."""
         interrupted = self.state is not State.STOP
         if interrupted:
             with suppress(sqlite3.Error):
@@ -257,12 +233,13 @@ class Runner:
         where = f"TIP NOT WITHDRAWN: {trouble}" if trouble else where
         outcome = Outcome(ending, failed, where, trouble, interrupted)
         text = f"{ending}; {where}. {self.summary()}"
-        self._notify(NotificationKind.RECOVERY_FAILED if failed else NotificationKind.STOP, text)
+        kind = NotificationKind.RECOVERY_FAILED if failed else NotificationKind.STOP
+        self._hooks.notify(kind, text)
         return outcome
 
     def _note_end(self, outcome: Outcome) -> None:
         kind = SAFE_END if outcome.safe else UNSAFE_END
-        self.journal.add_event(self.memory.now, kind, f"{outcome.ending}; {outcome.where}")
+        self.journal.add_event(self.run_state.clock.now, kind, f"{outcome.ending}; {outcome.where}")
 
     def _withdraw(self) -> str:
         instrument = self.env.instrument
@@ -281,38 +258,45 @@ class Runner:
         return trouble
 
     def _commit(self) -> None:
-        m, navigator = self.memory, self.env.navigator
-        m.last_region, m.bad_sample = navigator.last_region, navigator.bad_sample
-        m.rng = dict(self._rng.bit_generator.state)
-        m.budget = {} if self.env.budget is None else self.env.budget.get_state()
-        m.policy = self.policy.get_state()
-        kept = None if self._simulated is None else self._simulated.get_state()
-        self.journal.commit(m.to_json(), kept)
+        kept = self.run_state.kept
+        self.handlers.areas.keep_map()
+        kept.rng = dict(self._rng.bit_generator.state)
+        kept.policy = self.policy.get_state()
+        kept.budget = {} if self.env.budget is None else self.env.budget.get_state()
+        instrument = None if self._simulated is None else self._simulated.get_state()
+        self.journal.commit(self.run_state.to_json(), instrument)
 
-    def _save(self) -> None:
-        self.policy.save(self.memory.learned)
-        self.memory.unsaved = 0
+    def _start(self) -> None:
+        self.run_state.clock.now = self._hooks.clock()
+        if self.config.require_good_start:
+            self.handlers.images.expect_good_start()
+        self.handlers.areas.begin()
+        self._commit()
 
     def _resume(self, instrument_state: Any) -> None:
-        m, navigator = self.memory, self.env.navigator
+        run_state, handlers = self.run_state, self.handlers
         self.journal.remove_orphan()
-        restore_generator(self._rng, m.rng)
-        self.policy.set_state(m.policy)
-        navigator.enter_area(m.area)
-        navigator.regions.restore(self.journal.marks(m.area))
-        navigator.last_region, navigator.bad_sample = m.last_region, m.bad_sample
-        if m.state is State.STOP:  # whoever goes on after the end grants new attempts
-            m.ending, m.failed, m.troubles = "", False, 0
+        restore_generator(self._rng, run_state.kept.rng)
+        self.policy.set_state(run_state.kept.policy)
+        handlers.areas.restore_map()
+        if run_state.state is State.STOP:
+            handlers.grant_new_attempts()
         elif self.env.budget is not None:
-            self.env.budget.set_state(m.budget)
+            self.env.budget.set_state(run_state.kept.budget)
         if self._simulated is not None:
             self._simulated.set_state(instrument_state)
         else:
-            m.now, m.in_contact = self._clock(), False
-        lived_on = self._simulated is None
+            run_state.clock.now = self._hooks.clock()
+            handlers.forget_contact()
         unknown = self.journal.give_up_unfinished()
         if unknown is not None:
-            self.operator.adopt_unknown_act(unknown["act"], unknown["number"])
-        if m.state in (State.STOP, State.PAUSE) or (lived_on and touches_instrument(m.state)):
-            m.state, m.in_contact = State.APPROACH, False
+            run_state.state = handlers.adopt_unknown_act(
+                run_state.state, unknown["act"], unknown["number"]
+            )
+        # A real microscope has gone on living: whatever was to be done there begins with a look at
+        # whether the tip is at the surface.
+        lived_on = self._simulated is None and touches_instrument(run_state.state)
+        if lived_on or run_state.state in (State.STOP, State.PAUSE):
+            run_state.state = State.APPROACH
+            handlers.forget_contact()
         self._commit()

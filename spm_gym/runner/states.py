@@ -1,4 +1,4 @@
-"""What a run can be doing, and what may follow what.
+"""The states of a run, and which may follow which.
 
 The usual way, one cycle for every image, and conditioning by the same way::
 
@@ -35,7 +35,7 @@ INTERRUPTED = "interrupted"
 
 
 class State(StrEnum):
-    """What a run does next."""
+    """Next thing that a run does."""
 
     APPROACH = "approach"
     SETTLE = "settle"

@@ -73,7 +73,7 @@ class DeepSPMServer:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port on which the server listens."""
-        host, port = self._listener.server_address[:2]
+        host, port = self._listener.server_address[:2]  # IPv6 addresses have four parts
         return str(host), int(port)
 
     def start(self) -> DeepSPMServer:
@@ -134,6 +134,7 @@ class DeepSPMServer:
             return self._carry_out(parse_request(data))
         except (ValueError, InstrumentError) as error:
             text = " ".join(f"error: {type(error).__name__}: {error}".split())
+            # On one line and short: the original agent reads a reply with a single recv.
             return text.encode("ascii", "replace")[:_MAX_ERROR]
 
     def _carry_out(self, request: Request) -> bytes:

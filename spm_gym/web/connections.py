@@ -30,7 +30,7 @@ class BoundedConnection(H11Protocol):
         """Make room if there is none, and begin to wait."""
         super().connection_made(transport)
         self._waits_since = self.loop.time()
-        self._timer = self.loop.call_later(_PATIENCE_S, self._look)
+        self._timer = self.loop.call_later(_PATIENCE_S, self._check)
         kept = [
             each
             for each in self.connections
@@ -62,7 +62,7 @@ class BoundedConnection(H11Protocol):
         started = cycle is not None and not (cycle.more_body or cycle.response_complete)
         return started and not self.flow.write_paused
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
         if 0 < self._left_to_send < before:
             self._waits_since = self.loop.time()
@@ -70,7 +70,7 @@ class BoundedConnection(H11Protocol):
         if self._is_served():
             left = _PATIENCE_S
         if left > 0:
-            self._timer = self.loop.call_later(left, self._look)
+            self._timer = self.loop.call_later(left, self._check)
         else:
             self._give_up()
 

@@ -16,8 +16,8 @@ from spm_gym.web.access import Access, fields
 from spm_gym.web.pages import Text
 
 _ASKED = {
-    Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
-    Request.STOP: "Asked to stop: the tip is withdrawn after the command under way, and it ends.",
+    Request.PAUSE: "Asked to pause: after the command under way the tip is withdrawn, if possible.",
+    Request.STOP: "Asked to stop: after the command under way the tip is withdrawn, if possible.",
 }
 
 

@@ -26,7 +26,7 @@ from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
 from spm_gym.analysis.scans import scan_at, scan_row
 from spm_gym.analysis.series import series
-from spm_gym.analysis.session import last_session, stored_state
+from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import status_of
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
@@ -37,6 +37,7 @@ from spm_gym.journal.reader import JOURNAL, JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import display_name
 from spm_gym.runner.control import asked_of
+from spm_gym.runner.run_state import read_run_state
 from spm_gym.scale import NM
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
@@ -206,8 +207,8 @@ class LivePage:
         # Asked before the journal is read: a run that ends meanwhile has its end in it.
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
-            m, session = stored_state(db), last_session(db)
-            status = status_of(db, m, session, at_work, str(self._run))
+            run_state, session = read_run_state(db), last_session(db)
+            status = status_of(db, run_state, session, at_work, str(self._run))
             under_way = now if at_work and status.late_s is not None else None
             return {
                 "name": display_name(self._run),
@@ -216,13 +217,13 @@ class LivePage:
                 "view": view,
                 "session": session,
                 "run_status": status,
-                "instrument": instrument(db, m, at_work),
-                "progress": progress(db, m, session, under_way),
+                "instrument": instrument(db, run_state, at_work),
+                "progress": progress(db, run_state, session, under_way),
                 "trouble": last_trouble(db),
                 "failure": last_failure(db),
-                "scan": scan_view(db, self._run, m, view.scan, session.method),
+                "scan": scan_view(db, self._run, run_state, view.scan, session.method),
                 "decision": last_decision(db, session),
-                "map": live_map(db, self._painter, m, view.area),
+                "map": live_map(db, self._painter, run_state, view.area),
                 "policies": (policies := policy_episodes(db)),
                 "histograms": histograms(policies),
                 "log": event_log(db, view.events, view.rows),

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spm_gym.assembly.microscope import _history, _recorder
 from spm_gym.cli import main
 from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
 from spm_gym.journal.reader import reading
+from spm_gym.journal.recovered import References
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.run_state import RunState
@@ -68,34 +68,24 @@ def test_a_clock_that_is_set_gives_no_action_back_and_takes_none(
 
 
 @pytest.mark.parametrize("step", [1e6, -1e6])
-@pytest.mark.parametrize("kept", ["acts.jsonl", "journal"])
+@pytest.mark.parametrize("references", [None, RunState.references], ids=["train", "run"])
 def test_nor_does_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, kept: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, references: References | None
 ) -> None:
     set_to, now, recorder = itertools.count(1.7e9, step), [50_000.0], Recorder()
     monkeypatch.setattr(time, "time", lambda: next(set_to))
 
-    def resumed() -> tuple[Guard, Journal | None]:
-        clock = lambda: now[0]  # noqa: E731
-        if kept == "journal":
-            journal = Journal(tmp_path, RunState.references)
-            args = (journal.record_act, journal.acts())
-            return Guard(recorder, LIMITS, *args, clock), journal  # type: ignore[arg-type]
-        path = tmp_path / "acts.jsonl"
-        return Guard(recorder, LIMITS, _recorder(path), _history(path), clock), None  # type: ignore[arg-type]
+    def pulse_after_resume() -> bool:
+        with Journal(tmp_path, references) as journal:
+            args = (journal.record_act, journal.acts(), lambda: now[0])
+            return pulse(Guard(recorder, LIMITS, *args))  # type: ignore[arg-type]
 
     for _ in range(8):
-        guard, journal = resumed()
-        pulse(guard)
+        pulse_after_resume()
         now[0] += 60.0
-        if journal is not None:
-            journal.close()
     assert recorder.pulses == 5
     now[0] += HOUR_S
-    guard, journal = resumed()
-    assert pulse(guard)
-    if journal is not None:
-        journal.close()
+    assert pulse_after_resume()
 
 
 @pytest.mark.parametrize("recorded", [None, math.nan, math.inf])
@@ -163,7 +153,7 @@ def test_a_run_on_a_nanonis_lasts_as_long_as_it_lasts(
     set_to = itertools.count(1.7e9, 36_000.0)  # ten hours forward whenever somebody looks
     with virtual_nanonis("--seed", "4", quiet=True) as ports:
         monkeypatch.setattr(time, "time", lambda: next(set_to))
-        options = [f"real.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
+        options = [f"real.nanonis.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
         command = ["run", "--env", "real", "--run-dir", "run", "--hours", "9", "--scans", "4"]
         assert main([*command, "--set", *options]) == 0
     assert "4 images are taken" in capsys.readouterr().out

@@ -60,10 +60,10 @@ def test_a_recovered_journal_goes_on(run: Path) -> None:
     recover(run / "journal.sqlite", "CREATE TABLE lost_and_found(rootpgno, pgno, nfield, id, c0)")
     with lab(run, Verdicts(GOOD)) as it:
         assert it.rows("PRAGMA user_version") == [(1,)]
-        assert it.runner.memory.images == 6
+        assert it.runner.run_state.imaging.images == 6
         it.until(State.COLLECT)
         it.runner.step()
-        assert it.runner.memory.images == 7
+        assert it.runner.run_state.imaging.images == 7
         [(kind,)] = it.rows("SELECT kind FROM events WHERE text LIKE '%recovered%'")
         assert kind == "recovered"
     assert set(before) < set(scans(run))
@@ -123,7 +123,7 @@ def test_scans_whose_rows_were_lost_are_kept(run: Path) -> None:
     recover(
         run / "journal.sqlite",
         f"DELETE FROM scans WHERE file = 'scans/{last}'",
-        "UPDATE state SET runner = json_set(runner, '$.scan', NULL, '$.decision_scan', NULL)",
+        "UPDATE state SET runner = json_set(runner, '$.imaging.scan', NULL)",
     )
     with lab(run, Verdicts(GOOD)) as it:
         it.until(State.COLLECT)

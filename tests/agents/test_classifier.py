@@ -29,7 +29,7 @@ QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu", re
 
 
 def blobs(count: int, seed: int) -> Labelled:
-    """Three sharp molecules each; a bad probe sees every one twice, a little aside."""
+    """Three sharp molecules each; a bad probe images each of them twice, a little aside."""
     rng = np.random.default_rng(seed)
     good = rng.random(count) < 0.3
     place = rng.uniform(4, PIXELS - 4, (count, 3, 2))
@@ -53,7 +53,7 @@ def data() -> Labelled:
 
 
 @pytest.fixture(scope="module")
-def unseen() -> Labelled:
+def others() -> Labelled:
     return blobs(600, seed=1)
 
 
@@ -66,22 +66,24 @@ def classified(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
     return classifier(data.images[:, None])
 
 
-def test_it_tells_sharp_probes_from_double_ones(trained: ProbeClassifier, unseen: Labelled) -> None:
-    report = score(classified(trained, unseen), unseen.good, 0.9)
+def test_it_separates_sharp_probes_from_double_ones(
+    trained: ProbeClassifier, others: Labelled
+) -> None:
+    report = score(classified(trained, others), others.good, 0.9)
     assert report.auc > 0.98
     assert report.calibration_error < 0.08
 
 
-def test_shuffled_labels_teach_nothing(data: Labelled, unseen: Labelled) -> None:
+def test_shuffled_labels_teach_nothing(data: Labelled, others: Labelled) -> None:
     shuffled = Labelled(data.images, np.random.default_rng(0).permutation(data.good))
     classifier, _ = fit(shuffled, QUICK, seed=0)
-    assert roc_auc_score(unseen.good, classified(classifier, unseen)) == pytest.approx(0.5, abs=0.1)
+    assert roc_auc_score(others.good, classified(classifier, others)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_training_lowers_both_losses_and_reports_each_epoch(
-    data: Labelled, unseen: Labelled
+    data: Labelled, others: Labelled
 ) -> None:
-    _, history = fit(data, QUICK, seed=3, validation=unseen)
+    _, history = fit(data, QUICK, seed=3, validation=others)
     assert len(history) == 8
     assert history[-1].loss < history[0].loss / 2
     first, last = history[0].validation_loss, history[-1].validation_loss
@@ -91,16 +93,16 @@ def test_training_lowers_both_losses_and_reports_each_epoch(
 
 
 def test_the_seed_decides_and_torch_generator_is_left_alone(
-    data: Labelled, unseen: Labelled
+    data: Labelled, others: Labelled
 ) -> None:
     config = QUICK.model_copy(
         update={"epochs": 1, "network": TINY.model_copy(update={"dropout": 0.3})}
     )
     torch.manual_seed(5)
-    first = classified(fit(data, config, seed=1)[0], unseen)
+    first = classified(fit(data, config, seed=1)[0], others)
     ignoring_signals = torch.rand(3)
-    again = classified(fit(data, config, seed=1)[0], unseen)
-    other = classified(fit(data, config, seed=2)[0], unseen)
+    again = classified(fit(data, config, seed=1)[0], others)
+    other = classified(fit(data, config, seed=2)[0], others)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     torch.manual_seed(5)
@@ -134,16 +136,16 @@ def test_flips_keep_the_label_and_every_value() -> None:
 
 
 def test_a_batch_and_single_images_are_classified_alike_without_side_effects(
-    trained: ProbeClassifier, unseen: Labelled
+    trained: ProbeClassifier, others: Labelled
 ) -> None:
-    together = classified(trained, unseen)
+    together = classified(trained, others)
     assert together.dtype == np.float32
     assert together.shape == (600,)
     assert ((together >= 0) & (together <= 1)).all()
-    alone = np.concatenate([trained(image[None, None]) for image in unseen.images[:20]])
+    alone = np.concatenate([trained(image[None, None]) for image in others.images[:20]])
     assert alone == pytest.approx(together[:20], abs=1e-5)
     with torch.inference_mode():
-        logits = trained.network.eval()(torch.from_numpy(unseen.images[:, None]))
+        logits = trained.network.eval()(torch.from_numpy(others.images[:, None]))
     assert together == pytest.approx(torch.sigmoid(logits)[:, 0].numpy(), abs=1e-5)
 
 
@@ -157,13 +159,13 @@ def test_other_shapes_are_refused(trained: ProbeClassifier, shape: tuple[int, ..
 
 
 def test_a_loaded_classifier_is_the_saved_one(
-    trained: ProbeClassifier, unseen: Labelled, tmp_path: Path
+    trained: ProbeClassifier, others: Labelled, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.safetensors"
     trained.summary, trained.conditions = {"seed": 0}, CONDITIONS
     trained.save(path)
     loaded = ProbeClassifier.load(path)
-    assert np.array_equal(classified(loaded, unseen), classified(trained, unseen))
+    assert np.array_equal(classified(loaded, others), classified(trained, others))
     assert loaded.summary == {"seed": 0}
     assert loaded.conditions == CONDITIONS
     assert loaded.network.config == TINY
@@ -342,7 +344,7 @@ def test_training_leaves_classifier_report_and_picture(
     config = QUICK.model_copy(update={"epochs": 2})
     directory = tmp_path / "run"
     classifier = train_classifier(
-        data.images, data.good, session, config, 0.7, 0, directory, CONDITIONS, progress=False
+        data, session, config, 0.7, 0, directory, CONDITIONS, progress=False
     )
     assert sorted(path.name for path in directory.iterdir()) == [
         "classifier.safetensors",
@@ -388,9 +390,7 @@ def labelled(few: Labelled, tmp_path: Path, **settings: object) -> ProbeClassifi
         {"network": TINY, "device": "cpu", "batch_size": 32, **settings}
     )
     session = np.full(few.good.size, "s")
-    return train_classifier(
-        few.images, few.good, session, config, 0.9, 0, tmp_path, CONDITIONS, False
-    )
+    return train_classifier(few, session, config, 0.9, 0, tmp_path, CONDITIONS, False)
 
 
 def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
@@ -407,7 +407,7 @@ def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
     assert (tmp_path / "classifier.safetensors").is_file()
 
 
-def test_few_labels_are_seen_often_enough_to_find_the_good_ones(
+def test_few_labels_are_used_often_enough_to_find_the_good_ones(
     data: Labelled, tmp_path: Path
 ) -> None:
     few = data[np.concatenate([np.flatnonzero(data.good)[:124], np.flatnonzero(~data.good)[:26]])]
@@ -419,14 +419,14 @@ def test_few_labels_are_seen_often_enough_to_find_the_good_ones(
     assert saved.summary["validation"]["recommended"] == validation["recommended"]
 
 
-def test_many_images_are_seen_ten_times(data: Labelled) -> None:
+def test_many_images_are_used_ten_times(data: Labelled) -> None:
     many = Labelled(data.images[:800], data.good[:800])
     config = QUICK.model_copy(update={"epochs": None, "batch_size": 8})
     assert len(fit(many, config, seed=0)[1]) == 10
 
 
 def test_a_trunk_to_start_with_is_what_training_begins_from(
-    trained: ProbeClassifier, data: Labelled, unseen: Labelled
+    trained: ProbeClassifier, data: Labelled, others: Labelled
 ) -> None:
     still = QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 1500})
     started, _ = fit(data, still, seed=9, start=trained.network)
@@ -460,8 +460,7 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
     for share in (0.0, 0.3):
         config = QUICK.model_copy(update={"counterexamples": share})
         classifier = train_classifier(
-            data.images,
-            data.good,
+            data,
             np.full(data.good.size, "s"),
             config,
             0.9,
@@ -496,8 +495,7 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
 
     few = data[np.arange(200)]
     train_classifier(
-        few.images,
-        few.good,
+        few,
         np.full(200, "s"),
         QUICK.model_copy(update={"epochs": 1}),
         0.9,

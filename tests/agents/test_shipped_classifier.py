@@ -1,4 +1,4 @@
-"""The classifier that comes with the package, on images that it has never seen."""
+"""The classifier that comes with the package, on images that are not in its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One answer to how a run ended: every way out, in every view of it."""
+"""One answer to how a run ended: every exit, in every view of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import matplotlib.text
 import pytest
 
-from spm_gym.analysis.ending import LOOK, UNSAFE_MARK, Ending, RunEnd, run_ending
+from spm_gym.analysis.ending import INSPECT, UNSAFE_MARK, RunEnd, RunEnding, run_ending
 from spm_gym.analysis.status import run_status
 from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
@@ -34,8 +34,8 @@ WITHDRAWN = "; tip withdrawn"
 NOT_WITHDRAWN = "; TIP NOT WITHDRAWN: motor off"
 
 
-class Way(NamedTuple):
-    """A way out of a run.
+class Exit(NamedTuple):
+    """An exit of a run.
 
     Attributes:
         expected: Kind, sentence as every view has it, and whether the instrument needs nobody.
@@ -44,7 +44,7 @@ class Way(NamedTuple):
         withdrawal: Result of a withdrawal as the last act; "" for none.
         at_work: Whether the program still holds the run.
         config: Settings of the run.
-        resumed: Whether another session has begun since.
+        resumed: Whether another session has started since.
     """
 
     expected: tuple[RunEnd, str, bool]
@@ -62,87 +62,89 @@ ASKED = {"state": "stop", "ending": "asked to stop"}
 FAILED = {"state": "stop", "ending": "6 troubles in a row", "failed": True}
 IMAGE = {"state": "image"}
 
-WAYS = {
-    "hours over": Way(
+EXITS = {
+    "hours over": Exit(
         (RunEnd.COMPLETED, f"Ended: 60 hours are over{WITHDRAWN}", True),
         HOURS, ((SAFE_END, f"60 hours are over{WITHDRAWN}"),),
     ),
-    "hours over, tip left where it may stay": Way(
+    "hours over, tip left where it may stay": Exit(
         (RunEnd.COMPLETED, "Ended: 60 hours are over; tip left at the surface", True),
         HOURS, ((SAFE_END, "60 hours are over; tip left at the surface"),),
     ),
-    "hours over, not withdrawn": Way(
-        (RunEnd.COMPLETED, f"{LOOK}. Ended: 60 hours are over{NOT_WITHDRAWN}", False),
+    "hours over, not withdrawn": Exit(
+        (RunEnd.COMPLETED, f"{INSPECT}. Ended: 60 hours are over{NOT_WITHDRAWN}", False),
         HOURS, ((UNSAFE_END, f"60 hours are over{NOT_WITHDRAWN}"),),
     ),
-    "scans done": Way(
+    "scans done": Exit(
         (RunEnd.COMPLETED, f"Ended: 8 images are taken{WITHDRAWN}", True),
         HOURS | {"ending": "8 images are taken"},
         ((SAFE_END, f"8 images are taken{WITHDRAWN}"),),
     ),
-    "asked to stop": Way(
+    "asked to stop": Exit(
         (RunEnd.STOPPED, f"Ended: asked to stop{WITHDRAWN}", True),
         ASKED, ((SAFE_END, f"asked to stop{WITHDRAWN}"),),
     ),
-    "asked to stop, not withdrawn": Way(
-        (RunEnd.STOPPED, f"{LOOK}. Ended: asked to stop{NOT_WITHDRAWN}", False),
+    "asked to stop, not withdrawn": Exit(
+        (RunEnd.STOPPED, f"{INSPECT}. Ended: asked to stop{NOT_WITHDRAWN}", False),
         ASKED, ((UNSAFE_END, f"asked to stop{NOT_WITHDRAWN}"),), config=SIM,
     ),
-    "given up": Way(
+    "given up": Exit(
         (RunEnd.GIVEN_UP, f"Given up: 6 troubles in a row{WITHDRAWN}", True),
         FAILED, ((SAFE_END, f"6 troubles in a row{WITHDRAWN}"),),
     ),
-    "given up, not withdrawn": Way(
-        (RunEnd.GIVEN_UP, f"{LOOK}. Given up: 6 troubles in a row{NOT_WITHDRAWN}", False),
+    "given up, not withdrawn": Exit(
+        (RunEnd.GIVEN_UP, f"{INSPECT}. Given up: 6 troubles in a row{NOT_WITHDRAWN}", False),
         FAILED, ((UNSAFE_END, f"6 troubles in a row{NOT_WITHDRAWN}"),),
     ),
-    "interrupted": Way(
+    "interrupted": Exit(
         (RunEnd.INTERRUPTED, f"Ended in the middle of its work: interrupted{WITHDRAWN}", True),
         IMAGE, ((SAFE_END, f"interrupted{WITHDRAWN}"),),
     ),
-    "interrupted, not withdrawn": Way(
+    "interrupted, not withdrawn": Exit(
         (RunEnd.INTERRUPTED,
-         f"{LOOK}. Ended in the middle of its work: interrupted{NOT_WITHDRAWN}", False),
+         f"{INSPECT}. Ended in the middle of its work: interrupted{NOT_WITHDRAWN}", False),
         IMAGE, ((UNSAFE_END, f"interrupted{NOT_WITHDRAWN}"),),
     ),
-    "program error": Way(
+    "program error": Exit(
         (RunEnd.PROGRAM_ERROR,
          f"Ended in the middle of its work: TypeError: x{WITHDRAWN}", True),
         IMAGE, ((SAFE_END, f"TypeError: x{WITHDRAWN}"),),
     ),
-    "program error, not withdrawn": Way(
+    "program error, not withdrawn": Exit(
         (RunEnd.PROGRAM_ERROR,
-         f"{LOOK}. Ended in the middle of its work: TypeError: x{NOT_WITHDRAWN}", False),
+         f"{INSPECT}. Ended in the middle of its work: TypeError: x{NOT_WITHDRAWN}", False),
         IMAGE, ((UNSAFE_END, f"TypeError: x{NOT_WITHDRAWN}"),),
     ),
-    "killed": Way((RunEnd.KILLED, f"{LOOK}. {KILLED}", False), IMAGE),
-    "killed, simulated": Way((RunEnd.KILLED, KILLED, True), IMAGE, config=SIM),
-    "killed in a pause, withdrawn": Way(
+    "killed": Exit((RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), IMAGE),
+    "killed, simulated": Exit((RunEnd.KILLED, KILLED, True), IMAGE, config=SIM),
+    "killed in a pause, withdrawn": Exit(
         (RunEnd.KILLED, KILLED, True), {"state": "pause"}, withdrawal="done"
     ),
-    "killed in a withdrawal": Way(
-        (RunEnd.KILLED, f"{LOOK}. {KILLED}", False), HOURS, withdrawal="intended"
+    "killed in a withdrawal": Exit(
+        (RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), HOURS, withdrawal="intended"
     ),
-    "killed after it was resumed": Way(
-        (RunEnd.KILLED, f"{LOOK}. {KILLED}", False), IMAGE,
+    "killed after it was resumed": Exit(
+        (RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), IMAGE,
         ((SAFE_END, f"interrupted{WITHDRAWN}"),), resumed=True,
     ),
-    "killed before the first transition": Way((RunEnd.KILLED, f"{LOOK}. {KILLED}", False), None),
-    "at work": Way((RunEnd.RUNNING, "At work", True), IMAGE, at_work=True),
-    "at work on its end": Way((RunEnd.RUNNING, "At work", True), HOURS, at_work=True),
-    "paused": Way(
+    "killed before the first transition": Exit(
+        (RunEnd.KILLED, f"{INSPECT}. {KILLED}", False), None
+    ),
+    "at work": Exit((RunEnd.RUNNING, "At work", True), IMAGE, at_work=True),
+    "at work on its end": Exit((RunEnd.RUNNING, "At work", True), HOURS, at_work=True),
+    "paused": Exit(
         (RunEnd.PAUSED, "Paused", True), {"state": "pause"},
         (("pause", "asked to pause: withdrawing"),), at_work=True,
     ),
-    "paused, not withdrawn": Way(
-        (RunEnd.PAUSED, f"{LOOK}. Paused, but not withdrawn: motor off", False),
+    "paused, not withdrawn": Exit(
+        (RunEnd.PAUSED, f"{INSPECT}. Paused, but not withdrawn: motor off", False),
         {"state": "pause"}, (("pause", "not withdrawn: motor off"),), at_work=True,
     ),
-    "being resumed": Way(
+    "being resumed": Exit(
         (RunEnd.RESUMING, "Getting ready to go on", True),
         IMAGE, ((SAFE_END, f"interrupted{WITHDRAWN}"),), at_work=True,
     ),
-    "resumed": Way(
+    "resumed": Exit(
         (RunEnd.RUNNING, "At work", True),
         {"state": "approach"}, ((UNSAFE_END, f"interrupted{NOT_WITHDRAWN}"),),
         at_work=True, resumed=True,
@@ -150,59 +152,59 @@ WAYS = {
 }  # fmt: skip
 
 
-def make(way: Way, folder: Path) -> InventedRun:
-    """A run that has gone this way; it counts as at work until it is ended."""
-    run = InventedRun(folder, way.config.to_yaml())
-    write_settings(folder / "config.yaml", way.config)
+def make(exit_: Exit, folder: Path) -> InventedRun:
+    """A run that has gone this exit_; it counts as at work until it is ended."""
+    run = InventedRun(folder, exit_.config.to_yaml())
+    write_settings(folder / "config.yaml", exit_.config)
     run.__enter__()
-    if way.withdrawal:
+    if exit_.withdrawal:
         act = {"number": 1, "act": "withdraw", "time": 1.0}
-        for result in dict.fromkeys(["intended", way.withdrawal]):
+        for result in dict.fromkeys(["intended", exit_.withdrawal]):
             run.journal.record_act(act | {"result": result})
-    for kind, text in way.events:
+    for kind, text in exit_.events:
         run.journal.add_event(0.0, kind, text)
-    if way.resumed:
-        record = SessionRecord(way.config.to_yaml(), "", "", {}, resumed=True)
+    if exit_.resumed:
+        record = SessionRecord(exit_.config.to_yaml(), "", "", {}, resumed=True)
         run.journal.begin_session(record, 1)
-    if way.state is None:
+    if exit_.state is None:
         run.journal.keep()
     else:
-        run.commit(**way.state)
-    if not way.at_work:
+        run.commit(**exit_.state)
+    if not exit_.at_work:
         run.end()
     return run
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]
+@pytest.fixture(params=EXITS)
+def exit_(request: pytest.FixtureRequest) -> Exit:
+    return EXITS[request.param]
 
 
 @pytest.fixture
-def folder(way: Way, tmp_path: Path) -> Iterator[Path]:
+def folder(exit_: Exit, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "a run"
-    run = make(way, folder)
+    run = make(exit_, folder)
     yield folder
     run.end()
 
 
-def ending_of(folder: Path) -> Ending:
+def ending_of(folder: Path) -> RunEnding:
     with reading(folder) as db:
         return run_ending(db, is_run_locked(folder))
 
 
 def test_every_kind_of_end_is_in_the_table() -> None:
-    assert {way.expected[0] for way in WAYS.values()} | {RunEnd.KILLED_AT_ONCE} == {*RunEnd}
+    assert {exit_.expected[0] for exit_ in EXITS.values()} | {RunEnd.KILLED_AT_ONCE} == {*RunEnd}
 
 
-def test_the_journal_tells_how_a_run_ended(way: Way, folder: Path) -> None:
+def test_the_journal_tells_how_a_run_ended(exit_: Exit, folder: Path) -> None:
     ending = ending_of(folder)
-    assert (ending.kind, ending.sentence, ending.safe) == way.expected
+    assert (ending.kind, ending.sentence, ending.safe) == exit_.expected
     assert (ending.wall is None) is (ending.reason == "" or ending.kind is RunEnd.PAUSED)
 
 
-def test_all_views_agree(way: Way, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kind, sentence, safe = way.expected
+def test_all_views_agree(exit_: Exit, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, sentence, safe = exit_.expected
     with reading(folder) as db:
         status = run_status(db, folder)
         picture = draw_overview(db, folder, 0.9, PaintLog())
@@ -227,7 +229,7 @@ def test_all_views_agree(way: Way, folder: Path, capsys: pytest.CaptureFixture[s
     if not safe:
         assert state == f"{UNSAFE_MARK} {sentence}"
     else:
-        assert state == (sentence if kind.over else f"{(way.state or {})['state']}, not finished")
+        assert state == (sentence if kind.over else f"{(exit_.state or {})['state']}, not finished")
     assert main(["journal", "--json", str(folder)]) in (0, 1)
     printed = json.loads(capsys.readouterr().out)
     assert (printed["ending_kind"], printed["safe"]) == (kind, safe)
@@ -238,14 +240,14 @@ def test_all_views_agree(way: Way, folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "way",
-    [name for name, way in WAYS.items() if not (way.at_work or way.resumed)],
+    "exit_",
+    [name for name, exit_ in EXITS.items() if not (exit_.at_work or exit_.resumed)],
     indirect=True,
 )
 def test_stop_agrees(
-    way: Way, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    exit_: Exit, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, sentence, safe = way.expected
+    kind, sentence, safe = exit_.expected
     monkeypatch.setattr("spm_gym.cli.stop.is_run_locked", answers(True, False))
     monkeypatch.setattr("spm_gym.cli.stop.last_event_number", lambda db: 0)
     killed = kind is RunEnd.KILLED
@@ -265,12 +267,12 @@ def answers(*values: bool) -> Callable[[Path], bool]:
 
 def test_a_run_that_was_killed_before_it_did_anything_needs_nobody(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
-    assert ending_of(tmp_path) == Ending(RunEnd.KILLED_AT_ONCE)
+    assert ending_of(tmp_path) == RunEnding(RunEnd.KILLED_AT_ONCE)
 
 
 def test_an_end_from_before_the_request_to_stop_is_not_its_end(tmp_path: Path) -> None:
-    way = WAYS["interrupted"]
-    make(way, tmp_path / "run").end()
+    exit_ = EXITS["interrupted"]
+    make(exit_, tmp_path / "run").end()
     with reading(tmp_path / "run") as db:
         assert run_ending(db, False).kind is RunEnd.INTERRUPTED
         assert run_ending(db, False, after_event=1).kind is RunEnd.KILLED

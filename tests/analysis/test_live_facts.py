@@ -21,16 +21,18 @@ from spm_gym.analysis.lengths import histograms
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import Progress, progress
 from spm_gym.analysis.series import CODES, series
-from spm_gym.analysis.session import Pace, RunSession, last_session, stored_state
+from spm_gym.analysis.session import Pace, RunSession, last_session
 from spm_gym.analysis.status import Activity, RunStatus, status_of
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
 from spm_gym.figures.scan_view import scan_view
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.scale import duration_text
+from spm_gym.types import Frame
 from spm_gym.web.monitor_words import percent, quantity, whole_percent
 from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun
 
@@ -46,20 +48,20 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
 def status_while(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
     run.commit(**state)
     with reading(run.journal.run) as db:
-        return status_of(db, stored_state(db), last_session(db), at_work, "a run")
+        return status_of(db, read_run_state(db), last_session(db), at_work, "a run")
 
 
 def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
     with InventedRun(tmp_path) as run, reading(tmp_path) as db:
-        started = status_of(db, {}, last_session(db), True, "r")
+        started = status_of(db, None, last_session(db), True, "r")
         assert started.activity is Activity.STARTS
         assert started.sentence == "Getting ready for the first image"
-        assert scan_view(db, run.journal.run, {}, None, "levels") is None
+        assert scan_view(db, run.journal.run, None, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
 
 def test_imaging_is_told_with_number_and_place(run: InventedRun) -> None:
-    frame = [120 * NM, -35 * NM, 10 * NM, 64, 0.0]
+    frame = Frame(120 * NM, -35 * NM, 10 * NM, 64, 0.0)
     assert status_while(run, state="image", images=411, frame=frame).sentence == (
         "Taking image 412 at 120, −35 nm"
     )
@@ -139,27 +141,25 @@ def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
 def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
     with reading(tmp_path) as db:
-        now = status_of(db, {}, last_session(db), False, "a run")
+        now = status_of(db, None, last_session(db), False, "a run")
     assert now.activity is Activity.CUT_OFF
     assert now.sentence == "Not at work: the program was killed before it had done anything"
     assert now.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
 
 
-REAL = load_config(None, ["run.microscope=real"])
-LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=deepspm"])
-
-
-@pytest.mark.parametrize(
-    ("config", "names_it"), [(REAL, True), (LABVIEW, False), (load_config(), False)]
-)
-def test_a_killed_run_on_a_controller_names_what_restores_it(
-    tmp_path: Path, config: Config, names_it: bool
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_killed_run_names_what_restores_the_settings_that_it_has_kept(
+    tmp_path: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with InventedRun(tmp_path, config.to_yaml()) as run:
+    monkeypatch.chdir(tmp_path)
+    Path("a run").mkdir()
+    if kept:
+        Path("a run", SETTINGS_BEFORE).touch()
+    with InventedRun(tmp_path) as run:
         run.enter_area()
         for now in (status_while(run, False, state="image"), unsafe_end(run)):
             assert "spm-gym run --resume --run-dir 'a run'" in now.why
-            assert ("spm-gym restore 'a run'" in now.why) is names_it
+            assert ("spm-gym restore 'a run'" in now.why) is kept
 
 
 def unsafe_end(run: InventedRun) -> RunStatus:
@@ -189,7 +189,7 @@ def test_a_pause_that_could_not_withdraw_says_so(run: InventedRun) -> None:
 
 
 @pytest.mark.parametrize("state", ["choose region", "settle", "clean", "recover", "change area",
-                                   "diagnose", "collect", "something new"])  # fmt: skip
+                                   "diagnose", "collect"])  # fmt: skip
 def test_every_state_has_a_sentence(run: InventedRun, state: str) -> None:
     assert status_while(run, state=state, trouble="crash" if state == "recover" else "").sentence
 
@@ -201,15 +201,15 @@ def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
     settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 1000}})
     session = RunSession(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
     with reading(run.journal.run) as db:
-        counted = progress(db, stored_state(db), session, now=1e9)
+        counted = progress(db, read_run_state(db), session, now=1e9)
         assert (counted.images, counted.good, counted.classified, counted.areas) == (10, 9, 10, 1)
         assert counted.recent == pytest.approx(0.9)
         assert counted.bound == "1 h"
         assert counted.share == pytest.approx(200 / 3600)
         assert counted.ends == pytest.approx(1e9 + 340)
-        assert progress(db, stored_state(db), session, None).ends is None
+        assert progress(db, read_run_state(db), session, None).ends is None
         unreadable = RunSession(1, 0.0, None, None)
-        assert progress(db, stored_state(db), unreadable, 1e9).share is None
+        assert progress(db, read_run_state(db), unreadable, 1e9).share is None
 
 
 def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: InventedRun) -> None:
@@ -219,7 +219,7 @@ def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: Inv
 
     def counted(pace: Pace | None) -> Progress:
         with reading(run.journal.run) as db:
-            return progress(db, stored_state(db), RunSession(1, 0.0, settings, pace), now=1e9)
+            return progress(db, read_run_state(db), RunSession(1, 0.0, settings, pace), now=1e9)
 
     fast, slow = counted(Pace(1.0, image_s=60.0)), counted(Pace(1.0, image_s=500.0))
     assert (fast.bound, fast.share, fast.ends) == ("3 images", pytest.approx(1 / 3), 1e9 + 120)
@@ -277,7 +277,7 @@ def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
     run.journal.record_act({"number": 1, "act": "pulse", "time": 5.0, "result": "intended"} | noted)
     run.commit(in_contact=True)
     with reading(run.journal.run) as db:
-        found = instrument(db, stored_state(db), at_work=True)
+        found = instrument(db, read_run_state(db), at_work=True)
         assert (found.in_contact, found.z, found.current, found.wall) == (
             True,
             -9e-8,
@@ -285,7 +285,7 @@ def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
             5.0,
         )
         assert (found.bias, found.setpoint) == (1.0, 25e-12)
-        assert instrument(db, stored_state(db), at_work=False).in_contact is None
+        assert instrument(db, read_run_state(db), at_work=False).in_contact is None
 
 
 def test_a_decision_is_told_with_values_mask_and_outcome(run: InventedRun) -> None:

@@ -241,7 +241,11 @@ def test_damage_is_named(run: Path, damage: Damage, sentence: str) -> None:
     "counter", [*map(str, Label), "scans", "episodes", "actions", "recoveries", "areas"]
 )
 def test_every_counter_must_equal_its_rows(run: Path, counter: str) -> None:
-    key = f"'$.counters.\"{counter}\"'"
+    places = {"scans": "imaging.scans", "episodes": "conditioning.episodes",
+              "actions": "conditioning.actions", "recoveries": "recovery.total",
+              "areas": "place.entered"}  # fmt: skip
+    place = places.get(counter, f'imaging.labels."{counter}"')
+    key = f"'$.{place}'"
     sql(f"UPDATE state SET runner = json_set(runner, {key}, json_extract(runner, {key}) + 1)")(run)
     (found,) = inconsistencies(run)
     assert found.startswith(f"counter {counter!r}: says ")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,18 @@ import numpy as np
 import pytest
 
 from spm_gym.assembly.build import make_env
-from spm_gym.assembly.microscope import microscope
+from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.cli import evaluate, main, train
-from spm_gym.config import RealConfig, load_config
+from spm_gym.config import load_config
+from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
+from spm_gym.journal.reader import JournalError, reading
+from spm_gym.journal.writer import Journal
+from spm_gym.types import Dip
 from tests.support.trajectories import LIVELY, both, equal
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
 from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +56,7 @@ def fresh_ports() -> Iterator[list[int]]:
 
 
 def on(ports: list[int]) -> str:
-    return f"real.ports={ports}"
+    return f"real.nanonis.ports={ports}"
 
 
 def ask(ports: list[int], name: str, **values: Any) -> dict[str, Any]:
@@ -98,11 +104,11 @@ def test_train_and_evaluate_on_a_nanonis(
     assert train.main([*arguments, "--steps", "60"]) == 0
     assert "scan stopped, tip withdrawn, settings restored" in capsys.readouterr().out
     assert is_safe(fresh_ports)
-    acts = [json.loads(line) for line in Path("run/acts.jsonl").read_text().splitlines()]
-    assert len(acts) > 100
-    numbers = [act["number"] for act in acts if act["result"] == "intended"]
+    acts = recorded("number", "result")
+    assert len(acts) > 50
+    numbers = [number for number, _ in acts]
     assert numbers == sorted(set(numbers))
-    assert {act["result"] for act in acts} == {"intended", "done"}
+    assert {result for _, result in acts} == {"done"}
     assert not Path("run/settings_before.json").exists()
     assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
     out = capsys.readouterr().out
@@ -119,7 +125,7 @@ def test_a_signal_leaves_the_instrument_safe_and_the_run_resumable(
     fresh_ports: list[int], number: signal.Signals
 ) -> None:
     process = training(fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000")
-    wait_for_acts(process, 40)
+    wait_for_acts(process, 20)
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
@@ -138,7 +144,7 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     process = training(
         fresh_ports, "--run-dir", "run", "--config", SMOKE, "--steps", "100000", "--set", *changed
     )
-    wait_for_acts(process, 60)
+    wait_for_acts(process, 30)
     process.kill()
     process.communicate()
     assert ask(fresh_ports, "Bias.Get")["bias"] == 1.5
@@ -150,10 +156,15 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
         ask(fresh_ports, "Bias.Set", bias=1.0)
         return
     resumed = training(fresh_ports, "--resume", "--run-dir", "run")
-    wait_for_acts(resumed, 200)
+    wait_for_acts(resumed, 100)
     resumed.send_signal(signal.SIGTERM)
     out, err = resumed.communicate(timeout=PATIENCE_S)
     assert "an earlier run could not restore the settings" in out, err
+    acts = recorded("number", "session")
+    assert [number for number, _ in acts] == list(range(1, len(acts) + 1))
+    assert {session for _, session in acts} == {1, 2}
+    with reading(Path("run")) as db:
+        assert [tuple(row) for row in db.execute("SELECT resumed FROM sessions")] == [(0,), (1,)]
     assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
     assert is_safe(fresh_ports)
     ask(fresh_ports, "Bias.Set", bias=1.0)
@@ -191,14 +202,20 @@ def training(ports: list[int], *arguments: str) -> subprocess.Popen[str]:
 
 def wait_for_acts(process: subprocess.Popen[str], count: int) -> None:
     """Until the run has noted so many acts; if it ends or hangs before, what it said is shown."""
-    path = Path("run/acts.jsonl")
     deadline = time.monotonic() + PATIENCE_S
-    while not path.exists() or len(path.read_text().splitlines()) < count:
+    while len(recorded("id")) < count:
         if process.poll() is not None or time.monotonic() > deadline:
             process.send_signal(signal.SIGABRT)  # it shows where it hangs
             out, err = process.communicate()
             pytest.fail(f"the run does not act: {process.returncode}\n{out}\n{err}")
         time.sleep(0.05)
+
+
+def recorded(*columns: str) -> list[tuple[Any, ...]]:
+    """Acts in the journal of the run; none as long as there is no journal."""
+    with suppress(JournalError, sqlite3.OperationalError), reading(Path("run")) as db:
+        return [tuple(row) for row in db.execute(f"SELECT {', '.join(columns)} FROM acts")]
+    return []
 
 
 def test_check_looks_and_changes_nothing(
@@ -220,9 +237,9 @@ def test_check_looks_and_changes_nothing(
      ("env.pixels=32", "classifier"),
      ("env.image_nm=300", "image_nm"),
      ("real.limits.dip_nm=2", "dip_nm"),
-     ("real.imaging.channel=Height", "Height"),
-     ("real.imaging.channel='Current (A)'", "no height"),
-     ("real.imaging.channel='X (m)'", "no height"),
+     ("real.nanonis.channel=Height", "Height"),
+     ("real.nanonis.channel='Current (A)'", "no height"),
+     ("real.nanonis.channel='X (m)'", "no height"),
      ("real.imaging.setpoint_pA=500", "setpoint:"),
      ("real.imaging.bias_V=-1", "bias:"),
      ("env.pixels=128", "classifier")],
@@ -243,7 +260,7 @@ def test_check_finds_what_a_run_would_die_of(
 )  # fmt: skip
 @pytest.mark.parametrize(
     ("setting", "word"),
-    [("real.imaging.channel='Current (A)'", "nothing was moved or changed: height signal:"),
+    [("real.nanonis.channel='Current (A)'", "nothing was moved or changed: height signal:"),
      ("real.imaging.setpoint_pA=500", "setpoint:")],
 )  # fmt: skip
 def test_what_check_refuses_every_command_refuses_and_nothing_is_changed(
@@ -266,14 +283,14 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for arguments in (
-        ["train", "--env", "real", "--config", SMOKE, "--set", "real.ports=[1,2]"],
-        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.ports=[1,2]"],
-        ["check", "--set", "real.ports=[1,2]"],
+        ["train", "--env", "real", "--config", SMOKE, "--set", "real.nanonis.ports=[1,2]"],
+        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.nanonis.ports=[1,2]"],
+        ["check", "--set", "real.nanonis.ports=[1,2]"],
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: cannot reach 127.0.0.1:1")
-        assert "real.ports" in error
+        assert "real.nanonis.ports" in error
         assert not list(Path().glob("runs/*"))
 
 
@@ -291,12 +308,15 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
         (["train", "--env", "real", "--set", "env.image_nm=300", on([1, 2])], ["image_nm"]),
         (["train", "--env", "real", "--set", "real.limits.position_nm=100"], ["position_nm"]),
         (["check", "--set", "real.imaging.speed_nm_per_s=1e-30"], ["speed_nm_per_s"]),
-        (["check", "--set", "real.timeout_s=1e10"], ["timeout_s"]),
+        (["check", "--set", "real.nanonis.timeout_s=1e10"], ["timeout_s"]),
         (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),
         (["check", "--set", "real.imaging.bias_V=9"], ["imaging.bias_V", "limits.bias_V"]),
-        (["check", "--set", "real.coarse.sideways_steps=101"], ["coarse.sideways_steps", "100"]),
-        (["check", "--set", "real.ports=[6501,6501]"], ["ports must differ"]),
-        (["check", "--set", "real.ports=[6501]"], ["real.ports"]),
+        (
+            ["check", "--set", "real.nanonis.coarse.sideways_steps=101"],
+            ["coarse.sideways_steps", "100"],
+        ),
+        (["check", "--set", "real.nanonis.ports=[6501,6501]"], ["ports must differ"]),
+        (["check", "--set", "real.nanonis.ports=[6501]"], ["real.nanonis.ports"]),
     ],
 )
 def test_impossible_requests_get_one_line(
@@ -315,7 +335,7 @@ def test_a_dry_run_shows_every_command_and_sends_none(
     release: int | str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
-    lab = ["real.ports=[1,2]", f"real.release={release}"]
+    lab = ["real.nanonis.ports=[1,2]", f"real.nanonis.release={release}"]
     assert train.main([*arguments, "--set", *lab]) == 0
     lines = capsys.readouterr().out.splitlines()
     for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
@@ -326,7 +346,7 @@ def test_a_dry_run_shows_every_command_and_sends_none(
 def test_a_dry_run_steps_away_in_the_configured_direction(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lab = ["real.coarse.retract=z-", "env.regions.area_nm=60"]
+    lab = ["real.nanonis.coarse.retract=z-", "env.regions.area_nm=60"]
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
     assert train.main(arguments) == 0
     shown = capsys.readouterr().out
@@ -340,7 +360,7 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
         config = load_config(None, [on(ports), "run.microscope=real"])
 
         def drive() -> None:
-            with microscope(config, Path(), "train") as instrument:
+            with recorded_microscope(config, Path(), "train") as instrument:
                 status.append(int(instrument.status().approached))
 
         thread = threading.Thread(target=drive)
@@ -350,27 +370,36 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
         assert is_safe(ports)
 
 
-def test_a_record_that_a_kill_has_cut_short_goes_on(ports: list[int]) -> None:
-    whole = {"time": 0.0, "number": 6, "act": "dip", "result": "intended"}
-    Path("acts.jsonl").write_text(json.dumps(whole) + '\n{"time": 17955, "numb')
-    config = load_config(None, [on(ports), "run.microscope=real"])
-    for _ in range(2):
-        with microscope(config, Path(), "train") as instrument:
-            instrument.withdraw()
-    lines = Path("acts.jsonl").read_text().splitlines()
-    entries = [json.loads(line) for line in lines if line != '{"time": 17955, "numb']
-    assert len(entries) == len(lines) - 1
-    numbers = [entry["number"] for entry in entries]
-    assert numbers == sorted(numbers)
-    assert [e["act"] for e in entries if e["result"] == "done"].count("withdraw") == 2
+def test_the_record_of_a_killed_training_goes_on(fresh_ports: list[int]) -> None:
+    """What was intended counts against the budgets, whether or not its result was recorded."""
+    config = load_config(
+        None, [on(fresh_ports), "run.microscope=real", "real.limits.actions_per_hour=2"]
+    )
+    dip = next(a.conditioning for a in config.env.actions if isinstance(a.conditioning, Dip))
+    with Journal(Path("run"), references=None) as journal:
+        journal.record_act({"time": 0.0, "number": 6, "act": "dip", "result": "intended"})
+    with recorded_microscope(config, Path("run"), "train", resumed=True) as instrument:
+        instrument.condition(dip, 0.0, 0.0)
+        with pytest.raises(LimitExceeded, match="actions_per_hour"):
+            instrument.condition(dip, 0.0, 0.0)
+    with recorded_microscope(config, Path("run"), "train", resumed=True) as instrument:
+        with pytest.raises(LimitExceeded, match="actions_per_hour"):
+            instrument.condition(dip, 0.0, 0.0)
+        instrument.withdraw()
+    assert recorded("number", "act", "result") == [
+        (6, "dip", "unknown"),
+        (7, "dip", "done"),
+        (8, "approach", "done"),
+        (9, "withdraw", "done"),
+    ]
 
 
 def test_all_releases_can_be_driven() -> None:
     for release in ("10862", "13742", "14718"):
         with virtual_nanonis("--release", release) as ports:
             known = int(release) if release == "10862" else None
-            config = load_config(None, [on(ports), f"real.release={known or 'null'}"])
-            instrument = connect(config.real, tell=lambda text: None)
+            config = load_config(None, [on(ports), f"real.nanonis.release={known or 'null'}"])
+            instrument = connect(config.real, silent())
             env = make_env(config, instrument=Guard(instrument, config.real.limits))
             observation, info = env.reset(seed=1, options={"damage": False})
             _, _, _, _, info = env.step(int(np.flatnonzero(info["action_mask"])[-1]))
@@ -383,6 +412,6 @@ def test_all_releases_can_be_driven() -> None:
 def test_a_release_that_does_not_tell_is_asked_for() -> None:
     with (
         virtual_nanonis("--release", "10862") as ports,
-        pytest.raises(Exception, match=r"set real\.release"),
+        pytest.raises(Exception, match=r"set real\.nanonis\.release"),
     ):
-        connect(RealConfig(ports=tuple(ports)))
+        connect(nanonis_settings(ports=tuple(ports)))

@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from agents.summaries import METRICS, captioned, opening, training_logger
 from spm_gym.analysis.metrics import RunMetrics, is_sampled
 from spm_gym.assembly import tensorboard as tensorboard
-from spm_gym.assembly.run_directory import existing_operation, existing_run
+from spm_gym.assembly.run_directory import existing_operation, existing_training
 from spm_gym.assembly.tensorboard import EventFile, RunTensorBoard
 from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
@@ -379,10 +379,10 @@ def test_runs_are_told_apart_whatever_they_have_written() -> None:
     assert Path("run/tensorboard").is_dir()
     assert existing_operation(Path("run"))[0] == Path("run")
     with pytest.raises(UsageError, match="not a run of 'spm-gym train'"):
-        existing_run(Path("run"))
+        existing_training(Path("run"))
     trained = Path("trained/tensorboard")
     trained.mkdir(parents=True)
-    Path("trained/config.yaml").write_text(Config().to_yaml())
-    assert existing_run(Path("trained"))[0] == Path("trained")
+    Path("trained/training.yaml").write_text(Config().to_yaml())
+    assert existing_training(Path("trained"))[0] == Path("trained")
     with pytest.raises(UsageError, match="not a run of 'spm-gym run'"):
         existing_operation(Path("trained"))

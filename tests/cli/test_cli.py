@@ -13,7 +13,7 @@ import pytest
 
 from agents.double_dqn import DoubleDQN
 from spm_gym.assembly.build import world_seed
-from spm_gym.assembly.run_directory import SETTINGS
+from spm_gym.assembly.run_directory import TRAINING
 from spm_gym.cli import evaluate, main, run_command, train
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -65,7 +65,10 @@ def test_print_config_shows_what_would_be_in_force(capsys: pytest.CaptureFixture
         (["--set", "agent.stepz=1"], ["agent.stepz", "did you mean 'steps'"]),
         (["--steps", "0"], ["agent.steps", "0", "greater than or equal to 1"]),
         (["--config", "none.yaml"], ["none.yaml"]),
-        (["--env", "real", "--set", "real.ports=[1,2]"], ["cannot reach", "real.ports"]),
+        (
+            ["--env", "real", "--set", "real.nanonis.ports=[1,2]"],
+            ["cannot reach", "real.nanonis.ports"],
+        ),
         (["--run-dir", "taken"], ["taken", "exists", "--resume"]),
         (["--resume"], ["no run below runs/"]),
         (["--resume", "--run-dir", "taken"], ["taken", "not a run directory"]),
@@ -108,7 +111,7 @@ def test_evaluation_of_nothing_gets_one_line(
     Path("empty").mkdir()
     for name in ("untrained", "broken"):
         Path(name).mkdir()
-        (Path(name) / SETTINGS).write_text(Config().to_yaml())
+        (Path(name) / TRAINING).write_text(Config().to_yaml())
     (Path("broken") / "meta.json").write_text("{")
     if arguments[:1] == ["--checkpoint"]:
         arguments = [*arguments, "--config", SMOKE]
@@ -198,15 +201,15 @@ def test_training_and_evaluation_with_one_seed_have_worlds_of_their_own(
 
 def test_a_finished_training_is_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
-    before = Path("run/config.yaml").read_text()
+    before = Path("run/training.yaml").read_text()
     capsys.readouterr()
     fails_with_one_line(
         capsys, train.main(["--resume", "--run-dir", "run", "--steps", "100"]), "100", "120"
     )
-    assert Path("run/config.yaml").read_text() == before
+    assert Path("run/training.yaml").read_text() == before
     assert train.main(["--resume", "--run-dir", "run", "--steps", "140"]) == 0
     assert "from step 120 of 140" in capsys.readouterr().out
-    assert load_config(Path("run/config.yaml")).agent.steps == 140
+    assert load_config(Path("run/training.yaml")).agent.steps == 140
     assert Path("run/checkpoints/step_0000140").is_dir()
     assert train.main(["--resume", "--run-dir", "run"]) == 0
     assert "trained for 140 steps" in capsys.readouterr().out

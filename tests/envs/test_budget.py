@@ -177,11 +177,11 @@ def test_acts_that_kills_have_cut_off_are_counted(tmp_path: Path) -> None:
                 pass  # never reached: the run has ended
             break
     assert kills == 5
-    assert "5 actions" in made.runner.memory.ending
+    assert "5 actions" in made.runner.run_state.ending.reason
 
 
 class Killed(BaseException):
-    """What nothing catches, as a kill."""
+    """An exception that nothing catches, like a kill."""
 
 
 def killed(*_: object) -> None:
@@ -222,7 +222,7 @@ def test_a_tip_that_a_person_calls_good_must_be_called_good(
         assert ("operation.require_good_start" in outcome.ending) is ends
         if ends:
             assert made.rows("SELECT count(*) FROM acts WHERE act = 'dip'") == [(0,)]
-            assert made.runner.memory.images == 3
+            assert made.runner.run_state.imaging.images == 3
 
 
 def test_without_a_promise_a_bad_tip_is_conditioned_from_the_start(tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ def test_two_environments_do_not_disturb_each_other() -> None:
     alone = rollout(make_env(overrides=TRUTH), 12, seed=3)
     one, other = make_env(overrides=TRUTH), make_env(overrides=TRUTH)
     beside = []
-    for seen, _ in zip(play(one, 3), play(other, 9), strict=False):
-        beside.append(seen)
+    for played, _ in zip(play(one, 3), play(other, 9), strict=False):
+        beside.append(played)
         if len(beside) == len(alone):
             break
     assert beside == alone

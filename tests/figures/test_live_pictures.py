@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from spm_gym.analysis.session import stored_state
 from spm_gym.colours import LABELS
 from spm_gym.config import load_config
 from spm_gym.figures.area_map import live_map
@@ -24,7 +23,9 @@ from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.scan_view import scan_picture, scan_view
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
 from spm_gym.journal.reader import Label, reading
+from spm_gym.runner.run_state import read_run_state
 from spm_gym.scale import round_length
+from spm_gym.types import Frame
 from tests.support.invented_runs import NM, PULSE, InventedRun
 from tests.support.waiting import wait_until
 
@@ -59,7 +60,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:
-        view = scan_view(db, run.journal.run, stored_state(db), number, "levels")
+        view = scan_view(db, run.journal.run, read_run_state(db), number, "levels")
         assert view is not None
         assert (view.facts.number, view.facts.before, view.facts.after) == (
             1,
@@ -79,7 +80,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
             (number, number),
             (99, number + 1),
         ):
-            near = scan_view(db, run.journal.run, stored_state(db), asked, "levels")
+            near = scan_view(db, run.journal.run, read_run_state(db), asked, "levels")
             assert near is not None
             assert near.facts.row["id"] == found
 
@@ -97,7 +98,7 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     run.commit()
     (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
     with reading(run.journal.run) as db:
-        view = scan_view(db, run.journal.run, stored_state(db), None, "levels")
+        view = scan_view(db, run.journal.run, read_run_state(db), None, "levels")
     assert view is not None
     assert "000001.gsf" in view.problem
 
@@ -206,7 +207,7 @@ def test_rows_that_make_no_sense_are_counted_and_the_others_painted(
     assert np.abs(near).max() < 60
     assert (painter.unreadable(0), painter.stopped) == (1, "")
     with reading(run.journal.run) as db:
-        drawn_map = live_map(db, painter, stored_state(db), None)
+        drawn_map = live_map(db, painter, read_run_state(db), None)
     assert drawn_map is not None
     assert all(map(math.isfinite, (drawn_map.left, drawn_map.top, drawn_map.side)))
 
@@ -225,7 +226,7 @@ def test_it_is_told_when_painting_has_stopped(
     painter.request(0)
     wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
-        drawn_map = live_map(db, painter, stored_state(db), None)
+        drawn_map = live_map(db, painter, read_run_state(db), None)
     assert drawn_map is not None
     assert drawn_map.stopped == "RuntimeError: no more paint"
 
@@ -255,17 +256,17 @@ def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: Invent
     run.journal.record_act({"number": 1, "act": "pulse", "x": 2 * NM, "y": -3 * NM, "time": 1.0,
                             "result": "intended"})  # fmt: skip
     run.condition([PULSE])
-    run.commit(frame=[200 * NM, 0.0, 10 * NM, 64, 0.0], area=0)
+    run.commit(frame=Frame(200 * NM, 0.0, 10 * NM, 64, 0.0), area=0)
     painter = Painter(run.journal.run)
     with reading(run.journal.run) as db:
-        drawn_map = live_map(db, painter, stored_state(db), None)
+        drawn_map = live_map(db, painter, read_run_state(db), None)
         assert drawn_map is not None
         assert drawn_map.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
         assert drawn_map.left <= -5 < 205 <= drawn_map.left + drawn_map.side
         assert drawn_map.act == pytest.approx((2.0, -3.0, PULSE))
         assert [kind.kind for kind in drawn_map.blocked] == ["conditioning"]
         assert (
-            live_map(db, painter, stored_state(db), 99) is not None
+            live_map(db, painter, read_run_state(db), 99) is not None
         )  # no such area: the present one
 
 
@@ -279,9 +280,9 @@ def test_scale_bars_are_round_and_fit(most: float) -> None:
 
 def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
-    run.commit(frame=[0.0, 0.0, 10 * NM, 64, math.pi / 2], area=0)
+    run.commit(frame=Frame(0.0, 0.0, 10 * NM, 64, math.pi / 2), area=0)
     with reading(run.journal.run) as db:
-        drawn_map = live_map(db, Painter(run.journal.run), stored_state(db), None)
+        drawn_map = live_map(db, Painter(run.journal.run), read_run_state(db), None)
     assert drawn_map is not None
     corners = {tuple(map(float, corner.split(","))) for corner in drawn_map.frame.split()}
     assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}

@@ -36,7 +36,7 @@ from spm_gym.imaging.conditions import (
 )
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.runner.states import State
-from spm_gym.types import Conditioning, Frame, Scan
+from spm_gym.types import Conditioning, Decision, Frame, Scan
 from tests.support.scripted_runs import lab
 
 NAMES = set(get_args(Mismatch))
@@ -251,9 +251,9 @@ def test_the_truth_is_never_refused() -> None:
         (["real.imaging.setpoint_pA=1000"], ["setpoint"]),
         (["env.image_nm=20"], ["pixel"]),
         (["env.material=Si(111)"], ["material"]),
-        (["real.protocol=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
-        (["real.protocol=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
-        (["real.protocol=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
+        (["real.driver=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
+        (["real.driver=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
+        (["real.driver=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
     ],
 )
 def test_settings_of_a_real_microscope_are_refused_for_what_they_say(
@@ -406,7 +406,8 @@ def test_a_run_whose_classifier_has_no_answer_ends_as_a_failure(tmp_path: Path) 
 
 def test_a_run_whose_agent_has_no_values_ends_before_its_act(tmp_path: Path) -> None:
     with lab(tmp_path, StubClassifier(), "operation.condition_after=1") as it:
-        it.policy.choose = lambda *_: (0, [math.nan] * 12)  # type: ignore[method-assign]
+        without_values = Decision(0, "agent", (math.nan,) * 12)
+        it.policy.choose = lambda *_: without_values  # type: ignore[method-assign]
         outcome = it.runner.run()
         assert outcome.failed
         assert "operation.agent" in outcome.ending

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spm_gym.imaging.files import FileFormatError, read_topography
-from tests.support.referees import gwyddion_is_here, shown_by_gwyddion
+from tests.support.referees import drawn_by_gwyddion, gwyddion_is_here
 from tests.support.scan_files import Header, gsf, image, sxm
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -69,8 +69,8 @@ def test_files_that_people_have_met(name: str) -> None:
 def test_gwyddion_shows_the_same(name: str) -> None:
     z = read_topography(CASES / name, min_finite=0).z.ravel()
     scanned = np.isfinite(z)
-    shown = [each for each in shown_by_gwyddion(CASES / name) if each.shape == z.shape]
-    assert any(np.allclose(each[scanned], z[scanned], rtol=1e-6, atol=0) for each in shown)
+    drawn = [each for each in drawn_by_gwyddion(CASES / name) if each.shape == z.shape]
+    assert any(np.allclose(each[scanned], z[scanned], rtol=1e-6, atol=0) for each in drawn)
 
 
 # Nanonis

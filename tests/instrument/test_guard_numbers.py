@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spm_gym.assembly.build import build_microscope
-from spm_gym.assembly.microscope import ACTS, _history, _recorder
 from spm_gym.config import load_config
 from spm_gym.config.real import LimitsConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -293,7 +292,7 @@ def fill(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {pages}")
     filler = (
         "INSERT INTO acts (session, act, details, wall, before, result, reason, after)"
-        " VALUES (1, 'look', '{}', 0, '{}', 'done', '', '{}')"
+        " VALUES (1, 'dip', '{}', 0, '{}', 'done', '', '{}')"
     )
     with contextlib.suppress(sqlite3.OperationalError):
         while True:
@@ -317,12 +316,3 @@ def test_a_run_whose_disk_is_full_ends_withdrawn_and_knows_no_act_that_was_not_s
     with lab(tmp_path, Verdicts(0.0, 1.0), *settings) as it:
         it.runner.run()
         assert it.rows("SELECT COUNT(*) FROM acts WHERE result = 'unknown'") == [(0,)]
-
-
-def test_a_line_that_a_full_disk_has_cut_short_spoils_no_other(tmp_path: Path) -> None:
-    record = _recorder(tmp_path / ACTS)
-    record({"act": "dip", "result": "intended", "number": 1})
-    with (tmp_path / ACTS).open("a", encoding="utf-8") as file:
-        file.write('{"act": "du')  # as much as there was room for
-    record({"act": "withdraw", "result": "done", "number": 2})
-    assert [entry["act"] for entry in _history(tmp_path / ACTS)] == ["dip", "withdraw"]

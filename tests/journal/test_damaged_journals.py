@@ -42,6 +42,7 @@ def answer(address: str, path: str) -> tuple[int, str]:
     [
         "UPDATE state SET runner = '{'",
         "UPDATE state SET runner = '[1]'",
+        "UPDATE state SET runner = json_set(runner, '$.state', 'something new')",
         "UPDATE scans SET probability = 'abc'",
         "UPDATE acts SET after = '[]'",
         "UPDATE scans SET wall = 1e300",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from spm_gym.runner.control import (
     ask,
     asked_of,
 )
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.runner.states import TRANSITIONS, State, touches_instrument
 from spm_gym.types import Frame, Scan
 from tests.support.scripted_runs import Lab, Verdicts, lab
@@ -117,7 +116,7 @@ def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> Non
         assert is_run_locked(tmp_path)
         assert is_run_locked(tmp_path)
     assert not is_run_locked(tmp_path)
-    with locked_run(tmp_path):  # whoever looked has left no lock behind
+    with locked_run(tmp_path):  # the query has left no lock behind
         pass
 
 
@@ -198,7 +197,7 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     run = tmp_path / "run"
     with virtual_nanonis("--seed", "3", "--time-scale", "20", "--ports", "0", "0", "0") as ports:
         process = started(
-            "--env", "real", "--hours", "100", "--set", f"real.ports={ports[:2]}",
+            "--env", "real", "--hours", "100", "--set", f"real.nanonis.ports={ports[:2]}",
             "real.imaging.speed_nm_per_s=0.05", "env.settle_fraction=0", "env.creep_wait_s=1",
         )  # fmt: skip
         wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
@@ -221,15 +220,16 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     with reading(run) as db:
         assert db.execute("SELECT COUNT(*) FROM recoveries").fetchone()[0] == 0
         assert db.execute("SELECT COUNT(*) FROM scans").fetchone()[0] == 0
-        memory = json.loads(db.execute("SELECT runner FROM state").fetchone()[0])
-    assert memory["ending"] == "asked to stop"
+        run_state = read_run_state(db)
+    assert run_state is not None
+    assert run_state.ending.reason == "asked to stop"
 
 
 # --- a scan that is stopped in the middle ---------------------------------------------------------
 
 
 @contextmanager
-def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
+def aborting(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
     """A runner whose microscope stops the scan in which the next thing is wanted."""
     with lab(folder, Verdicts(0.99), requests=lambda: wanted[0]) as it:
         scan = it.microscope.scan
@@ -247,10 +247,10 @@ def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
 @pytest.mark.parametrize("state", [State.PARTIAL, State.IMAGE])
 def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
     wanted: list[Request | None] = [None]
-    with abandoning(tmp_path, wanted) as it:
+    with aborting(tmp_path, wanted) as it:
         it.until(state)
         scans = len(it.labels())
-        target = it.runner.memory.target
+        target = it.runner.run_state.place.frame
         wanted.append(Request.PAUSE)
         assert it.runner.step() is State.PAUSE
         assert len(it.labels()) == scans
@@ -259,8 +259,8 @@ def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state
             assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
         wanted[:] = [Request.RESUME]
         it.until(State.DIAGNOSE)
-        assert it.runner.memory.target == target
-        assert it.runner.memory.counters["recoveries"] == 0
+        assert it.runner.run_state.place.frame == target
+        assert it.runner.run_state.counters["recoveries"] == 0
 
 
 def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
         assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
         wanted[0] = Request.RESUME
         it.until(State.DIAGNOSE)
-        assert it.runner.memory.counters["recoveries"] == 0
+        assert it.runner.run_state.counters["recoveries"] == 0
 
 
 def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Path) -> None:
@@ -301,11 +301,11 @@ def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Pat
 
 def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_again(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
-    with abandoning(tmp_path, wanted) as it:
+    with aborting(tmp_path, wanted) as it:
         it.until(State.IMAGE)
         wanted.append(None)
         assert it.runner.step() is State.DIAGNOSE
-        assert it.runner.memory.images == 1
+        assert it.runner.run_state.imaging.images == 1
 
 
 def test_what_may_interrupt_a_scan_is_obeyed_in_every_state_that_scans() -> None:

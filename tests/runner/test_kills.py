@@ -368,14 +368,14 @@ def raising(error: type[BaseException]) -> Callable[..., Any]:
 def test_the_count_of_troubles_survives_a_kill_but_not_the_end(tmp_path: Path) -> None:
     with lab(tmp_path, Verdicts(BAD)) as it:
         it.until(State.IMAGE)
-        it.runner.memory.troubles = 3
+        it.runner.run_state.recovery.in_a_row = 3
         it.until(State.DIAGNOSE)
     with lab(tmp_path, Verdicts(BAD)) as it:
-        assert it.runner.memory.troubles == 3
-        it.runner.memory.state = State.STOP
+        assert it.runner.run_state.recovery.in_a_row == 3
+        it.runner.run_state.state = State.STOP
         it.runner._commit()
     with lab(tmp_path, Verdicts(BAD)) as it:
-        assert it.runner.memory.troubles == 0
+        assert it.runner.run_state.recovery.in_a_row == 0
 
 
 def test_an_interrupt_that_breaks_the_connection_withdraws_over_a_new_one(

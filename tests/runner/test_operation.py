@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import Request, ask
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import RunState, read_run_state
 from tests.support.virtual import virtual_nanonis
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -132,7 +131,10 @@ def test_a_finished_run_goes_on_for_longer(capsys: pytest.CaptureFixture[str]) -
         (["--set", "env.pixels=32"], ["64"]),
         (["--set", "agent.network.hidden=[64]"], ["agent.safetensors", "--policy random"]),
         (["--fresh-area"], ["--env real"]),
-        (["--env", "real", "--set", "real.ports=[9,10]", "real.outage_s=0"], ["127.0.0.1"]),
+        (
+            ["--env", "real", "--set", "real.nanonis.ports=[9,10]", "real.nanonis.outage_s=0"],
+            ["127.0.0.1"],
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
@@ -146,11 +148,11 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
 
 def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
     config = load_config(None, ["operation.hours=10", "operation.scans=null"])
-    memory = RunState()
+    run_state = RunState()
     with _Progress(config) as progress:
         bar = progress._bar
-        for memory.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
-            progress.show(SimpleNamespace(memory=memory))  # type: ignore[arg-type]
+        for run_state.clock.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
+            progress.show(run_state)
         assert bar.initial == pytest.approx(5)
         # As if this tenth of an hour had taken ten seconds, so that 4.9 hours take 490.
         told = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
@@ -171,7 +173,8 @@ def test_a_run_pauses_goes_on_and_stops_when_asked(capsys: pytest.CaptureFixture
 
     def state() -> str:
         with reading(Path("run")) as db:
-            return str(json.loads(db.execute("SELECT runner FROM state").fetchone()[0])["state"])
+            run_state = read_run_state(db)
+            return "" if run_state is None else str(run_state.state)
 
     wait_until(lambda: state() == "pause")
     taken = images()
@@ -235,7 +238,11 @@ def test_anybody_is_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def nanonis(ports: list[int]) -> list[str]:
-    lab = [f"real.ports={ports[:2]}", "real.coarse.retract=z+", "env.creep_wait_s=0"]
+    lab = [
+        f"real.nanonis.ports={ports[:2]}",
+        "real.nanonis.coarse.retract=z+",
+        "env.creep_wait_s=0",
+    ]
     return ["--env", "real", "--run-dir", "run", "--set", *lab, "operation.confirm_s=0", *LIVELY]
 
 

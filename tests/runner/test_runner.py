@@ -13,6 +13,7 @@ import pytest
 from agents.run_policies import RandomRunPolicy
 from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
+from spm_gym.envs import observation
 from spm_gym.errors import (
     CommandFailed,
     ConnectionLost,
@@ -23,6 +24,7 @@ from spm_gym.errors import (
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import JournalError
+from spm_gym.runner import image_handlers
 from spm_gym.runner.control import Request
 from spm_gym.runner.states import State
 from spm_gym.types import Conditioning, Decision, Direction, Frame, Scan, Status
@@ -440,11 +442,11 @@ def test_a_move_of_unknown_outcome_is_not_repeated_either(tmp_path: Path) -> Non
 def test_without_a_way_to_change_the_area_the_run_ends(tmp_path: Path) -> None:
     from spm_gym.errors import LimitExceeded
 
-    microscope = Mishap(move_area=always(LimitExceeded("set real.coarse.retract")))
+    microscope = Mishap(move_area=always(LimitExceeded("set real.nanonis.coarse.retract")))
     with lab(tmp_path, Verdicts(GOOD), "env.regions.area_nm=20", microscope=microscope) as it:
         outcome = it.runner.run()
         assert outcome.failed
-        assert "real.coarse.retract" in outcome.ending
+        assert "real.nanonis.coarse.retract" in outcome.ending
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -459,10 +461,10 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
         assert it.told[-1][0] == "stop"
     with lab(tmp_path / "b", Verdicts(GOOD), "operation.hours=0.1") as it:
         it.runner.run()
-        assert 360 <= it.runner.memory.elapsed < 360 + 60
+        assert 360 <= it.runner.run_state.clock.elapsed < 360 + 60
 
 
-def test_a_current_that_cannot_be_read_leaves_no_image_unjudged(tmp_path: Path) -> None:
+def test_a_current_that_cannot_be_read_leaves_no_image_unclassified(tmp_path: Path) -> None:
     class Dumb(Mishap):
         """Does not say anything of itself after its third scan."""
 
@@ -509,8 +511,8 @@ def test_a_tip_that_somebody_withdraws_in_mid_scan_has_not_crashed(
 
     with lab(tmp_path, Verdicts(GOOD), "operation.scans=9", microscope=Hand()) as it:
         it.runner.run()
-        assert it.runner.memory.failed
-        assert "approach_withdrawn" in it.runner.memory.ending
+        assert it.runner.run_state.ending.failed
+        assert "approach_withdrawn" in it.runner.run_state.ending.reason
         assert not it.rows("SELECT * FROM acts WHERE act IN ('approach', 'retract')")
         assert not it.microscope.status().approached
 
@@ -601,11 +603,11 @@ def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_pa
         wanted[0] = Request.PAUSE
         it.until(State.RECOVER)
         it.until(State.PAUSE)
-        elapsed = it.runner.memory.elapsed
+        elapsed = it.runner.run_state.clock.elapsed
         for _ in range(3):
             it.microscope.wait(100)
             assert it.runner.step() is State.PAUSE
-        assert it.runner.memory.elapsed == elapsed
+        assert it.runner.run_state.clock.elapsed == elapsed
         assert not it.microscope.status().approached
         wanted[0] = Request.RESUME
         it.until(State.COLLECT)
@@ -626,7 +628,7 @@ def test_after_a_move_of_unknown_outcome_the_creep_is_waited_for_as_well(
         if not cut_off:
             it.until(State.SETTLE)
             it.until(State.PARTIAL)
-            assert it.runner.memory.in_contact
+            assert it.runner.run_state.tip.in_contact
     if cut_off:
         with lab(tmp_path, Verdicts(GOOD), *settings, microscope=Mishap()) as it:
             it.microscope.set_state(kept)
@@ -674,7 +676,7 @@ def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
         assert it.labels() == ["good"]
 
 
-def test_a_stop_does_not_leave_an_image_unjudged(tmp_path: Path) -> None:
+def test_a_stop_does_not_leave_an_image_unclassified(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
         it.until(State.DIAGNOSE)
@@ -791,7 +793,7 @@ def test_an_act_that_a_kill_has_cut_off_is_unknown_and_not_repeated(
         if state is State.CHANGE_AREA:
             assert it.rows("SELECT certain FROM areas") == [(1,), (0,)]
         if state is State.CLEAN:
-            assert it.runner.memory.clean_at is None
+            assert it.runner.run_state.place.clean_at is None
 
 
 def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None:
@@ -802,7 +804,9 @@ def test_the_map_survives_and_equals_that_of_the_journal(tmp_path: Path) -> None
     first.journal.close()
     again = lively(tmp_path)
     assert np.array_equal(again.env.navigator.regions.free, free)
-    assert again.env.navigator.regions.marks == again.journal.marks(again.runner.memory.area)
+    assert again.env.navigator.regions.marks == again.journal.marks(
+        again.runner.run_state.place.area
+    )
     again.journal.close()
 
 
@@ -816,12 +820,42 @@ def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
         assert [kind for kind, _ in it.told] == ["daily summary", "stop"]
 
 
+def test_an_image_is_diagnosed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole one, also in conditioning, together with all else that is read from it."""
+    counted: list[str] = []
+
+    def count(module: Any, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a: counted.append(name) or function(*a))
+
+    count(observation, "read_scans")
+    count(image_handlers, "diagnose")
+    settings = ("operation.scans=8", "operation.condition_after=1")
+    with lab(tmp_path, Verdicts(GOOD, BAD, BAD, BAD, GOOD), *settings) as it:
+        it.until(State.CLASSIFY)
+        assert counted == ["diagnose", "read_scans"]
+        it.runner.run()
+        assert counted.count("read_scans") == 8
+        [(partial,)] = it.rows("SELECT COUNT(*) FROM scans WHERE fraction < 1")
+        assert counted.count("diagnose") == partial
+        assert it.rows("SELECT outcome FROM episodes") == [("good",)]
+
+
+def test_an_image_in_hand_is_read_again_after_a_restart(tmp_path: Path) -> None:
+    with lab(tmp_path / "cut", Verdicts(GOOD), "operation.scans=3") as it:
+        it.until(State.CLASSIFY)
+    for folder in ("cut", "whole"):
+        with lab(tmp_path / folder, Verdicts(GOOD), "operation.scans=3") as it:
+            it.runner.run()
+    assert everything(tmp_path / "cut") == everything(tmp_path / "whole")
+
+
 def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
-    """Nothing scripted: the shipped classifier, the true physics, actions by chance."""
+    """Nothing scripted: the shipped classifier, the true physics, actions at random."""
     config = Config()
-    with lab(tmp_path, build_classifier(config), "operation.scans=80") as it:
+    policy = RandomRunPolicy(np.random.default_rng(1))
+    with lab(tmp_path, build_classifier(config), "operation.scans=80", policy=policy) as it:
         it.microscope.set_probe(HiddenState(Shape.MULTIPLE, contaminated=True))
-        it.runner.operator.conditioning.policy = RandomRunPolicy(np.random.default_rng(1))
         it.runner.run()
         assert it.labels()[:10] == ["bad probe"] * 10
         assert it.rows("SELECT outcome FROM episodes")[0] == ("good",)

@@ -14,13 +14,28 @@ from spm_gym.envs.regions import Mark
 from spm_gym.journal.reader import Label
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.journal.writer import Journal, SessionRecord
-from spm_gym.runner.run_state import RunState
+from spm_gym.runner.run_state import OpenEpisode, RunState
+from spm_gym.runner.states import State
 from spm_gym.types import Frame, Scan
 
 NM = 1e-9
 HOSTILE = "</pre></td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }} $x_{$ \x07"
 PULSE, DIP = "pulse +4.0 V", "dip 1.0 nm"
 ACTIONS = {PULSE: 2, DIP: 7, HOSTILE: 12}
+_STATE = {
+    "state": ("", "state"),
+    "elapsed": ("clock", "elapsed"),
+    "area": ("place", "area"),
+    "frame": ("place", "frame"),
+    "in_contact": ("tip", "in_contact"),
+    "images": ("imaging", "images"),
+    "bad_probe": ("imaging", "bad_probe"),
+    "trouble": ("recovery", "trouble"),
+    "troubles": ("recovery", "in_a_row"),
+    "ending": ("ending", "reason"),
+    "failed": ("ending", "failed"),
+}
+"""Short names of what an invented run may say of itself: group and attribute of `RunState`."""
 
 
 def surface(seed: int, pixels: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -142,5 +157,22 @@ class InventedRun:
         if result is not None:
             self.journal.end_recovery(number, result)
 
-    def commit(self, **state: object) -> None:
-        self.journal.commit({"state": "image", "elapsed": self.elapsed} | state, None)
+    def commit(
+        self, episode: int | None = None, steps: int = 0, scan: int = 1, **values: Any
+    ) -> None:
+        """Say where the run stands.
+
+        Args:
+            episode: Under way.
+            steps: In it.
+            scan: That its next action is decided on.
+            values: Named as in `_STATE`.
+        """
+        run_state = RunState(State.IMAGE)
+        for name, value in ({"elapsed": self.elapsed, "area": max(self.area, 0)} | values).items():
+            group, attribute = _STATE[name]
+            target = getattr(run_state, group) if group else run_state
+            setattr(target, attribute, value)
+        if episode is not None:
+            run_state.conditioning.episode = OpenEpisode(episode, scan, steps)
+        self.journal.commit(run_state.to_json(), None)

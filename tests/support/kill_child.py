@@ -90,10 +90,12 @@ class Watched(Runner):
         os.write(self.told, _ENTRY.pack(MOMENTS.index(moment), time.monotonic()))
 
     def _keep(self) -> None:
-        m, regions = self.memory, self.env.navigator.regions
+        m, regions = self.run_state, self.env.navigator.regions
         marks = [(mark.x, mark.y, mark.radius, mark.reason) for mark in regions.marks]
         replay, weights = _learned(self.policy)
-        kept = Remembered(m.area, marks, regions.free, m.counters, m.images, replay, weights)
+        kept = Remembered(
+            m.place.area, marks, regions.free, m.counters, m.imaging.images, replay, weights
+        )
         self.kept.write_bytes(pickle.dumps(kept))
 
 

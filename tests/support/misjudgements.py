@@ -6,7 +6,6 @@ of acts, with the instrument in the safe condition, a status that is not 0 and a
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,8 +30,8 @@ PA = 1e-12
 _WITHIN_S = 600.0
 _CALM = ("simulator.rough_fraction=0", "simulator.tip_change_rate=0",
          "simulator.contact_loss_rate=0", "simulator.crash_rate=0")  # fmt: skip
-_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0", "real.outage_s=1",
-          "real.limits.actions_per_hour=null")  # fmt: skip
+_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
+          "real.nanonis.outage_s=1", "real.limits.actions_per_hour=null")  # fmt: skip
 
 COMMANDS: dict[str, list[str]] = {
     "run": ["-m", "spm_gym", "run", "--scans", "400", "--policy", "random"],
@@ -84,7 +83,7 @@ MISTAKES: dict[str, Mistake] = {
     "another nm per pixel": Mistake("pixel:", settings=("env.image_nm=20",)),
     "classifier of AUC 0.77": Mistake("quality:", bad_classifier=True),
     "wrong motor direction": Mistake(
-        "NEARER", settings=("real.coarse.retract=z-", "env.regions.area_nm=50")
+        "NEARER", settings=("real.nanonis.coarse.retract=z-", "env.regions.area_nm=50")
     ),
     "Safe Tip below the setpoint": Mistake("Safe Tip", operator=_SAFE_TIP),
     "bias and setpoint changed in mid-run": Mistake(
@@ -165,7 +164,12 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
 
 def _run(mistake: Mistake, command: str, ports: list[int], folder: Path) -> tuple[int, str]:
     folder.mkdir(parents=True)
-    settings = [f"real.ports={ports[:2]}", "real.coarse.retract=z+", *_QUICK, *mistake.settings]
+    settings = [
+        f"real.nanonis.ports={ports[:2]}",
+        "real.nanonis.coarse.retract=z+",
+        *_QUICK,
+        *mistake.settings,
+    ]
     if mistake.bad_classifier:
         settings.append(f"env.classifier={bad_classifier(folder.parent / 'bad.safetensors')}")
     arguments = [*COMMANDS[command], "--env", "real", "--set", *settings]
@@ -198,7 +202,7 @@ def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True)
-    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.ports={ports}", *_QUICK,
+    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.nanonis.ports={ports}", *_QUICK,
                  "real.imaging.speed_nm_per_s=1"]  # fmt: skip
     process = _start(arguments, folder)
     try:
@@ -213,9 +217,7 @@ def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
 
 def _meddle(mistake: Mistake, port: int, folder: Path, process: subprocess.Popen[str]) -> None:
     def at_work() -> bool:
-        return any(folder.glob("runs/*/scans/*")) or any(
-            file.stat().st_size > 1000 for file in folder.glob("runs/*/acts.jsonl")
-        )
+        return any(folder.glob("runs/*/scans/*")) or len(_started_acts(folder)) > 1
 
     _await(at_work, process)
     for name, values in mistake.in_the_middle:
@@ -277,15 +279,15 @@ def _untouched(port: int) -> bool:
 
 def _acts(folder: Path) -> int:
     """Pulses, dips and changes of area that were started."""
-    dear = {"pulse", "dip", "move area"}
-    count = 0
+    return sum(act in {"pulse", "dip", "move area"} for act in _started_acts(folder))
+
+
+def _started_acts(folder: Path) -> list[str]:
+    acts: list[str] = []
     for file in folder.glob("runs/*/journal.sqlite"):
-        with sqlite3.connect(file) as db:
-            count += sum(act in dear for (act,) in db.execute("select act from acts"))
-    for file in folder.glob("runs/*/acts.jsonl"):
-        entries = [json.loads(line) for line in file.read_text().splitlines()]
-        count += sum(e["act"] in dear and e["result"] == "intended" for e in entries)
-    return count
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as db:
+            acts += [act for (act,) in db.execute("SELECT act FROM acts")]
+    return acts
 
 
 def bad_classifier(path: Path) -> Path:

@@ -17,6 +17,7 @@ from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.writer import Journal
+from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Runner
 from spm_gym.runner.states import State
@@ -26,6 +27,8 @@ from tests.support.patience import PATIENT
 CALM = ("simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "simulator.crash_rate=0",
         "simulator.rough_fraction=0")  # fmt: skip
 """A world in which nothing happens by itself."""
+
+_HOOKS = {"requests", "pace", "sleep"}
 
 
 class Verdicts:
@@ -70,7 +73,8 @@ class Lab:
         classifier: Verdicts, or anything else that classifiers.
         settings: As on the command line.
         microscope: Another simulated one than the plain one of the settings.
-        options: Of the `Runner`.
+        policy: Another one than `FirstAllowed`.
+        options: Of the `Runner` and its `RunnerHooks`.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Lab:
         classifier: Callable[[np.ndarray], np.ndarray],
         *settings: str,
         microscope: SimulatedMicroscope | None = None,
+        policy: Any = None,
         **options: Any,
     ) -> None:
         self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
@@ -88,7 +93,8 @@ class Lab:
         clock = options.pop("clock", lambda: self.microscope.status().time)
         budget = Budget(self.config.budget, clock)
         self.env = ProbeConditioningEnv(guard, classifier, self.config.env, budget=budget)
-        self.policy = FirstAllowed()
+        self.policy = policy or FirstAllowed()
+        hooks = {name: options.pop(name) for name in _HOOKS & options.keys()}
         self.told: list[tuple[str, str]] = []
         self.visited: list[State] = []
         self.runner = Runner(
@@ -96,10 +102,13 @@ class Lab:
             self.config.operation,
             self.journal,
             self.policy,
+            RunnerHooks(
+                clock,
+                notify=lambda kind, text: self.told.append((kind, text)),
+                watch=lambda run_state: self.visited.append(run_state.state),
+                **hooks,
+            ),
             simulated=self.microscope,
-            clock=clock,
-            notify=lambda kind, text: self.told.append((kind, text)),
-            watch=lambda runner: self.visited.append(runner.state),
             **options,
         )
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from spm_gym.config import load_config
 from spm_gym.envs.regions import Mark
 from spm_gym.journal.reader import Label
+from spm_gym.types import Frame
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor
 from tests.support.browsing import served
@@ -45,7 +46,7 @@ def lively(path: Path) -> InventedRun:
     run.recovery("crash", detail="seen in the image")
     run.journal.add_event(0.0, "trouble", "crash: seen in the image")
     run.act(1, "done")
-    run.commit(state="image", images=12, frame=[2e-8, 1e-8, 1e-8, 64, 0.0], area=0)
+    run.commit(state="image", images=12, frame=Frame(2e-8, 1e-8, 1e-8, 64), area=0)
     return run
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from spm_gym.journal.reader import JournalError, reading
 from spm_gym.runner.control import CONTROL
+from spm_gym.runner.run_state import read_run_state
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor
 from tests.support.browsing import Faults, served
@@ -62,8 +62,8 @@ def wait_until_state(run: Path, state: str) -> None:
 
     def has_come() -> bool:
         with suppress(JournalError), reading(run) as db:  # it may not be there yet
-            row = db.execute("SELECT runner FROM state").fetchone()
-            return bool(row) and json.loads(row[0])["state"] == state
+            run_state = read_run_state(db)
+            return run_state is not None and run_state.state == state
         return False
 
     wait_until(has_come, f"it never came to {state}")
@@ -149,7 +149,7 @@ def test_the_token_unlocks_and_the_run_obeys(
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="Stop and withdraw").click()
     time.sleep(1.0)
-    assert at_work.poll() is None, "whoever says no does not stop it"
+    assert at_work.poll() is None, "an answer of no does not stop it"
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Stop and withdraw").click()
     assert at_work.wait(timeout=PATIENCE_S) == 0

@@ -20,7 +20,7 @@ from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
-from spm_gym.assembly.run_directory import SETTINGS
+from spm_gym.assembly.run_directory import settings_file
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import Config, EnvConfig, load_config
 from spm_gym.config.json_file import JsonError, read_json
@@ -96,9 +96,9 @@ def of_checkpoint(path: Path) -> Picture:
     """Draw the agent of a checkpoint; its run knows the names of the actions."""
     found = inspection.read_checkpoint(path)
     # Checkpoints are in RUN_DIR/checkpoints/step_...; weights alone do not name their actions.
-    settings = path.resolve().parent.parent / SETTINGS
+    settings = settings_file(path.resolve().parent.parent)
     method: Method = "levels"
-    if settings.is_file():
+    if settings is not None:
         config = load_config(settings)
         method = config.env.plane
         names = tuple(action.name for action in config.env.actions)

@@ -131,6 +131,7 @@ def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
         "Setpoint": float(scan.setpoint),
         "Started": float(scan.started),
     }
+    # Keys beyond the format's own, such as the z range, are ignored by other programs.
     if scan.z_range is not None:
         header |= {"ZLowest": float(scan.z_range[0]), "ZHighest": float(scan.z_range[1])}
     text = _MAGIC + "".join(f"\n{key} = {value}" for key, value in header.items()).encode() + b"\n"

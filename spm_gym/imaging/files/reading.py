@@ -115,6 +115,7 @@ def _check(path: Path, z: NDArray[np.float64], min_finite: float) -> None:
             f"{path}: {finite.mean():.0%} of the pixels are scanned; "
             f"at least {min_finite:.0%} are needed"
         )
+    # The usual mistake: nanometres that are taken for metres.
     span = float(np.ptp(z[finite]))
     if span > _LARGEST_SPAN:
         raise FileFormatError(

@@ -74,6 +74,7 @@ def read_sxm(path: Path) -> Topography:
         FileFormatError: Damaged, without heights, or in a number format that programs interpret
             differently.
     """
+    # Only the header and one image are read: a file may hold many images of several megabytes.
     with path.open("rb") as file:
         head = file.read(_LONGEST_HEADER)
         length = file.seek(0, 2)
@@ -168,6 +169,7 @@ def _heights_among(channels: list[Channel]) -> tuple[Channel, int]:
         there = ", ".join(f"{quoted(c.name)} in {quoted(c.unit)}" for c in channels)
         raise FileFormatError(f"there is no channel of heights (Z), only {there}")
     in_passes = [(int(match[1] or 0), c) for c, match in named]
+    # Later passes may repeat the heights of the first one at another bias, with the feedback off.
     number_of_pass, channel = min(
         in_passes, key=lambda each: (each[0], each[1].directions[0] == "backward")
     )

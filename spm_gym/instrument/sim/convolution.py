@@ -80,6 +80,7 @@ def add_apex(
     first_across, across = taps(-x, width, pixel, 1.0)
     stride = field.shape[1]
     cols = stride - 2 * margin
+    # Compiled code does not check indices: with too small a margin it would read foreign memory.
     if (
         min(first_down, first_across) < -margin
         or first_down + len(down) > margin + 1

@@ -157,6 +157,7 @@ def _draw(
     return HiddenState.of(min(bisect_right(cumulated[state.index], rng.random()), STATES - 1))
 
 
+# Cached: every environment of a process reads the same table.
 @cache
 def _load(path: Path | None) -> TransitionTable:
     try:

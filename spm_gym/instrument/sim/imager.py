@@ -50,7 +50,7 @@ class LineImager:
         away = _STABLE
         if at.probe.rate and not at.fault:
             away = jumping(self._jumps.random((count, pixels)), at.probe.rate, at.away)
-            at.away = bool(away[-1, -1])
+            at.away = bool(away[-1, -1])  # the next line starts in the form in which this one ends
         # One more for each line, drawn line by line: the noise of a line does not depend on where
         # the controller pauses.
         return away, self._noise.integers(2**64, size=(count, pixels + 1), dtype=np.uint64)

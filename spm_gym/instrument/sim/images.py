@@ -66,6 +66,7 @@ def sessions(
         seed: The same seed gives the same images.
         states: Classes of the probes (count,); by default 30 % good and the others equally often.
     """
+    # A surface each: sessions may be taken in any order, or by several processes.
     drawing, *surfaces = np.random.SeedSequence(seed).spawn(1 + -(-count // PER_AREA))
     if states is None:
         rng = np.random.default_rng(drawing)
@@ -103,7 +104,7 @@ def take(
     for image, state in zip(z, session.states.tolist(), strict=True):
         microscope.set_probe(HiddenState.of(state))
         frame = _frame(microscope, image_nm * NM, pixels, rng)
-        microscope.wait(rng.uniform(0, 10))
+        microscope.wait(rng.uniform(0, 10))  # images with much creep after a move, and with little
         image[:] = microscope.scan(frame).z
     return SimulatedImages(z, session.states, microscope.z_range)
 
@@ -142,6 +143,7 @@ def simulated_images(
 def _frame(
     microscope: SimulatedMicroscope, size: float, pixels: int, rng: np.random.Generator
 ) -> Frame:
+    # Bare ground shows nothing of a tip, so such an image has no label.
     reach = microscope.reach - size / 2
     molecules = microscope.surface.ground.molecules
     for _ in range(_TRIES):

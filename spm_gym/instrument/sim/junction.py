@@ -99,6 +99,7 @@ def junction(
         limit: Largest current that the preamplifier shows, A.
     """
     # Barriers follow from tip and place alone: a spectrum that is taken twice shows the same curve.
+    # The apexes themselves are the seed: a probe needs no number of its own.
     tip = np.random.default_rng(np.frombuffer(probe.apexes.tobytes(), np.uint32))
     sample = np.random.default_rng(list(patch))
     barrier = BARRIER_EV + TIP_SPREAD_EV * tip.standard_normal()

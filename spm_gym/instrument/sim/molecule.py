@@ -21,6 +21,8 @@ Orbital = Literal["homo", "lumo"]
 
 _ANGSTROM = 1e-10
 _BOND = 1.6 * _ANGSTROM
+"""Longer than the bonds of these molecules, shorter than the distance of second neighbours."""
+
 # Hueckel parameters in units of the resonance integral: Coulomb integrals relative to carbon. An
 # atom that gives two electrons, as a bridging oxygen, holds them tighter than one that gives one.
 _PYRROLE_N, _MESO_N = 1.2, 0.5
@@ -134,10 +136,12 @@ def density(
     """
     energy, coefficients = orbitals(molecule)
     place, _, electrons = atoms(molecule)
+    # Two electrons fill each level, the most strongly bound ones first.
     level = energy[electrons // 2 - (orbital == "homo")]
     away = np.sqrt(
         (x[..., None] - place[:, 0]) ** 2 + (y[..., None] - place[:, 1]) ** 2 + _TIP_HEIGHT**2
     )
+    # Degenerate orbitals conduct together, so their densities add up.
     waves = np.exp(-DECAY * away) @ coefficients[:, np.abs(energy - level) < 1e-6]
     return np.asarray((waves**2).sum(axis=-1))
 

@@ -59,6 +59,7 @@ def scatter(
     offered = -math.log1p(-min(density * own, 0.999)) / own
     count = rng.poisson(offered * (2 * half) ** 2)
     places = rng.uniform(-half, half, size=(count, 2))
+    # Cells are no smaller than the distance, so all near neighbours lie in the nine cells around.
     cell = max(distance, _SMALLEST_CELL)
     across = math.ceil(2 * half / cell)
     order, starts = _by_cell(places, cell, half, across)

@@ -60,6 +60,7 @@ def draw_probe(state: HiddenState, rng: np.random.Generator) -> Probe:
 
     apexes = _SHAPES[state.shape](between)
     contrast, rim, noise = 1.0, 0.0, 1.0
+    # A molecule at the tip lowers the contrast, adds a dark rim and more noise.
     if state.contaminated:
         apexes = _covered(apexes, between)
         contrast, rim, noise = between(0.55, 0.8), between(0.1, 0.25), between(1.2, 1.8)
@@ -102,6 +103,7 @@ def _multiple(between: Between) -> list[Apex]:
          between(0.12, 0.35))
         for _ in range(count)
     ]  # fmt: skip
+    # The highest apex carries most of the current: it is the origin of offsets and heights.
     x, y, highest, _ = max(apexes, key=lambda apex: apex[2])
     return [(a - x, b - y, height - highest, width) for a, b, height, width in apexes]
 
@@ -129,6 +131,7 @@ def _covered(metal: list[Apex], between: Between) -> list[Apex]:
     for lobe in range(4):
         dx, dy = _polar(radius, turn + math.pi / 2 * lobe)
         lobes.append((x + dx, y + dy, between(-0.6, 0.0), between(0.1, 0.18)))
+    # Behind the molecule the metal is further from the surface and contributes less.
     lower = between(0.3, 0.8)
     return lobes + [(x, y, height - lower, width) for x, y, height, width in metal]
 

@@ -149,6 +149,7 @@ def _heights(
         offset = view.height + level + across * (middle - view.start - row)
         offset += line * normal(words[row, -1])
         for col in range(z.shape[1]):
+            # The contrast of a contaminated tip scales molecules and steps, not the terrace below.
             height = probe.contrast * (base - level + relief[row, col]) + along * (col - middle)
             z[row, col] = offset + height + white * normal(words[row, col])
     return z

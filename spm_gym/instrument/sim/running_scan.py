@@ -130,6 +130,7 @@ class Rendered:
             until: Line before which to stop, if lines have to be rendered.
             render: Renders lines.
         """
+        # Compared by identity: every change of the probe or of the scan makes a new object.
         last = self._first + len(self._image)
         same = len(made_of) == len(self._made_of) and all(
             new is old for new, old in zip(made_of, self._made_of, strict=True)

@@ -100,6 +100,7 @@ def scene(
     flat &= not _hills(ground.debris, raster, reach, field)
     flat &= not _hills(ground.marks, raster, reach, field)
     rows, cols = field.shape
+    # On a single terrace without hills, all currents are equal and need no exponentials.
     if not flat:
         # Currents are relative to this height: exp(2 k z) of debris 2 nm high is 2e17.
         zero = max(field.min(), field.max() - _SPAN)
@@ -286,6 +287,7 @@ def _molecule(
             x, y = int(mx), int(my)
             # The border of the image is zero, and rounding may lead beyond it.
             if 0 <= x < 2 * centre and 0 <= y < 2 * centre:
+                # Linear interpolation along both axes of the molecule's image.
                 fx, fy = mx - x, my - y
                 below = rho[y, x] * (1 - fx) + rho[y, x + 1] * fx
                 above = rho[y + 1, x] * (1 - fx) + rho[y + 1, x + 1] * fx

@@ -200,6 +200,7 @@ class SimulatedMicroscope:
             raise ContactLost("the surface is out of reach: approach first")
         self._move(x, y)
         self._course = None
+        # The table of transitions goes by strength: it must be the one that a controller receives.
         action = sent_action(action)
         if isinstance(action, Pulse | Dip):
             self._at.time += action.width
@@ -261,6 +262,7 @@ class SimulatedMicroscope:
             ValueError: It is not a direction.
         """
         validate_direction(direction)
+        # Sideways steps in contact would drag the tip through the surface.
         self.withdraw()
         self.shift_area(*direction.stride)
         self.approach()

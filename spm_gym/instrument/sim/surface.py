@@ -158,6 +158,8 @@ def _no_hills() -> Array:
 
 def _extent_of_marks(action: Pulse | Dip) -> tuple[float, float, float]:
     """Return width, depth and reach of the marks of an action, m."""
+    # Within the radii that actions block on the map: 25 nm for the deepest dips, 10 nm for the
+    # others (paper, Methods).
     if isinstance(action, Dip):
         deep = action.depth > 2 * NM
         return 0.4 * action.depth, 0.5 * action.depth, (22 if deep else 8) * NM

@@ -72,7 +72,8 @@ class _Excerpt:
     def of(raster: Raster) -> _Excerpt:
         r = raster
         size = max(r.width, r.height)
-        angle = -math.radians(r.angle)
+        angle = -math.radians(r.angle)  # controllers count clockwise, frames counter-clockwise
+        # In both directions at least as fine as the image.
         fine = math.ceil(max(r.pixels * size / r.width, r.lines * size / r.height) - 1e-6)
         pixels = int(max(min(fine, LARGEST, size / _SMALLEST_PIXEL), 1))
         frame = Frame(r.x, r.y, size, pixels, angle)
@@ -137,6 +138,7 @@ class Acquisition:
         self._unstable = np.zeros(raster.lines, dtype=bool)
         self._running: RunningScan | None = None
         if blind_at is not None:
+            # Without feedback there is nothing to image, but the tip still moves to the frame.
             microscope.move_to(raster.x, raster.y)
         else:
             frame = self._excerpt.frame
@@ -198,6 +200,7 @@ class Acquisition:
             in_order[: self._followed] = image[: self._followed]
         if self._blind_at is not None:
             in_order[self._followed : self._lines] = self._blind_at
+        # Lines of the last scan stay in the buffer until new ones replace them.
         if self._before is not None and self._before.shape == z.shape:
             z = np.where(np.isnan(z), self._before, z)
         return z
@@ -218,6 +221,7 @@ class Acquisition:
         """Return the position of the tip, m."""
         lines = min(self.elapsed(now) / self.raster.line_time, self.raster.lines)
         done = math.floor(lines)
+        # Each line runs forward and back again.
         there_and_back = 1 - abs(2 * (lines - done) - 1)
         down = min((done + 0.5) / self.raster.lines, 1.0)
         return self.raster.place(1 - down if self.raster.upward else down, there_and_back)

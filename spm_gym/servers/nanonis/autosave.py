@@ -69,6 +69,7 @@ def dated(series: str, now: datetime) -> str:
 
 
 def _next(folder: Path, name: str) -> Path:
+    # The controller counts in four digits and never overwrites a file.
     number = 1
     while (path := folder / f"{name}{number:04d}.sxm").exists():
         number += 1

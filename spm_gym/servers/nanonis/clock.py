@@ -18,7 +18,8 @@ class Clock:
         if not 0 <= scale < math.inf:
             raise ValueError(f"a clock runs at a finite scale from 0 up, not {scale:g}")
         self.scale = scale
-        self._began = time.monotonic()
+        # Not the time of day: setting that must not move a scan.
+        self._started = time.monotonic()
         self._set_to = 0.0
 
     @property
@@ -31,7 +32,7 @@ class Clock:
         """The time, s."""
         if not self.runs:
             return self._set_to
-        return (time.monotonic() - self._began) * self.scale
+        return (time.monotonic() - self._started) * self.scale
 
     def set_forward(self, moment: float) -> None:
         """Set the clock to ``moment`` (s) unless it is later or moves by itself."""

@@ -102,7 +102,8 @@ class VirtualCoarseMotion:
             self._approach_until = None
             # A real approach stops at the first current above the setpoint, also at a spike.
             out_of_reach = self._step_nearer()
-            if self.false_landings or (out_of_reach and self._spike_looks_like_landing):
+            spike = self._last_spike > abs(self._bench.microscope.setpoint)
+            if self.false_landings or (out_of_reach and spike):
                 self.false_landings -= self.false_landings > 0
                 self._z.miss()
             elif out_of_reach:
@@ -136,10 +137,6 @@ class VirtualCoarseMotion:
         self._couple()
         return self._left > 0
 
-    @property
-    def _spike_looks_like_landing(self) -> bool:
-        return self._last_spike > abs(self._bench.microscope.setpoint)
-
     def _couple(self) -> None:
         if self._spikes:
             smallest, largest = self._spikes
@@ -152,6 +149,7 @@ class VirtualCoarseMotion:
     def _start(self, direction: int, steps: int, group: int, wait: int) -> None:
         if not 0 <= direction <= 5:
             raise Refused(f"there is no motor direction {direction}; directions go from 0 to 5")
+        # X+, X-, Y+, Y-, Z+, Z-.
         axis, backward = divmod(direction, 2)
         self._move({axis: -steps if backward else steps}, bool(wait))
 
@@ -182,6 +180,7 @@ class VirtualCoarseMotion:
     def _stop_steps(self) -> None:
         self.update()
         if self._queue:
+            # Steps that were done before the stop count.
             present = self._queue[0]
             share = (self._bench.now - present.started) / (present.until - present.started)
             self._queue.clear()
@@ -232,6 +231,7 @@ class VirtualCoarseMotion:
         return {axis: n * STEP for axis, n in zip("xyz", self._position, strict=True)}
 
     def _count(self, reset_x: int, reset_y: int, reset_z: int) -> dict[str, int]:
+        # Documented: the counters are read first and reset afterwards.
         counted = dict(zip("xyz", self._counted, strict=True))
         for axis, reset in enumerate((reset_x, reset_y, reset_z)):
             if reset:

@@ -96,6 +96,7 @@ class Conversation:
         self._inject(due, "before")
         reply = self._carry_out(header.name, body, due)
         self._inject(due, "after")
+        # A client may ask for no reply at all, not even for errors.
         if header.wants_reply:
             self._send(reply, due)
 
@@ -165,11 +166,13 @@ class Conversation:
             other = encode_error("Garbage.Get", "")[:32]
             reply = other + reply[32:]
         if "short" in due:
+            # The size in the header fits, so that a client finds the fault only in the last field.
             body = reply[HEADER_SIZE:-1]
             reply = reply[:32] + len(body).to_bytes(4, "big") + reply[36:HEADER_SIZE] + body
         if "late" in due:
             self._closing.wait(due["late"].seconds)
         if "split" in due:
+            # Cut within the header: a client must collect bytes, not packets.
             for start, end in ((0, 20), (20, HEADER_SIZE)):
                 self._client.sendall(reply[start:end])
                 self._closing.wait(due["split"].seconds)

@@ -89,6 +89,7 @@ def rules(release: int) -> Mapping[str, Mapping[str, Rule]]:
     return {**_RULES, "Piezo.DriftComp": {"on": drift}}
 
 
+# Values of a real controller where they are known, otherwise plausible ones.
 _TIMEBASES = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 _GAINS = [f"LN 10^{power}" for power in range(3, 10)] + [f"HS 10^{power}" for power in range(3, 10)]
 

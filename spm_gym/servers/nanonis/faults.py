@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from spm_gym.config.sections import ConfigError, NonNegative, Section
-from spm_gym.config.yaml_file import plain, read_yaml, shown
+from spm_gym.config.yaml_file import excerpt, plain, read_yaml
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
 FaultKind = Literal[
@@ -53,6 +53,7 @@ class Fault(Section):
             raise ValueError(f"there is no command {self.command!r}")
         if self.fault == "nan_frame" and self.command != "Scan.FrameDataGrab":
             raise ValueError("nan_frame belongs to Scan.FrameDataGrab")
+        # There are no values to put into the reply of a command that was not carried out.
         known = [commands(release).get(self.command) for release in RELEASES]
         if self.fault == "ignore" and any(each is not None and each.reply for each in known):
             raise ValueError(f"{self.command} returns values, so it cannot be ignored")
@@ -67,7 +68,7 @@ def load_faults(path: Path) -> tuple[Fault, ...]:
     """
     tree = read_yaml(path)
     if not isinstance(tree, list):
-        raise ConfigError(f"{path} must hold a list of faults, not {shown(tree)}")
+        raise ConfigError(f"{path} must hold a list of faults, not {excerpt(tree)}")
     return tuple(_fault(path, number, entry) for number, entry in enumerate(tree, 1))
 
 
@@ -77,7 +78,7 @@ def _fault(path: Path, number: int, entry: Any) -> Fault:
     except ValidationError as error:
         first = error.errors()[0]
         key = plain("".join(f" {part}" for part in first["loc"]))
-        value = f" = {shown(first['input'])}" if first["loc"] else ""
+        value = f" = {excerpt(first['input'])}" if first["loc"] else ""
         reason = plain(first["msg"].removeprefix("Value error, "), 500)
         allowed = ", ".join(Fault.model_fields)
         hint = f"; allowed here are {allowed}" if first["type"] == "extra_forbidden" else ""

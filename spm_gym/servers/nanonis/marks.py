@@ -49,7 +49,7 @@ def _draw(kept: list[dict[str, Any]], marks: list[dict[str, Any]]) -> None:
 
 
 def _chosen(kept: list[dict[str, Any]], index: int) -> slice:
-    if index == -1:
+    if index == -1:  # all marks
         return slice(None)
     if not 0 <= index < len(kept):
         raise Refused(f"there is no mark {index}; there are {len(kept)}")

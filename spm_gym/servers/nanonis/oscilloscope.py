@@ -102,7 +102,7 @@ class Oscilloscopes:
             if kind != _IMMEDIATE and act is not None and act.started >= started:
                 return None if self._bench.now >= act.started + span else act.started + span
             if kind == _LEVEL:
-                return math.inf
+                return math.inf  # only an act can trigger; the noise is not compared
             return None if self._bench.now >= started + count * span else started + count * span
 
         self._bench.wait(due, max(_PATIENCE_S, count * span))
@@ -112,6 +112,7 @@ class Oscilloscopes:
         act = self._bench.last_act
         if act is None:
             return None
+        # From just before the act, to its end or for one screen, four times as dense as a screen.
         times = act.started + np.linspace(-0.01, 1.0, 4 * _SAMPLES) * max(
             span, act.end - act.started
         )

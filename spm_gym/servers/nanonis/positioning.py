@@ -52,6 +52,7 @@ class Positioning:
             {f"{axis}_{end}": volts for axis in "xyz" for end, volts in ends.items()}
         )
         bench.settings.of("Piezo.Sens").update(per_volt)
+        # Calibrations belong to the low-voltage side, before an amplifier with a gain of 20.
         bench.settings.of("Piezo.Calibr").update(
             {axis: 20 * value for axis, value in per_volt.items()}
         )
@@ -98,6 +99,7 @@ class Positioning:
         start, end = self._scanning.position(), (coerced(x, reach), coerced(y, reach))
         now = self._bench.now
         kept = self._bench.settings.of("FolMe.Speed")
+        # Follow Me has a speed of its own only if that is switched on.
         speed = kept["speed"] if kept.get("custom") else self._scanning.speed
         takes = math.dist(start, end) / max(speed, _SLOWEST)
         self._move = move = _Move(start, end, now, now + takes)
@@ -121,9 +123,11 @@ class Positioning:
             self._record.popleft()
 
     def _set_size(self, size: int) -> None:
+        # Documented: a new size clears the record.
         self._bench.settings.of("TipRec.BufferSize")["size"] = min(max(size, 1), _LONGEST_RECORD)
         self._record.clear()
 
     def _data(self) -> dict[str, Any]:
         data = np.array(self._record, dtype=np.float64).reshape(-1, 5).T
+        # Current, bias, x, y and height.
         return {"channel_indexes": [0, 24, 26, 27, 30], "data": data}

@@ -22,13 +22,13 @@ class Rehearsal:
 
     Args:
         controller: Carries out the commands.
-        show: Called with a line for every command.
+        print_line: Called with a line for every command.
     """
 
-    def __init__(self, controller: VirtualController, show: Callable[[str], None]) -> None:
+    def __init__(self, controller: VirtualController, print_line: Callable[[str], None]) -> None:
         self.release = controller.release
         self._controller = controller
-        self._show = show
+        self._print_line = print_line
 
     def call(
         self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any
@@ -38,7 +38,7 @@ class Rehearsal:
         command = commands(self.release)[name]
         request = encode_request(command, values)
         arguments = ", ".join(f"{key}={value!r}" for key, value in values.items())
-        self._show(f"{name}({arguments})")
+        self._print_line(f"{name}({arguments})")
         try:
             reply = self._controller.execute(name, decode_request(command, request[HEADER_SIZE:]))
         except Refused as refusal:

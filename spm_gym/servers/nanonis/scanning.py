@@ -177,6 +177,7 @@ class Scanning:
             begin = scan.end + max(missed, 0) * scan.raster.duration
             upward = scan.raster.upward
             raster = self._raster(upward)
+            # Bouncing saves the way from the last line back to the first one.
             if self._props["bouncy"]:
                 raster = upside_down(raster)
             self._begin(raster, begin, scan.heights())
@@ -191,6 +192,7 @@ class Scanning:
             return self._scan.end
 
         in_time = self._bench.wait(due, seconds(timeout))
+        # Clients take an empty path for a scan that was stopped.
         return {"timed_out": int(not in_time), "path": self._path if in_time else ""}
 
     def _wait_for_line(self, timeout: int) -> dict[str, Any]:
@@ -258,6 +260,7 @@ class Scanning:
                 frame[name] = max(coerced(value, 2 * reach), _SMALLEST_FRAME)
 
     def _set_buffer(self, channel_indexes: Any, pixels: int, lines: int) -> None:
+        # A channel that is named twice is recorded once.
         channels = list(dict.fromkeys(int(index) for index in channel_indexes))
         for channel in channels:
             self.signals.rt_index(channel)
@@ -316,6 +319,7 @@ class Scanning:
             raise Refused(f"channel #{channel_index} is not part of the acquired selection")
         signal = self.signals.rt_index(channel_index)
         data = self._image(signal, bool(direction))
+        # A trap for drivers: zeros are heights, and a partial scan then ends in a deep step.
         if self._zero_filled:
             data = np.nan_to_num(data, nan=0.0)
         return {
@@ -366,7 +370,7 @@ class Scanning:
 
     def _autosave(self) -> str:
         mode = self._props["autosave"]
-        if mode == _NEXT:
+        if mode == _NEXT:  # only this scan is saved, and not the ones after it
             self._props["autosave"] = _OFF
         return "" if mode == _OFF else self._write()
 

@@ -85,6 +85,7 @@ class VirtualNanonis:
         self._wake.close()
         with self._lock:
             for client in self._clients:
+                # Wakes a thread that waits for a request; closing the socket would not.
                 with suppress(OSError):
                     client.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:

@@ -73,6 +73,7 @@ def plain_name(text: str) -> str:
     name = "".join(
         "_" if letter in _FORBIDDEN or not letter.isprintable() else letter for letter in text
     )
+    # Hidden files are easily overlooked, and ".." leads out of the folder.
     if name.startswith("."):
         name = f"_{name[1:]}"
     # Disks count bytes, and a letter may have four.

@@ -59,6 +59,7 @@ def _index(values: Mapping[str, Any]) -> int:
 
 
 def _nothing(field: Field) -> Any:
+    # A Get must answer every field, also one that no Set has ever had.
     if field.array or field.type in ("strs", "packed"):
         return []
     return "" if field.type == "str" else 0

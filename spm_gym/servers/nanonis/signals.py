@@ -49,6 +49,7 @@ class Signals:
         self._z = z
         self._position = position
         self._slots = list(range(_SLOTS))
+        # In the old list of slots height is number 14; the current is number 0 in both lists.
         self._slots[8], self._slots[14] = BIAS, Z
         self._additional = [0, 0]
         if bench.release < RT_INDEXES_SINCE:
@@ -117,6 +118,7 @@ class Signals:
 
     def _calibration(self, signal_index: int) -> dict[str, float]:
         low, high = self._limits(signal_index)
+        # Inputs and outputs reach from -10 V to 10 V.
         return {"calibration_per_volt": (high - low) / 20, "offset": 0.0}
 
     def _range(self, signal_index: int) -> dict[str, float]:

@@ -105,6 +105,7 @@ class _Spectroscopy(ABC):
         directions = 2 if props.get("backward") else 1
         self._until = self._bench.now + min(directions * points * each, _LONGEST_S)
         curve = self._curve(points, directions, timing["integration"])
+        # Without data the command returns at once, while the sweep goes on.
         if not get_data:
             return {"channel_names": [], "data": np.empty((0, 0)), "n": 0, "parameters": []}
         self._bench.wait(lambda: self._until if self._running else None)

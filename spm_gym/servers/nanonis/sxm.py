@@ -13,6 +13,7 @@ from spm_gym.atomic_file import written_whole
 from spm_gym.types import FloatImage
 
 _ROW = "\t"
+# The bytes 1A 04 behind the last entry mark where the data begin.
 _DATA_FOLLOWS = b"\n:SCANIT_END:\n\n\n\x1a\x04"
 
 

@@ -40,6 +40,7 @@ class TipConditioning:
 
     def _pulse(self, wait: int, width: float, bias: float, z_control: int, mode: int) -> None:
         kept = self._bench.settings.of("Bias.Pulse")
+        # 0 keeps the last mode and control; at first pulses are absolute and the feedback is held.
         mode = kept["mode"] = mode or kept.get("mode", 2)
         if mode == _RELATIVE:
             bias += self._bench.microscope.bias
@@ -47,9 +48,11 @@ class TipConditioning:
         bias, width = coerced(bias, HIGHEST_BIAS), _duration(width)
         if self._z.above_surface < _REACH_OF_PULSES:
             held = hold == _HOLD or not self._z.loop
-            self._condition(Pulse(bias, width), pulse(self._now, self._junction, bias, width, held))
+            self._condition(
+                Pulse(bias, width), pulse(self._bench.now, self._junction, bias, width, held)
+            )
         if wait:
-            self._bench.wait_until(self._now + width)
+            self._bench.wait_until(self._bench.now + width)
 
     def _shape(self, wait: int, timeout: int) -> None:
         props = self._bench.settings.of("TipShaper.Props")
@@ -61,16 +64,13 @@ class TipConditioning:
             self._condition(Dip(min(depth, DEEPEST), bias, width), self._shaped(bias))
         elif abs(bias) >= _PULSES_FROM_V and self._z.above_surface < _REACH_OF_PULSES:
             self._condition(Pulse(bias, width), self._shaped(bias))
+        # The feedback stays off, and the tip where the last ramp ends.
         if not props["restore_feedback"] and self._z.loop:
             self._z.hold_at(props["tip_lift"] + props["lift_height"])
         if wait:
             timers = ("switch_off_delay", "bias_settling_time", "lift_time_2", "end_wait")
             takes = width + sum(_duration(props[name]) for name in timers)
             self._bench.wait_until(self._bench.now + min(takes, seconds(timeout)))
-
-    @property
-    def _now(self) -> float:
-        return self._bench.now
 
     @property
     def _junction(self) -> Junction:
@@ -84,7 +84,7 @@ class TipConditioning:
         # Order of the ramps as documented: wait, bias, settling, ramp by the tip lift, second bias,
         # settling, ramp by the lift height, first bias, wait.
         settling = _duration(props["bias_settling_time"]) if props["change_bias"] else 0.0
-        return ramps(self._now, self._junction, [
+        return ramps(self._bench.now, self._junction, [
             (_duration(props["switch_off_delay"]), before, lift),
             (settling, bias, lift),
             (_duration(props["lift_time_1"]), bias, down),

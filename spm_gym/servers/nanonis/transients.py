@@ -98,6 +98,7 @@ def ramps(
         junction: Junction before the first leg.
         legs: Duration, s, bias, V, and height at the end, m, of each leg.
     """
+    # Two knots at the same time let the bias jump there.
     knots = [(0.0, junction.bias, 0.0)]
     for takes, bias, rise in legs:
         now, _, before = knots[-1]

@@ -62,6 +62,7 @@ class Utilities:
     def _set_grid(
         self, activate_grid: int, nx: int, ny: int, use_scan_frame: int, **frame: float
     ) -> None:
+        # The frame of the command counts only if the scan frame is not to be used.
         if use_scan_frame:
             frame = {key: self._bench.settings.of("Scan.Frame")[key] for key in _FRAME}
         self._bench.settings.of("Pattern.Grid").update(nx=nx, ny=ny, **frame)

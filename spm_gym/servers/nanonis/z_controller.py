@@ -136,6 +136,7 @@ class ZController:
             return self._spike
         current = abs(self._microscope.status().current)
         if not (self.tracking or self._microscope.fault):
+            # exp(100) exceeds the range of any preamplifier, and a much larger exponent overflows.
             exponent = min(-2 * self._microscope.junction.decay * self.above_surface, 100.0)
             current = min(current * math.exp(exponent), limit)
         return math.copysign(current, bias)
@@ -269,6 +270,7 @@ class ZController:
 
     def _home(self) -> None:
         props = self._bench.settings.of("ZCtrl.HomeProps")
+        # An absolute height, or one relative to the present height.
         target = props.get("home", 0.0) + (self.z if props.get("mode") else 0.0)
         start = self.z
         self.loop = False
@@ -277,7 +279,7 @@ class ZController:
 
     def _withdraw(self, wait: int, timeout: int) -> None:
         self.withdraw()
-        if wait:
+        if wait:  # a timeout ends the waiting, not the withdrawal
             self._bench.wait(lambda: self.moving_until, seconds(timeout))
 
     def _travel(

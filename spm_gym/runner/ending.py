@@ -1,0 +1,39 @@
+"""When a run ends, and why."""
+
+from __future__ import annotations
+
+from spm_gym.runner.context import RunnerContext
+from spm_gym.runner.states import State
+
+
+class Ending:
+    """The end that the settings, somebody outside, or a failure sets to a run."""
+
+    def __init__(self, context: RunnerContext) -> None:
+        self._context = context
+        self._ending = context.run_state.ending
+
+    def is_due(self) -> bool:
+        """Whether the run has lasted as long as it is to."""
+        config, run_state = self._context.config, self._context.run_state
+        hours, scans = config.hours, config.scans
+        if hours is not None and run_state.clock.elapsed >= hours * 3600:
+            self._ending.reason = f"{hours:g} hours are over"
+        elif scans is not None and run_state.imaging.images >= scans:
+            self._ending.reason = f"{scans} images are taken"
+        return bool(self._ending.reason)
+
+    def stop(self, reason: str) -> State:
+        """End because somebody asks for it."""
+        self._ending.reason = reason
+        return State.STOP
+
+    def fail(self, reason: str) -> State:
+        """Give up."""
+        self._ending.reason, self._ending.failed = reason, True
+        self._context.add_event("failure", reason)
+        return State.STOP
+
+    def clear(self) -> None:
+        """Go on after the end."""
+        self._ending.reason, self._ending.failed = "", False

@@ -1,0 +1,238 @@
+"""The states of an image: from the choice of its region to the decision what its probe is like."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from spm_gym.envs.observation import ProcessedScan, process_scan, process_scans
+from spm_gym.errors import InstrumentError, TipWithdrawn, UnclassifiableImage, UnsafeToContinue
+from spm_gym.imaging import Diagnosis, diagnose
+from spm_gym.journal.reader import Label
+from spm_gym.runner.areas import Areas
+from spm_gym.runner.conditioning import Conditioning
+from spm_gym.runner.context import RunnerContext
+from spm_gym.runner.ending import Ending
+from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery, Trouble
+from spm_gym.runner.run_state import required
+from spm_gym.runner.states import State
+from spm_gym.runner.watchdog import over_current
+from spm_gym.types import Scan
+
+_VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
+"""So many of the first images of a good tip are to be called good: one may be unlucky."""
+_NOT_CLASSIFIED = "not classified"
+_TROUBLES = {
+    Diagnosis.LOST_CONTACT: LOST_CONTACT,
+    Diagnosis.CRASH: CRASH,
+    Diagnosis.PARTIAL: MISSING_LINES,
+}
+
+
+class ImageHandlers:
+    """Takes images, and decides what follows from them."""
+
+    def __init__(
+        self,
+        context: RunnerContext,
+        areas: Areas,
+        recovery: Recovery,
+        conditioning: Conditioning,
+        ending: Ending,
+    ) -> None:
+        self._context = context
+        self._imaging = context.run_state.imaging
+        self.areas = areas
+        self.recovery = recovery
+        self.conditioning = conditioning
+        self.ending = ending
+        self.env = context.env
+        self.journal = context.journal
+        self._scan: Scan | None = None
+        self._processed: ProcessedScan | None = None
+
+    def expect_good_start(self) -> None:
+        """Hold the classifier to the operator's word that the tip is good."""
+        self._imaging.vouched = []
+
+    def choose(self) -> State:
+        """Choose the next region, or leave an area that has none."""
+        if self._context.run_state.between_images and self.ending.is_due():
+            return State.STOP
+        if self.env.budget is not None:
+            self.env.budget.check_episodes()
+        if self.areas.navigator.bad_sample >= self._context.config.max_bad_sample:
+            self.areas.leave("bad sample")
+        if not self._context.run_state.place.leaving:
+            self.recovery.begin_frame()
+            if self.areas.choose_frame():
+                return State.PARTIAL
+            self.areas.leave("used up")
+        return State.CHANGE_AREA
+
+    def partial(self) -> State:
+        """Let the piezos settle at the new place; a lost tip shows in that image already."""
+        scan = self.areas.navigator.settle(self.areas.frame)
+        if scan is None:
+            return State.IMAGE
+        diagnosis = diagnose(scan)
+        trouble = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        label = Label.UNUSABLE if trouble else Label.DISCARDED
+        number = self._store(scan, self.env.config.settle_fraction, label)
+        if trouble:
+            self.journal.label_scan(number, label, diagnosis)
+            self._raise_trouble(diagnosis, "seen in the partial image")
+        return State.IMAGE
+
+    def image(self) -> State:
+        """Take the image."""
+        self._scan = self.areas.navigator.image(self.areas.frame)
+        self._imaging.scan = self._store(self._scan, 1.0, None)
+        self._imaging.images += 1
+        self._imaging.over_current = self.draws_over_current()
+        return State.DIAGNOSE
+
+    def diagnose(self) -> State:
+        """Decide whether the image is usable."""
+        outcome = self._read_outcome()
+        if isinstance(outcome, ProcessedScan) and not self._imaging.over_current:
+            self._processed = outcome
+            self.recovery.succeed()
+            self.areas.finish_frame()
+            return State.CLASSIFY
+        diagnosis = Diagnosis.CRASH if isinstance(outcome, ProcessedScan) else outcome
+        if diagnosis is Diagnosis.ROUGH:
+            self._label(Label.BAD_SAMPLE, diagnosis)
+            self.areas.reject_frame()
+            return State.CHOOSE
+        self._label(Label.UNUSABLE, diagnosis)
+        self._raise_trouble(diagnosis, "seen in the image")
+
+    def classify(self) -> State:
+        """Note how the classifier calls the probe; in conditioning that ends the step."""
+        processed, scan = self._processed_in_hand(), self._scan_number
+        self.journal.record_probability(scan, processed.probability, processed.clean_side)
+        if self.env.budget is not None:
+            self.env.budget.see(self.env.is_good(processed.probability))
+        if self._context.run_state.conditioning.episode is None:
+            return State.COLLECT
+        self._label(Label.CONDITIONING)
+        outcome = self.conditioning.observe(processed, scan)
+        if not outcome:
+            return State.CONDITION
+        self._imaging.bad_probe = 0
+        if outcome == "limit":
+            # One more bad image in the new area is enough to go on.
+            self._imaging.bad_probe = self._context.config.condition_after - 1
+            self.areas.leave("time limit")
+        return State.CHOOSE
+
+    def collect(self) -> State:
+        """Collect a good image, or start conditioning after enough bad ones."""
+        processed = self._processed_in_hand()
+        good = self.env.is_good(processed.probability)
+        self._label(Label.GOOD if good else Label.BAD_PROBE)
+        self._imaging.bad_probe = 0 if good else self._imaging.bad_probe + 1
+        if self._imaging.vouched is not None:
+            self._check_vouched([*self._imaging.vouched, good])
+        if good or self._imaging.vouched is not None:
+            return State.CHOOSE
+        if self._imaging.bad_probe < self._context.config.condition_after:
+            return State.CHOOSE
+        self.conditioning.begin(processed, self._scan_number)
+        return State.CONDITION
+
+    def draws_over_current(self) -> bool:
+        """Whether the tip draws more current than imaging ever does."""
+        config = self._context.config
+        try:
+            return over_current(
+                self.env.instrument, config.over_current_nA * 1e-9, config.confirm_s
+            )
+        except InstrumentError as error:
+            # The image is there and is to be classified; the next command meets what is wrong.
+            self._context.add_event("watchdog", f"the current could not be read: {error}")
+            return False
+
+    def _check_vouched(self, vouched: list[bool]) -> None:
+        """Doubt the classifier, if it calls a tip bad that a person calls good.
+
+        Raises:
+            UnsafeToContinue: It does.
+        """
+        settled = len(vouched) >= _VOUCHED_IMAGES
+        self._imaging.vouched = None if settled else vouched
+        if settled and sum(vouched) < _VOUCHED_GOOD:
+            raise UnsafeToContinue(
+                "the tip is good, says operation.require_good_start, and the classifier calls "
+                f"{sum(vouched)} of the first {len(vouched)} images good: either it cannot "
+                "classify this sample at this bias, setpoint and image size, or the tip is not "
+                "good. No conditioning was started"
+            )
+
+    def _raise_trouble(self, diagnosis: Diagnosis, where: str) -> NoReturn:
+        """End the state with the trouble that an image shows.
+
+        Raises:
+            TipWithdrawn: Somebody has withdrawn the tip, which looks like a crash in an image.
+            Trouble: Anything else.
+        """
+        out_of_contact = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        if out_of_contact and not self.env.instrument.status().approached:
+            raise TipWithdrawn(f"the tip was withdrawn: {where}")
+        raise Trouble(_TROUBLES[diagnosis], where)
+
+    def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:
+        run_state = self._context.run_state
+        episode = run_state.conditioning.episode
+        self._processed = None
+        number = self.journal.add_scan(
+            scan,
+            fraction=fraction,
+            area=run_state.place.area,
+            elapsed=run_state.clock.elapsed,
+            label=label,
+            episode=None if episode is None else episode.number,
+        )
+        self._imaging.scans += 1
+        if label is not None:
+            self._imaging.labels[label] += 1
+        return number
+
+    @property
+    def _scan_number(self) -> int:
+        return required(self._imaging.scan, "an image")
+
+    def _label(self, label: Label, reason: str = "") -> None:
+        self.journal.label_scan(self._scan_number, label, reason)
+        self._imaging.labels[label] += 1
+
+    def _scan_in_hand(self) -> Scan:
+        if self._scan is None:
+            self._scan = self.journal.scan(self._scan_number)
+        return self._scan
+
+    def _read_outcome(self) -> ProcessedScan | Diagnosis:
+        """Diagnose and classify the image in hand.
+
+        Raises:
+            UnclassifiableImage: The classifier has no answer for it; it is labelled so.
+        """
+        # Whether the classifier takes the image comes before its diagnosis: what another bias or
+        # scale makes look rough is no bad sample.
+        [outcome] = process_scans([self._scan_in_hand()], [self.env.classifier], self.env.config)
+        if isinstance(outcome, UnclassifiableImage):
+            self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
+            raise outcome
+        return outcome
+
+    def _processed_in_hand(self) -> ProcessedScan:
+        """The usable image in hand; after a restart it is read again from the journal."""
+        if self._processed is None:
+            try:
+                self._processed = process_scan(
+                    self._scan_in_hand(), self.env.classifier, self.env.config
+                )
+            except UnclassifiableImage:
+                self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
+                raise
+        return self._processed
