@@ -21,7 +21,7 @@ def compiled(function: _Function) -> _Function:
     The machine code is kept, so only the first run after a change waits for the compiler. The same
     numbers give the same result, bit for bit, alone or in a batch. Division by zero gives infinity,
     as in NumPy. Functions that it calls and constants that it uses must stand in files of the same
-    folder.
+    folder, but for units, which never change.
     """
     settings: Any = numba.config
     before = settings.CACHE_DIR

@@ -18,9 +18,8 @@ from spm_gym.errors import Aborted, ContactLost, InstrumentError
 from spm_gym.imaging import level
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import Capabilities
+from spm_gym.scale import NM
 from spm_gym.types import Dip, Direction, Frame, Pulse, Stall, Status
-
-NM = 1e-9
 
 
 class AbortSwitch:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
+from spm_gym.scale import NM
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
 Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality"]
@@ -50,7 +51,7 @@ class ActionConfig(Section):
         if self.kind == "dip":
             assert self.depth_nm is not None
             assert self.bias_V is not None
-            return Dip(self.depth_nm * 1e-9, self.bias_V, self.width_s)
+            return Dip(self.depth_nm * NM, self.bias_V, self.width_s)
         if self.kind == "pulse":
             assert self.bias_V is not None
             return Pulse(self.bias_V, self.width_s)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.run_state import required
+from spm_gym.scale import NM
 from spm_gym.types import Frame
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
 from spm_gym.errors import (
     Aborted,
@@ -35,6 +34,7 @@ from spm_gym.runner.recovery import (
     Trouble,
 )
 from spm_gym.runner.states import State
+from spm_gym.scale import NM
 
 _POLL_S = 0.5
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
