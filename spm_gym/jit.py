@@ -29,6 +29,7 @@ def compiled(function: _Function) -> _Function:
         _cache_folder(Path(function.__code__.co_filename).parent, before) or ""
     )
     try:
+        # nogil: acting and learning, and the page that paints, share a process in several threads.
         # No fastmath: reordered sums would give each processor trajectories of its own.
         dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:
