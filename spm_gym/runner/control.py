@@ -27,6 +27,8 @@ from spm_gym.config.json_file import parse_json
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"
+# The values for interactive use from the paper on scrypt: 16 MB of memory a guess, for the salt and
+# the check are readable and tokens are short.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _MOST_DIGITS = 30
 _MOST_BYTES = 4096
@@ -87,9 +89,13 @@ class Control:
         if not written.word:
             return self._standing
         if self._key is not None:
+            # The same number is read again and again, until another request comes; a smaller one is
+            # a replay.
             if written.number < self._latest or not written.is_proven(self._key):
                 return self._standing
             self._latest = written.number
+        # Of what means nothing the safe reading is a stop; with a token, that would let anybody
+        # stop it.
         self._standing = Request(written.word) if written.word in {*Request} else Request.STOP
         return self._standing
 
@@ -121,6 +127,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
         before = _written(run / CONTROL)
         # A forged number could be so large that none after it fits.
         latest = before.number if before.is_proven(key) else 0
+        # The time, so that it grows over all who ask; one more, should their clocks disagree.
         number = max(latest + 1, time.time_ns())
         text = f"{request} {number} {_proof(key, f'{request} {number}')}"
     try:
