@@ -53,6 +53,8 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
     ]
 
 
+# Summed up by SQLite, with outer joins: a recovered journal may have lost scans. Uncertain steps
+# count as chosen, but say nothing of what the action does.
 _ACHIEVEMENTS = f"""
 WITH outcomes AS (
     SELECT name, action, refused, {UNCERTAIN} AS uncertain,
@@ -75,7 +77,10 @@ FROM outcomes GROUP BY name ORDER BY MIN(action), name
 def _mean(number: int, mean: float | None, square: float | None) -> tuple[float, float]:
     if mean is None or square is None:
         return math.nan, math.nan
+    # One value has no spread, and no interval.
     if number < 2:
         return mean, math.nan
+    # Of the mean. Changes lie between -1 and 1, so the difference of the squares loses no digits
+    # that matter; rounding may leave it a little below 0.
     variance = max(square - mean * mean, 0.0) / (number - 1)
     return mean, normal_reach(math.sqrt(variance))

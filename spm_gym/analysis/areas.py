@@ -85,6 +85,7 @@ def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
     low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
     if low_x is None:
         return -_SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM
+    # A margin, so that frames at the edge are not cut.
     side = max(1.04 * max(high_x - low_x, high_y - low_y) / NM, _SMALLEST_SIDE_NM)
     return (low_x + high_x) / 2 / NM - side / 2, (low_y + high_y) / 2 / NM + side / 2, side
 
@@ -102,6 +103,7 @@ def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
     """List the places of an area that must not be imaged any more, without those of the images."""
     # The settings may have been edited since: actions are those that were chosen.
     actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
+    # Every image blocks its own place: those marks would cover the whole map.
     query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
     return [_place(row, actions) for row in db.execute(query, (area,))]
 
@@ -122,6 +124,7 @@ def last_act(db: sqlite3.Connection, area: int) -> tuple[float, float, str] | No
     if row is None or row["area"] != area:
         return None
     details = json.loads(row["details"])
+    # Only in a damaged journal, whose act is none of the probe.
     if "x" not in details:
         return None
     return details["x"] / NM, details["y"] / NM, row["name"]

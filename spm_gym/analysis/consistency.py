@@ -108,6 +108,7 @@ def find_inconsistencies(
 
 
 def _integrity(db: sqlite3.Connection) -> Iterator[str]:
+    # The slow check, which compares the indexes as well.
     for (found,) in db.execute("PRAGMA integrity_check"):
         if found != "ok":
             yield f"the database is damaged: {found}"
@@ -116,6 +117,7 @@ def _integrity(db: sqlite3.Connection) -> Iterator[str]:
 def _unreadable_scans(run: Path, db: sqlite3.Connection) -> Iterator[str]:
     for number, file, pixels in db.execute("SELECT id, file, pixels FROM scans ORDER BY id"):
         try:
+            # The whole file is read, since its size alone does not show a damaged header.
             shape = read_gsf_scan(run / file).shape
         except FileFormatError as error:
             missing = not (run / file).exists()
@@ -152,6 +154,7 @@ def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]
 def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
     counters = (run_state or RunState()).counters
     rows = dict.fromkeys(map(str, Label), 0)
+    # The condition leaves out NULL, too: the image in hand is not counted by a label yet.
     rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
     for name in ("scans", "episodes", "recoveries", "areas"):
         rows[name] = count_rows(db, f"SELECT COUNT(*) FROM {name}")

@@ -124,6 +124,7 @@ def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> 
 
 
 def _name(number: int, step: sqlite3.Row, actions: tuple[ActionConfig, ...]) -> str:
+    # The decision has its own name with it; the settings may have been edited since.
     if number == step["action"]:
         return str(step["name"])
     return actions[number].name if number < len(actions) else f"action {number + 1}"
@@ -137,6 +138,7 @@ def _why_not(number: int, actions: tuple[ActionConfig, ...], side: float | None)
 
 def _explanation(step: sqlite3.Row, choices: list[Choice]) -> str:
     allowed = [choice for choice in choices if choice.allowed]
+    # Noted with the decision, since an agent's choice may look like a random one.
     if step["policy"] == RANDOM:
         return f"Drawn at random from the {len(allowed)} allowed actions."
     best = next(iter(allowed), None)
@@ -158,6 +160,7 @@ def _result(step: sqlite3.Row, done: Done) -> str:
 
 
 def _steps(db: sqlite3.Connection, episode: int) -> list[Done]:
+    # The last ones: an episode without a limit of steps would fill the page.
     rows = db.execute(_STEPS, (episode, _MOST_STEPS)).fetchall()
     return [Done(row["name"], row["before"], row["after"], _flaw(row)) for row in reversed(rows)]
 

@@ -171,5 +171,6 @@ def _is_simulated(session: RunSession) -> bool:
 
 def _is_withdrawn(db: sqlite3.Connection) -> bool:
     """Tell whether the last act was a withdrawal that succeeded."""
+    # Its result as well: a withdrawal that was intended may never have been sent.
     last = db.execute("SELECT act, result FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     return last is not None and (last["act"], last["result"]) == ("withdraw", "done")

@@ -81,6 +81,7 @@ def _action_names(
     noted = last_session(db).settings
     actions = (config if noted is None else noted.env).actions
     named = {number: action.name for number, action in enumerate(actions)}
+    # What was noted with the steps wins over any settings.
     named |= {step["action"]: step["name"] for step in steps}
     count = max((len(json.loads(step["mask"])) for step in steps), default=len(actions))
     return [named.get(number, f"action {number + 1}") for number in range(count)]
@@ -99,6 +100,7 @@ def remark(step: sqlite3.Row, values: Sequence[float], allowed: Sequence[bool]) 
     if step["uncertain"]:
         return "uncertain"
     if len(values) == len(allowed) > 0:
+        # Greedy among the allowed ones: what the mask forbids is no choice, however high its value.
         best = int(np.where(allowed, values, -np.inf).argmax())
         return "" if best == step["action"] else "to explore"
     return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spm_gym.analysis.queries import count_rows
 
+# A long run has tens of thousands of events, and the page asks for them every other second.
 FIRST_ROWS = 30
 MOST_ROWS = 3000
 

@@ -45,6 +45,7 @@ def instrument(
     query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
     for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])
+        # After the act, if it was read then: before it is older.
         readings = after if "z" in after else before
         if "z" in readings:
             z, current = _number(readings["z"]), _number(readings.get("current"))
@@ -71,6 +72,7 @@ def _contact(db: sqlite3.Connection, run_state: RunState, at_work: bool) -> bool
     row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     if row is None or row["result"] is None:
         return None
+    # None where nobody looked: neither yes nor no would be safe to say.
     approached: bool | None = json.loads(row["after"]).get("approached")
     return approached
 

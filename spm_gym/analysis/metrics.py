@@ -75,6 +75,7 @@ class RunMetrics:
     def __init__(self, run: Path, actions: list[str]) -> None:
         self._run = run
         self._actions = actions
+        # Open for long, but no transaction: the log of the run is never held back.
         self._db = open_journal(run / JOURNAL)
         self._scan = self._step = self._recovery = 0
         self._images = self._good = 0
@@ -126,6 +127,7 @@ class RunMetrics:
         if row["label"] in CLASSIFIED:
             self._classified.append(good)
             values["yield/good_share"] = sum(self._classified) / len(self._classified)
+        # The first image may be taken before any time of operation has passed.
         if row["elapsed"] > 0:
             values["yield/good_per_hour"] = self._good / row["elapsed"] * HOUR
         return values
@@ -134,6 +136,8 @@ class RunMetrics:
         """Add up the troubles before this image."""
         found = self._db.execute(
             "SELECT id, trouble FROM recoveries WHERE id > ? AND elapsed <= ? ORDER BY id",
+            # By the time of operation, not by when this is read: a resumed run writes the same
+            # again.
             (self._recovery, row["elapsed"]),
         ).fetchall()
         for each in found:
@@ -173,6 +177,7 @@ class RunMetrics:
         if episode["policy"] is not None:
             values[f"episode/length_{episode['policy']}"] = episode["actions"]
         values |= {f"actions/{name}": self._chosen[name] for name in self._actions}
+        # Counts are of one episode, for every curve has one point an episode.
         self._chosen.clear()
         yield Moment(self._images, wall, values)
 
@@ -194,5 +199,6 @@ def is_sampled(number: int) -> bool:
 
     The sample becomes ever sparser: a few hundred in any run.
     """
+    # Dense at first, when somebody watches, then ever sparser: the file grows with the logarithm.
     apart = 1 << ((number - 1) // PICTURES).bit_length()
     return not (number - 1) % apart

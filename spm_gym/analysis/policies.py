@@ -12,6 +12,7 @@ from spm_gym.intervals import FEWEST, Interval, length_difference_interval, leng
 
 AGENT, RANDOM = "agent", "random"
 
+# All steps of an episode have the same, which `find_inconsistencies` checks; MIN picks it.
 EPISODE_POLICY = "(SELECT MIN(policy) FROM steps WHERE steps.episode = episodes.id)"
 """SQL: the policy of a row of ``episodes``; NULL where no action has been chosen yet."""
 
@@ -77,6 +78,8 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
     return {
         name: PolicyEpisodes(
             tuple(row["id"] for row in found[name]),
+            # Episodes that were cut off count with their full length: to leave them out would
+            # favour the policy that fails more often.
             tuple(row["actions"] for row in found[name]),
             sum(row["good"] for row in found[name]),
         )
@@ -88,6 +91,7 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
 def saved_actions(agent: PolicyEpisodes, random: PolicyEpisodes) -> Saving:
     """Compare the two."""
     interval = length_difference_interval(random.lengths, agent.lengths)
+    # The smaller number decides whether the comparison can be believed.
     return Saving(random.mean - agent.mean, interval, min(len(agent.lengths), len(random.lengths)))
 
 

@@ -11,6 +11,7 @@ from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE
 from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import RunState
 
+# So few that a tip that has gone bad shows, so many that a single image does not.
 RECENT = 100
 """Classified images that the present share of good ones is taken of."""
 
@@ -73,6 +74,7 @@ def progress(
         areas=count_rows(db, "SELECT COUNT(*) FROM areas"),
         share=share,
         bound=bound,
+        # Not foretold while nothing is under way: a pause may last for days.
         ends=None if now is None or left_s is None else now + left_s,
     )
 

@@ -21,6 +21,7 @@ from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import read_run_state
 
 HOUR = 3600.0
+# A page of weeks would otherwise have too many rows for a browser; the figures count all.
 MOST_ROWS = 500
 MOST_EVENTS = 200
 _UNBROKEN = "\u00a0"
@@ -116,12 +117,14 @@ class Yield:
 
 def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     """Count good images over the time of operation ``elapsed`` (s, more than 0)."""
+    # Bins of time, not of images: a gap while the run conditions or recovers must show.
     width = elapsed / _BINS
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
     # Counted by SQLite: a run may have tens of thousands of images.
     for place, classified, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
         f" FROM scans WHERE label IN ({CLASSIFIED_SQL}) GROUP BY 1",
+        # An image at the very end would lie in a bin of its own.
         (width, _BINS - 1),
     ):
         taken[place], good[place] = classified, fine
@@ -155,6 +158,7 @@ def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
     for trouble, when in db.execute("SELECT trouble, elapsed FROM recoveries ORDER BY id"):
         recoveries.setdefault(trouble, []).append(when)
     spans = db.execute("SELECT elapsed, COALESCE(elapsed_end, ?) FROM episodes", (elapsed,))
+    # The first image, for areas have no time of operation; the first area begins with the run.
     areas = db.execute("SELECT MIN(elapsed) FROM scans GROUP BY area ORDER BY area")
     return Moments(
         episodes=[(begin, end) for begin, end in spans],

@@ -139,6 +139,7 @@ def _for_network(
     rows, cols = z.shape
     if rows == cols == side:
         return normalise(level(z, plane)), ()
+    # Not interpolated: detail that was not measured cannot show a probe.
     if rows != cols or rows < side:
         takes = f"the classifier takes {side} x {side} px, or larger squares"
         return None, (f"Not classified: {takes}; this image has {cols} x {rows}.",)
@@ -150,6 +151,7 @@ def _diagnosed(subject: Subject) -> Diagnosis:
     z = subject.z
     if subject.z_range is None or z.shape[0] != z.shape[1]:
         return diagnose(z)
+    # Its size does not matter for what is looked at.
     frame = Frame(0.0, 0.0, subject.width or 1.0, z.shape[0])
     return diagnose(Scan(frame, z, subject.z_range))
 
@@ -157,6 +159,7 @@ def _diagnosed(subject: Subject) -> Diagnosis:
 def _unusual(subject: Subject, config: EnvConfig) -> tuple[str, ...]:
     """Warn if the image is not of the size that the classifier was trained on."""
     usual = config.image_nm * NM
+    # Settings do not fit to the last nm; a fifth changes no molecule beyond recognition.
     if subject.width is None or abs(subject.width - usual) < 0.2 * usual:
         return ()
     return (

@@ -13,6 +13,7 @@ from spm_gym.config.yaml_file import parse_yaml
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.conditions import IMAGE
 
+# The last ones: a run may have become faster or slower since it started.
 _RECENT = 1000
 _FEWEST = 3
 
@@ -86,6 +87,7 @@ def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
     at_work = np.diff(before) == 0  # nobody has paused between these two scans
     seconds = float(np.diff(wall)[at_work].sum())
     images = int(image[1:][at_work].sum())
+    # Of so few an hour to come would be a guess.
     if images < _FEWEST or seconds <= 0:
         return None
     return Pace(float(np.diff(elapsed)[at_work].sum()) / seconds, seconds / images)

@@ -127,6 +127,7 @@ def status_of(
 
 
 def _late(session: RunSession) -> float:
+    # Large images of many pixels take longer than any fixed time.
     return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
 
 
@@ -153,6 +154,7 @@ def _doing(
             f"Ending: {ending}",
             "The tip is withdrawn before the end, where the driver can.",
         )
+    # Before conditioning, which a trouble interrupts: people want to know of the trouble.
     if run_state.recovery.trouble and state in _RECOVERING:
         return _recovering(db, run_state, session)
     if state is State.CHANGE_AREA:

@@ -91,6 +91,7 @@ def summarise(run: Path) -> Summary:
     # Files are listed before the journal is opened: one that is newer has no row in it.
     files = scan_files(run)
     try:
+        # All figures of one moment, or they would not add up.
         with reading(run) as db:
             return _summarise(run, db, files, is_run_locked(run))
     except sqlite3.DatabaseError as error:
@@ -183,4 +184,5 @@ def _counts(
 ) -> dict[str, int]:
     """Count rows by the value of a column, the most frequent first."""
     query = f"SELECT {column}, COUNT(*) AS n FROM {table} GROUP BY {column} ORDER BY n DESC"
+    # NULL is what has no result yet.
     return {value or missing: count for value, count in db.execute(query)}

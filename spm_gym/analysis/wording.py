@@ -24,6 +24,7 @@ def plural(number: int, thing: str) -> str:
 def nm(metres: float) -> str:
     """Write a place or a length in nm, with a true minus sign."""
     text = f"{metres * 1e9:.0f}"
+    # A place just left of the centre is rounded to minus nothing.
     return text.replace("-", "−") if text != "-0" else "0"
 
 

@@ -41,6 +41,7 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         UsageError: It is not there, or was trained for other images or actions.
     """
     own = None if run is None else latest_checkpoint(run / CHECKPOINTS)
+    # A run that goes on does so with what it has learned itself, whatever its settings name by now.
     given = own or config.operation.agent or shipped_agent()
     learned = None
     if given.is_dir():
@@ -51,11 +52,14 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         model, file = checkpoint.model, path / MODEL
         if own is not None:
             learned = checkpoint.extra.get("learned")
+            # A checkpoint of train.py has no such number: its steps are not decisions of this
+            # journal.
             if type(learned) is not int:
                 raise UsageError(f"{path} is no checkpoint of a run of spm-gym run")
     else:
         names = [action.name for action in config.env.actions]
         model, file = load_weights(given, env, config.agent, names, config.seed), given
+    # The number of an action is all that a network knows of it: others would be done in its place.
     if not model.fits(env):
         raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
                          "actions than these settings have")  # fmt: skip

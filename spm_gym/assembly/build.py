@@ -115,6 +115,7 @@ def check_classifier(config: Config) -> None:
         ClassifierError: It cannot be read.
     """
     pixels = config.env.pixels
+    # A forward pass, since a network that is loaded may still not take images of this size.
     # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
     blank = np.zeros((1, pixels, pixels), np.float32)
     read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
@@ -133,6 +134,8 @@ def compile_simulator(config: Config) -> None:
         config: The settings; a microscope of theirs is thrown away.
     """
     microscope = build_microscope(config)
+    # A function is compiled when it is first called: this probe, this act and this fault call them
+    # all.
     microscope.set_probe(HiddenState(contaminated=True, unstable=True))
     microscope.condition(Pulse(-8.0), 0.0, 0.0)
     frame = Frame(0.0, 0.0, config.env.image_nm * NM, 8)
@@ -161,6 +164,7 @@ def connect_microscope(
         InstrumentError: The microscope cannot be reached or used.
     """
     check_limits(config)
+    # The guard is put here, not in the drivers: one from another package is limited like ours.
     instrument = find_driver(config.real).connect(config.real, context or DriverContext())
     return Guard(instrument, config.real.limits, record, history)
 
@@ -179,6 +183,7 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     check_limits(config)
     simulated = build_microscope(config, world_seed(config.seed))
     instrument = find_driver(config.real).rehearse(config.real, simulated, show)
+    # Limits hold in a rehearsal as well, or it would show commands that are never sent.
     return Guard(instrument, config.real.limits)
 
 
@@ -207,9 +212,11 @@ def check_limits(config: Config) -> None:
         LimitExceeded: One does not.
     """
     env = config.env
+    # The image at the corner of the area reaches furthest; its limits are those of all others.
     furthest = (env.regions.area_nm - env.image_nm) / 2 * NM
     frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels)
     check_frame(frame, config.real.limits)
+    # All of them now: a run shall not end at midnight with an action that it was never allowed.
     for action in config.env.actions:
         try:
             check_action(action.conditioning, config.real.limits)
@@ -239,6 +246,7 @@ def make_env(
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     classifier = build_classifier(config, microscope)
+    # Only software can be started again; everything else can be harmed, and gets limits and budget.
     simulated = isinstance(microscope, Restartable)
     if guard and not simulated and not isinstance(microscope, Guard):
         microscope = Guard(microscope, config.real.limits)
@@ -269,6 +277,7 @@ def make_vector_env(
     config = _settings(config, overrides)
     microscopes = [build_microscope(config) for _ in range(num_envs)]
     if config.env.ground_truth:
+        # The truth about one microscope says nothing of the others.
         classifiers: list[Classifier] = [GroundTruth(microscope) for microscope in microscopes]
     else:
         # One for all, so that images are classified together.

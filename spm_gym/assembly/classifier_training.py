@@ -54,6 +54,7 @@ def train_classifier(
         ConfigError: The settings give conditions of simulated images, which the simulator knows.
     """
     prepare_process(config.run.threads)
+    # Before there is a run directory: a folder that cannot be used leaves none behind.
     simulated = simulated_conditions(config) if data is None else None
     loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
     with create_run() as run:
@@ -81,9 +82,11 @@ def train_classifier(
 
 def _start(config: Config) -> VGG | None:
     """Load the network whose trunk training on a folder begins with."""
+    # A few hundred labels do not suffice from scratch (docs/classifier.md, *Few labels*).
     if not config.classifier.from_shipped:
         return None
     network = ProbeClassifier.load(shipped_classifier()).network
+    # Weights fit only the network that they were trained in.
     if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
         print("  begins from scratch: the included classifier is of another network")
         return None
@@ -123,6 +126,8 @@ def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditi
         given.origin,
         given.material,
         bias=_range(loaded.bias, given.bias_V, "the bias", "bias_V"),
+        # Some controllers write the setpoint with the sign of the current; trained for is its
+        # magnitude.
         setpoint=_range(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
         pixel=pixel and (pixel[0] / config.env.pixels, pixel[1] / config.env.pixels),
     )
@@ -134,6 +139,7 @@ def _range(
     """Lowest and highest value in the files; None if one lacks it and the settings, too."""
     missing = np.isnan(given)
     if otherwise is not None:
+        # Only where the file is silent: what it says is what the image was taken at.
         given = np.where(missing, otherwise, given)
     elif missing.any():
         print(

@@ -23,6 +23,7 @@ def find_driver(real: RealConfig) -> Driver:
     Raises:
         ConfigError: It is not installed, or cannot be used.
     """
+    # Ours first: no package can take the place of a driver by having its name.
     ours = _OURS.get(real.driver)
     if ours is not None:
         return ours
@@ -43,8 +44,10 @@ def _rehearsed(
     simulated: Instrument, release: int, retract: Literal["z+", "z-"], show: Callable[[str], None]
 ) -> Controller:
     assert isinstance(simulated, SimulatedMicroscope)
+    # Nobody waits for a scan of which only the commands are of interest.
     controller = VirtualController(simulated, time_scale=0, release=release, retract=retract)
     return Rehearsal(controller, show)
 
 
+# The rehearsal is handed in: it plays a server, and drivers must not know the servers.
 _OURS: dict[str, Driver] = {"nanonis": NanonisDriver(_rehearsed), "deepspm": DeepSPMDriver()}

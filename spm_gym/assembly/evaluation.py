@@ -74,6 +74,7 @@ def play(
         )
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
+        # Streams of their own: how many numbers one policy draws changes nothing for the others.
         world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
         policies = {
             name: _policy(name, model, process, env, np.random.default_rng(own_seed))
@@ -81,6 +82,8 @@ def play(
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
+        # In turn, one episode each (paper, *Double DQN*): the hours, the area and the tip are the
+        # same for all, so only the policy makes a difference.
         turns = interleave(with_truth(env), policies, episodes, first, learners)
         for name, episode in tqdm(turns, "episodes", episodes * len(policies), mininterval=1):
             results[name].append(episode)
@@ -94,6 +97,7 @@ def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
     """
     model = load_checkpoint(checkpoint).model
     env = config.env
+    # Values are told apart by their place alone: of other actions they would mean something else.
     if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
         raise UsageError(
             f"{checkpoint} was trained with images of {model.pixels} px and actions "

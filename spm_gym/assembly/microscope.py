@@ -55,6 +55,8 @@ def microscope(
     elif journal is None:
         raise ValueError("a real microscope needs a journal: no act is done that is not recorded")
     else:
+        # By a connection of its own, before the driver changes its first setting: a command that is
+        # refused finds the microscope as it was.
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
 
         def note(text: str) -> None:
@@ -75,6 +77,8 @@ def microscope(
         yield instrument
     finally:
         with ignoring_signals():
+            # Not to be interrupted: a second Ctrl-C would leave the tip at the surface, settings
+            # changed.
             instrument.close()
             if not able.withdraw:
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")

@@ -57,6 +57,7 @@ def refuse_troubles(findings: list[Finding]) -> None:
     Raises:
         UsageError: Names every trouble.
     """
+    # All at once: at an instrument every start takes minutes.
     troubles = [f"{finding.what}: {finding.text}" for finding in findings if finding.trouble]
     if troubles:
         raise UsageError(
@@ -97,6 +98,7 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
         config,
         inspection.bias,
         inspection.setpoint,
+        # A virtual Nanonis says what it is: its images are simulated, however it is reached.
         "simulated" if inspection.simulated else "real",
     )
     return [
@@ -114,6 +116,7 @@ def _agent(config: Config) -> Finding:
     whose = "the one in the package" if settings.agent is None else str(settings.agent)
     try:
         microscope = build_microscope(config)
+        # Whether the agent fits is a matter of shapes: nothing is classified here.
         env = ProbeConditioningEnv(microscope, lambda images: images[:, 0, 0, 0], config.env)
         load_agent(config, env)
     except (UsageError, ValueError) as error:

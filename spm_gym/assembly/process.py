@@ -52,6 +52,7 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
+    # The largest threshold that the library accepts, mallopt(3).
     library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
     library.mallopt(_M_TRIM_THRESHOLD, 2**30)
 
@@ -64,6 +65,7 @@ class _Announcement(event.Listener):
     def on_start(self, event: Any) -> None:
         if not self._said:
             self._said = True
+            # On the error stream, so that JSON and figures on the other one stay whole.
             print("compiling, the first time only, up to half a minute ...", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
@@ -102,6 +104,7 @@ class _Uninterrupted(event.Listener):
         if self._depth == 0:
             put_back(self._before)
             noted, self._put_off = self._put_off, []
+            # Once: somebody who presses Ctrl-C five times means the same five times.
             for number in noted[:1]:
                 signal.raise_signal(number)
 
@@ -113,4 +116,5 @@ class _Uninterrupted(event.Listener):
 def announce_compiling() -> None:
     """Announce a compiler at work, and let nothing interrupt it."""
     event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+    # The lock, for it is held as well while kept machine code is read, when nothing is compiled.
     event.register("numba:compiler_lock", _Uninterrupted())  # type: ignore[no-untyped-call]

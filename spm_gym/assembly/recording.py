@@ -41,8 +41,11 @@ def recorded_microscope(
         with microscope(config, run, purpose, dry_run) as instrument:
             yield instrument
         return
+    # Around the microscope, so that the withdrawal at the end is recorded, too.
     with Journal(run, references=None) as journal:
         journal.begin_session(session_record(config, weights, resumed), os.getpid())
+        # Before the microscope is touched: an act that a kill has cut off is not repeated, and its
+        # outcome stays unknown whatever comes next.
         cut_off = journal.give_up_unfinished()
         if cut_off is not None:
             text = f"{cut_off['act']}: cut off in the middle of it; not repeated"

@@ -94,6 +94,9 @@ def operate(
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
+            # The journal is closed last, since withdrawing is an act. Only a real microscope is
+            # worth the time of synchronising: what a power cut takes from a simulated one can be
+            # done again.
             Journal(run, RunState.references, _is_real(config)) as journal,
             _lab(config, run, journal, token) as lab,
         ):
@@ -106,6 +109,7 @@ def operate(
             )
             outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
     finally:
+        # After the shutdown: a mail server may take its time, the tip may not wait for it.
         notifier.close()
     return _status(outcome, run)
 
@@ -122,6 +126,7 @@ def _prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
     """Environment and policy, as they were left if the run goes on; the session is noted."""
+    # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
     policy, learned, weights = _policy(config, run, env)
@@ -180,6 +185,7 @@ def _status(outcome: Outcome, run: Path) -> int:
         )
     print_line(f"  what happened   spm-gym report {as_typed(run)}")
     print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    # What a shell gives for Ctrl-C, so that scripts can tell it from a run that gave up.
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
@@ -198,8 +204,10 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
     if config.faults is not None:
         simulated = FaultyMicroscope(bare, config.faults, config.seed)
+    # Without limits, for nothing can break; but with the same record of acts as a real microscope.
     guarded = Guard(simulated, None, journal.record_act, journal.acts())
     classifier = build_classifier(config, bare)
+    # The clock of the microscope without its faults: it answers while the connection is broken.
     yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)
 
 
@@ -223,6 +231,7 @@ def _policy(
     loaded = load_agent(config, env, run)
     agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
     if loaded.learned is None:
+        # So that a resumed run goes on with this agent, even if the file it came from has changed.
         agent.save(0)
     policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
     return policy, loaded.learned or 0, loaded.file
@@ -296,6 +305,7 @@ class _Progress:
             refresh=False,
         )
         limit = self._bar.total
+        # The last transition may go beyond the bound, and a bar beyond its end loses its scale.
         reached = done if limit is None else min(done, limit)
         if not self._started:  # what earlier sessions have done says nothing about the pace of this
             self._started = True

@@ -68,6 +68,8 @@ def new_run(
     with locked_run(path):
         remove_leftovers(path)
         _refuse_full(path)  # once more: somebody may have been faster
+        # Before anything else is written: a run that is killed at once can be told from other
+        # folders.
         write_settings(path / file, config)
         try:
             yield path
@@ -126,6 +128,7 @@ def _existing(path: Path | None, command: str, file: str) -> tuple[Path, Config]
         files = list(Path("runs").glob(f"*/{file}"))
         if not files:
             raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
+        # By the time of the settings: names may have been given by hand.
         path = max(files, key=lambda file: file.stat().st_mtime).parent
     if settings_file(path) is None:
         raise UsageError(f"{path} is not a run directory: it has no {file}")

@@ -28,6 +28,7 @@ from spm_gym.imaging.plane import Method
 from spm_gym.paths import display_name
 from spm_gym.runner.signals import ignoring_signals
 
+# 4 ms of writing in every 0.2 s: measured, 1.6 % of a simulator that works as fast as it can.
 _AT_ONCE_S = 4e-3
 _REST = 50.0
 _AT_THE_END_S = 5.0
@@ -88,12 +89,15 @@ class RunTensorBoard:
         older = list(folder.glob("events.out.tfevents.*"))
         self._file = EventFile(folder, len(older))
         if older:
+            # Readers that are open forget what earlier files said; new ones would show every point
+            # twice.
             self._file.write(resuming(0))
         for summary in opening(self._config, "operation", display_name(self._run)):
             self._file.add(summary, 0, time.time())
         names = [action.name for action in self._config.env.actions]
         self._story = RunMetrics(self._run, names)
         self._write()
+        # Only when the new file has everything: a kill in between leaves the old ones.
         for each in older:
             each.unlink()
 

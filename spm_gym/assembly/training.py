@@ -62,6 +62,7 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
         raise UsageError(
             f"--steps {steps}: {run} has done {done} already; name more to train it on"
         )
+    # Before training: the new length is what the schedules follow, also after the next kill.
     write_settings(run / TRAINING, config)
 
     def resumed_model(env: ProbeConditioningEnv) -> DoubleDQN:
@@ -112,6 +113,8 @@ def _drive(
         # On an instrument every step is dear, and an episode does not go on anyway: lose none.
         if config.run.microscope == "real" and model is not None and model.num_timesteps:
             assert model.env is not None
+            # Map and position as well: without them a resumed run would image places that are used
+            # up.
             states = model.env.env_method("get_state")
             save_checkpoint(run / CHECKPOINTS, model, states, {})
             print(f"kept step {model.num_timesteps}: go on with --resume --run-dir {as_typed(run)}")
@@ -127,6 +130,7 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> None:
             remaining,
             callback=_callbacks(config, run),
             log_interval=None,
+            # True would set the count back to 0, and with it epsilon and the learning rate.
             reset_num_timesteps=model.num_timesteps == 0,
         )
     close_logger(logger)

@@ -17,6 +17,7 @@ from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.runner.signals import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
+# An error may quote a whole reply of an instrument, or a file.
 _LONGEST_MESSAGE = 2000
 
 
@@ -39,6 +40,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except (ConfigError, UsageError, InstrumentError, OSError, ValueError, sqlite3.Error) as error:
         if not _is_for_users(error):
             raise
+        # In one line without control characters: parts of it come from files and instruments.
         return _fail(plain(" ".join(_in_words(error).split()), _LONGEST_MESSAGE))
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name!r} is missing: run 'make install'")
@@ -67,11 +69,13 @@ def _fail(message: str) -> int:
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    # As Ctrl-C does, so that every request to end takes the same way to the safe condition.
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
+    # Here, not above: train.py and evaluate.py come through this module and need none of them.
     from spm_gym.cli import (
         ask,
         check,
@@ -112,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "deepspm-server": deepspm_server,
     }
     for name, module in modules.items():
+        # The first line of a module says what its command does; it is written nowhere else.
         summary = (module.__doc__ or "").partition("\n")[0]
         options: Any = {"help": summary, "description": summary}
         module.add_arguments(commands.add_parser(name, **options))

@@ -38,12 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
     config = load_config(arguments.config, [*arguments.set, "run.microscope=real"])
+    # What cannot be done is said before the microscope is asked anything.
     if arguments.verify_motor:
         _refuse_unverifiable(config)
     findings = preflight(config, arguments.purpose)
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")
     print(_plan(config))
+    # The motor is moved only if nothing else is wrong.
     troubles = sum(finding.trouble for finding in findings)
     if troubles:
         raise UsageError(f"not ready: {troubles} of the above, marked !!, must be dealt with first")
@@ -59,6 +61,7 @@ def _verify_motor(config: Config) -> None:
     try:
         cast(MotorVerifier, guard.instrument).verify_motor()
     finally:
+        # Leaves the tip withdrawn, whatever the steps have shown.
         guard.close()
     print("verified: the coarse motor takes the tip away from the sample; ready")
 

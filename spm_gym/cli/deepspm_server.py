@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options on a parser."""
     parser.add_argument("--port", type=int, default=PORT, help="default: %(default)s; 0 is any")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+        # This computer only: the protocol has no authentication.
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of surface and probe")
     add_config(parser)
@@ -30,6 +33,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     config = load_config(arguments.config, arguments.set)
     announce_compiling()
+    # Before listening: half a minute of compiling looks like a dead server to a client.
     compile_simulator(config)
     microscope = build_microscope(config, world_seed(arguments.seed))
     area = config.env.regions.area_nm * NM
@@ -42,6 +46,7 @@ def serve(arguments: argparse.Namespace) -> int:
         ) from error
     with server:
         host, port = server.address
+        # At once, through a pipe too: scripts wait for this line before they connect.
         print(f"DeepSPM server on {host} port {port}; Ctrl-C ends it", flush=True)
         try:
             server.wait()

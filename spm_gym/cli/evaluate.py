@@ -107,6 +107,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Play the interleaved episodes and report them."""
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {arguments.episodes}")
+    # Before the episodes, which may take a night, not after them.
     refuse_unwritable("--json", arguments.json, arguments.force)
     refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, policies = _subject(arguments)
@@ -148,6 +149,7 @@ def _report(
             "learning": bool(arguments.learn),
             "config": config.model_dump(mode="json"),
         }
+        # NaN is no JSON: other programs would refuse the whole file.
         text = json.dumps(document, indent=1, allow_nan=False)
         with written_whole(arguments.json) as beside:
             beside.write_text(text + "\n", encoding="utf-8")
@@ -207,9 +209,11 @@ def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequen
         config = load_config(arguments.config, changes)
         return config, None, _policies(arguments, config)
 
+    # torch is slow to import, and policies without an agent do without it.
     from agents.checkpoint import latest_checkpoint
 
     checkpoint: Path | None = arguments.checkpoint
+    # A checkpoint lies in RUN_DIR/checkpoints/step_..., and the settings of its run fit it.
     run = checkpoint.resolve().parent.parent if checkpoint is not None else arguments.run
     if checkpoint is None or arguments.config is None:
         run, _ = existing_training(run)
@@ -226,6 +230,7 @@ def _policies(arguments: argparse.Namespace, config: Config) -> Sequence[str]:
     if arguments.dry_run and not real:
         raise UsageError("--dry-run goes with --env real: nothing else sends commands")
     policies: Sequence[str] = arguments.policies or (REAL_POLICIES if real else DEFAULT_POLICIES)
+    # Refused, not left out: a table without the policy that was asked for is easily misread.
     simulated = SIMULATOR_POLICIES & set(policies)
     if real and simulated:
         raise UsageError(

@@ -18,6 +18,7 @@ from spm_gym.analysis.policies import interval_in_words
 from spm_gym.analysis.summary import Summary, summarise
 from spm_gym.scale import duration_text
 
+# A journal whose files were moved has a finding for every scan.
 _MOST_FINDINGS = 20
 
 
@@ -37,6 +38,7 @@ def journal(arguments: argparse.Namespace) -> int:
         for name, text in _lines(summary):
             print(f"{name:20} {text}")
         _print_consistency(summary)
+    # Not 2: the command has worked, it is the journal that has not.
     return 0 if summary.consistent else 1
 
 

@@ -18,6 +18,7 @@ from spm_gym.imaging.files import READERS
 if TYPE_CHECKING:
     from spm_gym.types import Classifier
 
+# Not the live page's: both may be open on the same computer.
 PORT = 8766
 NO_CLASSIFIER = "none"
 _MOST_REASONS = 5
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label(arguments: argparse.Namespace) -> int:
     """Read and classify the images, then serve the page."""
+    # Here, for they are slow to import, and every command would wait for them.
     from spm_gym.datasets.manifest import EARLIER, labeller_name
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
@@ -79,6 +81,7 @@ def label(arguments: argparse.Namespace) -> int:
         classifier = _classifier(config, arguments.classifier)
         with tqdm(total=len(candidates), desc="reading", unit="image", mininterval=1) as bar:
             images, refused = read_images(candidates, pixels, plane, classifier, bar.update)
+        # Training refuses a manifest with rows that it cannot read.
         labels.leave_out(refused)
         reasons = list(refused.values())
         _print_reasons("left out", reasons, _MOST_REASONS if images else len(reasons))
@@ -92,6 +95,7 @@ def label(arguments: argparse.Namespace) -> int:
             arguments,
             lambda access: labelling(desk, setup, access),
             f"{len(images)} images to label",
+            # Labels concern only files of the person who has started the page.
             acting_is_free=True,
         )
 

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Serve the page."""
+    # Such a run has no journal of operation, but TensorBoard shows all of it.
     if arguments.run is not None and (arguments.run / TRAINING).is_file():
         raise UsageError(
             f"{arguments.run} is a run of train.py: watch it with tensorboard --logdir "

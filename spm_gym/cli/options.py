@@ -52,6 +52,7 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument(
         "--token",
         type=_token,
+        # An empty variable is no token: an empty one would protect nothing.
         default=os.environ.get(_TOKEN_VARIABLE) or None,
         metavar="T",
         help=f"{purpose}; or in the environment as {_TOKEN_VARIABLE}",
@@ -95,6 +96,7 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
+    # Written so that NaN fails, too.
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"seconds are a number from 0 up, not {text!r}")
     return value

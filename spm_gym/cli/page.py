@@ -64,6 +64,7 @@ def serve_page(
         raise UsageError("--host must be an address, such as 127.0.0.1, not ''")
     if not 0 <= arguments.port <= 65535:
         raise UsageError(f"--port goes from 0 to 65535, not {arguments.port}")
+    # Refused, not warned of: through the live page a run can be stopped.
     if not is_loopback(host) and token is None:
         raise UsageError(
             f"--host {host} lets other computers reach the page: give a --token as well, for "
@@ -74,6 +75,7 @@ def serve_page(
         address = address_of(listener)
 
         def ready() -> None:
+            # At once, through a pipe too: scripts wait for the address, whose port may be any.
             print(f"{what}: {address}  (Ctrl-C ends it)", flush=True)
             if arguments.open:
                 webbrowser.open(address)

@@ -28,6 +28,7 @@ def restore(arguments: argparse.Namespace) -> int:
     real = load_config(settings).real
     driver = find_driver(real)
     able = driver.capabilities(real)
+    # Not an error: the run itself could have done no more at its end.
     if not able.restore:
         why = able.why_not("restore")
         print(f"nothing to restore: {real.driver} {why}; the tip is where the run has left it")
@@ -35,6 +36,7 @@ def restore(arguments: argparse.Namespace) -> int:
     kept = arguments.run / SETTINGS_BEFORE
     if not kept.is_file():
         raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
+    # A run at work would have bias and frame changed under its tip.
     with locked_run(arguments.run):
         driver.restore(real, kept, print_line)
     return 0

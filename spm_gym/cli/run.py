@@ -106,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         return _resume(arguments)
     config = _settings(arguments)
+    # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
     from spm_gym.assembly.run import operate  # torch is slow to import
 
@@ -123,8 +124,10 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
+        # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config)
         print(f"continuing {folder}")
+        # What was given with --resume holds from now on, also after the next kill.
         if changed:
             write_settings(folder / SETTINGS, config)
         from spm_gym.assembly.run import operate  # torch is slow to import
@@ -190,6 +193,8 @@ def _lasting(config: Config) -> dict[str, str]:
     return {
         "run.microscope": config.run.microscope,
         "operation.policy": config.operation.policy,
+        # Whether there are any decides what the state of the microscope holds; their rates may
+        # change.
         "faults": "null" if config.faults is None else "faults on purpose",
         "env.pixels": str(config.env.pixels),
         "env.actions": ", ".join(action.name for action in config.env.actions),

@@ -35,6 +35,7 @@ The picture is written into the current folder unless -o names another place; it
 the format (.png, .pdf, .svg).
 """
 WEIGHTS = ".safetensors"
+# Beyond these a number is meant in another unit.
 _SIZES_NM = (0.01, 1e6)
 _OF_A_RUN = ("what", "area", "scan", "episode")
 
@@ -122,6 +123,7 @@ def _refuse_impossible(arguments: argparse.Namespace) -> None:
     for path in arguments.paths:
         if not path.exists():
             raise UsageError(f"there is no {path}")
+        # A pipe would be waited for without end.
         if not path.is_file() and not path.is_dir():
             raise UsageError(f"{path} is neither a file nor a folder but a pipe or a device")
 
@@ -131,6 +133,7 @@ def _picture(arguments: argparse.Namespace) -> Picture:
     from spm_gym.assembly.pictures import networks, run, scans
     from spm_gym.assembly.process import prepare_process
 
+    # One thread: the picture may be of a run at work, which must not wait for it.
     prepare_process(1)
     config = load_config(arguments.config, arguments.set)
     if not arguments.paths:

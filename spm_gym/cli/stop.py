@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-s",
         type=seconds,
+        # Longer than the longest act that no request cuts short: an approach of 600 s
+        # (`real.nanonis.approach_timeout_s`) at the end of a change of the area.
         default=900.0,
         metavar="S",
         help="how long to wait for its end (default: %(default)g)",
@@ -42,6 +44,7 @@ def stop(arguments: argparse.Namespace) -> int:
         before = last_event_number(db)
     ask(run, Request.STOP, arguments.token)
     print(f"{run} is asked to stop", flush=True)
+    # Not by the wall clock, which somebody may set.
     end = time.monotonic() + arguments.wait_s
     # The lock, not the journal: the tip is withdrawn and everything saved when it is released.
     while is_run_locked(run):
@@ -63,6 +66,7 @@ def _print_ending(run: Path, before: int) -> int:
             f"{ending.terminal_line}: {run} has ended without a word; go on with spm-gym restore "
             f"{as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
         )
+    # Status 2, so that a script that shuts the laboratory down does not go on.
     if not ending.safe:
         raise UsageError(ending.terminal_line)
     print(ending.sentence)

@@ -119,6 +119,7 @@ def train(arguments: argparse.Namespace) -> int:
         run, config = _resumed(arguments)
     else:
         config = _settings(arguments)
+    # Before anything is refused: the settings show why something is.
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return 0
@@ -139,6 +140,7 @@ def train(arguments: argparse.Namespace) -> int:
                 write_weights(config, run, arguments.output)
         return _print_next_steps(run)
     if arguments.dry_run:
+        # What the agent learns from invented replies is worth nothing, and would look like a run.
         with TemporaryDirectory() as folder:
             train_agent(config, Path(folder), dry_run=True)
         print("dry run: nothing was sent, nothing was kept")
@@ -183,6 +185,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
     if given:
         raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
     run, config = existing_training(arguments.run_dir)
+    # What was learned on a simulator must not be taken for experience with a microscope.
     if arguments.env not in (None, config.run.microscope):
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ports",
         nargs="+",
         type=_ports,
+        # Nested, for every word of the option is a range.
         default=[list(PORTS)],
         metavar="N",
         help="such as 6501-6504 (default) or 6501 6502; 0 is any free one",
@@ -105,6 +106,7 @@ def serve(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
     faults = load_faults(arguments.faults) if arguments.faults else ()
     announce_compiling()
+    # Before listening: a client's time limit would pass while its first scan is compiled.
     compile_simulator(config)
     if not is_loopback(arguments.host):
         print(
@@ -135,10 +137,12 @@ def serve(arguments: argparse.Namespace) -> int:
                 f"{controller.session.root}; Ctrl-C ends it",
                 flush=True,
             )
+            # Windows has no signal.pause.
             threading.Event().wait()
     except KeyboardInterrupt:
         print("ended")
     finally:
+        # A folder for saved scans is made at every start, and most clients save none.
         controller.session.discard_if_empty()
     return 0
 

@@ -2,7 +2,7 @@
 
 A limit that a second section of the same name has overwritten is a limit that nobody has taken
 back. So a key may stand once, and merge keys (``<<``), which hide one value behind another, are not
-read. Whoever writes a file may be wrong or worse: size, depth, and what aliases expand to are
+read. The author of a file may be wrong or worse: size, depth, and what aliases expand to are
 bounded.
 """
 

@@ -13,6 +13,7 @@ FEWEST_IMAGES = 20
 """Images in common that a verdict of the agreement takes."""
 
 _ROUNDING = 1e-12
+# Bands of 0.2 are a convention: J. R. Landis, G. G. Koch, *Biometrics* 33, 159 (1977).
 _WORDS = (
     (0.0, "less than by guessing"),
     (0.2, "hardly more than by guessing"),
@@ -48,6 +49,7 @@ class Agreement:
         if self.kappa is None or self.error is None or self.both < FEWEST_IMAGES:
             return None
         reach = normal_reach(self.error)
+        # A normal interval knows nothing of the bounds of a kappa.
         return max(self.kappa - reach, -1.0), min(self.kappa + reach, 1.0)
 
     @property
@@ -86,8 +88,10 @@ def _kappa(pairs: list[tuple[str, str]], equal: int) -> float | None:
     """Return Cohen's kappa: the share of equal labels beyond that of guessing, relative to 1."""
     firsts, seconds = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     at_random = sum(count * seconds[label] for label, count in firsts.items())
+    # Both have given one and the same label throughout: 0 divided by 0.
     if at_random == len(pairs) ** 2:
         return None
+    # In whole numbers, so that complete agreement is 1 exactly.
     return (len(pairs) * equal - at_random) / (len(pairs) ** 2 - at_random)
 
 

@@ -84,6 +84,7 @@ def export_images(
             f"{run} has {found['good']} images of a good probe and {found['bad']} of a bad one: "
             "a classifier needs both"
         )
+    # Only now: a run that cannot be exported leaves no folder behind.
     make_empty(folder)
     entries = []
     for scan, label in tqdm(labelled, desc="images", unit="image", mininterval=1):
@@ -93,6 +94,7 @@ def export_images(
             left_out["damaged files"] += 1
     with (
         written_whole(folder / MANIFEST) as beside,
+        # The module csv writes its own line ends; translated ones would stand doubled on Windows.
         beside.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, _COLUMNS)
@@ -125,6 +127,7 @@ def _label(scan: sqlite3.Row, config: EnvConfig, conditioning: bool) -> str:
     plain = {Label.GOOD: "good", Label.BAD_PROBE: "bad"}.get(scan["label"], "")
     if scan["label"] != Label.CONDITIONING or not conditioning:
         return plain
+    # Clear ones alone: of the others the label would be the classifier's own guess.
     if scan["probability"] > config.good_above:
         return "good"
     return "bad" if scan["probability"] < config.damage_below else ""
@@ -140,6 +143,7 @@ def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str,
         "file": file,
         "label": label,
         "session": session_of(run, scan["area"]),
+        # Nine digits bring back every float32, and no classifier has more.
         "probability": f"{scan['probability']:.9g}",
         "scan": str(scan["id"]),
         "area": str(scan["area"]),

@@ -32,6 +32,7 @@ from spm_gym.imaging.files import (
 from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray, FloatImage
 
+# At the beginning of a word: "forbad" is no label.
 _LABEL = re.compile(r"(?<![a-z])(good|bad)", re.IGNORECASE)
 _TRAINED_ON = ("good", "bad")
 _NAMED = 5
@@ -124,6 +125,7 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
 
 
 def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
+    # Of one class alone a classifier learns that everything is of that class.
     if 0 < good.sum() < good.size:
         return
     found = f"found {len(entries)} images, {good.sum()} good and {(~good).sum()} bad"
@@ -151,6 +153,7 @@ def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage
         kind = NoTopographyError if topography.feedback is False else FileFormatError
         raise kind(f"{path}: {why}")
     z = topography.z
+    # Fewer pixels are not interpolated: a sharp tip would look blunt.
     if z.shape[0] != z.shape[1] or len(z) < pixels:
         raise FileFormatError(
             f"{path}: the image has {z.shape[0]} x {z.shape[1]} px, "
@@ -204,6 +207,7 @@ def found_images(folder: Path) -> Iterator[Entry]:
     Raises:
         FileFormatError: A name says both good and bad.
     """
+    # Sorted, or a seed would divide the same folder differently on another disk.
     for path in sorted(folder.rglob("*")):
         hidden = path.name.startswith(".")
         if hidden or path.suffix.lower() not in READERS or not path.is_file():

@@ -115,6 +115,7 @@ class Manifest:
     def copy(self) -> Manifest:
         """Make an independent copy, quickly."""
         other = copy.copy(self)
+        # Rows are never changed in place, so a copy may share them.
         other._header, other._rows = list(self._header), dict(self._rows)
         other.entries = dict(self.entries)
         return other
@@ -174,6 +175,7 @@ class Manifest:
     def _labels_of(self, row: Row) -> ImageLabels:
         label, consensus = _word(self._cell(row, LABEL)), _word(self._cell(row, CONSENSUS))
         words = {name: _word(self._cell(row, _column(name))) for name in self.labellers}
+        # Another word in somebody's column is a remark, kept but no label.
         by = {n: word for n, word in words.items() if word in LABELS or (n == EARLIER and word)}
         follows = training_label(by, consensus)
         # An empty or disputed cell is no opinion: somebody may have cleared it.
@@ -215,6 +217,7 @@ def training_label(by: dict[str, str], consensus: str) -> str:
     given = {label for label in by.values() if label in LABELS}
     if consensus or not given:
         return consensus or by.get(EARLIER, "")
+    # Training takes no majority: an image that people do not agree on teaches it nothing certain.
     return DISPUTED if len(given) > 1 else given.pop()
 
 
@@ -247,6 +250,7 @@ def labeller_name(text: str) -> str | None:
 
     It begins with a letter and has at most 40 letters, digits, blanks and ``_ . ' -``.
     """
+    # Unicode spells a letter with an accent in two ways, which would make two people of one.
     name = " ".join(unicodedata.normalize("NFC", text).split())
     return name if _NAME.fullmatch(name) and name.casefold() != EARLIER else None
 

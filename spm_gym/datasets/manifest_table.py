@@ -17,6 +17,7 @@ BY = "by "
 BREAKS = re.compile("[\0\r\n]")
 """No cell of a column of ours may have one."""
 
+# With the full-width signs, which some spreadsheets take for the plain ones.
 _FORMULA = r"\s*[=+\-@＝＋－＠]"
 _BEGINS_FORMULA = re.compile(rf"{_FORMULA}|[\t\r]")
 """Cells that spreadsheets calculate."""
@@ -27,6 +28,7 @@ _MAY_HIDE_FORMULA = re.compile(rf"[,;\t]{_SPLIT_OFF}")
 """Formulas behind what they take for the end of a cell, which depends on the country."""
 
 _OURS = (FILE, LABEL, SESSION, CONSENSUS)
+# Spreadsheets write semicolons where the comma divides decimals.
 _DELIMITERS = ",;\t"
 _ADVICE = "save it as comma-separated values in UTF-8, with the columns file and label"
 

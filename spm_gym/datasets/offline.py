@@ -86,6 +86,7 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
             storage.update_episodes(
                 buffer_class(**_episode(run, part, episodes.scans, config.env)) for part in bar
             )
+        # At the end, so that a data set is whole or not there.
         dataset.rename(folder / DATASET)
     return Exported(_written(episodes), episodes.left_out)
 
@@ -188,6 +189,7 @@ def _episode(
 
 
 def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.float32]:
+    # Made again from the heights, bit for bit: the journal keeps no observations.
     return normalise(level(read_scan(run, scan).z, method=config.plane))[None]
 
 
@@ -206,6 +208,7 @@ def _metadata(run: Path, config: Config, episodes: _Episodes) -> dict[str, Any]:
         "minari_version": metadata.version("minari"),
         "algorithm_name": config.operation.policy,
         "description": f"Conditioning of a microscope's probe during the run {display_name(run)}",
+        # Exactly this one: rewards and levelling are those of the program that made the data.
         "requirements": [f"spm-gym=={version}"],
         "spm_gym_version": version,
         "config_sha256": episodes.hashes,

@@ -58,6 +58,7 @@ def prepared_images(
     observations = np.empty((count, 1, config.env.pixels, config.env.pixels), np.float32)
     sides, labels = np.empty((2, count), np.int64)
     done = 0
+    # One by one, in their order: all results at once would double the memory.
     workers = joblib.Parallel(processes, return_as="generator")
     read = workers(joblib.delayed(read_session)(session, config) for session in work)
     for session, readings in zip(work, read, strict=True):

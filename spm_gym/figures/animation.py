@@ -29,6 +29,7 @@ def save_animation(frames: Sequence[NDArray[np.uint8]], path: Path) -> None:
         path: Its ending, one of `MOVING`, chooses the format.
     """
     images = [Image.fromarray(frame) for frame in frames]
+    # WebP has no palette.
     if path.suffix.lower() != ".webp":
         images = _in_few_colours(images)
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_MS]
@@ -55,4 +56,5 @@ def _in_few_colours(images: list[Image.Image]) -> list[Image.Image]:
     palette.putpalette(
         np.concatenate([greys, kept, (kept + 255) / 2]).round().astype(np.uint8).tobytes()
     )
+    # Dithering would make resting parts flicker, and compresses badly.
     return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]

@@ -96,6 +96,7 @@ def live_map(
     present = areas[-1]["number"]
     if number is None or number not in {row["number"] for row in areas}:
         number = present
+    # Returns at once: the page shows what is there, and asks again.
     painter.request(number)
     labels = images_by_label(db, number)
     place = None if run_state is None else run_state.place
@@ -146,6 +147,7 @@ def _extent(
     step = _STEPS * (largest_scan(db, area) or 10 * NM) / (10 * NM)
     edges = [left, left + side, top - side, top]
     if frame is not None:
+        # A little more than half, so that the line around the frame lies within the map.
         reach = 0.6 * frame.size / NM
         x, y = frame.x / NM, frame.y / NM
         edges = [min(edges[0], x - reach), max(edges[1], x + reach),

@@ -25,6 +25,7 @@ MOST_AREAS = 6
 _SMALLEST_IMAGE = 12
 """Pixels that show more of an image than a colour does."""
 
+# Kinds differ in more than colour, for prints in grey.
 _HATCHES = {"bad sample": "xx", "conditioning": "", "other": ".."}
 _LARGE = 1500
 _SMALL = 700
@@ -94,7 +95,10 @@ def _draw(
     right, bottom = raster.left + raster.side, raster.top - raster.side
     axes.set_facecolor(GROUND)
     axes.imshow(
-        raster.image, extent=(raster.left, right, bottom, raster.top), interpolation="antialiased"
+        # Antialiased: where a raster is drawn smaller than it is, the nearest pixels would lose frames.
+        raster.image,
+        extent=(raster.left, right, bottom, raster.top),
+        interpolation="antialiased",
     )
     _add_blocked(axes, places)
     axes.set(xlim=(raster.left, right), ylim=(bottom, raster.top))

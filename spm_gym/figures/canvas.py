@@ -17,6 +17,7 @@ _DPI = 150
 
 def new_figure(width: float, height: float, dpi: float = _DPI) -> Figure:
     """Make an empty white figure of this size (inches)."""
+    # Not through pyplot, which keeps every figure until it is closed and is made for one thread.
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr,call-arg]
@@ -33,9 +34,11 @@ def pixels_of(figure: Figure) -> NDArray[np.uint8]:
     """Render a figure as RGB, (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    # A copy, since the canvas draws into the same memory again.
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def plain(text: str, longest: int = 100) -> str:
     """Reduce text to the letters of the figures' font, not too long, without mathematics."""
+    # A pair of dollars would be read as a formula, and an unpaired name could be an error.
     return known_letters(text, longest).replace("$", r"\$")

@@ -38,6 +38,7 @@ def draw_sheet(
     figure = new_figure(_TILE * max(cols, 3), (_TILE + _TEXT) * rows + 0.5)
     more = f" and {left_out} more" if left_out else ""
     figure.suptitle(plain(f"{title}: {len(scans)} scans{more}"), x=0.02, ha="left", weight="bold")
+    # One for all tiles: a hundred axes would take long to lay out.
     axes = figure.subplots()
     axes.set_axis_off()
     high = 1 + _TEXT / _TILE

@@ -96,7 +96,9 @@ def recorded_episode(
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
     heights = scan.z.astype(np.float32)[None]
+    # Read again as the environment reads: the journal has the side of the square, not its place.
     readings = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
+    # NaN leaves a gap in the curve; 0 would be a verdict.
     probability = np.nan if row["probability"] is None else row["probability"]
     still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
     if step is None:

@@ -38,11 +38,13 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     for position, (name, policy) in enumerate(policies.items()):
         colour, line = POLICIES.get(name, "tab:gray"), _LINES.get(name, "-")
         mean = policy["mean_length"]
+        # Without an interval no error bar, rather than a wrong one.
         low, high = policy["ci95"] or (mean, mean)
         errors = [[mean - low], [high - mean]]
         means.bar(position, mean, color=colour, yerr=errors, capsize=4)
         means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
         lengths = np.sort(policy["lengths"])
+        # Lengths are skewed: a mean alone hides how many probes take very long.
         running = 1 - np.arange(1, lengths.size + 1) / lengths.size
         survival.step(
             np.r_[0, lengths], np.r_[1, running], where="post", color=colour, ls=line, label=name

@@ -124,6 +124,7 @@ def height_scale(span: float, kind: ScanRendering) -> str:
         f'<stop offset="{place / (len(ramp) - 1):g}" stop-color="{colour}"/>'
         for place, colour in enumerate(ramp)
     )
+    # In SVG, which stays sharp at any size of the picture below it.
     words = f"dark to bright: {length_text(span)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" role="img" '
@@ -138,6 +139,7 @@ def height_scale(span: float, kind: ScanRendering) -> str:
 def png(image: Image.Image) -> bytes:
     """Encode a picture as PNG, quickly."""
     file = io.BytesIO()
+    # More compression costs more time than the few bytes less save on the way to a browser.
     image.save(file, "PNG", compress_level=2)
     return file.getvalue()
 
@@ -152,6 +154,7 @@ def _coloured(heights: FloatImage) -> tuple[Image.Image, float]:
     scanned = np.isfinite(heights)
     low, high = limits(heights)
     share = np.clip((np.where(scanned, heights, low) - low) / (high - low), 0, 1)
+    # The first colour of the palette is kept for what was not scanned.
     places = np.where(scanned, np.rint(1 + 254 * share), _NOT_SCANNED).astype(np.uint8)
     image = Image.fromarray(places).convert("P")
     image.putpalette(_HEIGHTS.astype(np.uint8).tobytes())

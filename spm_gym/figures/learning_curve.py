@@ -22,6 +22,7 @@ def plot_learning_curve(tensorboard: Path, path: Path) -> None:
         tensorboard: Directory of the run's event files; those of a resumed run join up.
         path: File to write; its ending chooses the format.
     """
+    # 0 stands for all points; otherwise ten thousand are drawn at random.
     events = EventAccumulator(str(tensorboard), size_guidance={"scalars": 0})
     events.Reload()
     figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
@@ -29,6 +30,7 @@ def plot_learning_curve(tensorboard: Path, path: Path) -> None:
     lengths, losses = figure.subplots(1, 2)
     _draw(lengths, *_scalars(events, "episode/length"), "actions per episode", "tab:blue")
     _draw(losses, *_scalars(events, "learn/loss"), "loss", "tab:purple")
+    # Losses span orders of magnitude.
     losses.set_yscale("log")
     exploring = lengths.twinx()
     exploring.plot(*_scalars(events, "explore/epsilon"), color="tab:gray", lw=1, ls=":")
@@ -47,6 +49,7 @@ def _draw(
 ) -> None:
     axes.plot(steps, values, ".", color=colour, alpha=0.25, ms=4)
     if values.size >= SMOOTHED:
+        # Only where the mean is of all its points: towards the ends it would bend.
         smooth = np.convolve(values, np.full(SMOOTHED, 1 / SMOOTHED), "valid")
         axes.plot(steps[SMOOTHED - 1 :], smooth, color=colour)
     axes.set(xlabel="steps", ylabel=label)

@@ -214,6 +214,7 @@ class Canvas:
     def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
         """Put an image in its place, within a frame in the colour of its label."""
         pixels = self._pixels(row)
+        # Averaged over areas: sharper filters ring at steps and molecules.
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
         label = row["label"] or UNDECIDED
         # Most images are good: thin frames leave more of them visible, and bad ones stand out.
@@ -277,5 +278,6 @@ def outlines(places: list[Place]) -> list[Blocked]:
 
 def _uri(image: Image.Image) -> str:
     file = io.BytesIO()
+    # Much smaller than PNG: the report holds all of its maps in one file.
     image.save(file, "WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -81,6 +81,7 @@ def _write_figures(
     curves = np.array(losses, float)
     below.plot(epochs, curves[:, 0], "o-", ms=3, color=INK, label="training")
     below.plot(epochs, curves[:, 1], "s--", ms=3, color=GOOD, label="validation")
+    # Losses span orders of magnitude: a linear axis would show the first epochs only.
     below.set_yscale("log")
     below.set_xlabel("epoch", fontsize=8)
     below.set_ylabel("loss", fontsize=8)
@@ -142,6 +143,7 @@ def _draw_column(axes: Axes, images: NDArray[np.float32]) -> None:
 
 
 def _write_values(axes: Axes, values: NDArray[np.float32]) -> None:
+    # Black on the light half of the colours, white on the dark one.
     middle = (values.min() + values.max()) / 2
     for row, of_image in enumerate(values):
         best = int(of_image.argmax())

@@ -32,6 +32,7 @@ from spm_gym.journal.reader import Label
 from spm_gym.paths import display_name
 from spm_gym.scale import duration_text
 
+# Markers as well as colours, for prints in grey.
 _MARKERS = {
     Label.GOOD: ("o", "good"),
     Label.BAD_PROBE: ("v", "bad probe"),
@@ -80,6 +81,7 @@ def _add_timeline(figure: Figure | SubFigure, db: sqlite3.Connection, good_above
     main, *rest = grid[:, 0]
     _scatter(main, db, good_above)
     main.set(ylabel="probability of\na good probe", ylim=(-0.04, 1.04))
+    # An axis without extent, at the very start of a run, cannot be drawn.
     main.set_xlim(0, max(elapsed, 1.0))
     for axes in rest:
         draw_recoveries(axes, moments.recoveries, LIGHT)

@@ -81,6 +81,7 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
             if found:
                 weights = list(found.values())
                 counts, _ = np.histogram(list(found), bins=edges, weights=weights)
+                # Outcomes differ in more than colour, for prints in grey.
                 hatch = "" if outcome == "good" else "//"
                 axes.bar(
                     edges[:-1], counts, width, bottom, align="edge", color=colour, hatch=hatch,
@@ -104,6 +105,7 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
     names = [known_letters(each.name) for each in achieved]
     change, half = np.array([each.change for each in achieved]).T
     classified = np.array([each.classified for each in achieved])
+    # No share, rather than 0, of an action that was never followed by a classified image.
     share = np.array([each.good for each in achieved]) / np.where(classified, classified, np.nan)
     low, high = np.array([each.good_interval for each in achieved]).T
 
@@ -116,6 +118,7 @@ def actions_chart(achieved: list[Achievement]) -> Chart:
         left.set_yticks(places, names, parse_math=False)
         left.invert_yaxis()
         low_end, high_end = left.get_xlim()
+        # A probability cannot change by more than 1, however wide an interval is.
         left.set_xlim(max(low_end, -1.05), min(high_end, 1.05))
         errors = 100 * np.clip([share - low, high - share], 0, None)
         right.barh(places, 100 * share, xerr=errors, color=theme.good, **bars)
@@ -133,6 +136,8 @@ def _render(size: tuple[float, float], paint: Callable[[Figure, Theme], None], t
     FigureCanvasSVG(figure)
     paint(figure, theme)
     file = io.BytesIO()
+    # Transparent, since the page chooses its background; without the date, so that the same run
+    # gives the same file.
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
 
@@ -154,6 +159,7 @@ def draw_recoveries(axes: Axes, recoveries: dict[str, list[float]], theme: Theme
     for place, when in enumerate(recoveries.values()):
         axes.plot(when, np.full(len(when), place), "|", color=theme.trouble, ms=8, mew=1.2)
     names = [known_letters(trouble) for trouble in recoveries]
+    # Names come from the journal: a dollar in one is no formula.
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
 

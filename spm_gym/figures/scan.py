@@ -31,6 +31,7 @@ def draw_scan(subject: Subject, findings: ScanFindings, good_above: float) -> Fi
     panels += [_draw_levelled] * (findings.levelled is not None)
     panels += [_draw_normalised] * (findings.normalised is not None)
     lines = _wrapped(_sentences(subject, findings, good_above), 45 * max(len(panels), 2))
+    # Between bounds: a scan of a few lines would be invisible, one of a few columns a tower.
     height = float(np.clip(_PANEL * aspect(subject), 0.8, 2 * _PANEL))
     size = _PANEL * max(len(panels), 2), height + 1.1 + 0.2 * len(lines)
     figure = new_figure(*size)
@@ -42,6 +43,7 @@ def draw_scan(subject: Subject, findings: ScanFindings, good_above: float) -> Fi
 
 
 def _draw_raw(figure: Figure, axes: Axes, subject: Subject, findings: ScanFindings) -> None:
+    # Where the z piezo stands is of no interest; from the lowest point on, heights can be read.
     z = subject.z - np.nanmin(subject.z)
     _draw_heights(figure, axes, subject, z, "raw", "height above the lowest point")
 

@@ -110,7 +110,9 @@ def scan_view(
     except (FileFormatError, ValueError) as error:
         problem = str(error)
     frame = Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"])
+    # At their recorded places: the square may have been found with other settings.
     marks = [_mark(frame, action) for action in facts.actions]
+    # Until it is done an action has no place of its own.
     if facts.is_decided_on and not marks:
         marks = [_coming_mark(square)]
     return ScanView(facts, square, marks, round_length(row["size"] / 4), scales, problem)

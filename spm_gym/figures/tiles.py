@@ -146,6 +146,8 @@ class Painter:
         file = io.BytesIO()
         image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
         encoded = file.getvalue()
+        # One assignment of both, so that without the lock no reader gets a picture of another
+        # version.
         tile.encoded = version, encoded
         return encoded
 
@@ -160,6 +162,7 @@ class Painter:
     def _paint_requested(self) -> None:
         while True:
             self._requested.wait()
+            # Before the work, not after it: a request that comes meanwhile must not be lost.
             self._requested.clear()
             try:
                 self._follow(self._area)
@@ -210,6 +213,8 @@ class Painter:
         if row["label"] is None:
             area.undecided.add(row["id"])
         for tile in self._tiles_of(area, row):
+            # A square in the colour of the label first, so that no image is missing while others
+            # are read.
             tile.canvas.fill(row)
         area.waiting.append(row)
 
@@ -217,6 +222,7 @@ class Painter:
         """Put some images in their places."""
         # The newest first: they are what somebody who watches a run waits for.
         chunk = area.waiting[-_CHUNK:][::-1]
+        # Reading takes long and needs no lock.
         painted = [(row, self._grey(area, row)) for row in chunk]
         with self._lock:
             del area.waiting[-len(chunk) :]

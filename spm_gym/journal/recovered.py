@@ -111,7 +111,7 @@ def _reasons_against(db: sqlite3.Connection, references: References | None) -> I
         yield f"it is still damaged ({damage})"
     if references is None:
         return
-    # Without its state the run would begin anew in an area whose used places it does not know.
+    # Without its state the run would begin again in an area whose used places it does not know.
     row = db.execute("SELECT runner FROM state").fetchone()
     if row is None:
         if any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in _STARTED):

@@ -165,7 +165,7 @@ class Notifier:
         self._report(f"notifications of kind {kind.value!r} {what}; this is said once")
 
     def _report(self, line: str) -> None:
-        # Whoever listens may be gone, and that must not end a thread.
+        # The listener may be gone, and that must not end a thread.
         with contextlib.suppress(Exception):
             self._print_line(line)
 

@@ -64,6 +64,7 @@ class Access:
         self._loopback = is_loopback(host)
         self._host = host
         self._acting_is_free = acting_is_free
+        # Not the token: what a browser keeps then opens this one server, until it ends.
         self._key = secrets.token_urlsafe()
         self._refused_until = 0.0
 
@@ -87,6 +88,7 @@ class Access:
         origin = request.headers.get("origin")
         if origin is not None:
             return _netloc(origin) != request.headers.get("host")
+        # Browsers that send no origin say this at least; what says neither may be anything.
         return request.headers.get("sec-fetch-site") != "same-origin"
 
     def is_for_us(self, request: HTTPConnection) -> bool:
@@ -107,6 +109,7 @@ class Access:
 
     def remember(self, response: Response, url: URL) -> Response:
         """Let the browser keep the key."""
+        # No script can read it, and no page of another site has it sent, not even by a link.
         response.set_cookie(_cookie(url), self._key, httponly=True, samesite="strict", path="/")
         return response
 
@@ -163,6 +166,8 @@ class Guarded:
 
     async def _other_answer(self, request: Request) -> ASGIApp | None:
         access = self._access
+        # A name that somebody has pointed at this computer would make a foreign page one of ours in
+        # the eyes of the browser (DNS rebinding).
         if not access.is_for_us(request):
             return PlainTextResponse("this server has another name", 421)
         if request.method not in _SAFE_METHODS and not _is_small(request):
@@ -172,8 +177,10 @@ class Guarded:
         if request.method not in _SAFE_METHODS and not _is_form(request):
             return PlainTextResponse(f"refused: send a form as {_FORM} (curl -d)", 415)
         given = bearer_token(request)
+        # Before everything else: a program that tries tokens on any address waits its second, too.
         if given is not None and (why := access.refusal(given)):
             return self._asking_for_token(why)
+        # The page that asks for the token needs its own style.
         if request.url.path.startswith("/static/"):
             return None
         if request.url.path == UNLOCK:
@@ -206,6 +213,7 @@ class Guarded:
         if why := self._access.refusal(given.get("token", "")):
             return self._asking_for_token(why)
         there = _within(given.get("there", ""))
+        # 303, so that going back in the browser does not hand the token in again.
         return self._access.remember(RedirectResponse(there, 303), request.url)
 
     def _given_in_url(self, request: Request) -> ASGIApp:
@@ -234,6 +242,7 @@ async def fields(request: Request) -> dict[str, str]:
     """Read the fields of a form; none if there are too many."""
     body = (await request.body()).decode("ascii", "replace")
     try:
+        # Bounded, since even a small body can hold tens of thousands of fields.
         return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
     except ValueError:
         return {}
@@ -262,6 +271,7 @@ def _hostname(host: str) -> str:
 
 def _is_small(request: Request) -> bool:
     length = request.headers.get("content-length", "0")
+    # A body in chunks does not say how long it will be.
     counted = "transfer-encoding" not in request.headers and length.isdecimal()
     return counted and int(length) <= _MOST_BYTES
 

@@ -37,6 +37,7 @@ class BoundedConnection(H11Protocol):
             if isinstance(each, BoundedConnection) and not each._given_up
         ]
         if len(kept) > MOST:
+            # Not one whose answer is being made: its request was whole, and it waits for us.
             waiting = [each for each in kept if not each._is_served() and each is not self]
             min(waiting, key=lambda each: each._waits_since, default=self)._give_up()
 
@@ -64,6 +65,7 @@ class BoundedConnection(H11Protocol):
 
     def _check(self) -> None:
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
+        # Slow is not idle: who takes some of the answer is waited for.
         if 0 < self._left_to_send < before:
             self._waits_since = self.loop.time()
         left = self._waits_since + _PATIENCE_S - self.loop.time()
@@ -76,4 +78,5 @@ class BoundedConnection(H11Protocol):
 
     def _give_up(self) -> None:
         self._given_up = True
+        # Closing would first wait until the rest is sent, which the other end does not take.
         self.transport.abort()

@@ -66,6 +66,7 @@ def control_route(run: Path, access: Access) -> Route:
     def answer(request: HttpRequest, requested: str) -> Response:
         if requested not in {*Request}:
             return Text(f"request must be one of {', '.join(Request)}", 400)
+        # A request that nobody is at work to obey would be deleted by the next session.
         if not is_run_locked(run):
             return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
@@ -75,6 +76,7 @@ def control_route(run: Path, access: Access) -> Route:
         except CannotAsk as error:
             return _refused(request, str(error), 500)
         if "hx-request" in request.headers:
+            # The page asks for its new state itself, with its own choices.
             return Response(status_code=204, headers={"HX-Trigger": "asked"})
         return RedirectResponse("/", 303)
 

@@ -130,6 +130,7 @@ class LivePage:
         self._run = run
         self._access = access
         self._pages = pages
+        # One for all windows: tiles are painted once, for all who ask.
         self._painter = Painter(run)
         prepare()
 
@@ -141,6 +142,7 @@ class LivePage:
     @_readable
     def now(self, request: Request) -> Response:
         """Answer with what changes; with nothing if the page has it already."""
+        # Most questions end here, so that a page left open costs next to nothing.
         if request.query_params.get("version") == self._version(request):
             return _UNCHANGED
         return self._pages("monitor/now.html", **self._context(request))
@@ -156,6 +158,8 @@ class LivePage:
         """Answer with a scan as PNG."""
         kind = request.path_params["kind"]
         with reading(self._run) as db:
+            # In the same transaction: the method of another session would draw the scan
+            # differently.
             number = _whole(request.path_params["number"])
             row = scan_row(db, number)
             method = last_session(db).method
@@ -209,6 +213,7 @@ class LivePage:
         with reading(self._run) as db:
             run_state, session = read_run_state(db), last_session(db)
             status = status_of(db, run_state, session, at_work, str(self._run))
+            # A run that is not at work or pauses has no end that could be foretold.
             under_way = now if at_work and status.late_s is not None else None
             return {
                 "name": display_name(self._run),
@@ -235,4 +240,5 @@ class LivePage:
 
 def _whole(text: str) -> int | None:
     """Parse a number, if SQLite takes it as well."""
+    # Its integers have 64 bits; longer ones are an error in the driver, not an empty answer.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

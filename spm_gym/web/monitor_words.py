@@ -18,6 +18,7 @@ def quantity(value: float, unit: str) -> str:
     rounded = float(f"{value:.2e}")  # before the prefix is chosen: 0.9997 nA are 1 nA
     power = 0 if rounded == 0 else 3 * math.floor(math.log10(abs(rounded)) / 3 + 1e-9)
     power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
+    # Unbroken, so that no line ends between a number and its unit.
     text = f"{rounded / 10.0**power:.4g}\N{NO-BREAK SPACE}{_PREFIXES[power]}{unit}"
     return text.replace("-", "−")
 
@@ -29,6 +30,7 @@ def percent(share: float | None) -> str:
 
 def whole_percent(share: float) -> str:
     """Write how much of something is over, rounded down: 100 % is all of it."""
+    # The margin: 0.29 is a little less in binary, and would be 28 %.
     return f"{math.floor(100 * share + 1e-9)}\N{NO-BREAK SPACE}%"
 
 

@@ -26,7 +26,9 @@ class Pages:
     def __init__(self, **filters: Callable[..., str]) -> None:
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("spm_gym.web"),
+            # For every template, whatever its name: names, reasons and labels come from outside.
             autoescape=True,
+            # A misspelt name shall be an error, not an empty place on the page.
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -27,6 +27,7 @@ from spm_gym.scale import duration_text, time_unit
 REPORT = "report.html"
 _TEMPLATE = "report.html"
 _SETTINGS = "config.yaml"
+# Discarded scans are partial ones: nothing can be seen on them.
 _LABELS = (*(label for label in Label if label is not Label.DISCARDED),)
 
 
@@ -113,6 +114,7 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"utc": facts.utc, "duration": duration_text, "nm": _nm, "known": _known}
+    # Not as a page of the server: it has everything in it, and asks for nothing.
     page = resources.files("spm_gym.web") / "templates" / _TEMPLATE
     return environment.from_string(page.read_text(encoding="utf-8"))
 
@@ -123,4 +125,5 @@ def _nm(metres: float | None) -> str:
 
 def _known(value: float | None, spec: str = ".3f") -> str:
     """Write a number, or a dash for None and NaN."""
+    # NaN alone differs from itself.
     return "–" if value is None or value != value else format(value, spec)

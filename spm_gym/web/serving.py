@@ -35,6 +35,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    # Open before the server starts: its port is known then, and printed only if it is ours.
     with listener:
         # Connections inherit it: asyncio sets it only where a socket names its protocol, and every
         # answer would wait 40 ms for the acknowledgement of its headers.
@@ -54,6 +55,7 @@ def _own_address(family: int, elsewhere: str) -> str:
     """Find the address under which other computers reach this one; nothing is sent."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
+            # Of a datagram socket this only chooses the interface.
             probe.connect((elsewhere, 9))
         except OSError:  # no network
             return "::1" if family == socket.AF_INET6 else "127.0.0.1"
@@ -70,9 +72,12 @@ def server(app: ASGIApp, grace_s: int = 2) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=BoundedConnection,
+        # Nothing that the pages do not need.
         ws="none",
         backlog=ACCEPTED_AT_ONCE,
         proxy_headers=False,  # anybody can send them
+        # What is logged is shown in the terminal of the command: requests would bury everything
+        # else.
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -65,6 +65,7 @@ class _Trained:
 
 def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
     """Simulate one image of each class of probes, normalised for the networks."""
+    # Always the same images: pictures of two networks can then be compared.
     raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
     return np.stack([normalise(level(z, method)) for z in raw.z])
 
@@ -173,6 +174,7 @@ def play(config: Config, seed: int) -> EpisodeFrames:
         ended = False
         while not ended:
             assert env.processed is not None
+            # Greedy, to show what the agent has learned, not what it tries.
             action, values = model.decide(observation, info["action_mask"], deterministic=True)
             stills.append(_still(env.processed, names[action], values.tolist()))
             observation, _, terminated, truncated, info = env.step(action)

@@ -61,6 +61,7 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
 
 def write_animation(frames: EpisodeFrames, output: Path) -> None:
     """Draw an episode into a file."""
+    # A file grows with the area of its frames, so with the square of the resolution.
     dpi = _DPI * min(1.0, (_FRAMES_IN_FULL / len(frames.stills)) ** 0.5)
     save_animation(list(draw_frames(frames, dpi)), output)
 

@@ -63,6 +63,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     found = sorted(each for each in path.iterdir() if each.suffix.lower() in READERS)
+    # Hidden files are those of programs: what macOS leaves beside every file has its ending, too.
     return [each for each in found if not each.name.startswith(".")]
 
 

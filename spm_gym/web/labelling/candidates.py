@@ -142,6 +142,7 @@ def _classified(
     method: Method,
     classifier: Classifier,
 ) -> list[Image]:
+    # Files of scans do not say how far the z piezo reaches.
     unknown = np.tile(UNKNOWN_RANGE, (len(heights), 1))
     probabilities = classifier(read_scans(np.stack(heights), unknown, method).observations)
     return [
@@ -163,9 +164,11 @@ def in_order(
     """
     by_name = sorted(images, key=lambda image: image.file)
     if order == "random":
+        # The same order for all: people who stop half-way have images in common.
         return [by_name[n] for n in np.random.default_rng(0).permutation(len(by_name))]
     if order == "name":
         return by_name
+    # Where the classifier is least sure, a label teaches it most.
     return sorted(by_name, key=lambda image: (classified_before(image.file), _certainty(image)))
 
 

@@ -108,6 +108,7 @@ class Desk:
     def skip(self, name: str, file: str) -> None:
         """Leave an image for the end."""
         with self._lock:
+            # A label is an answer: what has one is not skipped.
             if self.own_label(name, file):
                 return
             self._skipped.setdefault(name, set()).add(file)
@@ -130,6 +131,7 @@ class Desk:
             if step.word != SKIP:
                 self._labels.set_label(step.file, name, step.before)
             self._skipped.get(name, set()).discard(step.file)
+            # Last: if the earlier label cannot be kept, it can be tried again.
             steps.pop()
             return step.file
 
@@ -187,6 +189,7 @@ class Desk:
     def agreements(self) -> list[Agreement]:
         """Compare every two people who labelled the same images, and everyone with `EARLIER`."""
         labels = {name: self._labels.by(name) for name in self.labellers}
+        # Labels from elsewhere may be any words; only ours can agree with ours.
         earlier = {f: label for f, label in self._labels.by(EARLIER).items() if label in LABELS}
         labels |= {EARLIER: earlier}
         every = (agreement(a, b, labels[a], labels[b]) for a, b in combinations(labels, 2))

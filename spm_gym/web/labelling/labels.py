@@ -42,6 +42,7 @@ class Labels:
     def __init__(self, folder: Path, candidates: Sequence[Candidate]) -> None:
         self._path = folder / MANIFEST
         self._sessions = {candidate.file: candidate.session for candidate in candidates}
+        # Two programs that each replace the whole manifest would lose one another's labels.
         self._lock = FileLock(folder / _LOCK)
         try:
             self._lock.acquire(timeout=0)
@@ -143,6 +144,7 @@ class Labels:
         self._change(file, lambda manifest: manifest.set_consensus(file, consensus))
 
     def _change(self, file: str, change: Callable[[Manifest], None]) -> None:
+        # A copy: what cannot be written is not taken for a label either.
         changed = self._manifest.copy()
         if file not in changed.entries:
             changed.add(file, self._sessions.get(file, ""))
@@ -168,4 +170,6 @@ class Labels:
             status = self._path.stat()
         except FileNotFoundError:
             return None
+        # The file's number as well: a manifest that is replaced within one tick of the clock may
+        # have the same size.
         return status.st_mtime_ns, status.st_size, status.st_ino

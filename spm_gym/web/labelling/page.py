@@ -95,6 +95,7 @@ def _answering(show: Callable[[Request], Response]) -> Callable[[Request], Respo
 def _taking(take: Callable[[Request, _Fields], Response]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         given = await fields(request)
+        # In a thread: writing the manifest waits for the disk.
         return await run_in_threadpool(_or_problem, lambda: take(request, given))
 
     return endpoint
@@ -162,6 +163,7 @@ class _Labelling:
             "own_label": desk.own_label(name, file),
             "urls": {each: address_of(image, each) for each in ScanRendering},
             "scales": {each: address_of(image, each, "heights") for each in ScanRendering},
+            # Fetched while a person looks at this image: the next one is there at once.
             "preloaded": [address_of(desk.images[f], kind) for f in (following, after) if f],
             "back": desk.beside(file, -1),
         }
@@ -220,6 +222,7 @@ class _Labelling:
             found = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
         except (FileFormatError, ValueError) as error:
             return Text(str(error), 404)
+        # The address has the file's version in it, so it never shows another picture.
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
         return Response(draw(kind, *found), media_type=media_type, headers=headers)
 
@@ -273,6 +276,7 @@ class _Labelling:
         self._desk.refresh()
         differing, hidden = self._desk.disagreements(name)
         open_ones = [each for each in differing if not each.labels.consensus]
+        # Of very many, those that still need a decision.
         listed = differing if len(differing) <= _MOST_LISTED else open_ones[:_MOST_LISTED]
         return self.pages(
             "labelling/disagreements.html",

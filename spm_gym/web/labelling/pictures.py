@@ -20,6 +20,7 @@ _LARGEST = 1024
 _KEPT = 96
 
 
+# The version is part of the key, so a file that has changed is read again.
 @lru_cache(_KEPT)
 def picture_of(
     path: Path, version: str, kind: ScanRendering, pixels: int, method: Method
