@@ -95,7 +95,7 @@ def _draw(
     right, bottom = raster.left + raster.side, raster.top - raster.side
     axes.set_facecolor(GROUND)
     axes.imshow(
-        # Antialiased: where a raster is drawn smaller than it is, the nearest pixels would lose frames.
+        # Antialiased: of a raster drawn smaller than it is, the nearest pixels would lose frames.
         raster.image,
         extent=(raster.left, right, bottom, raster.top),
         interpolation="antialiased",
