@@ -21,7 +21,7 @@ _SYMMETRIC = 1e-6
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, Interval]:
-    """Mean of values without much skewness, and its interval (Student's t); of one value NaN.
+    """Return a mean and its interval (Student's t), NaN of one value; not for skewed values.
 
     Raises:
         ValueError: There are no values.
@@ -37,12 +37,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, Interval]:
 
 
 def normal_reach(error: float) -> float:
-    """Half the interval of an estimate with this standard error, taken as normal."""
+    """Return half the interval of an estimate with this standard error, taken as normal."""
     return _NORMAL_QUANTILE * error
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Interval of a share; NaN without trials.
+    """Compute the interval of a share; NaN without trials.
 
     Source: E. B. Wilson, *J. Am. Stat. Assoc.* 22, 209 (1927). Unlike the normal interval it stays
     within 0 and 1 and has a width where no trial, or every trial, succeeds.
@@ -56,7 +56,7 @@ def wilson_interval(successes: int, trials: int) -> Interval:
 
 
 def length_interval(lengths: Sequence[int]) -> Interval | None:
-    """Interval of the mean number of actions of an episode; it has nothing below one action.
+    """Compute the interval of the mean number of actions of an episode; never below one action.
 
     Returns:
         None for fewer than `FEWEST` episodes, or if all are equally long.
@@ -69,7 +69,7 @@ def length_interval(lengths: Sequence[int]) -> Interval | None:
 
 
 def length_difference_interval(lengths: Sequence[int], less: Sequence[int]) -> Interval | None:
-    """Interval of the difference of two mean numbers of actions, that of ``less`` subtracted.
+    """Compute the interval of a difference of mean numbers of actions, ``less`` subtracted.
 
     Returns:
         None where one of them has no interval.
@@ -106,7 +106,7 @@ def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
 
 
 def _skewed_interval(estimate: float, *parts: _Cumulants) -> Interval:
-    """Interval of a sum of means: Student's or Welch's, with Hall's correction for skewness.
+    """Correct Student's or Welch's interval of a sum of means for skewness.
 
     Lengths of episodes are skewed: where all was short so far, long ones are still to come.
     Student's interval of fifteen geometric lengths has the true mean in 90 % of cases, not 95.
@@ -122,7 +122,7 @@ def _skewed_interval(estimate: float, *parts: _Cumulants) -> Interval:
 
 
 def _skewed(quantile: float, skewness: float) -> float:
-    """Quantile of Student's ratio if the mean has that skewness."""
+    """Turn a quantile of Student's ratio into that of a mean with this skewness."""
     if abs(skewness) < _SYMMETRIC:
         return quantile
     # Hall's cubic is monotone, so every quantile has one inverse; Johnson's older one has not.

@@ -29,12 +29,12 @@ class AbortSwitch:
         self.on = False
 
     def __call__(self) -> bool:
-        """Whether the run is asked for something else."""
+        """Tell whether the run is asked for something else."""
         return self.on
 
 
 def frame(x_nm: float = 0.0, y_nm: float = 0.0) -> Frame:
-    """A frame of 10 nm, 64 x 64 pixels, around a place near the centre."""
+    """Make a frame of 10 nm, 64 x 64 pixels, around a place near the centre."""
     return Frame(x_nm * NM, y_nm * NM, 10 * NM, 64)
 
 
@@ -56,7 +56,7 @@ class InstrumentContract:
 
     @pytest.fixture
     def instrument(self) -> Iterator[Instrument]:
-        """The instrument under test; to be overridden."""
+        """Connect to the instrument under test; to be overridden."""
         raise NotImplementedError("override the fixture 'instrument'")
 
     @pytest.fixture
@@ -74,7 +74,7 @@ class InstrumentContract:
 
     @pytest.fixture
     def status(self) -> Callable[[], Status] | None:
-        """Looks at the instrument by another way than the driver, after that was closed."""
+        """Give a look at the instrument by another way than the driver, which is closed by then."""
         return None
 
     @pytest.fixture

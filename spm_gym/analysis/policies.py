@@ -68,7 +68,7 @@ class Saving:
 
 
 def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
-    """Finished episodes with at least one action, by who chose: `AGENT`, `RANDOM`, or both."""
+    """Read finished episodes with at least one action, by policy: `AGENT`, `RANDOM`, or both."""
     found: dict[str, list[sqlite3.Row]] = {}
     for row in db.execute(
         f"SELECT id, actions, outcome = 'good' AS good, {EPISODE_POLICY} AS policy FROM episodes"
@@ -89,14 +89,14 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
 
 
 def saved_actions(agent: PolicyEpisodes, random: PolicyEpisodes) -> Saving:
-    """Compare the two."""
+    """Compare the agent with the random policy."""
     interval = length_difference_interval(random.lengths, agent.lengths)
     # The smaller number decides whether the comparison can be believed.
     return Saving(random.mean - agent.mean, interval, min(len(agent.lengths), len(random.lengths)))
 
 
 def interval_in_words(interval: Interval | None, episodes: int) -> str:
-    """A 95 % interval, or why there is none.
+    """Write a 95 % interval, or why there is none.
 
     Args:
         interval: Of a mean number of actions, or of a difference.

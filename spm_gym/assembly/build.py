@@ -33,17 +33,17 @@ from spm_gym.types import UNKNOWN_RANGE, Classifier, Frame, Pulse
 
 
 def shipped_classifier() -> Path:
-    """Path of the classifier that comes with the package."""
+    """Find the classifier that comes with the package."""
     return Path(str(resources.files("spm_gym") / "data" / "classifier.safetensors"))
 
 
 def shipped_agent() -> Path:
-    """Path of the weights of the agent that comes with the package."""
+    """Find the weights of the agent that comes with the package."""
     return Path(str(resources.files("spm_gym") / "data" / "agent.safetensors"))
 
 
 def build_classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
-    """The configured classifier of images.
+    """Build the configured classifier of images.
 
     Args:
         config: All settings.
@@ -82,7 +82,7 @@ def build_classifier(config: Config, microscope: Instrument | None = None) -> Cl
 def _settings_findings(
     conditions: TrainingConditions, config: Config, microscope: Instrument | None
 ) -> list[str]:
-    """Reasons against a classifier as far as the settings alone say."""
+    """List reasons against a classifier as far as the settings alone say."""
     if isinstance(microscope, SimulatedMicroscope):
         found = classifier_findings(
             conditions, config, microscope.bias, microscope.setpoint, "simulated"
@@ -99,7 +99,7 @@ def _settings_findings(
 
 
 def configured_imaging(config: Config) -> tuple[float, float]:
-    """Bias (V) and setpoint (A) of a real microscope's images; NaN for the operator's."""
+    """Read bias (V) and setpoint (A) of a real microscope's images; NaN for the operator's."""
     bias, setpoint = config.real.imaging.bias_V, config.real.imaging.setpoint_pA
     return (
         math.nan if bias is None else bias,
@@ -123,7 +123,7 @@ def check_classifier(config: Config) -> None:
 
 
 def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
-    """The simulated microscope of these settings."""
+    """Build the simulated microscope of these settings."""
     return SimulatedMicroscope(config.simulator, area_nm=config.env.regions.area_nm, seed=seed)
 
 
@@ -188,7 +188,7 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
 
 
 def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualController:
-    """A virtual Nanonis over the world that a reset of the simulated environment begins.
+    """Build a virtual Nanonis over the world that a reset of the simulated environment begins.
 
     Args:
         config: Settings of simulator and approach area.
@@ -199,7 +199,7 @@ def virtual_controller(config: Config, seed: int, **options: Any) -> VirtualCont
 
 
 def world_seed(seed: int) -> int:
-    """The seed of the world that a simulated environment begins when it is reset with ``seed``."""
+    """Derive the seed of the world that a simulated environment begins when reset with ``seed``."""
     # Gymnasium seeds its environments so.
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     return int(rng.integers(2**63))

@@ -95,7 +95,7 @@ def _start(config: Config) -> VGG | None:
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:
-    """Conditions of the simulator's images.
+    """Describe the conditions of the simulator's images.
 
     Raises:
         ConfigError: The settings give conditions of images in a folder.
@@ -117,7 +117,7 @@ def simulated_conditions(config: Config) -> TrainingConditions:
 
 
 def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
-    """Conditions of the images of a folder: from their files, or else from the settings."""
+    """Describe the conditions of a folder's images: from their files, or else from the settings."""
     given = config.classifier
     setpoint = None if given.setpoint_pA is None else given.setpoint_pA * PA
     width = None if given.image_nm is None else given.image_nm * NM
@@ -136,7 +136,7 @@ def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditi
 def _range(
     given: NDArray[np.float64], otherwise: float | None, what: str, key: str
 ) -> tuple[float, float] | None:
-    """Lowest and highest value in the files; None if one lacks it and the settings, too."""
+    """Find the lowest and highest value in the files; None if a file and the settings lack it."""
     missing = np.isnan(given)
     if otherwise is not None:
         # Only where the file is silent: what it says is what the image was taken at.

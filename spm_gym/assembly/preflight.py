@@ -66,7 +66,7 @@ def refuse_troubles(findings: list[Finding]) -> None:
 
 
 def _unable(config: Config) -> list[Finding]:
-    """A finding for each thing that the driver cannot do: nothing is to be promised."""
+    """List what the driver cannot do: nothing that it cannot is to be promised."""
     return [
         Finding(name.replace("_", " "), f"{config.real.driver} {what}")
         for name, what in capabilities(config.real).missing().items()

@@ -27,7 +27,7 @@ def recorded_microscope(
     weights: Path | None = None,
     resumed: bool = False,
 ) -> Iterator[Instrument]:
-    """The configured microscope; the acts of a real one go into the journal of the run.
+    """Give the configured microscope; the acts of a real one go into the journal of the run.
 
     Args:
         config: Settings of the run.

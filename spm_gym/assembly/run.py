@@ -125,7 +125,7 @@ def _can_withdraw(config: Config) -> bool:
 def _prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
-    """Environment and policy, as they were left if the run goes on; the session is noted."""
+    """Build environment and policy, as they were left if the run goes on; note the session."""
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
@@ -174,7 +174,7 @@ def _run(
 
 
 def _status(outcome: Outcome, run: Path) -> int:
-    """Say what can be done next; the exit status.
+    """Print what can be done next, and return the exit status.
 
     Raises:
         InstrumentError: The tip is not where it is to be.
@@ -223,7 +223,7 @@ def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
 def _policy(
     config: Config, run: Path, env: ProbeConditioningEnv
 ) -> tuple[RunPolicy, int, Path | None]:
-    """The policy, the last decision that it has learned from, and the file of its weights."""
+    """Build the policy; also the last decision it has learned from, and the file of its weights."""
     settings = config.operation
     random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
@@ -238,7 +238,7 @@ def _policy(
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
-    """Another stream than that of the regions, the seed's own, and the agent's, its first two."""
+    """Give a stream beside the regions', the seed's own, and the agent's, its first two children."""
     return np.random.SeedSequence(seed).spawn(3)[2]
 
 
@@ -315,7 +315,7 @@ class _Progress:
 
 
 def _pacer(scale: float, control: Control) -> Callable[[float], None]:
-    """Lets time pass as on an instrument, unless something is asked for."""
+    """Make a function that lets time pass as on an instrument, unless something is asked for."""
 
     def pace(seconds: float) -> None:
         end = time.monotonic() + seconds / scale

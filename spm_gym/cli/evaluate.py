@@ -197,7 +197,7 @@ def _interval(bounds: Sequence[float] | None, digits: int) -> str:
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[Config, Path | None, Sequence[str]]:
-    """The settings to evaluate under, the checkpoint if an policy needs one, and the policies."""
+    """Find the settings to evaluate under, the policies, and the checkpoint if one needs it."""
     changes = list(arguments.set)
     if arguments.env is not None:
         changes.append(f"run.microscope={arguments.env}")

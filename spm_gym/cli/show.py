@@ -150,7 +150,7 @@ def _picture(arguments: argparse.Namespace) -> Picture:
 
 
 def _is_operation(path: Path) -> bool:
-    """Whether a folder is a run of spm-gym run; training keeps its acts in a journal as well."""
+    """Tell a run of spm-gym run from a training, which keeps its acts in a journal as well."""
     others = (TRAINING, EVALUATION)
     return (path / JOURNAL).is_file() and not any((path / file).is_file() for file in others)
 

@@ -95,7 +95,7 @@ class Config(Section):
         return self
 
     def to_yaml(self) -> str:
-        """The settings as YAML that `load_config` reads back."""
+        """Write the settings as YAML that `load_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -122,7 +122,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
 
 
 def validated(tree: Any) -> Config:
-    """Settings from plain values, as YAML holds them.
+    """Build settings from plain values, as YAML holds them.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -140,7 +140,7 @@ def validated(tree: Any) -> Config:
 
 @functools.cache
 def _config(drivers: tuple[str, ...]) -> type[Config]:
-    """All settings, with a section for each of these drivers from outside."""
+    """Make the type of all settings, with a section for each of these drivers from outside."""
     if not drivers:
         return Config
     return create_model("Config", __base__=Config, real=(real_config(drivers), ...))

@@ -238,7 +238,7 @@ class RealConfig(Section):
     deepspm: DeepSPMConfig = DeepSPMConfig()
 
     def section(self, kind: type[_Settings]) -> _Settings:
-        """The settings of the driver that is chosen.
+        """Return the settings of the driver that is chosen.
 
         Raises:
             TypeError: They are of another kind: the driver asks for those of another one.

@@ -84,18 +84,18 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def as_yaml(value: object) -> str:
-    """A plain value as YAML that `parse_yaml` reads back, for ``key=value`` arguments."""
+    """Write a plain value as YAML that `parse_yaml` reads back, for ``key=value`` arguments."""
     # In one line, however long: a folded text is no argument of a command line any more.
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
 
 
 def excerpt(value: object) -> str:
-    """A value for the message of an error: never more than a line of moderate length."""
+    """Write a value for the message of an error: never more than a line of moderate length."""
     return _SHORT.repr(value)
 
 
 def plain(text: str, longest: int = 120) -> str:
-    """Text of others as part of a line: a terminal obeys nothing in it."""
+    """Make text of others a part of a line: a terminal obeys nothing in it."""
     line = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text
@@ -186,7 +186,7 @@ _Loader.add_constructor(_DATE, lambda loader, node: str(node.value))
 
 
 def _one_key(key: Hashable) -> Hashable:
-    """The same for keys that a table of numbers cannot tell apart, such as 2.5 and "2.50"."""
+    """Make keys equal that a table of numbers cannot tell apart, such as 2.5 and "2.50"."""
     if isinstance(key, str):
         try:
             number = float(key)

@@ -130,7 +130,7 @@ def live_map(
 
 
 def _painted(tile_nm: float, tiles: Collection[tuple[int, int]]) -> tuple[float, float, float]:
-    """Left and top edge and side, nm, of a square around all tiles."""
+    """Return left and top edge and side, nm, of a square around all tiles."""
     columns, rows = zip(*(tiles or [(0, 0)]), strict=True)
     wide = 1 + max(max(columns) - min(columns), max(rows) - min(rows))
     return min(columns) * tile_nm, (max(rows) + 1) * tile_nm, wide * tile_nm
@@ -139,7 +139,7 @@ def _painted(tile_nm: float, tiles: Collection[tuple[int, int]]) -> tuple[float,
 def _extent(
     db: sqlite3.Connection, area: int, frame: Frame | None, painted: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """Left and top edge and side, nm, of a square around everything; it seldom changes."""
+    """Return left and top edge and side, nm, of a square around everything; it seldom changes."""
     left, top, side = bounds(db, area)
     if not math.isfinite(left + top + side):  # a place that makes no sense, which is not painted
         left, top, side = painted

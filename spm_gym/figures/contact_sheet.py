@@ -61,7 +61,7 @@ def _grey(subject: Subject, findings: ScanFindings) -> NDArray[np.uint8]:
 
 
 def _fitted(subject: Subject) -> tuple[float, float]:
-    """Width and height of an image in its tile."""
+    """Return width and height of an image in its tile."""
     longest = max(aspect(subject), 1.0) / (1 - _GAP)
     return 1 / longest, aspect(subject) / longest
 

@@ -90,7 +90,7 @@ def schema() -> str:
 
 
 def lacking(db: sqlite3.Connection) -> list[str]:
-    """Columns of a journal that a database lacks, such as "scans.id"."""
+    """List columns of a journal that a database lacks, such as "scans.id"."""
     with contextlib.closing(sqlite3.connect(":memory:")) as whole:
         whole.executescript(schema())
         missing = columns(whole) - columns(db)
@@ -98,7 +98,7 @@ def lacking(db: sqlite3.Connection) -> list[str]:
 
 
 def columns(db: sqlite3.Connection) -> set[tuple[str, str, str, int, int]]:
-    """Of every table its columns: name, type, whether it must hold something, part of the key."""
+    """List all columns: table, name, type, whether it must hold something, place in the key."""
     found = db.execute(
         'SELECT m.name, c.name, c.type, c."notnull", c.pk FROM sqlite_master AS m'
         " JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"
@@ -127,13 +127,13 @@ def _refuse_foreign_log(path: Path) -> None:
 
 
 def _is_left_whole(path: Path) -> bool:
-    """Whether nobody writes a journal, and nothing of it stands elsewhere."""
+    """Check that nobody writes a journal, and that nothing of it stands elsewhere."""
     return not path.with_name(f"{path.name}-wal").exists() and not is_run_locked(path.parent)
 
 
 @contextlib.contextmanager
 def reading(run: Path) -> Iterator[sqlite3.Connection]:
-    """The journal of a run directory, to be read only; all that is read is of one moment.
+    """Open the journal of a run directory to be read; all that is read is of one moment.
 
     Raises:
         JournalError: As for `open_journal`.
@@ -150,7 +150,7 @@ def reading(run: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
-    """As `reading`, from a copy in memory: who takes minutes must not hold back the run's log.
+    """Do as `reading`, from a copy in memory: long reading must not hold back the run's log.
 
     Raises:
         JournalError: As for `open_journal`.
@@ -176,7 +176,7 @@ def read_state(db: sqlite3.Connection) -> Any:
 
 
 def has_started(run: Path) -> bool:
-    """Whether anything has happened in a run, or may have: what cannot be read may be all of it."""
+    """Check whether anything has happened in a run, or may have where it cannot be read."""
     if not (run / JOURNAL).exists():
         return False
     try:
@@ -191,12 +191,12 @@ def has_started(run: Path) -> bool:
 
 
 def scan_file(number: int) -> str:
-    """Path of a scan, relative to the run directory."""
+    """Return the path of a scan, relative to the run directory."""
     return f"{SCANS}/{number:06d}.gsf"
 
 
 def scan_path(run: Path, file: str) -> Path:
-    """Where the file is that a row of the table ``scans`` names.
+    """Return the path of the file that a row of the table ``scans`` names.
 
     Raises:
         FileFormatError: No run writes there: the journal would have other files read.
@@ -208,7 +208,7 @@ def scan_path(run: Path, file: str) -> Path:
 
 
 def read_scan(run: Path, row: sqlite3.Row) -> Scan:
-    """The scan of a row of the table ``scans``, to the last bit.
+    """Read the scan of a row of the table ``scans``, to the last bit.
 
     Raises:
         FileFormatError: Its file is gone, damaged or elsewhere.

@@ -96,13 +96,13 @@ def set_aside_scans(run: Path, last: int) -> int:
 
 
 def scans_beyond(run: Path, last: int) -> list[Path]:
-    """Files of scans with numbers greater than ``last``."""
+    """List files of scans with numbers greater than ``last``."""
     files = (run / SCANS).glob("*.gsf")
     return [file for file in files if file.stem.isdecimal() and int(file.stem) > last]
 
 
 def _reasons_against(db: sqlite3.Connection, references: References | None) -> Iterator[str]:
-    """Why what was recovered is not enough to go on with."""
+    """Explain why what was recovered is not enough to go on with."""
     if missing := lacking(db):
         yield f"it lacks {', '.join(missing[:5])}"
     # The quick one: it leaves out the indexes, which `spm-gym journal` compares with the tables.

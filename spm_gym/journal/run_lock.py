@@ -50,7 +50,7 @@ def locked_run(run: Path) -> Iterator[None]:
 
 
 def is_run_locked(run: Path) -> bool:
-    """Whether a program of this computer is at work on a run directory; changes nothing there."""
+    """Check whether a program of this computer is at work on a run; changes nothing there."""
     try:
         with (run / LOCK).open("rb") as file:
             return _is_locked(file)

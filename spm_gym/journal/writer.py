@@ -132,7 +132,7 @@ class Journal:
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
-        """State of the runner and of a simulated microscope at the last commit, if there is one.
+        """Read the state of runner and simulated microscope at the last commit, if there is one.
 
         Raises:
             JournalError: It is damaged, or an older development version wrote it.
@@ -198,7 +198,7 @@ class Journal:
             self._db.commit()
 
     def acts(self) -> Iterator[dict[str, Any]]:
-        """Intents and results so far, as `Guard` takes them for its budgets."""
+        """Read intents and results so far, as `Guard` takes them for its budgets."""
         for row in self._db.execute("SELECT number, act, details, result FROM acts ORDER BY id"):
             entry = {"act": row["act"], "monotonic": json.loads(row["details"]).get("monotonic")}
             if row["number"] is not None:
@@ -207,7 +207,7 @@ class Journal:
                 yield entry | {"result": row["result"]}
 
     def last_act(self) -> int | None:
-        """Number of the last act."""
+        """Return the number of the last act."""
         number: int | None = self._db.execute("SELECT MAX(number) FROM acts").fetchone()[0]
         return number
 
@@ -245,7 +245,7 @@ class Journal:
         self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
 
     def marks(self, area: int) -> list[Mark]:
-        """Blocked places of an area, in the order in which they were blocked.
+        """Read the blocked places of an area, in the order in which they were blocked.
 
         Raises:
             JournalError: One is none.
@@ -340,12 +340,12 @@ class Journal:
         self._update("steps", step, **values)
 
     def last_step(self) -> sqlite3.Row:
-        """The last decision."""
+        """Read the last decision."""
         row: sqlite3.Row = self._db.execute("SELECT * FROM steps ORDER BY id DESC").fetchone()
         return row
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
-        """Finished, certain steps with numbers beyond ``after``, in their order."""
+        """Read finished, certain steps with numbers beyond ``after``, in their order."""
         yield from self._db.execute(
             "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
             " ORDER BY id",
@@ -396,5 +396,5 @@ _STATUS_KEYS = ("z", "current", "approached", "status_error")
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Replace NaN and infinity, which JSON has not, by None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

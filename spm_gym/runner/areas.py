@@ -83,7 +83,7 @@ class Areas:
         self._place.clean_at = spot
 
     def take_cleaning_place(self) -> tuple[float, float]:
-        """Where the tip is to be cleaned, m; given once, since an act is never repeated."""
+        """Return where the tip is to be cleaned, m; once, since an act is never repeated."""
         spot = required(self._place.clean_at, "a place to clean the tip")
         # Forgotten before the act: if its reply is lost, it is not done a second time.
         self._place.clean_at = None

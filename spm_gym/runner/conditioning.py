@@ -193,7 +193,7 @@ class Conditioning:
         return outcome
 
     def _present(self, episode: OpenEpisode) -> ProcessedScan:
-        """The image that the decision rests on: at hand, or in the journal after a restart."""
+        """Return the image that the decision rests on; after a restart it is in the journal."""
         if self.env.processed is None:
             scan = self.journal.scan(episode.scan)
             processed = process_scan(scan, self.env.classifier, self.env.config)

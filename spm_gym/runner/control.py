@@ -100,7 +100,7 @@ class Control:
         return self._standing
 
     def must_interrupt(self) -> bool:
-        """Whether a scan under way is to be stopped."""
+        """Decide whether a scan under way is to be stopped."""
         return self.asked() in (Request.PAUSE, Request.STOP)
 
 
@@ -162,7 +162,7 @@ def _written(file: Path) -> _Written:
 
 
 def _read(file: Path) -> str:
-    """The text of a small ordinary file; a pipe in its place would hold up the run for ever."""
+    """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -14,7 +14,7 @@ class Ending:
         self._ending = context.run_state.ending
 
     def is_due(self) -> bool:
-        """Whether the run has lasted as long as it is to."""
+        """Check whether the run has lasted as long as it is to."""
         config, run_state = self._context.config, self._context.run_state
         hours, scans = config.hours, config.scans
         # Time of operation, not of the wall: a pause costs nothing of it.

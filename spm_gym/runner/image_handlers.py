@@ -147,7 +147,7 @@ class ImageHandlers:
         return State.CONDITION
 
     def draws_over_current(self) -> bool:
-        """Whether the tip draws more current than imaging ever does."""
+        """Check whether the tip draws more current than imaging ever does."""
         config = self._context.config
         try:
             return over_current(
@@ -231,7 +231,7 @@ class ImageHandlers:
         return outcome
 
     def _processed_in_hand(self) -> ProcessedScan:
-        """The usable image in hand; after a restart it is read again from the journal."""
+        """Return the usable image in hand; after a restart it is read again from the journal."""
         if self._processed is None:
             try:
                 self._processed = process_scan(

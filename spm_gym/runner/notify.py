@@ -122,7 +122,7 @@ class Notifier:
             self._report(f"{late} notifications had not gone out after {timeout_s:g} s")
 
     def _held_back(self, kind: NotificationKind) -> bool:
-        """Whether one of this kind comes too soon; it is counted then."""
+        """Check whether one of this kind comes too soon; it is counted then."""
         now = self._clock()
         last = self._sent.get(kind)
         if kind not in _LAST_WORDS and last is not None and now - last < self._every_s:
@@ -171,7 +171,7 @@ class Notifier:
 
 
 def summary_due(elapsed_s: float, last_s: float) -> bool:
-    """Whether a daily summary is due: a day of the run has ended since the last one.
+    """Check whether a daily summary is due: a day of the run has ended since the last one.
 
     However many days have ended, one summary makes up for all.
 

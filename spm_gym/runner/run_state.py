@@ -245,7 +245,7 @@ class RunState:
         return episode is None or episode.step is None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return plain values that JSON holds."""
         # Plain values, no pickle: a journal may come from somebody else, and reading it must run
         # nothing.
         return asdict(self)
@@ -264,7 +264,7 @@ class RunState:
 
     @classmethod
     def references(cls, values: Any) -> list[tuple[str, int | None]]:
-        """Tables and rows of the journal that a state refers to.
+        """List tables and rows of the journal that a state refers to.
 
         Raises:
             StateError: It is none.
@@ -283,7 +283,7 @@ class RunState:
 
 
 def read_run_state(db: sqlite3.Connection) -> RunState | None:
-    """State of a run at its last transition, for those who only read; None before the first.
+    """Read the state of a run at its last transition, without a runner; None before the first.
 
     Raises:
         JournalError: It is damaged.

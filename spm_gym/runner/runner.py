@@ -185,7 +185,7 @@ class Runner:
                 return asked_for
 
     def _asked_for(self) -> State | None:
-        """Where a request from outside leads, if it leads elsewhere."""
+        """Return the state that a request from outside leads to, if that is another one."""
         state = self.state
         if not touches_instrument(state):
             return None
@@ -216,7 +216,7 @@ class Runner:
         return passed
 
     def summary(self) -> str:
-        """The run so far, in a sentence."""
+        """Sum up the run so far in a sentence."""
         counters = self.run_state.counters
         good, bad = counters["good"], counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether this is Ctrl-C or the like.
+    """Recognise Ctrl-C and the like.
 
     If it comes while a compiled function is being entered, Numba makes a SystemError of it.
     """

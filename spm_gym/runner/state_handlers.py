@@ -175,7 +175,7 @@ class StateHandlers:
         return self._resume_work()
 
     def _resume_work(self) -> State:
-        """Back to what was interrupted."""
+        """Return to what was interrupted."""
         place = self._context.run_state.place
         if self._tip.settle_due:
             return State.SETTLE

@@ -90,12 +90,12 @@ class IllegalTransition(RuntimeError):
 
 
 def touches_instrument(state: State) -> bool:
-    """Whether this state does something at the microscope."""
+    """Check whether a state does something at the microscope."""
     return state not in _PURE
 
 
 def check_transition(before: State, after: State) -> None:
-    """See that the table allows it.
+    """Check that the table allows one state to follow another.
 
     Raises:
         IllegalTransition: It does not.

@@ -6,7 +6,7 @@ from spm_gym.instrument.contract import Instrument
 
 
 def over_current(instrument: Instrument, limit: float, confirm_s: float) -> bool:
-    """Whether the tip draws too much current, and still does after a pause.
+    """Check whether the tip draws too much current, and still does after a pause.
 
     To be called after scans and acts: pulses and dips draw more on purpose, but are over by then.
     Source: the released code asks twice, 2.5 s apart, for more than 5 nA.

@@ -53,7 +53,7 @@ def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
 
 
 def control_route(run: Path, access: Access) -> Route:
-    """``POST /control`` with the field ``request``: pause, resume or stop.
+    """Route ``POST /control`` with the field ``request``: pause, resume or stop.
 
     The rules of access have let it through when the handler is called.
     """
