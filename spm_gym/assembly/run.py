@@ -238,7 +238,7 @@ def _policy(
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
-    """Give a stream beside the regions', the seed's own, and the agent's, its first two children."""
+    """Give a stream beside the regions', which is the seed's own, and the agent's first two."""
     return np.random.SeedSequence(seed).spawn(3)[2]
 
 
