@@ -65,6 +65,7 @@ def images_by_label(db: sqlite3.Connection, area: int) -> dict[str, int]:
 def first_image_size(db: sqlite3.Connection, area: int) -> float | None:
     """Return the side of the first image of an area whose size makes sense, m; None before it."""
     query = (
+        # Tiles are laid out by this size, so a damaged row must not decide it.
         f"SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3"
         " ORDER BY id LIMIT 1"
     )
@@ -100,6 +101,7 @@ SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
 
 def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
     """List the places of an area that must not be imaged any more, without those of the images."""
+    # The settings may have been edited since: actions are those that were chosen.
     actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
     query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
     return [_place(row, actions) for row in db.execute(query, (area,))]

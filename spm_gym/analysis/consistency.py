@@ -129,6 +129,7 @@ def _files_without_row(
     run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
     expected = {file for (file,) in db.execute("SELECT file FROM scans")}
+    # The file of a scan is complete before its row is committed; a kill leaves it in between.
     if run_state is not None and run_state.state in _SCANNING:
         last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         expected.add(scan_file(last + 1))
@@ -138,6 +139,7 @@ def _files_without_row(
 
 
 def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
+    # The image in hand gets its label with the next transition.
     in_hand = 0 if run_state is None else run_state.imaging.scan or 0
     for (number,) in db.execute("SELECT id FROM scans WHERE label IS NULL AND id <> ?", (in_hand,)):
         yield f"scan {number}: it was never decided what it is"

@@ -104,6 +104,7 @@ def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> 
     actions = () if session.settings is None else session.settings.env.actions
     clean = db.execute("SELECT clean_side FROM scans WHERE id = ?", (step["scan"],)).fetchone()
     side = None if clean is None else clean["clean_side"]
+    # The random policy has no values.
     values = [math.nan] * len(mask) if values is None else values
     low, high = min(values, default=0.0), max(values, default=0.0)
     low -= 0.1 * (high - low)  # or the lowest would have no bar
@@ -118,6 +119,7 @@ def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> 
         )
         for number, (allowed, value) in enumerate(zip(mask, values, strict=False))
     ]
+    # Without values all compare equal, and the order stays that of the settings.
     return sorted(found, key=lambda each: -math.inf if math.isnan(each.value) else -each.value)
 
 

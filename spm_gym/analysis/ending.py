@@ -127,12 +127,15 @@ def ending_of(
         after_event: As for `run_ending`.
     """
     state = None if run_state is None else run_state.state
+    # The last event of a session is its end: the runner notes nothing after it.
     event = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()
     noted = event is not None and event["kind"] in (SAFE_END, UNSAFE_END)
     noted = noted and event["id"] > after_event
     # An end counts until the next session begins: that of a resumed run is older than its session.
     if noted and event["wall"] >= session.wall:
         text, safe = str(event["text"]), event["kind"] == SAFE_END
+        # A program that holds the run after such an end has taken it up again, and writes its own
+        # session only when everything is loaded. An unsafe end stays in view until then.
         if at_work and safe and state is not State.STOP:
             return RunEnding(RunEnd.RESUMING)
         return RunEnding(_kind(run_state, text), text, safe, event["wall"])
@@ -149,6 +152,7 @@ def _kind(run_state: RunState | None, text: str) -> RunEnd:
     if run_state is None or run_state.state is not State.STOP:
         interrupted = text.partition(";")[0] == INTERRUPTED
         return RunEnd.INTERRUPTED if interrupted else RunEnd.PROGRAM_ERROR
+    # Given up comes first: also a run that was asked to stop can fail on its way.
     if run_state.ending.failed:
         return RunEnd.GIVEN_UP
     return RunEnd.STOPPED if run_state.ending.reason == ASKED_TO_STOP else RunEnd.COMPLETED
@@ -161,6 +165,7 @@ def _paused(event: sqlite3.Row | None) -> RunEnding:
 
 
 def _is_simulated(session: RunSession) -> bool:
+    # Settings that cannot be read may be those of a real microscope: the safe side is to look.
     return session.settings is not None and session.settings.run.microscope != "real"
 
 

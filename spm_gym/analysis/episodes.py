@@ -59,6 +59,7 @@ def episode_record(
         "SELECT * FROM steps WHERE episode = ? ORDER BY number", (number,)
     ).fetchall()
     decided = {step["scan"]: step for step in steps}
+    # After a restart a decision may rest on another image than the last outcome: both are kept.
     scans = dict.fromkeys(
         scan for step in steps for scan in (step["scan"], step["scan_after"]) if scan
     )

@@ -35,6 +35,7 @@ def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
     kinds = dict(
         map(tuple, db.execute("SELECT kind, COUNT(*) FROM events GROUP BY kind ORDER BY kind"))
     )
+    # The page lets anybody ask for any number of rows.
     rows = min(rows, MOST_ROWS)
     found = db.execute(
         "SELECT * FROM events WHERE ? IN ('', kind) ORDER BY id DESC LIMIT ?", (kind, rows)

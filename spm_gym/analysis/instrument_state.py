@@ -41,6 +41,7 @@ def instrument(
     # When a run is resumed, a simulated microscope is put back to its last commit: what an earlier
     # session read after that never was.
     session = "session = (SELECT MAX(id) FROM sessions)" if at_work else "1"
+    # Reconnecting and refused acts have no readings; among twenty acts some have.
     query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
     for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])

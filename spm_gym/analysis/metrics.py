@@ -94,9 +94,11 @@ class RunMetrics:
         return self._images
 
     def __iter__(self) -> Iterator[Moment]:
+        # In portions: a resumed run is read from its first image, and memory stays small.
         while rows := self._db.execute(_NEXT, (self._scan, _ROWS)).fetchall():
             for row in rows:
                 yield from self._moments(row)
+        # An episode may end with its last image while no further one has come yet.
         yield from self._end_episode()
 
     def _moments(self, row: sqlite3.Row) -> Iterator[Moment]:

@@ -96,11 +96,13 @@ def _bound(
         bounds.append((images / settings.scans, f"{settings.scans} images", left))
     if not bounds:
         return None, "", None
+    # A bound without a known end sorts by its share, the largest first.
     share, bound, left = min(bounds, key=lambda each: -each[0] if each[2] is None else each[2])
     return min(share, 1.0), bound, None if left is None else max(left, 0.0)
 
 
 def _recent(db: sqlite3.Connection) -> float | None:
+    # The unary plus keeps SQLite from the index on labels, which would read all of them to sort.
     query = (
         "SELECT AVG(label = ?) FROM (SELECT label FROM scans"
         f" WHERE +label IN ({CLASSIFIED_SQL}) ORDER BY id DESC LIMIT {RECENT})"

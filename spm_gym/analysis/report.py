@@ -117,6 +117,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     """Count good images over the time of operation ``elapsed`` (s, more than 0)."""
     width = elapsed / _BINS
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    # Counted by SQLite: a run may have tens of thousands of images.
     for place, classified, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
         f" FROM scans WHERE label IN ({CLASSIFIED_SQL}) GROUP BY 1",
@@ -124,6 +125,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     ):
         taken[place], good[place] = classified, fine
     window = np.ones(_WINDOW_BINS + 1)
+    # Counts are smoothed, not shares, so that bins with few images weigh little.
     near = np.convolve(taken, window, "same")
     found = np.convolve(good, window, "same")
     share = np.where(near > 0, found / np.maximum(near, 1), np.nan)
@@ -201,6 +203,7 @@ def _sequence(db: sqlite3.Connection, episode: int) -> str:
     )
     runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
     counted = (name if times == 1 else f"{times} × {name}" for name, times in runs)
+    # The name of an action stays on one line, wherever the browser breaks the sequence.
     return " → ".join(each.replace(" ", _UNBROKEN) for each in counted)
 
 
@@ -247,6 +250,7 @@ def utc(wall: float) -> str:
 
 
 def _elapsed(db: sqlite3.Connection) -> float:
+    # The state is that of the last commit; a killed run may have rows that are newer.
     latest = _single(
         db,
         "SELECT MAX(elapsed) FROM (SELECT MAX(elapsed) AS elapsed FROM scans UNION ALL"

@@ -103,8 +103,10 @@ def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConf
         config: Says how the substrate is found.
     """
     plane = config.plane
+    # Without feedback the heights are where the tip was held, not where the surface is.
     if subject.feedback is False:
         return ScanFindings(remarks=(_FEEDBACK_OFF,))
+    # The same at an end of the z range; with a known range, `diagnose` tells the two apart.
     scanned = subject.z[np.isfinite(subject.z)]
     if subject.z_range is None and scanned.size and scanned.min() == scanned.max():
         return ScanFindings(remarks=(_ONE_HEIGHT,))
@@ -116,6 +118,7 @@ def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConf
     square = largest_clean_square(levelled)
     if classifier is None or normalised is None:
         return ScanFindings(diagnosis, levelled, None, square, remarks=remarks)
+    # The classifier was trained on whole scans: on a faulty one its probability means nothing.
     if diagnosis is not Diagnosis.FINE:
         remarks += ("Not classified: only a scan without faults says how the probe is.",)
         return ScanFindings(diagnosis, levelled, normalised, square, remarks=remarks)

@@ -94,6 +94,7 @@ def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int
     return _single(
         db,
         f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
+        # Rotation is neglected: a click near the corner of a rotated image may miss it.
         " AND MAX(ABS(x - ?), ABS(y - ?)) <= size / 2",
         area,
         x,

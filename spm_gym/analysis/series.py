@@ -19,6 +19,7 @@ def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
     Thousands of them are to travel quickly: scans, seconds and probabilities (in thousandths) are
     whole numbers, the first two as differences to the value before; seconds start at 0.
     """
+    # A page has the classified images already and asks only for those that are new.
     rows = db.execute(_CLASSIFIED, (after,)).fetchall()
     start = db.execute("SELECT elapsed FROM scans WHERE id = ?", (after,)).fetchone()
     since = 0.0 if start is None else float(start["elapsed"])
@@ -31,6 +32,7 @@ def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
         "episodes": [
             tuple(row)
             for row in db.execute(
+                # Also those that were open at the last question: their ends are news.
                 "SELECT id, elapsed, elapsed_end FROM episodes"
                 " WHERE elapsed_end IS NULL OR elapsed_end >= ?",
                 (since,),

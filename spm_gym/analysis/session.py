@@ -65,6 +65,7 @@ def last_session(db: sqlite3.Connection) -> RunSession:
     return RunSession(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
 
 
+# Every answer of the live page asks for them, and they change only with the session.
 @functools.lru_cache(maxsize=4)
 def _settings(text: str) -> Config | None:
     """Parse the settings that a run has noted; None if this program does not know them."""
@@ -78,6 +79,7 @@ def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
     rows = db.execute(_LAST_SCANS, (session, _RECENT)).fetchall()[::-1]
     if not rows:
         return None
+    # Wall and operation time differ: a simulated microscope works faster than the wall clock.
     wall, elapsed, image = np.array(list(map(tuple, rows)), np.float64).T
     pauses = db.execute("SELECT wall FROM events WHERE kind = 'pause' AND wall >= ?", (wall[0],))
     before = np.searchsorted(np.sort([each for (each,) in pauses]), wall)

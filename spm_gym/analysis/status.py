@@ -116,6 +116,7 @@ def status_of(
         activity = activity if ending.safe else Activity.FAILED
         why = _how_to_go_on(ending, run)
         return RunStatus(activity, ending.sentence, why, since, None, ending)
+    # A pause may last for days: it has no entry that could be late.
     if ending.kind is RunEnd.PAUSED:
         why = "Somebody has asked for it."
         return RunStatus(activity, ending.sentence, why, since, None, ending)
@@ -259,6 +260,7 @@ def _last_entry(db: sqlite3.Connection) -> float | None:
     return wall
 
 
+# Each table by its primary key: MAX(wall) over whole tables would read all of a long run.
 _LAST_ENTRY = """
 SELECT MAX(wall) FROM (
     SELECT wall FROM (SELECT wall FROM scans ORDER BY id DESC LIMIT 1) UNION ALL

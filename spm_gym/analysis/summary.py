@@ -87,6 +87,7 @@ def summarise(run: Path) -> Summary:
     Raises:
         JournalError: There is no journal, or it is too damaged to be read.
     """
+    # Files are listed before the journal is opened: one that is newer has no row in it.
     files = scan_files(run)
     try:
         with reading(run) as db:

@@ -43,6 +43,7 @@ def stop(arguments: argparse.Namespace) -> int:
     ask(run, Request.STOP, arguments.token)
     print(f"{run} is asked to stop", flush=True)
     end = time.monotonic() + arguments.wait_s
+    # The lock, not the journal: the tip is withdrawn and everything saved when it is released.
     while is_run_locked(run):
         if time.monotonic() > end:
             raise UsageError(

@@ -74,6 +74,7 @@ def export_images(
         JournalError: There is no journal.
         ExportError: The folder is not empty, or there are not both good and bad images.
     """
+    # Read at one moment: the run may go on while files are copied.
     with reading(run) as db:
         scans = scans_to_export(db)
     labelled, left_out = _divide(scans, config, conditioning)

@@ -176,6 +176,7 @@ def _untrainable(folder: Path, file: str) -> str:
         return f"{file!r} is outside the folder"
     if os.path.isfile(folder / file):  # Path.is_file fails on names that are too long
         return ""
+    # Manifests come from other computers, whose paths may have backslashes.
     forward = file.replace("\\", "/")
     hint = f": write {forward}" if forward != file else ""
     return f"{file!r} is missing{hint}"
@@ -213,6 +214,7 @@ def found_images(folder: Path) -> Iterator[Entry]:
 
 
 def _label(path: Path, parents: tuple[str, ...]) -> str:
+    # The nearest name counts: people sort files of one evening into folders of their own.
     for name in (path.stem, *reversed(parents)):
         labels = {str(match).lower() for match in _LABEL.findall(name)}
         if len(labels) > 1:

@@ -154,6 +154,7 @@ class Manifest:
         by = {other: label for other, label in known.by.items() if other != name}
         if _word(word) in LABELS:
             by[name] = _word(word)
+        # Labels without a name get a column now, or the new one would overwrite them.
         if EARLIER in by:
             self._set(file, _column(EARLIER), by[EARLIER])
         self._set(file, _column(name), word)
@@ -175,6 +176,7 @@ class Manifest:
         words = {name: _word(self._cell(row, _column(name))) for name in self.labellers}
         by = {n: word for n, word in words.items() if word in LABELS or (n == EARLIER and word)}
         follows = training_label(by, consensus)
+        # An empty or disputed cell is no opinion: somebody may have cleared it.
         if label in ("", DISPUTED, follows):
             return ImageLabels(by, consensus, label)
         if consensus:

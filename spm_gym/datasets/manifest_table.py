@@ -87,6 +87,7 @@ def harmless_session(name: str) -> str:
 
 def _columns(path: Path, text: str) -> tuple[str, list[str]]:
     """Find the delimiter, and read the header."""
+    # Not by `csv.Sniffer`, which guesses from the rows and is fooled by names with commas.
     for delimiter in _DELIMITERS:
         _, first = next(_lines(path, text, delimiter, strict=False), (1, []))
         header = [_column_name(cell) for cell in first]

@@ -110,6 +110,7 @@ def _read_episodes(run: Path) -> _Episodes:
     by_episode: dict[int, list[sqlite3.Row]] = {number: [] for number in finished}
     left_out: Counter[str] = Counter()
     left_out["unfinished episodes"] = len(outcomes) - len(finished)
+    # A step without its next image has no outcome: nothing can be learned from it.
     for step in steps:
         if step["episode"] not in by_episode:
             left_out["steps of these"] += 1
@@ -167,6 +168,7 @@ def _episode(
     last_mask = allowed_actions(config.actions, scans_used[-1]["clean_side"])
     terminated = [bool(step["terminated"]) for step in part]
     truncated = [bool(step["truncated"]) for step in part]
+    # A part that was cut off by a restart has no end of its own; Minari needs one.
     truncated[-1] = not terminated[-1]
     return {
         "options": {"damage": False},

@@ -142,6 +142,7 @@ def _extent(
     left, top, side = bounds(db, area)
     if not math.isfinite(left + top + side):  # a place that makes no sense, which is not painted
         left, top, side = painted
+    # In whole steps, so that the map does not jump with every image.
     step = _STEPS * (largest_scan(db, area) or 10 * NM) / (10 * NM)
     edges = [left, left + side, top - side, top]
     if frame is not None:
@@ -156,6 +157,7 @@ def _extent(
 
 
 def _corners(frame: Frame) -> str:
+    # Positions are those of the middles of pixels; the frame reaches half a pixel further.
     ends = (-0.5, frame.pixels - 0.5)
     places = [frame.position(ends[i], ends[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
     return " ".join(f"{x / NM:.1f},{-y / NM:.1f}" for x, y in places)

@@ -32,6 +32,7 @@ def draw_sheet(
         title: Of the sheet.
         left_out: Scans that there were besides.
     """
+    # A little wider than high, as screens are.
     cols = min(len(scans), max(4, math.ceil(math.sqrt(len(scans) * 1.3))))
     rows = -(-len(scans) // cols)
     figure = new_figure(_TILE * max(cols, 3), (_TILE + _TEXT) * rows + 0.5)

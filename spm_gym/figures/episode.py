@@ -185,6 +185,7 @@ def _draw_end(axes: Axes, frames: EpisodeFrames, index: int) -> None:
 
 def _draw_values(axes: Axes, frames: EpisodeFrames, still: Still) -> None:
     """Draw bars from the lowest value on, hollow where the clean square allows no action."""
+    # The same axis in all frames, or the bars would seem to move.
     known = [value for each in frames.stills for value in each.values]
     low, high = min(known), max(known)
     margin = 0.05 * (high - low) + 1e-6

@@ -93,6 +93,7 @@ def limits(heights: FloatImage) -> tuple[float, float]:
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
+    # Percentiles, since a single spike would leave all else in one colour.
     low, high = map(float, np.percentile(scanned, _PERCENTILES))
     return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
 
@@ -154,5 +155,6 @@ def _coloured(heights: FloatImage) -> tuple[Image.Image, float]:
     places = np.where(scanned, np.rint(1 + 254 * share), _NOT_SCANNED).astype(np.uint8)
     image = Image.fromarray(places).convert("P")
     image.putpalette(_HEIGHTS.astype(np.uint8).tobytes())
+    # Transparent, so that a page can tell what was not scanned from what is deep.
     image.info["transparency"] = _NOT_SCANNED
     return image, high - low

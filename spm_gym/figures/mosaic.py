@@ -139,6 +139,7 @@ def area_maps(db: sqlite3.Connection, run: Path, log: PaintLog) -> Iterator[Area
         log: Takes note of what was painted and what could not be.
     """
     areas = area_rows(db)
+    # A page with many areas would otherwise grow without bound.
     widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
     for area in areas:
         raster = paint_area(db, run, area["number"], log, widest)
@@ -179,6 +180,7 @@ def paint_area(
     labels: Counter[str] = Counter()
     for row in images_of_area(db, area):
         labels[row["label"] or UNDECIDED] += 1
+        # Every n-th image of the whole run, so that all areas are thinned alike.
         if row["id"] % stride:
             log.left_out += 1
         else:
@@ -214,6 +216,7 @@ class Canvas:
         pixels = self._pixels(row)
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
         label = row["label"] or UNDECIDED
+        # Most images are good: thin frames leave more of them visible, and bad ones stand out.
         width = max(1, round(pixels / (22 if label == Label.GOOD else 10)))
         ImageDraw.Draw(small).rectangle(
             (0, 0, pixels - 1, pixels - 1), outline=colours.LABELS[label], width=width
@@ -231,6 +234,7 @@ class Canvas:
         return max(2, round(side * self._per_nm))
 
     def _put(self, row: sqlite3.Row, small: Image.Image) -> None:
+        # Pillow rotates counterclockwise in an image whose rows go down, as angles do in x and y.
         if row["angle"]:
             small = small.rotate(math.degrees(row["angle"]), expand=True)
         x = (row["x"] / NM - self._left) * self._per_nm - small.width / 2
@@ -264,6 +268,7 @@ def outlines(places: list[Place]) -> list[Blocked]:
     for place in places:
         x, y, radius = (round(each, 1) for each in (place.x, place.y, place.radius))
         half = f"a{radius:g} {radius:g} 0 1 0"
+        # Two half circles: SVG has no arc from a point to itself. y points down there.
         path = f"M{x - radius:.6g} {-y:g}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
         paths.setdefault(place.kind, []).append(path)
         reasons.setdefault(place.kind, Counter())[place.reason] += 1

@@ -116,6 +116,7 @@ def draw_values(
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     column, heat = above.subplots(1, 2, sharey=True, width_ratios=[1, len(actions) * 1.15])
     _draw_column(column, images)
+    # One scale for all probes: a value is an expected return, and rows can be compared.
     shades = heat.imshow(values, cmap="viridis", aspect="auto")
     above.colorbar(shades, ax=heat, pad=0.015, aspect=40, label="value (expected return)")
     heat.set_xticks(range(len(actions)), [plain(name, 20) for name in actions], rotation=40,
@@ -164,6 +165,7 @@ def _draw_filters(figure: SubFigure, filters: NDArray[np.float32], rows: int, nu
         f"filters of the first layer{more} (purple: negative, orange: positive)", fontsize=9,
         x=0.02, ha="left",
     )  # fmt: skip
+    # Symmetric, so that the white of the colour map is 0.
     largest = float(np.abs(filters).max()) or 1.0
     for place, axes in enumerate(figure.subplots(rows, _FILTERS_A_ROW, squeeze=False).flat):
         axes.set_axis_off()

@@ -95,6 +95,7 @@ def _scatter(axes: Axes, db: sqlite3.Connection, good_above: float) -> None:
     for label, (marker, text) in _MARKERS.items():
         found = np.array([row[1:] for row in rows if row[0] == label], float).reshape(-1, 2)
         if len(found):
+            # Thousands of points would cover one another.
             size = float(np.clip(4000 / len(found), 4, 20))
             axes.scatter(
                 found[:, 0], found[:, 1], size, LABELS[label], marker=marker,
@@ -142,5 +143,6 @@ def _counts(run: facts.Overview) -> list[tuple[str, str]]:
 
 
 def _folded(text: str) -> str:
+    # The font has no typographic quotation marks.
     straight = text.translate({ord("“"): '"', ord("”"): '"'})
     return "\n".join(textwrap.wrap(plain(straight, 160), 40))

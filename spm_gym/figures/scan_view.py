@@ -140,6 +140,7 @@ def _mark(frame: Frame, action: ActedOn) -> ActionMark:
     """Turn a place on the sample (m) into one in the image."""
     dx, dy = action.x - frame.x, action.y - frame.y
     cos, sin = math.cos(frame.angle), math.sin(frame.angle)
+    # Into the axes of the frame, which may be rotated; v points up, hundredths go down.
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
     percent = 100 / frame.size
     return ActionMark(50 + u * percent, 50 - v * percent, action.name, True)
@@ -161,7 +162,7 @@ def scan_picture(run: Path, row: sqlite3.Row, kind: ScanRendering, method: Metho
     z = read_scan(run, row).z
     try:
         return png(picture(z, kind, method))
-    except ValueError:  # hardly anything was scanned
+    except ValueError:  # hardly anything was scanned: there is nothing to level
         nothing = np.full(z.shape, np.nan)
         return png(
             network_picture(nothing)

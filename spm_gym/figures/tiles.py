@@ -99,6 +99,7 @@ class Painter:
         self._changes = 0
         self.key = secrets.token_hex(4)
         self.stopped = ""
+        # A daemon: the page may end in the middle of a tile, which is painted again next time.
         threading.Thread(target=self._work, name="painter", daemon=True).start()
 
     def request(self, area: int) -> None:
@@ -140,6 +141,7 @@ class Painter:
             version, encoded = tile.encoded
             if version == tile.version:
                 return encoded
+            # Encoding takes longer than copying, and the painter waits for the lock.
             version, image = tile.version, tile.canvas.image.copy()
         file = io.BytesIO()
         image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
@@ -193,6 +195,7 @@ class Painter:
         with self._lock:
             files = PaintLog(last_session(db).method)
             self._areas[number] = Area(_IMAGES_A_SIDE * size / NM, files)
+            # Some 50 MB each; the area that was requested least recently goes.
             if len(self._areas) > _MOST_AREAS:
                 self._areas.popitem(last=False)
             self._changes += 1
@@ -212,6 +215,7 @@ class Painter:
 
     def _paint(self, area: Area) -> None:
         """Put some images in their places."""
+        # The newest first: they are what somebody who watches a run waits for.
         chunk = area.waiting[-_CHUNK:][::-1]
         painted = [(row, self._grey(area, row)) for row in chunk]
         with self._lock:

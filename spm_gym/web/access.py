@@ -96,6 +96,7 @@ class Access:
 
     def refusal(self, token: str) -> str:
         """Explain why this token opens nothing, in a sentence; "" if it is the right one."""
+        # Not by the wall clock, which somebody may set.
         now = time.monotonic()
         if now < self._refused_until:
             return _TOO_EARLY
@@ -149,6 +150,7 @@ class Guarded:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                # Pages hold data of runs, and a shared browser must not keep them.
                 asset = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if asset else "no-store")
             await send(message)
@@ -275,4 +277,5 @@ def _cookie(url: URL) -> str:
 
 
 def _same(given: str, expected: str) -> bool:
+    # In constant time, so that nobody finds the token letter by letter.
     return hmac.compare_digest(given.encode(), expected.encode())

@@ -60,6 +60,7 @@ def control_route(run: Path, access: Access) -> Route:
 
     async def handle(request: HttpRequest) -> Response:
         requested = (await fields(request)).get("request", "")
+        # In a thread: the proof of a token is slow on purpose.
         return await run_in_threadpool(answer, request, requested)
 
     def answer(request: HttpRequest, requested: str) -> Response:

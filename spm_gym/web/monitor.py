@@ -194,6 +194,7 @@ class LivePage:
     def _version(self, request: Request) -> str:
         """Hash everything that a page for this request depends on."""
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
+        # Cheaper than a query: most questions are answered by "nothing is new".
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = PageView.of(request)
         state = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
@@ -203,6 +204,7 @@ class LivePage:
 
     def _context(self, request: Request) -> dict[str, Any]:
         view, version, now = PageView.of(request), self._version(request), time.time()
+        # Asked before the journal is read: a run that ends meanwhile has its end in it.
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
             run_state, session = read_run_state(db), last_session(db)

@@ -57,6 +57,7 @@ def render_report(run: Path) -> Page:
     Raises:
         JournalError: There is no journal.
     """
+    # From a copy: painting takes minutes, and the log of the run would grow meanwhile.
     with snapshot(run) as db:
         files = PaintLog(last_session(db).method)
         context = _context(db, run, files)

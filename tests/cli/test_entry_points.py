@@ -108,7 +108,8 @@ def test_what_is_no_action_changes_nothing(action: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"demage": False}, "'damage', 'look'; unknown: \\['demage'\\]"), ({"damage": "no"}, "'no'"),
+    [({"demage": False}, "'damage', 'processed'; unknown: \\['demage'\\]"),
+     ({"damage": "no"}, "'no'"),
      ({"damage": 0}, "True or False, not 0"), ({"damage": None}, "not None"),
      ({"processed": None}, "needed, not None"),
      ({"processed": np.zeros((1, 64, 64))}, "needed, not array"),

@@ -180,10 +180,10 @@ def test_a_folder_gives_a_contact_sheet(
         np.save(folder / f"{number}.npy", read(scan))
     (folder / "broken.gsf").write_bytes(b"nothing")
     assert show_command(folder) == 0
-    said = capsys.readouterr().out
-    assert "night_sheet.png" in said
-    assert "unreadable" in said
-    assert "broken.gsf" in said
+    printed = capsys.readouterr().out
+    assert "night_sheet.png" in printed
+    assert "unreadable" in printed
+    assert "broken.gsf" in printed
     assert show_command(scan, folder / "3.npy", "-o", "two.png") == 0
 
 
@@ -327,7 +327,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     before = set(tmp_path.iterdir())
     places = {"run": run, "scan": scan, "agent": shipped_agent()}
     assert show_command(*(each.format(**places) for each in arguments)) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert message in said[-1]
-    assert [line for line in said if not line.startswith("compiling")] == said[-1:]
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert message in printed[-1]
+    assert [line for line in printed if not line.startswith("compiling")] == printed[-1:]
     assert set(tmp_path.iterdir()) == before

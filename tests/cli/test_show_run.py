@@ -77,13 +77,13 @@ def test_the_map_has_every_image_in_its_place(run: Path) -> None:
     assert files.painted == len(rows)
     drawn = pixels_of(figure)
     axes = figure.axes[0]
-    seen = set()
+    checked = set()
     for row in rows:
         # The frame of the image, in the middle of its left edge, unless a disc tints it.
         edge = (row["x"] - row["size"] / 2) / NM + 0.1, row["y"] / NM
         if any(np.hypot(edge[0] - d.x, edge[1] - d.y) < d.radius + 1 for d in discs):
             continue
-        seen.add(row["label"])
+        checked.add(row["label"])
         x, y = axes.transData.transform(edge)
         near = drawn[len(drawn) - round(y), round(x) + 1 : round(x) + 4].astype(int)
         far = {
@@ -91,7 +91,7 @@ def test_the_map_has_every_image_in_its_place(run: Path) -> None:
             for label, colour in LABELS.items()
         }
         assert min(far, key=lambda label: far[label]) == row["label"]
-    assert {"good", "conditioning"} <= seen
+    assert {"good", "conditioning"} <= checked
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
@@ -115,12 +115,12 @@ def test_an_animation_has_a_frame_for_every_image(run: Path, ending: str) -> Non
 
 def test_an_episode_is_told_as_it_was_recorded(run: Path) -> None:
     with reading(run) as db:
-        story = recorded_episode(db, run, None, EnvConfig())
+        frames = recorded_episode(db, run, None, EnvConfig())
         steps = db.execute("SELECT name FROM steps WHERE episode = 1 ORDER BY number").fetchall()
-    assert [still.action for still in story.stills] == [*(name for (name,) in steps), ""]
-    probabilities = [still.probability for still in story.stills]
+    assert [still.action for still in frames.stills] == [*(name for (name,) in steps), ""]
+    probabilities = [still.probability for still in frames.stills]
     assert probabilities == pytest.approx([*[BAD] * len(steps), GOOD])
-    assert all(still.image.shape == (64, 64) for still in story.stills)
+    assert all(still.image.shape == (64, 64) for still in frames.stills)
 
 
 @pytest.mark.slow
@@ -143,12 +143,12 @@ def test_a_long_episode_stays_small(run: Path) -> None:
 
 
 def test_without_a_run_the_agent_plays_on_the_simulator() -> None:
-    story = play(load_config(None), 0)
-    assert len(story.stills) > 1
-    assert story.stills[-1].probability > story.good_above
-    for still in story.stills[:-1]:
+    frames = play(load_config(None), 0)
+    assert len(frames.stills) > 1
+    assert frames.stills[-1].probability > frames.good_above
+    for still in frames.stills[:-1]:
         best = np.where(still.allowed, still.values, -np.inf).argmax()
-        assert still.action == story.actions[best]
+        assert still.action == frames.actions[best]
 
 
 @pytest.mark.slow
@@ -201,10 +201,10 @@ def test_any_text_and_any_number_of_areas_can_be_drawn(tmp_path: Path) -> None:
             figure = draw_overview(db, folder, 0.9, PaintLog())
             pixels_of(figure)
             pixels_of(draw_area(db, folder, 7, PaintLog()))
-            story = recorded_episode(db, folder, 2, EnvConfig())
+            frames = recorded_episode(db, folder, 2, EnvConfig())
         maps = [axes.get_title() for axes in figure.findobj(Axes) if "coarse" in axes.get_title()]
         assert len(maps) == MOST_AREAS
-        pixels_of(draw_still(story, 1))
+        pixels_of(draw_still(frames, 1))
 
 
 def test_damaged_scans_are_owned_up_to(

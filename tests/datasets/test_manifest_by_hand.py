@@ -113,9 +113,9 @@ def test_rows_that_training_cannot_take_are_named_in_one_error(tmp_path: Path) -
     manifest = folder / MANIFEST
     good = "file,label\nsub/1.npy,good\n2.npy,bad\nlater.npy,skip\n"
     manifest.write_text(good + "".join(f"{file},good\n" for file in wrong))
-    told = untrainable(manifest)
-    assert len(told) == len(wrong)
-    for line, (file, reason) in zip(told, wrong.items(), strict=True):
+    printed = untrainable(manifest)
+    assert len(printed) == len(wrong)
+    for line, (file, reason) in zip(printed, wrong.items(), strict=True):
         assert reason in line
         assert repr(file)[1:40] in line or not file
     with pytest.raises(FileFormatError, match=r"6 of 8 .*'gone.npy' is missing.* and 1 more") as it:

@@ -95,6 +95,7 @@ def newest_checkpoint(path: Path) -> Path | None:
 def of_checkpoint(path: Path) -> Picture:
     """Draw the agent of a checkpoint; its run knows the names of the actions."""
     found = inspection.read_checkpoint(path)
+    # Checkpoints are in RUN_DIR/checkpoints/step_...; weights alone do not name their actions.
     settings = settings_file(path.resolve().parent.parent)
     method: Method = "levels"
     if settings is not None:

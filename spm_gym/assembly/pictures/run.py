@@ -67,6 +67,7 @@ def write_animation(frames: EpisodeFrames, output: Path) -> None:
 
 def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
     log = PaintLog(env.plane)
+    # From a copy: drawing must not hold back the log of a run at work.
     with snapshot(run) as db:
         save(draw(db, log), output)
     for problem in list(log.unreadable.values())[:5]:

@@ -66,6 +66,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, size_nm: float | None) -> Subject:
+    # Also scans of which little was scanned are drawn, unlike in training.
     found = read_topography(path, min_finite=0.0)
     width, height = found.width, found.height
     if size_nm is not None:

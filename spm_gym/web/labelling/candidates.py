@@ -107,6 +107,7 @@ def read_images(
     """
     images: list[Image] = []
     refused: dict[str, str] = {}
+    # In batches, which the network classifies faster than single images, and memory holds.
     for start in range(0, len(candidates), _BATCH):
         batch = candidates[start : start + _BATCH]
         read: list[Image] = []

@@ -71,6 +71,7 @@ class Desk:
         self._labels = labels
         self._skipped: dict[str, set[str]] = {}
         self._steps: dict[str, list[Step]] = {}
+        # Handlers run in threads, and a step must fit the label that it replaces.
         self._lock = threading.RLock()
 
     def refresh(self) -> None:

@@ -242,6 +242,7 @@ class _Labelling:
         if name is None:
             return self.ask_name(request, refused=given)
         response = RedirectResponse("/", 303)
+        # Quoted: a name may have letters that no header takes.
         response.set_cookie(
             _COOKIE, quote(name), max_age=_YEAR_S, httponly=True, samesite="strict", path="/"
         )

@@ -42,6 +42,7 @@ def picture_of(
         image, span = with_span(read_for_classifier(path, pixels)[1], kind, method)
         return png(image), span
     z: FloatImage = read_heights(path)
+    # More pixels than a screen has only make the page slow.
     if min(z.shape) > _LARGEST:
         z = box_averaged(z, _LARGEST)
     image, span = with_span(z, kind, method)
