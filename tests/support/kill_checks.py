@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import Config, EnvConfig
-from spm_gym.envs.observation import NM, process_scan
+from spm_gym.envs.observation import process_scan
 from spm_gym.envs.regions import RegionMap
 from spm_gym.journal.reader import JOURNAL, Label, read_scan, reading
+from spm_gym.scale import NM
 from spm_gym.types import Dip, Direction, Pulse
 
 Row = dict[str, Any]
