@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,8 @@ from numpy.typing import NDArray
 from spm_gym.types import BoolArray, Policy
 
 
-class RandomPolicy:
-    """Every allowed action is equally likely."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
+class _ImagelessPolicy(ABC):
+    """Chooses among the allowed actions without the image."""
 
     def predict(
         self,
@@ -26,25 +24,44 @@ class RandomPolicy:
         deterministic: bool = False,
         action_masks: BoolArray | None = None,
     ) -> tuple[Any, Any]:
-        """Draw an action; see `spm_gym.types.Policy`, but the mask is needed.
+        """Choose an action; see `spm_gym.types.Policy`, but the mask is needed.
 
         Raises:
             ValueError: There is no mask, or it allows nothing.
         """
-        masks = _masks(action_masks)
+        if action_masks is None:
+            raise ValueError("this policy needs action_masks: it chooses among the allowed actions")
+        masks = np.asarray(action_masks, bool)
+        if not masks.any(axis=-1).all():
+            raise ValueError("the action mask allows no action at all")
+        return self.choose(masks, state)
+
+    @abstractmethod
+    def choose(self, masks: BoolArray, state: Any) -> tuple[Any, Any]:
+        """Choose for each mask, (A,) or (N, A); gives the actions and the next state."""
+
+
+class RandomPolicy(_ImagelessPolicy):
+    """Every allowed action is equally likely."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def choose(self, masks: BoolArray, state: Any) -> tuple[Any, Any]:
+        """Draw an allowed action."""
         return _draw(np.ones(masks.shape), masks, self._rng), state
 
 
-class MixturePolicy:
-    """Every action has its own fixed probability, whatever the image shows.
+class MixturePolicy(_ImagelessPolicy):
+    """Every action has its own fixed probability.
 
     Weights are renormalised over the allowed actions; where all of those weigh nothing, they are
     equally likely.
 
     Args:
-        weights: Relative probabilities, (A,), or (L, A) for L levels.
+        weights: Relative probabilities, (A,), or (L, A) for L levels of masks.
         rng: Of the draws.
-        level: Which row of ``weights`` a mask (A,) calls for; needed if there are several.
+        level: Gives the row of ``weights`` for a mask (A,); needed if there are several.
     """
 
     def __init__(
@@ -61,27 +78,15 @@ class MixturePolicy:
         self._rng = rng
         self._level = level or (lambda mask: 0)
 
-    def predict(
-        self,
-        observation: NDArray[np.float32],
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        action_masks: BoolArray | None = None,
-    ) -> tuple[Any, Any]:
-        """Draw an action; see `spm_gym.types.Policy`, but the mask is needed.
-
-        Raises:
-            ValueError: There is no mask, or it allows nothing.
-        """
-        masks = _masks(action_masks)
+    def choose(self, masks: BoolArray, state: Any) -> tuple[Any, Any]:
+        """Draw an allowed action by the weights."""
         levels = [self._level(mask) for mask in masks.reshape(-1, masks.shape[-1])]
         weights = self._weights[levels].reshape(masks.shape)
         return _draw(weights, masks, self._rng), state
 
 
-class CountingPolicy:
-    """Has its own fixed probabilities for every step of an episode, whatever the image shows.
+class CountingPolicy(_ImagelessPolicy):
+    """Every step of an episode has its own fixed probabilities; for one observation at a time.
 
     Its recurrent state is the number of steps so far; None begins an episode.
 
@@ -89,7 +94,7 @@ class CountingPolicy:
         plan: Relative probabilities (T, L, A) for L levels of masks; the last row for all steps
             from there on.
         rng: Of the draws.
-        level: Which of the L levels a mask (A,) is.
+        level: Gives the level of a mask (A,).
     """
 
     def __init__(
@@ -100,26 +105,14 @@ class CountingPolicy:
     ) -> None:
         self._rows = [MixturePolicy(row, rng, level) for row in plan]
 
-    def predict(
-        self,
-        observation: NDArray[np.float32],
-        state: int | None = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        action_masks: BoolArray | None = None,
-    ) -> tuple[Any, Any]:
-        """Draw an action for one observation; see `spm_gym.types.Policy`, but the mask is needed.
-
-        Raises:
-            ValueError: There is no mask, or it allows nothing.
-        """
+    def choose(self, masks: BoolArray, state: int | None) -> tuple[Any, Any]:
+        """Draw an allowed action by the weights of the step."""
         count = 0 if state is None else state
-        row = self._rows[min(count, len(self._rows) - 1)]
-        action, _ = row.predict(observation, action_masks=action_masks)
+        action, _ = self._rows[min(count, len(self._rows) - 1)].choose(masks, None)
         return action, count + 1
 
 
-class OraclePolicy:
+class OraclePolicy(_ImagelessPolicy):
     """Knows the hidden state and the value of every action in it: the optimum to compare with.
 
     Args:
@@ -131,39 +124,29 @@ class OraclePolicy:
         self._values = np.asarray(values, float)
         self._state = state
 
-    def predict(
-        self,
-        observation: NDArray[np.float32],
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        action_masks: BoolArray | None = None,
-    ) -> tuple[Any, Any]:
-        """Choose the best allowed action for one observation; see `spm_gym.types.Policy`.
-
-        Raises:
-            ValueError: There is no mask, or it allows nothing.
-        """
+    def choose(self, masks: BoolArray, state: Any) -> tuple[Any, Any]:
+        """Choose the best allowed action in the hidden state."""
+        # The state after the image was taken: the tip may have changed during the scan.
         values = self._values[self._state()]
-        return np.where(_masks(action_masks), values, -np.inf).argmax(axis=-1), state
+        return np.where(masks, values, -np.inf).argmax(axis=-1), state
 
 
 class ShuffledPolicy:
-    """Negative control: shows a policy images seen earlier in place of the present one.
+    """Negative control: gives a policy earlier images in place of the present one.
 
-    The mask stays that of the present image. What the policy still gains over random, it does not
-    gain by looking. The very first image is shown as it is, for there is no other yet.
+    The mask stays that of the present image. An advantage over random choice that remains does not
+    come from the image. The very first image is kept, for there is no earlier one.
 
     Args:
         policy: The policy to deceive.
         rng: Of the choice of images.
-        pool: Images that are remembered.
+        pool: Number of images that are remembered.
     """
 
     def __init__(self, policy: Policy, rng: np.random.Generator, pool: int = 1000) -> None:
         self._policy = policy
         self._rng = rng
-        self._seen: deque[NDArray[np.float32]] = deque(maxlen=pool)
+        self._earlier: deque[NDArray[np.float32]] = deque(maxlen=pool)
 
     def predict(
         self,
@@ -175,28 +158,22 @@ class ShuffledPolicy:
     ) -> tuple[Any, Any]:
         """Ask the wrapped policy about other images; see `spm_gym.types.Policy`."""
         images = observation.reshape(-1, *observation.shape[-3:])
-        shown = np.stack([self._exchange(image) for image in images]).reshape(observation.shape)
-        return self._policy.predict(shown, state, episode_start, deterministic, action_masks)
+        others = np.stack([self._exchange(image) for image in images]).reshape(observation.shape)
+        return self._policy.predict(others, state, episode_start, deterministic, action_masks)
 
     def _exchange(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        earlier = self._seen[self._rng.integers(len(self._seen))] if self._seen else image
-        self._seen.append(image.copy())
+        # Drawn before the present image joins the pool, or it could be its own substitute.
+        pool = self._earlier
+        earlier = pool[self._rng.integers(len(pool))] if pool else image
+        pool.append(image.copy())
         return earlier
-
-
-def _masks(action_masks: BoolArray | None) -> BoolArray:
-    if action_masks is None:
-        raise ValueError("this policy needs action_masks: it chooses among the allowed actions")
-    masks = np.asarray(action_masks, bool)
-    if not masks.any(axis=-1).all():
-        raise ValueError("the action mask allows no action at all")
-    return masks
 
 
 def _draw(
     weights: NDArray[np.float64], masks: BoolArray, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Draw one action per mask by inverting the cumulative weights of the allowed ones."""
+    # One uniform number per mask, whatever it allows: what follows does not depend on the masks.
     allowed = np.where(masks, weights, 0.0)
     weightless = allowed.sum(axis=-1, keepdims=True) == 0
     cumulative = np.where(weightless, masks, allowed).cumsum(axis=-1)

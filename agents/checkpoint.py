@@ -1,11 +1,11 @@
 """Checkpoints: everything needed to continue as if the run had never stopped.
 
 A checkpoint is a directory ``step_0001000`` of files in the format safetensors: ``model``
-(networks, optimiser), ``replay`` and ``state`` (counters, environment, random generators, whatever
+(networks, optimiser), ``replay`` and ``state`` (counters, environment, random generators, anything
 else the run keeps). ``meta.json`` has format, step, versions and a SHA-256 of each of them. It is
 written beside its place, synchronised to the disk and renamed, so it is whole or absent.
 
-All of it is data: a checkpoint of somebody else may be nonsense, but nothing in it is run.
+All of it is data: a checkpoint from elsewhere may be nonsense, but no code in it is run.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from spm_gym.plain_state import from_bytes, restored, to_bytes
 
 FORMAT = "spm-gym checkpoint"
 VERSION = 2
+# The one before the newest is there if the newest turns out damaged.
 KEPT = 2
 MODEL, REPLAY, STATE = "model.safetensors", "replay.safetensors", "state.safetensors"
 _META = "meta.json"
@@ -50,7 +51,7 @@ _PARTIAL = ".partial"
 _PACKAGES = ("stable-baselines3", "torch", "numpy", "gymnasium", "safetensors")
 _MISFITS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError,
             TypeError, ValueError)  # fmt: skip
-"""What comes of files of others, and of environments that are given states of others."""
+"""Errors from damaged or foreign files, and from environments that are given foreign states."""
 
 
 class CheckpointError(ValueError):
@@ -77,14 +78,14 @@ class _CheckpointState:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What `load_checkpoint` gives.
+    """A checkpoint that was read.
 
     Attributes:
-        path: Directory it was read from.
+        path: Its directory.
         step: Environment steps done.
         model: The agent, ready for ``learn(remaining, reset_num_timesteps=False)``.
-        env_state: What `save_checkpoint` was given.
-        extra: What `save_checkpoint` was given.
+        env_state: As `save_checkpoint` was given it.
+        extra: As `save_checkpoint` was given it.
     """
 
     path: Path
@@ -97,13 +98,13 @@ class Checkpoint:
 def save_checkpoint(
     directory: Path, model: DoubleDQN, env_state: Sequence[Any] | None, extra: dict[str, Any]
 ) -> Path:
-    """Write a checkpoint, then remove all but the newest two and what kills have left behind.
+    """Write a checkpoint, then remove all but the newest two and remains of unfinished ones.
 
-    Call it where nothing is under way: from ``_on_rollout_start`` of a callback, or outside
-    `learn`. Gradient steps that are due are done first.
+    Call it between two steps: from ``_on_rollout_start`` of a callback, or outside `learn`.
+    Gradient steps that are due are done first.
 
     Args:
-        directory: Where all checkpoints of the run are.
+        directory: Directory of all checkpoints of the run.
         model: The agent.
         env_state: The state of every environment, as its ``get_state()`` gives it; None if there
             is none. Without it, or where ``mid_episode`` in it is false, as with a real
@@ -116,6 +117,7 @@ def save_checkpoint(
     Raises:
         StateError: The state of an environment, or ``extra``, holds more than data.
     """
+    # A learning thread that still changed the weights would make file and counters disagree.
     model.finish_learning()
     state = to_bytes(
         {
@@ -126,6 +128,7 @@ def save_checkpoint(
         }
     )
     path = directory / f"step_{model.num_timesteps:07d}"
+    # Under another name until it is complete: a kill leaves nothing that looks like a checkpoint.
     partial = path.with_name(path.name + _PARTIAL)
     _remove(partial)
     partial.mkdir(parents=True)
@@ -137,6 +140,7 @@ def save_checkpoint(
     if path.exists():
         _remove(path)
     partial.rename(path)
+    # The new name is durable only with its directory.
     _fsync(directory)
     _clean(directory)
     return path
@@ -163,6 +167,7 @@ def load_checkpoint(
             model = model_state.build(state, load_file(path / MODEL), _Arrays(replay), env, device)
         if env is not None:
             _restore_env(model, kept)
+        # Last: building the model has drawn from torch's generators.
         model_state.restore_torch(state)
     except MemoryError:
         raise CheckpointError(f"{path} needs more memory than there is") from None
@@ -177,7 +182,7 @@ def load_checkpoint(
 
 
 def read_network(path: Path) -> tuple[VGG, int]:
-    """The network of a checkpoint and the steps it was trained for, to be looked at.
+    """Read the network of a checkpoint, for inspection, and its number of training steps.
 
     Raises:
         CheckpointError: It is missing, damaged or foreign.
@@ -195,7 +200,7 @@ def read_network(path: Path) -> tuple[VGG, int]:
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
-    """The newest complete checkpoint in the directory, None if there is none."""
+    """Find the newest complete checkpoint in the directory; None if there is none."""
     found = _checkpoints(directory)
     return found[-1] if found else None
 
@@ -208,12 +213,13 @@ def _checkpoints(directory: Path) -> list[Path]:
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
         _remove(path)
+    # Remains of kills in the middle of writing or deleting.
     for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
 
 
 def _remove(path: Path) -> None:
-    """Delete a checkpoint so that a kill half-way leaves nothing that looks complete."""
+    """Delete a checkpoint; renamed first, so that a kill half-way leaves none that looks whole."""
     if path.exists():
         doomed = path.with_name(path.name.removesuffix(_PARTIAL) + ".old" + _PARTIAL)
         shutil.rmtree(doomed, ignore_errors=True)
@@ -233,8 +239,8 @@ def _write_meta(directory: Path, step: int) -> None:
     (directory / _META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
-    """Check what a checkpoint says of itself, and that these of its files are those it tells of."""
+def _read_meta(path: Path, required: Collection[str]) -> _Meta:
+    """Read ``meta.json`` and check the required files against their checksums."""
     try:
         meta = parse_json(_read(path / _META, _LARGEST_META))
     except OSError as error:
@@ -243,6 +249,7 @@ def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
         raise _damaged(path, f"{_META} is not JSON") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this project")
+    # Before the fields: those of another version may differ.
     if (version := meta.get("version")) != VERSION:
         older = ", of an older development version" if version in range(VERSION) else ""
         raise CheckpointError(
@@ -254,7 +261,7 @@ def _read_meta(path: Path, wanted: Collection[str]) -> _Meta:
         raise _damaged(path, f"{_META}: {error}") from error
     if known.sha256.keys() != {MODEL, REPLAY, STATE}:
         raise _damaged(path, f"{_META} has no checksum of each of its files")
-    for name in wanted:
+    for name in required:
         try:
             intact = _digest(path / name) == known.sha256[name]
         except OSError as error:
@@ -279,7 +286,7 @@ def _read_state(path: Path, meta: _Meta) -> tuple[_CheckpointState, model_state.
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of a file, each read when it is asked for."""
+    """The arrays of a file, each read when it is asked for: all at once could exceed memory."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -331,7 +338,8 @@ def _restore_env(model: DoubleDQN, kept: _CheckpointState) -> None:
     states = kept.env or []
     goes_on = bool(states) and all(each.get("mid_episode", True) for each in states)
     if not goes_on:
-        model._last_obs = None  # the library then resets the environment when learning begins
+        # The library then resets the environment when learning begins.
+        model._last_obs = None
     assert model.env is not None
     if len(states) > model.env.num_envs:
         raise ValueError(f"it is of {len(states)} environments")
@@ -341,6 +349,7 @@ def _restore_env(model: DoubleDQN, kept: _CheckpointState) -> None:
         model.env.env_method("set_state", env_state, indices=[index])
     if not goes_on:
         return
+    # The wrapper sums the rewards of the running episode, which the environment does not know.
     for monitor, rewards in zip(_monitors(model.env), kept.monitors, strict=True):
         monitor.rewards = rewards
 

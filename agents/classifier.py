@@ -25,8 +25,8 @@ from spm_gym.imaging.conditions import ClassifierError, TrainingConditions
 FORMAT = "spm-gym probe classifier 2"
 NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"
 _LARGEST_BATCH = 512
-UNTOLD = TrainingConditions("real")
-"""Nobody has told anything: a mismatch with whatever images."""
+UNKNOWN_CONDITIONS = TrainingConditions("real")
+"""Nothing is known of the training images: a mismatch with all images."""
 
 
 class ProbeClassifier:
@@ -34,26 +34,27 @@ class ProbeClassifier:
 
     Attributes:
         network: The trained network, as it was in training.
-        conditions: What it was trained for.
-        summary: How it was trained and how it scored, for people; JSON values.
+        conditions: Conditions of the images that it was trained with.
+        summary: Training and scores, for people; JSON values.
     """
 
     def __init__(
         self,
         network: VGG,
-        conditions: TrainingConditions = UNTOLD,
+        conditions: TrainingConditions = UNKNOWN_CONDITIONS,
         summary: dict[str, Any] | None = None,
     ) -> None:
         """Take a trained network with one output; it stays on its device.
 
         Raises:
-            ClassifierError: What it gives for a known image is not finite, or its weights are not.
+            ClassifierError: Its weights, or its answer to a known image, are not finite.
         """
         self.network = network.eval()
         self.conditions = conditions
         self.summary = summary or {}
         self._device = next(network.parameters()).device
         check_finite_output(self.network, network.pixels, ClassifierError)
+        # A copy for answers; `network` stays as it was trained, to be saved or trained further.
         self._folded = nn.Sequential(_folded(network.trunk), network.head, nn.Sigmoid()).eval()
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,6 +64,7 @@ class ProbeClassifier:
             raise ClassifierError(
                 f"this classifier takes images (N, 1, {side}, {side}), not {images.shape}"
             )
+        # In parts, so that the memory of the convolutions does not grow with N.
         stacked = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
         with torch.inference_mode():
             parts = [
@@ -71,7 +73,7 @@ class ProbeClassifier:
             return torch.cat(parts).squeeze(1).cpu().numpy()
 
     def save(self, path: Path) -> None:
-        """Write weights and everything needed to use them; the file appears whole or not at all."""
+        """Write weights and all needed to use them; the file appears whole or not at all."""
         about = {
             "format": FORMAT,
             "network": self.network.config.model_dump(mode="json"),
@@ -79,6 +81,7 @@ class ProbeClassifier:
             "normalisation": NORMALISATION,
             "conditions": self.conditions.to_json(),
             "summary": self.summary,
+            # For people who search for the reason of a difference; nothing reads them.
             "versions": {name: version(name) for name in ("torch", "numpy", "safetensors")},
         }
         state = {key: value.contiguous() for key, value in self.network.state_dict().items()}
@@ -87,10 +90,10 @@ class ProbeClassifier:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> ProbeClassifier:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            ClassifierError: No such file, not a classifier, or one that cannot classifier.
+            ClassifierError: There is no such file, or it is not a usable classifier.
         """
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
@@ -109,7 +112,7 @@ class ProbeClassifier:
 
 
 def _about(metadata: dict[str, str] | None) -> dict[str, Any]:
-    """What a file says of itself, the conditions checked."""
+    """Read the metadata of a file and check the conditions."""
     about = parse_json((metadata or {})["about"])
     if not isinstance(about, dict):
         raise ClassifierError(f"its metadata are a {type(about).__name__}, not an object")
@@ -128,6 +131,7 @@ def _one_line(error: Exception) -> str:
 
 def _folded(trunk: nn.Sequential) -> nn.Sequential:
     """Fold each batch norm into the convolution before it: a fifth less time for one image."""
+    # In evaluation mode a batch norm is a fixed linear map, and so is the convolution before it.
     layers: list[nn.Module] = []
     for layer in trunk.eval():
         if isinstance(layer, nn.BatchNorm2d):

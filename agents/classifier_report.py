@@ -1,4 +1,4 @@
-"""How well probabilities match labels: figures, a table and a picture."""
+"""Quality of a classifier on labelled images: figures, a table and a picture."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from spm_gym.atomic_file import written_whole
-from spm_gym.config import EnvConfig
 from spm_gym.types import BoolArray
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-GOOD_ABOVE: float = EnvConfig().good_above
 PICTURE = "report.png"
 MOST_FALSE = 0.01
 """One false positive in a hundred images ends about one episode in ten too early."""
 LEAST_FOUND = 0.5
-"""Of the good images; a classifier that finds fewer lets every probe be conditioned to ruin."""
+"""Of the good images; a classifier that finds fewer has good probes conditioned until ruined."""
 _FOUND = 0.8
 _BINS = 10
 
@@ -38,7 +36,7 @@ class Bin:
     Attributes:
         count: How many.
         probability: Their mean probability.
-        good: Share of them that is good.
+        good: Share of good ones among them.
     """
 
     count: int
@@ -51,7 +49,7 @@ class Report:
     """Quality of a classifier on labelled images.
 
     Attributes:
-        threshold: An image is called good where the probability is greater.
+        threshold: `EnvConfig.good_above`: an image is called good where the probability is greater.
         true_positives: Good images called good.
         false_positives: Bad images called good.
         true_negatives: Bad images called bad.
@@ -130,10 +128,13 @@ class Report:
             beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def score(
-    probability: NDArray[np.float32], good: BoolArray, threshold: float = GOOD_ABOVE
-) -> Report:
+def score(probability: NDArray[np.float32], good: BoolArray, threshold: float) -> Report:
     """Compare probabilities (N,) with labels (N,).
+
+    Args:
+        probability: Of a good probe, by image.
+        good: Labels.
+        threshold: An image is called good where the probability is greater.
 
     Raises:
         ValueError: There are not both good and bad images.
@@ -160,10 +161,10 @@ def score(
 
 
 def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usual: float) -> float:
-    """The usual threshold if it does, otherwise the lowest that passes few enough bad images.
+    """Recommend the usual threshold, or else the lowest that passes few enough bad images.
 
-    It does if at most one bad image in a hundred is called good, for more would end too many
-    episodes too early, and at least four good ones in five.
+    The usual one is kept if at most one bad image in a hundred is called good, for more would end
+    too many episodes too early, and at least four good ones in five.
     """
     bad = np.sort(probability[~good].astype(float))[::-1]
     # The most probable of the bad images that have to be called bad.
@@ -173,11 +174,13 @@ def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usu
     above = probability[probability > barrier].astype(float)
     ceiling = float(above.min()) if above.size else 1.0
     middle = (barrier + ceiling) / 2
+    # The shortest decimal number in the gap, for people have to type it.
     rounded = (round(middle, digits) for digits in range(1, 17))
     return next((t for t in rounded if barrier <= t < ceiling), barrier)
 
 
 def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin, ...]:
+    # A probability of exactly 1 belongs to the last bin.
     index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return tuple(
         Bin(int(members.sum()), float(probability[members].mean()), float(good[members].mean()))
@@ -218,8 +221,8 @@ def log_report(
         report: Of the classifier.
         probability: Its probabilities (N,).
         good: Labels (N,).
-        directory: Where `plot` has left its picture.
-        epoch: After which they are.
+        directory: Has the picture that `plot` drew.
+        epoch: Number of the last epoch of training.
     """
     for name in ("auc", "accuracy", "tpr", "fpr", "calibration_error"):
         writer.add_scalar(f"classifier/{name}", getattr(report, name), epoch)
@@ -232,6 +235,7 @@ def log_report(
 def _draw_roc(axes: Axes, report: Report) -> None:
     axes.plot(*report.roc, label=f"area {report.auc:.5f}")
     axes.plot(report.fpr, report.tpr, "o", label=f"at {report.threshold:g}")
+    # The rates that matter lie below a hundredth; zero has to be on the axis, too.
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set(xlim=(0, 1), xlabel="false-positive rate", ylabel="true-positive rate")
     axes.legend(loc="lower right")

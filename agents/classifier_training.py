@@ -1,4 +1,4 @@
-"""Training of the image classifier: dividing, fitting, scoring (paper, *Networks*)."""
+"""Training of the image classifier: split, fit, score (paper, *Networks*)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from agents.classifier import UNTOLD, ProbeClassifier
+from agents.classifier import UNKNOWN_CONDITIONS, ProbeClassifier
 from agents.classifier_report import (
     LEAST_FOUND,
     MOST_FALSE,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _LARGEST_BATCH = 512
 _TRIED_DIVISIONS = 200
-_STRANGERS = 500
+_NEW_COUNTEREXAMPLES = 500
 _EPOCHS = 10
 _BATCHES = 200
 """After a tenth of them every image of a small folder is still called bad."""
@@ -48,8 +48,8 @@ class Epoch:
     """Averages over one pass through the training images.
 
     Attributes:
-        loss: Weighted cross entropy of the training images, as they were met.
-        validation_loss: The same of the validation images, at the end; None without them.
+        loss: Weighted cross entropy of the training images, each before its gradient step.
+        validation_loss: That of the validation images after the epoch; None without them.
     """
 
     loss: float
@@ -82,14 +82,20 @@ def fit(
     validation: Labelled | None = None,
     progress: bool = False,
     writer: SummaryWriter | None = None,
-    conditions: TrainingConditions = UNTOLD,
+    conditions: TrainingConditions = UNKNOWN_CONDITIONS,
     start: VGG | None = None,
 ) -> tuple[ProbeClassifier, tuple[Epoch, ...]]:
     """Train a network; the same arguments give the same weights on the same machine.
 
-    It is a fresh one, but for the trunk where there is one to ``start`` with.
-    Weighted cross entropy, Adam with L2 decay, random flips; the learning rate falls to zero along
-    a cosine, because the threshold at 0.9 needs probabilities that mean what they say.
+    Args:
+        training: Images to learn from.
+        config: How to train.
+        seed: Of the weights and the order of the images.
+        validation: Images whose loss is recorded after every epoch.
+        progress: Whether to show a progress bar.
+        writer: Takes the losses.
+        conditions: Of the images; kept with the classifier.
+        start: Gives the initial trunk.
     """
     _check_trainable(training, config)
     rng = np.random.default_rng(seed)
@@ -102,16 +108,18 @@ def fit(
     optimiser = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
+    # Down to zero along a cosine: a threshold needs probabilities that mean what they say.
     batches = max(1, len(training.good) // config.batch_size)
     epochs = config.epochs or max(_EPOCHS, math.ceil(_BATCHES / batches))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
     history = []
     bar = tqdm(range(epochs), desc="classifier", unit="epoch", disable=not progress)
+    # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for epoch in bar:
-            seen = _batches(training, batches, config.flips, rng, device)
-            loss = _learn(network, seen, optimiser, schedule, config)
+            shuffled = _batches(training, batches, config.flips, rng, device)
+            loss = _learn(network, shuffled, optimiser, schedule, config)
             history.append(Epoch(loss, _validate(network, validation, config)))
             bar.set_postfix(loss=f"{history[-1].loss:.4f}")
             if writer is not None:
@@ -126,7 +134,7 @@ def _learn(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     config: ClassifierConfig,
 ) -> float:
-    """One pass; the mean of its losses."""
+    """Learn from every batch once; returns the mean loss."""
     losses = []
     for images, good in batches:
         loss = _loss(network(images), good, config)
@@ -155,6 +163,7 @@ def _device(name: str) -> torch.device:
 def _batches(
     data: Labelled, batches: int, flips: bool, rng: np.random.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    # Equal parts instead of full batches and a remainder, which could be too small for batch norm.
     for index in np.array_split(rng.permutation(data.good.size), batches):
         images = torch.from_numpy(data.images[index][:, None]).to(device)
         if flips:
@@ -170,6 +179,7 @@ def flipped(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _loss(logits: Tensor, good: Tensor, config: ClassifierConfig) -> Tensor:
+    # The weight multiplies the odds that the network learns; good images are the rarer ones.
     weight = torch.tensor(config.good_weight, device=logits.device)
     return binary_cross_entropy_with_logits(logits.squeeze(1), good, pos_weight=weight)
 
@@ -178,6 +188,7 @@ def _validate(network: VGG, data: Labelled | None, config: ClassifierConfig) -> 
     if data is None:
         return None
     device = next(network.parameters()).device
+    # The order of the batches does not matter here; a generator of its own leaves training alone.
     rng = np.random.default_rng(0)
     network.eval()
     with torch.inference_mode():
@@ -203,7 +214,7 @@ def split(
     """Divide images into indices for training and for validation.
 
     By image each class is divided in proportion. By session whole sessions go to one side, so that
-    images of one probe and place never stand on both; the best of many random divisions is taken.
+    no probe and place has images on both sides; the best of many random divisions is taken.
 
     Raises:
         ClassifierError: One side would lack a class.
@@ -224,6 +235,7 @@ def split(
 
 
 def _by_image(good: BoolArray, fraction: float, rng: np.random.Generator) -> BoolArray:
+    # Class by class: a rare class would otherwise be missing on one side now and then.
     chosen = np.zeros(good.size, dtype=np.bool_)
     for label in (False, True):
         members = rng.permutation(np.flatnonzero(good == label))
@@ -235,6 +247,8 @@ def _by_session(
     good: BoolArray, session: NDArray[np.str_], fraction: float, rng: np.random.Generator
 ) -> BoolArray:
     names, of_image = np.unique(session, return_inverse=True)
+    # A division is a random order of the sessions, cut where both classes come closest to the
+    # fraction.
     classes = np.stack([np.bincount(of_image[good == g], minlength=names.size) for g in (0, 1)])
     shares = classes / classes.sum(axis=1, keepdims=True)
     best, smallest = np.zeros(names.size, dtype=np.bool_), np.inf
@@ -249,10 +263,10 @@ def _by_session(
 
 
 def train_classifier(
-    images: NDArray[np.float32],
-    good: BoolArray,
+    data: Labelled,
     session: NDArray[np.str_],
     config: ClassifierConfig,
+    good_above: float,
     seed: int,
     directory: Path,
     conditions: TrainingConditions,
@@ -260,67 +274,85 @@ def train_classifier(
     writer: SummaryWriter | None = None,
     start: VGG | None = None,
 ) -> ProbeClassifier:
-    """Split, fit, score on the validation images, and leave all of it in ``directory``.
-
-    Images without molecules join the training images as bad ones, see `counterexamples`; fresh
-    ones are classified at the end. The validation images are labelled ones only. Writes
-    ``report.json`` and ``report.png``, prints the report and writes ``classifier.safetensors``.
+    """Split, fit and score; write classifier and report into ``directory``; print the report.
 
     Args:
-        images: Normalised images (N, H, H).
-        good: Labels (N,).
+        data: N labelled images.
         session: Session of each image (N,); matters only where ``config.split`` is "session".
         config: How to train.
+        good_above: Threshold of the report, `EnvConfig.good_above`.
         seed: Of the division, the weights and the order of the images.
         directory: Made if it is not there.
-        conditions: What the images were taken at; how well it does on them is added.
+        conditions: Of the images; the score of the classifier on them is added.
         progress: Whether to show a progress bar.
         writer: Takes losses, figures and curves.
-        start: Gives the trunk to begin with.
+        start: Gives the initial trunk.
 
     Raises:
-        ClassifierError: It does badly, and the settings do not take such a one: it is not written.
+        ClassifierError: It scores badly, and the settings refuse such a one: it is not written.
     """
-    data = Labelled(images, good)
-    training, validation = (data[index] for index in split(good, session, config, seed))
+    training, validation = (data[index] for index in split(data.good, session, config, seed))
     rng = np.random.default_rng([seed, 1])
+    # In training only: the scores are those on images of the kind that people label.
     extended = _with_counterexamples(training, config.counterexamples, rng)
     classifier, history = fit(
         extended, config, seed, validation, progress, writer, conditions, start
     )
     probability = classifier(validation.images[:, None])
-    report = score(probability, validation.good)
+    report = score(probability, validation.good, good_above)
     classifier.conditions = replace(conditions, auc=report.auc, images=report.good + report.bad)
-    called_good = _strangers_called_good(classifier, report.threshold, rng)
-    classifier.summary = {
-        **_summary(training, config, seed, history, report),
-        "counterexamples_called_good": called_good,
-    }
+    called_good = _counterexamples_called_good(classifier, good_above, rng)
+    summary = _summary(training, config, seed, history, report)
+    classifier.summary = summary | {"counterexamples_called_good": called_good}
+    _write_report(report, probability, validation.good, directory, writer, len(history))
+    _print_report(report, called_good)
+    if config.refuse_poor:
+        # After the report is written: it shows what has to be labelled better.
+        _refuse_poor(report, data.good)
+    classifier.save(directory / "classifier.safetensors")
+    return classifier
+
+
+def _write_report(
+    report: Report,
+    probability: NDArray[np.float32],
+    good: BoolArray,
+    directory: Path,
+    writer: SummaryWriter | None,
+    epochs: int,
+) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     report.save(directory / "report.json")
-    plot(report, probability, validation.good, directory / PICTURE)
+    plot(report, probability, good, directory / PICTURE)
     if writer is not None:
-        log_report(writer, report, probability, validation.good, directory, len(history))
+        log_report(writer, report, probability, good, directory, epochs)
+
+
+def _print_report(report: Report, counterexamples_called_good: float) -> None:
     print(report.table())
-    print(f"images without molecules called good  {called_good:.4f} of {_STRANGERS}")
+    print(
+        f"images without molecules called good  {counterexamples_called_good:.4f} of "
+        f"{_NEW_COUNTEREXAMPLES}"
+    )
     if min(report.good, report.bad) < _FEW:
         print(
             f"{report.good} good and {report.bad} bad validation images are few: these figures are "
             "rough; label more, above all of the rarer kind"
         )
-    if config.refuse_poor and (why := _poor(report)):
+
+
+def _refuse_poor(report: Report, good: BoolArray) -> None:
+    if why := _poor(report):
         raise ClassifierError(
             f"the classifier is not written, for on its {report.good} good and {report.bad} bad "
             f"validation images {why}: label more and surer, above all of the rarer kind "
             f"({good.sum()} of {good.size} are good), or take it all the same "
             "(classifier.refuse_poor=false)"
         )
-    classifier.save(directory / "classifier.safetensors")
-    return classifier
 
 
 def _poor(report: Report) -> str:
-    """Why nobody should use it; empty if it will do."""
+    """Say why a classifier is not good enough to be used; empty if it is."""
     if report.auc < LEAST_AUC:
         return (
             f"the area under the ROC curve is {report.auc:.3f}, and at least {LEAST_AUC:g} is "
@@ -335,12 +367,12 @@ def _poor(report: Report) -> str:
     return ""
 
 
-def _strangers_called_good(
-    classifier: ProbeClassifier, threshold: float, rng: np.random.Generator
+def _counterexamples_called_good(
+    classifier: ProbeClassifier, good_above: float, rng: np.random.Generator
 ) -> float:
-    """Share of images without molecules whose probe it calls good."""
-    strangers = counterexamples(_STRANGERS, classifier.network.pixels, rng)
-    return float((classifier(strangers[:, None]) > threshold).mean())
+    """Measure the share of new images without molecules whose probe is called good."""
+    images = counterexamples(_NEW_COUNTEREXAMPLES, classifier.network.pixels, rng)
+    return float((classifier(images[:, None]) > good_above).mean())
 
 
 def _with_counterexamples(data: Labelled, share: float, rng: np.random.Generator) -> Labelled:

@@ -19,7 +19,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor, nn
 
 from agents.learner import Learner, Snapshot, thinned_weights
-from agents.masked import masked_argmax
+from agents.masked import epsilon_greedy
 from agents.policy import VGGPolicy
 from agents.replay import FlipReplay
 from agents.schedules import epsilon, learning_rate
@@ -40,12 +40,12 @@ class DoubleDQN(DQN):
     epsilon and learning rate by its own steps and the target network's age by gradient steps, and
     in that it may learn in a second thread. Everything else is the library's: saving, loading,
     callbacks, loggers. `DoubleDQN.load` needs no environment for prediction; like the library's it
-    unpickles, so it must only be given files of one's own.
+    unpickles, so it must only be given files from a trusted source.
 
     Args:
         env: An environment or a vector of them, with ``action_masks()`` and
             ``info["action_mask"]``; None only to load a model for prediction.
-        config: What to learn with; None for the defaults.
+        config: Settings; None for the defaults.
         seed: Of initial weights, exploration, sampling and, as is the library's custom, of the
             environment's first reset.
         tensorboard_log: Directory for TensorBoard.
@@ -69,6 +69,7 @@ class DoubleDQN(DQN):
         _init_setup_model: bool = True,
     ) -> None:
         self.config = config or AgentConfig()
+        # Generators apart, so that the thread that samples and the one that acts do not share one.
         sampling, exploring = np.random.SeedSequence(seed).spawn(2)
         self._exploring = np.random.default_rng(exploring)
         self._learner: Learner | None = None
@@ -101,7 +102,7 @@ class DoubleDQN(DQN):
         self._difference = TemporalDifference(self.config, self.device)
 
     def initialise_from(self, classifier_network: VGG) -> None:
-        """Begin with the classifier's trunk; the output layer stays fresh (paper, *Double DQN*).
+        """Take over the classifier's trunk; the output layer stays random (paper, *Double DQN*).
 
         Raises:
             ValueError: The classifier is another member of the network family.
@@ -173,20 +174,17 @@ class DoubleDQN(DQN):
 
     def learn_from(self, transition: Transition) -> None:
         """Learn from one step taken outside `learn`; the gradient steps due are done at once."""
+        # The library marks both ends as done, and the time limit by a key of the info.
         ended = transition.terminated or transition.truncated
+        cut_off = transition.truncated and not transition.terminated
+        info = {"action_mask": transition.next_mask, "uncertain": transition.uncertain}
         self.replay_buffer.add(
             transition.observation[None],
             transition.next_observation[None],
             np.array([transition.action]),
             np.array([transition.reward], np.float32),
             np.array([ended]),
-            [
-                {
-                    "action_mask": transition.next_mask,
-                    "uncertain": transition.uncertain,
-                    "TimeLimit.truncated": transition.truncated and not transition.terminated,
-                }
-            ],
+            [info | {"TimeLimit.truncated": cut_off}],
         )
         self.num_timesteps += 1
         self._learn_until_due()
@@ -216,7 +214,7 @@ class DoubleDQN(DQN):
 
         Args:
             observation: (1, H, W), or (N, 1, H, W).
-            state: Handed back.
+            state: Returned unchanged.
             episode_start: Ignored.
             deterministic: Whether to always take the best.
             action_masks: (A,) or (N, A); None allows everything.
@@ -229,7 +227,7 @@ class DoubleDQN(DQN):
         """
         images, batched = self.policy.obs_to_tensor(observation)
         assert isinstance(images, Tensor)
-        shape = (len(images), self._actions)
+        shape = (len(images), int(self.action_space.n))  # type: ignore[attr-defined]
         masks = np.ones(shape, bool) if action_masks is None else np.reshape(action_masks, shape)
         actions = self._explore(lambda: self._evaluate(images), masks, deterministic)
         return (actions if batched else actions[0]), state
@@ -238,19 +236,20 @@ class DoubleDQN(DQN):
         self, observation: NDArray[np.float32], mask: BoolArray, deterministic: bool
     ) -> tuple[int, NDArray[np.float32]]:
         """Choose as `predict` does for one image (1, H, W), and give the values of all actions."""
+        # Evaluated once: the journal records the values also of a random action.
         values = self.q_values(observation)
         actions = self._explore(lambda: values[None], mask[None], deterministic)
         return int(actions[0]), values
 
     def q_values(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of all actions, (A,) or (N, A), allowed or not."""
+        """Compute the values of all actions, (A,) or (N, A), allowed or not."""
         images, batched = self.policy.obs_to_tensor(observation)
         assert isinstance(images, Tensor)
         values = self._evaluate(images)
         return values if batched else values[0]
 
     def rehearse(self) -> None:
-        """Go through gradient steps that change nothing: their memory is taken now, or refused.
+        """Compute gradients without a step, so that memory is taken, or refused, now.
 
         Convolutions keep some for every size of batch, and batches of targets have all sizes.
         """
@@ -263,12 +262,13 @@ class DoubleDQN(DQN):
             )
         loss.backward()  # type: ignore[no-untyped-call]
         self.policy.optimizer.zero_grad()
+        # Batch norm in training mode has counted the blank images; undo that.
         with torch.no_grad():
             for buffer, before in zip(network.buffers(), kept, strict=True):
                 buffer.copy_(before)
 
     def skip_training(self) -> None:
-        """Count the configured training as done: the weights come from somewhere else."""
+        """Count the configured training as done, for weights that were read from a file."""
         self.num_timesteps = self.config.steps
         self._n_updates = self._due()
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
@@ -294,7 +294,7 @@ class DoubleDQN(DQN):
         restore_generator(self._exploring, state)
 
     def weights(self, most: int) -> dict[str, Tensor]:
-        """At most about so many values of every weight tensor that acts at present, by name."""
+        """Thin out every weight tensor that acts at present, see `thinned_weights`."""
         if self._snapshot is not None:
             return self._snapshot.weights(most)
         return thinned_weights(self.q_net, most)
@@ -321,7 +321,7 @@ class DoubleDQN(DQN):
     ) -> None:
         """Save as in stable-baselines3, after the gradient steps that are due.
 
-        What reads such a file runs code from it; `agents.checkpoint` writes files of data only.
+        Reading such a file runs code from it; `agents.checkpoint` writes files of data only.
 
         Raises:
             LearnerError: The learning thread stopped on an error.
@@ -332,33 +332,22 @@ class DoubleDQN(DQN):
     def _explore(
         self, evaluate: Callable[[], NDArray[np.float32]], masks: BoolArray, deterministic: bool
     ) -> NDArray[np.int64]:
-        """Best allowed action of every row, or, with the present epsilon, a random allowed one.
-
-        The values are asked for only if an action rests on them.
-        """
-        count = len(masks)
         rate = 0.0 if deterministic else self.exploration_rate
-        random = self._exploring.random(count) < rate if rate else np.zeros(count, bool)
-        scores = self._exploring.random(masks.shape) if random.any() else np.zeros(masks.shape)
-        if not random.all():
-            scores = np.where(random[:, None], scores, evaluate())
-        return masked_argmax(scores, masks)
+        return epsilon_greedy(evaluate, masks, rate, self._exploring)
 
     def _network(self, target: bool = False) -> VGG:
         return cast(VGG, (self.q_net_target if target else self.q_net).q_net)
 
-    @property
-    def _actions(self) -> int:
-        return int(self.action_space.n)  # type: ignore[attr-defined]
-
     def _due(self) -> int:
         steps = max(0, self.num_timesteps - self.config.prefill)
+        # The margin keeps products such as 0.1 * 30 from falling short of a whole number.
         return math.floor(self.config.replay_ratio * steps + 1e-9)
 
     def _learn_until_due(self) -> list[float]:
         return [self.gradient_step() for _ in range(self._due() - self._n_updates)]
 
     def _learn_aside(self) -> float:
+        # Not after every step: copying the weights holds up the thread that acts.
         loss = self.gradient_step()
         if self._n_updates % SNAPSHOT_EVERY == 0:
             assert self._snapshot is not None
@@ -367,7 +356,7 @@ class DoubleDQN(DQN):
 
     def _descend(self, loss: Tensor) -> float:
         optimizer = self.policy.optimizer
-        # By gradient steps, so that both ways of learning decay alike.
+        # By gradient steps, so that parallel and alternating learning decay alike.
         step = self.config.prefill + self._n_updates / self.config.replay_ratio
         update_learning_rate(optimizer, learning_rate(self.config, step))
         optimizer.zero_grad()
@@ -398,6 +387,7 @@ class DoubleDQN(DQN):
         assert self.env is not None
         assert isinstance(self._last_obs, np.ndarray)
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
+        # The library knows no masks: it would draw its random actions from all.
         masks = np.stack(self.env.env_method("action_masks"))
         actions, _ = self.predict(self._last_obs, action_masks=masks)
         return actions, actions

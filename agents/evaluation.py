@@ -9,17 +9,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from scipy import stats
 
+from spm_gym.intervals import FEWEST, length_interval
 from spm_gym.types import Policy, Transition
 
 BOOTSTRAP_SAMPLES = 4000
-
-
-FEWEST = 10
-"""Episodes that an interval takes: with fewer, it would be a guess."""
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class Episode:
         length: Number of actions.
         total_reward: Sum of the rewards.
         success: Whether the classifier called the probe good in the end.
-        truth: After each action, whether it was; empty where nobody knows.
+        truth: Whether it was good in truth, after each action; empty if that is unknown.
     """
 
     length: int
@@ -48,8 +42,8 @@ def run_episode(
     """Play one episode; the policy is given the mask of every image.
 
     Args:
-        env: The environment; `info` carries ``action_mask``, and ``truly_good`` where it is known.
-        policy: Chooses the actions; deterministically, unless it is to learn.
+        env: The environment; `info` has ``action_mask``, and ``truly_good`` where it is known.
+        policy: Chooses the actions, deterministically unless it learns.
         seed: Of the reset; None continues in the present world.
         on_transition: Called after every step, so that a policy can learn meanwhile.
     """
@@ -57,6 +51,7 @@ def run_episode(
     length, total, state = 0, 0.0, None
     truth: list[bool] = []
     while True:
+        # A policy that learns has to explore; one that is only measured does its best.
         action, state = policy.predict(
             observation,
             state,
@@ -99,40 +94,17 @@ def interleave(
         policies: Policies by name.
         episodes: Episodes of each policy.
         seed: Of the first reset; afterwards the world goes on.
-        learners: Arms that learn meanwhile, with what takes their transitions.
+        learners: For policies that learn meanwhile, the function that takes their transitions.
 
     Yields:
         Name of the policy and its finished episode.
     """
+    # In turns on one microscope, so that wear and drift of the instrument affect all alike.
     first: int | None = seed
     for _ in range(episodes):
         for name, policy in policies.items():
             yield name, run_episode(env, policy, first, (learners or {}).get(name))
             first = None
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Mean and its 95 % confidence interval (Student's t); of one value NaN.
-
-    Raises:
-        ValueError: There are no values.
-    """
-    if not len(values):
-        raise ValueError("the mean of no values is not defined")
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, (math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, (mean - half, mean + half)
-
-
-def length_interval(lengths: Sequence[int]) -> tuple[float, Interval | None]:
-    """Mean length of episodes and its 95 % interval, None if there are too few of them.
-
-    No episode is shorter than one action, so the interval ends there.
-    """
-    mean, (low, high) = mean_interval(lengths)
-    return mean, None if len(lengths) < FEWEST else (max(low, 1.0), high)
 
 
 def normalised_score(
@@ -141,7 +113,7 @@ def normalised_score(
     oracle: Sequence[float],
     rng: np.random.Generator,
 ) -> tuple[float, tuple[float, float]]:
-    """(random - agent) / (random - oracle) of mean episode lengths: 0 is random, 1 the optimum.
+    """Compute (random - agent) / (random - oracle) of mean lengths: 0 is random, 1 the optimum.
 
     Args:
         random: Episode lengths of the random policy.
@@ -150,8 +122,8 @@ def normalised_score(
         rng: For the bootstrap.
 
     Returns:
-        The score and its 95 % bootstrap interval; all NaN unless the oracle beats random choice,
-        as with very few episodes it may not.
+        The score and its 95 % interval (percentile bootstrap); all NaN unless the oracle beats
+        random choice, which may fail with very few episodes.
     """
     means = [np.mean(random), np.mean(agent), np.mean(oracle)]
     if means[0] <= means[2]:
@@ -161,6 +133,7 @@ def normalised_score(
         rng.choice(np.asarray(lengths, float), (BOOTSTRAP_SAMPLES, len(lengths))).mean(axis=1)
         for lengths in (random, agent, oracle)
     ]
+    # A draw in which the oracle does not win has no score, as above.
     span = draws[0] - draws[2]
     scores = (draws[0] - draws[1])[span > 0] / span[span > 0]
     low, high = np.quantile(scores, [0.025, 0.975])
@@ -168,7 +141,7 @@ def normalised_score(
 
 
 def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, Any]:
-    """Figures of every policy, and the normalised score if agent, random and oracle took part.
+    """Compute the figures of every policy, and the normalised score.
 
     Args:
         results: Episodes by policy.
@@ -177,16 +150,17 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
     Returns:
         ``policies.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}``, where
         the truth is known also ``truly_good_rate`` and ``classifier``, and
-        ``normalised_score.{value, ci95}``, or None without all three. What is undefined, or of
-        too few episodes, is None.
+        ``normalised_score.{value, ci95}``, which is None unless agent, random and oracle took
+        part. Figures that are undefined, or need more episodes, are None.
     """
     policies: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
-        mean, interval = length_interval(lengths)
+        interval = length_interval(lengths)
+        # An episode that was cut off counts with its full length: left out, it would flatter.
         policies[name] = {
             "episodes": len(episodes),
-            "mean_length": mean,
+            "mean_length": float(np.mean(lengths)),
             "ci95": None if interval is None else list(interval),
             "success_rate": float(np.mean([episode.success for episode in episodes])),
             "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
@@ -214,11 +188,9 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
 
 
 def _classified(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """How right the classifier was on the images after the actions of these episodes.
-
-    It has called the last image of every success good and all others bad, or the episodes would
-    have ended there.
-    """
+    """Compare the classifier with the truth on the images after the actions of these episodes."""
+    # It has called the last image of every success good and all others bad: an episode ends with
+    # the first image that is called good.
     truth = [good for episode in episodes for good in episode.truth]
     called = [episode.truth[-1] for episode in episodes if episode.success]
     right, good, bad = sum(called), sum(truth), len(truth) - sum(truth)

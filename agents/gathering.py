@@ -1,4 +1,4 @@
-"""Images taken out of a memory in one go: chosen, flipped and moved."""
+"""Images copied from a replay buffer in one pass: selected, flipped and moved."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def gather(
     offsets: NDArray[np.int64],
     out: NDArray[np.float16],
 ) -> None:
-    """Copy images, flip them, then move them; what moves in repeats the edge.
+    """Copy images, flip them, then move them; the edge is repeated where the image ends.
 
     Args:
         stored: (M, 1, H, W), contiguous.
-        rows: (N,) of the images to copy.
+        rows: (N,), indices of the images to copy.
         flips: (2, N); whether each is flipped up-down, and left-right.
         offsets: (2, N); rows and columns by which each is moved up, and left.
         out: (N, 1, H, W), contiguous; receives them.
@@ -36,6 +36,7 @@ def _gather(
     offsets: NDArray[np.int64],
     out: NDArray[np.uint16],
 ) -> None:
+    # The columns of a row are the same for all rows of an image: worked out once, then looked up.
     height, width = out.shape[1:]
     columns = np.empty(width, np.int64)
     for image in range(len(rows)):

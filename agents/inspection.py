@@ -1,4 +1,4 @@
-"""Networks of agents as files and checkpoints hold them, to be looked at."""
+"""Networks of agents read from files and checkpoints, for inspection."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agents.checkpoint import read_network
-from agents.operation import AgentFileError, read_file, weights_network
 from agents.vgg import VGG, check_finite_output
+from agents.weights import AgentFileError, read_file, weights_network
 
 
 @dataclass(frozen=True, slots=True)
 class AgentNetwork:
-    """What an agent knows.
+    """The network of an agent.
 
     Attributes:
         network: Maps images to the values of the actions.
-        actions: Their names; empty if nobody wrote them down.
-        steps: Actions that it was trained for.
+        actions: Their names; empty if the file does not have them.
+        steps: Number of actions in training.
     """
 
     network: VGG
@@ -30,7 +30,7 @@ class AgentNetwork:
     steps: int
 
     def values(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of all actions (N, A) for images (N, 1, H, W)."""
+        """Compute the values of all actions (N, A) for images (N, 1, H, W)."""
         with torch.inference_mode():
             values: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
         return values
@@ -44,7 +44,7 @@ class AgentNetwork:
 
 
 def read_checkpoint(path: Path) -> AgentNetwork:
-    """The network of a checkpoint.
+    """Read the network of a checkpoint.
 
     Raises:
         CheckpointError: It is missing, damaged or foreign.
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> AgentNetwork:
 
 
 def read_weights(path: Path) -> AgentNetwork:
-    """The network in a file of `agents.operation.save_weights`.
+    """Read the network of a file that `agents.weights.save_weights` wrote.
 
     Raises:
         AgentFileError: Unreadable, or not such a file.

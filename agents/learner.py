@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class LearnerError(RuntimeError):
-    """The learning thread stopped on an error, which is this one's cause."""
+    """The learning thread stopped on an error, which is the cause of this one."""
 
 
 class Learner:
@@ -49,6 +49,7 @@ class Learner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # An exception of the acting thread must not wait for a backlog of gradient steps.
         try:
             if kind is None:
                 self.finish()
@@ -70,6 +71,7 @@ class Learner:
             LearnerError: A gradient step raised an exception.
         """
         with self._changed:
+            # Never less: what was allowed once may be under way already.
             self._allowed = max(self._allowed, total)
             self._changed.notify_all()
             self._wait_for_backlog(self._max_lag)
@@ -97,12 +99,13 @@ class Learner:
     def _run(self) -> None:
         try:
             while self._may_step():
+                # Outside the lock: the acting thread goes on meanwhile.
                 loss = self._step()
                 with self._changed:
                     self._losses.append(loss)
                     self._done += 1
                     self._changed.notify_all()
-        except BaseException as failure:  # whatever it is, the acting thread must hear of it
+        except BaseException as failure:  # any at all: the acting thread waits for this one
             with self._changed:
                 self._failure = failure
                 self._changed.notify_all()
@@ -114,7 +117,7 @@ class Learner:
 
 
 class Snapshot:
-    """Copy of a network that one thread uses while another one trains the original."""
+    """Copy of a network that acts in one thread while another thread trains the original."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -126,12 +129,13 @@ class Snapshot:
             self._network.load_state_dict(network.state_dict())
 
     def weights(self, most: int) -> dict[str, Tensor]:
-        """As `thinned_weights`, of the copy."""
+        """Thin out the weights of the copy, see `thinned_weights`."""
         with self._lock:
             return thinned_weights(self._network, most)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Evaluate the copy."""
+        # Locked: weights that change between two layers would be those of no network.
         with self._lock, torch.no_grad():
             outputs: Tensor = self._network(inputs)
             return outputs
@@ -142,7 +146,7 @@ def thinned_weights(network: nn.Module, most: int) -> dict[str, Tensor]:
 
     Args:
         network: Any network.
-        most: Values of a tensor; up to twice as many may come.
+        most: Values of a tensor, roughly; there may be up to twice as many.
     """
     return {
         name: values.detach().flatten()[:: max(1, values.numel() // most)].clone().cpu()

@@ -1,8 +1,9 @@
-"""Q-values restricted to the actions that a mask allows."""
+"""Choices and targets of Q-learning, restricted to the actions that a mask allows."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def double_q_target(
     dones: Tensor,
     gamma: float,
 ) -> Tensor:
-    """What Q(s, a) should be: r + gamma Q_target(s', argmax over allowed a' of Q_online(s', a')).
+    """Compute the target r + gamma Q_target(s', argmax over allowed a' of Q_online(s', a')).
 
     Source: van Hasselt, Guez, Silver, AAAI 2016, with the argmax restricted to allowed actions.
 
@@ -35,12 +36,40 @@ def double_q_target(
     Returns:
         Targets, (N, 1).
     """
+    # Choosing by one network and valuing by the other removes the upward bias of the maximum of
+    # noisy values. Where nothing is allowed the state is terminal, and the target ignores it.
     best = online_next.masked_fill(~mask_next, -math.inf).argmax(dim=1, keepdim=True)
     return rewards + (1 - dones) * gamma * target_next.gather(1, best)
 
 
+def epsilon_greedy(
+    evaluate: Callable[[], NDArray[np.float32]],
+    masks: BoolArray,
+    epsilon: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Choose the best allowed action of every row or, with probability epsilon, a random one.
+
+    Args:
+        evaluate: Gives the values (N, A); called only if an action depends on them.
+        masks: (N, A).
+        epsilon: Nothing is drawn if it is 0.
+        rng: Of the random actions.
+
+    Raises:
+        ValueError: A row allows nothing.
+    """
+    count = len(masks)
+    random = rng.random(count) < epsilon if epsilon else np.zeros(count, bool)
+    # Random scores instead of random indices: their masked argmax is uniform over what is allowed.
+    scores = rng.random(masks.shape) if random.any() else np.zeros(masks.shape)
+    if not random.all():
+        scores = np.where(random[:, None], scores, evaluate())
+    return masked_argmax(scores, masks)
+
+
 def masked_argmax(values: NDArray[Any], masks: BoolArray) -> NDArray[np.int64]:
-    """Index of the largest allowed value in every row.
+    """Find the index of the largest allowed value in every row.
 
     Args:
         values: (N, A).

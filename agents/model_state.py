@@ -1,4 +1,4 @@
-"""What a double DQN goes on from, as tensors and plain data: read from a file, it runs no code."""
+"""State of a double DQN as tensors and plain data, so that reading it from a file runs no code."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from spm_gym.plain_state import StateError, array_of, restored
 
 _POLICY, _OPTIMISER = "policy.", "optimiser."
 _NETWORK = f"{_POLICY}q_net.q_net."
+# Of Adam, beside the number of its steps.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Count = Annotated[int, Field(ge=0)]
@@ -33,14 +34,14 @@ Generator = Annotated[NDArray[np.uint8], array_of(np.uint8, None)]
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """Everything of a model but its tensors and its replay buffer.
+    """State of a model without its tensors and its replay buffer.
 
     Attributes:
-        config: What it learns with.
-        seed: It began with.
+        config: Settings.
+        seed: Initial seed.
         low: Least values of an image.
         high: Largest values of an image.
-        actions: How many it chooses among.
+        actions: Number of actions.
         steps: Environment steps done.
         updates: Gradient steps done.
         episodes: Ended so far.
@@ -80,7 +81,7 @@ class ModelState:
 
 
 def get_state(model: DoubleDQN) -> dict[str, Any]:
-    """What `ModelState` has, of a model and of torch."""
+    """Collect the state of a model and of torch, with the fields of `ModelState`."""
     space = model.observation_space
     assert isinstance(space, spaces.Box)
     assert isinstance(model.action_space, spaces.Discrete)
@@ -117,7 +118,7 @@ def tensors(model: DoubleDQN) -> dict[str, Tensor]:
 
 
 def network(state: ModelState, tensors: Mapping[str, Tensor]) -> VGG:
-    """The network that acts, to be looked at.
+    """Build the network that acts, for inspection.
 
     Raises:
         ValueError: The tensors are not those of such a network.
@@ -133,19 +134,20 @@ def build(
     env: GymEnv | None,
     device: torch.device | str,
 ) -> DoubleDQN:
-    """Build the model that goes on from all this; torch's generators are left to the caller.
+    """Build the model that goes on from this state; torch's generators are left to the caller.
 
     Args:
         state: Of the model.
-        tensors: What `tensors` gave.
-        replay: What is stored in the replay buffer.
+        tensors: From `tensors`.
+        replay: Arrays of the replay buffer.
         env: The environment to go on in; None for prediction only.
         device: A torch device.
 
     Raises:
         ValueError: Something does not fit, or the environment has other images or actions.
     """
-    network(state, tensors)  # before memory is taken for what the file merely claims
+    # Checked before memory is taken for a size that the file merely claims.
+    network(state, tensors)
     model = DoubleDQN(env, state.config, state.seed, device=device, _init_setup_model=False)
     model.observation_space = spaces.Box(state.low, state.high, dtype=np.float32)
     model.action_space = spaces.Discrete(state.actions)
@@ -153,9 +155,9 @@ def build(
         model.n_envs = 1
     else:
         check_for_correct_spaces(model.env, model.observation_space, model.action_space)
-        wanted = (model.env.num_envs, *state.low.shape)
-        if state.observations is not None and state.observations.shape != wanted:
-            raise StateError(f"its last images are {state.observations.shape}, not {wanted}")
+        expected = (model.env.num_envs, *state.low.shape)
+        if state.observations is not None and state.observations.shape != expected:
+            raise StateError(f"its last images are {state.observations.shape}, not {expected}")
     model._setup_model()
     weights = _below(_POLICY, tensors)
     check_fit(model.policy, weights)
@@ -175,18 +177,19 @@ def build(
 
 
 def restore_torch(state: ModelState) -> None:
-    """Let torch's generators go on; those of GPUs if there are as many as before.
+    """Restore torch's generators; those of GPUs if there are as many as before.
 
     Raises:
-        RuntimeError: A state is not one of such a generator.
+        RuntimeError: A state is not that of a generator.
     """
+    # Dropout and initial weights are drawn from these; agents sample by generators of their own.
     torch.set_rng_state(torch.from_numpy(state.torch))
     if len(state.cuda) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([torch.from_numpy(each) for each in state.cuda])
 
 
 def read_state(values: Any) -> ModelState:
-    """Check what `get_state` gave.
+    """Check a state that `get_state` gave.
 
     Raises:
         StateError: It is something else.
@@ -207,15 +210,16 @@ def _restore_optimiser(
 ) -> None:
     state = optimiser.state_dict()
     parameters = [each for group in optimiser.param_groups for each in group["params"]]
-    wanted = {
+    expected = {
         f"{number}.{name}": (parameter if name in _MOMENTS else torch.zeros(()))
         for number, parameter in enumerate(parameters)
         for name in ("step", *_MOMENTS)
     }
-    if moments.keys() not in (wanted.keys(), set()):
+    # None at all before the first gradient step.
+    if moments.keys() not in (expected.keys(), set()):
         raise StateError("its moments are not those of the optimiser")
     for name, value in moments.items():
-        like = wanted[name]
+        like = expected[name]
         if (value.shape, value.dtype) != (like.shape, like.dtype):
             raise StateError(f"the moment {name} is {tuple(value.shape)} of {value.dtype}")
         if not torch.isfinite(value).all() or (not name.endswith("exp_avg") and (value < 0).any()):

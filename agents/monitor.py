@@ -1,4 +1,4 @@
-"""Callbacks that let one watch a training run and continue it after a kill."""
+"""Callbacks that show the progress of a training run and write its checkpoints."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class ProgressBar(BaseCallback):
     def _on_step(self) -> bool:
         infos: list[dict[str, Any]] = self.locals["infos"]
         self._lengths.extend(info["episode"]["l"] for info in infos if "episode" in info)
-        shown = {
+        postfix = {
             "length": f"{np.mean(self._lengths):.1f}" if self._lengths else "-",
             "p(good)": f"{infos[0].get('probability', np.nan):.2f}",
             "epsilon": f"{self.model.exploration_rate:.2f}",
             "rate": f"{self.model.policy.optimizer.param_groups[0]['lr']:.1e}",
         }
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(postfix, refresh=False)
         self._bar.update(len(infos))
         return True
 
@@ -96,6 +96,7 @@ class TensorBoardMonitor(BaseCallback):
         return True
 
     def _is_due(self, every: int) -> bool:
+        # The count grows by the number of environments and may jump over a multiple.
         return self.num_timesteps % every < self.training_env.num_envs
 
     def _record_scalars(self) -> None:
@@ -108,6 +109,7 @@ class TensorBoardMonitor(BaseCallback):
 
     def _record_image(self) -> None:
         info = self.locals["infos"][0]
+        # At the end of an episode ``new_obs`` is already the first image of the next one.
         image = info.get("terminal_observation", self.locals["new_obs"][0])
         space = self.model.observation_space
         assert isinstance(space, spaces.Box)
@@ -132,7 +134,7 @@ class Checkpoints(BaseCallback):
     Args:
         directory: Where they go.
         every: Steps between two.
-        extra: Gives whatever else the run needs to continue.
+        extra: Gives all else that the run needs to continue.
         env_state: Gives the states of the environments; None asks them with ``get_state()``.
     """
 
@@ -155,7 +157,9 @@ class Checkpoints(BaseCallback):
         self._written = self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        """Between two steps everything is consistent; within `_on_step` it is not."""
+        """Write a checkpoint if one is due."""
+        # Between two steps: within `_on_step` the step is not in the replay buffer yet.
+        # Crossed, not hit: several environments count several steps at a time.
         if self.model.num_timesteps // self._every > self._written // self._every:
             self._write()
 

@@ -17,12 +17,13 @@ class VGGPolicy(DQNPolicy):
 
     def __init__(self, *args: Any, network: NetworkConfig, **kwargs: Any) -> None:
         self.network = network
-        if torch.__version__ >= "2.4":  # before, the CPU had no Adam in one go
+        if torch.__version__ >= "2.4":  # the first with a fused Adam on the CPU
             kwargs = {"optimizer_kwargs": {"fused": True}} | kwargs
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:
         """Build one network, ready for evaluation."""
+        # The library's own layers are replaced: its extractor would flatten the image.
         q_net = super().make_q_net()
         q_net.features_extractor = nn.Identity()  # type: ignore[assignment]
         assert self.observation_space.shape is not None

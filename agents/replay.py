@@ -26,7 +26,7 @@ STORED = ("observations", "next_observations", "actions", "rewards", "dones", "n
 _CHECKED_AT_A_TIME = 1000
 
 
-class Transitions(NamedTuple):
+class TransitionBatch(NamedTuple):
     """A batch of N steps, terminal ones last.
 
     Attributes:
@@ -36,7 +36,7 @@ class Transitions(NamedTuple):
         dones: (N, 1) float32; 1 where the episode terminated, 0 where it was cut off.
         rewards: (N, 1) float32.
         next_masks: (N, A) bool; actions allowed in the next observation.
-        ongoing: How many are not terminal: these come first.
+        ongoing: Number of steps that are not terminal.
     """
 
     observations: Tensor
@@ -50,7 +50,7 @@ class Transitions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """What `FlipReplay.get_state` gives."""
+    """State of a `FlipReplay` without its arrays."""
 
     pos: Annotated[int, Field(ge=0)]
     full: bool
@@ -74,7 +74,7 @@ class FlipReplay(BaseBuffer):
         n_envs: Environments whose steps arrive together.
         optimize_memory_usage: Must be False; stable-baselines3 always passes it.
         flips: Whether sampled steps are flipped.
-        shift: Sampled images are moved by up to so many pixels along either axis.
+        shift: Most pixels by which sampled images are moved along either axis.
         rng: Of the sampling.
     """
 
@@ -95,7 +95,8 @@ class FlipReplay(BaseBuffer):
             raise ValueError("FlipReplay needs the next observations: no optimize_memory_usage")
         super().__init__(buffer_size, observation_space, action_space, device, n_envs)
         shape = observation_space.shape
-        # Filled, not zeros: memory that a run of days will need is taken now or refused now.
+        # `full` writes every page, `zeros` would not: memory that a run of days will need is taken
+        # now or refused now.
         self.observations = np.full((buffer_size, *shape), 0, np.float16)
         self.next_observations = np.full((buffer_size, *shape), 0, np.float16)
         self.actions = np.zeros((buffer_size, 1), np.int64)
@@ -126,7 +127,7 @@ class FlipReplay(BaseBuffer):
             reward: (n_envs,).
             done: (n_envs,); true at either kind of end.
             infos: ``action_mask`` belongs to ``next_obs``; ``TimeLimit.truncated`` marks ends that
-                are not terminal, ``uncertain`` steps that teach nothing.
+                are not terminal, ``uncertain`` steps that are not stored.
 
         Raises:
             ValueError: An episode goes on, but no action is allowed; or there is no such action.
@@ -137,8 +138,10 @@ class FlipReplay(BaseBuffer):
         if not (masks.any(axis=1) | terminal).all():
             raise ValueError("info['action_mask'] allows no action, but the episode has not ended")
         chosen = action_indices(np.ravel(action), len(infos), self.next_masks.shape[1])
+        # Of an action that may not have been done the next image tells nothing.
         certain = np.array([not info.get("uncertain", False) for info in infos])
         count = int(certain.sum())
+        # A sample that is drawn meanwhile must not mix fields of an old and a new step.
         with self._lock:
             rows = (self.pos + np.arange(count)) % self.buffer_size
             self.observations[rows] = obs[certain]
@@ -150,7 +153,7 @@ class FlipReplay(BaseBuffer):
             self.full = self.full or self.pos + count >= self.buffer_size
             self.pos = (self.pos + count) % self.buffer_size
 
-    def sample(self, batch_size: int, env: Any = None) -> Transitions:
+    def sample(self, batch_size: int, env: Any = None) -> TransitionBatch:
         """Draw steps with replacement, each flipped in one of four ways at random.
 
         Args:
@@ -166,21 +169,24 @@ class FlipReplay(BaseBuffer):
             rows = self.rng.integers(self.size(), size=batch_size)
             return self._get_samples(rows)
 
-    def rehearse(self, batch_size: int) -> Transitions:
+    def rehearse(self, batch_size: int) -> TransitionBatch:
         """Compile what `sample` needs and take its memory, without drawing anything.
 
         Returns:
-            What is stored first, perhaps nothing yet, as often as asked for.
+            The first stored step, or zeros if there is none, N times.
         """
         first = np.zeros(batch_size, np.int64)
         nowhere = np.zeros((2, batch_size), np.int64)
         return self._transitions(first, nowhere, np.stack([nowhere, nowhere]), batch_size)
 
-    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> Transitions:  # type: ignore[override]
+    def _get_samples(self, batch_inds: NDArray[np.int64], env: Any = None) -> TransitionBatch:  # type: ignore[override]
+        # Terminal steps last: the loss then needs the values of next images of the first part only.
         terminal = self.dones[batch_inds, 0] != 0
         rows = batch_inds[np.argsort(terminal, kind="stable")]
         shape = (2, len(rows))
         flips = self.rng.integers(2, size=shape) if self.flips else np.zeros(shape, np.int64)
+        # Flips are those of the whole step, but each of its images is moved by itself: they were
+        # taken at different places anyway.
         offsets = self.rng.integers(-self.shift, self.shift + 1, size=(2, *shape))
         return self._transitions(rows, flips, offsets, len(rows) - int(terminal.sum()))
 
@@ -190,8 +196,8 @@ class FlipReplay(BaseBuffer):
         flips: NDArray[np.int64],
         offsets: NDArray[np.int64],
         ongoing: int,
-    ) -> Transitions:
-        return Transitions(
+    ) -> TransitionBatch:
+        return TransitionBatch(
             self._images(self.observations, rows, flips, offsets[0]),
             self._moved(self.actions[rows]),
             self._images(self.next_observations, rows, flips, offsets[1]),
@@ -208,7 +214,7 @@ class FlipReplay(BaseBuffer):
         flips: NDArray[np.int64],
         offsets: NDArray[np.int64],
     ) -> Tensor:
-        """Copies of some images, flipped and moved, in float32."""
+        """Copy some images, flipped and moved, in float32."""
         shape = (len(rows), *stored.shape[1:])
         images = torch.empty(shape, dtype=torch.float16, pin_memory=self._pinned)
         gather(stored, rows, flips, offsets, images.numpy())
@@ -216,6 +222,7 @@ class FlipReplay(BaseBuffer):
         return images.to(self.device, non_blocking=self._pinned).float()
 
     def _moved(self, values: NDArray[Any]) -> Tensor:
+        # From pinned memory the copy to a GPU goes on while the processor prepares the next part.
         tensor = torch.from_numpy(values)
         if self._pinned:
             tensor = tensor.pin_memory()
@@ -227,15 +234,15 @@ class FlipReplay(BaseBuffer):
         return sum(getattr(self, name).nbytes for name in STORED)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that is stored, by the names of `STORED`.
+        """Views of all that is stored, by the names of `STORED`.
 
-        They are views, to be written before the next `add`: a copy would take longer than writing.
+        They must be used before the next `add`: a copy would take longer than writing the file.
         """
         with self._lock:
             return {name: getattr(self, name)[: self.size()] for name in STORED}
 
     def get_state(self) -> dict[str, Any]:
-        """Everything else to continue from."""
+        """Collect all else that is needed to continue."""
         with self._lock:
             rng = dict(self.rng.bit_generator.state)
             return asdict(_Counters(self.pos, bool(self.full), self.buffer_size, rng))
@@ -244,8 +251,8 @@ class FlipReplay(BaseBuffer):
         """Continue from what `get_state` and `arrays` gave.
 
         Args:
-            state: What `get_state` gave.
-            arrays: What `arrays` gave; a mapping that reads them one by one saves memory.
+            state: From `get_state`.
+            arrays: From `arrays`; a mapping that reads them one by one saves memory.
 
         Raises:
             StateError: It belongs to a buffer of another size or of other images, or is damaged.
@@ -262,10 +269,11 @@ class FlipReplay(BaseBuffer):
         with self._lock:
             for name in STORED:
                 ours, theirs = getattr(self, name), arrays[name]
-                wanted = (rows, *ours.shape[1:])
-                if (theirs.shape, theirs.dtype) != (wanted, ours.dtype):
+                expected = (rows, *ours.shape[1:])
+                if (theirs.shape, theirs.dtype) != (expected, ours.dtype):
                     raise StateError(f"the stored {name} are {theirs.shape} of {theirs.dtype}, not "
-                                     f"{wanted} of {ours.dtype}")  # fmt: skip
+                                     f"{expected} of {ours.dtype}")  # fmt: skip
+                # In parts: the array of truth values of all at once could be gigabytes.
                 for start in range(0, rows, _CHECKED_AT_A_TIME):
                     part = slice(start, start + _CHECKED_AT_A_TIME)
                     if not np.isfinite(theirs[part]).all():

@@ -1,4 +1,4 @@
-"""What every run tells TensorBoard about itself, and images that say what they show.
+"""Settings and status of a run for TensorBoard, and images with a caption.
 
 All tags of this project are listed in the glossary of its documentation.
 """
@@ -26,10 +26,10 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from spm_gym.config import Config
 from spm_gym.paths import display_name
 
-Kind = Literal["agent", "classifier", "operation"]
-"""Of run; also the section of the settings that makes the difference."""
+RunKind = Literal["agent", "classifier", "operation"]
+"""Kind of a run, which is also the name of its section of the settings."""
 
-KINDS: tuple[Kind, ...] = ("agent", "classifier", "operation")
+KINDS: tuple[RunKind, ...] = ("agent", "classifier", "operation")
 
 SETTINGS = "settings/config"
 """Tag of the settings, YAML."""
@@ -51,14 +51,14 @@ METRICS = (
 
 _ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
            "env.plane", "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
-_SHOWN = ("seed", "run.microscope", "operation.policy")
+_PROMINENT = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
 _LETTERS = 13
 _STRIP = 20
 _DARK, _LIGHT = 24, 235
 
 
-def hyper_parameters(config: Config, kind: Kind) -> dict[str, bool | float | str]:
+def hyper_parameters(config: Config, kind: RunKind) -> dict[str, bool | float | str]:
     """Settings that are a single value and matter to a kind of run, by their dotted names."""
     tree = config.model_dump(mode="json")
     names = [*_ALWAYS, *(f"{kind}.{name}" for name in tree[kind])]
@@ -66,57 +66,57 @@ def hyper_parameters(config: Config, kind: Kind) -> dict[str, bool | float | str
     return {name: value for name, value in found if isinstance(value, bool | int | float | str)}
 
 
-def opening(config: Config, kind: Kind, name: str) -> Iterator[Summary]:
-    """What stands at the begin of a run: its hyper-parameters, their names, and all settings.
-
-    Every run names the hyper-parameters and metrics of all kinds, because TensorBoard takes those
-    of any one run for all of them. It shows first what is said to differ.
+def opening(config: Config, kind: RunKind, name: str) -> Iterator[Summary]:
+    """Make the summaries of the start of a run: hyper-parameters, their names, all settings.
 
     Args:
         config: Settings of the run.
         kind: Of the run.
         name: Of the run, for tables.
     """
+    # Every run names the hyper-parameters and metrics of all kinds, because TensorBoard takes those
+    # of any one run for all of them. Those that are marked as differing come first in its table.
     own = hyper_parameters(config, kind)
     usual: dict[str, bool | float | str] = {}
     for each in KINDS:
         usual |= hyper_parameters(Config(), each)
     infos = [
-        api_pb2.HParamInfo(name=key, differs=key in _SHOWN or own.get(key, value) != value)
+        api_pb2.HParamInfo(name=key, differs=key in _PROMINENT or own.get(key, value) != value)
         for key, value in (own | usual).items()
     ]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]
     experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-    yield _told(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
+    yield _hparams_summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
     yield hparams_pb(own, name)
     yield text_pb(SETTINGS, f"```yaml\n{config.to_yaml()}```")
 
 
 def closing(completed: bool) -> Summary:
-    """What stands at the end of a run: when that was, and whether it was the end asked for."""
+    """Make the summary of the end of a run: its time, and whether the run was completed."""
     status = api_pb2.STATUS_SUCCESS if completed else api_pb2.STATUS_FAILURE
     end = SessionEndInfo(status=status, end_time_secs=time.time())
-    return _told(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+    return _hparams_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
 
 
-def _told(tag: str, data: HParamsPluginData) -> Summary:
+def _hparams_summary(tag: str, data: HParamsPluginData) -> Summary:
     about = metadata.create_summary_metadata(data)
     return Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)])
 
 
 def resuming(step: int) -> Event:
-    """What stands where a run goes on: whatever earlier files have from this step on is void."""
+    """Make the event of a continued run: entries of earlier files from this step on are void."""
     return Event(step=step, session_log=SessionLog(status=SessionLog.START))
 
 
 def training_logger(folder: Path, config: Config, done: int) -> Logger:
-    """A logger of stable-baselines3 that writes for TensorBoard alone.
+    """Make a logger of stable-baselines3 that writes for TensorBoard alone.
 
     Args:
-        folder: Where the event files go, in the run directory.
+        folder: Directory of the event files, in the run directory.
         config: Settings of the run.
-        done: Steps that are done already; whatever earlier files say of later ones is void.
+        done: Steps that are done already; entries of earlier files for later steps are void.
     """
+    # A killed run may have logged steps beyond its last checkpoint, which are now done again.
     resumed = any(folder.glob("events*"))
     output = TensorBoardOutputFormat(str(folder))
     if resumed:
@@ -127,21 +127,21 @@ def training_logger(folder: Path, config: Config, done: int) -> Logger:
 
 
 def close_logger(logger: Logger) -> None:
-    """Note that training has come to its end, and let go of the files."""
+    """Write that training is completed, and close the files."""
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             write_closing(output.writer)
     logger.close()
 
 
-def write_opening(writer: SummaryWriter, config: Config, kind: Kind, run: Path) -> None:
-    """Write what `opening` gives for a run in this directory."""
+def write_opening(writer: SummaryWriter, config: Config, kind: RunKind, run: Path) -> None:
+    """Write the summaries of `opening` for a run in this directory."""
     for summary in opening(config, kind, display_name(run)):
         _file(writer).add_summary(summary, 0)
 
 
 def write_closing(writer: SummaryWriter) -> None:
-    """Write what `closing` gives for a run that has been completed."""
+    """Write the summary of `closing` for a completed run."""
     _file(writer).add_summary(closing(completed=True))
 
 

@@ -1,4 +1,4 @@
-"""The loss that double DQN lowers, computed as precisely and compiled as the settings ask."""
+"""The loss of double DQN, in the precision and with the compiler that the settings ask for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.masked import double_q_target
-from agents.replay import Transitions
+from agents.replay import TransitionBatch
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig, ConfigError
 
@@ -17,12 +17,9 @@ from spm_gym.config import AgentConfig, ConfigError
 class TemporalDifference:
     """Computes the loss of a batch.
 
-    Reduced precision is for the trunk only: the values of two actions often differ by less than
-    bfloat16 resolves.
-
     Args:
-        config: What to compute with.
-        device: Where the networks are. On a GPU, TF32 is allowed or forbidden in the whole process.
+        config: Loss, discount, precision and compiler.
+        device: Of the networks. On a GPU, TF32 is allowed or forbidden in the whole process.
 
     Raises:
         ConfigError: torch.compile does not work here.
@@ -36,34 +33,36 @@ class TemporalDifference:
             allow_tf32(config.precision != "float32")
         if config.compile:
             _try_compiler(device)
+            # Static shapes give the faster code; all batches have the same size then.
             self._trunk = torch.compile(_trunk, dynamic=False)
 
-    def loss(self, online: VGG, target: VGG, batch: Transitions) -> Tensor:
-        """Mean over the batch.
+    def loss(self, online: VGG, target: VGG, batch: TransitionBatch) -> Tensor:
+        """Compute the mean loss over the batch.
 
         Args:
-            online: The network that learns; in training mode only for the present images.
-            target: The network that values what follows.
+            online: The network that learns.
+            target: The network that values the next images.
             batch: N steps.
         """
-        wanted = self._wanted(online, target, batch)
+        td_target = self._td_target(online, target, batch)
+        # Training mode for these images only: with batch norm, neither targets nor actions may
+        # depend on which steps share a batch.
         online.train()
         values = self._values(online, batch.observations).gather(1, batch.actions)
         online.eval()
         if self._config.loss == "huber":
-            return functional.smooth_l1_loss(values, wanted)
-        return functional.mse_loss(values, wanted)
+            return functional.smooth_l1_loss(values, td_target)
+        return functional.mse_loss(values, td_target)
 
     @torch.no_grad()
-    def _wanted(self, online: VGG, target: VGG, batch: Transitions) -> Tensor:
-        """Targets (N, 1); terminal states, about every fourth, cost no look at what follows.
-
-        Unless that would mean to compile for batches of all sizes.
-        """
+    def _td_target(self, online: VGG, target: VGG, batch: TransitionBatch) -> Tensor:
+        """Targets (N, 1) of the values of the actions taken."""
+        # Terminal steps, about every fourth, need no values of their next images; but compiled code
+        # takes whole batches, for it would be compiled again for every size.
         count = len(batch.rewards) if self._config.compile else batch.ongoing
         following = batch.next_observations[:count]
-        wanted = batch.rewards.clone()
-        wanted[:count] = double_q_target(
+        td_target = batch.rewards.clone()
+        td_target[:count] = double_q_target(
             self._values(online, following),
             self._values(target, following),
             batch.next_masks[:count],
@@ -71,9 +70,11 @@ class TemporalDifference:
             batch.dones[:count],
             self._config.gamma,
         )
-        return wanted
+        return td_target
 
     def _values(self, network: VGG, images: Tensor) -> Tensor:
+        # The head stays in float32: values of two actions often differ by less than bfloat16
+        # resolves.
         bfloat16 = self._config.precision == "bfloat16"
         with torch.autocast(self._device, torch.bfloat16, enabled=bfloat16):
             features = self._trunk(network, images)
@@ -81,7 +82,7 @@ class TemporalDifference:
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether GPUs may round the factors of float32 products to 10 bits; in the whole process."""
+    """Let GPUs round the factors of float32 products to 10 bits, or not, in the whole process."""
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
 

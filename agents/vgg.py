@@ -19,9 +19,9 @@ class VGG(nn.Module):
     Attributes:
         trunk: Everything up to the last hidden layer; maps (N, 1, H, W) to (N, ``features``).
         head: The output layer; maps to (N, ``outputs``), without an activation.
-        features: Width of what the trunk gives.
-        pixels: Side of the images that it takes.
-        config: What it was built from.
+        features: Width of the output of the trunk.
+        pixels: Side of the input images.
+        config: Member of the family.
     """
 
     def __init__(
@@ -69,9 +69,7 @@ class VGG(nn.Module):
         weights: Mapping[str, Tensor],
         device: torch.device | str = "cpu",
     ) -> VGG:
-        """Build a network around weights from a file, which may claim anything of itself.
-
-        No memory is taken before every weight is known to be there.
+        """Build a network with weights from a file whose metadata may be wrong.
 
         Raises:
             ValueError: The weights are not those of such a network.
@@ -81,6 +79,7 @@ class VGG(nn.Module):
         layers = len(config.channels) * config.convolutions + len(config.hidden) + 1
         if layers > len(weights):
             raise ValueError(f"its {len(weights)} weights do not fit a network of {layers} layers")
+        # On the device "meta" no memory is taken before every weight is known to be there.
         try:
             with torch.device("meta"):
                 network = cls(config, outputs, pixels)
@@ -97,18 +96,21 @@ class VGG(nn.Module):
 
 
 def check_finite_output(module: nn.Module, pixels: int, error: Callable[[str], Exception]) -> None:
-    """See that weights and the answer to a known image are finite: NaN would decide at random.
+    """Check that weights and the answer to a known image are finite.
 
     Args:
         module: Takes images (N, 1, pixels, pixels).
         pixels: Side of the images.
-        error: Makes what is raised from a sentence.
+        error: Makes the exception from its message.
+
+    Raises:
+        Exception: They are not: comparisons with NaN would decide without a word.
     """
     for name, values in module.state_dict().items():
         if not torch.isfinite(values).all():
             raise error(f"its weights {name} are not all finite numbers")
     first = next(module.parameters())
-    # From the darkest to the brightest that images can be.
+    # Finite weights can still overflow; this image has all heights that images can have.
     known = torch.linspace(-1.5, 1.5, pixels**2, device=first.device, dtype=first.dtype)
     with torch.inference_mode():
         answer = module(known.reshape(1, 1, pixels, pixels))
@@ -122,12 +124,12 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: Some are missing, unknown, of another shape or type, infinite or not a number.
     """
-    wanted = module.state_dict()
-    if differing := sorted(wanted.keys() ^ weights.keys()):
+    expected = module.state_dict()
+    if differing := sorted(expected.keys() ^ weights.keys()):
         name = differing[0]
         raise ValueError(f"its weights do not fit its network: {name!r} is "
-                         f"{'missing' if name in wanted else 'unknown'}")  # fmt: skip
-    for name, own in wanted.items():
+                         f"{'missing' if name in expected else 'unknown'}")  # fmt: skip
+    for name, own in expected.items():
         other = weights[name]
         if (own.shape, own.dtype) != (other.shape, other.dtype):
             raise ValueError(
@@ -140,6 +142,7 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _final_side(config: NetworkConfig, pixels: int) -> int:
     side = (pixels - 1) // config.stem_stride + 1
+    # Each pooling halves the side and drops an odd last row and column.
     side >>= min(config.pooled_sets, len(config.channels))
     if side < 1:
         raise ConfigError(
@@ -151,6 +154,7 @@ def _final_side(config: NetworkConfig, pixels: int) -> int:
 
 
 def _convolutions(config: NetworkConfig) -> list[nn.Module]:
+    # Batch norm subtracts the mean, and any bias with it; so layers before it have none.
     layers: list[nn.Module] = []
     previous, stride = 1, config.stem_stride
     for index, channels in enumerate(config.channels):
@@ -161,7 +165,7 @@ def _convolutions(config: NetworkConfig) -> list[nn.Module]:
             layers += [convolution, *_norm(config, channels, nn.BatchNorm2d), nn.ReLU(inplace=True)]
             previous, stride = channels, 1
         if index < config.pooled_sets:
-            # Before the ReLU: the same result from a quarter of the work.
+            # Before the ReLU, with which the maximum commutes: a quarter of the work.
             layers.insert(-1, nn.MaxPool2d(2))
     return layers
 
@@ -183,6 +187,7 @@ def _norm(
     if config.norm == "batch":
         return [batch_norm(channels)]
     if config.norm == "group":
+        # Groups must divide the channels; eight where that is possible.
         return [nn.GroupNorm(math.gcd(8, channels), channels)]
     return []
 

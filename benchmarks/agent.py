@@ -2,10 +2,10 @@
 
     python benchmarks/agent.py --seeds 5 --episodes 500
 
-What beginning with the classifier's trunk is worth, at 1,500 actions, in a quarter of an hour each:
+The value of beginning with the classifier's trunk, at 1,500 actions, in a quarter of an hour each:
 
     python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
-        --runs runs/started --set agent.steps=1500
+        --runs runs/trunk --set agent.steps=1500
     python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
         --runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
 
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation import mean_interval
+from spm_gym.intervals import mean_interval
 
 ROOT = Path(__file__).parent.parent
 POLICIES = ("agent", "random", "blind", "oracle", "shuffled")
@@ -97,7 +97,7 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def command(*arguments: str) -> None:
-    """Run one of the project's commands; its own output is shown only if it fails."""
+    """Run a command of the project; its own output is printed only if it fails."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Classifier claim: how well it classifies freshly simulated images of seeds it has never seen.
+"""Classifier claim: its scores on freshly simulated images of seeds that are not in its training.
 
 python benchmarks/classifier.py --images 20000 --seed 1234
 """
@@ -33,11 +33,13 @@ def main() -> None:
     images = prepared_images(config, arguments.images, arguments.seed)
     classifier = ProbeClassifier.load(arguments.classifier)
     probability = classifier(images.observations)
-    print(score(probability, images.good).table())
-    print("classified good at 0.9, by hidden state:")
+    threshold = config.env.good_above
+    print(score(probability, images.good, threshold).table())
+    print(f"called good above {threshold:g}, by hidden state:")
     for state in np.unique(images.state):
         members = images.state == state
-        print(f"  state {state:2d}: {(probability[members] > 0.9).mean():7.2%} of {members.sum()}")
+        share = (probability[members] > threshold).mean()
+        print(f"  state {state:2d}: {share:7.2%} of {members.sum()}")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,20 @@ masks of the exact process are measured on images of their own.
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
 from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
-from agents.evaluation import interleave, mean_interval
+from agents.evaluation import interleave
 from spm_gym.assembly.build import make_env
 from spm_gym.assembly.process import limit_threads
 from spm_gym.config import load_config
 from spm_gym.envs.counting import counting_length, counting_plan
 from spm_gym.envs.optimum import level_of, reference_process
+from spm_gym.intervals import length_interval
 
 
 def main() -> None:
@@ -63,7 +65,8 @@ def main() -> None:
         lengths[name].append(episode.length)
     print(f"{'policy':13} {'exact':>7} {'simulated':>10} {'95 % interval':>16} {'episodes':>9}")
     for name, value in exact.items():
-        mean, (low, high) = mean_interval(lengths[name])
+        mean = np.mean(lengths[name])
+        low, high = length_interval(lengths[name]) or (math.nan, math.nan)
         verdict = "" if low <= value <= high else "  outside"
         print(f"{name:13} {value:7.3f} {mean:10.3f} {f'{low:.3f} .. {high:.3f}':>16} "
               f"{len(lengths[name]):9d}{verdict}")  # fmt: skip

@@ -1,10 +1,10 @@
-"""What 150 labels of another molecule give: the included trunk and many epochs against neither.
+"""Classifiers from 150 labels of another molecule: with and without the included trunk.
 
     python benchmarks/few_labels.py
 
-124 good and 26 bad simulated images of PTCDA, as somebody might label them who picks what is
-uncertain on a good evening; tested on as many fresh ones of either kind. The included classifier
-has seen another molecule only.
+124 good and 26 bad simulated images of PTCDA, as a person may label them who picks uncertain ones
+on a good evening; tested on fresh ones, equally many of either kind. The included classifier was
+trained on another molecule.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from agents.classifier_report import score
 from agents.classifier_training import Labelled, train_classifier
 from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.process import limit_threads
-from spm_gym.config import ClassifierConfig, load_config
+from spm_gym.config import ClassifierConfig, EnvConfig, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging.conditions import TrainingConditions
 from spm_gym.instrument.sim.dynamics import STATES
 
+USUAL = EnvConfig().good_above
+
 
 def main() -> None:
-    """Train each way with every seed and print how it does at both thresholds."""
+    """Train each variant with every seed and print its scores at both thresholds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,24 +43,25 @@ def main() -> None:
     arguments = parser.parse_args()
     limit_threads(1)
     included = ProbeClassifier.load(shipped_classifier())
-    ways = {"from scratch, ten epochs": (10, None), "from scratch": (None, None),
-            "from the included trunk": (None, included.network)}  # fmt: skip
+    variants = {"from scratch, ten epochs": (10, None), "from scratch": (None, None),
+                "from the included trunk": (None, included.network)}  # fmt: skip
     for seed in range(arguments.seeds):
         few = images(arguments, arguments.good, arguments.bad, seed)
         fresh = images(arguments, arguments.fresh, arguments.fresh, 1000 + seed)
-        show("as included, untrained", included, fresh, 0.9)
-        for name, (epochs, start) in ways.items():
+        show("as included, untrained", included, fresh, USUAL)
+        for name, (epochs, start) in variants.items():
             config = ClassifierConfig(epochs=epochs, refuse_poor=False)
             with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
                 trained = train_classifier(
-                    few.images, few.good, np.full(few.good.size, "an evening"), config, seed,
-                    Path(folder), TrainingConditions("simulated"), progress=False, start=start,
+                    few, np.full(few.good.size, "an evening"), config, USUAL,
+                    seed, Path(folder), TrainingConditions("simulated"), progress=False,
+                    start=start,
                 )  # fmt: skip
             show(name, trained, fresh, trained.summary["validation"]["recommended"])
 
 
 def images(arguments: argparse.Namespace, good: int, bad: int, seed: int) -> Labelled:
-    """Simulated images of so many good and bad probes."""
+    """Simulate images of good and bad probes, as many as asked for."""
     config = load_config(None, [f"simulator.molecule={arguments.molecule}"])
     states = np.random.default_rng(seed).integers(1, STATES, good + bad)
     states[:good] = 0
@@ -67,11 +70,12 @@ def images(arguments: argparse.Namespace, good: int, bad: int, seed: int) -> Lab
 
 
 def show(name: str, classifier: ProbeClassifier, fresh: Labelled, recommended: float) -> None:
-    """One line: how it does on fresh images."""
+    """Print one line with the scores on fresh images."""
     probability = classifier(fresh.images[:, None])
-    usual, advised = (score(probability, fresh.good, at) for at in (0.9, recommended))
+    usual, advised = (score(probability, fresh.good, at) for at in (USUAL, recommended))
     print(
-        f"{name:25} AUC {usual.auc:.3f}  at 0.9: finds {usual.tpr:6.1%}, passes {usual.fpr:6.1%}"
+        f"{name:25} AUC {usual.auc:.3f}"
+        f"  at {USUAL:g}: finds {usual.tpr:6.1%}, passes {usual.fpr:6.1%}"
         f"  at {recommended:g}: finds {advised.tpr:6.1%}, passes {advised.fpr:6.1%}",
         flush=True,
     )

@@ -1,6 +1,6 @@
 """Accuracy and speed of the imaging code against scikit-learn's RANSAC and plain loops.
 
-Run ``python -m benchmarks.imaging`` in the root of the repository; one thread is what counts
+Run ``python -m benchmarks.imaging`` in the root of the repository, with one thread
 (``OMP_NUM_THREADS=1``).
 """
 
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_imaging_clean_square import by_loops
-
 from spm_gym.imaging import diagnose, fit_plane, largest_clean_square, level, noise, normalise
 from spm_gym.imaging.plane import Method
+from tests.imaging.test_clean_square import by_loops
 from tests.support import molecule_images as make
 
 SHAPE = (64, 64)

@@ -1,11 +1,11 @@
-"""Autonomous runs, killed at moments of every kind in every state, and what is left of them.
+"""Autonomous runs that are killed at moments of every kind in every state, and their remains.
 
 Run ``python benchmarks/kills.py``; it ends with status 1 if anything was lost or repeated. "sim"
 is a simulated microscope that dies with the run, "real" a virtual Nanonis that lives on and counts
 what it does, "quiet" the first again, killed only where no act is under way: it must end bit for
-bit like a run that nobody has killed. "sim-calls" and "real-calls" are killed exactly at chosen
+bit like a run that was not killed. "sim-calls" and "real-calls" are killed exactly at chosen
 system calls (write, fsync, rename, sendto ...), and every fourth time their disk breaks instead
-(EIO, full) from such a call on. That needs strace, without which they are left out, which is said;
+(EIO, full) from such a call on. That needs strace, without which they are left out with a message;
 of these there are at most fifty kills each, unless ``--system-calls`` asks for them.
 """
 
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def _kinds(arguments: argparse.Namespace) -> list[str]:
-    """Those that were asked for, and can be."""
+    """Choose the kinds that were asked for and are possible here."""
     kinds = list(AT_CALLS if arguments.system_calls else arguments.kinds)
     if any(kind in AT_CALLS for kind in kinds) and (why := untraceable()):
         print(f"no kills at system calls: {why}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One figure of speed: ours against a reference, measured by turns in one run."""
+"""Measurement of a figure of speed: ours against a reference, by turns in one run."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def compare(
     Args:
         name: Of the figure.
         ours: One call of it is timed; it has been called before, so nothing is compiled in time.
-        reference: The same.
-        at_least: What the ratio should reach.
-        pairs: How often each is timed; every other pair begins with the reference.
+        reference: Timed like ours.
+        at_least: Goal of the ratio.
+        pairs: Number of pairs of times; every other pair begins with the reference.
         unit: "s", "ms", "us" or "ns".
         ours_per: Pieces of work in one call; times are per piece.
-        reference_per: The same for the reference.
-        note: What the figure does not say itself.
-        clock: Tells the time in s.
+        reference_per: Pieces of work in one call of the reference.
+        note: Explanation beside the figure.
+        clock: Gives the time in s.
     """
     scale = SCALES[unit]
     timed = [
@@ -121,10 +121,10 @@ def of_values(
     Args:
         name: Of the figure.
         ours: Times, errors, bytes or rates.
-        reference: As many, or a single one for all, such as a limit.
-        at_least: What the ratio should reach.
+        reference: The same number of values, or a single one for all, such as a limit.
+        at_least: Goal of the ratio.
         unit: Of both.
-        note: What the figure does not say itself.
+        note: Explanation beside the figure.
         more_is_better: For rates; else the ratio is reference over ours.
 
     Raises:
@@ -153,6 +153,8 @@ def of_values(
 
 def _sampler(work: Work, scale: float, clock: Callable[[], float]) -> Callable[[], float]:
     """Warm up; return a function that takes one sample: the time of one call, scaled."""
+    # The first call compiles and imports; the second one shows how many calls a sample needs to be
+    # long against the resolution of the clock.
     work()
     started = clock()
     work()

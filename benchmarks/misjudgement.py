@@ -1,4 +1,4 @@
-"""Twelve ways to be wrong, with every command that acts, and how each of them ends.
+"""Twelve mistakes of a user, with every command that acts, and how each of them ends.
 
 Run ``python benchmarks/misjudgement.py``; ``--docs`` also writes the table into docs/safety.md. It
 ends with status 1 if any cell does not end within its budget, in the safe condition, with a status

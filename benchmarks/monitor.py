@@ -1,4 +1,4 @@
-"""What the live page costs: first paint, an update, and whether a run notices that it is watched.
+"""Cost of the live page: first paint, an update, and the scans of a run that is watched.
 
 Run ``python benchmarks/monitor.py``: it makes a simulated run of 16,000 scans first, which takes
 some minutes; ``--run DIR`` takes one that is there. Needs Chromium.

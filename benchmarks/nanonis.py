@@ -1,4 +1,4 @@
-"""What the way over TCP costs: client and server against the simulator in the same process.
+"""Cost of the connection over TCP: client and server against the simulator in the process.
 
 Run ``python benchmarks/nanonis.py``; it starts a virtual Nanonis in a process of its own. The frame
 grab is compared with the package nanonisTCP, as it comes, on the same frame of the same server.
@@ -22,12 +22,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from spm_gym.assembly.build import world_seed
-from spm_gym.config import RealConfig, SimulatorConfig
+from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
 
 NM = 1e-9
 CALM = {"contact_loss_rate": 0.0, "crash_rate": 0.0}
@@ -36,16 +36,16 @@ PROMISED_RATIO = 10.0
 
 
 def timed(call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
-    """The result of a call and how long it took, s."""
+    """Call a function; gives its result and the time it took, s."""
     start = perf_counter()
     result = call(*arguments)
     return result, perf_counter() - start
 
 
 def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[float]]:
-    """Times of the same scans through TCP and in this process, s; they must be equal too."""
+    """Time the same scans through TCP and in this process, s; their images must be equal."""
     here = SimulatedMicroscope(SimulatorConfig(**CALM), seed=world_seed(seed))
-    there = connect(RealConfig(ports=tuple(ports)), tell=lambda text: None)
+    there = connect(nanonis_settings(ports=tuple(ports)), silent())
     rng = np.random.default_rng(seed)
     over_tcp, in_process = [], []
     try:
@@ -62,7 +62,7 @@ def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[
 
 
 def grabs(ports: list[int], repeats: int) -> tuple[list[float], list[float]]:
-    """Times to grab a frame of 1024 x 1024 pixels, by us and by nanonisTCP as it comes, s."""
+    """Time the grab of a frame of 1024 x 1024 pixels, by us and by plain nanonisTCP, s."""
     from nanonisTCP import nanonisTCP
     from nanonisTCP.Scan import Scan
 

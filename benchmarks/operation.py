@@ -1,11 +1,11 @@
-"""Autonomous operation: days with faults, and the agent against chance in the loop.
+"""Autonomous operation: days with faults, and the agent against the random policy.
 
     python benchmarks/operation.py soak                  86 simulated hours with random faults
     python benchmarks/operation.py compare --seeds 8     good images per simulated hour
 
-Every run is the command of the user, ``spm-gym run``, in a process of its own; memory is read from
-outside. The first figures of a comparison are those of a microscope whose tip changes as often as
-the simulator's default says, with ``--tip-change-rate`` those of a worse one.
+Every run is the command of the user, ``spm-gym run``, in a process of its own, whose memory is read
+from outside. Tips change as often as the simulator's default says; ``--tip-change-rate`` makes a
+worse microscope.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation import mean_interval
+from spm_gym.intervals import mean_interval
 from spm_gym.journal.reader import JOURNAL, JournalError, open_journal
 from spm_gym.runner.run_state import read_run_state
 
@@ -60,12 +60,12 @@ def main() -> None:
 
 
 def soak(seed: int, hours: float, world: list[str]) -> dict[str, Any]:
-    """One run with random faults; figures of its journal, its memory by the hour, its wall time."""
+    """Make a run with random faults; gives figures of its journal, its memory, its wall time."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        began = time.monotonic()
+        started = time.monotonic()
         memory = _watched(run, seed, hours, ["--faults", "random", *world])
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         figures = journal(run)
     growth = _growth(memory)
     return figures | {"seed": seed, "wall_s": seconds, "memory_bytes": memory, "growth": growth}
@@ -81,10 +81,10 @@ def _growth(memory: dict[float, int]) -> float | None:
 def compare(
     pool: ThreadPoolExecutor, seeds: range, hours: float, world: list[str]
 ) -> dict[str, Any]:
-    """The same worlds with the agent and with chance; prints and returns the figures."""
+    """Compare agent and random policy in the same worlds; prints and returns the figures."""
     policies = ("agent", "random")
     kinds = list(itertools.product(seeds, policies))
-    found = list(pool.map(lambda kind: _yield(*kind, hours, world), kinds))
+    found = list(pool.map(lambda kind: _yield(kind[0], kind[1], hours, world), kinds))
     rates = {
         policy: [rate for (_, chosen), rate in zip(kinds, found, strict=True) if chosen == policy]
         for policy in policies
@@ -112,7 +112,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def journal(run: Path) -> dict[str, Any]:
-    """What ``spm-gym journal --json`` says."""
+    """Read the output of ``spm-gym journal --json``."""
     done = subprocess.run(
         [*COMMAND, "journal", str(run), "--json"], capture_output=True, text=True, check=False
     )
@@ -130,7 +130,7 @@ def _yield(seed: int, policy: str, hours: float, world: list[str]) -> float:
 
 
 def _watched(run: Path, seed: int, hours: float, options: list[str]) -> dict[float, int]:
-    """Run to the end; memory (bytes) of the process by simulated hour."""
+    """Run to the end; gives the memory (bytes) of the process by simulated hour."""
     memory: dict[float, int] = {}
     process = _start(run, seed, hours, options)
     statm = Path(f"/proc/{process.pid}/statm")
@@ -155,8 +155,8 @@ def _start(run: Path, seed: int, hours: float, options: list[str]) -> subprocess
 
 def _finish(process: subprocess.Popen[bytes], run: Path) -> None:
     if process.wait():
-        said = _log(run).read_text(encoding="utf-8")[-2000:]
-        raise RuntimeError(f"the run ended with status {process.returncode}: {said}")
+        output = _log(run).read_text(encoding="utf-8")[-2000:]
+        raise RuntimeError(f"the run ended with status {process.returncode}: {output}")
 
 
 def _log(run: Path) -> Path:

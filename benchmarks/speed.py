@@ -102,7 +102,7 @@ def failures(outcomes: Outcomes, recorded: Sequence[Record]) -> list[Failure]:
 def lasting_failures(
     outcomes: Outcomes, recorded: Sequence[Record], measure_again: Measure
 ) -> list[Failure]:
-    """Failures that a second measurement does not take back: the first may have been noise."""
+    """Find failures that a second measurement confirms: the first may have been noise."""
     first = failures(outcomes, recorded)
     if not first:
         return []
@@ -112,7 +112,7 @@ def lasting_failures(
 
 
 def records(outcomes: Outcomes, former: Sequence[Record], measured_on: str) -> list[Record]:
-    """What is written to a file; what was not measured now stays as it was recorded before."""
+    """Make the records for a file; figures that were not measured keep their former record."""
     by_name = {record["name"]: record for record in former}
     result = []
     for topic in TOPICS:
@@ -137,7 +137,7 @@ def _rounded(value: Any) -> Any:
 
 
 def machine() -> str:
-    """What the figures depend on: processor and versions."""
+    """Name processor and versions, on which the figures depend."""
     versions = [f"{name} {metadata.version(name)}" for name in ("numpy", "numba", "torch")]
     python = f"Python {platform.python_version()}"
     return ", ".join([_processor(), f"{os.cpu_count()} cores", python, *versions])
@@ -151,7 +151,7 @@ def _processor() -> str:
 
 
 def table(outcomes: Outcomes) -> str:
-    """The figures for a terminal of 110 columns, notes below."""
+    """Format the figures for a terminal of 110 columns, notes below."""
     head = ("", "ours", "reference", "ratio (quartiles)", "at least", "reached")
     lines = [_line(head), "-" * WIDTH]
     notes = []
@@ -188,7 +188,7 @@ def _number(value: float) -> str:
 
 
 def markdown(recorded: Sequence[Record]) -> str:
-    """The recorded figures as they stand in docs/speed.md."""
+    """Format the recorded figures for docs/speed.md."""
     lines = [
         "| what | ours | reference | ratio | quartiles | at least |",
         "|---|---|---|---|---|---|",
@@ -270,12 +270,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _one_thread() -> None:
-    """One thread in this process and in those it starts."""
+    """Allow one thread in this process and in those it starts."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    from spm_gym.assembly.process import (
-        limit_threads,  # it brings torch, not needed to print a table
-    )
+    # Imported here, for it brings torch, which is not needed to print a table.
+    from spm_gym.assembly.process import limit_threads
 
     limit_threads(1)
 

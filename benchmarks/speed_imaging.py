@@ -33,7 +33,7 @@ def figures(quick: bool) -> Iterator[Figure]:
 
 
 def speed(pairs: int) -> Figure:
-    """What is done with every scan, a batch of ours against some by scikit-learn."""
+    """Time all that is done with every scan: a batch of ours against some by scikit-learn."""
     scans = [image(SURFACES[MOLECULES], 5.0, seed)[0] for seed in range(BATCH)]
     z = np.stack(scans).astype(np.float32)
     z_ranges = np.tile([-150e-9, 150e-9], (BATCH, 1))

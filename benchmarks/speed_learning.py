@@ -47,7 +47,7 @@ def figures(quick: bool) -> Iterator[Outcome]:
 
 
 def gradient_step(config: Config, pairs: int) -> Figure:
-    """One gradient step, sampling included, beside a bare step of torch."""
+    """Time a gradient step, sampling included, beside a bare step of torch."""
     model = prefilled(config)
     return compare(
         "gradient step, default network, batch 64",
@@ -65,13 +65,13 @@ def gradient_step(config: Config, pairs: int) -> Figure:
 
 
 def prefilled(config: Config) -> DoubleDQN:
-    """An agent that has acted at random in the simulator and will learn from the next step on."""
+    """Make an agent that has acted at random and will learn from the next step on."""
     model = DoubleDQN(Monitor(make_env(config)), config.agent, seed=0)
     return model.learn(PREFILL, log_interval=None)
 
 
 def bare_step(model: DoubleDQN) -> Callable[[], None]:
-    """The same gradient step by torch alone, on copies of the networks and one batch."""
+    """Make a gradient step by torch alone, on copies of the networks and one batch."""
     online, target = copy.deepcopy(model.q_net.q_net), copy.deepcopy(model.q_net_target.q_net)
     optimizer = torch.optim.Adam(
         online.parameters(),
@@ -85,8 +85,8 @@ def bare_step(model: DoubleDQN) -> Callable[[], None]:
             following = online(batch.next_observations)
             best = following.masked_fill(~batch.next_masks, -torch.inf).argmax(1, keepdim=True)
             value = target(batch.next_observations).gather(1, best)
-            wanted = batch.rewards + (1 - batch.dones) * model.gamma * value
-        loss = functional.mse_loss(online(batch.observations).gather(1, batch.actions), wanted)
+            td_target = batch.rewards + (1 - batch.dones) * model.gamma * value
+        loss = functional.mse_loss(online(batch.observations).gather(1, batch.actions), td_target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -95,7 +95,7 @@ def bare_step(model: DoubleDQN) -> Callable[[], None]:
 
 
 def learning(config: Config, groups: int) -> Figure:
-    """The loop with its callback for TensorBoard, beside a twin that goes through the parts."""
+    """Time the loop with its callback for TensorBoard, beside a twin that does only its parts."""
     model, twin = prefilled(config), prefilled(config)
     turns = ByTurns(Parts(twin))
     names = [action.name for action in config.env.actions]
@@ -125,7 +125,7 @@ def learning(config: Config, groups: int) -> Figure:
 
 
 class Parts:
-    """Goes the way of `learn`, but only acting, stepping and learning count."""
+    """Does the steps of `learn`, but times only acting, stepping and learning."""
 
     def __init__(self, model: DoubleDQN) -> None:
         env = model.get_env()
@@ -137,17 +137,17 @@ class Parts:
         """Take one step; returns the seconds that its parts took."""
         model, env = self._model, self._env
         assert env.processed is not None
-        seen = env.processed.observation.copy()
+        observation = env.processed.observation.copy()
         model.exploration_rate = epsilon(model.config, model.num_timesteps)
         started = perf_counter()
-        action, _ = model.predict(seen, action_masks=env.action_masks())
+        action, _ = model.predict(observation, action_masks=env.action_masks())
         following, reward, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
         if ended:
             env.reset()
         acted = perf_counter()
         model.replay_buffer.add(
-            seen[None],
+            observation[None],
             following[None],
             np.array([action]),
             np.array([reward]),
@@ -155,9 +155,9 @@ class Parts:
             [info | {"TimeLimit.truncated": truncated and not terminated}],
         )
         model.num_timesteps += 1
-        began = perf_counter()
+        restarted = perf_counter()
         model.gradient_step()
-        return perf_counter() - began + acted - started
+        return perf_counter() - restarted + acted - started
 
 
 class ByTurns(BaseCallback):
@@ -183,9 +183,9 @@ class ByTurns(BaseCallback):
         self._on_rollout_start()
 
 
-def same_weights(one: DoubleDQN, other: DoubleDQN) -> bool:
+def same_weights(first: DoubleDQN, second: DoubleDQN) -> bool:
     """Whether two agents have learned the same, to the last bit."""
-    pairs = zip(one.policy.parameters(), other.policy.parameters(), strict=True)
+    pairs = zip(first.policy.parameters(), second.policy.parameters(), strict=True)
     return all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
@@ -196,7 +196,7 @@ def in_groups(seconds: list[float]) -> list[float]:
 
 
 def replay_memory() -> Figure:
-    """Bytes of everything that is kept of the paper's experiences."""
+    """Count the bytes of all that is kept of the paper's experiences."""
     space = spaces.Box(-1.5, 1.5, (1, 64, 64), np.float32)
     rng = np.random.default_rng(0)
     buffer = FlipReplay(EXPERIENCES // ORIENTATIONS, space, spaces.Discrete(12), "cpu", rng=rng)

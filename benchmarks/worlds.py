@@ -1,4 +1,4 @@
-"""Worlds claim: what the included agent and classifier are worth under other settings of a world.
+"""Worlds claim: scores of the included agent and classifier in worlds of other settings.
 
     python benchmarks/worlds.py --configs configs/default.yaml configs/lab-4k.yaml
 
@@ -18,14 +18,15 @@ import numpy as np
 from agents.baselines import OraclePolicy, RandomPolicy
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from agents.evaluation import ConditioningTask, interleave, summarise
-from agents.operation import load_weights
+from agents.evaluation import Episode, interleave, summarise
+from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
 from spm_gym.assembly.process import limit_threads
 from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.envs.optimum import reference_process
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.types import Policy
 
 ROOT = Path(__file__).parent.parent
 WORLDS = [ROOT / "configs" / name for name in ("default.yaml", "lab-4k.yaml")]
@@ -63,17 +64,17 @@ def main() -> None:
 
 
 def evaluate(config: Config, episodes: int, seed: int) -> dict[str, Any]:
-    """Actions of agent, random choice and optimum, in turn on one microscope."""
+    """Count the actions of agent, random choice and optimum, in turn on one microscope."""
     env = make_env(config)
     microscope = env.instrument
     assert isinstance(microscope, SimulatedMicroscope)
     names = [action.name for action in config.env.actions]
-    policies = {
+    policies: dict[str, Policy] = {
         "agent": load_weights(shipped_agent(), env, config.agent, names, seed),
         "random": RandomPolicy(np.random.default_rng(seed)),
         "oracle": OraclePolicy(reference_process(config).oracle, lambda: microscope.truth.index),
     }
-    results: dict[str, list[ConditioningTask]] = {name: [] for name in policies}
+    results: dict[str, list[Episode]] = {name: [] for name in policies}
     good = []
     for name, episode in interleave(env, policies, episodes, seed):
         results[name].append(episode)
@@ -89,10 +90,10 @@ def evaluate(config: Config, episodes: int, seed: int) -> dict[str, Any]:
 
 
 def classifier(config: Config, count: int, seed: int) -> dict[str, float]:
-    """How well the included classifier tells good probes on images of this world."""
+    """Score the included classifier on images of this world."""
     images = prepared_images(config, count, seed)
     classifier = ProbeClassifier.load(shipped_classifier())
-    report = score(classifier(images.observations), images.good)
+    report = score(classifier(images.observations), images.good, config.env.good_above)
     return {"auc": report.auc, "tpr": report.tpr, "fpr": report.fpr}
 
 

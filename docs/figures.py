@@ -13,9 +13,11 @@ from PIL import Image
 from small import shrink
 
 from agents.classifier import ProbeClassifier
+from spm_gym.analysis.report import episodes
 from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
 from spm_gym.assembly.pictures.networks import probe_images
 from spm_gym.cli import main as spm_gym
+from spm_gym.config import EnvConfig
 from spm_gym.figures.canvas import save
 from spm_gym.figures.networks import draw_verdicts
 from spm_gym.journal.reader import reading
@@ -82,7 +84,7 @@ def draw_probes(sources: Sources, path: Path) -> None:
     """One image of each class of probes, with the classifier's verdict."""
     classifier = ProbeClassifier.load(shipped_classifier())
     images = probe_images(classifier.network.pixels)
-    save(draw_verdicts(images, classifier(images[:, None]), 0.9), path)
+    save(draw_verdicts(images, classifier(images[:, None]), EnvConfig().good_above), path)
 
 
 def draw_environment(sources: Sources, path: Path) -> None:
@@ -104,8 +106,8 @@ def draw_environment(sources: Sources, path: Path) -> None:
 def draw_episode(sources: Sources, path: Path) -> None:
     """A conditioning that took several actions."""
     with reading(sources.operation) as db:
-        query = "SELECT id FROM episodes WHERE outcome = 'good' ORDER BY ABS(actions - ?), id"
-        number = db.execute(query, (ACTIONS,)).fetchone()["id"]
+        good = [each for each in episodes(db) if each["outcome"] == "good"]
+    number = min(good, key=lambda each: abs(each["actions"] - ACTIONS))["id"]
     show(sources.operation, "--episode", number, "-o", path)
 
 

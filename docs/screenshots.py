@@ -15,6 +15,9 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 from small import shrink
 
+from spm_gym.analysis.decisions import LastDecision, last_decision
+from spm_gym.analysis.policies import AGENT
+from spm_gym.analysis.session import last_session
 from spm_gym.assembly.build import build_microscope
 from spm_gym.config import load_config
 from spm_gym.imaging.files import write_gsf
@@ -27,10 +30,7 @@ ARGUMENTS = ("--no-sandbox", "--no-first-run", "--disable-background-networking"
              "--disable-component-update", "--disable-sync")  # fmt: skip
 _PROGRAM = (sys.executable, "-m", "spm_gym")
 _PATIENCE_S = 300.0
-_CONDITIONING = (
-    "SELECT 1 FROM steps JOIN episodes ON episodes.id = steps.episode"
-    " WHERE outcome IS NULL AND number > 1 AND q <> 'null' AND scan > 400"
-)
+_IMAGES_BEFORE = 400
 
 
 def main() -> None:
@@ -86,11 +86,18 @@ def _wait_for_conditioning(run: Path) -> None:
     """Wait until the agent's second action or a later one is done, with many images before it."""
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
+        decision = None
         with suppress(JournalError), reading(run) as db:
-            if db.execute(_CONDITIONING).fetchone():
-                return
+            decision = last_decision(db, last_session(db))
+        if decision is not None and _is_worth_a_picture(decision):
+            return
         time.sleep(0.01)
     raise TimeoutError("the run has not started to condition")
+
+
+def _is_worth_a_picture(decision: LastDecision) -> bool:
+    by_agent = decision.policy == AGENT and decision.outcome is None
+    return by_agent and decision.number > 1 and decision.scan > _IMAGES_BEFORE
 
 
 @contextmanager

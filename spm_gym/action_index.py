@@ -1,4 +1,4 @@
-"""The number of an action, as it comes from outside: an integer in range, or nothing is done."""
+"""Checks of the index of an action that comes from a policy or from outside."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from spm_gym.errors import brief
 
 
 def action_index(action: object, count: int) -> int:
-    """Read the number of an action.
-
-    A negative one would be counted from the end, where the strongest dips are, and a fraction be
-    cut: both are somebody's mistake, and a mistake must not reach the probe.
+    """Check the index of an action.
 
     Args:
         action: A Python or NumPy integer, or a 0-dimensional array of one.
@@ -24,8 +21,10 @@ def action_index(action: object, count: int) -> int:
     Raises:
         ValueError: It is anything else, or there is no such action.
     """
+    # Python would count a negative index from the end of the table, where the strongest dips are,
+    # and NumPy would cut a fraction off: such mistakes must not reach the probe.
     given: Any = action[()] if isinstance(action, np.ndarray) and action.ndim == 0 else action
-    # Python and NumPy take a bool and a span of time for integers, each.
+    # To Python a bool is an integer, to NumPy so is a time span.
     if isinstance(given, int | np.integer) and not isinstance(given, bool | np.timedelta64):
         index = int(given)
         if 0 <= index < count:
@@ -36,12 +35,12 @@ def action_index(action: object, count: int) -> int:
 def action_indices(
     actions: NDArray[np.integer[Any]] | Sequence[int], number: int, count: int
 ) -> list[int]:
-    """Read the numbers of so many actions.
+    """Check the indices of so many actions.
 
     Raises:
-        ValueError: There are more or less of them, or one is none; see `action_index`.
+        ValueError: There are more or fewer, or one is not an index; see `action_index`.
     """
-    # As an array of integers, a list that has a bool among its integers would hide it.
+    # NumPy would turn a bool in a list of integers into an integer; an array of objects keeps it.
     given = actions if isinstance(actions, np.ndarray) else np.array(actions, dtype=object)
     if given.shape != (number,):
         raise ValueError(

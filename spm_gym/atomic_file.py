@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ _UNFINISHED = re.compile(r"\..*\.unfinished-(\d{1,9})-\d+(\.[^.]*)?", re.DOTALL)
 
 @contextmanager
 def written_whole(path: Path, synchronise: bool = True) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; what is there at the end replaces ``path``.
+    """Give a path beside ``path`` to write to, and let that file replace ``path`` at the end.
 
-    A reader, or a restart after a power cut, sees the old file or the new one, never half of one.
-    Without synchronising that goes for kills, not for power cuts. What a kill leaves is hidden, and
-    `remove_leftovers` knows it.
+    A reader, or a restart after a power cut, finds the old file or the new one, never half of one.
+    Without synchronising this holds after a kill, but not after a power cut. A killed program
+    leaves a hidden file, which `remove_leftovers` recognises.
     """
     path = Path(path)
+    # With process and thread in the name, two writers of one file never share a half-written one.
     writer = f"{os.getpid()}-{threading.get_native_id()}"
     beside = path.with_name(f".{path.stem}.unfinished-{writer}{path.suffix}")
     try:
         yield beside
         if synchronise:
+            # The content must be on the disk before the name is: a rename may overtake it.
             with beside.open("rb+") as file:
                 os.fsync(file.fileno())
         beside.replace(path)
@@ -37,32 +39,31 @@ def written_whole(path: Path, synchronise: bool = True) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what programs that were killed have left unfinished in a folder.
+    """Delete the unfinished files that killed programs have left in a folder.
 
-    Nothing that a program at work on this computer may still be writing. Windows has no harmless
-    way of asking whether a program is at work: there it stays.
+    Files of programs that still run on this computer stay. On Windows nothing is deleted.
     """
     if sys.platform == "win32":
-        return
+        return  # os.kill(process, 0) would send the process Ctrl-C there
     for file in folder.iterdir():
         found = _UNFINISHED.fullmatch(file.name)
-        if found and not _is_at_work(int(found[1])):
-            with suppress(OSError):  # somebody else has, or nothing can be deleted here
+        if found and not _is_running(int(found[1])):
+            with suppress(OSError):  # another program was faster, or the folder is read-only
                 file.unlink()
 
 
-def _is_at_work(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # it runs, for another user
         return True
     return True
 
 
 def _synchronise_folder(folder: Path) -> None:
-    """Make sure that a new name is on the disk."""
+    """Write the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Errors that cross module boundaries, and values as their messages show them."""
+"""Errors that cross module boundaries, and a short form of values for their messages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ _LONGEST = 60
 
 
 def brief(value: object) -> str:
-    """A value in one short line, also if it is an array."""
+    """Write a value, even a whole array, in one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 class UsageError(ValueError):
-    """The command line asks for something that cannot be done; the message says what would."""
+    """The command line requests the impossible; the message names the possible."""
 
 
 class InstrumentError(RuntimeError):
@@ -20,15 +20,19 @@ class InstrumentError(RuntimeError):
 
 
 class ConnectionLost(InstrumentError):
-    """The connection broke or none could be had."""
+    """The connection broke, or none could be made."""
 
 
 class OutcomeUnknown(InstrumentError):
-    """A physical act was sent and its reply never came: look at the instrument, never repeat it."""
+    """A physical act was sent and its reply never came.
+
+    A person must inspect the instrument. The act is never sent again: a second
+    dip at the same place can destroy the tip that the first one has made.
+    """
 
 
 class BadReply(InstrumentError):
-    """The instrument answered something that makes no sense."""
+    """The answer of the instrument makes no sense."""
 
 
 class TimedOut(InstrumentError):
@@ -36,7 +40,7 @@ class TimedOut(InstrumentError):
 
 
 class CommandFailed(InstrumentError):
-    """The instrument answered that it could not or would not do what it was told."""
+    """The instrument answered that it did not carry out the command."""
 
 
 class LimitExceeded(InstrumentError):
@@ -44,11 +48,11 @@ class LimitExceeded(InstrumentError):
 
 
 class UnsafeToContinue(InstrumentError):
-    """Something is not as the settings say: going on could harm tip, sample or instrument."""
+    """Something differs from the settings: going on could harm tip, sample or instrument."""
 
 
 class UnclassifiableImage(UnsafeToContinue):
-    """What decides has no answer for this image, or was trained for others: nothing rests on it."""
+    """The classifier or network cannot decide on this image, or was trained for other ones."""
 
 
 class ContactLost(InstrumentError):
@@ -56,7 +60,7 @@ class ContactLost(InstrumentError):
 
 
 class TipWithdrawn(ContactLost):
-    """The feedback does not hold the tip: it was withdrawn, by whomever."""
+    """The tip was withdrawn, by us or by a person, so the feedback does not hold it."""
 
 
 class TipCrashed(InstrumentError):
@@ -64,4 +68,4 @@ class TipCrashed(InstrumentError):
 
 
 class Aborted(InstrumentError):
-    """A scan or an approach was stopped because the run is asked for something else."""
+    """A scan or an approach was stopped because the run received another command."""

@@ -1,4 +1,7 @@
-"""Names of files and folders for people: a system may hold any bytes, a text may not."""
+"""Names of files and folders as text for people and programs.
+
+Linux allows any bytes in a name. UTF-8 text, and so every page and file of ours, does not.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from pathlib import Path
 
 
 def display_name(path: Path) -> str:
-    """The last part of a path as text that every file, page and program takes."""
+    """Return the last part of a path as text that any file or page can hold."""
     return os.fsencode(path.resolve().name).decode("utf-8", "replace")
 
 
 def is_text(path: Path) -> bool:
-    """Whether a path is UTF-8 text; those of old discs and archives may be none."""
+    """Check whether a path is UTF-8 text; on old discs and in archives some are not."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -22,13 +25,13 @@ def is_text(path: Path) -> bool:
 
 
 def as_typed(path: Path | str) -> str:
-    """A path as somebody types it at a shell, whatever it is made of."""
+    """Quote a path for a shell, whatever bytes it is made of."""
     text = os.fspath(path)
-    if text.startswith("-"):  # it would be an option
+    if text.startswith("-"):  # a program would take it for an option
         text = f"./{text}"
     if text.isprintable():
         return shlex.quote(text)
-    # Line breaks and control characters would do something, and half characters cannot be shown.
+    # A terminal would obey control characters, and lone surrogates cannot be printed.
     return f"$'{''.join(map(_escaped, os.fsencode(text)))}'"
 
 

@@ -1,12 +1,11 @@
-"""State as data and nothing else: reading it never runs code.
+"""State as plain data: reading it never runs code.
 
 A state is made of dictionaries with names as keys, lists, tuples, texts, numbers, None, and NumPy
-arrays and scalars of numbers. These come back as they were, to the last bit. What else a program
-keeps is taken apart before (`dataclasses.asdict`; members of enumerations and paths stand for their
-values), and `restored` puts it together again, after it has checked every value against the
-annotations of the wanted type.
+arrays and scalars of numbers. These come back unchanged, to the last bit. Dataclasses are taken
+apart before (`dataclasses.asdict`; members of enumerations and paths stand for their values), and
+`restored` builds them again after it has checked every value against the annotations of its type.
 
-Bytes of a state are a file of safetensors: the arrays, and in its metadata the rest as JSON.
+The bytes of a state are a safetensors file: the arrays, and in its metadata the rest as JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _T = TypeVar("_T")
 
 _DEPTH = 50
 _ARRAY, _SCALAR, _TUPLE, _FLOAT = "!array", "!scalar", "!tuple", "!float"
-"""Keys of objects that stand for what JSON does not know; names must not begin like them."""
+"""Keys of objects that stand for values JSON cannot hold; names must not begin with "!"."""
 
 _NUMBERS = frozenset(map(np.dtype, "?bBhHiIqQefd"))
 _STATE = "state"
@@ -37,16 +36,17 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class StateError(ValueError):
-    """A state cannot be kept, or what was read is none; the message is one line."""
+    """A state cannot be written, or the bytes are not a state; the message is one line."""
 
 
 def to_bytes(state: Any) -> bytes:
     """Write a state.
 
     Raises:
-        StateError: Something in it is not data.
+        StateError: A part of it is not plain data.
     """
     arrays: Arrays = {}
+    # JSON has no infinity and no NaN: `_encoded` writes them as objects.
     text = json.dumps(_encoded(state, _STATE, 0, arrays), allow_nan=False)
     return bytes(save(arrays, {_STATE: text}))
 
@@ -55,7 +55,7 @@ def from_bytes(data: bytes) -> Any:
     """Read what `to_bytes` wrote.
 
     Raises:
-        StateError: It is something else.
+        StateError: The bytes are something else.
     """
     try:
         arrays = load(data)
@@ -65,11 +65,11 @@ def from_bytes(data: bytes) -> Any:
     except RecursionError:
         raise StateError("it is nested too deeply") from None
     except (LookupError, SafetensorError, TypeError, ValueError) as error:
-        raise StateError(f"it is not a state that this program wrote: {_one_line(error)}") from None
+        raise StateError(f"it is not a state of this program: {_one_line(error)}") from None
 
 
 def restored(kind: type[_T], values: Any) -> _T:
-    """Build a value of a type from plain values; every part must be what its annotation says.
+    """Build a value of a type from plain values, each checked against its annotation.
 
     Args:
         kind: A dataclass, a named tuple, a list of them, ...
@@ -89,7 +89,7 @@ def restored(kind: type[_T], values: Any) -> _T:
 
 
 def restore_generator(generator: np.random.Generator, state: Any) -> None:
-    """Let a random generator go on from ``generator.bit_generator.state`` of another one.
+    """Set the state of a random generator, as ``generator.bit_generator.state`` gave it.
 
     Raises:
         StateError: It is not the state of such a generator.
@@ -103,7 +103,7 @@ def restore_generator(generator: np.random.Generator, state: Any) -> None:
 def array_of(
     dtype: DTypeLike, *shape: int | None, most: float = math.inf, finite: bool = True
 ) -> AfterValidator:
-    """Annotation for `restored`: what an array must be; compiled code does not look again.
+    """Make an annotation for `restored` that checks an array.
 
     Args:
         dtype: Type of the elements.
@@ -112,9 +112,10 @@ def array_of(
         finite: Whether every element must be finite.
     """
 
+    # Compiled code checks neither types nor bounds: a wrong array would read foreign memory.
     def check(array: NDArray[Any]) -> NDArray[Any]:
         fits = len(shape) == array.ndim and all(
-            wanted in (None, length) for wanted, length in zip(shape, array.shape, strict=True)
+            required in (None, length) for required, length in zip(shape, array.shape, strict=True)
         )
         if array.dtype != dtype or not fits:
             raise ValueError(
@@ -132,7 +133,7 @@ def array_of(
 
 @cache
 def _checker(kind: Any) -> TypeAdapter[tuple[Any]]:
-    # In a tuple, which takes the settings for whatever is in it.
+    # Pydantic refuses settings for a dataclass itself, but takes them for a tuple around it.
     settings = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid")
     return TypeAdapter(tuple[kind], config=settings)
 
@@ -142,7 +143,7 @@ def _encoded(value: Any, name: str, depth: int, arrays: Arrays) -> Any:
         raise StateError(f"{name} is nested too deeply to be kept")
     if isinstance(value, np.ndarray | np.generic):
         if value.dtype not in _NUMBERS:
-            raise StateError(f"{name} has elements of type {value.dtype}: they are no numbers")
+            raise StateError(f"{name} has elements of type {value.dtype}, which are not numbers")
         key = str(len(arrays))
         arrays[key] = np.asarray(value, order="C")
         return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: key}

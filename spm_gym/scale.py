@@ -1,33 +1,37 @@
-"""Round lengths for scale bars and axes; lengths and durations in words."""
+"""Units; round lengths for scale bars and axes; lengths and durations in words."""
 
 from __future__ import annotations
 
 import math
 
+NM = 1e-9
+
 _UNITS = (("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
 
 
 def round_length(most: float) -> float:
-    """The largest number of the form 1, 2 or 5 times a power of ten that is not more."""
+    """Return the largest 1, 2 or 5 times a power of ten that does not exceed a length."""
+    # The small margins keep rounding from turning 10 into 5.
     power = 10.0 ** math.floor(math.log10(most) + 1e-9)
     return power * next(m for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))
 
 
 def ticks(low: float, extent: float) -> list[float]:
-    """Round numbers from ``low`` on, about five of them."""
+    """Return about five round numbers from ``low`` on."""
     step = round_length(extent / 4)
     first = math.ceil(low / step)
     return [step * n for n in range(first, math.floor((low + extent) / step) + 1)]
 
 
 def length_text(length: float) -> str:
-    """A length in m with its unit."""
+    """Write a length (m) with its unit."""
+    # In the next smaller unit, such a length would be rounded to "1e+03".
     unit, size = next((each for each in _UNITS if length >= 0.9999 * each[1]), _UNITS[-1])
     return f"{length / size:.3g} {unit}"
 
 
 def duration_text(seconds: float) -> str:
-    """A time of operation, in the unit that suits it."""
+    """Write a time of operation in seconds, minutes or hours."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -35,5 +39,5 @@ def duration_text(seconds: float) -> str:
 
 
 def time_unit(longest: float) -> tuple[str, float]:
-    """The unit of an axis that reaches so far (s), and its length in s."""
+    """Choose the unit of a time axis by its longest time (s); also its length in s."""
     return ("min", 60.0) if longest < 2 * 3600 else ("h", 3600.0)

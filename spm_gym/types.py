@@ -1,4 +1,4 @@
-"""Values that cross module boundaries, and the two protocols that policies and classifies fulfil.
+"""Values that cross module boundaries, and the protocols of policies and classifiers.
 
 Everything is in SI units: metres, volts, amperes, seconds. Piezo coordinates have x to the right
 and y up; row 0 of an image lies at the largest y.
@@ -6,6 +6,7 @@ and y up; row 0 of an image lies at the largest y.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -18,9 +19,13 @@ FloatImage = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 _Kind = TypeVar("_Kind", bound=np.generic)
 
+UNKNOWN_RANGE = (math.nan, math.nan)
+"""Lowest and highest height of a z piezo whose range is unknown; no height lies in it."""
+
 
 def read_only(array: NDArray[_Kind]) -> NDArray[_Kind]:
-    """The array if nobody can write into it, otherwise a copy into which nobody can."""
+    """Return the array if it is read-only, otherwise a read-only copy."""
+    # A read-only view does not suffice: its base may still be written to.
     if array.flags.writeable or array.base is not None:
         array = array.copy()
         array.flags.writeable = False
@@ -51,7 +56,10 @@ class Frame:
         return self.size / self.pixels
 
     def position(self, row: float, col: float) -> tuple[float, float]:
-        """Piezo coordinates (m) of a place in the image; whole numbers are pixel centres."""
+        """Return the piezo coordinates (m) of a place in the image.
+
+        Row and column count from 0; whole numbers are pixel centres.
+        """
         middle = (self.pixels - 1) / 2
         u, v = (col - middle) * self.pixel, (middle - row) * self.pixel
         cos, sin = np.cos(self.angle), np.sin(self.angle)
@@ -81,17 +89,22 @@ class Scan:
     started: float = 0.0
     path: Path | None = None
 
+    @property
+    def z_range_or_nan(self) -> tuple[float, float]:
+        """Lowest and highest height that the z piezo reaches, m; NaN if unknown."""
+        return self.z_range or UNKNOWN_RANGE
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "z", read_only(self.z))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An array is writeable again when it is unpickled, unless the scan is made again.
+        # Unpickled arrays are writeable; the constructor makes the heights read-only again.
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Do nothing and look again."""
+    """Do nothing but take another scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +137,14 @@ class Direction(Enum):
 
     @property
     def stride(self) -> tuple[int, int]:
-        """Where it leads, in approach areas along x and y."""
+        """Displacement in approach areas along x and y."""
         length = 1 if self.value[1] == "+" else -1
         return (length, 0) if self.value[0] == "x" else (0, length)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the instrument says of itself.
+    """The state that an instrument reports.
 
     Attributes:
         x: Piezo position, m.
@@ -143,7 +156,7 @@ class Status:
         current: Tunnelling current, A.
         approached: Whether the feedback holds the tip at the surface.
         time: Seconds on the instrument's clock.
-        details: Whatever else the instrument reports, by name.
+        details: Anything else that the instrument reports, by name.
     """
 
     x: float

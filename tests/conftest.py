@@ -10,7 +10,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 # NumPy reads the variables when it is imported.
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+
+pytest.register_assert_rewrite("spm_gym.testing")
 
 from tests.support.browsing import browser, faults, page  # noqa: E402, F401
 

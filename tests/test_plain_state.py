@@ -40,21 +40,25 @@ STATES = st.recursive(
 )
 
 
-def assert_same(one: Any, other: Any) -> None:
-    assert type(one) is type(other)
-    if isinstance(one, np.ndarray | np.generic):
-        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
-    elif isinstance(one, list | tuple):
-        for each, like in zip(one, other, strict=True):
+def assert_same(this: Any, other: Any) -> None:
+    assert type(this) is type(other)
+    if isinstance(this, np.ndarray | np.generic):
+        assert (this.dtype, this.shape, this.tobytes()) == (
+            other.dtype,
+            other.shape,
+            other.tobytes(),
+        )
+    elif isinstance(this, list | tuple):
+        for each, like in zip(this, other, strict=True):
             assert_same(each, like)
-    elif isinstance(one, dict):
-        assert list(one) == list(other)
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, float):
-        assert repr(one) == repr(other)
+    elif isinstance(this, dict):
+        assert list(this) == list(other)
+        for key in this:
+            assert_same(this[key], other[key])
+    elif isinstance(this, float):
+        assert repr(this) == repr(other)
     else:
-        assert one == other
+        assert this == other
 
 
 @given(STATES)
@@ -64,10 +68,10 @@ def test_every_state_comes_back_as_it_was(state: Any) -> None:
 
 @pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937, np.random.Philox])
 def test_generators_go_on(kind: Any) -> None:
-    one, other = np.random.Generator(kind(3)), np.random.Generator(kind(4))
-    one.random(7)
-    restore_generator(other, from_bytes(to_bytes(one.bit_generator.state)))
-    assert one.random(9).tolist() == other.random(9).tolist()
+    this, other = np.random.Generator(kind(3)), np.random.Generator(kind(4))
+    this.random(7)
+    restore_generator(other, from_bytes(to_bytes(this.bit_generator.state)))
+    assert this.random(9).tolist() == other.random(9).tolist()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Clock:
-    """Time that passes only while somebody works."""
+    """Time that passes only during work."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""What the actions of conditioning have achieved, from the images before and after them."""
+"""Effects of the actions of conditioning, from the images before and after them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 import sqlite3
 from dataclasses import dataclass
 
+from spm_gym.intervals import normal_reach, wilson_interval
 from spm_gym.journal.conditions import UNCERTAIN
-
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True, slots=True)
 class Achievement:
-    """What an action has achieved where it was certainly carried out and classified.
+    """Effects of an action where it was certainly carried out and classified.
 
     Attributes:
         name: Of the action.
@@ -38,7 +37,7 @@ class Achievement:
 
 
 def achievements(db: sqlite3.Connection) -> list[Achievement]:
-    """What every action that was chosen has achieved, in the order of their numbers."""
+    """Sum up the effects of every action that was chosen, in the order of their numbers."""
     return [
         Achievement(
             name=row["name"],
@@ -48,7 +47,7 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
             classified=row["classified"],
             change=_mean(row["changes"], row["change"], row["square"]),
             good=row["good"],
-            good_interval=_wilson(row["good"], row["classified"]),
+            good_interval=wilson_interval(row["good"], row["classified"]),
         )
         for row in db.execute(_ACHIEVEMENTS)
     ]
@@ -79,14 +78,4 @@ def _mean(number: int, mean: float | None, square: float | None) -> tuple[float,
     if number < 2:
         return mean, math.nan
     variance = max(square - mean * mean, 0.0) / (number - 1)
-    return mean, _NORMAL_95 * math.sqrt(variance)
-
-
-def _wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    if not trials:
-        return math.nan, math.nan
-    square, share = _NORMAL_95**2, successes / trials
-    middle = share + square / (2 * trials)
-    half = _NORMAL_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)
+    return mean, normal_reach(math.sqrt(variance))

@@ -72,11 +72,11 @@ _RULES = (
         "episode {}: says {} actions, has {} steps",
     ),
 )
-"""Queries for rows that must not be, and what to say of each."""
+"""Queries for rows that must not be, and a sentence about each."""
 
 
 def scan_files(run: Path) -> set[str]:
-    """The finished files among the scans, relative to the run directory."""
+    """List the finished files among the scans, relative to the run directory."""
     folder = run / SCANS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return {f"{SCANS}/{name}" for name in names if not name.startswith(".")}
@@ -85,15 +85,15 @@ def scan_files(run: Path) -> set[str]:
 def find_inconsistencies(
     run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
-    """One sentence for everything that does not fit together.
+    """Give one sentence for everything that does not fit together.
 
-    What a run leaves when it is killed fits: a scan or an act may be under way.
+    The journal of a killed run fits: a scan or an act may be under way.
 
     Args:
         run: The run directory.
         db: Its journal, at one moment.
-        run_state: Where the run stands; None if the journal does not say.
-        files: What `scan_files` gave before that moment, so that none is newer than its row.
+        run_state: Its state of the run; None if there is none.
+        files: From `scan_files` before that moment, so that none is newer than its row.
     """
     yield from _integrity(db)
     yield from _unreadable_scans(run, db)
@@ -129,6 +129,7 @@ def _files_without_row(
     run: Path, db: sqlite3.Connection, run_state: RunState | None, files: Iterable[str]
 ) -> Iterator[str]:
     expected = {file for (file,) in db.execute("SELECT file FROM scans")}
+    # The file of a scan is complete before its row is committed; a kill leaves it in between.
     if run_state is not None and run_state.state in _SCANNING:
         last = db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         expected.add(scan_file(last + 1))
@@ -138,6 +139,7 @@ def _files_without_row(
 
 
 def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
+    # The image in hand gets its label with the next transition.
     in_hand = 0 if run_state is None else run_state.imaging.scan or 0
     for (number,) in db.execute("SELECT id FROM scans WHERE label IS NULL AND id <> ?", (in_hand,)):
         yield f"scan {number}: it was never decided what it is"
@@ -147,7 +149,7 @@ def _labels(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]
 
 
 def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[str]:
-    counters = RunState().counters if run_state is None else run_state.counters
+    counters = (run_state or RunState()).counters
     rows = dict.fromkeys(map(str, Label), 0)
     rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
     for name in ("scans", "episodes", "recoveries", "areas"):
@@ -160,7 +162,7 @@ def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[st
 
 
 def _steps_ahead(db: sqlite3.Connection, run_state: RunState | None) -> int:
-    """A decision is in the journal from the intent of its act, in the counters from its result."""
+    """Count decisions that have an act under way: the counters have them from its result on."""
     if run_state is None or run_state.state is not State.CONDITION:
         return 0
     return _count(

@@ -1,4 +1,4 @@
-"""The last decision: what the agent thought of the actions, what it chose, what came of it."""
+"""The last decision: the agent's values of the actions, the chosen one, and its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Choice:
 
     Attributes:
         name: As in the settings.
-        value: What the agent expects of it; NaN of a policy without values.
+        value: Expected return, by the agent; NaN of a policy without values.
         bar: The same from 0 for the lowest to 100 for the highest.
         allowed: Whether it might be chosen.
         why_not: Why not, if that is known.
@@ -46,7 +46,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LastDecision:
     """A decision.
 
     Attributes:
@@ -58,7 +58,7 @@ class Decision:
         policy: Name of the policy that has decided.
         chosen: Name of the action.
         explanation: Why this one, in a sentence.
-        result: What came of it, in a sentence.
+        result: Its effect, in a sentence.
         reward: None until the next image is classified.
         steps: Of the episode so far.
     """
@@ -76,15 +76,15 @@ class Decision:
     steps: list[Done]
 
 
-def last_decision(db: sqlite3.Connection, session: RunSession) -> Decision | None:
-    """The last decision; None before the first."""
+def last_decision(db: sqlite3.Connection, session: RunSession) -> LastDecision | None:
+    """Read the last decision; None before the first."""
     step = db.execute("SELECT * FROM steps ORDER BY id DESC LIMIT 1").fetchone()
     if step is None:
         return None
     episode = db.execute("SELECT * FROM episodes WHERE id = ?", (step["episode"],)).fetchone()
     steps = _steps(db, step["episode"])
     choices = _choices(db, step, session)
-    return Decision(
+    return LastDecision(
         episode=step["episode"],
         number=step["number"],
         outcome=episode["outcome"],
@@ -104,9 +104,10 @@ def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> 
     actions = () if session.settings is None else session.settings.env.actions
     clean = db.execute("SELECT clean_side FROM scans WHERE id = ?", (step["scan"],)).fetchone()
     side = None if clean is None else clean["clean_side"]
+    # The random policy has no values.
     values = [math.nan] * len(mask) if values is None else values
     low, high = min(values, default=0.0), max(values, default=0.0)
-    low -= 0.1 * (high - low)  # the lowest is to be seen as well
+    low -= 0.1 * (high - low)  # or the lowest would have no bar
     found = [
         Choice(
             name=_name(number, step, actions),
@@ -118,6 +119,7 @@ def _choices(db: sqlite3.Connection, step: sqlite3.Row, session: RunSession) -> 
         )
         for number, (allowed, value) in enumerate(zip(mask, values, strict=False))
     ]
+    # Without values all compare equal, and the order stays that of the settings.
     return sorted(found, key=lambda each: -math.inf if math.isnan(each.value) else -each.value)
 
 

@@ -1,4 +1,4 @@
-"""What was last seen of the instrument."""
+"""The last readings of the instrument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spm_gym.runner.run_state import RunState
 
 @dataclass(frozen=True, slots=True)
 class InstrumentReadings:
-    """What was last seen of the instrument.
+    """The last readings of the instrument.
 
     Attributes:
         in_contact: Whether the tip should be at the surface; None if nobody knows.
@@ -32,22 +32,28 @@ class InstrumentReadings:
     setpoint: float
 
 
-def instrument(db: sqlite3.Connection, m: RunState | None, at_work: bool) -> InstrumentReadings:
-    """What was last seen of the instrument."""
+def instrument(
+    db: sqlite3.Connection, run_state: RunState | None, at_work: bool
+) -> InstrumentReadings:
+    """Read what the journal last noted of the instrument."""
     z = current = math.nan
     wall = None
-    # What was seen before a simulated microscope was put back where it had been does not count.
+    # When a run is resumed, a simulated microscope is put back to its last commit: what an earlier
+    # session read after that never was.
     session = "session = (SELECT MAX(id) FROM sessions)" if at_work else "1"
+    # Reconnecting and refused acts have no readings; among twenty acts some have.
     query = f"SELECT * FROM acts WHERE {session} ORDER BY id DESC LIMIT 20"
     for row in db.execute(query):
         after, before = json.loads(row["after"]), json.loads(row["before"])
-        seen = after if "z" in after else before
-        if "z" in seen:
-            z, current = _number(seen["z"]), _number(seen.get("current"))
-            wall = row["wall_result"] if seen is after else row["wall"]
+        readings = after if "z" in after else before
+        if "z" in readings:
+            z, current = _number(readings["z"]), _number(readings.get("current"))
+            wall = row["wall_result"] if readings is after else row["wall"]
             break
     scan = db.execute("SELECT bias, setpoint FROM scans ORDER BY id DESC LIMIT 1").fetchone()
-    contact = None if m is None else _contact(db, m, at_work)
+    contact = None
+    if run_state is not None:
+        contact = _contact(db, run_state, at_work)
     return InstrumentReadings(
         contact,
         z,
@@ -58,10 +64,10 @@ def instrument(db: sqlite3.Connection, m: RunState | None, at_work: bool) -> Ins
     )
 
 
-def _contact(db: sqlite3.Connection, m: RunState, at_work: bool) -> bool | None:
-    """While it works, the run knows; afterwards the last act says it, unless it is unknown."""
+def _contact(db: sqlite3.Connection, run_state: RunState, at_work: bool) -> bool | None:
+    """Tell whether the tip is in contact: while it works, the run knows, then the last act."""
     if at_work:
-        return m.tip.in_contact
+        return run_state.tip.in_contact
     row = db.execute("SELECT * FROM acts ORDER BY id DESC LIMIT 1").fetchone()
     if row is None or row["result"] is None:
         return None

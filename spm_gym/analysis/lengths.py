@@ -21,7 +21,8 @@ class Bar:
 
 
 def histograms(policies: dict[str, PolicyEpisodes]) -> dict[str, list[Bar]]:
-    """For each who chose, the numbers of episodes by length, on the same axis."""
+    """Count the episodes of each policy by length, on the same axis."""
+    # The same axis for all policies, or their histograms could not be compared by eye.
     longest = max([_FEWEST_BARS, *(max(policy.lengths) for policy in policies.values())])
     width = -(-longest // _MOST_BARS) or 1
     return {name: _bars(policy, longest, width) for name, policy in policies.items()}

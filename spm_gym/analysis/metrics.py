@@ -1,4 +1,4 @@
-"""A run told image by image, in named values, from its journal alone.
+"""Named values of a run, image by image, from its journal alone.
 
 The step is the number of the image. Nothing depends on when the journal is read.
 """
@@ -23,7 +23,7 @@ SHARE_OF = 100
 """Classified images that the share of good ones is taken of."""
 
 PICTURES = 10
-"""Images of every label that are shown; of those that follow every second, fourth, eighth, ..."""
+"""Images of every label that are sampled; of the next ones every second, fourth, eighth, ..."""
 
 _ROWS = 100
 _NM = 1e-9
@@ -32,7 +32,7 @@ _NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORD
 
 @dataclass(frozen=True, slots=True)
 class ScanImage:
-    """An image to be shown.
+    """An image of the sample.
 
     Attributes:
         label: What it is.
@@ -47,13 +47,13 @@ class ScanImage:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there is to tell of an image, or of the end of an episode with it.
+    """Values of an image, or of the end of an episode with it.
 
     Attributes:
         step: Number of the image, from 1.
         wall: When it was taken, seconds since 1970.
         values: By their names in the glossary of metrics.
-        picture: The image; None if it is not to be shown, or damaged.
+        picture: The image; None if it is not in the sample, or damaged.
     """
 
     step: int
@@ -63,9 +63,9 @@ class Moment:
 
 
 class RunMetrics:
-    """Tells of a run what has come since it was asked last, whether or not it came to an end.
+    """Iterates over what has come since the last time, whether or not the run has ended.
 
-    Whoever stops between two moments and iterates again loses none.
+    Iterating again after a stop between two moments loses none.
 
     Args:
         run: The run directory.
@@ -90,16 +90,18 @@ class RunMetrics:
 
     @property
     def images(self) -> int:
-        """How many were told."""
+        """Number of images so far."""
         return self._images
 
     def __iter__(self) -> Iterator[Moment]:
+        # In portions: a resumed run is read from its first image, and memory stays small.
         while rows := self._db.execute(_NEXT, (self._scan, _ROWS)).fetchall():
             for row in rows:
-                yield from self._tell(row)
+                yield from self._moments(row)
+        # An episode may end with its last image while no further one has come yet.
         yield from self._end_episode()
 
-    def _tell(self, row: sqlite3.Row) -> Iterator[Moment]:
+    def _moments(self, row: sqlite3.Row) -> Iterator[Moment]:
         if self._episode is not None and row["episode"] != self._episode[0]:
             yield from self._end_episode()
         self._scan = row["id"]
@@ -129,7 +131,7 @@ class RunMetrics:
         return values
 
     def _trouble(self, row: sqlite3.Row) -> dict[str, float]:
-        """Troubles before this image, added up."""
+        """Add up the troubles before this image."""
         found = self._db.execute(
             "SELECT id, trouble FROM recoveries WHERE id > ? AND elapsed <= ? ORDER BY id",
             (self._recovery, row["elapsed"]),
@@ -140,7 +142,7 @@ class RunMetrics:
         return {f"trouble/{name}": self._troubles[name] for _, name in found}
 
     def _decision(self, row: sqlite3.Row) -> dict[str, float]:
-        """Values of the decision whose outcome this image shows."""
+        """Read the values of the decision whose outcome this image has."""
         step = self._db.execute(
             "SELECT id, name, q FROM steps WHERE id > ? AND scan_after = ?",
             (self._step, row["id"]),
@@ -155,7 +157,7 @@ class RunMetrics:
         return {f"q/{name}": q for name, q in zip(self._actions, values, strict=True)}
 
     def _end_episode(self) -> Iterator[Moment]:
-        """The episode of the last image, if that has ended it."""
+        """Close the episode of the last image, if that has ended it."""
         if self._episode is None:
             return
         number, wall = self._episode
@@ -177,17 +179,20 @@ class RunMetrics:
     def _picture(self, row: sqlite3.Row) -> ScanImage | None:
         label, probability = row["label"], row["probability"]
         self._labels[label] += 1
-        if not is_shown(self._labels[label]):
+        if not is_sampled(self._labels[label]):
             return None
         try:
             z = read_scan(self._run, row).z
-        except FileFormatError:  # the report says so
+        except FileFormatError:  # the report names it
             return None
         classified = "" if probability is None else f", p = {probability:.3f}"
         return ScanImage(label, f"image {self._images}: {label}{classified}", z)
 
 
-def is_shown(number: int) -> bool:
-    """Whether the image with this number, from 1, is: ever fewer, a few hundred in any run."""
+def is_sampled(number: int) -> bool:
+    """Tell whether the image with this number, from 1, is in the sample.
+
+    The sample becomes ever sparser: a few hundred in any run.
+    """
     apart = 1 << ((number - 1) // PICTURES).bit_length()
     return not (number - 1) % apart

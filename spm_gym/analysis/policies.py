@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+
+from spm_gym.intervals import FEWEST, Interval, length_difference_interval, length_interval
 
 AGENT, RANDOM = "agent", "random"
 
 EPISODE_POLICY = "(SELECT MIN(policy) FROM steps WHERE steps.episode = episodes.id)"
 """SQL: the policy of a row of ``episodes``; NULL where no action has been chosen yet."""
-
-FEWEST = 10
-"""Episodes that an interval takes: with fewer, it would be a guess."""
-
-Interval = tuple[float, float] | None
-"""95 % interval; None where nothing can be told."""
-
-_QUANTILE = 0.975
-_SYMMETRIC = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +36,9 @@ class PolicyEpisodes:
         return float(np.mean(self.lengths)) if self.lengths else math.nan
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> Interval | None:
         """95 % interval of the mean; None below `FEWEST` episodes, or if all took equally long."""
-        if not _tells(self):
-            return None
-        low, high = _interval(self.mean, _cumulants(self.lengths))
-        return max(low, 1.0), high
+        return length_interval(self.lengths)
 
     @property
     def interval_in_words(self) -> str:
@@ -65,11 +53,11 @@ class Saving:
     Attributes:
         actions: Difference of the means.
         interval: 95 % interval; None unless both have theirs.
-        episodes: How many there are of whoever has fewer.
+        episodes: How many there are of the policy with fewer.
     """
 
     actions: float
-    interval: Interval
+    interval: Interval | None
     episodes: int
 
     @property
@@ -99,65 +87,19 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
 
 def saved_actions(agent: PolicyEpisodes, random: PolicyEpisodes) -> Saving:
     """Compare the two."""
-    saved = random.mean - agent.mean
-    interval = None
-    if _tells(agent) and _tells(random):
-        interval = _interval(saved, _cumulants(random.lengths), _cumulants(agent.lengths, -1))
-    return Saving(saved, interval, min(len(agent.lengths), len(random.lengths)))
+    interval = length_difference_interval(random.lengths, agent.lengths)
+    return Saving(random.mean - agent.mean, interval, min(len(agent.lengths), len(random.lengths)))
 
 
-def interval_in_words(interval: Interval, episodes: int) -> str:
+def interval_in_words(interval: Interval | None, episodes: int) -> str:
     """A 95 % interval, or why there is none.
 
     Args:
         interval: Of a mean number of actions, or of a difference.
-        episodes: How many it is from; of whoever has fewer.
+        episodes: How many it is from; of the policy with fewer.
     """
     if interval is not None:
         return f"{interval[0]:.1f} to {interval[1]:.1f}"
     if episodes < FEWEST:
         return f"too few to tell ({episodes} of {FEWEST} episodes)"
     return "too alike to tell (equal lengths)"
-
-
-def _tells(policy: PolicyEpisodes) -> bool:
-    return len(policy.lengths) >= FEWEST and len(set(policy.lengths)) > 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Cumulants:
-    """Unbiased second and third cumulant of a mean, and the degrees of freedom of the second."""
-
-    second: float
-    third: float
-    freedom: int
-
-
-def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
-    number = len(lengths)
-    away = np.asarray(lengths, np.float64) - np.mean(lengths)
-    second = float(np.sum(away**2)) / (number - 1) / number
-    third = float(np.sum(away**3)) / ((number - 1) * (number - 2)) / number
-    return _Cumulants(second, sign * third, number - 1)
-
-
-def _interval(estimate: float, *parts: _Cumulants) -> tuple[float, float]:
-    """95 % interval of a sum of means: Student's or Welch's, with Hall's correction for skewness.
-
-    Lengths of episodes are skewed: where all was short so far, long ones are still to come. See
-    P. Hall, *J. R. Stat. Soc. B* 54, 221 (1992); for two samples X.-H. Zhou and P. Dinh,
-    *Biostatistics* 6, 187 (2005).
-    """
-    variance = sum(part.second for part in parts)
-    freedom = variance**2 / sum(part.second**2 / part.freedom for part in parts)
-    skewness = sum(part.third for part in parts) / variance**1.5
-    reach, error = float(stdtrit(freedom, _QUANTILE)), math.sqrt(variance)
-    low, high = (estimate - error * _skewed(q, skewness) for q in (reach, -reach))
-    return low, high
-
-
-def _skewed(quantile: float, skewness: float) -> float:
-    """Quantile of Student's ratio if the mean has that skewness."""
-    if abs(skewness) < _SYMMETRIC:
-        return quantile
-    return 3 * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1) / skewness

@@ -11,7 +11,7 @@ from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import RunState
 
 RECENT = 100
-"""Classified images that say how it goes at present."""
+"""Classified images that the present share of good ones is taken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class Progress:
 
 
 def progress(
-    db: sqlite3.Connection, m: RunState | None, session: RunSession, now: float | None
+    db: sqlite3.Connection, run_state: RunState | None, session: RunSession, now: float | None
 ) -> Progress:
-    """How far a run is.
+    """Measure how far a run is.
 
     Args:
         db: The journal.
-        m: State of the run; None before its first transition.
+        run_state: State of the run; None before its first transition.
         session: The last one.
         now: Seconds since 1970; None if nothing is under way.
     """
     labels = dict(map(tuple, db.execute("SELECT label, COUNT(*) FROM scans GROUP BY label")))
     images = _number(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
-    elapsed = 0.0 if m is None else m.clock.elapsed
+    elapsed = 0.0 if run_state is None else run_state.clock.elapsed
     share, bound, left_s = _bound(session, elapsed, images)
     return Progress(
         elapsed=elapsed,
@@ -79,7 +79,7 @@ def progress(
 def _bound(
     session: RunSession, elapsed: float, images: int
 ) -> tuple[float | None, str, float | None]:
-    """How much is over, of what, and seconds until the end, which the nearer bound decides.
+    """Return the share that is over, its bound, and seconds until the end by the nearer bound.
 
     Without a pace nobody knows which is nearer; then it is the one that is over to the larger part.
     """
@@ -96,11 +96,13 @@ def _bound(
         bounds.append((images / settings.scans, f"{settings.scans} images", left))
     if not bounds:
         return None, "", None
+    # A bound without a known end sorts by its share, the largest first.
     share, bound, left = min(bounds, key=lambda each: -each[0] if each[2] is None else each[2])
     return min(share, 1.0), bound, None if left is None else max(left, 0.0)
 
 
 def _recent(db: sqlite3.Connection) -> float | None:
+    # The unary plus keeps SQLite from the index on labels, which would read all of them to sort.
     query = (
         "SELECT AVG(label = ?) FROM (SELECT label FROM scans"
         f" WHERE +label IN ({CLASSIFIED_SQL}) ORDER BY id DESC LIMIT {RECENT})"

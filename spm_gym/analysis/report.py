@@ -1,4 +1,4 @@
-"""What the journal of a run says, counted for its report."""
+"""Figures of a run for its report, counted from its journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WINDOW_BINS = 20
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The figures that a report begins with.
+    """The figures at the head of a report.
 
     Attributes:
         elapsed: Time of operation, s.
@@ -103,7 +103,7 @@ class Yield:
     Attributes:
         edges: Right edges of equal bins of the time of operation, s.
         good: Good images until then.
-        share: Good ones among those `JUDGED` within the window around each; NaN without any.
+        share: Good ones among those `CLASSIFIED` within the window around each; NaN without any.
         window: Width of that window, s.
     """
 
@@ -117,6 +117,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     """Count good images over the time of operation ``elapsed`` (s, more than 0)."""
     width = elapsed / _BINS
     taken, good = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    # Counted by SQLite: a run may have tens of thousands of images.
     for place, classified, fine in db.execute(
         f"SELECT MIN(CAST(elapsed / ? AS INTEGER), ?), COUNT(*), SUM(label = '{Label.GOOD}')"
         f" FROM scans WHERE label IN ({CLASSIFIED_SQL}) GROUP BY 1",
@@ -124,6 +125,7 @@ def good_over_time(db: sqlite3.Connection, elapsed: float) -> Yield:
     ):
         taken[place], good[place] = classified, fine
     window = np.ones(_WINDOW_BINS + 1)
+    # Counts are smoothed, not shares, so that bins with few images weigh little.
     near = np.convolve(taken, window, "same")
     found = np.convolve(good, window, "same")
     share = np.where(near > 0, found / np.maximum(near, 1), np.nan)
@@ -147,7 +149,7 @@ class Moments:
 
 
 def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
-    """When conditioning, recoveries and changes of the area took place."""
+    """Find when conditioning, recoveries and changes of the area took place."""
     recoveries: dict[str, list[float]] = {}
     for trouble, when in db.execute("SELECT trouble, elapsed FROM recoveries ORDER BY id"):
         recoveries.setdefault(trouble, []).append(when)
@@ -160,8 +162,13 @@ def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
     )
 
 
+def trouble_kinds(db: sqlite3.Connection) -> int:
+    """Count the kinds of trouble that there were."""
+    return int(_single(db, "SELECT COUNT(DISTINCT trouble) FROM recoveries"))
+
+
 def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
-    """How many finished episodes had how many actions, by outcome."""
+    """Count finished episodes by outcome and number of actions."""
     lengths: dict[str, dict[int, int]] = {}
     for outcome, actions, number in db.execute(
         "SELECT outcome, actions, COUNT(*) FROM episodes WHERE outcome IS NOT NULL GROUP BY 1, 2"
@@ -171,21 +178,21 @@ def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
 
 
 def mean_length(lengths: dict[str, dict[int, int]]) -> float:
-    """Mean number of actions of finished episodes; NaN without any."""
+    """Return the mean number of actions of finished episodes; NaN without any."""
     found = [each for outcome in lengths.values() for each in outcome.items()]
     total = sum(number for _, number in found)
     return sum(actions * number for actions, number in found) / total if total else math.nan
 
 
 def episodes(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """The last `MOST_ROWS` episodes with policies and sequences of actions, in their order."""
+    """Read the last `MOST_ROWS` episodes with policies and sequences of actions, in their order."""
     query = f"SELECT *, {EPISODE_POLICY} AS policy FROM episodes ORDER BY id DESC LIMIT ?"
     rows = db.execute(query, (MOST_ROWS,)).fetchall()
     return [dict(row) | {"sequence": _sequence(db, row["id"])} for row in reversed(rows)]
 
 
 def _sequence(db: sqlite3.Connection, episode: int) -> str:
-    """Names of the actions, repeated ones counted."""
+    """Join the names of the actions, repeated ones counted."""
     rows = db.execute(
         f"SELECT name, refused, {UNCERTAIN} FROM steps WHERE episode = ? ORDER BY number",
         (episode,),
@@ -196,11 +203,12 @@ def _sequence(db: sqlite3.Connection, episode: int) -> str:
     )
     runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
     counted = (name if times == 1 else f"{times} × {name}" for name, times in runs)
+    # The name of an action stays on one line, wherever the browser breaks the sequence.
     return " → ".join(each.replace(" ", _UNBROKEN) for each in counted)
 
 
 def acts(db: sqlite3.Connection) -> list[dict[str, Any]]:
-    """Physical acts by kind and result, "under way" for those without."""
+    """Count physical acts by kind and result, "under way" for those without."""
     table: dict[str, dict[str, int]] = {}
     for act, result, number in db.execute(
         "SELECT act, COALESCE(result, 'under way'), COUNT(*) FROM acts GROUP BY 1, 2"
@@ -210,7 +218,7 @@ def acts(db: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def unknown_acts(db: sqlite3.Connection) -> tuple[dict[str, int], list[sqlite3.Row]]:
-    """How many acts have no certain outcome, by result, and the last `MOST_ROWS` of them."""
+    """Count acts without a certain outcome by result, and read the last `MOST_ROWS` of them."""
     unknown = "acts WHERE result IS NULL OR result = 'unknown'"
     query = f"SELECT * FROM {unknown} ORDER BY id DESC LIMIT ?"
     rows = db.execute(query, (MOST_ROWS,)).fetchall()
@@ -218,30 +226,31 @@ def unknown_acts(db: sqlite3.Connection) -> tuple[dict[str, int], list[sqlite3.R
 
 
 def recoveries(db: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The last `MOST_ROWS` recoveries, in their order."""
+    """Read the last `MOST_ROWS` recoveries, in their order."""
     query = "SELECT * FROM recoveries ORDER BY id DESC LIMIT ?"
     return db.execute(query, (MOST_ROWS,)).fetchall()[::-1]
 
 
 def events(db: sqlite3.Connection) -> tuple[dict[str, int], list[sqlite3.Row]]:
-    """Number of events by kind, and the last `MOST_EVENTS` of them."""
+    """Count events by kind, and read the last `MOST_EVENTS` of them."""
     query = "SELECT * FROM events ORDER BY id DESC LIMIT ?"
     return _counts(db, "events", "kind"), db.execute(query, (MOST_EVENTS,)).fetchall()[::-1]
 
 
 def sessions(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
-    """All starts of the program, versions as one text."""
+    """Read all starts of the program, versions as one text."""
     for row in db.execute("SELECT * FROM sessions ORDER BY id"):
         versions = json.loads(row["versions"])
         yield dict(row) | {"versions": ", ".join(f"{k} {v}" for k, v in versions.items())}
 
 
 def utc(wall: float) -> str:
-    """Seconds since 1970 as date and time."""
+    """Write seconds since 1970 as date and time."""
     return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _elapsed(db: sqlite3.Connection) -> float:
+    # The state is that of the last commit; a killed run may have rows that are newer.
     latest = _single(
         db,
         "SELECT MAX(elapsed) FROM (SELECT MAX(elapsed) AS elapsed FROM scans UNION ALL"

@@ -14,11 +14,12 @@ CODES = (Label.GOOD, Label.BAD_PROBE, Label.CONDITIONING)
 
 
 def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
-    """Classified images with greater numbers than ``after``, and bands that reach beyond it.
+    """Read the classified images after number ``after``, and the bands that reach beyond it.
 
     Thousands of them are to travel quickly: scans, seconds and probabilities (in thousandths) are
-    whole numbers, the first two as differences to the one before; seconds begin at 0.
+    whole numbers, the first two as differences to the value before; seconds start at 0.
     """
+    # A page has the classified images already and asks only for those that are new.
     rows = db.execute(_CLASSIFIED, (after,)).fetchall()
     start = db.execute("SELECT elapsed FROM scans WHERE id = ?", (after,)).fetchone()
     since = 0.0 if start is None else float(start["elapsed"])
@@ -31,6 +32,7 @@ def series(db: sqlite3.Connection, after: int) -> dict[str, Any]:
         "episodes": [
             tuple(row)
             for row in db.execute(
+                # Also those that were open at the last question: their ends are news.
                 "SELECT id, elapsed, elapsed_end FROM episodes"
                 " WHERE elapsed_end IS NULL OR elapsed_end >= ?",
                 (since,),

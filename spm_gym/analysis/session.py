@@ -7,9 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import ValidationError
 
-from spm_gym.config import Config, ConfigError, EnvConfig
+from spm_gym.config import Config, ConfigError, EnvConfig, validated
 from spm_gym.config.yaml_file import parse_yaml
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.conditions import IMAGE
@@ -59,19 +58,20 @@ class RunSession:
 
 
 def last_session(db: sqlite3.Connection) -> RunSession:
-    """The last start of the program."""
+    """Read the last start of the program."""
     row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
         return RunSession(0, 0.0, None, None)
     return RunSession(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
 
 
+# Every answer of the live page asks for them, and they change only with the session.
 @functools.lru_cache(maxsize=4)
 def _settings(text: str) -> Config | None:
-    """Settings as a run has noted them; those of other versions may not be readable."""
+    """Parse the settings that a run has noted; None if this program does not know them."""
     try:
-        return Config.model_validate(parse_yaml(text, "settings"))
-    except (ConfigError, ValidationError):
+        return validated(parse_yaml(text, "settings"))
+    except ConfigError:
         return None
 
 
@@ -79,6 +79,7 @@ def _pace(db: sqlite3.Connection, session: int) -> Pace | None:
     rows = db.execute(_LAST_SCANS, (session, _RECENT)).fetchall()[::-1]
     if not rows:
         return None
+    # Wall and operation time differ: a simulated microscope works faster than the wall clock.
     wall, elapsed, image = np.array(list(map(tuple, rows)), np.float64).T
     pauses = db.execute("SELECT wall FROM events WHERE kind = 'pause' AND wall >= ?", (wall[0],))
     before = np.searchsorted(np.sort([each for (each,) in pauses]), wall)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.analysis.consistency import find_inconsistencies, scan_files
+from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
 from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
-from spm_gym.runner.run_state import EndingState, read_run_state
-from spm_gym.runner.states import State
+from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.runner.run_state import read_run_state
 
 UNDER_WAY = "under_way"
 
@@ -23,9 +24,12 @@ class Summary:
 
     Attributes:
         state: What the run does next; empty before its first step.
-        finished: Whether it has come to its end.
-        failed: Whether that end is a failure.
-        ending: Why it has ended.
+        finished: Whether it has come to its end by itself or by request.
+        failed: Whether its end is a failure, or one after which the instrument needs somebody.
+        ending: Why it has ended, and where the tip is; empty if it has noted no end.
+        ending_kind: How it ended, or that it has not.
+        ending_sentence: The same as every view shows it.
+        safe: Whether nobody has to look at the instrument.
         hours: Time of operation, on the instrument's clock.
         sessions: Starts of the program.
         resumes: How many of these continued the run.
@@ -53,6 +57,9 @@ class Summary:
     finished: bool
     failed: bool
     ending: str
+    ending_kind: RunEnd
+    ending_sentence: str
+    safe: bool
     hours: float
     sessions: int
     resumes: int
@@ -80,17 +87,18 @@ def summarise(run: Path) -> Summary:
     Raises:
         JournalError: There is no journal, or it is too damaged to be read.
     """
+    # Files are listed before the journal is opened: one that is newer has no row in it.
     files = scan_files(run)
     try:
         with reading(run) as db:
-            return _summarise(run, db, files)
+            return _summarise(run, db, files, is_run_locked(run))
     except sqlite3.DatabaseError as error:
         raise JournalError(f"the journal of {run} is damaged: {error}") from error
 
 
-def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
+def _summarise(run: Path, db: sqlite3.Connection, files: set[str], at_work: bool) -> Summary:
     run_state = read_run_state(db)
-    ending = EndingState() if run_state is None else run_state.ending
+    ending = run_ending(db, at_work)
     labels = _labels(db)
     acts = _acts(db)
     hours = 0.0 if run_state is None else run_state.clock.elapsed / 3600
@@ -98,9 +106,12 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str]) -> Summary:
     found = tuple(find_inconsistencies(run, db, run_state, files))
     return Summary(
         state="" if run_state is None else run_state.state,
-        finished=run_state is not None and run_state.state is State.STOP,
+        finished=ending.kind.finished,
         failed=ending.failed,
         ending=ending.reason,
+        ending_kind=ending.kind,
+        ending_sentence=ending.sentence,
+        safe=ending.safe,
         hours=hours,
         sessions=_number(db, "SELECT COUNT(*) FROM sessions"),
         resumes=_number(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
@@ -169,7 +180,7 @@ def _acts(db: sqlite3.Connection) -> dict[str, dict[str, int]]:
 def _counts(
     db: sqlite3.Connection, column: str, table: str, missing: str = UNDER_WAY
 ) -> dict[str, int]:
-    """Rows by the value of a column, the most frequent first."""
+    """Count rows by the value of a column, the most frequent first."""
     query = f"SELECT {column}, COUNT(*) AS n FROM {table} GROUP BY {column} ORDER BY n DESC"
     return {value or missing: count for value, count in db.execute(query)}
 

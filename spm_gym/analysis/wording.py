@@ -8,7 +8,7 @@ _CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eigh
 
 
 def ordinal(number: int) -> str:
-    """The first, the second, ... the 11th, the 12th, the 21st."""
+    """Write first, second, ... 11th, 12th, 21st."""
     if 1 <= number <= len(_ORDINALS):
         return _ORDINALS[number - 1]
     teens = 10 <= number % 100 <= 20
@@ -16,17 +16,17 @@ def ordinal(number: int) -> str:
 
 
 def plural(number: int, thing: str) -> str:
-    """One image, two images, ... 11 images."""
+    """Write one image, two images, ... 11 images."""
     word = _CARDINALS[number] if 0 <= number < len(_CARDINALS) else f"{number}"
     return f"{word} {thing}{'' if number == 1 else 's'}"
 
 
 def nm(metres: float) -> str:
-    """A place or a length in nm, with a true minus sign."""
+    """Write a place or a length in nm, with a true minus sign."""
     text = f"{metres * 1e9:.0f}"
     return text.replace("-", "−") if text != "-0" else "0"
 
 
 def unbroken(name: str) -> str:
-    """The name of an action, which belongs on one line."""
+    """Keep the name of an action on a single line."""
     return name.replace(" ", "\N{NO-BREAK SPACE}")

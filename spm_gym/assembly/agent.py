@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint
 from agents.double_dqn import DoubleDQN
-from agents.operation import load_weights
+from agents.weights import load_weights
 from spm_gym.assembly.build import shipped_agent
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.config import Config

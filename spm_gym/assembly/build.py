@@ -1,4 +1,4 @@
-"""Puts microscope, classify and environment together from the settings."""
+"""Puts microscope, classifier and environment together from the settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from spm_gym.assembly.drivers import capabilities, find_driver
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -21,16 +22,13 @@ from spm_gym.errors import LimitExceeded
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.conditions import TrainingConditions, classifier_findings
 from spm_gym.instrument.contract import Instrument, Restartable
-from spm_gym.instrument.deepspm.client import DeepSPMInstrument
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.limits import check_action, check_frame
-from spm_gym.instrument.nanonis import instrument as nanonis
-from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import VirtualController
-from spm_gym.servers.nanonis.rehearsal import Rehearsal
-from spm_gym.types import Classifier, Frame, Pulse
+from spm_gym.types import UNKNOWN_RANGE, Classifier, Frame, Pulse
 
 
 def shipped_classifier() -> Path:
@@ -83,7 +81,7 @@ def build_classifier(config: Config, microscope: Instrument | None = None) -> Cl
 def _settings_findings(
     conditions: TrainingConditions, config: Config, microscope: Instrument | None
 ) -> list[str]:
-    """What is wrong with a classifier as far as the settings alone tell."""
+    """Reasons against a classifier as far as the settings alone say."""
     if isinstance(microscope, SimulatedMicroscope):
         found = classifier_findings(
             conditions, config, microscope.bias, microscope.setpoint, "simulated"
@@ -91,16 +89,16 @@ def _settings_findings(
         return list(found.values())
     bias, setpoint = configured_imaging(config)
     found = classifier_findings(conditions, config, bias, setpoint, "real")
-    # The controller may be a virtual one, and can tell what the settings leave to the operator.
+    # The instrument may be a virtual one, and can say what the settings leave to the operator.
     unsettled = {"origin"}
-    if config.real.protocol == "nanonis":
+    if capabilities(config.real).status:
         unsettled |= {"bias"} if math.isnan(bias) and conditions.bias else set()
         unsettled |= {"setpoint"} if math.isnan(setpoint) and conditions.setpoint else set()
     return [text for name, text in found.items() if name not in unsettled]
 
 
 def configured_imaging(config: Config) -> tuple[float, float]:
-    """Bias (V) and setpoint (A) that a real microscope is told; NaN keeps what the operator set."""
+    """Bias (V) and setpoint (A) of a real microscope's images; NaN for the operator's."""
     bias, setpoint = config.real.imaging.bias_V, config.real.imaging.setpoint_pA
     return (
         math.nan if bias is None else bias,
@@ -118,7 +116,7 @@ def check_classifier(config: Config) -> None:
     pixels = config.env.pixels
     # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
     blank = np.zeros((1, pixels, pixels), np.float32)
-    read_scans(blank, np.full((1, 2), np.nan), config.env.plane)
+    read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
     build_classifier(config)(blank[None])
 
 
@@ -128,7 +126,7 @@ def build_microscope(config: Config, seed: int = 0) -> SimulatedMicroscope:
 
 
 def compile_simulator(config: Config) -> None:
-    """Have everything compiled that images take, lest the first client lose its patience.
+    """Have everything compiled that images take, before a client waits for its first.
 
     Args:
         config: The settings; a microscope of theirs is thrown away.
@@ -144,69 +142,42 @@ def compile_simulator(config: Config) -> None:
 
 def connect_microscope(
     config: Config,
-    keep: Path | None = None,
+    context: DriverContext | None = None,
     record: Record = lambda entry: None,
     history: Iterable[dict[str, Any]] = (),
-    tell: Callable[[str], None] = print,
-    abort: Callable[[], bool] = lambda: False,
-    note: Callable[[str], None] = print,
 ) -> Guard:
-    """The real microscope of these settings, within their limits.
+    """Connect to the real microscope of these settings, within their limits.
 
     Args:
         config: All settings.
-        keep: File for the operator's settings, until they are restored.
+        context: The run on whose behalf; None prints.
         record: Takes an entry before and after every act.
         history: What was recorded before.
-        tell: Takes sentences for the operator.
-        abort: Is asked during a scan or an approach whether to stop it, where the protocol allows
-            that.
-        note: Takes sentences for the record, such as what somebody else has changed.
 
     Raises:
         LimitExceeded: An action or the image of the settings lies outside the limits.
+        ConfigError: There is no such driver.
         InstrumentError: The microscope cannot be reached or used.
     """
     check_limits(config)
-    real = config.real
-    instrument: Instrument
-    if real.protocol == "deepspm":
-        bias, setpoint = configured_imaging(config)
-        instrument = DeepSPMInstrument(
-            real.host,
-            real.deepspm_port,
-            bias=bias,
-            setpoint=setpoint,
-            speed=real.imaging.speed_nm_per_s * 1e-9,
-        )
-    else:
-        instrument = nanonis.connect(real, keep, tell, abort, note)
-    return Guard(instrument, real.limits, record, history)
+    instrument = find_driver(config.real).connect(config.real, context or DriverContext())
+    return Guard(instrument, config.real.limits, record, history)
 
 
 def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
-    """Show every command instead of sending it; the replies come from a simulated controller.
+    """Show every command instead of sending it; the replies come from a simulated microscope.
 
     Raises:
-        ConfigError: The instrument speaks another protocol than Nanonis.
+        ConfigError: The driver cannot do that.
     """
-    if config.real.protocol != "nanonis":
-        raise ConfigError("setting real.protocol: only commands to a Nanonis can be rehearsed")
+    able = capabilities(config.real)
+    if not able.rehearse:
+        raise ConfigError(
+            f"setting real.driver = {config.real.driver}: this driver {able.why_not('rehearse')}"
+        )
     check_limits(config)
-    release = config.real.release or RELEASES[-1]
-    retract = config.real.coarse.retract or "z+"
-    controller = virtual_controller(
-        config, config.seed, time_scale=0, release=release, retract=retract
-    )
-    channel = Rehearsal(controller, show)
-    instrument = nanonis.NanonisInstrument(
-        channel, channel, config.real, sleep=lambda seconds: None, tell=lambda text: None
-    )
-    try:
-        instrument.open()
-    except BaseException:
-        instrument.close()
-        raise
+    simulated = build_microscope(config, world_seed(config.seed))
+    instrument = find_driver(config.real).rehearse(config.real, simulated, show)
     return Guard(instrument, config.real.limits)
 
 
@@ -250,6 +221,7 @@ def make_env(
     overrides: Sequence[str] = (),
     render_mode: str | None = None,
     instrument: Instrument | None = None,
+    guard: bool = True,
 ) -> ProbeConditioningEnv:
     """Build the environment; this is what `gymnasium.make` calls.
 
@@ -258,6 +230,7 @@ def make_env(
         overrides: More settings as ``"key=value"``.
         render_mode: None or "rgb_array".
         instrument: The microscope; None simulates one.
+        guard: Whether a microscope that can be harmed is used within ``real.limits`` only.
 
     Raises:
         ConfigError: A setting is unknown or impossible.
@@ -265,7 +238,10 @@ def make_env(
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     classifier = build_classifier(config, microscope)
-    budget = None if isinstance(microscope, Restartable) else Budget(config.budget)
+    simulated = isinstance(microscope, Restartable)
+    if guard and not simulated and not isinstance(microscope, Guard):
+        microscope = Guard(microscope, config.real.limits)
+    budget = None if simulated else Budget(config.budget)
     return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget)
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from agents import classifier_training
 from agents.classifier import ProbeClassifier
+from agents.classifier_training import Labelled
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG
 from spm_gym.assembly.build import shipped_classifier
@@ -24,9 +25,8 @@ from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging.conditions import TrainingConditions, described
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.paths import as_typed
-from spm_gym.types import BoolArray
 
-Labelled = tuple[NDArray[np.float32], BoolArray, NDArray[np.str_]]
+_Sessions = NDArray[np.str_]
 
 _OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
@@ -37,7 +37,7 @@ def train_classifier(
     data: Path | None,
     output: Path | None,
 ) -> int:
-    """Train on what the settings or ``data`` give.
+    """Train on simulated images, or on a folder of labelled ones.
 
     Args:
         config: Settings of the run.
@@ -50,21 +50,21 @@ def train_classifier(
         Exit status.
 
     Raises:
-        ConfigError: The settings say of simulated images what only the simulator can know.
+        ConfigError: The settings give conditions of simulated images, which the simulator knows.
     """
     prepare_process(config.run.threads)
     simulated = simulated_conditions(config) if data is None else None
     loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
     with create_run() as run:
-        images, good, session = _simulated(config) if loaded is None else _as_told(loaded, config)
+        images, session = _simulated(config) if loaded is None else _of_folder(loaded, config)
         conditions = simulated if loaded is None else folder_conditions(loaded, config)
         assert conditions is not None
         start = None if loaded is None else _start(config)
         with SummaryWriter(str(run / TENSORBOARD)) as writer:
             write_opening(writer, config, "classifier", run)
             trained = classifier_training.train_classifier(
-                images, good, session, config.classifier, config.seed, run, conditions,
-                writer=writer, start=start,
+                images, session, config.classifier, config.env.good_above, config.seed, run,
+                conditions, writer=writer, start=start,
             )  # fmt: skip
             write_closing(writer)
         if output is not None:
@@ -72,14 +72,14 @@ def train_classifier(
     for name, value in described(trained.conditions):
         print(f"{name:12} {value}")
     written = output or run / "classifier.safetensors"
-    print(f"trained on {len(good)} images: {written}")
+    print(f"trained on {len(images.good)} images: {written}")
     recommended = trained.summary["validation"]["recommended"]
     print(f"use it with --set env.classifier={as_typed(written)} env.good_above={recommended:g}")
     return 0
 
 
 def _start(config: Config) -> VGG | None:
-    """The network whose trunk training on a folder begins with."""
+    """Load the network whose trunk training on a folder begins with."""
     if not config.classifier.from_shipped:
         return None
     network = ProbeClassifier.load(shipped_classifier()).network
@@ -91,10 +91,10 @@ def _start(config: Config) -> VGG | None:
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:
-    """What the simulator's images are taken at.
+    """Conditions of the simulator's images.
 
     Raises:
-        ConfigError: The settings say something of images in a folder.
+        ConfigError: The settings give conditions of images in a folder.
     """
     given = [key for key in _OF_FOLDERS if getattr(config.classifier, key) is not None]
     if given:
@@ -113,52 +113,53 @@ def simulated_conditions(config: Config) -> TrainingConditions:
 
 
 def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
-    """What the images of a folder were taken at: their files say it, or else the settings."""
+    """Conditions of the images of a folder: from their files, or else from the settings."""
     given = config.classifier
     setpoint = None if given.setpoint_pA is None else given.setpoint_pA * 1e-12
     width = None if given.image_nm is None else given.image_nm * 1e-9
-    pixel = _seen(loaded.width, width, "the size", "image_nm")
+    pixel = _range(loaded.width, width, "the size", "image_nm")
     return TrainingConditions(
         given.origin,
         given.material,
-        bias=_seen(loaded.bias, given.bias_V, "the bias", "bias_V"),
-        setpoint=_seen(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
+        bias=_range(loaded.bias, given.bias_V, "the bias", "bias_V"),
+        setpoint=_range(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
         pixel=pixel and (pixel[0] / config.env.pixels, pixel[1] / config.env.pixels),
     )
 
 
-def _seen(
-    told: NDArray[np.float64], otherwise: float | None, what: str, key: str
+def _range(
+    given: NDArray[np.float64], otherwise: float | None, what: str, key: str
 ) -> tuple[float, float] | None:
-    """Lowest and highest of what files tell; None if one of them does not and the settings, too."""
-    silent = np.isnan(told)
+    """Lowest and highest value in the files; None if one lacks it and the settings, too."""
+    missing = np.isnan(given)
     if otherwise is not None:
-        told = np.where(silent, otherwise, told)
-    elif silent.any():
+        given = np.where(missing, otherwise, given)
+    elif missing.any():
         print(
-            f"  {silent.sum()} of {len(told)} files do not tell {what} of the image, and neither "
+            f"  {missing.sum()} of {len(given)} files do not tell {what} of the image, and neither "
             f"does the setting classifier.{key}: the classifier will be refused unless that is "
             "accepted by name (env.accept_mismatch)"
         )
         return None
-    return float(told.min()), float(told.max())
+    return float(given.min()), float(given.max())
 
 
-def _simulated(config: Config) -> Labelled:
+def _simulated(config: Config) -> tuple[Labelled, _Sessions]:
     count = config.classifier.images
     with tqdm(total=count, desc="images", unit="image", mininterval=1) as bar:
         simulated = prepared_images(
             config, count, config.seed, processes=config.run.threads or 1, progress=bar.update
         )
-    return simulated.observations[:, 0], simulated.good, np.full(count, "simulated")
+    images = Labelled(simulated.observations[:, 0], simulated.good)
+    return images, np.full(count, "simulated")
 
 
-def _as_told(loaded: LabelledImages, config: Config) -> Labelled:
-    _tell(loaded, config.env.pixels)
-    return loaded.images, loaded.good, loaded.session
+def _of_folder(loaded: LabelledImages, config: Config) -> tuple[Labelled, _Sessions]:
+    _print_contents(loaded, config.env.pixels)
+    return Labelled(loaded.images, loaded.good), loaded.session
 
 
-def _tell(loaded: LabelledImages, pixels: int) -> None:
+def _print_contents(loaded: LabelledImages, pixels: int) -> None:
     sessions = len(set(loaded.session))
     print(f"{loaded.good.sum()} good and {(~loaded.good).sum()} bad images, {sessions} sessions")
     sizes = ", ".join(f"{count} of {side} x {side} px" for side, count in loaded.averaged.items())

@@ -14,13 +14,13 @@ from spm_gym.assembly.build import (
     connect_microscope,
     rehearse_microscope,
 )
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
+from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
-
-SETTINGS_BEFORE = "settings_before.json"
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def microscope(
     journal: Journal | None = None,
     abort: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
-    """The configured microscope; left in the safe condition, however the block is left.
+    """Give the configured microscope; leave it in the safe condition, however the block ends.
 
     Args:
         config: Settings of the run.
@@ -45,6 +45,8 @@ def microscope(
     if config.run.microscope == "sim":
         yield build_microscope(config)
         return
+    real = config.real
+    able = capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
     check_limits(config)
     check_classifier(config)
@@ -56,23 +58,16 @@ def microscope(
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
 
         def note(text: str) -> None:
-            tell(f"instrument: {text}")
+            print_line(f"instrument: {text}")
             journal.add_event(time.time(), "instrument", text)
 
-        instrument = connect_microscope(
-            config,
-            run / SETTINGS_BEFORE,
-            journal.record_act,
-            journal.acts(),
-            tell,
-            abort,
-            note,
-        )
+        context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
+        instrument = connect_microscope(config, context, journal.record_act, journal.acts())
     try:
-        if config.real.protocol == "nanonis" and config.real.coarse.retract is None:
-            print("instrument: real.coarse.retract is not set, so no coarse step will be sent: the "
-                  "run ends when the approach area is used up")  # fmt: skip
-        automatic = config.real.protocol == "nanonis" and config.real.approach_at_start
+        if not able.coarse_motion:
+            print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
+        # Without a status nobody knows whether the tip is up, and one at the surface stays there.
+        automatic = able.status and real.approach_at_start
         # A run approaches by itself: that is its first state.
         if automatic and purpose != "run" and not instrument.status().approached:
             print("instrument: the tip is withdrawn; automatic approach")
@@ -81,11 +76,11 @@ def microscope(
     finally:
         with ignoring_signals():
             instrument.close()
-            if config.real.protocol == "deepspm":
-                print("instrument: connection closed; this protocol cannot withdraw the tip")
+            if not able.withdraw:
+                print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
-def tell(text: str) -> None:
-    """Say something to whoever watches, if anybody does."""
-    with suppress(OSError):  # a pipe may be broken; what is told is done all the same
+def print_line(text: str) -> None:
+    """Print a line, if anybody still reads it."""
+    with suppress(OSError):  # a pipe may be broken; the run goes on all the same
         print(text, flush=True)

@@ -6,7 +6,6 @@ so that what is ready for the one is ready for the others.
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -15,18 +14,16 @@ from spm_gym.assembly.build import (
     build_microscope,
     check_classifier,
     check_limits,
-    configured_imaging,
     shipped_agent,
     shipped_classifier,
 )
+from spm_gym.assembly.drivers import capabilities, find_driver
 from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
-from spm_gym.instrument.deepspm.client import DeepSPMInstrument
-from spm_gym.instrument.nanonis.preflight import Finding, Inspection, inspect
+from spm_gym.instrument.driver import Finding, Inspection
 
-NM = 1e-9
 Purpose = Literal["run", "train", "evaluate"]
 
 
@@ -39,13 +36,16 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
         kept: Where the run that is to begin keeps the operator's settings.
 
     Raises:
+        ConfigError: There is no such driver.
         InstrumentError: The microscope does not answer.
     """
-    if config.real.protocol == "deepspm":
-        inspection = _inspect_deepspm(config)
-    else:
-        inspection = inspect(config.real, config.env, kept)
-    findings = [*inspection.findings, _limits(config), *_classifier(config, inspection)]
+    inspection = find_driver(config.real).preflight(config.real, config.env, kept)
+    findings = [
+        *inspection.findings,
+        *_unable(config),
+        _limits(config),
+        *_classifier(config, inspection),
+    ]
     if purpose == "run":
         findings.append(_agent(config))
     return findings
@@ -64,21 +64,12 @@ def refuse_troubles(findings: list[Finding]) -> None:
         )
 
 
-def _inspect_deepspm(config: Config) -> Inspection:
-    real, area_nm = config.real, config.env.regions.area_nm
-    with closing(DeepSPMInstrument(real.host, real.deepspm_port)) as instrument:
-        side_nm, z_range = instrument.area_side() / NM, instrument.status().z_range
-    findings = [
-        Finding("connection", f"{real.host} port {real.deepspm_port} answers"),
-        Finding("piezo range", f"{side_nm:g} nm; used are {area_nm:g} nm", area_nm > side_nm),
-        Finding("z range", f"{z_range[0] / NM:g} to {z_range[1] / NM:g} nm"),
-        Finding(
-            "not to be had",
-            "this protocol tells no bias, setpoint, current or height, and can neither withdraw "
-            "the tip nor restore settings: that is left to the operator",
-        ),
+def _unable(config: Config) -> list[Finding]:
+    """A finding for each thing that the driver cannot do: nothing is to be promised."""
+    return [
+        Finding(name.replace("_", " "), f"{config.real.driver} {what}")
+        for name, what in capabilities(config.real).missing().items()
     ]
-    return Inspection(findings, *configured_imaging(config))
 
 
 def _limits(config: Config) -> Finding:

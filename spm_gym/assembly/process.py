@@ -115,6 +115,6 @@ class _Uninterrupted(event.Listener):
 
 @cache
 def announce_compiling() -> None:
-    """Let whoever waits for the compiler know that it is at work, and nobody interrupt it."""
+    """Announce a compiler at work, and let nothing interrupt it."""
     event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
     event.register("numba:compiler_lock", _Uninterrupted())  # type: ignore[no-untyped-call]

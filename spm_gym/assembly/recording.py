@@ -1,4 +1,4 @@
-"""What is recorded of a session, whichever command drives the microscope."""
+"""The record of a session, whichever command drives the microscope."""
 
 from __future__ import annotations
 

@@ -13,21 +13,22 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.operation import AgentPolicy, InterleavedPolicy, RandomRunPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
 from spm_gym.assembly.build import (
     build_classifier,
     build_microscope,
     world_seed,
 )
-from spm_gym.assembly.microscope import microscope, tell
+from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import read
+from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument, Restartable
@@ -49,7 +50,7 @@ _ASK_EVERY_S = 0.2
 
 
 class Lab(NamedTuple):
-    """What a run works with.
+    """Microscope, classifier and clock of a run.
 
     Attributes:
         instrument: The microscope, with a record of its acts.
@@ -82,7 +83,7 @@ def operate(
         scale: How much faster than real time a simulated microscope works; 0: as fast as it goes.
         resumed: Whether the run goes on.
         fresh_area: Whether the microscope has been moved to a fresh approach area by hand.
-        token: Who asks for a pause or a stop must know it; None: whoever may write into the
+        token: Who asks for a pause or a stop must know it; None: anybody who may write into the
             directory.
 
     Returns:
@@ -90,7 +91,7 @@ def operate(
     """
     prepare_process(config.run.threads)
     settings = config.operation
-    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), tell)
+    notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
             Journal(run, RunState.references, _is_real(config)) as journal,
@@ -111,6 +112,10 @@ def operate(
 
 def _is_real(config: Config) -> bool:
     return config.run.microscope == "real"
+
+
+def _can_withdraw(config: Config) -> bool:
+    return not _is_real(config) or capabilities(config.real).withdraw
 
 
 def _prepare(
@@ -153,12 +158,12 @@ def _run(
                 simulated=lab.simulated,
                 seed=config.seed,
                 may_stay=_is_real(config) and not config.real.withdraw_on_exit,
-                can_withdraw=not _is_real(config) or config.real.protocol == "nanonis",
+                can_withdraw=_can_withdraw(config),
             )
             if fresh_area:
                 runner.handlers.areas.enter_unknown()
             outcome = runner.run()
-        tell(f"{outcome.ending}: {runner.summary()}")
+        print_line(f"{outcome.ending}: {runner.summary()}")
         board.completed = outcome.safe and not (outcome.failed or outcome.interrupted)
     return outcome
 
@@ -173,8 +178,8 @@ def _status(outcome: Outcome, run: Path) -> int:
         raise InstrumentError(
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
-    tell(f"  what happened   spm-gym report {as_typed(run)}")
-    tell(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
+    print_line(f"  what happened   spm-gym report {as_typed(run)}")
+    print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     if outcome.interrupted:
         return 130
     return 2 if outcome.failed else 0
@@ -200,7 +205,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
     real = config.real
-    by_hand = real.protocol == "nanonis" and not real.approach_at_start
+    by_hand = capabilities(real).status and not real.approach_at_start
     if by_hand and not instrument.status().approached:
         raise InstrumentError(
             "the tip is withdrawn, and real.approach_at_start is false: approach by hand first"
@@ -234,7 +239,7 @@ def _learn_again(
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
         before, after = (
-            read(journal.scan(step[name]), env.classifier, env.config)
+            process_scan(journal.scan(step[name]), env.classifier, env.config)
             for name in ("scan", "scan_after")
         )
         policy.learn(
@@ -295,7 +300,7 @@ class _Progress:
         if not self._started:  # what earlier sessions have done says nothing about the pace of this
             self._started = True
             self._bar.initial = self._bar.n = self._bar.last_print_n = reached
-        with suppress(OSError):  # whoever watched is gone
+        with suppress(OSError):  # nobody watches any more
             self._bar.update(reached - self._bar.n)
 
 

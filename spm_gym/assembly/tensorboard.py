@@ -20,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from agents.summaries import captioned, closing, opening, resuming
 from spm_gym.analysis.metrics import RunMetrics, ScanImage
-from spm_gym.assembly.microscope import tell
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import TENSORBOARD
 from spm_gym.config import Config
 from spm_gym.figures.heights import grey_values, png
@@ -40,7 +40,7 @@ class RunTensorBoard:
     Ctrl-C changes nothing any more. What goes wrong is said once, and ends the writing only.
 
     Attributes:
-        completed: Whether the run has come to the end that was asked for; whoever runs it says so.
+        completed: Whether the run has come to the end that was asked for; set by the caller.
 
     Args:
         run: The run directory, with its journal.
@@ -102,7 +102,7 @@ class RunTensorBoard:
             return
         if not self._write(_AT_THE_END_S):
             told = f"only images 1 to {self._story.images} were told to TensorBoard in time"
-            tell(f"{told}: --resume tells all, also of a run that is over")
+            print_line(f"{told}: --resume tells all, also of a run that is over")
         self._file.add(closing(self.completed), 0, time.time())
 
     def _write(self, seconds: float = math.inf) -> bool:
@@ -128,7 +128,7 @@ class RunTensorBoard:
         return complete
 
     def _give_up(self, error: Exception) -> None:
-        tell(f"nothing more is written for TensorBoard, the run goes on: {error}")
+        print_line(f"nothing more is written for TensorBoard, the run goes on: {error}")
         self._close()
 
     def _close(self) -> None:

@@ -12,8 +12,8 @@ from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint, save_ch
 from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
-from agents.operation import save_weights
 from agents.summaries import close_logger, training_logger
+from agents.weights import save_weights
 from spm_gym.assembly.build import make_env, shipped_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope

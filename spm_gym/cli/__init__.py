@@ -50,12 +50,12 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 
 
 def _is_for_users(error: Exception) -> bool:
-    """A bare ValueError is a fault of ours and keeps its traceback; our own kinds are messages."""
+    """Tell messages from faults of ours: a bare ValueError is one, and keeps its traceback."""
     return type(error) is not ValueError
 
 
 def _in_words(error: Exception) -> str:
-    """What an error says; the system's own name a number and no sentence."""
+    """Write an error as a sentence; the system's own messages begin with a number."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename} cannot be used: {error.strerror.lower()}"
     return str(error)

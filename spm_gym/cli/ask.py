@@ -1,4 +1,4 @@
-"""Ask a run to pause, to go on, or to stop; both leave the tip withdrawn."""
+"""Ask a run to pause, to go on, or to stop; where it can, it withdraws the tip."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import cast
 
 from spm_gym.assembly.build import connect_microscope
+from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import preflight
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument
+from spm_gym.instrument.driver import MotorVerifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--verify-motor",
         action="store_true",
         help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see "
-        "that real.coarse.retract leads away from the sample; leaves the tip withdrawn",
+        "that it leads away from the sample as the settings say; leaves the tip withdrawn",
     )
     add_config(parser)
-    add_set(parser, "real.host=192.168.1.5")
+    add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.set_defaults(command=check)
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Print what the microscope says and what is wrong with it."""
     config = load_config(arguments.config, [*arguments.set, "run.microscope=real"])
+    if arguments.verify_motor:
+        _refuse_unverifiable(config)
     findings = preflight(config, arguments.purpose)
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")
@@ -51,15 +55,18 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def _verify_motor(config: Config) -> None:
-    if config.real.protocol != "nanonis":
-        raise UsageError("--verify-motor needs real.protocol=nanonis: no other can be watched")
     guard = connect_microscope(config)
     try:
-        assert isinstance(guard.instrument, NanonisInstrument)
-        guard.instrument.verify_motor()
+        cast(MotorVerifier, guard.instrument).verify_motor()
     finally:
         guard.close()
-    print(f"verified: {config.real.coarse.retract} takes the tip away from the sample; ready")
+    print("verified: the coarse motor takes the tip away from the sample; ready")
+
+
+def _refuse_unverifiable(config: Config) -> None:
+    able = capabilities(config.real)
+    if not able.verify_motor:
+        raise UsageError(f"{config.real.driver} {able.why_not('verify_motor')}")
 
 
 def _plan(config: Config) -> str:
@@ -79,10 +86,15 @@ def _plan(config: Config) -> str:
 
 
 def _end(config: Config) -> str:
-    if config.real.protocol == "deepspm":
-        return "close the connection; this protocol can neither withdraw the tip nor restore"
-    tip = "withdraw the tip" if config.real.withdraw_on_exit else "leave the tip at the surface"
-    return f"stop the scan, {tip}, restore the settings"
+    able = capabilities(config.real)
+    if not able.withdraw:
+        tip = "leave the tip where it is, for it cannot be withdrawn"
+    elif config.real.withdraw_on_exit:
+        tip = "withdraw the tip"
+    else:
+        tip = "leave the tip at the surface"
+    settings = "restore the settings" if able.restore else "restore no settings"
+    return f"stop, {tip}, {settings}"
 
 
 def _bound(name: str, value: object) -> str:

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
-    add_set(parser, "real.host=192.168.1.5")
+    add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -168,8 +168,8 @@ def table(summary: dict[str, Any]) -> str:
     for name, policy in policies.items():
         if known:
             precision = policy["classifier"]["precision"]
-            shown = "-" if precision is None else f"{precision:.1%}"
-            truth = f" {policy['truly_good_rate']:10.1%} {shown:>9}"
+            excerpt = "-" if precision is None else f"{precision:.1%}"
+            truth = f" {policy['truly_good_rate']:10.1%} {excerpt:>9}"
         lines.append(
             f"{name:13} {policy['episodes']:8d} {policy['mean_length']:8.2f} "
             f"{_interval(policy['ci95'], 2):>16} {policy['success_rate']:8.1%}{truth} "

@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write what was asked for, and say what was left out."""
+    """Write the datasets, and print what was left out."""
     images, episodes = arguments.classifier, arguments.offline
     if images is None and episodes is None:
-        raise UsageError("say what to make: --classifier FOLDER, --offline FOLDER, or both")
+        raise UsageError("name what to make: --classifier FOLDER, --offline FOLDER, or both")
     if arguments.conditioning and images is None:
         raise UsageError("--conditioning goes with --classifier")
     run, config = existing_operation(arguments.run)

@@ -13,11 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spm_gym.analysis.ending import UNSAFE_MARK
 from spm_gym.analysis.policies import interval_in_words
 from spm_gym.analysis.summary import Summary, summarise
 from spm_gym.scale import duration_text
 
-_SHOWN = 20
+_MOST_FINDINGS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "good per hour", _figure(summary.good_per_hour, "images per hour of operation")
     yield "episodes", _listed(summary.episodes)
     for policy, figures in summary.policies.items():
-        yield "", f"{policy}: {_driven(figures)}"
+        yield "", f"{policy}: {_policy_text(figures)}"
     yield "actions", _listed({k: v for k, v in summary.actions.items() if k != "by_name"})
     yield "", _listed(summary.actions["by_name"])
     for act, results in summary.acts.items():
@@ -63,24 +64,26 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _state(summary: Summary) -> str:
-    if not summary.finished:
+    if not summary.safe:
+        return f"{UNSAFE_MARK} {summary.ending_sentence}"
+    if not summary.ending_kind.over:
         return f"{summary.state or 'nothing done yet'}, not finished"
-    return f"finished{' with a failure' if summary.failed else ''}: {summary.ending}"
+    return summary.ending_sentence
 
 
 def _figure(value: float | None, unit: str) -> str:
     return "none yet" if value is None else f"{value:.3g} {unit}"
 
 
-def _driven(figures: dict[str, Any]) -> str:
+def _policy_text(figures: dict[str, Any]) -> str:
     interval = interval_in_words(figures["ci95"], figures["episodes"])
     mean = f"{figures['episodes']} over, {figures['mean_actions']:.1f} actions on average"
     return f"{mean} (95 % interval: {interval})"
 
 
 def _listed(counts: dict[str, Any]) -> str:
-    shown = {name: f"{n:.3g}" if isinstance(n, float) else n for name, n in counts.items()}
-    known = (f"{name.replace('_', ' ')} {n}" for name, n in shown.items() if n is not None)
+    rounded = {name: f"{n:.3g}" if isinstance(n, float) else n for name, n in counts.items()}
+    known = (f"{name.replace('_', ' ')} {n}" for name, n in rounded.items() if n is not None)
     return ", ".join(known) or "none"
 
 
@@ -90,7 +93,7 @@ def _print_consistency(summary: Summary) -> None:
         return
     found = summary.inconsistencies
     print(f"NOT consistent: {len(found)} findings")
-    for sentence in found[:_SHOWN]:
+    for sentence in found[:_MOST_FINDINGS]:
         print(f"  {sentence}")
-    if len(found) > _SHOWN:
-        print(f"  and {len(found) - _SHOWN} more; --json lists all")
+    if len(found) > _MOST_FINDINGS:
+        print(f"  and {len(found) - _MOST_FINDINGS} more; --json lists all")

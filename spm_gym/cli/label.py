@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PORT = 8766
 NO_CLASSIFIER = "none"
-_TOLD = 5
+_MOST_REASONS = 5
 EPILOG = """examples:
   spm-gym label my_scans/                              .sxm, .gsf and .npy, also in folders below
   spm-gym label RUN_DIR                                the images of a run of spm-gym run
@@ -81,7 +81,7 @@ def label(arguments: argparse.Namespace) -> int:
             images, refused = read_images(candidates, pixels, plane, classifier, bar.update)
         labels.leave_out(refused)
         reasons = list(refused.values())
-        _tell("left out", reasons, _TOLD if images else len(reasons))
+        _print_reasons("left out", reasons, _MOST_REASONS if images else len(reasons))
         if not images:
             raise UsageError(f"{folder}: there is no image to label among {len(candidates)} files")
         desk = Desk(in_order(images, arguments.order, labels.labelled_before), labels)
@@ -114,13 +114,13 @@ def _warn_of_manifest(folder: Path) -> None:
     from spm_gym.datasets.manifest import MANIFEST
 
     manifest = folder / MANIFEST
-    told = untrainable(manifest) if manifest.is_file() else []
-    if told:
-        print(f"{manifest}: training will refuse {len(told)} of its rows; repair or delete them")
-        _tell("refused", told, len(told))
+    refused_rows = untrainable(manifest) if manifest.is_file() else []
+    if number := len(refused_rows):
+        print(f"{manifest}: training will refuse {number} of its rows; repair or delete them")
+        _print_reasons("refused", refused_rows, number)
 
 
-def _tell(what: str, reasons: Sequence[str], most: int) -> None:
+def _print_reasons(what: str, reasons: Sequence[str], most: int) -> None:
     for reason in reasons[:most]:
         print(f"{what}: {reason}")
     if len(reasons) > most:

@@ -13,7 +13,7 @@ from spm_gym.paths import as_typed
 
 PORT = 8765
 _NICE = 10
-"""Whoever watches gives way to the run."""
+"""The page gives way to the run."""
 
 EPILOG = """examples:
   spm-gym monitor                                    the newest run below runs/

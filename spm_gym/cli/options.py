@@ -29,8 +29,26 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
+def add_env(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--env``."""
+    parser.add_argument(
+        "--env", choices=["sim", "real"], help="sets run.microscope; real: that of real.driver"
+    )
+
+
+def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare ``--run-dir``, ``--resume`` and ``--fresh-area``."""
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help=f"default: {default}")
+    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
+    parser.add_argument(
+        "--fresh-area",
+        action="store_true",
+        help="with --resume: the microscope was moved to a fresh approach area by hand",
+    )
+
+
 def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Declare ``--token``, which may also stand in the environment, where no list shows it."""
+    """Declare ``--token``; in the environment, no list of processes would have it."""
     parser.add_argument(
         "--token",
         type=_token,
@@ -41,7 +59,7 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--force``, for commands that write where they are told to."""
+    """Declare ``--force``, for commands that write files of any name."""
     parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
 
 
@@ -49,7 +67,7 @@ def refuse_unwritable(option: str, path: Path | None, force: bool) -> None:
     """Refuse a file to write that is there already, or has no folder, before any work is done.
 
     Raises:
-        UsageError: Says what is in the way.
+        UsageError: The message names what is in the way.
     """
     if path is None:
         return
@@ -72,7 +90,7 @@ def _token(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    """A duration, s."""
+    """Parse a duration, s."""
     try:
         value = float(text)
     except ValueError:
@@ -83,7 +101,7 @@ def seconds(text: str) -> float:
 
 
 def time_scale(text: str) -> float:
-    """How much faster than real time a clock runs; "off" and 0: waiting takes no time."""
+    """Parse how much faster than real time a clock runs; "off" and 0: waiting takes no time."""
     if text == "off":
         return 0.0
     try:

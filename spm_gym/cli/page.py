@@ -1,4 +1,4 @@
-"""What the commands that serve a page have in common: address, token, serving."""
+"""Options and serving of the commands that serve a page."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ def serve_page(
     Args:
         arguments: With what `add_address` declares.
         make: Makes the application, behind rules of access.
-        what: The page, in words.
+        what: Name of the page.
         acting_is_free: As in `Access`.
 
     Raises:
         UsageError: Others could reach the page without a token.
     """
-    from spm_gym.web.access import Access, is_loopback
+    from spm_gym.network import is_loopback
+    from spm_gym.web.access import Access
     from spm_gym.web.serving import address_of, listening, serve
 
     host, token = arguments.host, arguments.token

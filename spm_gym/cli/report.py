@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write the page, and say where it is and what could not be read."""
+    """Write the page, and print where it is and what could not be read."""
     from spm_gym.web.report import REPORT, write_report  # matplotlib is slow to import
 
     output: Path = arguments.output or arguments.run / REPORT

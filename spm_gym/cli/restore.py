@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.assembly.microscope import SETTINGS_BEFORE, tell
+from spm_gym.assembly.drivers import find_driver
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import settings_file
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
-from spm_gym.instrument.nanonis import instrument as nanonis
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.run_lock import locked_run
 
 
@@ -21,12 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def restore(arguments: argparse.Namespace) -> int:
     """Connect, and leave as a run would have left."""
-    kept = arguments.run / SETTINGS_BEFORE
-    if not kept.is_file():
-        raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
     settings = settings_file(arguments.run)
     if settings is None:
         raise UsageError(f"{arguments.run} is not a run directory: it has no settings")
+    real = load_config(settings).real
+    driver = find_driver(real)
+    able = driver.capabilities(real)
+    if not able.restore:
+        why = able.why_not("restore")
+        print(f"nothing to restore: {real.driver} {why}; the tip is where the run has left it")
+        return 0
+    kept = arguments.run / SETTINGS_BEFORE
+    if not kept.is_file():
+        raise UsageError(f"there is no {kept}: the run has restored its settings, or never began")
     with locked_run(arguments.run):
-        nanonis.restore(load_config(settings).real, kept, tell)
+        driver.restore(real, kept, print_line)
     return 0

@@ -16,9 +16,16 @@ from spm_gym.assembly.run_directory import (
     write_settings,
 )
 from spm_gym.atomic_file import remove_leftovers
-from spm_gym.cli.options import add_config, add_set, add_token, time_scale
+from spm_gym.cli.options import (
+    add_config,
+    add_env,
+    add_run_directory,
+    add_set,
+    add_token,
+    time_scale,
+)
 from spm_gym.config import Config, load_config
-from spm_gym.config.yaml_file import as_yaml, read_yaml, shown
+from spm_gym.config.yaml_file import as_yaml, excerpt, read_yaml
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import SCANS, has_started, reading
 from spm_gym.journal.run_lock import locked_run
@@ -44,7 +51,7 @@ a file of faults, for example:
   {lost_contact: 0.01, connection: 0.01, schedule: [{scan: 40, fault: crash}]}
 
 while it runs, from anywhere:
-  spm-gym ask pause RUN_DIR                         withdraws; "resume" goes on, "stop" ends
+  spm-gym ask pause RUN_DIR                         withdraws if it can; "resume" goes on; "stop"
   spm-gym report RUN_DIR                            a page with everything so far
 """
 
@@ -54,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     add_config(parser)
-    parser.add_argument(
-        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
-    )
+    add_env(parser)
     parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
     parser.add_argument("--scans", type=int, metavar="N", help="sets operation.scans")
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
@@ -71,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
     )
     parser.add_argument(
-        "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to tell"
+        "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
     )
     simulated = parser.add_argument_group("simulated microscope")
     simulated.add_argument(
@@ -88,16 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_token(
         parser,
-        "obey only requests to pause or stop that come with it (default: whoever may write into "
-        "the run directory is obeyed)",
+        "obey only requests to pause or stop that come with it (default: anybody who may write "
+        "into the run directory is obeyed)",
     )
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_run")
-    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
-    parser.add_argument(
-        "--fresh-area",
-        action="store_true",
-        help="with --resume: the microscope was moved to a fresh approach area by hand",
-    )
+    add_run_directory(parser, "runs/<date>_run")
     add_set(parser, "operation.condition_after=5")
     parser.set_defaults(command=run)
 
@@ -166,7 +165,7 @@ def _faults(given: str) -> Any:
         return {}
     tree = read_yaml(Path(given))
     if not isinstance(tree, dict):
-        raise UsageError(f"--faults takes random or a file of 'key: value', not {shown(tree)}")
+        raise UsageError(f"--faults takes random or a file of 'key: value', not {excerpt(tree)}")
     return tree
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from spm_gym.assembly.pictures import LAST, Picture
 from spm_gym.assembly.run_directory import CHECKPOINTS, EVALUATION, TENSORBOARD, TRAINING
 from spm_gym.atomic_file import remove_leftovers
-from spm_gym.cli.options import add_force, refuse_unwritable
+from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
+from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.imaging.files import READERS
 from spm_gym.journal.reader import JOURNAL
@@ -69,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scans.add_argument(
         "--size-nm", type=float, metavar="X", help="width of images whose file does not say it"
     )
+    add_config(parser, "settings (YAML), of everything but runs, which have their own")
+    add_set(parser, "env.good_above=0.8")
     parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Find out what is to be shown, make the picture, and say where it is."""
+    """Recognise what the paths hold, make the picture, and print where it is."""
     _refuse_impossible(arguments)
     picture = _picture(arguments)
     output = _output(arguments.output) or Path(f"{picture.name}{picture.formats[0]}")
@@ -129,17 +132,18 @@ def _picture(arguments: argparse.Namespace) -> Picture:
     from spm_gym.assembly.process import prepare_process
 
     prepare_process(1)
+    config = load_config(arguments.config, arguments.set)
     if not arguments.paths:
-        return networks.simulated_episode(arguments.seed or 0)
+        return networks.simulated_episode(config, arguments.seed or 0)
     path: Path = arguments.paths[0]
     if len(arguments.paths) == 1 and _is_operation(path):
-        _refuse(arguments, "a run", ("size_nm",))
+        _refuse(arguments, "a run", ("size_nm", "config", "set"))
         return run.of_run(path, arguments)
     _refuse(arguments, "not a run of spm-gym run", _OF_A_RUN)
     if len(arguments.paths) == 1 and not _holds_scans(path):
         _refuse(arguments, "not a scan", ("classifier", "size_nm"))
-        return _learned(path)
-    return scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm)
+        return _learned(path, config)
+    return scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm, config.env)
 
 
 def _is_operation(path: Path) -> bool:
@@ -150,7 +154,7 @@ def _is_operation(path: Path) -> bool:
 
 def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) -> None:
     for option in options:
-        if getattr(arguments, option) is not None:
+        if getattr(arguments, option) not in (None, []):
             name = option.replace("_", "-")
             raise UsageError(f"{arguments.paths[0]} is {what}: leave out --{name}")
 
@@ -163,8 +167,8 @@ def _holds_scans(path: Path) -> bool:
     )
 
 
-def _learned(path: Path) -> Picture:
-    """A picture of what training or evaluation has left."""
+def _learned(path: Path, config: Config) -> Picture:
+    """Draw what training or evaluation has left."""
     from spm_gym.assembly.pictures import networks
 
     if path.is_dir():
@@ -178,7 +182,7 @@ def _learned(path: Path) -> Picture:
             f"({TENSORBOARD}/) and no checkpoint ({CHECKPOINTS}/step_...)"
         )
     if path.suffix.lower() == WEIGHTS:
-        return networks.of_weights(path)
+        return networks.of_weights(path, config.env)
     if path.suffix.lower() == ".json":
         return networks.of_evaluation(path)
     known = ", ".join([*READERS, WEIGHTS, ".json"])

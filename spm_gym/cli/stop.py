@@ -1,4 +1,4 @@
-"""Stop a run, wait for its end, and say where the tip is then."""
+"""Stop a run, wait for its end, and print where the tip is then."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import time
 from pathlib import Path
 
+from spm_gym.analysis.ending import RunEnd, run_ending
+from spm_gym.analysis.events import last_event_number
 from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.cli.options import add_token, seconds
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import SAFE_END, UNSAFE_END, reading
+from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
 from spm_gym.runner.control import Request, ask
@@ -32,14 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """Ask, wait, and say how it ended."""
+    """Ask, wait, and print how it ended."""
     run, _ = existing_operation(arguments.run)
     if not is_run_locked(run):
         raise UsageError(f"{run} is not at work: there is nothing to stop")
-    before = _last_event(run)
+    with reading(run) as db:
+        before = last_event_number(db)
     ask(run, Request.STOP, arguments.token)
     print(f"{run} is asked to stop", flush=True)
     end = time.monotonic() + arguments.wait_s
+    # The lock, not the journal: the tip is withdrawn and everything saved when it is released.
     while is_run_locked(run):
         if time.monotonic() > end:
             raise UsageError(
@@ -47,26 +51,19 @@ def stop(arguments: argparse.Namespace) -> int:
                 "the instrument"
             )
         time.sleep(_ASK_EVERY_S)
-    return _say_how_it_ended(run, before)
+    return _print_ending(run, before)
 
 
-def _last_event(run: Path) -> int:
+def _print_ending(run: Path, before: int) -> int:
     with reading(run) as db:
-        return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])
-
-
-def _say_how_it_ended(run: Path, before: int) -> int:
-    with reading(run) as db:
-        end = db.execute(
-            "SELECT kind, text FROM events WHERE id > ? AND kind IN (?, ?) ORDER BY id DESC",
-            (before, SAFE_END, UNSAFE_END),
-        ).fetchone()
-    if end is None:
+        # An end from before the request is that of an earlier session.
+        ending = run_ending(db, at_work=False, after_event=before)
+    if ending.kind in (RunEnd.KILLED, RunEnd.KILLED_AT_ONCE):
         raise UsageError(
-            f"{run} has ended without a word, as if killed: look at the instrument, then "
-            f"spm-gym restore {as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
+            f"{ending.terminal_line}: {run} has ended without a word; go on with spm-gym restore "
+            f"{as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
         )
-    if end["kind"] == UNSAFE_END:
-        raise UsageError(f"look at the instrument: {end['text']}")
-    print(f"ended: {end['text']}")
+    if not ending.safe:
+        raise UsageError(ending.terminal_line)
+    print(ending.sentence)
     return 0

@@ -17,7 +17,14 @@ from spm_gym.assembly.run_directory import (
 )
 from spm_gym.atomic_file import remove_leftovers
 from spm_gym.cli import run_command
-from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
+from spm_gym.cli.options import (
+    add_config,
+    add_env,
+    add_force,
+    add_run_directory,
+    add_set,
+    refuse_unwritable,
+)
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.journal.run_lock import locked_run
@@ -30,7 +37,7 @@ EPILOG = """examples:
   python train.py --resume --steps 10000            ... or train a finished one on
   python train.py --seed 3 --reproducible           the same agent again, bit for bit
   python train.py --set agent.replay_ratio=2        any setting; see configs/default.yaml
-  python train.py --env real --config configs/real.yaml     on a Nanonis; see docs/lab.md
+  python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
 
@@ -47,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
     )
     add_config(parser)
-    parser.add_argument(
-        "--env", choices=["sim", "real"], help="sets run.microscope; real is a Nanonis over TCP"
-    )
+    add_env(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -73,14 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the same seed gives the same agent, bit for bit, on the same machine: acting and "
         "learning take turns instead of sharing the time (sets agent.parallel=false)",
     )
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_<env>")
-    parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
-    parser.add_argument(
-        "--fresh-area",
-        action="store_true",
-        help="with --resume: the microscope was moved to a fresh approach area by hand",
-    )
+    add_run_directory(parser, "runs/<date>_<env>")
     add_set(parser, "agent.gamma=0.9")
+    _add_classifier(parser)
+    add_force(parser)
+    parser.set_defaults(command=train)
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of training a classifier, and of what is written."""
     classifier = parser.add_argument_group("classifier")
     classifier.add_argument(
         "--data",
@@ -98,8 +104,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
     )
-    add_force(parser)
-    parser.set_defaults(command=train)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +137,7 @@ def train(arguments: argparse.Namespace) -> int:
             resume_agent(config, run, arguments.fresh_area)
             if arguments.output:
                 write_weights(config, run, arguments.output)
-        return _tell(run)
+        return _print_next_steps(run)
     if arguments.dry_run:
         with TemporaryDirectory() as folder:
             train_agent(config, Path(folder), dry_run=True)
@@ -143,10 +147,10 @@ def train(arguments: argparse.Namespace) -> int:
         train_agent(config, run)
         if arguments.output:
             write_weights(config, run, arguments.output)
-    return _tell(run)
+    return _print_next_steps(run)
 
 
-def _tell(run: Path) -> int:
+def _print_next_steps(run: Path) -> int:
     print(f"  evaluate it    python evaluate.py --run {as_typed(run)}")
     print(f"  look at it     {run / LEARNING_CURVE}, tensorboard --logdir {as_typed(run)}")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.nanonis.commands import RELEASES
+from spm_gym.network import is_loopback
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault, load_faults
 from spm_gym.servers.nanonis.server import PORTS, VirtualNanonis
@@ -61,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much faster than real time; 'off': waiting takes no time (default: 1)",
     )
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed: of surface and probe")
+    _add_controller(parser)
+    add_config(parser)
+    add_set(parser, "simulator.drift_pm_per_s=0")
+    parser.set_defaults(command=serve)
+
+
+def _add_controller(parser: argparse.ArgumentParser) -> None:
+    """Declare what kind of controller is played, and what goes wrong with it."""
     parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong (YAML)")
     parser.add_argument(
         "--session",
@@ -88,9 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a module that is not running, such as TipShaper: its commands are refused; may be "
         "given again",
     )
-    add_config(parser)
-    add_set(parser, "simulator.drift_pm_per_s=0")
-    parser.set_defaults(command=serve)
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -101,10 +106,10 @@ def serve(arguments: argparse.Namespace) -> int:
     faults = load_faults(arguments.faults) if arguments.faults else ()
     announce_compiling()
     compile_simulator(config)
-    if not _is_loopback(arguments.host):
+    if not is_loopback(arguments.host):
         print(
-            f"warning: whoever reaches {arguments.host} can drive this controller: the protocol "
-            "has no authentication",
+            f"warning: anybody who reaches {arguments.host} can drive this controller: the "
+            "protocol has no authentication",
             file=sys.stderr,
         )
     try:
@@ -165,10 +170,3 @@ def _ports(text: str) -> list[int]:
     if not int(first) <= int(last or first) <= 65535:
         raise argparse.ArgumentTypeError(f"ports go upwards from 0 to 65535, not {text!r}")
     return list(range(int(first), int(last or first) + 1))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -7,13 +7,15 @@ test keeps the two equal. Lengths in settings carry their unit in the name (``_n
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, model_validator
 
+from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
 from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
 from spm_gym.config.operation import (
@@ -25,7 +27,7 @@ from spm_gym.config.operation import (
 from spm_gym.config.real import RealConfig
 from spm_gym.config.sections import ConfigError, Count, Fraction, NonNegative, Positive, Section
 from spm_gym.config.simulator import SimulatorConfig
-from spm_gym.config.yaml_file import parse_yaml, plain, read_yaml, shown
+from spm_gym.config.yaml_file import excerpt, parse_yaml, plain, read_yaml
 
 __all__ = [
     "PAPER_ACTIONS",
@@ -49,6 +51,7 @@ __all__ = [
     "Section",
     "SimulatorConfig",
     "load_config",
+    "validated",
 ]
 
 
@@ -111,30 +114,52 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         if tree is None:
             tree = {}
         if not isinstance(tree, dict):
-            raise ConfigError(f"{path} must hold settings as 'key: value', not {shown(tree)}")
+            raise ConfigError(f"{path} must hold settings as 'key: value', not {excerpt(tree)}")
     for override in overrides:
         _set(tree, override)
+    return validated(tree)
+
+
+def validated(tree: Any) -> Config:
+    """Settings from plain values, as YAML holds them.
+
+    Raises:
+        ConfigError: One line that names the key, the value and what is allowed.
+    """
+    drivers = named_in(tree)
+    if drivers:
+        # An empty section, so that a setting without a default is missed by its own name.
+        tree = {**tree, "real": {**{name: {} for name in drivers}, **tree["real"]}}
+    model = _config(drivers)
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_first_line(error)) from error
+        raise ConfigError(_first_line(error, model)) from error
+
+
+@functools.cache
+def _config(drivers: tuple[str, ...]) -> type[Config]:
+    """All settings, with a section for each of these drivers from outside."""
+    if not drivers:
+        return Config
+    return create_model("Config", __base__=Config, real=(real_config(drivers), ...))
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(
-            f"--set takes key=value, for example agent.steps=1000, not {shown(override)}"
+            f"--set takes key=value, for example agent.steps=1000, not {excerpt(override)}"
         )
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"--set {plain(key)}: {shown(parent)} has no settings below it")
+            raise ConfigError(f"--set {plain(key)}: {excerpt(parent)} has no settings below it")
     tree[last] = parse_yaml(text, f"--set {plain(key)}")
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, model: type[Config]) -> str:
     first = error.errors()[0]
     location = first["loc"]
     key = plain(".".join(str(part) for part in location)) or "settings"
@@ -142,19 +167,19 @@ def _first_line(error: ValidationError) -> str:
         reason = plain(first["msg"].removeprefix("Value error, "), 500)
         value = first["input"]
         whole_section = first["type"] == "value_error" and isinstance(value, dict | BaseModel)
-        found = "" if whole_section else f" = {shown(value)}"
+        found = "" if whole_section else f" = {excerpt(value)}"
         return f"setting {key}{found}: {reason}"
-    allowed = list(_section(location[:-1]).model_fields)
+    allowed = list(_section(location[:-1], model).model_fields)
     close = difflib.get_close_matches(str(location[-1])[:80], allowed, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
-        f"unknown setting {key} = {shown(first['input'])}: {hint}allowed here are "
+        f"unknown setting {key} = {excerpt(first['input'])}: {hint}allowed here are "
         f"{', '.join(allowed)}"
     )
 
 
-def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Config
+def _section(location: tuple[int | str, ...], model: type[Config]) -> type[BaseModel]:
+    section: type[BaseModel] = model
     for part in location:
         if part == "actions" or isinstance(part, int):
             section = ActionConfig

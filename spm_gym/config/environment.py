@@ -1,4 +1,4 @@
-"""Settings of the environment: actions, regions, episode."""
+"""Settings of the environment: actions, regions, episodes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Sect
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
 Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality"]
-"""In what images may differ from those that a classifier was trained for."""
+"""Properties in which images may differ from those that a classifier was trained for."""
 
 
 class ActionConfig(Section):
-    """One of the conditioning actions the agent chooses from.
+    """A conditioning action that the agent may choose.
 
     Attributes:
-        kind: What is done; ``bias_V`` belongs to pulses and dips, ``depth_nm`` to dips.
+        kind: Pulses and dips need ``bias_V``, dips also ``depth_nm``.
         width_s: Duration of a pulse or dip, s.
         clean_nm: Side of the clean square that the action needs.
         blocked_nm: Radius that the action spoils around its place.
@@ -111,27 +111,27 @@ class RegionConfig(Section):
 
 
 class EnvConfig(Section):
-    """The episode: what is imaged, what counts as good, what is paid (paper, *Environment*).
+    """Images, success and rewards of the episodes (paper, *Environment*).
 
     Attributes:
         creep_wait_s: Pause after a coarse move for the piezos to settle.
         settle_fraction: Share of the lines that is scanned and discarded before every image.
-        plane: How the substrate is found; "ransac" is the paper's.
+        plane: Method that finds the substrate; "ransac" is the paper's.
         ground_truth: Whether the simulator's hidden state says that a probe is good, instead of the
             classifier.
         classifier: File of the classifier; None for the one in the package.
-        accept_mismatch: In what images may differ from those that the classifier was trained for;
-            whatever is not named is refused, see docs/classifier.md.
-        material: What is on the stage, in the words of the classifier's training; None compares
-            nothing, the simulator says its own.
+        accept_mismatch: Properties in which images may differ from those that the classifier was
+            trained for; a mismatch that is not named is refused, see docs/classifier.md.
+        material: Sample on the stage, in the words of the classifier's training; None compares
+            nothing, and the simulator knows its own.
         good_above: A probe is good above this probability.
         damage: Whether a reset damages the probe.
         damage_below: Damaging ends below this probability.
         damage_actions: Most damaging actions of a reset; after the paper's five, one probe in a
             hundred is still good.
-        success_replaces_step: Whether the last action pays the success alone, or both.
+        success_replaces_step: Whether the last action pays the success alone, or both rewards.
         max_steps: Actions after which an episode is cut off.
-        max_attempts: Images that may turn out unusable in a row.
+        max_attempts: Most unusable images in a row.
     """
 
     image_nm: Positive = 10.0
@@ -157,8 +157,10 @@ class EnvConfig(Section):
 
     @model_validator(mode="after")
     def _playable(self) -> EnvConfig:
+        # Otherwise an image without a clean pixel would leave the agent without any action.
         if not any(action.anywhere for action in self.actions):
             raise ValueError("at least one action must be allowed anywhere")
+        # Journals, files of weights and the map of blocked places tell actions by their names.
         if len({action.name for action in self.actions}) != len(self.actions):
             raise ValueError("action names must differ")
         if self.regions.area_nm < self.image_nm:

@@ -14,7 +14,7 @@ class JsonError(ValueError):
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         OSError: It cannot be read.
@@ -28,7 +28,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """What JSON text holds.
+    """Read JSON text.
 
     Raises:
         JsonError: It is damaged, too deep, or names one thing twice.

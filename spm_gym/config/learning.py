@@ -47,21 +47,21 @@ class ClassifierConfig(Section):
         images: Simulated images to train and validate on.
         validation_fraction: Share of the images that is kept for validation.
         split: Whether single images or whole measurement sessions are kept.
-        good_weight: Weight of good images in the loss: multiplies the odds that it learns.
+        good_weight: Weight of good images in the loss: multiplies the odds of a good probe.
         flips: Whether to mirror images at random.
         counterexamples: Images without molecules that join the training as bad ones, as a share
             of the training images.
-        epochs: null takes ten, and so many of few images that there are two hundred batches.
+        epochs: None takes ten, and of few images more, until there are two hundred batches.
         from_shipped: Whether training on a folder begins with the trunk of the included
             classifier, if that is of the same network.
-        refuse_poor: Whether a classifier that does badly on the validation images is not written.
+        refuse_poor: Whether a classifier with bad scores is not written.
         device: A torch device; "auto" takes a GPU if there is one.
         origin: Of the images of a folder; those of a simulated run are simulated. This and the
             following are written into the classifier, which is refused for other images.
-        material: What the images of a folder show, such as "MgPc on Ag(100)".
-        bias_V: Sample bias of those images whose files do not tell it.
-        setpoint_pA: Current setpoint of those images whose files do not tell it.
-        image_nm: Side of those images whose files do not tell it.
+        material: Sample on the images of a folder, such as "MgPc on Ag(100)".
+        bias_V: Sample bias of images whose files do not contain it.
+        setpoint_pA: Current setpoint of images whose files do not contain it.
+        image_nm: Side of images whose files do not contain it.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -97,7 +97,7 @@ class AgentConfig(Section):
             steps in four orientations.
         final_learning_rate: Share of the learning rate that is left at the end.
         flips: Whether sampled steps are mirrored at random.
-        shift_pixels: Sampled images are moved by up to so many pixels.
+        shift_pixels: Most pixels by which sampled images are moved.
         epsilon_steps: Actions over which epsilon falls, after the prefill.
         target_every: Gradient steps between two copies to the target network.
         replay_ratio: Gradient steps per action.
@@ -107,7 +107,7 @@ class AgentConfig(Section):
         device: A torch device; "auto" takes a GPU if there is one.
         precision: Of learning: "float32"; on a GPU "auto" is "tf32", whose products have 10 bits;
             "bfloat16", 8 bits, keeps weights and output layer in float32.
-        compile: Whether learning goes through torch.compile, which takes a minute to begin with.
+        compile: Whether learning goes through torch.compile, which takes a minute at the start.
     """
 
     network: NetworkConfig = NetworkConfig()

@@ -11,7 +11,7 @@ from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Sect
 
 
 class BudgetConfig(Section):
-    """What may be tried without success before a run ends and a person has to look.
+    """Bounds of trying without success; beyond them a run ends and a person has to look.
 
     They hold at every microscope that can be harmed, in training and evaluation too, and in every
     run of ``spm-gym run``. None sets no bound.

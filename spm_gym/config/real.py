@@ -1,8 +1,8 @@
-"""Settings of the real microscope: a Nanonis controller over TCP."""
+"""Settings of the real microscope: what holds for any, and what one driver alone needs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -14,59 +14,21 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ImagingConfig(Section):
-    """How the controller scans.
+    """How the microscope scans.
 
     Attributes:
         bias_V: Sample bias while imaging; None keeps what the operator has set.
         setpoint_pA: Current setpoint while imaging; None keeps what the operator has set.
         speed_nm_per_s: Of the tip, forward and backward.
-        autosave: Whether the controller saves every finished scan as a .sxm file of its own.
-        channel: Name of the signal that holds the tip height.
     """
 
     bias_V: float | None = None
     setpoint_pA: Positive | None = None
     speed_nm_per_s: Annotated[float, Field(ge=0.01, le=1e6)] = 80.0
-    autosave: bool = False
-    channel: str = "Z (m)"
-
-
-class ShapingConfig(Section):
-    """What an action's depth, bias and width leave open of a dip (module Tip Shaper).
-
-    Attributes:
-        switch_off_delay_s: The height that a dip counts from is averaged over this time.
-        settle_s: Pause at the lowest point.
-        end_wait_s: Pause before the feedback takes over.
-        safe_tip_nA: Current above which the controller withdraws the tip by itself (module Safe
-            Tip), except during pulses and dips; None leaves the module as the operator has set it.
-    """
-
-    switch_off_delay_s: Pause = 0.05
-    settle_s: Pause = 0.05
-    end_wait_s: Pause = 0.05
-    safe_tip_nA: Positive | None = None
-
-
-class CoarseConfig(Section):
-    """The coarse motor, for changes of the approach area.
-
-    Attributes:
-        retract: Which direction of the z motor takes the tip away from the sample: a matter of how
-            the microscope was wired. None forbids coarse moves.
-        retract_steps: Steps away from the sample before a move sideways.
-        sideways_steps: Steps sideways.
-        group: Motor group, counted from 1.
-    """
-
-    retract: Literal["z+", "z-"] | None = None
-    retract_steps: Count = 20
-    sideways_steps: Count = 10
-    group: Annotated[int, Field(ge=1, le=6)] = 1
 
 
 class LimitsConfig(Section):
-    """What must never be exceeded at an instrument; whatever does is refused, nothing is sent.
+    """Limits that are never exceeded at an instrument; what would is refused, nothing is sent.
 
     Attributes:
         bias_V: Smallest and largest magnitude of the bias, of pulses and dips too.
@@ -113,17 +75,71 @@ class LimitsConfig(Section):
             )
         return self
 
+    def check_setpoint(self, name: str, setpoint_pA: float) -> None:
+        """Refuse a setpoint of the settings that the limits do not allow.
 
-class RealConfig(Section):
-    """The real microscope.
+        Raises:
+            ValueError: Names the setting, its value and the limits.
+        """
+        if not self.min_setpoint_pA <= setpoint_pA <= self.setpoint_pA:
+            raise ValueError(
+                f"{name} = {setpoint_pA:g} lies outside limits.min_setpoint_pA = "
+                f"{self.min_setpoint_pA:g} and limits.setpoint_pA = {self.setpoint_pA:g}"
+            )
+
+
+class DriverSettings(Section):
+    """Settings of one driver, below ``real.<name of the driver>``; every driver has a subclass."""
+
+    def check(self, imaging: ImagingConfig, limits: LimitsConfig) -> None:
+        """Refuse what contradicts the settings that all drivers share.
+
+        Raises:
+            ValueError: Names the key below ``real``, its value and what is allowed.
+        """
+
+
+class ShapingConfig(Section):
+    """Times of a dip that an action's depth, bias and width leave open (module Tip Shaper).
 
     Attributes:
-        protocol: What the instrument speaks; "deepspm" is the text protocol of the DeepSPM server,
-            of which only `host`, `deepspm_port`, `imaging` and `limits` are used.
+        switch_off_delay_s: The height that a dip counts from is averaged over this time.
+        settle_s: Pause at the lowest point.
+        end_wait_s: Pause before the feedback takes over.
+        safe_tip_nA: Current above which the controller withdraws the tip by itself (module Safe
+            Tip), except during pulses and dips; None leaves the module as the operator has set it.
+    """
+
+    switch_off_delay_s: Pause = 0.05
+    settle_s: Pause = 0.05
+    end_wait_s: Pause = 0.05
+    safe_tip_nA: Positive | None = None
+
+
+class CoarseConfig(Section):
+    """The coarse motor, for changes of the approach area.
+
+    Attributes:
+        retract: Which direction of the z motor takes the tip away from the sample: a matter of how
+            the microscope was wired. None forbids coarse moves.
+        retract_steps: Steps away from the sample before a move sideways.
+        sideways_steps: Steps sideways.
+        group: Motor group, counted from 1.
+    """
+
+    retract: Literal["z+", "z-"] | None = None
+    retract_steps: Count = 20
+    sideways_steps: Count = 10
+    group: Annotated[int, Field(ge=1, le=6)] = 1
+
+
+class NanonisConfig(DriverSettings):
+    """A Nanonis controller over TCP.
+
+    Attributes:
         host: Of the controller.
-        deepspm_port: Of the DeepSPM server.
-        ports: Of the controller's programming interface; the first carries the run, the second is
-            for stopping and looking while the first one waits.
+        ports: Of its programming interface; the first carries the run, the second is for stopping
+            and looking while the first one waits.
         release: Of the controller's software; None asks it, which releases before R11798 do not
             answer.
         timeout_s: Longest time for the reply to a command, beyond the time that the command itself
@@ -134,13 +150,11 @@ class RealConfig(Section):
             motor couples into the preamplifier, or every step looks like a landing. None keeps
             that of imaging.
         withdraw_timeout_s: Longest withdrawal.
-        approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
-        withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends.
+        channel: Name of the signal that holds the tip height.
+        autosave: Whether the controller saves every finished scan as a .sxm file of its own.
     """
 
-    protocol: Literal["nanonis", "deepspm"] = "nanonis"
     host: str = "127.0.0.1"
-    deepspm_port: Port = 50008
     ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
     release: Annotated[int, Field(ge=10000)] | None = None
     timeout_s: Seconds = 10.0
@@ -148,18 +162,87 @@ class RealConfig(Section):
     approach_timeout_s: Seconds = 600.0
     approach_setpoint_pA: Positive | None = None
     withdraw_timeout_s: Seconds = 60.0
-    approach_at_start: bool = True
-    withdraw_on_exit: bool = True
-    imaging: ImagingConfig = ImagingConfig()
+    channel: str = "Z (m)"
+    autosave: bool = False
     shaping: ShapingConfig = ShapingConfig()
     coarse: CoarseConfig = CoarseConfig()
-    limits: LimitsConfig = LimitsConfig()
 
     @model_validator(mode="after")
-    def _different_ports(self) -> RealConfig:
+    def _different_ports(self) -> NanonisConfig:
         if len(set(self.ports)) != len(self.ports):
             raise ValueError("the ports must differ")
         return self
+
+    def check(self, imaging: ImagingConfig, limits: LimitsConfig) -> None:
+        """Refuse setpoints and coarse moves outside the limits."""
+        if self.approach_setpoint_pA is not None:
+            limits.check_setpoint("nanonis.approach_setpoint_pA", self.approach_setpoint_pA)
+        setpoints = {
+            "imaging.setpoint_pA": imaging.setpoint_pA,
+            "nanonis.approach_setpoint_pA": self.approach_setpoint_pA,
+        }
+        safe_tip = self.shaping.safe_tip_nA
+        for name, setpoint in setpoints.items():
+            if safe_tip is not None and setpoint is not None and not setpoint < safe_tip * 1e3:
+                raise ValueError(
+                    f"nanonis.shaping.safe_tip_nA = {safe_tip:g} would withdraw the tip at "
+                    f"{name} = {setpoint:g}"
+                )
+        for name in ("retract_steps", "sideways_steps"):
+            if getattr(self.coarse, name) > limits.coarse_steps:
+                raise ValueError(
+                    f"nanonis.coarse.{name} = {getattr(self.coarse, name)} exceeds "
+                    f"limits.coarse_steps = {limits.coarse_steps}"
+                )
+
+
+class DeepSPMConfig(DriverSettings):
+    """The LabVIEW server of DeepSPM.
+
+    Attributes:
+        host: Of the server.
+        port: Of the server.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 50008
+
+
+_Settings = TypeVar("_Settings", bound=DriverSettings)
+
+
+class RealConfig(Section):
+    """The real microscope.
+
+    A driver from outside adds its own section, named as the driver: see
+    `spm_gym.config.drivers`.
+
+    Attributes:
+        driver: Who drives the instrument: "nanonis", "deepspm", or the name of a driver that
+            another package brings.
+        approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
+        withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends, if the
+            driver can do that.
+    """
+
+    driver: str = "nanonis"
+    approach_at_start: bool = True
+    withdraw_on_exit: bool = True
+    imaging: ImagingConfig = ImagingConfig()
+    limits: LimitsConfig = LimitsConfig()
+    nanonis: NanonisConfig = NanonisConfig()
+    deepspm: DeepSPMConfig = DeepSPMConfig()
+
+    def section(self, kind: type[_Settings]) -> _Settings:
+        """The settings of the driver that is chosen.
+
+        Raises:
+            TypeError: They are of another kind: the driver asks for those of another one.
+        """
+        found = getattr(self, self.driver)
+        if not isinstance(found, kind):
+            raise TypeError(f"real.{self.driver} is no {kind.__name__}")
+        return found
 
     @model_validator(mode="after")
     def _within_own_limits(self) -> RealConfig:
@@ -169,33 +252,22 @@ class RealConfig(Section):
             raise ValueError(
                 f"imaging.bias_V = {imaging.bias_V:g} exceeds limits.bias_V = {limits.bias_V}"
             )
-        setpoints = {
-            "imaging.setpoint_pA": imaging.setpoint_pA,
-            "approach_setpoint_pA": self.approach_setpoint_pA,
-        }
-        for name, setpoint in setpoints.items():
-            if setpoint is None:
-                continue
-            if not limits.min_setpoint_pA <= setpoint <= limits.setpoint_pA:
-                raise ValueError(
-                    f"{name} = {setpoint:g} lies outside limits.min_setpoint_pA = "
-                    f"{limits.min_setpoint_pA:g} and limits.setpoint_pA = {limits.setpoint_pA:g}"
-                )
-            safe_tip = self.shaping.safe_tip_nA
-            if safe_tip is not None and not setpoint < safe_tip * 1e3:
-                raise ValueError(
-                    f"shaping.safe_tip_nA = {safe_tip:g} would withdraw the tip at {name} = "
-                    f"{setpoint:g}"
-                )
+        if imaging.setpoint_pA is not None:
+            limits.check_setpoint("imaging.setpoint_pA", imaging.setpoint_pA)
         if imaging.speed_nm_per_s > limits.speed_nm_per_s:
             raise ValueError(
                 f"imaging.speed_nm_per_s = {imaging.speed_nm_per_s:g} exceeds "
                 f"limits.speed_nm_per_s = {limits.speed_nm_per_s:g}"
             )
-        for name in ("retract_steps", "sideways_steps"):
-            if getattr(self.coarse, name) > limits.coarse_steps:
-                raise ValueError(
-                    f"coarse.{name} = {getattr(self.coarse, name)} exceeds limits.coarse_steps = "
-                    f"{limits.coarse_steps}"
-                )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_driver(self) -> RealConfig:
+        own = getattr(self, self.driver, None)
+        if not isinstance(own, DriverSettings):
+            raise ValueError(
+                f"driver = {self.driver!r} has no settings: those of a driver that another package "
+                "brings are read by spm_gym.load_config"
+            )
+        own.check(self.imaging, self.limits)
         return self

@@ -1,4 +1,4 @@
-"""What all settings have in common."""
+"""The base of all settings, and the types that they share."""
 
 from __future__ import annotations
 

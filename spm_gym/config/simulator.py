@@ -25,7 +25,7 @@ class SimulatorConfig(Section):
     """The simulated microscope; `spm_gym.instrument.sim.provenance` says where numbers come from.
 
     Attributes:
-        molecule: What lies on the Ag(100): magnesium phthalocyanine, a cross, or perylene
+        molecule: Adsorbate on the Ag(100): magnesium phthalocyanine, a cross, or perylene
             tetracarboxylic dianhydride, a rectangle, to try a classifier on what it does not know.
         mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
@@ -78,5 +78,5 @@ class SimulatorConfig(Section):
 
     @property
     def material(self) -> str:
-        """What is on the stage, as in `EnvConfig.material`."""
+        """Sample on the stage, as in `EnvConfig.material`."""
         return f"{self.molecule} on Ag(100)" if self.molecules_per_nm2 else "Ag(100)"

@@ -33,7 +33,7 @@ _DATE = "tag:yaml.org,2002:timestamp"
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, as plain values.
+    """Read a YAML file as plain values.
 
     Raises:
         ConfigError: One line that names the file, the line in it and what is wrong.
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """What YAML text holds, as plain values.
+    """Read YAML text as plain values.
 
     Args:
         text: The YAML.
@@ -87,9 +87,9 @@ def as_yaml(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """A value for the message of an error: never more than a line of moderate length."""
-    return _SHOWN.repr(value)
+    return _SHORT.repr(value)
 
 
 def plain(text: str, longest: int = 120) -> str:
@@ -101,15 +101,15 @@ def plain(text: str, longest: int = 120) -> str:
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
-class _Shown(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python writes no whole number of more than 4,300 digits.
         return super().repr_int(x, level) if abs(x) < 10**100 else "a number of over 100 digits"
 
 
-_SHOWN = _Shown()
-_SHOWN.maxstring = _SHOWN.maxother = 120
-_SHOWN.maxlevel, _SHOWN.maxlist, _SHOWN.maxdict = 4, 12, 12
+_SHORT = _ShortRepr()
+_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 4, 12, 12
 
 
 class _Refused(Exception):
@@ -157,23 +157,23 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, KeyError, IndexError, OverflowError) as error:
             # The library's own constructors, of what its tag does not fit.
             kind = node.tag.rpartition(":")[2]
-            raise _Refused(node, f"{shown(node.value)} is no {kind}") from error
+            raise _Refused(node, f"{excerpt(node.value)} is no {kind}") from error
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[Hashable, Node] = {}
+        keys: dict[Hashable, Node] = {}
         for key_node, _ in node.value:
             if key_node.tag == _MERGE:
                 raise _Refused(key_node, "merge keys (<<) are not read: write the keys out")
             if not isinstance(key_node, ScalarNode):
                 raise _Refused(key_node, "a key must be a word or a number")
             key = _one_key(self.construct_object(key_node))
-            if key in seen:
+            if key in keys:
                 raise _Refused(
                     key_node,
-                    f"the key {shown(key_node.value)} stands there a second time, first in line "
-                    f"{_line(seen[key])}: keep one of them",
+                    f"the key {excerpt(key_node.value)} stands there a second time, first in line "
+                    f"{_line(keys[key])}: keep one of them",
                 )
-            seen[key] = key_node
+            keys[key] = key_node
         return super().construct_mapping(node, deep)
 
 
@@ -201,10 +201,10 @@ def _children(node: Node) -> list[Node]:
 def _check(node: Node) -> None:
     """Refuse what no setting is, or what Python's own conversions choke on."""
     if node.tag not in _TAGS | {_MERGE, _DATE}:
-        raise _Refused(node, f"the tag {shown(node.tag)} is not read: settings are plain values")
+        raise _Refused(node, f"the tag {excerpt(node.tag)} is not read: settings are plain values")
     if not isinstance(node, ScalarNode):
         return
     if node.tag != _STRING and len(node.value) > _LONGEST_NUMBER:
         raise _Refused(node, f"a number of {len(node.value)} characters")
     if "\0" in node.value or any("\ud800" <= letter <= "\udfff" for letter in node.value):
-        raise _Refused(node, f"{shown(node.value)} has a zero byte or half a letter: it is no text")
+        raise _Refused(node, f"{excerpt(node.value)} has a zero byte or half a letter")

@@ -1,4 +1,4 @@
-"""How well two people agree on labels."""
+"""Agreement of two people on labels."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FEWEST = 20
+from spm_gym.intervals import normal_reach
+
+FEWEST_IMAGES = 20
 """Images in common that a verdict of the agreement takes."""
 
-_QUANTILE = 1.96  # of the normal distribution, for 95 %
 _ROUNDING = 1e-12
 _WORDS = (
-    (0.0, "less than by chance"),
-    (0.2, "hardly more than by chance"),
+    (0.0, "less than by guessing"),
+    (0.2, "hardly more than by guessing"),
     (0.4, "weak"),
     (0.6, "moderate"),
     (0.8, "good"),
@@ -43,19 +44,19 @@ class Agreement:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the kappa; None below `FEWEST` images or without an error."""
-        if self.kappa is None or self.error is None or self.both < FEWEST:
+        """95 % interval of the kappa; None below `FEWEST_IMAGES` images or without an error."""
+        if self.kappa is None or self.error is None or self.both < FEWEST_IMAGES:
             return None
-        reach = _QUANTILE * self.error
+        reach = normal_reach(self.error)
         return max(self.kappa - reach, -1.0), min(self.kappa + reach, 1.0)
 
     @property
     def in_words(self) -> str:
         """The kappa, how certain it is, and what it means."""
-        if self.both < FEWEST:
-            return f"too few images to tell ({self.both} of {FEWEST})"
+        if self.both < FEWEST_IMAGES:
+            return f"too few images to tell ({self.both} of {FEWEST_IMAGES})"
         if self.kappa is None:
-            return "cannot be told, for all labels are the same"
+            return "cannot be calculated, for all labels are the same"
         kappa, certain = self.kappa, "no interval, for they differ never or always"
         word = next((word for below, word in _WORDS if kappa < below), "very good")
         if self.interval is not None:
@@ -75,28 +76,31 @@ def agreement(
         others: Those of the second.
     """
     pairs = [(label, others[image]) for image, label in labels.items() if image in others]
-    equal = sum(one == other for one, other in pairs)
+    equal = sum(a == b for a, b in pairs)
     kappa = _kappa(pairs, equal)
     error = None if kappa is None else _error(pairs, kappa)
     return Agreement(first, second, len(pairs), equal, kappa, error)
 
 
 def _kappa(pairs: list[tuple[str, str]], equal: int) -> float | None:
-    """Cohen's kappa: the share of equal labels beyond that expected by chance, relative to 1."""
-    ones, others = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    by_chance = sum(count * others[label] for label, count in ones.items())
-    if by_chance == len(pairs) ** 2:
+    """Return Cohen's kappa: the share of equal labels beyond that of guessing, relative to 1."""
+    firsts, seconds = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    at_random = sum(count * seconds[label] for label, count in firsts.items())
+    if at_random == len(pairs) ** 2:
         return None
-    return (len(pairs) * equal - by_chance) / (len(pairs) ** 2 - by_chance)
+    return (len(pairs) * equal - at_random) / (len(pairs) ** 2 - at_random)
 
 
 def _error(pairs: list[tuple[str, str]], kappa: float) -> float | None:
-    """Standard error of kappa (J. L. Fleiss, J. Cohen, B. S. Everitt, *Psychol. Bull.* 72, 323)."""
+    """Return the standard error of kappa.
+
+    Source: J. L. Fleiss, J. Cohen, B. S. Everitt, *Psychol. Bull.* 72, 323 (1969).
+    """
     number = len(pairs)
-    ones, others = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    by_chance = sum(count * others[label] for label, count in ones.items()) / number**2
-    spread = -((kappa - by_chance * (1 - kappa)) ** 2)
-    for (one, other), count in Counter(pairs).items():
-        expected = (ones[other] + others[one]) / number * (1 - kappa)
-        spread += count / number * ((one == other) - expected) ** 2
-    return math.sqrt(spread / number) / (1 - by_chance) if spread > _ROUNDING else None
+    firsts, seconds = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    at_random = sum(count * seconds[label] for label, count in firsts.items()) / number**2
+    spread = -((kappa - at_random * (1 - kappa)) ** 2)
+    for (first, second), count in Counter(pairs).items():
+        expected = (firsts[second] + seconds[first]) / number * (1 - kappa)
+        spread += count / number * ((first == second) - expected) ** 2
+    return math.sqrt(spread / number) / (1 - at_random) if spread > _ROUNDING else None

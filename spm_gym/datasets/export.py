@@ -1,4 +1,4 @@
-"""Makes a folder of labelled images of what a run has collected, to train a classifier on."""
+"""Make a folder of labelled images of what a run has collected, to train a classifier on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from spm_gym.datasets.manifest import MANIFEST
 from spm_gym.datasets.manifest_table import harmless_session
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.journal.reader import Label, reading, scan_file, scan_path
+from spm_gym.journal.rows import scans_to_export
 from spm_gym.paths import display_name
 
 _COLUMNS = ("file", "label", "session", "probability", "scan", "area")
@@ -29,7 +30,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What went into a dataset.
+    """Contents of a dataset.
 
     Attributes:
         written: In words.
@@ -45,7 +46,7 @@ class Exported:
 
 
 def make_empty(folder: Path) -> None:
-    """Make a folder, or see that the one there is empty.
+    """Make a folder, or check that the existing one is empty.
 
     Raises:
         ExportError: It is not.
@@ -73,9 +74,9 @@ def export_images(
         JournalError: There is no journal.
         ExportError: The folder is not empty, or there are not both good and bad images.
     """
+    # Read at one moment: the run may go on while files are copied.
     with reading(run) as db:
-        rows = db.execute("SELECT id, file, label, area, probability FROM scans ORDER BY id")
-        scans = rows.fetchall()
+        scans = scans_to_export(db)
     labelled, left_out = _divide(scans, config, conditioning)
     found = Counter(label for _, label in labelled)
     if not (found["good"] and found["bad"]):
@@ -102,14 +103,14 @@ def export_images(
 
 
 def session_of(run: Path, area: int) -> str:
-    """The measurement session of the images of an approach area."""
+    """Name the measurement session of the images of an approach area."""
     return harmless_session(f"{display_name(run)} area {area}")
 
 
 def _divide(
     scans: list[sqlite3.Row], config: EnvConfig, conditioning: bool
 ) -> tuple[list[tuple[sqlite3.Row, str]], Counter[str]]:
-    """Scans with the label that they get, and how many get none, by their own label."""
+    """Pair scans with their labels in the dataset, and count those that get none."""
     labelled, left_out = [], Counter[str]()
     for scan in scans:
         label = _label(scan, config, conditioning)
@@ -132,7 +133,7 @@ def _label(scan: sqlite3.Row, config: EnvConfig, conditioning: bool) -> str:
 def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str, str]:
     source = scan_path(run, scan["file"])
     file = f"{_IMAGES}/{Path(scan_file(scan['id'])).name}"
-    read_heights(source)  # one damaged file in a folder keeps all of it from being loaded
+    read_heights(source)  # a single damaged file would keep the whole folder from being loaded
     (folder / _IMAGES).mkdir(exist_ok=True)
     shutil.copyfile(source, folder / file)
     return {

@@ -33,7 +33,7 @@ from spm_gym.imaging.plane import Method
 from spm_gym.types import BoolArray, FloatImage
 
 _LABEL = re.compile(r"(?<![a-z])(good|bad)", re.IGNORECASE)
-_TAUGHT = ("good", "bad")
+_TRAINED_ON = ("good", "bad")
 _NAMED = 5
 _TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
 
@@ -67,7 +67,7 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image file with what its manifest or its name says; `label` is "" if nothing."""
+    """An image file with its label, by manifest or name; "" for none."""
 
     path: Path
     label: str
@@ -94,28 +94,28 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
         raise FileFormatError(f"{folder}: there is no such folder of labelled images")
     manifest = folder / MANIFEST
     entries = list(_listed(manifest) if manifest.is_file() else found_images(folder))
-    labelled = [entry for entry in entries if entry.label in _TAUGHT]
+    labelled = [entry for entry in entries if entry.label in _TRAINED_ON]
     good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
     _check_classes(folder, entries, good)
     if manifest.is_file():
         _refuse_untrainable(manifest, len(labelled))
     sides = Counter[int]()
-    images, told = [], []
+    images, given = [], []
     for entry in labelled:
         topography, z = read_for_classifier(entry.path, pixels)
         sides[len(topography.z)] += 1
         images.append(normalise(level(z, plane)))
-        told.append((topography.bias, topography.setpoint, topography.width))
-    # None becomes NaN; nothing tunnels at 0, which is as good as untold.
-    told_numbers = np.array(told, np.float64)
-    told_numbers[told_numbers == 0] = np.nan
-    bias, setpoint, width = told_numbers.T
+        given.append((topography.bias, topography.setpoint, topography.width))
+    # None becomes NaN; nothing tunnels at 0, so that stands for unknown.
+    conditions = np.array(given, np.float64)
+    conditions[conditions == 0] = np.nan
+    bias, setpoint, width = conditions.T
     return LabelledImages(
         images=np.stack(images),
         good=good,
         session=np.array([entry.session for entry in labelled], dtype=np.str_),
         paths=tuple(entry.path for entry in labelled),
-        ignored=dict(Counter(e.label for e in entries if e.label not in _TAUGHT)),
+        ignored=dict(Counter(e.label for e in entries if e.label not in _TRAINED_ON)),
         averaged={side: sides[side] for side in sorted(sides) if side != pixels},
         bias=bias,
         setpoint=setpoint,
@@ -160,12 +160,12 @@ def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage
 
 
 def untrainable(manifest: Path) -> list[str]:
-    """Why training refuses rows of a manifest: good or bad ones without a file in the folder.
+    """Explain which rows training refuses: good or bad ones without a file in the folder.
 
     Raises:
         FileFormatError: The manifest makes no sense.
     """
-    rows = (file for file, label, _ in read_listed(manifest) if label in _TAUGHT)
+    rows = (file for file, label, _ in read_listed(manifest) if label in _TRAINED_ON)
     return [why for file in rows if (why := _untrainable(manifest.parent, file))]
 
 
@@ -176,18 +176,19 @@ def _untrainable(folder: Path, file: str) -> str:
         return f"{file!r} is outside the folder"
     if os.path.isfile(folder / file):  # Path.is_file fails on names that are too long
         return ""
+    # Manifests come from other computers, whose paths may have backslashes.
     forward = file.replace("\\", "/")
     hint = f": write {forward}" if forward != file else ""
     return f"{file!r} is missing{hint}"
 
 
 def _refuse_untrainable(manifest: Path, labelled: int) -> None:
-    told = untrainable(manifest)
-    if told:
-        more = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    reasons = untrainable(manifest)
+    if reasons:
+        more = f", and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
         raise FileFormatError(
-            f"{manifest}: {len(told)} of {labelled} labelled rows have no image in the folder: "
-            f"{', '.join(told[:_NAMED])}{more}; repair or delete these rows"
+            f"{manifest}: {len(reasons)} of {labelled} labelled rows have no image in the folder: "
+            f"{', '.join(reasons[:_NAMED])}{more}; repair or delete these rows"
         )
 
 
@@ -198,7 +199,7 @@ def _listed(manifest: Path) -> Iterator[Entry]:
 
 
 def found_images(folder: Path) -> Iterator[Entry]:
-    """Image files in a folder and below, with the labels of file and folder names.
+    """Find image files in a folder and below, with the labels of file and folder names.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -213,6 +214,7 @@ def found_images(folder: Path) -> Iterator[Entry]:
 
 
 def _label(path: Path, parents: tuple[str, ...]) -> str:
+    # The nearest name counts: people sort files of one evening into folders of their own.
     for name in (path.stem, *reversed(parents)):
         labels = {str(match).lower() for match in _LABEL.findall(name)}
         if len(labels) > 1:

@@ -1,9 +1,9 @@
 """The manifest of a folder of labelled images: a CSV file that people can read and edit.
 
 Columns: ``file`` (relative to the folder), ``label`` (what training takes), optionally ``session``,
-one "by NAME" for every person who labels, and ``consensus``, what they settled on where they do not
-agree. All other columns, all rows and their order are kept as they are, and so are semicolons or
-tabs in place of the commas.
+one "by NAME" for every person who labels, and ``consensus``, the label that they chose together
+where they do not agree. All other columns, all rows and their order are kept as they are, and so
+are semicolons or tabs in place of the commas.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ MANIFEST = "manifest.csv"
 LABELS = ("good", "bad", "sample")
 DISPUTED = "disputed"
 EARLIER = "earlier"
-"""Who gave the labels that were there before anybody's name was."""
+"""Stands for the person who gave the labels that have no name."""
 
 NO_FILE = "."
-"""What a row is called that names no file."""
+"""Stands for the file of a row that names none."""
 
 _NAME = re.compile(r"[^\W\d_][\w .'-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What was said of an image.
+class ImageLabels:
+    """Labels of an image.
 
     Attributes:
         by: Label by name of the person; of `EARLIER` it may be any word.
-        consensus: What was settled on, or "".
-        label: What training takes; not always what follows from the others, for people may have
-            edited it.
+        consensus: Label that all agreed on, or "".
+        label: The one that training takes; people may have edited it, so that it does not follow
+            from the others.
     """
 
     by: dict[str, str]
@@ -64,16 +64,16 @@ class Judgement:
 class Manifest:
     """A manifest in memory.
 
-    A label that nobody's name stands for counts as said by `EARLIER`; one that differs from what
-    was said by name was edited by hand and counts as consensus.
+    A label without any name counts as given by `EARLIER`; one that differs from those with a name
+    was edited by hand and counts as consensus.
 
     Attributes:
-        verdict: By file.
+        entries: Labels by file.
     """
 
     def __init__(self) -> None:
-        """Begin an empty one."""
-        self.verdict: dict[str, Judgement] = {}
+        """Make an empty manifest."""
+        self.entries: dict[str, ImageLabels] = {}
         self._header = [FILE, LABEL, SESSION]
         self._rows: dict[str, Row] = {}
         self._encoding = "utf-8"
@@ -97,7 +97,7 @@ class Manifest:
                 raise FileFormatError(f"{path}: line {line} lists {file!r} again")
             manifest._rows[file] = row
             try:
-                manifest.verdict[file] = manifest._judgement(row)
+                manifest.entries[file] = manifest._labels_of(row)
             except _Contradiction as error:
                 raise FileFormatError(f"{path}: line {line}: {error}") from None
         return manifest
@@ -113,77 +113,79 @@ class Manifest:
             writer.writerows(self._rows.values())
 
     def copy(self) -> Manifest:
-        """An independent copy, quickly."""
+        """Make an independent copy, quickly."""
         other = copy.copy(self)
         other._header, other._rows = list(self._header), dict(self._rows)
-        other.verdict = dict(self.verdict)
+        other.entries = dict(self.entries)
         return other
 
     @property
     def labellers(self) -> list[str]:
-        """Whoever has a column."""
+        """Names of all who have a column."""
         return [name[len(BY) :] for name in self._header if name.startswith(BY)]
 
     def session(self, file: str) -> str:
-        """Of a listed file; "" if nothing is said of it."""
+        """Return the session of a listed file, or ""."""
         return self._cell(self._rows[file], SESSION)
 
     def drop(self, file: str) -> None:
         """List a file no more."""
         self._rows.pop(file, None)
-        self.verdict.pop(file, None)
+        self.entries.pop(file, None)
 
     def add(self, file: str, session: str, label: str = "") -> None:
         """List a file that is not listed."""
         self._rows[file] = ("",) * len(self._header)
-        self.verdict[file] = Judgement({}, "", "")
+        self.entries[file] = ImageLabels({}, "", "")
         self._set(file, FILE, harmless(file))
         if session:
             self._set(file, SESSION, harmless_session(session))
         if label:
             self._set(file, LABEL, label)
-            self.verdict[file] = Judgement({EARLIER: label}, "", label)
+            self.entries[file] = ImageLabels({EARLIER: label}, "", label)
 
-    def said(self, file: str, name: str) -> str:
-        """The word in somebody's column, which may be none of `LABELS`; "" for nothing."""
+    def label_by(self, file: str, name: str) -> str:
+        """Return the word in a person's column, which may be none of `LABELS`, or ""."""
         return self._cell(self._rows[file], _column(name))
 
-    def say(self, file: str, name: str, word: str) -> None:
-        """Note what a person says of a listed file; "" takes it back."""
-        known = self.verdict[file]
+    def set_label(self, file: str, name: str, word: str) -> None:
+        """Note the label that a person gives a listed file; "" takes it back."""
+        known = self.entries[file]
         by = {other: label for other, label in known.by.items() if other != name}
         if _word(word) in LABELS:
             by[name] = _word(word)
+        # Labels without a name get a column now, or the new one would overwrite them.
         if EARLIER in by:
             self._set(file, _column(EARLIER), by[EARLIER])
         self._set(file, _column(name), word)
-        self._settle(file, by, known.consensus)
+        self._update(file, by, known.consensus)
 
-    def settle(self, file: str, consensus: str) -> None:
-        """Note what all settled on for a listed file; "" takes it back."""
-        self._settle(file, self.verdict[file].by, consensus)
+    def set_consensus(self, file: str, consensus: str) -> None:
+        """Note the consensus of all on a listed file; "" takes it back."""
+        self._update(file, self.entries[file].by, consensus)
 
-    def _settle(self, file: str, by: dict[str, str], consensus: str) -> None:
-        label = decided(by, consensus)
+    def _update(self, file: str, by: dict[str, str], consensus: str) -> None:
+        label = training_label(by, consensus)
         if consensus or CONSENSUS in self._header:
             self._set(file, CONSENSUS, consensus)
         self._set(file, LABEL, label)
-        self.verdict[file] = Judgement(by, consensus, label)
+        self.entries[file] = ImageLabels(by, consensus, label)
 
-    def _judgement(self, row: Row) -> Judgement:
+    def _labels_of(self, row: Row) -> ImageLabels:
         label, consensus = _word(self._cell(row, LABEL)), _word(self._cell(row, CONSENSUS))
         words = {name: _word(self._cell(row, _column(name))) for name in self.labellers}
         by = {n: word for n, word in words.items() if word in LABELS or (n == EARLIER and word)}
-        follows = decided(by, consensus)
+        follows = training_label(by, consensus)
+        # An empty or disputed cell is no opinion: somebody may have cleared it.
         if label in ("", DISPUTED, follows):
-            return Judgement(by, consensus, label)
+            return ImageLabels(by, consensus, label)
         if consensus:
             raise _Contradiction(
                 f"its label is {label!r} but its consensus {consensus!r}: make them equal"
             )
         if by:
-            return Judgement(by, label, label)
-        return Judgement({EARLIER: label}, "", label)
+            return ImageLabels(by, label, label)
+        return ImageLabels({EARLIER: label}, "", label)
 
     def _cell(self, row: Row, column: str) -> str:
         if column not in self._header:
@@ -201,11 +203,11 @@ class Manifest:
 
 
 class _Contradiction(ValueError):
-    """A row says two things."""
+    """A row contradicts itself."""
 
 
-def decided(by: dict[str, str], consensus: str) -> str:
-    """The label that training takes.
+def training_label(by: dict[str, str], consensus: str) -> str:
+    """Determine the label that training takes.
 
     The consensus if there is one, else the label that everybody gave, `DISPUTED` if they differ, or
     whatever was there before.
@@ -217,18 +219,18 @@ def decided(by: dict[str, str], consensus: str) -> str:
 
 
 def read_listed(path: Path) -> Iterator[tuple[str, str, str]]:
-    """File, label and session of every row of a manifest.
+    """Read file, label and session of every row of a manifest.
 
     Raises:
         FileFormatError: It makes no sense.
     """
     manifest = Manifest.read(path)
-    for file, verdict in manifest.verdict.items():
-        yield file, verdict.label, manifest.session(file)
+    for file, labels in manifest.entries.items():
+        yield file, labels.label, manifest.session(file)
 
 
 def unlistable(file: str) -> str:
-    """Why no manifest can list a file of this name; "" if one can."""
+    """Explain why no manifest can list a file of this name; "" if one can."""
     if BREAKS.search(file):
         return "its name has a line break"
     try:
@@ -241,7 +243,7 @@ def unlistable(file: str) -> str:
 
 
 def labeller_name(text: str) -> str | None:
-    """A name as it can stand at the head of a column; None if it cannot.
+    """Normalise a name for the head of a column; None if it cannot be one.
 
     It begins with a letter and has at most 40 letters, digits, blanks and ``_ . ' -``.
     """
@@ -258,5 +260,5 @@ def _word(cell: str) -> str:
 
 
 def _plain(file: str) -> str:
-    """The same file always by the same name."""
+    """Give a file always the same name."""
     return PurePosixPath(file).as_posix()

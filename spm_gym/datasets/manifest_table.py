@@ -13,18 +13,18 @@ from spm_gym.imaging.files import FileFormatError
 
 FILE, LABEL, SESSION, CONSENSUS = "file", "label", "session", "consensus"
 BY = "by "
-"""What the columns begin with that have the name of a person."""
+"""Prefix of the columns of people."""
 BREAKS = re.compile("[\0\r\n]")
-"""What no cell of a column of ours may have."""
+"""No cell of a column of ours may have one."""
 
 _FORMULA = r"\s*[=+\-@＝＋－＠]"
 _BEGINS_FORMULA = re.compile(rf"{_FORMULA}|[\t\r]")
-"""What spreadsheets calculate instead of showing it."""
+"""Cells that spreadsheets calculate."""
 
 _SPLIT_OFF = rf"[\s'\"]*{_FORMULA}"
 _HIDES_FORMULA = re.compile(rf"[;\t]{_SPLIT_OFF}")
 _MAY_HIDE_FORMULA = re.compile(rf"[,;\t]{_SPLIT_OFF}")
-"""The same behind what they take for the end of a cell, which depends on the country."""
+"""Formulas behind what they take for the end of a cell, which depends on the country."""
 
 _OURS = (FILE, LABEL, SESSION, CONSENSUS)
 _DELIMITERS = ",;\t"
@@ -34,12 +34,12 @@ Row = tuple[str, ...]
 
 
 class Table(NamedTuple):
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         header: The columns; ours are in small letters.
         rows: With their lines in the file; all as wide as the widest, as is the header.
-        delimiter: What stands between cells: a comma, a semicolon or a tab.
+        delimiter: Between cells: a comma, a semicolon or a tab.
     """
 
     header: list[str]
@@ -70,23 +70,24 @@ def read_table(path: Path) -> Table:
 
 
 def hides_formula(file: str) -> bool:
-    """Whether many spreadsheets take the rest of a name for a formula, however it is quoted."""
+    """Tell whether spreadsheets take the rest of a name for a formula, however it is quoted."""
     return _HIDES_FORMULA.search(file) is not None
 
 
 def harmless(text: str) -> str:
-    """The same file, or another name for the session, that no spreadsheet takes for a formula."""
+    """Rewrite the name of a file or a session so that no spreadsheet takes it for a formula."""
     return f"./{text}" if _BEGINS_FORMULA.match(text) else text
 
 
 def harmless_session(name: str) -> str:
-    """Much the same name for a session, which no spreadsheet takes for a formula nor divides."""
+    """Rewrite the name of a session so that no spreadsheet calculates or divides it."""
     name = BREAKS.sub(" ", name)
     return harmless(re.sub(r"[,;\t]", " ", name) if _MAY_HIDE_FORMULA.search(name) else name)
 
 
 def _columns(path: Path, text: str) -> tuple[str, list[str]]:
-    """What stands between cells, and the header."""
+    """Find the delimiter, and read the header."""
+    # Not by `csv.Sniffer`, which guesses from the rows and is fooled by names with commas.
     for delimiter in _DELIMITERS:
         _, first = next(_lines(path, text, delimiter, strict=False), (1, []))
         header = [_column_name(cell) for cell in first]
@@ -106,7 +107,7 @@ def _columns(path: Path, text: str) -> tuple[str, list[str]]:
 def _lines(
     path: Path, text: str, delimiter: str, strict: bool = True
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the lines in which they begin.
+    """Read rows with the lines in which they start.
 
     Strictly, for a quotation mark that is missing would swallow all rows up to the next one.
     """

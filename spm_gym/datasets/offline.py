@@ -1,4 +1,4 @@
-"""Makes an offline reinforcement-learning dataset of the conditioning episodes of a run.
+"""Make an offline reinforcement-learning dataset of the conditioning episodes of a run.
 
 It is in Minari's own format, written by Minari itself. With the environment variable
 ``MINARI_DATASETS_PATH`` set to the folder, ``minari.load_dataset("probe-conditioning-v0")`` loads
@@ -27,9 +27,15 @@ from tqdm import tqdm
 from spm_gym.config import Config, EnvConfig
 from spm_gym.datasets.export import Exported, ExportError, make_empty
 from spm_gym.envs.observation import allowed_actions
+from spm_gym.envs.spaces import spaces
 from spm_gym.imaging import level, normalise
-from spm_gym.journal.conditions import UNCERTAIN
 from spm_gym.journal.reader import read_scan, reading
+from spm_gym.journal.rows import (
+    config_hashes,
+    episode_outcomes,
+    scans_of_steps,
+    steps_by_episode,
+)
 from spm_gym.paths import display_name
 
 DATASET = "probe-conditioning-v0"
@@ -38,7 +44,7 @@ _ENVIRONMENT = "spm_gym/ProbeConditioning-v0"
 
 @dataclass(frozen=True, slots=True)
 class _Episodes:
-    """What the journal says; `parts` are unbroken sequences of finished steps."""
+    """Episodes of a journal; `parts` are unbroken sequences of finished steps."""
 
     parts: list[list[sqlite3.Row]]
     scans: dict[int, sqlite3.Row]
@@ -74,7 +80,7 @@ def export_episodes(run: Path, folder: Path, config: Config) -> Exported:
     with TemporaryDirectory(prefix=".", dir=folder.absolute()) as unfinished:
         dataset = Path(unfinished) / DATASET
         dataset.mkdir()
-        storage = storage_class.new(dataset / "data", *_spaces(config.env), _env_spec(config))
+        storage = storage_class.new(dataset / "data", *spaces(config.env), _env_spec(config))
         storage.update_metadata(_metadata(run, config, episodes))
         with tqdm(episodes.parts, desc="episodes", unit="episode", mininterval=1) as bar:
             storage.update_episodes(
@@ -98,19 +104,13 @@ def _minari() -> tuple[Any, Any]:
 
 def _read_episodes(run: Path) -> _Episodes:
     with reading(run) as db:
-        outcomes = dict(db.execute("SELECT id, outcome FROM episodes ORDER BY id").fetchall())
-        steps = db.execute(
-            f"SELECT *, ({UNCERTAIN}) AS doubtful FROM steps ORDER BY episode, number"
-        ).fetchall()
-        scans = db.execute(
-            "SELECT * FROM scans WHERE id IN"
-            " (SELECT scan FROM steps UNION SELECT scan_after FROM steps)"
-        ).fetchall()
-        hashes = [row[0] for row in db.execute("SELECT DISTINCT config_sha256 FROM sessions")]
+        outcomes, steps = episode_outcomes(db), steps_by_episode(db)
+        scans, hashes = scans_of_steps(db), config_hashes(db)
     finished = [number for number, outcome in outcomes.items() if outcome is not None]
     by_episode: dict[int, list[sqlite3.Row]] = {number: [] for number in finished}
     left_out: Counter[str] = Counter()
     left_out["unfinished episodes"] = len(outcomes) - len(finished)
+    # A step without its next image has no outcome: nothing can be learned from it.
     for step in steps:
         if step["episode"] not in by_episode:
             left_out["steps of these"] += 1
@@ -122,7 +122,7 @@ def _read_episodes(run: Path) -> _Episodes:
     left_out["finished episodes without a finished step"] = sum(not parts for parts in divided)
     return _Episodes(
         parts=[part for parts in divided for part in parts],
-        scans={scan["id"]: scan for scan in scans},
+        scans=scans,
         left_out=left_out,
         divided=sum(len(parts) > 1 for parts in divided),
         hashes=hashes,
@@ -130,7 +130,7 @@ def _read_episodes(run: Path) -> _Episodes:
 
 
 def _refuse_other_settings(run: Path, config: EnvConfig, episodes: _Episodes) -> None:
-    """See that the settings, which may have been edited since, fit what the run has done."""
+    """Refuse settings that have been edited since and do not fit what the run has done."""
     names = [action.name for action in config.actions]
     for step in (step for part in episodes.parts for step in part):
         choices, number = len(json.loads(step["mask"])), step["action"]
@@ -163,25 +163,26 @@ def _unbroken(steps: Sequence[sqlite3.Row]) -> Iterator[list[sqlite3.Row]]:
 def _episode(
     run: Path, part: list[sqlite3.Row], scans: dict[int, sqlite3.Row], config: EnvConfig
 ) -> dict[str, Any]:
-    """The fields of Minari's episode buffer."""
-    seen = [scans[part[0]["scan"]], *(scans[step["scan_after"]] for step in part)]
-    last_mask = allowed_actions(config.actions, seen[-1]["clean_side"])
+    """Fill the fields of Minari's episode buffer."""
+    scans_used = [scans[part[0]["scan"]], *(scans[step["scan_after"]] for step in part)]
+    last_mask = allowed_actions(config.actions, scans_used[-1]["clean_side"])
     terminated = [bool(step["terminated"]) for step in part]
     truncated = [bool(step["truncated"]) for step in part]
+    # A part that was cut off by a restart has no end of its own; Minari needs one.
     truncated[-1] = not terminated[-1]
     return {
         "options": {"damage": False},
-        "observations": np.stack([_observation(run, scan, config) for scan in seen]),
+        "observations": np.stack([_observation(run, scan, config) for scan in scans_used]),
         "actions": np.array([step["action"] for step in part], np.int64),
         "rewards": [step["reward"] for step in part],
         "terminations": terminated,
         "truncations": truncated,
         "infos": {
             "action_mask": np.array([json.loads(s["mask"]) for s in part] + [last_mask.tolist()]),
-            "probability": np.array([scan["probability"] for scan in seen]),
+            "probability": np.array([scan["probability"] for scan in scans_used]),
             "uncertain": np.array([False, *(bool(step["doubtful"]) for step in part)]),
             "refused": np.array([False, *(bool(step["refused"]) for step in part)]),
-            "scan": np.array([scan["id"] for scan in seen]),
+            "scan": np.array([scan["id"] for scan in scans_used]),
         },
     }
 
@@ -190,14 +191,8 @@ def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.
     return normalise(level(read_scan(run, scan).z, method=config.plane))[None]
 
 
-def _spaces(config: EnvConfig) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
-    shape = (1, config.pixels, config.pixels)
-    observations = gymnasium.spaces.Box(-1.5, 1.5, shape, np.float32)
-    return observations, gymnasium.spaces.Discrete(len(config.actions))
-
-
 def _env_spec(config: Config) -> Any:
-    """The environment with the run's settings, as Minari recovers it."""
+    """Describe the environment with the run's settings, as Minari recovers it."""
     spec = copy.deepcopy(gymnasium.spec(_ENVIRONMENT))
     sections = config.model_dump(mode="json", include={"env", "simulator"})
     spec.kwargs = {"overrides": [f"{key}={json.dumps(value)}" for key, value in sections.items()]}

@@ -17,7 +17,7 @@ from spm_gym.types import BoolArray
 
 @dataclass(frozen=True, slots=True)
 class PreparedImages:
-    """N images and what only a simulator knows.
+    """N images with the hidden truth that only a simulator knows.
 
     Attributes:
         observations: Levelled and normalised, (N, 1, pixels, pixels) float32.
@@ -43,15 +43,15 @@ def prepared_images(
     processes: int = 1,
     progress: Callable[[int], object] = lambda images: None,
 ) -> PreparedImages:
-    """Simulate images and prepare them as the environment does.
+    """Simulate images and process them as the environment does.
 
     Args:
         config: Settings of simulator and environment.
         count: N.
         seed: The same seed gives the same images, whatever the number of processes.
         states: Classes of the probes (N,); by default those of `sessions`.
-        processes: How many work at a time. Threads would wait for one another: a third of the time
-            is Python's.
+        processes: How many work at a time. They are processes because a third of the time is
+            Python's, in which threads would wait for one another.
         progress: Called with the number of images finished since the last call.
     """
     work = sessions(count, seed, states)

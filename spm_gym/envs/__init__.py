@@ -1,1 +1,1 @@
-"""The conditioning task as Gymnasium environments, and what is attainable in it."""
+"""The conditioning task as Gymnasium environments, and what policies can attain in it."""

@@ -1,9 +1,9 @@
-"""How long conditioning may go on without success, before a person has to look.
+"""Limits of conditioning without success, after which a person has to look.
 
-An agent that is told by its classifier that every tip is bad does what it was made for: it
-conditions, for ever. The classifier may be right; or it cannot classify this sample, bias or image
-size at all. From the images alone nobody can tell, but both end in the same place: many actions and
-no good image. So that is what is counted.
+An agent whose classifier calls every tip bad does what it was made for: it conditions, for ever.
+The classifier may be right; or it cannot classify this sample, bias or image size at all. The
+images alone do not show which, but both lead to the same: many actions and no good image. So that
+is counted.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _ADVICE = (
 
 
 class BudgetSpent(LimitExceeded):
-    """So much was tried without success that somebody has to look before anything else is done."""
+    """So much was tried without success that a person has to look before anything else is done."""
 
 
 class Budget:
     """Counts actions and episodes that did not help.
 
     Args:
-        config: What is allowed.
-        clock: Seconds of operation, for what is counted by the night.
+        config: The limits.
+        clock: Gives the seconds of operation, for the limit on failures per night.
     """
 
     def __init__(self, config: BudgetConfig, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,8 +51,9 @@ class Budget:
         """Count an action on the probe, before it is done.
 
         Raises:
-            BudgetSpent: It must not be done.
+            BudgetSpent: A limit is reached; the action must not be done.
         """
+        # Counted before it is done: an action that a kill cuts off has still hurt the tip.
         self.check_actions()
         self.check_episodes()
         self.count_action()
@@ -62,12 +63,13 @@ class Budget:
         self._actions += 1
 
     def check_actions(self) -> None:
-        """See that another action may be done.
+        """Check that another action may be done.
 
         Raises:
             BudgetSpent: Too many had no success.
         """
         limits = self.config
+        # Stricter until the first good image: the settings or the classifier may not fit at all.
         if not self._proven and _spent(limits.unproven_actions, self._actions):
             raise BudgetSpent(
                 f"conditioning does not help: {self._actions} actions, and not one image was "
@@ -80,7 +82,7 @@ class Budget:
             )
 
     def check_episodes(self) -> None:
-        """See that another conditioning may be started.
+        """Check that another episode of conditioning may be started.
 
         Raises:
             BudgetSpent: Too many have failed.
@@ -98,21 +100,23 @@ class Budget:
                 f"(budget.failed_per_night = {limits.failed_per_night}). {_ADVICE}"
             )
 
-    def see(self, good: bool) -> None:
-        """Take in what the classifier says of an image."""
+    def observe_image(self, good: bool) -> None:
+        """Take in how an image was classified."""
+        # One good image proves that the classifier can call this sample good at all. Failures per
+        # night stay counted: a success in between does not excuse them.
         if good:
             self._actions, self._failed_in_a_row, self._proven = 0, 0, True
 
     def fail_episode(self) -> None:
-        """Count a conditioning that has ended without a good image."""
+        """Count an episode that has ended without a good image."""
         self._failed_in_a_row += 1
         self._failures.append(self._clock())
 
-    def see_damage(self, bad: bool, actions: int) -> None:
+    def observe_damage(self, bad: bool, actions: int) -> None:
         """Take in whether damaging on purpose has made the probe bad, after so many actions.
 
         Raises:
-            BudgetSpent: It has not, too often.
+            BudgetSpent: It failed to, too many times in a row.
         """
         self._undamaged = 0 if bad else self._undamaged + 1
         limit = self.config.failed_damage
@@ -120,11 +124,12 @@ class Budget:
             raise BudgetSpent(
                 f"the classifier does not call the tip bad after {actions} damaging actions, "
                 f"{self._undamaged} times in a row (budget.failed_damage = {limit}): it calls good "
-                f"what it cannot classifier, or the actions do nothing. {_ADVICE}"
+                f"what it cannot classify, or the actions do nothing. {_ADVICE}"
             )
 
     def get_state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on counting, as JSON has it."""
+        """Collect what `set_state` needs to go on counting; JSON values."""
+        # Ages, not times: the clock of another process starts elsewhere.
         now = self._clock()
         ago = [now - then for then in self._failures]
         return asdict(
@@ -132,10 +137,10 @@ class Budget:
         )
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on counting from what `get_state` gave.
+        """Go on counting from the state that `get_state` gave.
 
         Raises:
-            StateError: It is something else.
+            StateError: The state is not valid.
         """
         kept, now = restored(_BudgetState, state), self._clock()
         self._actions = kept.actions
@@ -147,7 +152,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class _BudgetState:
-    """What `Budget.get_state` gives: what was counted, and how many seconds ago episodes failed."""
+    """State of a `Budget`; ``failed_ago`` has the seconds since each failed episode."""
 
     actions: Annotated[int, Field(ge=0)]
     proven: bool

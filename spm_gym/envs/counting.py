@@ -1,10 +1,11 @@
-"""Policies that never look at the image but count their steps: how good the best of them are.
+"""The best policies that ignore the image but count their steps.
 
-Knowing how many actions have failed is knowing something of the state, so a sequence of actions
-beats every fixed mixture. A plan says what is done in every step at every mask level. It is found
-by sweeps: given how likely the states are in every step (forwards) and what remains to be done in
-each (backwards), every step gets its best choice, until nothing improves. That is an optimum to
-which no change of a single step can add anything; the best of several starts is taken.
+The number of actions that have failed is information on the state, so a sequence of actions beats
+every fixed mixture. A plan gives the action of every step at every mask level. It is found by
+sweeps: given the probabilities of the states in every step (computed forwards) and the mean number
+of actions that remain from each state (computed backwards), every step gets its best action, until
+nothing improves. The result is a local optimum, which no change of a single step improves; the best
+of several starts is taken.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from spm_gym.envs.hidden_process import HiddenProcess
 from spm_gym.instrument.sim.dynamics import STATES
 
 HORIZON = 30
-"""Steps with a choice of their own; one episode in a hundred is longer."""
+"""Steps with an action of their own; one episode in a hundred is longer."""
 _SWEEPS = 100
 _RESTARTS = 10
-"""Their results differ by a hundredth; with so many, the best is found again and again."""
+"""Their results differ by a hundredth; of so many, several find the best."""
 
 Floats = NDArray[np.float64]
 
 
 def counting_plan(process: HiddenProcess, sees_mask: bool) -> Floats:
-    """The best found plan (HORIZON + 1, L, A): relative probabilities of the actions.
+    """Search the best plan: relative probabilities (HORIZON + 1, L, A) of the actions.
 
     Args:
-        process: Whose masks are nested: what a level allows, all higher ones do.
-        sees_mask: Whether it may choose by the mask. If not, every step has a ranking of the
-            actions, and the first that is allowed is done; no mixture is better than a ranking.
+        process: Its masks must be nested: a higher level allows all that a lower one allows.
+        sees_mask: Whether the action may depend on the mask. If not, every step has a ranking of
+            the actions, and the first allowed one is done; no mixture is better than a ranking.
 
     Returns:
         One row for each step; the last, a fixed mixture, for all that follow.
@@ -39,6 +40,7 @@ def counting_plan(process: HiddenProcess, sees_mask: bool) -> Floats:
     tail = process.policy(mixture)
     rng = np.random.default_rng(0)
     shape = (HORIZON, *tail.shape) if sees_mask else (HORIZON, 1, tail.shape[1])
+    # The best fixed mixture and random plans: a sweep never gets worse than its start.
     starts = [np.broadcast_to(tail, (HORIZON, *tail.shape))]
     starts += [process.policy(rng.random(shape)) for _ in range(_RESTARTS)]
     plans = [_swept(process, start, tail, sees_mask) for start in starts]
@@ -46,21 +48,22 @@ def counting_plan(process: HiddenProcess, sees_mask: bool) -> Floats:
 
 
 def counting_length(process: HiddenProcess, plan: Floats) -> float:
-    """Mean number of actions of a plan from `counting_plan`."""
-    *likely, after = _likely(process, plan[:-1])
-    return float(np.sum(likely) + after @ _remaining(process, plan[-1]))
+    """Compute the mean number of actions of a plan from `counting_plan`."""
+    *reached, after = _reached(process, plan[:-1])
+    return float(np.sum(reached) + after @ _remaining(process, plan[-1]))
 
 
-def _likely(process: HiddenProcess, rows: Floats) -> Floats:
-    """Probability (T + 1, 16) that an episode comes to a step in a state."""
-    found = [process.start]
+def _reached(process: HiddenProcess, rows: Floats) -> Floats:
+    """Probability (T + 1, 16) that an episode comes to a step, and is in a state there."""
+    reached = [process.start]
     for row in rows:
-        found.append(found[-1] @ process.onward(row))
-    return np.stack(found)
+        reached.append(reached[-1] @ process.onward(row))
+    return np.stack(reached)
 
 
 def _remaining(process: HiddenProcess, row: Floats) -> Floats:
     """Mean number of actions to go (16,) if a row is followed for ever."""
+    # Sum of the geometric series of the steps that do not end the episode.
     return np.asarray(np.linalg.solve(np.eye(STATES) - process.onward(row), np.ones(STATES)))
 
 
@@ -74,9 +77,11 @@ def _swept(process: HiddenProcess, start: Floats, tail: Floats, sees_mask: bool)
         if length > shortest - 1e-9:
             break
         best, shortest = plan, length
-        likely, remaining = _likely(process, rows), _remaining(process, tail)
+        reached, remaining = _reached(process, rows), _remaining(process, tail)
+        # Backwards, so that each step knows the improved rest of the plan. The states before it are
+        # those of the old plan; the next sweep corrects them.
         for step in reversed(range(HORIZON)):
-            cost = (likely[step, :, None] * process.levels).T @ (1 + steps @ remaining).T
+            cost = (reached[step, :, None] * process.levels).T @ (1 + steps @ remaining).T
             choices = _choices(cost, process, sees_mask)
             rows[step] = np.eye(cost.shape[1])[choices]
             remaining = 1 + process.onward(rows[step]) @ remaining
@@ -84,20 +89,24 @@ def _swept(process: HiddenProcess, start: Floats, tail: Floats, sees_mask: bool)
 
 
 def _choices(cost: Floats, process: HiddenProcess, sees_mask: bool) -> NDArray[np.intp]:
-    """The cheapest action of every level, (L,), given what (L, A) cost."""
+    """Choose the cheapest action of every level, (L,), given the costs (L, A)."""
     if sees_mask:
         return np.asarray(np.where(process.allowed, cost, np.inf).argmin(axis=1))
-    # A ranking does at each level what it did at the one below, or something newly allowed.
+    # A ranking does at each level the same as at the level below, or something newly allowed.
+    # Dynamic programming over the levels: the cheapest sequence for each action of the last level.
     order = np.argsort(process.allowed.sum(axis=1))
     known = np.zeros(cost.shape[1], dtype=bool)
-    ways: dict[int, tuple[float, list[int]]] = {}
+    cheapest: dict[int, tuple[float, list[int]]] = {}
     for level in order:
-        spent, chosen = min(ways.values(), default=(0.0, []))
-        ways = {a: (so_far + cost[level, a], [*way, a]) for a, (so_far, way) in ways.items()}
+        spent, chosen = min(cheapest.values(), default=(0.0, []))
+        cheapest = {
+            action: (so_far + cost[level, action], [*sequence, action])
+            for action, (so_far, sequence) in cheapest.items()
+        }
         for action in np.flatnonzero(process.allowed[level] & ~known).tolist():
-            ways[action] = (spent + cost[level, action], [*chosen, action])
+            cheapest[action] = (spent + cost[level, action], [*chosen, action])
         known = process.allowed[level]
-    _, best = min(ways.values())
+    _, best = min(cheapest.values())
     choices = np.empty(len(order), dtype=np.intp)
     choices[order] = best
     return choices

@@ -1,10 +1,10 @@
-"""Exact values of the hidden-state process: what any policy can attain, without learning.
+"""Exact values of policies in the hidden-state process, without learning.
 
 The process has finitely many states, so the mean number of actions of a policy follows from linear
 algebra and the optimum from value iteration. Every action is followed by an image, in which the tip
 may change by itself. The clean square of each image allows some of the actions; its distribution,
 given the state, is measured elsewhere and taken as independent from image to image. The time limit
-is left out: a policy reaches it hardly ever.
+is left out: a policy hardly ever reaches it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class HiddenProcess:
         levels: Probability of each mask level given the state, (16, L).
         allowed: Actions that each level allows, (L, A).
         damaging: Actions that the damaging reset chooses from, (A,).
-        damage_actions: How many of them it takes at most.
+        damage_actions: Most of them in one reset.
     """
 
     steps: NDArray[np.float64]
@@ -49,6 +49,8 @@ class HiddenProcess:
     @cached_property
     def start(self) -> NDArray[np.float64]:
         """Distribution (16,) of the state in which an episode begins, after a good probe."""
+        # As the reset does: random damaging actions until the probe is bad; where no damaging
+        # action is allowed, only an image is taken.
         masked = self.allowed & self.damaging
         mean = np.tensordot(_rows(masked.astype(float)), self.steps, axes=1)
         mean[~masked.any(axis=1)] = self.imaging
@@ -62,19 +64,20 @@ class HiddenProcess:
         return np.asarray(done + present)
 
     def length(self, weights: NDArray[np.float64]) -> float:
-        """Mean number of actions of a mixture that never looks at the image.
+        """Compute the mean number of actions of a mixture that ignores the image.
 
         Args:
             weights: Relative probabilities of the actions, (A,) or (L, A); renormalised over the
                 allowed ones, which are equally likely where none of them has any weight.
         """
+        # The expected visits to the states before absorption, (1 - Q)^-1, summed over all states.
         onward = self.onward(self.policy(weights))
         return float(self.start @ np.linalg.solve(np.eye(STATES) - onward, np.ones(STATES)))
 
     def policy(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities (..., L, A) of the actions at every mask level; weights as in `length`."""
-        wanted = weights * self.allowed
-        return _rows(np.where(wanted.any(axis=-1, keepdims=True), wanted, self.allowed))
+        masked = weights * self.allowed
+        return _rows(np.where(masked.any(axis=-1, keepdims=True), masked, self.allowed))
 
     def onward(self, policy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities (16, 16) of one step that does not end the episode.
@@ -91,18 +94,20 @@ class HiddenProcess:
 
     @cached_property
     def blind(self) -> NDArray[np.float64]:
-        """The best mixture (A,) that never looks: neither at the image nor at its mask."""
+        """The best mixture (A,) that ignores both the image and its mask."""
         (mixture,) = self._best_mixture((1, len(self.steps)))
         return np.asarray(mixture)
 
     @cached_property
     def mask_only(self) -> NDArray[np.float64]:
-        """The best mixture for every mask level, (L, A): sees the mask, but not the image."""
+        """The best mixture for every mask level, (L, A), which ignores the image."""
         return self._best_mixture(self.allowed.shape)
 
     @cached_property
     def oracle(self) -> NDArray[np.float64]:
-        """Negative mean number of actions to go, (16, A), if one goes on optimally."""
+        """Negative mean number of actions to go, (16, A), if the policy then is optimal."""
+        # Value iteration without a discount: it converges because from every state some action
+        # leads to the good one, where the costs end.
         value = np.zeros(STATES)
         for _ in range(_ITERATIONS):
             cost = 1 + np.einsum("ast,t->sa", _onward(self.steps), value)
@@ -114,24 +119,27 @@ class HiddenProcess:
 
     @property
     def oracle_length(self) -> float:
-        """Mean number of actions of the optimum, which knows the hidden state."""
+        """Mean number of actions of the optimal policy, which knows the hidden state."""
         return float(self.start @ self._best_value(-self.oracle))
 
     def _best_value(self, cost: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the mask levels of the cheapest allowed action, (16,)."""
+        # The minimum within the mean: the mask is known when the action is chosen.
         masked = np.where(self.allowed[None], cost[:, None, :], np.inf)
         return np.asarray((self.levels * masked.min(axis=2)).sum(axis=1))
 
     def _best_mixture(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        # Logits make a constrained problem free: probabilities stay positive and sum to 1.
         def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
             return _rows(np.exp(logits - logits.max()).reshape(shape))
 
+        # The length has local minima; the starts are always the same, so the result is, too.
         rng = np.random.default_rng(0)
-        found = [
+        results = [
             minimize(lambda logits: self.length(softmax(logits)), rng.normal(size=np.prod(shape)))
             for _ in range(_RESTARTS)
         ]
-        best: NDArray[np.float64] = min(found, key=lambda result: float(result.fun)).x
+        best: NDArray[np.float64] = min(results, key=lambda result: float(result.fun)).x
         return softmax(best)
 
 
@@ -143,11 +151,11 @@ def hidden_process(
     allowed: BoolArray,
     damage_actions: int,
 ) -> HiddenProcess:
-    """Put the process together.
+    """Build the process from the dynamics of the probe.
 
     Args:
         actions: The A actions.
-        dynamics: What they do.
+        dynamics: Their effects.
         tip_change_rates: Probability of a tip change in each of the scans of one image.
         levels: Probability of each mask level given the state, (16, L).
         allowed: Actions that each level allows, (L, A).
@@ -167,7 +175,7 @@ def hidden_process(
 
 
 def _onward(step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The part of transition probabilities that does not end the episode."""
+    """Set the probabilities of transitions that end the episode to 0."""
     return np.asarray(np.where(np.arange(STATES) == GOOD, 0, step))
 
 

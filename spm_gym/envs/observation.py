@@ -1,4 +1,4 @@
-"""Imaging one region of an approach area after another, and what an image says.
+"""Processing of scans: diagnosis, levelling, clean square, probability of a good probe.
 
 The environment and the autonomous runner both do it with this, so that nothing can differ between
 training, evaluation and operation.
@@ -6,8 +6,7 @@ training, evaluation and operation.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -15,23 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
-from spm_gym.envs.regions import Mark, RegionMap, area_direction
-from spm_gym.errors import ContactLost, TipWithdrawn, UnclassifiableImage, brief
+from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
-from spm_gym.instrument.contract import Instrument
-from spm_gym.instrument.validation import validate_act
 from spm_gym.plain_state import array_of
 from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
 NM = 1e-9
-_ANY = float(np.finfo(np.float64).tiny)
-_UNKNOWN_RANGE = (math.nan, math.nan)
+_SMALLEST_SIDE = float(np.finfo(np.float64).tiny)
+"""An action that needs no clean square of a certain size still needs one clean pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessedScan:
-    """One usable image and what was read from it.
+    """One usable image and everything that was computed from it.
 
     Attributes:
         scan: The raw topography.
@@ -52,7 +48,7 @@ class ProcessedScan:
         object.__setattr__(self, "mask", read_only(self.mask))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As for `Scan`.
+        # Built again when it is unpickled, for pickling makes arrays writeable (as for `Scan`).
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
     @property
@@ -68,10 +64,10 @@ class ProcessedScan:
 
 
 def validate_processed_scan(processed: object, config: EnvConfig) -> None:
-    """Refuse what is no processed scan of these settings.
+    """Refuse what is not a processed scan of the size and actions of these settings.
 
     Raises:
-        ValueError: It is none.
+        ValueError: Says what is needed and what was given.
     """
     if not isinstance(processed, ProcessedScan):
         raise ValueError(
@@ -79,75 +75,101 @@ def validate_processed_scan(processed: object, config: EnvConfig) -> None:
             f"{brief(processed)}"
         )
     shapes = (1, config.pixels, config.pixels), (len(config.actions),)
-    if (
-        processed.observation.shape,
-        processed.mask.shape,
-    ) != shapes or processed.mask.dtype != np.bool_:
+    given = processed.observation.shape, processed.mask.shape
+    if given != shapes or processed.mask.dtype != np.bool_:
         raise ValueError(
             f"a processed scan of these settings has observation and mask {shapes}, bool, not "
-            f"{processed.observation.shape} and {processed.mask.shape}, {processed.mask.dtype}"
+            f"{given[0]} and {given[1]}, {processed.mask.dtype}"
         )
+
+
+ScanOutcome = ProcessedScan | Diagnosis | InstrumentError
+"""Result of scanning a frame: a usable image, why it is not usable, or why there is none."""
+
+Imaging = Generator[Frame, ScanOutcome, None]
+"""Yields the frames to scan and is sent the outcome of each."""
+
+
+def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | None:
+    """Send the outcome of a scan (None to begin) and get the next frame; None at the end.
+
+    Raises:
+        InstrumentError: As the generator does.
+    """
+    try:
+        return next(imaging) if outcome is None else imaging.send(outcome)
+    except StopIteration:
+        return None
 
 
 def allowed_actions(
     actions: Sequence[ActionConfig], side: float | NDArray[np.float64]
 ) -> BoolArray:
-    """Which actions a clean square of this side (m) allows; side 0 means no clean pixel at all.
+    """Decide which actions a clean square of this side (m) allows; side 0 means no clean pixel.
 
     Returns:
         (A,), or (N, A) for N sides.
     """
-    needed = [0.0 if a.anywhere else max(a.clean_nm * NM * (1 - 1e-9), _ANY) for a in actions]
+    # The margin of 1e-9 keeps a square of whole pixels that is exactly as large as required.
+    needed = [
+        0.0 if action.anywhere else max(action.clean_nm * NM * (1 - 1e-9), _SMALLEST_SIDE)
+        for action in actions
+    ]
     return np.asarray(np.asarray(side)[..., None] >= np.array(needed))
 
 
 def unclassifiable(
     scan: Scan, classifier: Classifier, config: EnvConfig
 ) -> UnclassifiableImage | None:
-    """Why a scan is not one of those that its classifier was trained for; None if it is."""
+    """Say why a scan is not of the kind that its classifier was trained for; None if it is."""
     trained = conditions_of(classifier)
     if trained is None:
         return None
-    found = scan_mismatches(trained, scan, config.accept_mismatch)
-    if not found:
+    mismatches = scan_mismatches(trained, scan, config.accept_mismatch)
+    if not mismatches:
         return None
-    return UnclassifiableImage(f"the image is not classified: {'; '.join(found.values())}")
+    return UnclassifiableImage(f"the image is not classified: {'; '.join(mismatches.values())}")
 
 
-def read_all(
+def process_scans(
     scans: Sequence[Scan], classifiers: Sequence[Classifier], config: EnvConfig
 ) -> list[ProcessedScan | Diagnosis | UnclassifiableImage]:
-    """What the scans of several microscopes say: each processed, or why it cannot be.
+    """Process the scans of several microscopes together.
 
     Args:
-        scans: As many pixels each.
-        classifiers: One for each scan; only usable ones are classified.
-        config: What is imaged, allowed and paid.
+        scans: N, all with the same number of pixels.
+        classifiers: One for each scan; only usable scans are classified.
+        config: Settings of the environment.
+
+    Returns:
+        For each scan the processed one, or why it cannot be used.
     """
     readings = _readings(scans, config)
-    found: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
-        unclassifiable(scan, classifier, config) or seen
-        for scan, classifier, seen in zip(scans, classifiers, readings.diagnoses, strict=True)
+    outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
+        unclassifiable(scan, classifier, config) or diagnosis
+        for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
     ]
-    fine = [row for row, seen in enumerate(found) if seen is Diagnosis.FINE]
-    if fine:
-        for row, processed in zip(
-            fine, _process(scans, readings, fine, classifiers, config), strict=True
-        ):
-            found[row] = processed
-    return found
+    # Nothing but a fine image reaches the classifier: it was trained on no others, and would
+    # answer all the same.
+    usable = [row for row, outcome in enumerate(outcomes) if outcome is Diagnosis.FINE]
+    if usable:
+        classified = _classified(scans, readings, usable, classifiers, config)
+        for row, outcome in zip(usable, classified, strict=True):
+            outcomes[row] = outcome
+    return outcomes
 
 
-def read(scan: Scan, classifier: Classifier, config: EnvConfig) -> ProcessedScan:
-    """What a usable scan says.
+def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> ProcessedScan:
+    """Process a scan that was found usable before.
 
     Raises:
-        UnclassifiableImage: The classifier was trained for others, or has no answer.
+        UnclassifiableImage: The classifier was trained for others, or its answer is no
+            probability.
     """
     error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    [processed] = _process([scan], _readings([scan], config), [0], [classifier], config)
+    [processed] = _classified([scan], _readings([scan], config), [0], [classifier], config)
     if isinstance(processed, UnclassifiableImage):
         raise processed
     return processed
@@ -156,7 +178,11 @@ def read(scan: Scan, classifier: Classifier, config: EnvConfig) -> ProcessedScan
 def classify_all(
     classifiers: Sequence[Classifier], images: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Each image by its own classifier; one classifier of all classifies them together."""
+    """Let each classifier classify its own image (1, H, W); one shared by all does it in a batch.
+
+    Returns:
+        Probabilities (N,) of a good probe.
+    """
     if all(classifier is classifiers[0] for classifier in classifiers):
         return classifiers[0](images)
     return np.concatenate(
@@ -165,31 +191,32 @@ def classify_all(
 
 
 def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
-    with np.errstate(over="ignore"):  # what no single precision holds is infinite, and no height
+    # Heights beyond single precision become infinite, which counts as not scanned.
+    with np.errstate(over="ignore"):
         heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
-    ranges = np.array([scan.z_range or _UNKNOWN_RANGE for scan in scans])
+    ranges = np.array([scan.z_range_or_nan for scan in scans])
     return read_scans(heights, ranges, config.plane)
 
 
-def _process(
+def _classified(
     scans: Sequence[Scan],
     readings: Readings,
     rows: Sequence[int],
     classifiers: Sequence[Classifier],
     config: EnvConfig,
 ) -> list[ProcessedScan | UnclassifiableImage]:
-    """Classify some of the scans."""
-    seen = readings.observations
-    if len(rows) < len(seen):
-        seen = seen[rows]
+    """Classify those of the scans whose rows are given."""
+    images = readings.observations
+    if len(rows) < len(images):
+        images = images[rows]
     squares = [readings.squares[row] for row in rows]
     sides = [
         square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
     ]
     masks = allowed_actions(config.actions, np.array(sides))
-    # Before they are classified: what a classifier does with its images is its own affair.
-    observations = [read_only(image) for image in seen]
-    probabilities = classify_all([classifiers[row] for row in rows], seen).tolist()
+    # Copied before they are classified: a classifier may write into what it is given.
+    observations = [read_only(image) for image in images]
+    probabilities = classify_all([classifiers[row] for row in rows], images).tolist()
     return [
         ProcessedScan(scans[row], observations[k], squares[k], probabilities[k], masks[k])
         if 0 <= probabilities[k] <= 1  # false for NaN
@@ -199,105 +226,3 @@ def _process(
         )
         for k, row in enumerate(rows)
     ]
-
-
-def _tell_nobody(area: int, mark: Mark) -> None:
-    """Stand in for whoever wants to know; a function with a name can be pickled."""
-
-
-class Navigator:
-    """Works through approach areas, region by region.
-
-    Attributes:
-        area: Number of changes of the approach area so far.
-        regions: The map of the present area.
-        last_region: Centre of the last region in it, m; None before the first.
-        bad_sample: Rough images in a row.
-        on_mark: Is told of every place that is blocked, with the number of its area.
-
-    Args:
-        instrument: The microscope.
-        config: What is imaged.
-    """
-
-    def __init__(self, instrument: Instrument, config: EnvConfig) -> None:
-        self.instrument = instrument
-        self.config = config
-        self.on_mark: Callable[[int, Mark], None] = _tell_nobody
-        self.enter_area(0)
-
-    def enter_area(self, number: int) -> None:
-        """Begin with an empty map."""
-        self.area = number
-        self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
-        self.last_region: tuple[float, float] | None = None
-        self.bad_sample = 0
-
-    def mark(self, x: float, y: float, radius: float, reason: str) -> None:
-        """Block the disc at x, y (m)."""
-        self.regions.mark(x, y, radius, reason)
-        self.on_mark(self.area, self.regions.marks[-1])
-
-    def next_frame(self, rng: np.random.Generator) -> Frame | None:
-        """The frame of the next region; None when the area is used up."""
-        region = self.regions.next_region(self.last_region, rng)
-        if region is None:
-            return None
-        self.last_region = region
-        return Frame(*region, size=self.config.image_nm * NM, pixels=self.config.pixels)
-
-    def change_area(self) -> None:
-        """Move to the next approach area; the piezos creep afterwards.
-
-        Raises:
-            InstrumentError: The map is still that of the old area.
-        """
-        direction = area_direction(self.area)
-        try:
-            self.instrument.move_area(direction)
-        except TipWithdrawn:
-            raise
-        except ContactLost:  # nothing was moved: a motor is verified with the tip at the surface
-            self.instrument.approach()
-            self.instrument.move_area(direction)
-        self.enter_area(self.area + 1)
-
-    def await_creep(self) -> None:
-        """Wait for the piezos to settle after a coarse move."""
-        self.instrument.wait(self.config.creep_wait_s)
-
-    def settle(self, frame: Frame) -> Scan | None:
-        """Record the partial image that is discarded, for the piezo to settle at a new place."""
-        if not self.config.settle_fraction:
-            return None
-        return self.instrument.scan(frame, self.config.settle_fraction)
-
-    def image(self, frame: Frame) -> Scan:
-        """Record an image; its place is used up."""
-        scan = self.instrument.scan(frame)
-        self.use_up(frame)
-        return scan
-
-    def use_up(self, frame: Frame) -> None:
-        """Block the place of an image."""
-        self.mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
-
-    def reject(self, frame: Frame) -> None:
-        """Block the neighbourhood of bad sample, the further the more there was in a row."""
-        self.bad_sample += 1
-        radius = math.sqrt(self.bad_sample) * self.config.regions.bad_sample_nm * NM
-        self.mark(frame.x, frame.y, radius, "bad sample")
-
-    def act(self, action: ActionConfig, place: tuple[float, float]) -> None:
-        """Condition the probe at a place (m).
-
-        Raises:
-            InstrumentError: The place is blocked all the same: it is spoilt from the moment the
-                command is sent, whatever comes back.
-            ValueError: The action or the place is none; nothing was sent or blocked.
-        """
-        if not isinstance(action, ActionConfig):
-            raise ValueError(f"an action of the settings is needed, not {brief(action)}")
-        validate_act(action.conditioning, *place)
-        self.mark(*place, action.blocked_nm * NM, action.name)
-        self.instrument.condition(action.conditioning, *place)

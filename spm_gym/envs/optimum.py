@@ -1,4 +1,4 @@
-"""What is attainable under given settings: the hidden process with measured action masks."""
+"""The hidden process of given settings, with measured action masks: what is attainable."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ IMAGES_PER_STATE = 100
 
 
 def mask_levels(actions: tuple[ActionConfig, ...]) -> BoolArray:
-    """All different action masks, (L, A), from no clean pixel to the largest square needed."""
+    """List all different action masks, (L, A), from no clean pixel to the largest square."""
+    # A side of 1e-6 nm stands for a single clean pixel, which some actions need at least.
     needed = sorted({action.clean_nm for action in actions if not action.anywhere} | {0.0})
     sides = [0.0, *(max(side, 1e-6) * NM for side in needed)]
     return np.unique(np.stack([allowed_actions(actions, side) for side in sides]), axis=0)
 
 
 def level_of(mask: BoolArray, levels: BoolArray) -> int:
-    """Row of ``levels`` (L, A) that is the mask (A,)."""
+    """Find the row of ``levels`` (L, A) that equals the mask (A,)."""
     return int(np.flatnonzero((levels == mask).all(axis=1))[0])
 
 
 def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[np.float64]:
-    """How often images of every probe class allow which actions.
+    """Estimate from simulated images how often each probe class allows which actions.
 
     Args:
         config: Settings of simulator and environment.
-        images_per_state: More make it more exact.
+        images_per_state: Simulated images of each class.
         seed: Of the images.
 
     Returns:
         Probability of each mask level given the state, (16, L).
     """
+    # All classes equally often: the share of a class does not matter for what follows from it.
     states = np.tile(np.arange(STATES), images_per_state)
     levels = mask_levels(config.env.actions)
     counts = np.zeros((STATES, len(levels)))
@@ -57,11 +59,12 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
 def reference_process(
     config: Config, images_per_state: int = IMAGES_PER_STATE, seed: int = 0
 ) -> HiddenProcess:
-    """The decision process behind the environment of these settings, classified by the truth.
+    """Build the decision process behind the environment whose episodes the truth ends.
 
-    It does not know that pulses may leave a tip ready to change (`tip_change_after_pulse`).
+    It leaves out that pulses may leave a tip ready to change (`tip_change_after_pulse`).
     """
     simulator = config.simulator
+    # Every line is scanned forth and back.
     duration = config.env.pixels * 2 * config.env.image_nm / simulator.speed_nm_per_s
     rate = change_probability(simulator, duration, BIAS, SETPOINT)
     return hidden_process(

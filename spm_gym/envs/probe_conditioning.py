@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import ProcessedScan, read_all, validate_processed_scan
+from spm_gym.envs.observation import (
+    Imaging,
+    ProcessedScan,
+    ScanOutcome,
+    next_frame,
+    process_scans,
+    validate_processed_scan,
+)
 from spm_gym.envs.reset_options import validate_options
-from spm_gym.envs.task import ConditioningTask, Imaging, Seen, next_frame
+from spm_gym.envs.spaces import spaces
+from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
@@ -34,7 +42,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     into the surface. An action needs a clean square of a certain side; `info["action_mask"]` and
     `action_masks()` say which are allowed, and `action_space.sample(mask)` takes either. An action
     that is not allowed is refused: nothing happens to the probe, the step counts, and
-    `info["refused"]` is true. What is no action at all, such as -1, 12, 1.0 or True, is a
+    `info["refused"]` is true. Anything that is not an action, such as -1, 12, 1.0 or True, is a
     `ValueError` before anything is done.
 
     ## Observation space
@@ -48,7 +56,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     The good probe of the last episode is damaged by random strong actions until the classifier's
     probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
     says so. A probe that is that bad already, as after most truncations, is left as it is, and a
-    new image is taken at the next region. What is bad is the classifier's word here, too.
+    new image is taken at the next region. Here, too, the classifier decides what is bad.
     `reset(options={"damage": False})` only takes an image.
 
     ## Episode end
@@ -66,7 +74,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     | `clean_side` | side of the largest clean square, m |
     | `action` | name of the action that was carried out, "" after a reset |
     | `refused` | whether the action was not allowed |
-    | `uncertain` | whether it may not have been: its reply was lost, or the tip out of reach |
+    | `uncertain` | whether it may not have been done: its reply was lost, or the tip out of reach |
     | `events` | what happened since the last image, in order: actions, bad sample, recoveries |
     | `time` | instrument's clock at the start of the scan, s |
 
@@ -76,9 +84,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     Args:
         instrument: The microscope. A simulated one begins again at every seeded reset.
         classifier: Maps images to the probability of a good probe.
-        config: What is imaged, allowed and paid.
+        config: Settings of the environment; None for the defaults.
         render_mode: None or "rgb_array".
-        budget: What may be tried without success, for a microscope that can be harmed.
+        budget: Limits of trying without success, for a microscope that can be harmed.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared by Gymnasium)
@@ -112,22 +120,23 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         Args:
             seed: Begins a new world on a simulated instrument; on a real one it only seeds the
                 random choices.
-            options: ``{"damage": False}`` leaves the probe as it is; ``"processed"`` besides is a
-                `Look` that was taken already, and no other one is taken.
+            options: ``{"damage": False}`` leaves the probe as it is; ``"processed"`` is a
+                `ProcessedScan` that the episode begins with instead of a new image.
 
         Raises:
             InstrumentError: No usable image could be had.
-            ValueError: An option is unknown or not what it should be.
+            ValueError: An option is unknown or not valid.
         """
         validate_options(options, self.config, ("damage", "processed"))
         super().reset(seed=seed)
         self._image(self._task.reset(self.np_random, seed is not None, options))
+        # Copies, here and in `observe`: an agent that writes into its observation changes nothing.
         return self._task.present.observation.copy(), self._task.info()
 
     def step(
         self, action: np.int64 | int
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Carry out an action, look at the next region and classify the probe.
+        """Carry out an action, image the next region and classify the probe.
 
         Args:
             action: A Python or NumPy integer, or a 0-dimensional array of one.
@@ -142,11 +151,12 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def act(self, action: np.int64 | int) -> None:
         """Do the first half of a step: carry out an action, or refuse it.
 
-        The second half is `observe`; whoever takes the images himself needs the two apart.
+        The second half is `observe`. A caller that takes the images itself, like the autonomous
+        runner, needs the two apart.
 
         Raises:
             ValueError: There is no such action; nothing was done.
-            InstrumentError: The action failed in a way from which looking cannot recover.
+            InstrumentError: The action failed in a way that a further image cannot resolve.
         """
         self._task.act(action)
 
@@ -157,7 +167,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
         Raises:
             gymnasium.error.ResetNeeded: There was no action.
-            ValueError: This is no image of these settings.
+            ValueError: The image does not fit the settings.
         """
         reward, terminated, truncated = self._task.observe(processed)
         return processed.observation.copy(), reward, terminated, truncated, self._task.info()
@@ -170,17 +180,17 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         refused: bool = False,
         uncertain: bool = False,
     ) -> None:
-        """Go on in the middle of an episode whose images were taken by somebody else.
+        """Go on in the middle of an episode whose images the caller has taken.
 
         Args:
             processed: The present image.
             elapsed: Actions whose outcome has been observed.
-            chosen: The action whose outcome has not.
-            refused: Whether it was not allowed.
+            chosen: The action whose outcome has not been observed yet; None if there is none.
+            refused: Whether that action was not allowed.
             uncertain: Whether it may not have been carried out.
 
         Raises:
-            ValueError: One of them is not what it should be; nothing has changed.
+            ValueError: An argument is not valid; nothing has changed.
         """
         self._task.resume(processed, elapsed, chosen, refused, uncertain)
 
@@ -222,7 +232,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.instrument.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, in mid-episode too if the instrument's state can be kept.
+        """Collect all that is needed to continue, in mid-episode if the instrument allows it.
 
         Returns:
             Data for `set_state`, as `spm_gym.plain_state` has it; ``mid_episode`` says whether an
@@ -245,46 +255,27 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def enter_fresh_area(self) -> None:
         """Forget what was used up: the tip has been moved to a fresh approach area by hand."""
         self.navigator.enter_area(self.navigator.area + 1)
+        # The present image shows a place that the tip has left: nothing may be done there.
         self.processed = None
 
     def _image(self, imaging: Imaging) -> None:
-        """Take all images that are wanted."""
+        """Take all images that the rules ask for."""
         frame = next_frame(imaging)
         while frame is not None:
-            frame = next_frame(imaging, self._see(frame))
+            frame = next_frame(imaging, self._scan(frame))
 
-    def _see(self, frame: Frame) -> Seen:
+    def _scan(self, frame: Frame) -> ScanOutcome:
         try:
+            # The piezo creeps after the move; the first lines at a new place would be distorted.
             self.navigator.settle(frame)
             scan = self.navigator.image(frame)
         except InstrumentError as error:
             return error
-        return read_all([scan], [self.classifier], self.config)[0]
-
-
-def spaces(
-    config: EnvConfig,
-) -> tuple[gym.Space[NDArray[np.float32]], gym.Space[np.int64]]:
-    """Observation and action space of one environment."""
-    images = gym.spaces.Box(-1.5, 1.5, (1, config.pixels, config.pixels), np.float32)
-    return images, MaskableDiscrete(len(config.actions))
-
-
-class MaskableDiscrete(gym.spaces.Discrete[np.int64]):
-    """Gymnasium's `Discrete`, whose ``sample`` also takes masks of bool, as they come with images.
-
-    Its own takes int8 only, which would choose rows 0 and 1 where it is used as an index.
-    """
-
-    def sample(
-        self, mask: NDArray[Any] | None = None, probability: NDArray[Any] | None = None
-    ) -> np.int64:
-        """Draw an action, one of those that the mask allows if there is one."""
-        return super().sample(None if mask is None else np.asarray(mask, np.int8), probability)
+        return process_scans([scan], [self.classifier], self.config)[0]
 
 
 def check_render_mode(render_mode: str | None) -> None:
-    """Refuse what cannot be drawn.
+    """Refuse a mode of rendering that does not exist.
 
     Raises:
         ValueError: The mode is neither None nor "rgb_array".

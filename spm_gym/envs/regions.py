@@ -1,4 +1,4 @@
-"""What of the approach area is still usable, and which region is imaged next.
+"""The usable part of the approach area, and the choice of the next region.
 
 Source: paper, *Region selection*. Candidate regions lie on a grid; blocked places are discs, and
 their overlap with the square footprint of a candidate is decided exactly, not on the grid.
@@ -40,10 +40,10 @@ class Mark:
 
 
 def kind_of_mark(reason: str, actions: Collection[str]) -> str:
-    """Which kind of blocked place a reason makes: image, bad sample, conditioning, or other.
+    """Sort a mark by its reason: image, bad sample, conditioning, or other.
 
     Args:
-        reason: Of a mark.
+        reason: Of the mark.
         actions: Names of the actions of conditioning.
     """
     if reason in ("image", "bad sample"):
@@ -63,6 +63,7 @@ class RegionMap:
         self.config = config
         self.image = image
         cell = config.cell_nm * 1e-9
+        # Symmetric about the centre of the area, where the first image is taken.
         reach = math.floor((config.area_nm * 1e-9 - image) / 2 / cell + 1e-9)
         self.axis: Axis = cell * np.arange(-reach, reach + 1, dtype=np.float64)
         self.free: BoolArray = np.ones((self.axis.size, self.axis.size), dtype=bool)
@@ -80,7 +81,7 @@ class RegionMap:
         """Block the disc at x, y (m): every candidate whose footprint it overlaps is lost.
 
         Raises:
-            ValueError: There is no such disc.
+            ValueError: The disc is not finite, or its radius is negative.
         """
         if not (math.isfinite(x) and math.isfinite(y) and 0 <= radius < math.inf):
             raise ValueError(f"no disc can be blocked at ({x}, {y}) m with a radius of {radius} m")
@@ -103,10 +104,12 @@ class RegionMap:
             left or the best one lies further from the last region than the configured jump.
         """
         x, y = (0.0, 0.0) if last is None else (float(last[0]), float(last[1]))
+        # Ties are drawn, or the images would drift into one corner of the area.
         cheapest = _cheapest(self.free, self.axis, x, y, self._alpha, self._rounding)
         if not cheapest.size:
             return None
         row, col = divmod(int(cheapest[rng.integers(cheapest.size)]), self.axis.size)
+        # Only if little of the area is left is the best region so far away.
         chosen = float(self.axis[col]), float(self.axis[row])
         if last is not None and np.hypot(chosen[0] - x, chosen[1] - y) > self._max_jump:
             return None
@@ -119,7 +122,8 @@ class RegionMap:
 
 
 def area_direction(changes: int) -> Direction:
-    """Direction of the next coarse move after so many: an outward spiral never comes back."""
+    """Direction of the next coarse move after so many, on an outward spiral."""
+    # A spiral never returns to a used area, whose map is not kept.
     leg = 0
     while changes >= (length := leg // 2 + 1):
         changes -= length
@@ -129,7 +133,7 @@ def area_direction(changes: int) -> Direction:
 
 @compiled
 def _first_from(axis: Axis, value: float) -> int:
-    """Number of the first cell that lies at the value or beyond."""
+    """Find the index of the first cell that lies at the value or beyond."""
     low, high = 0, axis.size
     while low < high:
         middle = (low + high) // 2
@@ -143,6 +147,7 @@ def _first_from(axis: Axis, value: float) -> int:
 @compiled
 def _block(free: BoolArray, axis: Axis, x: float, y: float, radius: float, half: float) -> None:
     """Take away the candidates whose footprint, ``half`` to each side, overlaps the disc."""
+    # The distance of a disc from a square is that of its centre from the nearest point of it.
     reach = radius + half
     first, end = _first_from(axis, x - reach), _first_from(axis, x + reach)
     for row in range(_first_from(axis, y - reach), _first_from(axis, y + reach)):
@@ -161,7 +166,9 @@ def _cost(to_x: float, to_y: float, x: float, y: float, alpha: float) -> float:
 
 @compiled
 def _cheapest_along(x: float, dy: float, alpha: float) -> float:
-    """Where on a line at the distance dy the cost from x is least; it rises to both sides."""
+    """Find where on a line at the distance dy the cost is least; it rises to both sides."""
+    # Zero of the derivative of sqrt((v - x)^2 + dy^2) + alpha |v|; for alpha >= 1 there is none,
+    # and the kink at 0 is the minimum.
     if alpha >= 1:
         return 0.0
     nearer = alpha * abs(dy) / math.sqrt((1 - alpha) * (1 + alpha))
@@ -172,7 +179,7 @@ def _cheapest_along(x: float, dy: float, alpha: float) -> float:
 def _least_of_row(
     free: BoolArray, axis: Axis, row: int, x: float, y: float, alpha: float, limit: float
 ) -> float:
-    """Least cost in a row; infinity if nothing is free there or all costs more than the limit."""
+    """Find the least cost in a row; infinity if nothing is free there or below the limit."""
     bottom = _cheapest_along(x, axis[row] - y, alpha)
     least = math.inf
     if _cost(bottom, axis[row], x, y, alpha) > limit:
@@ -201,11 +208,22 @@ def _collect(
     limit: float,
     found: NDArray[np.int64],
 ) -> int:
-    """Number the free candidates up to the limit, row by row, as far as ``found`` has room.
+    """Write the free candidates up to the limit, row by row, as far as ``found`` has room.
+
+    Args:
+        free: As in `RegionMap`.
+        axis: As in `RegionMap`.
+        least: The least cost of every row.
+        x: Of the last region, m.
+        y: Of the last region, m.
+        alpha: Weight of the distance from the centre.
+        limit: Largest cost.
+        found: Receives the indices in the flattened map.
 
     Returns:
-        How many there are. ``least`` holds the least cost of every row.
+        How many there are.
     """
+    # Costs rise to both sides of the bottom: the cells up to the limit are one stretch of the row.
     count = 0
     for row in range(axis.size):
         if least[row] > limit:
@@ -229,10 +247,10 @@ def _collect(
 def _cheapest(
     free: BoolArray, axis: Axis, x: float, y: float, alpha: float, slack: float
 ) -> NDArray[np.int64]:
-    """Numbers of the free candidates that cost no more than the best and the slack, in order.
+    """List, in order, the free candidates that cost no more than the best and the slack.
 
-    The rows are taken outwards from the one where the cost is least, so that most of them are
-    left out after a look at their cheapest place, free or not.
+    The rows are taken outwards from that of least cost, so that most of them are ruled out by
+    their cheapest place alone, free or not.
     """
     least = np.full(axis.size, np.inf)
     best = np.inf
@@ -242,6 +260,8 @@ def _cheapest(
         if 0 <= row < axis.size:
             least[row] = _least_of_row(free, axis, row, x, y, alpha, best + slack)
             best = min(best, least[row])
+    # Eight, the symmetries of the grid about its centre, are enough nearly always; more candidates
+    # of equal cost take a second pass.
     found = np.empty(0 if best == np.inf else 8, dtype=np.int64)
     if best == np.inf:
         return found

@@ -1,4 +1,4 @@
-"""Pictures of what the environment sees: the scan with its clean square, and the region map."""
+"""Pictures of an environment: the scan with its clean square, and the region map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from spm_gym.colours import ACTION, BLOCKED, CLEAN, SEEN
+from spm_gym.colours import ACTION, BLOCKED, CLEAN, NOT_SCANNED, OBSERVATION, USED
+from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
@@ -23,15 +24,11 @@ from spm_gym.scale import length_text, round_length
 from spm_gym.types import FloatImage, Frame
 
 NM = 1e-9
-_USED = "#8a8a8a"
-_NOT_SCANNED = "#7f8c8d"
 _BAR_SHARE = 0.3
 
 
 def draw_processed_scan(
-    frame: Frame,
-    observation: NDArray[np.float32],
-    square: Square,
+    processed: ProcessedScan,
     verdict: str,
     regions: RegionMap,
     actions: Collection[str],
@@ -40,9 +37,7 @@ def draw_processed_scan(
     """Draw the present scan and, beside it, the approach area.
 
     Args:
-        frame: Where the present image was taken.
-        observation: The image as the agent sees it, (1, pixels, pixels).
-        square: Its largest clean square.
+        processed: The present scan.
         verdict: Title of the image.
         regions: The map of the approach area.
         actions: Names of the actions of conditioning.
@@ -51,21 +46,23 @@ def draw_processed_scan(
     Returns:
         (height, width, 3) RGB.
     """
+    # Without pyplot, whose figures are global: they are neither safe in threads nor ever freed.
     figure = Figure(figsize=(8.4, 4.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
-    _draw_scan(scan_axes, frame, observation[0], square)
+    _draw_scan(scan_axes, processed)
     scan_axes.set_title(verdict, fontsize=10)
-    _draw_regions(map_axes, frame, regions, actions, last_act)
+    _draw_regions(map_axes, processed.scan.frame, regions, actions, last_act)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_scan(axes: Axes, frame: Frame, image: NDArray[np.float32], square: Square) -> None:
-    show_seen(axes, image, frame.size)
+def _draw_scan(axes: Axes, processed: ProcessedScan) -> None:
+    frame = processed.scan.frame
+    show_normalised(axes, processed.observation[0], frame.size)
     shape = frame.pixels, frame.pixels
-    add_square(axes, square, shape)
-    add_action(axes, square, shape)
+    add_square(axes, processed.square, shape)
+    add_action(axes, processed.square, shape)
     add_scale_bar(axes, metres=True)
 
 
@@ -82,6 +79,7 @@ def _draw_regions(
     axes.add_patch(Rectangle(corner, frame.size / NM, frame.size / NM, fill=False, lw=1.5))
     title = f"{regions.usable_share:.0%} of the area usable"
     if last_act is not None:
+        # Where it was done: this image was taken elsewhere, so the cross is not in its frame.
         axes.plot(last_act[1] / NM, last_act[2] / NM, "x", color="black", ms=5)
         title = f"{last_act[0]}; {title}"
     axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
@@ -91,7 +89,7 @@ def _draw_regions(
 
 def _draw_blocked(axes: Axes, regions: RegionMap, actions: Collection[str]) -> None:
     handles = []
-    for kind, colour in ({"image": _USED} | BLOCKED).items():
+    for kind, colour in ({"image": USED} | BLOCKED).items():
         of_kind = [m for m in regions.marks if kind_of_mark(m.reason, actions) == kind]
         discs = [Circle((m.x / NM, m.y / NM), m.radius / NM) for m in of_kind]
         light = f"{colour}50"
@@ -112,7 +110,7 @@ def show_image(
     right, top = (width / NM, height / NM) if known else (cols, rows)  # type: ignore[operator]
     axes.set_axis_off()
     return axes.imshow(
-        image, cmap=colormaps[colours].with_extremes(bad=_NOT_SCANNED), vmin=limits[0],
+        image, cmap=colormaps[colours].with_extremes(bad=NOT_SCANNED), vmin=limits[0],
         vmax=limits[1], extent=(0, right, 0, top), interpolation="nearest",
     )  # fmt: skip
 
@@ -160,11 +158,11 @@ def add_action(axes: Axes, square: Square, shape: tuple[int, int]) -> None:
 
 
 def place_in(axes: Axes, row: float, col: float, shape: tuple[int, int]) -> tuple[float, float]:
-    """Where a pixel of an image by `show_image` lies in its axes; whole numbers are centres."""
+    """Convert a pixel of an image by `show_image` into its axes; whole numbers are centres."""
     (_, right), (_, top) = axes.get_xlim(), axes.get_ylim()
     return (col + 0.5) / shape[1] * right, top - (row + 0.5) / shape[0] * top
 
 
-def show_seen(axes: Axes, image: FloatImage, width: float | None = None) -> AxesImage:
+def show_normalised(axes: Axes, image: FloatImage, width: float | None = None) -> AxesImage:
     """Draw a normalised image (pixels, pixels) of this width (m)."""
-    return show_image(axes, image, width, width, SEEN, (-LIMIT, LIMIT))
+    return show_image(axes, image, width, width, OBSERVATION, (-LIMIT, LIMIT))

@@ -1,4 +1,4 @@
-"""Options of a reset, as they come from outside."""
+"""Validation of the options of a reset, which come from the caller."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from spm_gym.errors import brief
 
 
 def validate_options(options: object, config: EnvConfig, known: Collection[str]) -> None:
-    """Refuse options of a reset that nobody would look at, or that are not what they should be.
+    """Refuse options of a reset that would be ignored, or that are not valid.
 
     Args:
-        options: What was given; None for nothing.
-        config: What is imaged, allowed and paid.
-        known: Those that are looked at.
+        options: As given; None for none.
+        config: Settings of the environment.
+        known: Names of the options that this environment has.
 
     Raises:
         ValueError: Names the option and what is allowed.

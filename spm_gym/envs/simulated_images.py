@@ -1,4 +1,4 @@
-"""Simulated images, read as the environment reads its scans."""
+"""Simulated images, processed as the environment processes its scans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spm_gym.instrument.sim.images import ImagingSession, take
 
 
 def read_session(session: ImagingSession, config: Config) -> Readings:
-    """Take the images of a session and prepare them as the environment does.
+    """Take the images of a session and process them as the environment does.
 
     Args:
         session: Classes of the probes and seeds.

@@ -1,12 +1,11 @@
-"""The rules of conditioning: what is imaged, what is done about it, and what that pays.
+"""The rules of conditioning: where images are taken, what an action does, what a step pays.
 
-Nothing here takes images. Where a rule needs one it yields the frame and is sent what the image
-says, so one microscope or many in step can be driven by the same rules.
+Nothing here takes images. Where a rule needs one it yields the frame and is sent the outcome of
+the scan, so one microscope or many in step can be driven by the same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from spm_gym.action_index import action_index
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
-from spm_gym.envs.observation import Navigator, ProcessedScan, validate_processed_scan
+from spm_gym.envs.navigation import Navigator
+from spm_gym.envs.observation import Imaging, ProcessedScan, validate_processed_scan
 from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
     BadReply,
@@ -41,38 +41,23 @@ _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
 _NO_CONTACT = (ContactLost, TipCrashed)
 _NO_SCAN = (*_CONNECTION_ERRORS, CommandFailed)
 
-Seen = ProcessedScan | Diagnosis | InstrumentError
-"""What came of imaging a frame: a usable image, why it is not usable, or why there is none."""
-
-Imaging = Generator[Frame, Seen, None]
-"""Yields frames and is sent what was seen there."""
-
-
-def next_frame(imaging: Imaging, seen: Seen | None = None) -> Frame | None:
-    """The frame that is wanted after what was seen (None to begin); None at the end.
-
-    Raises:
-        InstrumentError: As the generator does.
-    """
-    try:
-        return next(imaging) if seen is None else imaging.send(seen)
-    except StopIteration:
-        return None
-
 
 class ConditioningTask:
     """One microscope under the rules of `spm_gym.envs.probe_conditioning.ProbeConditioningEnv`.
 
+    It outlives episodes: the sample, the map of used places and the probe go on from one to the
+    next; `reset` and `resume` start the count of actions from which an episode is truncated.
+
     Attributes:
-        survey: Where images are taken and what is used up.
+        navigator: Where images are taken and which places are used up.
         processed: The present image; None before the first.
-        last_act: Name of the last action and where it was done, m.
+        last_act: Name of the last action and where it was done, m; None after a refused one.
         uncertain: Whether the last action may not have been carried out.
 
     Args:
         instrument: The microscope.
-        config: What is imaged, allowed and paid.
-        budget: What may be tried without success; None for a microscope that cannot be harmed.
+        config: Settings of the environment.
+        budget: Limits of trying without success; None for a microscope that cannot be harmed.
     """
 
     def __init__(
@@ -112,24 +97,25 @@ class ConditioningTask:
         """
         options = options or {}
         if seeded or not (self._started or "processed" in options):
-            # Drawn for every instrument, so that the choices that follow are the same on all.
+            # Drawn for real instruments, too, so that the random choices that follow are the same.
             world = int(rng.integers(2**63))
             if isinstance(self.instrument, Restartable):
                 self.instrument.restart(world)
                 self.navigator.enter_area(0)
                 self.processed = None
-        self._begin()
+        self._start_episode()
         damage = options.get("damage", self.config.damage)
         if "processed" in options:
             self.processed = options["processed"]
         elif self.processed is None or not damage or self._bad(self.processed):
-            # An episode begins with an image of its own, even if there is nothing to damage.
+            # Without damage nothing else would move on: the first observation of the episode
+            # would be the last one of the episode before.
             yield from self._image_until_usable(rng)
         if damage:
             yield from self._damage(rng)
 
     def step(self, action: np.integer[Any] | int, rng: np.random.Generator) -> Imaging:
-        """Carry out an action and look at the next region; `observe` is left to do.
+        """Carry out an action and image the next region; `observe` must follow.
 
         Raises:
             ValueError: As for `act`.
@@ -143,7 +129,7 @@ class ConditioningTask:
 
         Raises:
             ValueError: There is no such action; nothing was done.
-            InstrumentError: The action failed in a way from which looking cannot recover.
+            InstrumentError: The action failed in a way that a further image cannot resolve.
         """
         processed = self.present
         chosen = action_index(action, len(self.config.actions))
@@ -152,29 +138,32 @@ class ConditioningTask:
         self._chosen, self._acted = chosen, True
         self._refused = not processed.mask[chosen]
         if self._refused:
+            # The step still counts and is imaged, or an agent could try forbidden actions for free.
             self._events.append(f"refused {self.config.actions[chosen].name}")
             self.last_act = None
         else:
             self._act(chosen, processed)
 
     def observe(self, processed: ProcessedScan) -> tuple[float, bool, bool]:
-        """Take in the image that followed the action.
+        """Take in the image that followed the action, and pay for the step.
 
         Returns:
-            Reward, and whether the episode is terminated or truncated.
+            Reward, and whether the episode is terminated and whether it is truncated.
 
         Raises:
             gymnasium.error.ResetNeeded: There was no action.
-            ValueError: This is no image of these settings.
+            ValueError: The image does not fit the settings.
         """
         if not self._acted:
             raise gym.error.ResetNeeded("call act() before observe()")
         validate_processed_scan(processed, self.config)
         self.processed = processed
         self._acted = False
+        # Refused and uncertain actions count, too: they have cost the time of an image.
         self._elapsed += 1
         config = self.config
         good = self.is_good(processed.probability)
+        # Success in the last step is success: an episode never ends in both ways.
         truncated = not good and self._elapsed >= config.max_steps
         if self.budget is not None and truncated:
             self.budget.fail_episode()
@@ -194,7 +183,7 @@ class ConditioningTask:
         """Go on in mid-episode; arguments as for the environment.
 
         Raises:
-            ValueError: One of them is not what it should be.
+            ValueError: An argument is not valid; nothing has changed.
         """
         validate_processed_scan(processed, self.config)
         if not isinstance(elapsed, int | np.integer) or isinstance(elapsed, bool) or elapsed < 0:
@@ -204,7 +193,7 @@ class ConditioningTask:
                 raise ValueError(f"{name} must be True or False, not {brief(flag)}")
         if chosen is not None:
             chosen = action_index(chosen, len(self.config.actions))
-        self._begin()
+        self._start_episode()
         self.processed = processed
         self._elapsed, self._chosen, self._acted = elapsed, chosen, chosen is not None
         self._refused, self.uncertain = refused, uncertain
@@ -214,7 +203,7 @@ class ConditioningTask:
         return probability > self.config.good_above
 
     def info(self) -> dict[str, Any]:
-        """The ``info`` that comes with the present image."""
+        """Build the ``info`` that comes with the present image."""
         processed = self.present
         frame = processed.scan.frame
         return {
@@ -236,25 +225,17 @@ class ConditioningTask:
         """Draw the present scan beside the region map, (height, width, 3); None before one."""
         if self.processed is None:
             return None
-        from spm_gym.envs.rendering import (
-            draw_processed_scan,  # matplotlib is slow to import and seldom needed
-        )
+        # matplotlib is slow to import and seldom needed.
+        from spm_gym.envs.rendering import draw_processed_scan
 
-        processed = self.processed
-        classified = "good" if self.is_good(processed.probability) else "bad"
-        verdict = f"{classified} probe, p = {processed.probability:.3f}"
-        return draw_processed_scan(
-            processed.scan.frame,
-            processed.observation,
-            processed.square,
-            verdict,
-            self.navigator.regions,
-            [action.name for action in self.config.actions],
-            self.last_act,
-        )
+        probability = self.processed.probability
+        verdict = f"{'good' if self.is_good(probability) else 'bad'} probe, p = {probability:.3f}"
+        names = [action.name for action in self.config.actions]
+        regions = self.navigator.regions
+        return draw_processed_scan(self.processed, verdict, regions, names, self.last_act)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from but the generator; see the environment."""
+        """Collect all that is needed to continue, except the random generator."""
         kept = self.instrument.get_state() if isinstance(self.instrument, Restartable) else None
         return asdict(
             TaskState(
@@ -280,11 +261,11 @@ class ConditioningTask:
         """Continue from what `get_state` gave.
 
         Raises:
-            StateError: It is something else, or of other images or actions.
+            StateError: It is something else, or belongs to other images or actions.
         """
         kept = restored(TaskState, state)
         kept.check(self.config)
-        self._begin()
+        self._start_episode()
         self.navigator.enter_area(kept.area)
         self.navigator.regions.restore(kept.marks)
         self.navigator.last_region = kept.last_region
@@ -292,6 +273,7 @@ class ConditioningTask:
         if self.budget is not None and kept.budget is not None:
             self.budget.set_state(kept.budget)
         if not isinstance(self.instrument, Restartable):
+            # A real probe has changed meanwhile: no action may rest on the image of before.
             self.processed = None
             return
         self.instrument.set_state(kept.instrument or {})
@@ -302,7 +284,7 @@ class ConditioningTask:
         self._chosen, self._acted = kept.chosen, kept.acted
         self._refused, self.uncertain = kept.refused, kept.uncertain
 
-    def _begin(self) -> None:
+    def _start_episode(self) -> None:
         self._started = True
         self._elapsed = 0
         self._events = []
@@ -316,6 +298,7 @@ class ConditioningTask:
             if self._bad(processed):
                 return
             choices = np.flatnonzero(self._damaging & processed.mask)
+            # Without a clean place for any of them the next image may show one.
             if choices.size:
                 self._act(int(rng.choice(choices)), processed)
             yield from self._image_until_usable(rng)
@@ -326,7 +309,7 @@ class ConditioningTask:
                 f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
             )
         if self.budget is not None:
-            self.budget.see_damage(bad, self.config.damage_actions)
+            self.budget.observe_damage(bad, self.config.damage_actions)
 
     def _bad(self, processed: ProcessedScan) -> bool:
         return processed.probability < self.config.damage_below
@@ -341,7 +324,8 @@ class ConditioningTask:
         try:
             self.navigator.act(action, place)
         except (OutcomeUnknown, *_NO_CONTACT, *_CONNECTION_ERRORS) as error:
-            # Never again: the next image shows what it did and finds contact, unless withdrawn.
+            # A physical act is never sent a second time: the next image shows what it did, and
+            # lost contact is found and recovered there.
             what = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not done"
             self._events.append(f"{what}: {error}")
             if not isinstance(error, _NO_CONTACT):
@@ -354,43 +338,44 @@ class ConditioningTask:
         retry: Frame | None = None
         for _ in range(self.config.max_attempts):
             frame = retry or self._next_frame(rng)
-            seen = yield frame
-            if isinstance(seen, ProcessedScan):
+            outcome = yield frame
+            if isinstance(outcome, ProcessedScan):
                 self.navigator.bad_sample = 0
-                self.processed = seen
+                self.processed = outcome
                 if self.budget is not None:
-                    self.budget.see(self.is_good(seen.probability))
+                    self.budget.observe_image(self.is_good(outcome.probability))
                 return
-            retry = frame if self._recover(frame, seen) else None
+            retry = frame if self._recover(frame, outcome) else None
         raise InstrumentError(
             f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
             f"the last one: {self._events[-1]}"
         )
 
-    def _recover(self, frame: Frame, seen: Diagnosis | InstrumentError) -> bool:
+    def _recover(self, frame: Frame, outcome: Diagnosis | InstrumentError) -> bool:
         """Make the next image possible; returns whether it is to be taken at the same place."""
-        if isinstance(seen, InstrumentError):
-            if isinstance(seen, UnclassifiableImage):
-                # Nor is there to be an act on the image before it, which a step would rest on.
+        if isinstance(outcome, InstrumentError):
+            if isinstance(outcome, UnclassifiableImage):
+                # Forgotten, so that no step can act on the image before this one.
                 self.processed = None
-            if not isinstance(seen, _NO_SCAN):
-                raise seen
-            self._events.append(f"no scan: {seen}")
+            if not isinstance(outcome, _NO_SCAN):
+                raise outcome
+            self._events.append(f"no scan: {outcome}")
             self.instrument.reconnect()
             return True
-        self._events.append(seen.value)
-        out_of_contact = seen in (Diagnosis.CRASH, Diagnosis.LOST_CONTACT)
+        self._events.append(outcome.value)
+        out_of_contact = outcome in (Diagnosis.CRASH, Diagnosis.LOST_CONTACT)
         if out_of_contact and not self.instrument.status().approached:
             # The image of a tip that somebody withdraws looks like a crash.
             raise TipWithdrawn("the tip was withdrawn during the scan, and not by this program")
-        if seen is Diagnosis.ROUGH:
+        if outcome is Diagnosis.ROUGH:
             self.navigator.reject(frame)
-        elif seen is Diagnosis.CRASH:
+        elif outcome is Diagnosis.CRASH:
+            # A crashed tip has to leave the surface before it approaches again.
             self.instrument.withdraw()
             self.instrument.approach()
-        elif seen is Diagnosis.LOST_CONTACT:
+        elif outcome is Diagnosis.LOST_CONTACT:
             self.instrument.approach()
-        return seen is Diagnosis.LOST_CONTACT
+        return outcome is Diagnosis.LOST_CONTACT
 
     def _next_frame(self, rng: np.random.Generator) -> Frame:
         frame = self.navigator.next_frame(rng)

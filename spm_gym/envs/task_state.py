@@ -1,4 +1,4 @@
-"""What an episode needs to go on after its program has ended, and whether it fits."""
+"""State of a conditioning task that outlives the program, and checks that it fits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spm_gym.plain_state import StateError
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What `Episode.get_state` gives; most is as the attributes of `Episode` and `Survey`.
+    """State of a `ConditioningTask`, with the attributes of the task and its `Navigator`.
 
     Attributes:
         mid_episode: Whether an episode can go on from it.
@@ -23,10 +23,10 @@ class TaskState:
         marks: Blocked places of the approach area.
         elapsed: Actions so far.
         events: Since the last image.
-        chosen: The last action.
+        chosen: Index of the last action.
         acted: Whether its image is still to come.
         refused: Whether it was not allowed.
-        budget: What was tried without success; None for a microscope that cannot be harmed.
+        budget: State of the budget; None for a microscope that cannot be harmed.
     """
 
     mid_episode: bool
@@ -46,11 +46,12 @@ class TaskState:
     budget: dict[str, Any] | None
 
     def check(self, config: EnvConfig) -> None:
-        """See that the state is of these images and actions.
+        """Refuse a state that belongs to other images or actions.
 
         Raises:
-            StateError: It is of others, or in mid-episode without an image.
+            StateError: It does, or it is in mid-episode without an image.
         """
+        # Checked before anything is restored: half a state would be worse than none.
         pixels, actions = config.pixels, len(config.actions)
         if self.chosen is not None and self.chosen >= actions:
             raise StateError(f"the kept state has chosen action {self.chosen} of {actions}")
@@ -59,12 +60,12 @@ class TaskState:
                 raise StateError("the kept state is in mid-episode without an image")
             return
         processed = self.processed
-        of = (
+        sizes = (
             processed.scan.frame.pixels,
             processed.scan.z.shape,
             processed.observation.shape,
             processed.mask.shape,
         )
-        if of != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
-            raise StateError(f"the kept state has an image or a mask of other sizes, {of}, than "
+        if sizes != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
+            raise StateError(f"the kept state has an image or a mask of other sizes, {sizes}, than "
                              f"{pixels} px and {actions} actions")  # fmt: skip

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from spm_gym.action_index import action_indices
 from spm_gym.config import EnvConfig
-from spm_gym.envs.observation import read_all
-from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode, spaces
+from spm_gym.envs.observation import Imaging, ScanOutcome, next_frame, process_scans
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode
 from spm_gym.envs.reset_options import validate_options
-from spm_gym.envs.task import ConditioningTask, Imaging, Seen, next_frame
+from spm_gym.envs.spaces import spaces
+from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError, brief
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -33,18 +34,18 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     Environment i does what a `ProbeConditioningEnv` does that is seeded alike; actions,
     observations, rewards and ``info`` are explained there. What comes back has the form that
     `gymnasium.vector.SyncVectorEnv` gives it: an array over the N environments for every key of
-    ``info``, beside it under ``"_" + key`` which environments have it.
+    ``info``, and beside it, under ``"_" + key``, which environments have it.
 
-    An `InstrumentError` of some environments is raised after the others have finished what they
-    were told; notes name the environments.
+    An `InstrumentError` of some environments is raised after the others have finished their step;
+    its notes name the environments.
 
     Attributes:
         microscopes: One for each environment.
 
     Args:
         microscopes: N of them; they begin again at every seeded reset.
-        classifiers: One for each microscope; one and the same for all classifies in batches.
-        config: What is imaged, allowed and paid.
+        classifiers: One for each microscope; one that is shared by all classifies in batches.
+        config: Settings of the environment; None for the defaults.
         render_mode: None or "rgb_array".
         autoreset_mode: When an environment whose episode has ended is reset.
 
@@ -63,7 +64,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         if not microscopes or len(classifiers) != len(microscopes):
             raise ValueError(
                 "num_envs must be at least 1, with one classifier each, "
-                f"not {len(microscopes)} with {len(classifiers)} classifies"
+                f"not {len(microscopes)} with {len(classifiers)} classifiers"
             )
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
@@ -92,14 +93,14 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
             seed: Environment i is seeded with ``seed + i`` or ``seed[i]``; None goes on in the
                 present world.
             options: ``"damage"`` as for the single environment; ``"reset_mask"``, (N,) bool,
-                besides says which environments are reset.
+                says which environments are reset.
 
         Returns:
             Present observations of all environments, and ``info`` of those that were reset.
 
         Raises:
-            InstrumentError: An environment could not have any usable image.
-            ValueError: An option is unknown or not what it should be, or a seed.
+            InstrumentError: An environment had no usable image.
+            ValueError: An option is unknown, or an option or a seed is not valid.
         """
         validate_options(options, self.config, ("damage", "reset_mask"))
         options = dict(options or {})
@@ -107,10 +108,10 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         seeds = self._each_seed(seed)
         which = np.flatnonzero(mask).tolist()
         seeded = [i for i in which if seeds[i] is not None]
-        # All of them before any is replaced: one may be no seed.
+        # All are made before any is replaced: an invalid seed must leave everything as it is.
         for i, rng in [(i, seeding.np_random(seeds[i])) for i in seeded]:
             self._rngs[i] = rng
-        _complain(self._reset(which, seeded, options))
+        _raise_first(self._reset(which, seeded, options))
         return self._observations(), self._infos(which)
 
     def step(
@@ -119,45 +120,45 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         """Carry out an action in every environment, or reset it, as the autoreset mode says.
 
         Args:
-            actions: (N,); those of environments that are reset are not looked at.
+            actions: (N,); those of environments that are reset are ignored.
 
         Raises:
             ValueError: Not N actions, or no such action.
             gymnasium.error.ResetNeeded: An environment has to be reset first.
-            InstrumentError: In an environment the action failed or no usable image could be had.
+            InstrumentError: In an environment the action failed, or there was no usable image.
         """
         chosen = self._checked_actions(actions)
-        again = self._ended.copy()
-        if again.any() and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
-            which = np.flatnonzero(again).tolist()
+        reset = self._ended.copy()
+        if reset.any() and self.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            which = np.flatnonzero(reset).tolist()
             raise gym.error.ResetNeeded(f"the episodes of environments {which} have ended")
         failed = self._image(
             {
-                i: episode.reset(self._rng(i))
-                if again[i]
-                else episode.step(chosen[i], self._rng(i))
-                for i, episode in enumerate(self._tasks)
+                i: task.reset(self._rng(i)) if reset[i] else task.step(chosen[i], self._rng(i))
+                for i, task in enumerate(self._tasks)
             }
         )
-        rewards, terminated, truncated = self._outcomes(again, failed)
-        self._ended[list(failed)] = again[list(failed)]
+        rewards, terminated, truncated = self._observe(reset, failed)
+        # A failed step leaves its episode open; a failed reset has to be tried again.
+        self._ended[list(failed)] = reset[list(failed)]
         infos: dict[str, Any] = {}
+        # Observations and infos of the end are kept first: the reset replaces them.
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             infos = self._last_infos()
             failed |= self._reset(np.flatnonzero(self._ended).tolist())
-        _complain(failed)
+        _raise_first(failed)
         infos |= self._infos(range(self.num_envs))
         return self._observations(), rewards, terminated, truncated, infos
 
     def action_masks(self) -> BoolArray:
         """Which actions the present images allow, (N, 12)."""
-        return np.stack([episode.present.mask for episode in self._tasks])
+        return np.stack([task.present.mask for task in self._tasks])
 
     def render(self) -> tuple[Any, ...] | None:
         """Draw the present scans beside the region maps, each (height, width, 3) uint8."""
         if self.render_mode is None:
             return None
-        return tuple(episode.draw() for episode in self._tasks)
+        return tuple(task.draw() for task in self._tasks)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let go of the microscopes."""
@@ -171,55 +172,58 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """What they were seeded with."""
+        """The seeds of the generators."""
         return tuple(self._seeded(i)[1] for i in range(self.num_envs))
 
     def _image(self, imagings: dict[int, Imaging]) -> dict[int, InstrumentError]:
-        """Take all images that are wanted, in rounds of at most one for each environment.
+        """Take all images that the rules ask for, in rounds of at most one for each environment.
 
         Returns:
-            What ended the imaging of an environment, where it was ended by an error.
+            The error that ended the imaging of an environment, by environment.
         """
+        # An error ends the imaging of its environment only: the others have to finish their step,
+        # or their actions would have been done without an observation.
         failed: dict[int, InstrumentError] = {}
-        seen: dict[int, Seen | None] = dict.fromkeys(imagings)
-        while seen:
-            wanted: dict[int, Frame] = {}
-            for i, what in seen.items():
+        outcomes: dict[int, ScanOutcome | None] = dict.fromkeys(imagings)
+        while outcomes:
+            frames: dict[int, Frame] = {}
+            for i, outcome in outcomes.items():
                 try:
-                    frame = next_frame(imagings[i], what)
+                    frame = next_frame(imagings[i], outcome)
                 except InstrumentError as error:
                     failed[i] = error
                 else:
                     if frame is not None:
-                        wanted[i] = frame
-            seen = self._see(wanted) if wanted else {}
+                        frames[i] = frame
+            outcomes = self._scan(frames) if frames else {}
         return failed
 
-    def _see(self, wanted: dict[int, Frame]) -> dict[int, Seen | None]:
-        microscopes = [self.microscopes[i] for i in wanted]
-        taken = scan_all(microscopes, list(wanted.values()), self.config.settle_fraction)
-        seen: dict[int, Seen | None] = {}
+    def _scan(self, frames: dict[int, Frame]) -> dict[int, ScanOutcome | None]:
+        microscopes = [self.microscopes[i] for i in frames]
+        taken = scan_all(microscopes, list(frames.values()), self.config.settle_fraction)
+        outcomes: dict[int, ScanOutcome | None] = {}
         scans: dict[int, Scan] = {}
-        for (i, frame), scan in zip(wanted.items(), taken, strict=True):
+        for (i, frame), scan in zip(frames.items(), taken, strict=True):
             if isinstance(scan, InstrumentError):
-                seen[i] = scan
+                outcomes[i] = scan
             else:
                 scans[i] = scan
                 self._tasks[i].navigator.use_up(frame)
+        # All images of a round go to the classifier in one batch, which is much faster.
         if scans:
             classifiers = [self._classifiers[i] for i in scans]
-            looks = read_all(list(scans.values()), classifiers, self.config)
-            seen.update(zip(scans, looks, strict=True))
-        return seen
+            processed = process_scans(list(scans.values()), classifiers, self.config)
+            outcomes.update(zip(scans, processed, strict=True))
+        return outcomes
 
-    def _outcomes(
-        self, again: BoolArray, failed: dict[int, InstrumentError]
+    def _observe(
+        self, reset: BoolArray, failed: dict[int, InstrumentError]
     ) -> tuple[Floats, BoolArray, BoolArray]:
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=bool)
-        for i, episode in enumerate(self._tasks):
-            if not again[i] and i not in failed:
-                rewards[i], terminated[i], truncated[i] = episode.observe(episode.present)
+        for i, task in enumerate(self._tasks):
+            if not reset[i] and i not in failed:
+                rewards[i], terminated[i], truncated[i] = task.observe(task.present)
         self._ended = terminated | truncated
         return rewards, terminated, truncated
 
@@ -236,7 +240,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         return failed
 
     def _last_infos(self) -> dict[str, Any]:
-        """What is to be known of the episodes that have ended."""
+        """Keep last observations and infos of the episodes that have ended, before the reset."""
         which = np.flatnonzero(self._ended).tolist()
         last = np.full(self.num_envs, None, dtype=object)
         for i in which:
@@ -245,7 +249,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 "final_info": self._infos(which), "_final_info": self._ended.copy()}  # fmt: skip
 
     def _observations(self) -> Images:
-        return np.stack([episode.present.observation for episode in self._tasks])
+        return np.stack([task.present.observation for task in self._tasks])
 
     def _infos(self, which: Sequence[int]) -> dict[str, Any]:
         return gather_infos([self._tasks[i].info() for i in which], which, self.num_envs)
@@ -260,6 +264,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         return seeded
 
     def _each_seed(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        # Seeds that count up, as Gymnasium's own vector environments have them.
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, int | np.integer):
@@ -277,14 +282,16 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 f"options['reset_mask'] must be ({self.num_envs},) bool, true somewhere, "
                 f"not {given.shape} {given.dtype}: {brief(mask)}"
             )
-        untouched = [i for i, e in enumerate(self._tasks) if e.processed is None and not given[i]]
+        untouched = [
+            i for i, task in enumerate(self._tasks) if task.processed is None and not given[i]
+        ]
         if untouched:
             raise gym.error.ResetNeeded(f"environments {untouched} were never reset")
         return given
 
     def _checked_actions(self, actions: NDArray[np.integer[Any]] | Sequence[int]) -> list[int]:
-        for episode in self._tasks:
-            episode.present  # noqa: B018 (raises before anything is done)
+        for task in self._tasks:
+            task.present  # noqa: B018 (raises before anything is done)
         return action_indices(actions, self.num_envs, len(self.config.actions))
 
 
@@ -295,9 +302,10 @@ def gather_infos(
 
     Args:
         infos: All with the same keys and kinds of values.
-        which: Number of the environment that each belongs to.
+        which: Index of the environment that each belongs to.
         num_envs: N.
     """
+    # Kinds of columns as in `gymnasium.vector.VectorEnv._add_info`, so that wrappers find them.
     has = np.zeros(num_envs, dtype=bool)
     has[which] = True
     gathered: dict[str, Any] = {}
@@ -317,7 +325,7 @@ def gather_infos(
     return gathered
 
 
-def _complain(failed: dict[int, InstrumentError]) -> None:
+def _raise_first(failed: dict[int, InstrumentError]) -> None:
     """Raise the first error, if there is any."""
     if failed:
         i, error = next(iter(failed.items()))

@@ -47,9 +47,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def _in_few_colours(images: list[Image.Image]) -> list[Image.Image]:
-    """All with one palette, so that what rests does not flicker and costs nothing."""
+    """Quantise all images with the same palette, so that what rests does not flicker."""
     kept = np.array([ImageColor.getrgb(colour) for colour in _KEPT])
-    # White has no near neighbour, lest Pillow, which looks at six bits, take that instead.
+    # White has no near neighbour: Pillow compares six bits only, and would take that instead.
     greys = np.r_[np.linspace(0, 240, _GREYS), 255][:, None].repeat(3, axis=1)
     palette = Image.new("P", (1, 1))
     palette.putpalette(

@@ -1,18 +1,25 @@
-"""The map of an approach area: what is drawn over its images."""
+"""The map of an approach area: its tiles, and what is drawn over them."""
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from spm_gym.figures.mosaic import COLOURS, NM, Blocked, blocked_places, bounds, outlines
+from spm_gym import colours
+from spm_gym.analysis.areas import (
+    area_rows,
+    blocked_places,
+    bounds,
+    images_by_label,
+    largest_scan,
+    last_act,
+)
+from spm_gym.figures.mosaic import Blocked, outlines
 from spm_gym.figures.tiles import Painter
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
 from spm_gym.runner.run_state import RunState
-from spm_gym.scale import ticks
+from spm_gym.scale import NM, ticks
 from spm_gym.types import Frame
 
 _STEPS = 20.0
@@ -21,7 +28,7 @@ _STEPS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class TileOfMap:
-    """Where a tile is (left and top edge, nm) and what it is called; no two have one version."""
+    """Where a tile is (left and top edge, nm) and its version, which no other tile has."""
 
     column: int
     row: int
@@ -80,17 +87,19 @@ class LiveMap:
 
 
 def live_map(
-    db: sqlite3.Connection, painter: Painter, m: RunState | None, number: int | None
+    db: sqlite3.Connection, painter: Painter, run_state: RunState | None, number: int | None
 ) -> LiveMap | None:
-    """The map of an area, or of the present one; None before the first."""
-    areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
+    """Make the map of an area, or of the present area; None before the first."""
+    areas = area_rows(db)
     if not areas:
         return None
     present = areas[-1]["number"]
     if number is None or number not in {row["number"] for row in areas}:
         number = present
-    painter.want(number)
-    frame = m.place.frame if m is not None and number == m.place.area else None
+    painter.request(number)
+    labels = images_by_label(db, number)
+    place = None if run_state is None else run_state.place
+    frame = place.frame if place is not None and number == place.area else None
     tile_nm, tiles = painter.tiles(number)
     left, top, side = _extent(db, number, frame, _painted(tile_nm, tiles))
     return LiveMap(
@@ -111,11 +120,11 @@ def live_map(
         waiting=painter.waiting(number),
         unreadable=painter.unreadable(number),
         stopped=painter.stopped,
-        labels=_labels(db, number),
+        labels={label: labels[label] for label in colours.LABELS if label in labels},
         blocked=outlines(blocked_places(db, number)),
         frame="" if frame is None else _corners(frame),
         planned="" if frame is None else f"{frame.x / NM:.0f}, {frame.y / NM:.0f} nm",
-        act=_last_act(db, number),
+        act=last_act(db, number),
     )
 
 
@@ -133,8 +142,8 @@ def _extent(
     left, top, side = bounds(db, area)
     if not math.isfinite(left + top + side):  # a place that makes no sense, which is not painted
         left, top, side = painted
-    size = db.execute("SELECT MAX(size) FROM scans WHERE area = ?", (area,)).fetchone()[0]
-    step = _STEPS * (size or 10 * NM) / (10 * NM)
+    # In whole steps, so that the map does not jump with every image.
+    step = _STEPS * (largest_scan(db, area) or 10 * NM) / (10 * NM)
     edges = [left, left + side, top - side, top]
     if frame is not None:
         reach = 0.6 * frame.size / NM
@@ -147,31 +156,8 @@ def _extent(
     return low_x, max(high_y, low_y + side), side
 
 
-def _labels(db: sqlite3.Connection, area: int) -> dict[str, int]:
-    query = (
-        f"SELECT COALESCE(label, '{UNDECIDED}'), COUNT(*) FROM scans"
-        f" WHERE area = ? AND {IMAGE} GROUP BY 1"
-    )
-    found = dict(map(tuple, db.execute(query, (area,))))
-    return {label: found[label] for label in COLOURS if label in found}
-
-
 def _corners(frame: Frame) -> str:
+    # Positions are those of the middles of pixels; the frame reaches half a pixel further.
     ends = (-0.5, frame.pixels - 0.5)
     places = [frame.position(ends[i], ends[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
     return " ".join(f"{x / NM:.1f},{-y / NM:.1f}" for x, y in places)
-
-
-def _last_act(db: sqlite3.Connection, area: int) -> tuple[float, float, str] | None:
-    """The last action of conditioning, if it was done in this area."""
-    row = db.execute(
-        "SELECT steps.name, acts.details, episodes.area FROM steps"
-        " JOIN acts ON acts.number = steps.act JOIN episodes ON episodes.id = steps.episode"
-        " ORDER BY steps.id DESC LIMIT 1"
-    ).fetchone()
-    if row is None or row["area"] != area:
-        return None
-    details = json.loads(row["details"])
-    if "x" not in details:
-        return None
-    return details["x"] / NM, details["y"] / NM, row["name"]

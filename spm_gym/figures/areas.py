@@ -13,16 +13,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
-from spm_gym.colours import BLOCKED
+from spm_gym.analysis.areas import Place, area_numbers, area_title, blocked_places
+from spm_gym.colours import BLOCKED, GROUND, LABELS
 from spm_gym.figures.canvas import new_figure, plain
-from spm_gym.figures.mosaic import (
-    COLOURS,
-    AreaRaster,
-    Place,
-    Reading,
-    blocked_places,
-    paint_area,
-)
+from spm_gym.figures.mosaic import AreaRaster, PaintLog, paint_area
 from spm_gym.paths import display_name
 
 MOST_AREAS = 6
@@ -34,57 +28,51 @@ _SMALLEST_IMAGE = 12
 _HATCHES = {"bad sample": "xx", "conditioning": "", "other": ".."}
 _LARGE = 1500
 _SMALL = 700
-_GROUND = "#eceff1"
 
 
-def area_numbers(db: sqlite3.Connection) -> list[int]:
-    """All approach areas of a run, in the order of their use."""
-    return [number for (number,) in db.execute("SELECT number FROM areas ORDER BY number")]
-
-
-def draw_area(db: sqlite3.Connection, run: Path, area: int, reading: Reading) -> Figure:
+def draw_area(db: sqlite3.Connection, run: Path, area: int, log: PaintLog) -> Figure:
     """Draw one approach area, large.
 
     Args:
         db: The journal.
         run: The run directory.
         area: Its number.
-        reading: Takes note of what was painted and what could not be.
+        log: Takes note of what was painted and what could not be.
     """
     figure = new_figure(10.5, 11.4)
-    legend = _draw(figure.subplots(), db, run, area, reading, _LARGE)
-    title = f"{display_name(run)}: approach {_title(db, area)}"
+    legend = _draw(figure.subplots(), db, run, area, log, _LARGE)
+    title = f"{display_name(run)}: approach {area_title(db, area)}"
     figure.suptitle(plain(title), x=0.02, ha="left", weight="bold")
     figure.legend(handles=legend, loc="outside lower left", ncols=3, frameon=False, fontsize=10)
     return figure
 
 
-def draw_areas(db: sqlite3.Connection, run: Path, reading: Reading) -> Figure:
+def draw_areas(db: sqlite3.Connection, run: Path, log: PaintLog) -> Figure:
     """Draw the last approach areas of a run; arguments as for `draw_area`."""
-    shown = min(len(area_numbers(db)), MOST_AREAS)
-    cols = min(shown, 3)
-    rows = -(-shown // cols)
+    number = min(len(area_numbers(db)), MOST_AREAS)
+    cols = min(number, 3)
+    rows = -(-number // cols)
     figure = new_figure(4.6 * max(cols, 2), 4.5 * rows + 1.2)
-    add_areas(figure, db, run, reading)
+    add_areas(figure, db, run, log)
     return figure
 
 
-def add_areas(figure: Figure, db: sqlite3.Connection, run: Path, reading: Reading) -> None:
+def add_areas(figure: Figure, db: sqlite3.Connection, run: Path, log: PaintLog) -> None:
     """Draw the last approach areas into a figure, or a part of one, with a legend below."""
     numbers = area_numbers(db)
-    shown = numbers[-MOST_AREAS:]
-    cols = min(len(shown), 3)
-    rows = -(-len(shown) // cols)
+    last = numbers[-MOST_AREAS:]
+    cols = min(len(last), 3)
+    rows = -(-len(last) // cols)
     grid = figure.subplots(rows, cols, squeeze=False)
     legend: dict[str, Artist] = {}
-    for axes, area in zip(grid.flat, shown, strict=False):
-        for handle in _draw(axes, db, run, area, reading, _SMALL, counted=False):
+    for axes, area in zip(grid.flat, last, strict=False):
+        for handle in _draw(axes, db, run, area, log, _SMALL, counted=False):
             legend.setdefault(str(handle.get_label()), handle)
-        axes.set_title(_title(db, area).replace("position ", ""), fontsize=8.5)
-    for axes in grid.flat[len(shown) :]:
+        axes.set_title(area_title(db, area).replace("position ", ""), fontsize=8.5)
+    for axes in grid.flat[len(last) :]:
         axes.set_axis_off()
-    if len(shown) < len(numbers):
-        figure.suptitle(f"The last {len(shown)} of {len(numbers)} approach areas", fontsize=10)
+    if len(last) < len(numbers):
+        figure.suptitle(f"The last {len(last)} of {len(numbers)} approach areas", fontsize=10)
     figure.legend(
         handles=[legend[label] for label in sorted(legend, key=_order)],
         loc="outside lower left", ncols=min(len(legend), 4), frameon=False, fontsize=9,
@@ -96,15 +84,15 @@ def _draw(
     db: sqlite3.Connection,
     run: Path,
     area: int,
-    reading: Reading,
+    log: PaintLog,
     widest: int,
     counted: bool = True,
 ) -> Sequence[Artist]:
     """Draw an area; gives what its legend needs, with numbers if they are counted."""
-    raster = paint_area(db, run, area, reading, widest, _SMALLEST_IMAGE)
+    raster = paint_area(db, run, area, log, widest, _SMALLEST_IMAGE)
     places = blocked_places(db, area)
     right, bottom = raster.left + raster.side, raster.top - raster.side
-    axes.set_facecolor(_GROUND)
+    axes.set_facecolor(GROUND)
     axes.imshow(
         raster.image, extent=(raster.left, right, bottom, raster.top), interpolation="antialiased"
     )
@@ -127,7 +115,7 @@ def _legend(raster: AreaRaster, places: list[Place], counted: bool) -> list[Arti
     handles: list[Artist] = []
     for label, number in raster.labels.items():
         text = f"{label} ({number})" if counted else f"{label}"
-        colour = COLOURS[label]
+        colour = LABELS[label]
         handles.append(Patch(facecolor=f"{colour}80", edgecolor=colour, lw=2.5, label=text))
     for kind in BLOCKED:
         reasons = Counter(place.reason for place in places if place.kind == kind)
@@ -150,12 +138,6 @@ def _reasons(kind: str, reasons: Counter[str], counted: bool) -> str:
 
 
 def _order(label: str) -> tuple[bool, int]:
-    """Labels as in `COLOURS`, then blocked places."""
-    known = [str(each) for each in COLOURS]
+    """Sort labels as in `LABELS`, then blocked places."""
+    known = [str(each) for each in LABELS]
     return label not in known, known.index(label) if label in known else 0
-
-
-def _title(db: sqlite3.Connection, area: int) -> str:
-    row = db.execute("SELECT * FROM areas WHERE number = ?", (area,)).fetchone()
-    place = f"coarse position {row['coarse_x']}, {row['coarse_y']}"
-    return f"area {area} ({place}{'' if row['certain'] else ', uncertain'})"

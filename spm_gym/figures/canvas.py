@@ -1,4 +1,4 @@
-"""What all pictures have in common: figures without a window, files, text."""
+"""Figures without a window, their files, and text that their font has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DPI = 150
 
 
 def new_figure(width: float, height: float, dpi: float = _DPI) -> Figure:
-    """An empty white figure of this size (inches)."""
+    """Make an empty white figure of this size (inches)."""
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr,call-arg]
@@ -30,12 +30,12 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def pixels_of(figure: Figure) -> NDArray[np.uint8]:
-    """The drawn figure, (height, width, 3) RGB."""
+    """Render a figure as RGB, (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def plain(text: str, longest: int = 100) -> str:
-    """Text as far as the figures' font has it, not too long, without mathematics."""
+    """Reduce text to the letters of the figures' font, not too long, without mathematics."""
     return known_letters(text, longest).replace("$", r"\$")

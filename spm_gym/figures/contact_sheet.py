@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spm_gym.colours import BAD, GOOD, INK, SEEN
+from spm_gym.analysis.scan_findings import ScanFindings, Subject
+from spm_gym.colours import BAD, GOOD, INK, OBSERVATION
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.figures.heights import grey_of_levelled
-from spm_gym.figures.scan import Seen, Subject, aspect
+from spm_gym.figures.scan import aspect
 from spm_gym.scale import length_text
 
 MOST = 100
@@ -21,7 +22,7 @@ _GAP, _TEXT = 0.06, 0.3
 
 
 def draw_sheet(
-    scans: Sequence[tuple[Subject, Seen]], good_above: float, title: str, left_out: int = 0
+    scans: Sequence[tuple[Subject, ScanFindings]], good_above: float, title: str, left_out: int = 0
 ) -> Figure:
     """Draw levelled scans side by side, with name, size, and probability if they were classified.
 
@@ -31,6 +32,7 @@ def draw_sheet(
         title: Of the sheet.
         left_out: Scans that there were besides.
     """
+    # A little wider than high, as screens are.
     cols = min(len(scans), max(4, math.ceil(math.sqrt(len(scans) * 1.3))))
     rows = -(-len(scans) // cols)
     figure = new_figure(_TILE * max(cols, 3), (_TILE + _TEXT) * rows + 0.5)
@@ -39,22 +41,22 @@ def draw_sheet(
     axes = figure.subplots()
     axes.set_axis_off()
     high = 1 + _TEXT / _TILE
-    for place, (subject, seen) in enumerate(scans):
+    for place, (subject, findings) in enumerate(scans):
         row, col = divmod(place, cols)
         top, bottom = -row * high, -row * high - 1 + _GAP
         width, height = _fitted(subject)
-        axes.imshow(_grey(subject, seen), cmap=SEEN, vmin=0, vmax=255,
+        axes.imshow(_grey(subject, findings), cmap=OBSERVATION, vmin=0, vmax=255,
                     extent=(col, col + width, top - height, top))  # fmt: skip
-        axes.text(col, bottom - 0.02, _caption(subject, seen), va="top", fontsize=7,
-                  color=_colour(seen, good_above))  # fmt: skip
+        axes.text(col, bottom - 0.02, _caption(subject, findings), va="top", fontsize=7,
+                  color=_colour(findings, good_above))  # fmt: skip
     axes.set(xlim=(0, cols), ylim=(-rows * high, 0), aspect="equal")
     return figure
 
 
-def _grey(subject: Subject, seen: Seen) -> NDArray[np.uint8]:
-    if seen.levelled is None:
+def _grey(subject: Subject, findings: ScanFindings) -> NDArray[np.uint8]:
+    if findings.levelled is None:
         return np.zeros(subject.z.shape, np.uint8)
-    return grey_of_levelled(seen.levelled)
+    return grey_of_levelled(findings.levelled)
 
 
 def _fitted(subject: Subject) -> tuple[float, float]:
@@ -63,18 +65,18 @@ def _fitted(subject: Subject) -> tuple[float, float]:
     return 1 / longest, aspect(subject) / longest
 
 
-def _caption(subject: Subject, seen: Seen) -> str:
+def _caption(subject: Subject, findings: ScanFindings) -> str:
     size = f"{length_text(subject.width)}  " if subject.width else ""
-    if seen.probability is not None:
-        said = f"p = {seen.probability:.3f}"
+    if findings.probability is not None:
+        text = f"p = {findings.probability:.3f}"
     elif subject.feedback is False:
-        said = "feedback off"
+        text = "feedback off"
     else:
-        said = str(seen.diagnosis or "not levelled")
-    return f"{plain(subject.name, 22)}\n{size}{said}"
+        text = str(findings.diagnosis or "not levelled")
+    return f"{plain(subject.name, 22)}\n{size}{text}"
 
 
-def _colour(seen: Seen, good_above: float) -> str:
-    if seen.probability is None:
+def _colour(findings: ScanFindings, good_above: float) -> str:
+    if findings.probability is None:
         return INK
-    return GOOD if seen.probability > good_above else BAD
+    return GOOD if findings.probability > good_above else BAD

@@ -1,11 +1,11 @@
-"""An animation of conditioning: what was seen, what was done about it, and what it did."""
+"""An animation of conditioning: the images, what was done after each, and what it did."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from spm_gym.analysis.session import last_session
+from spm_gym.analysis.episodes import episode_record, remark
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
-from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_seen
+from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, read_scans
 from spm_gym.journal.reader import read_scan
@@ -25,14 +25,14 @@ from spm_gym.paths import display_name
 
 _WIDTH, _HEIGHT = 7.2, 4.0
 _IMAGE = (0.02, 0.04, 0.47, 0.47 * _WIDTH / _HEIGHT)
-_WAY, _TALL_WAY = (0.61, 0.655, 0.37, 0.2), (0.61, 0.2, 0.37, 0.6)
+_CURVE, _TALL_CURVE = (0.61, 0.655, 0.37, 0.2), (0.61, 0.2, 0.37, 0.6)
 _VALUES = (0.61, 0.115, 0.37, 0.41)
 """Left and lower edge, width and height of the parts of a frame, in its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One image of an episode, and what was decided on it.
+    """One image of an episode, and the decision that rests on it.
 
     Attributes:
         image: As the networks see it, (pixels, pixels).
@@ -72,14 +72,10 @@ class EpisodeFrames:
     stills: Sequence[Still]
 
 
-class NoEpisode(ValueError):
-    """There is no such episode; the message says which there are."""
-
-
 def recorded_episode(
     db: sqlite3.Connection, run: Path, episode: int | None, config: EnvConfig
 ) -> EpisodeFrames:
-    """An episode of a run, from its journal.
+    """Read the images of an episode of a run.
 
     Args:
         db: The journal.
@@ -91,111 +87,66 @@ def recorded_episode(
         NoEpisode: The run has not conditioned, or not so often.
         FileFormatError: An image of it is gone or damaged.
     """
-    count, last = db.execute("SELECT COUNT(*), MAX(id) FROM episodes").fetchone()
-    number = last if episode is None else episode
-    row = db.execute("SELECT * FROM episodes WHERE id = ?", (number,)).fetchone()
-    if row is None:
-        had = f"has the conditioning episodes 1 to {last}" if count else "has not conditioned yet"
-        raise NoEpisode(f"there is no episode {number or ''}: {run} {had}".replace(" :", ":"))
-    steps = db.execute(
-        "SELECT * FROM steps WHERE episode = ? ORDER BY number", (number,)
-    ).fetchall()
-    decided = {step["scan"]: step for step in steps}
-    scans = dict.fromkeys(
-        scan for step in steps for scan in (step["scan"], step["scan_after"]) if scan
-    )
-    stills = [
-        _recorded(db, run, scan, decided.get(scan), config) for scan in scans or [row["first_scan"]]
-    ]
-    title = f"{display_name(run)}, conditioning {number}"
-    return EpisodeFrames(title, _action_names(db, steps, config), config.good_above, stills)
+    record = episode_record(db, run, episode, config)
+    stills = [_recorded(run, scan, step, config) for scan, step in record.scans]
+    title = f"{display_name(run)}, conditioning {record.number}"
+    return EpisodeFrames(title, record.actions, config.good_above, stills)
 
 
-def _action_names(
-    db: sqlite3.Connection, steps: Sequence[sqlite3.Row], config: EnvConfig
-) -> list[str]:
-    """Of the actions that there were to choose from; the settings may have been edited since."""
-    noted = last_session(db).settings
-    actions = (config if noted is None else noted.env).actions
-    named = {number: action.name for number, action in enumerate(actions)}
-    named |= {step["action"]: step["name"] for step in steps}
-    count = max((len(json.loads(step["mask"])) for step in steps), default=len(actions))
-    return [named.get(number, f"action {number + 1}") for number in range(count)]
-
-
-def _recorded(
-    db: sqlite3.Connection, run: Path, number: int, step: sqlite3.Row | None, config: EnvConfig
-) -> Still:
-    row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
     heights = scan.z.astype(np.float32)[None]
-    seen = read_scans(heights, np.array([scan.z_range or (np.nan, np.nan)]), config.plane)
-    known = row["probability"]
-    still = Still(
-        seen.observations[0, 0], row["size"], seen.squares[0], np.nan if known is None else known
-    )
+    readings = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
+    probability = np.nan if row["probability"] is None else row["probability"]
+    still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
     if step is None:
         return still
     values, allowed = json.loads(step["q"]) or (), json.loads(step["mask"])
-    return Still(
-        still.image, still.width, still.square, still.probability, step["name"], values, allowed,
-        _note(step, values, allowed),
-    )  # fmt: skip
+    note = remark(step, values, allowed)
+    return replace(still, action=step["name"], values=values, allowed=allowed, note=note)
 
 
-def _note(step: sqlite3.Row, values: Sequence[float], allowed: Sequence[bool]) -> str:
-    """What is special about a decision: what became of it, or that the agent tried something."""
-    if step["refused"]:
-        return "refused"
-    if step["uncertain"]:
-        return "uncertain"
-    if len(values) == len(allowed) > 0:
-        best = int(np.where(allowed, values, -np.inf).argmax())
-        return "" if best == step["action"] else "to explore"
-    return ""
-
-
-def draw_frames(story: EpisodeFrames, dpi: float) -> Iterator[NDArray[np.uint8]]:
+def draw_frames(frames: EpisodeFrames, dpi: float) -> Iterator[NDArray[np.uint8]]:
     """Draw the frames of an animation, one for each image, all (height, width, 3) RGB."""
-    for index in range(len(story.stills)):
-        yield pixels_of(draw_still(story, index, dpi))
+    for index in range(len(frames.stills)):
+        yield pixels_of(draw_still(frames, index, dpi))
 
 
-def draw_still(story: EpisodeFrames, index: int, dpi: float = 150) -> Figure:
-    """Draw one frame: the image, the way of the probability so far, the agent's values.
+def draw_still(frames: EpisodeFrames, index: int, dpi: float = 150) -> Figure:
+    """Draw one frame: the image, the probability so far, the agent's values.
 
     Args:
-        story: The episode.
+        frames: The episode.
         index: Of the image.
         dpi: Pixels per inch of a picture 7.2 inches wide.
     """
-    still = story.stills[index]
+    still = frames.stills[index]
     figure = new_figure(_WIDTH, _HEIGHT, dpi)
     figure.set_layout_engine("none")  # nothing may move from frame to frame
     _draw_image(figure.add_axes(_IMAGE), still)
-    with_values = any(each.values for each in story.stills)
-    _draw_way(figure.add_axes(_WAY if with_values else _TALL_WAY), story, index)
+    with_values = any(each.values for each in frames.stills)
+    _draw_curve(figure.add_axes(_CURVE if with_values else _TALL_CURVE), frames, index)
     if with_values and still.values:
-        _draw_values(figure.add_axes(_VALUES), story, still)
+        _draw_values(figure.add_axes(_VALUES), frames, still)
     elif with_values:
-        _draw_end(figure.add_axes(_VALUES), story, index)
-    place = f"{plain(story.title)}: image {index + 1} of {len(story.stills)}"
-    figure.suptitle(f"{place}. {_event(story, still)}", fontsize=10, x=0.02, y=0.985,
+        _draw_end(figure.add_axes(_VALUES), frames, index)
+    place = f"{plain(frames.title)}: image {index + 1} of {len(frames.stills)}"
+    figure.suptitle(f"{place}. {_event(frames, still)}", fontsize=10, x=0.02, y=0.985,
                     ha="left")  # fmt: skip
     return figure
 
 
-def _event(story: EpisodeFrames, still: Still) -> str:
+def _event(frames: EpisodeFrames, still: Still) -> str:
     if still.action:
         note = f" ({still.note})" if still.note else ""
         return f"Next: {plain(still.action, 30)}{note}"
-    if still.probability > story.good_above:
+    if still.probability > frames.good_above:
         return "The probe is good"
     return "No further action"
 
 
 def _draw_image(axes: Axes, still: Still) -> None:
-    show_seen(axes, still.image, still.width)
+    show_normalised(axes, still.image, still.width)
     shape = (still.image.shape[0], still.image.shape[1])
     add_square(axes, still.square, shape)
     if still.action:
@@ -203,15 +154,15 @@ def _draw_image(axes: Axes, still: Still) -> None:
     add_scale_bar(axes, metres=True)
 
 
-def _draw_way(axes: Axes, story: EpisodeFrames, index: int) -> None:
-    so_far = np.array([still.probability for still in story.stills[: index + 1]])
-    good = so_far > story.good_above
+def _draw_curve(axes: Axes, frames: EpisodeFrames, index: int) -> None:
+    so_far = np.array([still.probability for still in frames.stills[: index + 1]])
+    good = so_far > frames.good_above
     axes.plot(so_far, color=INK, lw=1)
     axes.scatter(
         np.arange(len(so_far)), so_far, 22, np.where(good, GOOD, BAD), zorder=3, linewidths=0
     )
-    axes.axhline(story.good_above, color=INK, lw=0.8, ls=":")
-    axes.set(ylim=(-0.05, 1.08), xlim=(-0.3, max(len(story.stills) - 0.7, 1)))
+    axes.axhline(frames.good_above, color=INK, lw=0.8, ls=":")
+    axes.set(ylim=(-0.05, 1.08), xlim=(-0.3, max(len(frames.stills) - 0.7, 1)))
     axes.set_title(f"probability of a good probe: {so_far[-1]:.3f}", fontsize=9)
     axes.set_xlabel("actions", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -220,30 +171,31 @@ def _draw_way(axes: Axes, story: EpisodeFrames, index: int) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_end(axes: Axes, story: EpisodeFrames, index: int) -> None:
-    """What has come of it, in the place of values that nobody needs any more."""
+def _draw_end(axes: Axes, frames: EpisodeFrames, index: int) -> None:
+    """Draw the result in the place of values that nobody needs any more."""
     axes.set_axis_off()
-    if index + 1 < len(story.stills):
+    if index + 1 < len(frames.stills):
         return
-    good = story.stills[index].probability > story.good_above
+    good = frames.stills[index].probability > frames.good_above
     times = "1 action" if index == 1 else f"{index} actions"
     verdict = f"good after {times}" if good else f"not good after {times}"
     axes.text(0.5, 0.5, verdict, ha="center", fontsize=15, weight="bold",
               color=GOOD if good else BAD, transform=axes.transAxes)  # fmt: skip
 
 
-def _draw_values(axes: Axes, story: EpisodeFrames, still: Still) -> None:
-    """Bars from the lowest value on; what the clean square does not allow is hollow."""
-    known = [value for each in story.stills for value in each.values]
+def _draw_values(axes: Axes, frames: EpisodeFrames, still: Still) -> None:
+    """Draw bars from the lowest value on, hollow where the clean square allows no action."""
+    # The same axis in all frames, or the bars would seem to move.
+    known = [value for each in frames.stills for value in each.values]
     low, high = min(known), max(known)
     margin = 0.05 * (high - low) + 1e-6
-    axes.set(xlim=(low - margin, high + margin), ylim=(len(story.actions) - 0.4, -0.6))
-    axes.set_yticks(range(len(story.actions)), [plain(name, 16) for name in story.actions])
+    axes.set(xlim=(low - margin, high + margin), ylim=(len(frames.actions) - 0.4, -0.6))
+    axes.set_yticks(range(len(frames.actions)), [plain(name, 16) for name in frames.actions])
     axes.tick_params(labelsize=7.5, length=2)
     axes.set_xlabel("agent's value (hollow: not allowed)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     for place, value in enumerate(still.values):
-        chosen = story.actions[place] == still.action
+        chosen = frames.actions[place] == still.action
         colour = ACTION if chosen else NEUTRAL
         allowed = place >= len(still.allowed) or still.allowed[place]
         axes.barh(

@@ -9,17 +9,19 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-STYLES = {
-    "agent": ("#0072b2", "-"),
-    "random": ("#d55e00", "--"),
-    "blind": ("#e69f00", "-."),
-    "mask": ("#cc79a7", (0, (5, 1, 1, 1, 1, 1))),
-    "counting": ("#777777", (0, (8, 2))),
-    "counting-mask": ("#000000", (0, (5, 1))),
-    "oracle": ("#009e73", ":"),
-    "shuffled": ("#56b4e9", (0, (1, 1))),
+from spm_gym.colours import POLICIES
+
+_LINES = {
+    "agent": "-",
+    "random": "--",
+    "blind": "-.",
+    "mask": (0, (5, 1, 1, 1, 1, 1)),
+    "counting": (0, (8, 2)),
+    "counting-mask": (0, (5, 1)),
+    "oracle": ":",
+    "shuffled": (0, (1, 1)),
 }
-"""Colour, after Okabe and Ito, and line of every policy."""
+"""Line of every policy; its colour is among `spm_gym.colours.POLICIES`."""
 
 
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
@@ -34,7 +36,7 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
     for position, (name, policy) in enumerate(policies.items()):
-        colour, line = STYLES.get(name, ("tab:gray", "-"))
+        colour, line = POLICIES.get(name, "tab:gray"), _LINES.get(name, "-")
         mean = policy["mean_length"]
         low, high = policy["ci95"] or (mean, mean)
         errors = [[mean - low], [high - mean]]

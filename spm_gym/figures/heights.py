@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spm_gym.colours import HEIGHT_STOPS, OBSERVATION_STOPS
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.normalisation import HALF_MOLECULE, LIMIT
 from spm_gym.imaging.plane import Method
@@ -29,14 +30,11 @@ _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
 """The colours of `spm_gym.colours.HEIGHTS`, without the library that knows them by name."""
 
-_STOPS = ("#000", "#800000", "#ff8000", "#ffff80", "#fff")
-"""The same, where they bend."""
-
-_SEEN_SPAN = 2 * LIMIT * HALF_MOLECULE
+_NETWORK_SPAN = 2 * LIMIT * HALF_MOLECULE
 
 
 class ScanRendering(StrEnum):
-    """How a scan is shown."""
+    """How a scan is displayed."""
 
     LEVELLED = "levelled"
     RAW = "raw"
@@ -44,12 +42,12 @@ class ScanRendering(StrEnum):
 
 
 def picture(z: FloatImage, kind: ScanRendering, method: Method) -> Image.Image:
-    """Show a scan, as `with_span`."""
+    """Draw a scan, as `with_span`."""
     return with_span(z, kind, method)[0]
 
 
 def with_span(z: FloatImage, kind: ScanRendering, method: Method) -> tuple[Image.Image, float]:
-    """Show a scan: heights in colours, transparent where nothing was scanned; else grey.
+    """Draw a scan: heights in colours, transparent where nothing was scanned; else grey.
 
     Args:
         z: Heights (H, W), m; NaN where nothing was scanned.
@@ -67,16 +65,18 @@ def with_span(z: FloatImage, kind: ScanRendering, method: Method) -> tuple[Image
     if kind is ScanRendering.RAW:
         return _coloured(z)
     levelled = level(z, method)
-    return _coloured(levelled) if kind is ScanRendering.LEVELLED else (seen(levelled), _SEEN_SPAN)
+    if kind is ScanRendering.LEVELLED:
+        return _coloured(levelled)
+    return network_picture(levelled), _NETWORK_SPAN
 
 
-def seen(levelled: FloatImage) -> Image.Image:
-    """What the networks see of heights above the substrate, grey."""
+def network_picture(levelled: FloatImage) -> Image.Image:
+    """Draw heights above the substrate as the networks see them, grey."""
     return Image.fromarray(_grey(levelled))
 
 
 def grey_values(z: FloatImage, method: Method) -> NDArray[np.uint8]:
-    """What the networks see, but black where nothing was scanned, or hardly anything was."""
+    """Convert a scan to normalised grey values, black where nothing was scanned."""
     try:
         return grey_of_levelled(level(z, method))
     except ValueError:  # hardly anything was
@@ -84,41 +84,42 @@ def grey_values(z: FloatImage, method: Method) -> NDArray[np.uint8]:
 
 
 def grey_of_levelled(levelled: FloatImage) -> NDArray[np.uint8]:
-    """As `grey_values`, for heights above the substrate."""
+    """Convert heights above the substrate as `grey_values` does."""
     return np.where(np.isnan(levelled), np.uint8(_NOT_SCANNED), _grey(levelled))
 
 
 def limits(heights: FloatImage) -> tuple[float, float]:
-    """Between which heights colours change: almost all that were scanned, and some above them."""
+    """Choose the heights between which colours change: almost all, and some above them."""
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
+    # Percentiles, since a single spike would leave all else in one colour.
     low, high = map(float, np.percentile(scanned, _PERCENTILES))
     return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
 
 
 def height_scales(z: FloatImage, method: Method) -> dict[ScanRendering, str]:
-    """The `height_scale` of every picture of a scan."""
+    """Draw the `height_scale` of every picture of a scan."""
     low, high = limits(z)
     spans = {
         ScanRendering.RAW: high - low,
         ScanRendering.LEVELLED: high - low,
-        ScanRendering.NETWORK: _SEEN_SPAN,
+        ScanRendering.NETWORK: _NETWORK_SPAN,
     }
-    with suppress(ValueError):  # hardly anything was scanned: shown raw
+    with suppress(ValueError):  # hardly anything was scanned: displayed raw
         low, high = limits(level(z, method))
         spans[ScanRendering.LEVELLED] = high - low
     return {kind: height_scale(span, kind) for kind, span in spans.items()}
 
 
 def height_scale(span: float, kind: ScanRendering) -> str:
-    """A scale of the colours of a picture, as SVG to be laid over it.
+    """Draw a scale of the colours of a picture, as SVG to be laid over it.
 
     Args:
         span: Difference between the heights of the darkest and the brightest colour, m.
-        kind: How it is shown.
+        kind: How the scan is displayed.
     """
-    ramp = ("#000", "#fff") if kind is ScanRendering.NETWORK else _STOPS
+    ramp = OBSERVATION_STOPS if kind is ScanRendering.NETWORK else HEIGHT_STOPS
     stops = "".join(
         f'<stop offset="{place / (len(ramp) - 1):g}" stop-color="{colour}"/>'
         for place, colour in enumerate(ramp)
@@ -127,15 +128,15 @@ def height_scale(span: float, kind: ScanRendering) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" role="img" '
         f'aria-label="{words}"><defs><linearGradient id="heights">{stops}</linearGradient></defs>'
-        '<rect x="66" y="4" width="30" height="2.5" fill="url(#heights)" stroke="#fff" '
+        '<rect x="66" y="4" width="30" height="2.5" fill="url(#heights)" stroke="white" '
         'stroke-width=".4"/><text x="96" y="10.5" text-anchor="end" font-size="3.5" '
-        'font-weight="600" font-family="system-ui, sans-serif" fill="#fff" stroke="#000" '
+        'font-weight="600" font-family="system-ui, sans-serif" fill="white" stroke="black" '
         f'stroke-width=".8" paint-order="stroke">{length_text(span)}</text></svg>'
     )
 
 
 def png(image: Image.Image) -> bytes:
-    """A picture as PNG, quickly."""
+    """Encode a picture as PNG, quickly."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=2)
     return file.getvalue()
@@ -154,5 +155,6 @@ def _coloured(heights: FloatImage) -> tuple[Image.Image, float]:
     places = np.where(scanned, np.rint(1 + 254 * share), _NOT_SCANNED).astype(np.uint8)
     image = Image.fromarray(places).convert("P")
     image.putpalette(_HEIGHTS.astype(np.uint8).tobytes())
+    # Transparent, so that a page can tell what was not scanned from what is deep.
     image.info["transparency"] = _NOT_SCANNED
     return image, high - low

@@ -16,24 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from spm_gym import colours
-from spm_gym.envs.regions import kind_of_mark
+from spm_gym.analysis.areas import (
+    Place,
+    area_rows,
+    blocked_places,
+    bounds,
+    image_count,
+    images_of_area,
+)
+from spm_gym.analysis.scans import spread_scans
 from spm_gym.figures.heights import grey_values
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import Label, read_scan
-from spm_gym.scale import ticks
-
-NM = 1e-9
-COLOURS = {
-    Label.GOOD: colours.GOOD,
-    Label.BAD_PROBE: colours.BAD,
-    Label.BAD_SAMPLE: "#cc79a7",
-    Label.CONDITIONING: "#56b4e9",
-    Label.UNUSABLE: "#f0e442",
-    UNDECIDED: "#999999",
-}
-"""Frames of the images by label."""
+from spm_gym.scale import NM, ticks
 
 MOST_PAINTED = 40_000
 """Of more images, every n-th is painted."""
@@ -44,13 +41,12 @@ EXAMPLE_PIXELS = 96
 _WIDEST_MAP = 1700
 _MANY_MAPS = 6
 _FINEST_PER_NM = 5.0
-_SMALLEST_SIDE_NM = 100.0
 _QUALITY = 70
 
 
 @dataclass(slots=True)
-class Reading:
-    """How the files were read: what a report has to own up to.
+class PaintLog:
+    """Which files of scans became part of a picture: what a report has to own up to.
 
     Attributes:
         method: How scans are levelled.
@@ -66,17 +62,6 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A blocked place: centre and radius, nm, its kind (of `colours.BLOCKED`), and why."""
-
-    x: float
-    y: float
-    radius: float
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class AreaRaster:
     """The images of one approach area in their places.
 
@@ -85,7 +70,7 @@ class AreaRaster:
         left: Edge, nm.
         top: Edge, nm.
         side: Of the square, nm.
-        labels: Number of images by label, in the order of `COLOURS`.
+        labels: Number of images by label, in the order of `colours.LABELS`.
     """
 
     image: Image.Image
@@ -145,18 +130,19 @@ class Example:
     picture: str
 
 
-def area_maps(db: sqlite3.Connection, run: Path, reading: Reading) -> Iterator[AreaMap]:
+def area_maps(db: sqlite3.Connection, run: Path, log: PaintLog) -> Iterator[AreaMap]:
     """Paint the approach areas in the order of their use, one at a time.
 
     Args:
         db: The journal.
         run: The run directory.
-        reading: Takes note of what was painted and what could not be.
+        log: Takes note of what was painted and what could not be.
     """
-    areas = db.execute("SELECT * FROM areas ORDER BY number").fetchall()
+    areas = area_rows(db)
+    # A page with many areas would otherwise grow without bound.
     widest = _WIDEST_MAP * min(1.0, math.sqrt(_MANY_MAPS / max(len(areas), 1)))
     for area in areas:
-        raster = paint_area(db, run, area["number"], reading, widest)
+        raster = paint_area(db, run, area["number"], log, widest)
         yield AreaMap(
             area=area,
             picture=_uri(raster.image),
@@ -174,7 +160,7 @@ def paint_area(
     db: sqlite3.Connection,
     run: Path,
     area: int,
-    reading: Reading,
+    log: PaintLog,
     widest: float,
     smallest: int = 0,
 ) -> AreaRaster:
@@ -184,36 +170,29 @@ def paint_area(
         db: The journal.
         run: The run directory.
         area: Its number.
-        reading: Takes note of what was painted and what could not be.
+        log: Takes note of what was painted and what could not be.
         widest: Side of the raster, pixels, unless the area is small.
         smallest: Images of fewer pixels are painted in the colour of their label, unread.
     """
-    images = db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0]
-    stride = -(-images // MOST_PAINTED) or 1
+    stride = -(-image_count(db) // MOST_PAINTED) or 1
     left, top, side = bounds(db, area)
     canvas = Canvas(left, top, side, min(widest / side, _FINEST_PER_NM), smallest)
     labels: Counter[str] = Counter()
-    query = f"SELECT * FROM scans WHERE area = ? AND {IMAGE} ORDER BY id"
-    for row in db.execute(query, (area,)):
+    for row in images_of_area(db, area):
         labels[row["label"] or UNDECIDED] += 1
+        # Every n-th image of the whole run, so that all areas are thinned alike.
         if row["id"] % stride:
-            reading.left_out += 1
+            log.left_out += 1
         else:
-            _paint(canvas, run, row, reading)
-    found = {each: labels[each] for each in COLOURS if each in labels}
+            _paint(canvas, run, row, log)
+    found = {each: labels[each] for each in colours.LABELS if each in labels}
     return AreaRaster(canvas.image, left, top, side, found)
 
 
-def examples(
-    db: sqlite3.Connection, run: Path, label: Label, reading: Reading
-) -> Iterator[Example]:
-    """A few images with a label, spread over the run."""
-    number = db.execute("SELECT COUNT(*) FROM scans WHERE label = ?", (label,)).fetchone()[0]
-    shown = min(number, EXAMPLES)
-    for place in range(shown):
-        query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
-        row = db.execute(query, (label, number * place // shown)).fetchone()
-        grey = grey_of(run, row, reading)
+def examples(db: sqlite3.Connection, run: Path, label: Label, log: PaintLog) -> Iterator[Example]:
+    """Draw a few images with a label, spread over the run."""
+    for row in spread_scans(db, label, EXAMPLES):
+        grey = grey_of(run, row, log)
         if grey is not None:
             size = (EXAMPLE_PIXELS, EXAMPLE_PIXELS)
             yield Example(row, _uri(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)))
@@ -228,8 +207,8 @@ class Canvas:
         self._left, self._top, self._per_nm = left, top, pixels / side
         self._smallest = smallest
 
-    def shows(self, row: sqlite3.Row) -> bool:
-        """Whether more than its label is seen of an image."""
+    def has_detail(self, row: sqlite3.Row) -> bool:
+        """Tell whether an image is large enough here to be more than its label."""
         return self._pixels(row) >= self._smallest
 
     def paste(self, row: sqlite3.Row, grey: NDArray[np.uint8]) -> None:
@@ -237,16 +216,17 @@ class Canvas:
         pixels = self._pixels(row)
         small = Image.fromarray(grey).resize((pixels, pixels), Image.Resampling.BOX).convert("RGBA")
         label = row["label"] or UNDECIDED
+        # Most images are good: thin frames leave more of them visible, and bad ones stand out.
         width = max(1, round(pixels / (22 if label == Label.GOOD else 10)))
         ImageDraw.Draw(small).rectangle(
-            (0, 0, pixels - 1, pixels - 1), outline=COLOURS[label], width=width
+            (0, 0, pixels - 1, pixels - 1), outline=colours.LABELS[label], width=width
         )
         self._put(row, small)
 
-    def tile(self, row: sqlite3.Row) -> None:
+    def fill(self, row: sqlite3.Row) -> None:
         """Put the colour of its label in the place of an image."""
         pixels = self._pixels(row) + 1  # no gaps between neighbours
-        colour = COLOURS[row["label"] or UNDECIDED]
+        colour = colours.LABELS[row["label"] or UNDECIDED]
         self._put(row, Image.new("RGBA", (pixels, pixels), colour))
 
     def _pixels(self, row: sqlite3.Row) -> int:
@@ -254,6 +234,7 @@ class Canvas:
         return max(2, round(side * self._per_nm))
 
     def _put(self, row: sqlite3.Row, small: Image.Image) -> None:
+        # Pillow rotates counterclockwise in an image whose rows go down, as angles do in x and y.
         if row["angle"]:
             small = small.rotate(math.degrees(row["angle"]), expand=True)
         x = (row["x"] / NM - self._left) * self._per_nm - small.width / 2
@@ -261,62 +242,33 @@ class Canvas:
         self.image.paste(small, (round(x), round(y)), small)
 
 
-def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, reading: Reading) -> None:
-    if not canvas.shows(row):
-        canvas.tile(row)
+def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, log: PaintLog) -> None:
+    if not canvas.has_detail(row):
+        canvas.fill(row)
         return
-    grey = grey_of(run, row, reading)
+    grey = grey_of(run, row, log)
     if grey is not None:
         canvas.paste(row, grey)
-        reading.painted += 1
+        log.painted += 1
 
 
-def grey_of(run: Path, row: sqlite3.Row, reading: Reading) -> NDArray[np.uint8] | None:
-    """The scan as grey values; None, and a note, if its file cannot be read."""
+def grey_of(run: Path, row: sqlite3.Row, log: PaintLog) -> NDArray[np.uint8] | None:
+    """Read a scan as grey values; None, and an entry in the log, if that fails."""
     try:
-        return grey_values(read_scan(run, row).z, reading.method)
+        return grey_values(read_scan(run, row).z, log.method)
     except FileFormatError as error:
-        reading.unreadable[row["file"]] = str(error)
+        log.unreadable[row["file"]] = str(error)
         return None
 
 
-def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
-    """Left and top edge and side, nm, of a square around all images and blocked places."""
-    low_x, high_x, low_y, high_y = db.execute(_EXTENT, {"area": area}).fetchone()
-    if low_x is None:
-        return -_SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM / 2, _SMALLEST_SIDE_NM
-    side = max(1.04 * max(high_x - low_x, high_y - low_y) / NM, _SMALLEST_SIDE_NM)
-    return (low_x + high_x) / 2 / NM - side / 2, (low_y + high_y) / 2 / NM + side / 2, side
-
-
-_EXTENT = f"""
-SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
-    SELECT x, y, size * CASE WHEN angle THEN 0.71 ELSE 0.5 END AS reach FROM scans
-    WHERE area = :area AND {IMAGE}
-    UNION ALL SELECT x, y, radius FROM marks WHERE area = :area)
-"""
-
-
-def blocked_places(db: sqlite3.Connection, area: int) -> list[Place]:
-    """Places of an area that must not be imaged any more, without those of the images."""
-    actions = {name for (name,) in db.execute("SELECT DISTINCT name FROM steps")}
-    query = "SELECT * FROM marks WHERE area = ? AND reason <> 'image' ORDER BY id"
-    return [_place(row, actions) for row in db.execute(query, (area,))]
-
-
-def _place(row: sqlite3.Row, actions: set[str]) -> Place:
-    reason = row["reason"]
-    x, y, radius = (row[name] / NM for name in ("x", "y", "radius"))
-    return Place(x, y, radius, kind_of_mark(reason, actions), reason)
-
-
 def outlines(places: list[Place]) -> list[Blocked]:
-    """Blocked places by kind, as they are drawn."""
+    """Draw the outlines of blocked places, by kind."""
     paths: dict[str, list[str]] = {}
     reasons: dict[str, Counter[str]] = {}
     for place in places:
         x, y, radius = (round(each, 1) for each in (place.x, place.y, place.radius))
         half = f"a{radius:g} {radius:g} 0 1 0"
+        # Two half circles: SVG has no arc from a point to itself. y points down there.
         path = f"M{x - radius:.6g} {-y:g}{half} {2 * radius:g} 0{half} {-2 * radius:g} 0z"
         paths.setdefault(place.kind, []).append(path)
         reasons.setdefault(place.kind, Counter())[place.reason] += 1

@@ -1,4 +1,4 @@
-"""What classifiers and agents make of the sixteen classes of probes."""
+"""Classifiers and agents on images of the sixteen classes of probes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from spm_gym.colours import GOOD, INK, SEEN
-from spm_gym.envs.rendering import show_seen
+from spm_gym.colours import GOOD, INK, OBSERVATION
+from spm_gym.envs.rendering import show_normalised
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.imaging.normalisation import LIMIT
 
@@ -51,7 +51,7 @@ def draw_verdicts(
     parts = figure.subfigures(1, 2 if beside else 1, squeeze=False,
                               width_ratios=[7, beside] if beside else [1])[0]  # fmt: skip
     for place, axes in enumerate(parts[0].subplots(4, 4).flat):
-        show_seen(axes, images[place])
+        show_normalised(axes, images[place])
         called_good = probability[place] > good_above
         axes.set_title(
             f"{PROBES[place]}\np = {probability[place]:.3f}{' (good)' if called_good else ''}",
@@ -107,15 +107,16 @@ def draw_values(
         title: What the agent is.
         about: A line about it.
     """
-    shown = filters[:_MOST_FILTERS]
-    rows = -(-len(shown) // _FILTERS_A_ROW)
+    drawn = filters[:_MOST_FILTERS]
+    rows = -(-len(drawn) // _FILTERS_A_ROW)
     heights = [7.6, 0.55 * rows + 0.45]
     figure = new_figure(0.55 * len(actions) + 3.6, sum(heights) + 0.7, dpi=110)
     figure.suptitle(f"{plain(title)}\n", x=0.02, ha="left", weight="bold")
     figure.text(0.02, 1 - 0.42 / figure.get_figheight(), plain(about, 120), fontsize=9, va="top")
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
-    seen, heat = above.subplots(1, 2, sharey=True, width_ratios=[1, len(actions) * 1.15])
-    _draw_column(seen, images)
+    column, heat = above.subplots(1, 2, sharey=True, width_ratios=[1, len(actions) * 1.15])
+    _draw_column(column, images)
+    # One scale for all probes: a value is an expected return, and rows can be compared.
     shades = heat.imshow(values, cmap="viridis", aspect="auto")
     above.colorbar(shades, ax=heat, pad=0.015, aspect=40, label="value (expected return)")
     heat.set_xticks(range(len(actions)), [plain(name, 20) for name in actions], rotation=40,
@@ -123,15 +124,15 @@ def draw_values(
     heat.tick_params(length=0)
     heat.spines[:].set_visible(False)
     _write_values(heat, values)
-    _draw_filters(below, shown, rows, len(filters))
+    _draw_filters(below, drawn, rows, len(filters))
     return figure
 
 
 def _draw_column(axes: Axes, images: NDArray[np.float32]) -> None:
-    """The images above one another, as high as the rows of the values."""
+    """Draw the images in a column, as high as the rows of the values."""
     for row, image in enumerate(images):
         axes.imshow(
-            image, cmap=SEEN, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
+            image, cmap=OBSERVATION, vmin=-LIMIT, vmax=LIMIT, aspect="auto",
             extent=(0, 1, row + 0.47, row - 0.47),
         )  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(len(images) - 0.5, -0.5), xticks=[])
@@ -154,7 +155,7 @@ def _write_values(axes: Axes, values: NDArray[np.float32]) -> None:
 
 
 def _frame(col: int, row: int, colour: str) -> Rectangle:
-    """Marks the best action of an image."""
+    """Frame the best action of an image."""
     return Rectangle((col - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor=colour, lw=1.8)
 
 
@@ -164,6 +165,7 @@ def _draw_filters(figure: SubFigure, filters: NDArray[np.float32], rows: int, nu
         f"filters of the first layer{more} (purple: negative, orange: positive)", fontsize=9,
         x=0.02, ha="left",
     )  # fmt: skip
+    # Symmetric, so that the white of the colour map is 0.
     largest = float(np.abs(filters).max()) or 1.0
     for place, axes in enumerate(figure.subplots(rows, _FILTERS_A_ROW, squeeze=False).flat):
         axes.set_axis_off()

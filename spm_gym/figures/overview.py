@@ -12,13 +12,15 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
 from spm_gym.analysis import report as facts
-from spm_gym.analysis.status import stands
-from spm_gym.colours import INK, NEUTRAL
-from spm_gym.figures.areas import add_areas, area_numbers
+from spm_gym.analysis.areas import area_numbers
+from spm_gym.analysis.report import trouble_kinds
+from spm_gym.analysis.scans import probabilities
+from spm_gym.analysis.status import run_status
+from spm_gym.colours import ALARM, INK, LABELS, LIGHT, NEUTRAL
+from spm_gym.figures.areas import add_areas
 from spm_gym.figures.canvas import new_figure, plain
-from spm_gym.figures.mosaic import COLOURS, Reading
+from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.report_charts import (
-    LIGHT,
     add_legend,
     draw_recoveries,
     label_time,
@@ -39,23 +41,23 @@ _MARKERS = {
 """Labels of images that have a probability: marker in the time line, and what it stands for."""
 
 
-def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, files: Reading) -> Figure:
+def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, log: PaintLog) -> Figure:
     """Draw maps, time line and counts of a run.
 
     Args:
         db: The journal.
         run: The run directory.
         good_above: A probe is good above this probability.
-        files: Takes note of what was painted and what could not be.
+        log: Takes note of what was painted and what could not be.
     """
     areas = len(area_numbers(db))
-    heights = [5.6 if areas == 1 else 4.2 * (1 + (areas > 3)), 2.9 + 0.2 * _lanes(db)]
+    heights = [5.6 if areas == 1 else 4.2 * (1 + (areas > 3)), 2.9 + 0.2 * trouble_kinds(db)]
     figure = new_figure(13, sum(heights) + 0.3, dpi=110)
     above, below = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     ratios = [1.7 if areas == 1 else 3.1, 1]
     left, right = above.subfigures(1, 2, width_ratios=ratios, squeeze=False)[0]
     if areas:
-        add_areas(left, db, run, files)
+        add_areas(left, db, run, log)
     _write_counts(right, db, run)
     _add_timeline(below, db, good_above)
     return figure
@@ -63,14 +65,10 @@ def draw_overview(db: sqlite3.Connection, run: Path, good_above: float, files: R
 
 def draw_timeline(db: sqlite3.Connection, run: Path, good_above: float) -> Figure:
     """Draw the probability over the time of operation; arguments as for `draw_overview`."""
-    figure = new_figure(11, 3.6 + 0.2 * _lanes(db))
+    figure = new_figure(11, 3.6 + 0.2 * trouble_kinds(db))
     figure.suptitle(plain(display_name(run)), x=0.02, ha="left", weight="bold")
     _add_timeline(figure, db, good_above)
     return figure
-
-
-def _lanes(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT COUNT(DISTINCT trouble) FROM recoveries").fetchone()[0])
 
 
 def _add_timeline(figure: Figure | SubFigure, db: sqlite3.Connection, good_above: float) -> None:
@@ -93,17 +91,14 @@ def _add_timeline(figure: Figure | SubFigure, db: sqlite3.Connection, good_above
 
 
 def _scatter(axes: Axes, db: sqlite3.Connection, good_above: float) -> None:
-    query = (
-        f"SELECT COALESCE(label, '{UNDECIDED}'), elapsed, probability FROM scans"
-        " WHERE probability IS NOT NULL ORDER BY id"
-    )
-    rows = db.execute(query).fetchall()
+    rows = probabilities(db)
     for label, (marker, text) in _MARKERS.items():
         found = np.array([row[1:] for row in rows if row[0] == label], float).reshape(-1, 2)
         if len(found):
+            # Thousands of points would cover one another.
             size = float(np.clip(4000 / len(found), 4, 20))
             axes.scatter(
-                found[:, 0], found[:, 1], size, COLOURS[label], marker=marker,
+                found[:, 0], found[:, 1], size, LABELS[label], marker=marker,
                 linewidths=0.6 if marker == "x" else 0, alpha=0.8, label=text, zorder=3,
             )  # fmt: skip
     axes.axhline(good_above, color=INK, lw=0.8, ls=":", zorder=2)
@@ -113,10 +108,11 @@ def _write_counts(figure: SubFigure, db: sqlite3.Connection, run: Path) -> None:
     axes = figure.subplots()
     axes.set_axis_off()
     counted = facts.overview(db)
-    now = stands(db, run)
+    status = run_status(db, run)
     axes.set_title(plain(display_name(run), 34), loc="left", weight="bold", fontsize=13)
-    axes.text(0, 0.98, _folded(now.sentence), transform=axes.transAxes, va="top", fontsize=9,
-              color=LIGHT.trouble if now.failed else INK)  # fmt: skip
+    colour = ALARM if status.unsafe else LIGHT.trouble if status.failed else INK
+    axes.text(0, 0.98, _folded(status.sentence), transform=axes.transAxes, va="top", fontsize=9,
+              color=colour, weight="bold" if status.unsafe else "normal")  # fmt: skip
     table = axes.table(
         [[number, what] for what, number in _counts(counted)], cellLoc="left", edges="open",
         colWidths=[0.32, 0.68], bbox=Bbox.from_bounds(0, 0, 1, 0.84),
@@ -147,5 +143,6 @@ def _counts(run: facts.Overview) -> list[tuple[str, str]]:
 
 
 def _folded(text: str) -> str:
+    # The font has no typographic quotation marks.
     straight = text.translate({ord("“"): '"', ord("”"): '"'})
     return "\n".join(textwrap.wrap(plain(straight, 160), 40))

@@ -16,28 +16,12 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from spm_gym.analysis.action_effects import Achievement
 from spm_gym.analysis.report import Moments, Yield
+from spm_gym.colours import DARK, LIGHT, Theme
 from spm_gym.scale import duration_text, round_length, time_unit
 
 _MOST_BINS = 40
 _LAST_KNOWN_LETTER = "\u04ff"
 """The charts' font has the Latin, Greek and Cyrillic letters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours, chosen after Okabe and Ito to be told apart by the colour-blind."""
-
-    ink: str
-    grid: str
-    good: str
-    share: str
-    limit: str
-    conditioning: str
-    trouble: str
-
-
-LIGHT = Theme("#222222", "#d0d0d0", "#009e73", "#0072b2", "#d55e00", "#56b4e9", "#b04a00")
-DARK = Theme("#dddddd", "#4a4a4a", "#2fc79a", "#6cbcf0", "#f08a3c", "#3d7fa6", "#f0a24c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +40,7 @@ def draw(size: tuple[float, float], alt: str, paint: Callable[[Figure, Theme], N
 
 
 def yield_chart(good: Yield, marked: Moments) -> Chart:
-    """Cumulative good images and their rolling share over the time of operation."""
+    """Draw cumulative good images and their rolling share over the time of operation."""
     troubles = len(marked.recoveries)
     heights = [2.4, 1.7] + [0.2 + 0.2 * troubles] * bool(troubles)
 
@@ -84,7 +68,7 @@ def yield_chart(good: Yield, marked: Moments) -> Chart:
 
 
 def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
-    """How many actions the conditioning episodes took, by outcome."""
+    """Draw how many actions the conditioning episodes took, by outcome."""
     longest = max(max(each) for each in lengths.values())
     width = -(-(longest + 1) // _MOST_BINS)
     edges = np.arange(0, longest + width + 1, width) - 0.5
@@ -115,7 +99,7 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
 
 
 def actions_chart(achieved: list[Achievement]) -> Chart:
-    """What every action has achieved: change of the probability, and good images next."""
+    """Draw the effects of every action: change of the probability, and good images next."""
     places = np.arange(len(achieved))
     names = [known_letters(each.name) for each in achieved]
     change, half = np.array([each.change for each in achieved]).T
@@ -204,6 +188,6 @@ def add_legend(axes: Axes, theme: Theme) -> None:
 
 
 def known_letters(text: str, longest: int = 24) -> str:
-    """The text as far as the charts' font has it, and not too long."""
-    shown = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    """Reduce text to the letters of the charts' font, and not too long."""
+    known = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
+    return known if len(known) <= longest else f"{known[: longest - 1]}…"

@@ -18,10 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym import colours
+from spm_gym.analysis.areas import first_image_size, images_of_area
+from spm_gym.analysis.scans import scan_row
 from spm_gym.analysis.session import last_session
-from spm_gym.figures.mosaic import COLOURS, NM, Canvas, Reading, grey_of
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.figures.mosaic import Canvas, PaintLog, grey_of
+from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import JournalError, reading
+from spm_gym.scale import NM
 
 TILE_PIXELS = 400
 _IMAGES_A_SIDE = 10
@@ -29,10 +33,10 @@ _MOST_AREAS = 3
 _CHUNK = 20
 _PLACED_AT_ONCE = 100
 _BREATH_S = 0.001
-"""Between two chunks, for whoever waits for the lock."""
+"""Between two chunks, or a request that waits for the lock might never get it."""
 
 _WIDEST_TILES = 4
-"""An image that is wider than so many tiles is none."""
+"""A wider image is a damaged row; painting it would fill the memory with tiles."""
 
 _QUALITY = 80
 _QUICK = 1
@@ -44,7 +48,7 @@ class Tile:
     """A part of an area.
 
     Attributes:
-        canvas: What is painted.
+        canvas: Its raster.
         version: Of its last change, by the painter's count; no two changes have the same.
         encoded: A version and its picture, WebP.
     """
@@ -56,19 +60,19 @@ class Tile:
 
 @dataclass(slots=True)
 class Area:
-    """What is painted of an area.
+    """The painted part of an area.
 
     Attributes:
         tile_nm: Side of a tile, nm; tile (0, 0) has its lower left corner at the origin.
-        files: What could not be read, or makes no sense.
+        files: Which scans could not be read, or make no sense.
         tiles: By column and row.
-        last: The last scan that was looked at.
+        last: The last scan that was read.
         undecided: Scans without a label so far.
         waiting: Scans of which only the label is painted, the newest last.
     """
 
     tile_nm: float
-    files: Reading
+    files: PaintLog
     tiles: dict[tuple[int, int], Tile] = field(default_factory=dict)
     last: int = 0
     undecided: set[int] = field(default_factory=set)
@@ -76,7 +80,7 @@ class Area:
 
 
 class Painter:
-    """Paints what is asked for, in a thread of its own that ends with the program.
+    """Paints the requested areas, in a thread of its own that ends with the program.
 
     Attributes:
         key: Of this painter alone: its versions mean nothing to another one, as after a restart.
@@ -90,30 +94,31 @@ class Painter:
         self._run = run
         self._areas: OrderedDict[int, Area] = OrderedDict()
         self._lock = threading.Lock()
-        self._wanted = threading.Event()
+        self._requested = threading.Event()
         self._area = 0
         self._changes = 0
         self.key = secrets.token_hex(4)
         self.stopped = ""
+        # A daemon: the page may end in the middle of a tile, which is painted again next time.
         threading.Thread(target=self._work, name="painter", daemon=True).start()
 
-    def want(self, area: int) -> None:
-        """See to it that an area is painted as far as the run has come; returns at once."""
+    def request(self, area: int) -> None:
+        """Have an area painted as far as the run has come; returns at once."""
         self._area = area
-        self._wanted.set()
+        self._requested.set()
 
     def version(self) -> int:
-        """Grows with every change of anything that is painted; nobody waits for it."""
+        """Count the changes of everything that is painted, without waiting for the lock."""
         return self._changes
 
     def waiting(self, area: int) -> int:
-        """How many images of an area are still to be painted."""
+        """Count the images of an area that are still to be painted."""
         with self._lock:
             known = self._areas.get(area)
             return 0 if known is None else len(known.waiting)
 
     def tiles(self, area: int) -> tuple[float, dict[tuple[int, int], int]]:
-        """Side of the tiles, nm, and their versions by column and row."""
+        """Return the side of the tiles, nm, and their versions by column and row."""
         with self._lock:
             known = self._areas.get(area)
             if known is None:
@@ -121,13 +126,13 @@ class Painter:
             return known.tile_nm, {place: tile.version for place, tile in known.tiles.items()}
 
     def unreadable(self, area: int) -> int:
-        """How many images of an area cannot be read or make no sense."""
+        """Count the images of an area that cannot be read or make no sense."""
         with self._lock:
             known = self._areas.get(area)
             return 0 if known is None else len(known.files.unreadable)
 
     def picture(self, area: int, column: int, row: int) -> bytes | None:
-        """A tile as WebP; None if there is none."""
+        """Encode a tile as WebP; None if there is none."""
         with self._lock:
             known = self._areas.get(area)
             tile = None if known is None else known.tiles.get((column, row))
@@ -136,6 +141,7 @@ class Painter:
             version, encoded = tile.encoded
             if version == tile.version:
                 return encoded
+            # Encoding takes longer than copying, and the painter waits for the lock.
             version, image = tile.version, tile.canvas.image.copy()
         file = io.BytesIO()
         image.save(file, "WEBP", quality=_QUALITY, method=_QUICK)
@@ -145,50 +151,51 @@ class Painter:
 
     def _work(self) -> None:
         try:
-            self._paint_what_is_wanted()
+            self._paint_requested()
         except BaseException as error:
             self.stopped = f"{type(error).__name__}: {error}"
             self._changes += 1
             raise
 
-    def _paint_what_is_wanted(self) -> None:
+    def _paint_requested(self) -> None:
         while True:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._requested.wait()
+            self._requested.clear()
             try:
                 self._follow(self._area)
             except (JournalError, sqlite3.Error):
-                continue  # whoever asks is told so by the page
+                continue  # the page reports it to the one who asked
 
     def _follow(self, number: int) -> None:
-        """Look for new scans, then paint until something else is wanted."""
+        """Read new scans, then paint until something else is requested."""
         with reading(self._run) as db:
             area = self._known(db, number)
             if area is None:
                 return
-            rows = db.execute(_NEW, (number, area.last)).fetchall()
+            rows = list(images_of_area(db, number, after=area.last))
             rows += _decided(db, area)
         for first in range(0, len(rows), _PLACED_AT_ONCE):
             with self._lock:
                 for row in rows[first : first + _PLACED_AT_ONCE]:
                     self._place(area, row)
             time.sleep(_BREATH_S)
-        while area.waiting and not self._wanted.is_set():
+        while area.waiting and not self._requested.is_set():
             self._paint(area)
         if area.waiting:
-            self._wanted.set()
+            self._requested.set()
 
     def _known(self, db: sqlite3.Connection, number: int) -> Area | None:
         with self._lock:
             if number in self._areas:
                 self._areas.move_to_end(number)
                 return self._areas[number]
-        first = db.execute(_FIRST, (number,)).fetchone()
-        if first is None:
+        size = first_image_size(db, number)
+        if size is None:
             return None
         with self._lock:
-            files = Reading(last_session(db).method)
-            self._areas[number] = Area(_IMAGES_A_SIDE * first["size"] / NM, files)
+            files = PaintLog(last_session(db).method)
+            self._areas[number] = Area(_IMAGES_A_SIDE * size / NM, files)
+            # Some 50 MB each; the area that was requested least recently goes.
             if len(self._areas) > _MOST_AREAS:
                 self._areas.popitem(last=False)
             self._changes += 1
@@ -203,11 +210,12 @@ class Painter:
         if row["label"] is None:
             area.undecided.add(row["id"])
         for tile in self._tiles_of(area, row):
-            tile.canvas.tile(row)
+            tile.canvas.fill(row)
         area.waiting.append(row)
 
     def _paint(self, area: Area) -> None:
         """Put some images in their places."""
+        # The newest first: they are what somebody who watches a run waits for.
         chunk = area.waiting[-_CHUNK:][::-1]
         painted = [(row, self._grey(area, row)) for row in chunk]
         with self._lock:
@@ -227,7 +235,7 @@ class Painter:
             return None
 
     def _tiles_of(self, area: Area, row: sqlite3.Row) -> list[Tile]:
-        """The tiles that an image is painted on, as changed."""
+        """Find the tiles that an image is painted on, and note that they change."""
         self._changes += 1
         reach = _reach(row)
         columns, lines = (
@@ -250,36 +258,29 @@ class Painter:
         return area.tiles[column, line]
 
 
-_FIRST = f"""
-SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3
-ORDER BY id LIMIT 1
-"""
-_NEW = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
-
-
 def _decided(db: sqlite3.Connection, area: Area) -> list[sqlite3.Row]:
-    """Scans that have got a label since they were painted."""
+    """Read the scans that have got a label since they were painted."""
     found = []
     for number in sorted(area.undecided):
-        row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
-        if row["label"] is not None:
+        row = scan_row(db, number)
+        if row is not None and row["label"] is not None:
             area.undecided.discard(number)
             found.append(row)
     return found
 
 
 def _fault(area: Area, row: sqlite3.Row) -> str:
-    """Why an image cannot be painted; "" if it can."""
+    """Explain why an image cannot be painted; "" if it can."""
     numbers = [row[name] for name in ("x", "y", "size", "angle")]
     if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
         return f"no finite place: x, y, size, angle {numbers}"
     if not 0 < 2 * _reach(row) <= _WIDEST_TILES * area.tile_nm:
         return f"no size of an image: {row['size']} m"
-    if (row["label"] or UNDECIDED) not in COLOURS:
+    if (row["label"] or UNDECIDED) not in colours.LABELS:
         return f"a label that this program does not know: {row['label']}"
     return ""
 
 
 def _reach(row: sqlite3.Row) -> float:
-    """From the middle of an image to its edge, nm; further if it is rotated."""
+    """Return the distance from the middle of an image to its edge, nm; more if it is rotated."""
     return float(row["size"]) / NM * (0.71 if row["angle"] else 0.5)

@@ -1,4 +1,4 @@
-"""Images with fewer, larger pixels."""
+"""Averages of images over larger pixels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def box_averaged(z: FloatImage, pixels: int) -> NDArray[np.float64]:
         pixels: Side of the result, at most H and W.
 
     Returns:
-        (pixels, pixels); a pixel is the mean of what was scanned of it, NaN if that is less than
-        half.
+        (pixels, pixels); a pixel is the mean of its scanned part, NaN if that is less than half.
 
     Raises:
         ValueError: The image has fewer pixels.
@@ -25,9 +24,11 @@ def box_averaged(z: FloatImage, pixels: int) -> NDArray[np.float64]:
     if z.ndim != 2 or min(z.shape) < pixels:
         raise ValueError(f"an image of {z.shape} cannot be averaged to {pixels} x {pixels} pixels")
     scanned = np.isfinite(z)
+    # Sums of heights near zero lose no digits; raw heights may lie 100 nm from it.
     middle = float(np.mean(z[scanned])) if scanned.any() else 0.0
     heights = _over_areas(np.where(scanned, z - middle, 0.0), pixels)
     share = _over_areas(scanned.astype(np.float64), pixels)
+    # With tolerance: the shares are sums of rounded parts.
     enough = share > 0.5 - 1e-9
     averaged = np.full((pixels, pixels), np.nan)
     averaged[enough] = heights[enough] / share[enough] + middle
@@ -39,7 +40,7 @@ def _over_areas(values: NDArray[np.float64], pixels: int) -> NDArray[np.float64]
 
 
 def _over_rows(values: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
-    """Means of groups of rows, the groups being equally thick."""
+    """Average groups of rows of equal thickness, which may begin and end within a row."""
     whole, part = np.divmod(np.arange(pixels + 1) * len(values), pixels)
     above = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])[whole]
     cut = np.flatnonzero(part)

@@ -1,4 +1,4 @@
-"""Where the surface is empty: the largest square without adsorbates (paper, *Preprocessing*)."""
+"""Search for the largest square of clean substrate (paper, *Preprocessing*)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ SMALLEST_TOLERANCE = 1e-11
 """0.1 Å, m: the tolerance of the paper."""
 
 TOLERANCE_IN_NOISE = 4.0
+"""The tolerance in noisy images: so few pixels of clean ground exceed it that squares survive."""
 
 
 class Square(NamedTuple):
-    """A square of pixels: its top-left pixel and its side; a side of 0 is no square."""
+    """A square of pixels by its top-left pixel and its side; the side is 0 if there is none."""
 
     row: int
     col: int
@@ -35,10 +36,10 @@ def clean_pixels(image: FloatImage | BoolArray, tolerance: float | None = None) 
     """Mark the pixels that lie in the plane of the substrate.
 
     Args:
-        image: (H, W): heights above the substrate, m; or a normalised image, told apart by its
-            size of order 1; or a mask of clean pixels, returned as it is. NaN is not clean.
-        tolerance: Largest distance from the plane, m; left out, 0.1 Å or a multiple of the
-            image's noise, whichever is more.
+        image: (H, W): heights above the substrate, m; or a normalised image, which is recognised
+            by values of order 1; or a mask of clean pixels, returned unchanged. NaN is not clean.
+        tolerance: Largest distance from the plane, m; left out, the larger of 0.1 Å and a
+            multiple of the image's noise.
 
     Raises:
         ValueError: The image is not (H, W).
@@ -56,13 +57,13 @@ def clean_pixels(image: FloatImage | BoolArray, tolerance: float | None = None) 
 
 @compiled
 def tolerance_for(noise: float) -> float:
-    """How far clean pixels may be from the plane, m."""
+    """Return the largest distance of clean pixels from the plane, m."""
     return max(SMALLEST_TOLERANCE, TOLERANCE_IN_NOISE * noise)
 
 
 @compiled
 def mark_clean(heights: NDArray[np.float64], tolerance: float, clean: BoolArray) -> None:
-    """Fill in which pixels lie in the plane."""
+    """Mark the pixels that lie in the plane."""
     for row in range(heights.shape[0]):
         here, there = heights[row], clean[row]
         for col in range(heights.shape[1]):
@@ -70,7 +71,7 @@ def mark_clean(heights: NDArray[np.float64], tolerance: float, clean: BoolArray)
 
 
 def largest_clean_square(image: FloatImage | BoolArray, tolerance: float | None = None) -> Square:
-    """Find the largest square that is clean all over; of equal ones the first in reading order.
+    """Find the largest completely clean square; of equal ones the first in reading order.
 
     Args:
         image: As for `clean_pixels`.
@@ -84,8 +85,10 @@ def largest_clean_square(image: FloatImage | BoolArray, tolerance: float | None 
 
 @compiled
 def find_square(clean: BoolArray) -> tuple[int, int, int]:
-    """Row, column and side of the largest square; all 0 without a clean pixel."""
+    """Return row, column and side of the largest square; all 0 without a clean pixel."""
     rows, cols = clean.shape
+    # A square that ends at a pixel is one larger than the smallest of those that end at the pixels
+    # to the left, above, and between the two: one pass over the image finds them all.
     # Sides of the largest squares that end at each pixel of the row above and of this one.
     both = np.zeros((2, cols + 1), dtype=np.int32)
     last_row, last_col, best = -1, -1, 0
@@ -95,6 +98,7 @@ def find_square(clean: BoolArray) -> tuple[int, int, int]:
         for col in range(cols):
             least = min(above[col], above_right[col])
             here[col] = least if marks[col] else -1
+        # In a loop of its own, since each side depends on the one before; the others vectorise.
         side, largest = 0, 0
         for col in range(cols):
             side = min(side, here[col]) + 1

@@ -1,7 +1,7 @@
-"""What a classifier was trained for, and whether images are of that kind.
+"""Training conditions of a classifier, and whether images are of that kind.
 
-A classifier knows nothing of a bias, a setpoint, a scale or a sample that it has not seen: there
-it calls every probe bad, or any probe good, and a run would condition for days on its word.
+A classifier does not work on images of another bias, setpoint, scale or sample: there it calls
+every probe bad, or any probe good, and a run would condition the probe for days because of it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from pydantic.dataclasses import dataclass as validated
 from spm_gym.config import Config
 from spm_gym.config.environment import Mismatch
 from spm_gym.config.sections import Fraction, Text
+from spm_gym.errors import brief
 from spm_gym.types import Classifier, Scan
 
 BIAS_FACTOR = 2.0
-"""With the same sign and within this factor the same orbital carries most of the current; the
-other sign images another orbital."""
+"""Within this factor the same orbital carries most of the current; the other sign images another
+orbital."""
 
 SETPOINT_FACTOR = 4.0
 """A current four times as large brings the tip 0.07 nm closer, a fifth of the tip's height in the
-simulator: what is seen of a molecule is as sharp as before."""
+simulator: the image of a molecule stays as sharp as before."""
 
 PIXEL_FACTOR = 1.15
-"""Molecules are the ruler by which a network tells one tip from two: they may vary in size by as
-much as piezos are badly calibrated, not more. The shipped classifier does well up to here."""
+"""A network distinguishes one tip from two by the size of molecules, which may vary by the error of
+a piezo's calibration, not more. The shipped classifier works well up to here."""
 
 LEAST_AUC = 0.9
 """Below it, a good image is ranked behind a bad one more than once in ten times."""
 
-# Controllers keep single precision.
 _ROUNDING = 1e-6
+"""Controllers keep single precision: a range is not left by what that adds."""
 
 Origin = Literal["simulated", "real"]
 
@@ -58,11 +59,11 @@ _Magnitude = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
 
 @validated(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class TrainingConditions:
-    """What a classifier was trained for; None is what nobody has told.
+    """Conditions of the images that a classifier was trained on; None if unknown.
 
     Attributes:
         origin: Whether its images were simulated.
-        material: What they showed, such as "MgPc on Ag(100)".
+        material: Adsorbate and substrate, such as "MgPc on Ag(100)".
         bias: Lowest and highest sample bias, V, with its sign.
         setpoint: Lowest and highest magnitude of the current setpoint, A.
         pixel: Smallest and largest pixel, m.
@@ -79,25 +80,26 @@ class TrainingConditions:
     images: Annotated[int, Field(ge=0)] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for `from_json`."""
+        """Convert to JSON values, for `from_json`."""
         found: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         return found
 
     @classmethod
     def from_json(cls, value: object) -> TrainingConditions:
-        """Take what `to_json` gave.
+        """Convert from the values that `to_json` gave.
 
         Raises:
             ClassifierError: A field is missing, unknown, of another kind, not finite or not in
                 order; it is named.
         """
+        # Through JSON text: strict checks of Python values would refuse a list for a tuple.
         try:
             return _ADAPTER.validate_json(json.dumps(value))
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(["conditions", *map(str, first["loc"])])
             reason = first["msg"].removeprefix("Value error, ")
-            raise ClassifierError(f"its {field} = {_shortened(first['input'])}: {reason}") from None
+            raise ClassifierError(f"its {field} = {brief(first['input'])}: {reason}") from None
 
 
 _ADAPTER = TypeAdapter(TrainingConditions)
@@ -105,13 +107,13 @@ _ADAPTER = TypeAdapter(TrainingConditions)
 
 @dataclass(frozen=True, slots=True)
 class ImagingConditions:
-    """What images were taken at, or will be.
+    """Conditions at which images were taken or will be.
 
     Attributes:
-        material: What is on the stage; None if nobody has told.
+        material: Sample on the stage; None if unknown.
         origin: Whether the microscope is simulated.
-        bias: Sample bias, V; NaN if nobody has told.
-        setpoint: Current setpoint, A; NaN if nobody has told.
+        bias: Sample bias, V; NaN if unknown.
+        setpoint: Current setpoint, A; NaN if unknown.
         pixel: Side of a pixel, m.
     """
 
@@ -123,7 +125,7 @@ class ImagingConditions:
 
 
 class _Quantity(NamedTuple):
-    """How a number is compared and spoken of: the settings of imaging and of training."""
+    """How a number is compared and written, and its settings of imaging and of training."""
 
     factor: float
     unit: str
@@ -144,19 +146,18 @@ _QUANTITIES: dict[Mismatch, _Quantity] = {
 def mismatches(
     trained: TrainingConditions, imaging: ImagingConditions, accepted: Collection[str]
 ) -> dict[Mismatch, str]:
-    """In what images differ from those that a classifier was trained for.
-
-    A number that is unknown on either side is a mismatch, because nothing shows that it is right; a
-    material counts only where both are told.
+    """Compare images with those that a classifier was trained on.
 
     Args:
-        trained: What the classifier says of itself.
-        imaging: The images.
-        accepted: Names that are not looked at (setting ``env.accept_mismatch``).
+        trained: Conditions of the training images.
+        imaging: Conditions of the images.
+        accepted: Names of mismatches to ignore (setting ``env.accept_mismatch``).
 
     Returns:
-        A sentence by name.
+        A sentence for each mismatch, by name.
     """
+    # A number that is unknown on either side is a mismatch, because nothing shows that it is right.
+    # Materials are free text that few people write down, so they count only where both are known.
     here, known = imaging.material, trained.material
     found = _numbers(trained, imaging.bias, imaging.setpoint, imaging.pixel)
     if here is not None and known is not None and _folded(here) != _folded(known):
@@ -169,35 +170,38 @@ def mismatches(
         )
     if trained.auc is None:
         found["quality"] = (
-            "nobody has told how well the classifier does on validation images; an area under the "
-            f"ROC curve of at least {LEAST_AUC:g} is asked for"
+            "the classifier's quality on validation images is unknown; an area under the ROC curve "
+            f"of at least {LEAST_AUC:g} is required"
         )
     elif not trained.auc >= LEAST_AUC:
         found["quality"] = (
             f"the classifier has an area under the ROC curve of {trained.auc:.3f} on validation "
-            f"images; at least {LEAST_AUC:g} is asked for"
+            f"images; at least {LEAST_AUC:g} is required"
         )
-    return _told(found, accepted)
+    return _with_remedy(found, accepted)
 
 
 def scan_mismatches(
     trained: TrainingConditions, scan: Scan, accepted: Collection[str]
 ) -> dict[Mismatch, str]:
-    """As `mismatches`, of what a scan itself says."""
-    return _told(_numbers(trained, scan.bias, scan.setpoint, scan.frame.pixel), accepted)
+    """Compare bias, setpoint and pixel of a scan with those of the training images."""
+    return _with_remedy(_numbers(trained, scan.bias, scan.setpoint, scan.frame.pixel), accepted)
 
 
 def classifier_findings(
     conditions: TrainingConditions, config: Config, bias: float, setpoint: float, origin: Origin
 ) -> dict[Mismatch, str]:
-    """What is wrong with a classifier for the images of these settings, a sentence by name.
+    """Compare the images that the settings ask for with those that a classifier was trained on.
 
     Args:
-        conditions: What it was trained for.
+        conditions: Conditions of the training images.
         config: All settings.
-        bias: That images will be taken at, V; NaN if unknown.
-        setpoint: Likewise, A.
+        bias: Bias of the images, V; NaN if unknown.
+        setpoint: Current setpoint of the images, A; NaN if unknown.
         origin: Whether the microscope is simulated.
+
+    Returns:
+        A sentence for each mismatch, by name.
     """
     env, material = config.env, config.env.material
     if material is None and origin == "simulated" and config.run.microscope == "sim":
@@ -208,16 +212,16 @@ def classifier_findings(
 
 
 def conditions_of(classifier: Classifier) -> TrainingConditions | None:
-    """What a classifier was trained for; None for what was not trained, as the ground truth."""
+    """Return the training conditions of a classifier; None for the ground truth, which has none."""
     found: TrainingConditions | None = getattr(classifier, "conditions", None)
     return found
 
 
 def described(conditions: TrainingConditions) -> list[tuple[str, str]]:
-    """What a classifier was trained for, as names and values for people."""
+    """List training conditions as names and values for people."""
     found = [
         ("trained on", f"{conditions.origin} images"),
-        ("material", conditions.material or "not told"),
+        ("material", conditions.material or "unknown"),
     ]
     found += [(name, _range(name, getattr(conditions, name))) for name in _QUANTITIES]
     if conditions.auc is None:
@@ -238,26 +242,26 @@ def _numbers(
 
 
 def _number(name: Mismatch, value: float, trained: tuple[float, float] | None) -> str:
-    """Why a number is not one that the classifier was trained for; "" if it is."""
+    """Explain why the classifier was not trained for a number; "" if it was."""
     quantity = _QUANTITIES[name]
     if trained is None:
         return (
-            f"the classifier does not say for what {name} it was trained: train it again and tell "
+            f"the {name} of the classifier's training images is unknown: train it again and set "
             f"{quantity.training}"
         )
     low, high = _trusted(trained, quantity.factor * (1 + _ROUNDING))
     if low <= value <= high:  # false for NaN
         return ""
-    asked = "an unknown one" if math.isnan(value) else _range(name, (value, value))
+    given = "an unknown one" if math.isnan(value) else _range(name, (value, value))
     trusted = _range(name, _trusted(trained, quantity.factor))
     return (
-        f"the images have {asked} (set {quantity.imaging}), the classifier was trained for "
+        f"the images have {given} (set {quantity.imaging}), the classifier was trained for "
         f"{_range(name, trained)} and is trusted for {trusted}"
     )
 
 
 def _trusted(trained: tuple[float, float], factor: float) -> tuple[float, float]:
-    """The range, wider by a factor, but never across zero."""
+    """Widen a range by a factor, but never across zero: another sign is another orbital."""
     low, high = trained
     return (
         low / factor if low > 0 else low * factor,
@@ -267,13 +271,13 @@ def _trusted(trained: tuple[float, float], factor: float) -> tuple[float, float]
 
 def _range(name: str, bounds: tuple[float, float] | None) -> str:
     if bounds is None:
-        return "not told"
+        return "unknown"
     quantity = _QUANTITIES[name]  # type: ignore[index]
     low, high = (f"{bound * quantity.per_unit:.4g}" for bound in bounds)
     return f"{low} {quantity.unit}" if low == high else f"{low} to {high} {quantity.unit}"
 
 
-def _told(found: dict[Mismatch, str], accepted: Collection[str]) -> dict[Mismatch, str]:
+def _with_remedy(found: dict[Mismatch, str], accepted: Collection[str]) -> dict[Mismatch, str]:
     return {
         name: f"{name}: {why}; use a classifier for such images (env.classifier), or accept it by "
         f"name (env.accept_mismatch: [{name}])"
@@ -284,8 +288,3 @@ def _told(found: dict[Mismatch, str], accepted: Collection[str]) -> dict[Mismatc
 
 def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _shortened(value: object, most: int = 60) -> str:
-    text = ascii(value)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,4 +1,4 @@
-"""Whether a scan can be classified, and if not, what went wrong."""
+"""Diagnosis of scans: fit for the classifier, or what went wrong."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spm_gym.imaging.plane import check_shape
 from spm_gym.imaging.robust import extent, heights_in, quantile, straightened
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.jit import compiled
-from spm_gym.types import FloatImage, Scan
+from spm_gym.types import UNKNOWN_RANGE, FloatImage, Scan
 
 FloatArray = NDArray[np.float64]
 
 
 class Diagnosis(StrEnum):
-    """What a scan shows."""
+    """State of tip and sample that a scan shows."""
 
     FINE = "fine"
     PARTIAL = "partial scan"
@@ -30,12 +30,9 @@ class Diagnosis(StrEnum):
 DIAGNOSES = tuple(Diagnosis)
 _FINE, _PARTIAL, _LOST_CONTACT, _CRASH, _ROUGH = range(len(DIAGNOSES))
 
-UNKNOWN = float("nan")
-"""An end of the z range that nobody knows."""
-
 
 class Limits(NamedTuple):
-    """What is too much, as in `diagnose`."""
+    """Limits of a fine scan, as in `diagnose`."""
 
     at_end_share: float = 0.05
     saturated_share: float = 0.1
@@ -58,21 +55,18 @@ def diagnose(
     rough_range: float = USUAL.rough_range,
     rough_percentile: float = USUAL.rough_percentile,
 ) -> Diagnosis:
-    """Say whether a scan is usable (paper, *Operation* and *Preprocessing*).
+    """Diagnose a scan (paper, *Operation* and *Preprocessing*).
 
-    Lost contact and crash go first, since they also end scans early and leave them rough. Where
-    the z range is unknown, a piezo at its end is recognised by the many pixels that have exactly
-    the lowest (lost contact) or highest (crash) height of the image; an image of one single height
-    counts as a crash, where withdrawing does no harm.
-
-    A surface is rough by the range of its heights, each counted from the nearest flat terrace:
-    neither a tilt nor a staircase of clean terraces is rough, but tall debris on them is.
+    Where the z range is unknown, a piezo at its end is recognised by the many pixels that have
+    exactly the lowest (lost contact) or highest (crash) height of the image. A surface is rough by
+    the range of its heights, each counted from the nearest flat terrace: neither a tilt nor a
+    staircase of clean terraces is rough, but tall debris on them is.
 
     Args:
         scan: A scan, or only its heights (H, W), m.
         at_end_share: Share of the scanned pixels at an end of the z range that is too much.
-        saturated_share: The same where the z range is unknown.
-        end_margin: What still counts as the end, as a fraction of the z range.
+        saturated_share: Such a share where the z range is unknown.
+        end_margin: Extent of each end, as a fraction of the z range.
         missing_rows_share: Share of rows not or hardly scanned that makes a scan partial.
         rough_range: Range of heights that makes a sample rough, m.
         rough_percentile: Percentage of the pixels left out at either end of that range.
@@ -80,34 +74,28 @@ def diagnose(
     Raises:
         ValueError: The heights are not (H, W) or too small.
     """
-    z, z_range = (scan.z, scan.z_range) if isinstance(scan, Scan) else (scan, None)
+    z, ends = (scan.z, scan.z_range_or_nan) if isinstance(scan, Scan) else (scan, UNKNOWN_RANGE)
     check_shape(z)
     heights = heights_in(z)
-    low, high = z_range or (UNKNOWN, UNKNOWN)
-    limits = Limits(
-        float(at_end_share),
-        float(saturated_share),
-        float(end_margin),
-        float(missing_rows_share),
-        float(rough_range),
-        float(rough_percentile),
-    )
-    spoilt = what_spoils(heights, float(low), float(high), limits)
-    if spoilt:
-        return DIAGNOSES[spoilt]
+    limits = Limits(*map(float, (at_end_share, saturated_share, end_margin, missing_rows_share,
+                                 rough_range, rough_percentile)))  # fmt: skip
+    found = diagnose_raw(heights, float(ends[0]), float(ends[1]), limits)
+    if found:
+        return DIAGNOSES[found]
     tilt = first_tilt(heights)
-    # Most images are so flat that nobody needs to know their terraces.
+    # Most images are so flat that the costly fit of terraces is not needed.
     if not is_uneven(heights, tilt[0], tilt[1], limits):
         return Diagnosis.FINE
-    return DIAGNOSES[how_rough(heights, *fit_terraces(heights, *tilt), limits)]
+    return DIAGNOSES[diagnose_roughness(heights, *fit_terraces(heights, *tilt), limits)]
 
 
 @compiled
-def what_spoils(z: FloatArray, low: float, high: float, limits: Limits) -> int:
-    """Number of the diagnosis of what can be seen without levelling; 0 if nothing."""
+def diagnose_raw(z: FloatArray, low: float, high: float, limits: Limits) -> int:
+    """Return the index of the diagnosis that needs no levelling; 0 if the scan is fine so far."""
     share = limits.at_end_share
     margin = limits.end_margin * (high - low)
     if np.isnan(margin):
+        # The image itself shows the ends: a saturated piezo writes one height over and over.
         share, margin = limits.saturated_share, 0.0
         low, high = extent(z.ravel())
     low, high = low + margin, high - margin
@@ -120,6 +108,8 @@ def what_spoils(z: FloatArray, low: float, high: float, limits: Limits) -> int:
             at_high += here[col] >= high
         scanned += in_row
         missing_rows += in_row < 0.5 * here.size
+    # Before "partial" and "rough": a crash or lost contact may end a scan early and leave it rough.
+    # An image of one single height counts as a crash, since withdrawing from it does no harm.
     if at_high > share * scanned:
         return _CRASH
     if at_low > share * scanned:
@@ -130,13 +120,13 @@ def what_spoils(z: FloatArray, low: float, high: float, limits: Limits) -> int:
 
 @compiled
 def is_uneven(z: FloatArray, per_row: float, per_col: float, limits: Limits) -> bool:
-    """Whether every second row, the most frequent slope removed, has the range of a rough one."""
+    """Check whether every second row, its slope removed, has the range of a rough surface."""
     _, low, high = straightened(z, per_row, per_col)
     return high - low >= limits.rough_range
 
 
 @compiled
-def how_rough(
+def diagnose_roughness(
     z: FloatArray,
     offset: float,
     per_row: float,
@@ -144,7 +134,7 @@ def how_rough(
     levels: FloatArray,
     limits: Limits,
 ) -> int:
-    """Number of the diagnosis by the heights above the nearest terrace, outermost pixels aside."""
+    """Return the index of the diagnosis by the heights above the nearest terrace."""
     heights, n = np.empty(z.size), 0
     for row in range(z.shape[0]):
         for col in range(z.shape[1]):
@@ -154,6 +144,7 @@ def how_rough(
                 nearest += 1
             heights[n] = height - levels[nearest]
             n += 1
+    # Without the outermost pixels: a few spikes do not make a surface rough.
     share = limits.rough_percentile / 100
     low = quantile(heights, share, 0.5)
     high = quantile(heights, 1 - share, 0.5)

@@ -1,4 +1,4 @@
-"""Levelled heights as the networks see them."""
+"""Normalisation of levelled heights for the networks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ HALF_MOLECULE = 1e-10
 """Half the apparent height of MgPc, m: the unit of normalised images."""
 
 LIMIT = 1.5
+"""Where normalised images are clipped (paper, *Preprocessing*)."""
+
 LARGEST_IN_METRES = 1e-3
 
 
@@ -31,17 +33,22 @@ def normalise(levelled: FloatImage) -> NDArray[np.float32]:
 
 @compiled
 def normalise_into(levelled: NDArray[np.float64], image: NDArray[np.float32]) -> None:
-    """Fill in a normalised image; both in one dimension."""
+    """Fill in a normalised image; both arrays have one dimension."""
     for n in range(levelled.size):
         value = levelled[n] * (1 / HALF_MOLECULE) - 1
         value = -LIMIT if value < -LIMIT else value
         value = LIMIT if value > LIMIT else value
-        image[n] = value if value == value else -1.0
+        image[n] = value if value == value else -1.0  # NaN is not equal to itself
 
 
 @compiled
 def to_metres(heights: NDArray[np.float64]) -> None:
-    """Turn a normalised image, told by its size, into heights in place; clipped ones are NaN."""
+    """Turn a normalised image into heights, in place; clipped heights become NaN.
+
+    An image in metres is left as it is. Normalised ones have values of order 1, while no height
+    above a substrate reaches a millimetre.
+    """
+    # Twice over the whole image, without leaving early: such loops are compiled to vectors.
     large = 0
     for n in range(heights.size):
         large += abs(heights[n]) >= LARGEST_IN_METRES

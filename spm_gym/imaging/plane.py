@@ -59,7 +59,7 @@ def level(
         rng: As in `fit_plane`.
 
     Returns:
-        Heights above the substrate, m, in the floating type of ``z``; NaN where ``z`` is no number.
+        Heights above the substrate, m, in the floating type of ``z``; NaN where it is not finite.
 
     Raises:
         ValueError: The shape is wrong or hardly anything was scanned.
@@ -104,14 +104,15 @@ def fit_plane(
 def find_terraces(z: FloatImage) -> Terraces:
     """Find the substrate and all flat levels parallel to it.
 
-    Flat ground has the same slope at every height, so the most frequent difference of neighbouring
-    pixels gives the tilt. Without it, terraces and flat-topped molecules are peaks in the
-    distribution of heights; the substrate is the lowest large one. Least squares for the common
-    slope with one offset per level then make it exact, so a step does not tilt the plane.
+    The most frequent difference of neighbouring pixels gives the tilt. Without the tilt, terraces
+    and flat-topped molecules are peaks in the distribution of heights; the substrate is the lowest
+    large one. Least squares for the common slope, with one offset per level, then refine it.
 
     Raises:
         ValueError: The shape is wrong or hardly anything was scanned.
     """
+    # RANSAC locks on the molecules where they cover half of the image, and a step tilts its plane.
+    # Flat ground has the same slope at every height, so here neither can happen.
     heights = _checked(z)
     per_row, per_col, noise = first_tilt(heights)
     offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
@@ -119,7 +120,7 @@ def find_terraces(z: FloatImage) -> Terraces:
 
 
 def check_shape(z: FloatImage) -> None:
-    """Refuse what is no image of a surface.
+    """Refuse arrays that are not images.
 
     Raises:
         ValueError: ``z`` is not (H, W) or too small.
@@ -131,7 +132,7 @@ def check_shape(z: FloatImage) -> None:
 
 
 def _checked(z: FloatImage) -> FloatArray:
-    """The heights; what is no number is NaN."""
+    """Check an image and return its heights, with infinities as NaN."""
     check_shape(z)
     heights = heights_in(z)
     scanned = np.count_nonzero(np.isfinite(heights))
@@ -141,9 +142,10 @@ def _checked(z: FloatImage) -> FloatArray:
 
 
 def _ransac(heights: FloatArray, rng: np.random.Generator) -> Plane:
-    # Here, because importing it takes a second and the default method does without.
+    # Imported here: it takes a second, and the default method does without.
     from sklearn.linear_model import LinearRegression, RANSACRegressor
 
+    # The settings of the paper, but three points a sample: a plane needs no more.
     places = np.argwhere(np.isfinite(heights))
     found = heights[np.isfinite(heights)]
     regressor = RANSACRegressor(

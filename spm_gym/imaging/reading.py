@@ -1,4 +1,4 @@
-"""All that is read from scans, many at a time."""
+"""Diagnosis, normalised image and clean square of many scans at a time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from spm_gym.imaging.diagnosis import (
     USUAL,
     Diagnosis,
     Limits,
-    how_rough,
+    diagnose_raw,
+    diagnose_roughness,
     is_uneven,
-    what_spoils,
 )
 from spm_gym.imaging.normalisation import normalise_into, to_metres
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
@@ -29,7 +29,7 @@ SingleArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What scans of one size say.
+    """Results of reading scans of one size.
 
     Attributes:
         diagnoses: As by `diagnose`, one a scan.
@@ -58,15 +58,15 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
     """
     if z.ndim != 3 or z_ranges.shape != (len(z), 2):
         raise ValueError(f"scans are (N, H, W) with ranges (N, 2), not {z.shape}, {z_ranges.shape}")
-    for image in z[:1]:
+    for image in z[:1]:  # all have one shape; an empty batch has none
         check_shape(image)
-    # Writeable, since Numba compiles another function for read-only arrays.
+    # Writeable: for read-only arrays Numba would compile the function a second time.
     z = np.require(z, np.float32, ["C", "W"])
     kinds, planes = np.empty(len(z), dtype=np.int64), np.full((len(z), 3), np.nan)
     by_levels = method == "levels"
     if not by_levels:
-        for one in np.flatnonzero(np.isfinite(z).sum(axis=(1, 2)) >= FEWEST_PIXELS):
-            planes[one] = fit_plane(z[one], method)
+        for index in np.flatnonzero(np.isfinite(z).sum(axis=(1, 2)) >= FEWEST_PIXELS):
+            planes[index] = fit_plane(z[index], method)
     observations = np.full((len(z), 1, *z.shape[1:]), -1, dtype=np.float32)
     squares = np.zeros((len(z), 3), dtype=np.int64)
     ends = z_ranges.astype(np.float64)
@@ -89,40 +89,48 @@ def _read(
     observations: SingleArray,
     squares: NDArray[np.int64],
 ) -> None:
-    """Fill in the numbers of the diagnoses, and what is seen above the planes.
+    """Fill in the indices of the diagnoses, the observations and the squares.
 
-    By levels the planes are found, else they are given.
+    Args:
+        z: Topographies (N, H, W), m.
+        z_ranges: Ranges of the z piezo (N, 2), m.
+        limits: Of the diagnoses.
+        by_levels: Whether the planes are found here, by levels; otherwise they are given.
+        planes: Offset and slopes (N, 3).
+        kinds: Indices into `DIAGNOSES` (N,).
+        observations: Normalised images (N, 1, H, W).
+        squares: Row, column and side (N, 3).
     """
     heights, above = np.empty(z.shape[1:]), np.empty(z.shape[1:])
     flat = above.ravel()
     clean = np.empty(z.shape[1:], dtype=np.bool_)
-    for one in range(z.shape[0]):
-        scanned = _take(z[one], heights)
-        kinds[one] = what_spoils(heights, z_ranges[one, 0], z_ranges[one, 1], limits)
+    for index in range(z.shape[0]):
+        scanned = _copy_heights(z[index], heights)
+        kinds[index] = diagnose_raw(heights, z_ranges[index, 0], z_ranges[index, 1], limits)
         if scanned < FEWEST_PIXELS:
             continue
         per_row, per_col, noise = first_tilt(heights)
-        uneven = kinds[one] == 0 and is_uneven(heights, per_row, per_col, limits)
+        uneven = kinds[index] == 0 and is_uneven(heights, per_row, per_col, limits)
         if by_levels or uneven:
             offset, per_row, per_col, levels = fit_terraces(heights, per_row, per_col, noise)
             if uneven:
-                kinds[one] = how_rough(heights, offset, per_row, per_col, levels, limits)
+                kinds[index] = diagnose_roughness(heights, offset, per_row, per_col, levels, limits)
             if by_levels:
-                planes[one, 0], planes[one, 1], planes[one, 2] = offset, per_row, per_col
-        subtract(heights, planes[one, 0], planes[one, 1], planes[one, 2], above)
-        # Levelled scans have the precision of scans.
+                planes[index, 0], planes[index, 1], planes[index, 2] = offset, per_row, per_col
+        subtract(heights, planes[index, 0], planes[index, 1], planes[index, 2], above)
+        # `level` returns the precision of the scan; both must give the same bits.
         for pixel in range(flat.size):
             flat[pixel] = np.float32(flat[pixel])
-        normalise_into(flat, observations[one].ravel())
+        normalise_into(flat, observations[index].ravel())
         to_metres(flat)
         _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
         mark_clean(above, tolerance_for(noise), clean)
-        squares[one, 0], squares[one, 1], squares[one, 2] = find_square(clean)
+        squares[index, 0], squares[index, 1], squares[index, 2] = find_square(clean)
 
 
 @compiled
-def _take(image: SingleArray, heights: FloatArray) -> int:
-    """Fill in the heights; what is no number is NaN. Say how many were scanned."""
+def _copy_heights(image: SingleArray, heights: FloatArray) -> int:
+    """Copy heights, with infinities as NaN, and count the scanned pixels."""
     scanned = 0
     for row in range(image.shape[0]):
         here, there = image[row], heights[row]

@@ -1,4 +1,4 @@
-"""How noisy a topography is, whatever stands on its surface."""
+"""Estimates of noise and tilt that steps and molecules on the surface do not disturb."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from spm_gym.types import FloatImage
 
 FloatArray = NDArray[np.float64]
 
+# Of a normal distribution: standard deviation of what lies within two standard deviations, and half
+# the width of the inner 40 %, both in standard deviations of the whole.
 OF_A_NORMAL_CUT_AT_2_SIGMA = 0.8796
 OF_THE_INNER_40_PERCENT = 0.5244
 ENOUGH_FOR_A_FIRST_GUESS = 256
 FEWEST_SAMPLES = 64
 
 LINES = 32
-"""Lines along which the tilt is measured: whole ones, whose errors cancel from end to end."""
+"""Lines along which the tilt is measured: in whole lines, noise cancels except at the ends."""
 
 FEW_LINES = 16
-"""As many do for the noise."""
+"""Lines that suffice for the noise."""
 
 LANES = 32
-"""Sums are kept in as many parts: without them each addition waits for the one before."""
+"""Partial sums that are kept: in a single sum each addition waits for the one before."""
 
 
 def noise(z: FloatImage) -> float:
@@ -42,17 +44,21 @@ def noise(z: FloatImage) -> float:
 
 
 def heights_in(z: FloatImage) -> FloatArray:
-    """The heights as the compiled functions want them; what is no number is NaN."""
+    """Convert heights for the compiled functions; infinities become NaN."""
     return np.where(np.isfinite(z), z, np.nan).astype(np.float64, order="C", copy=False)
 
 
 @compiled
 def noise_between_rows(z: FloatArray, columns: int) -> tuple[float, float]:
-    """Most frequent difference of neighbouring rows, and the noise, from so many columns.
+    """Estimate the most frequent difference of neighbouring rows, and the noise.
 
-    Blunt probes leave hardly anything flat, but smooth hills without second differences; telegraph
-    noise spoils second differences more often than first ones. Neither can lessen the noise.
+    Args:
+        z: Heights (H, W), m.
+        columns: How many columns are used.
     """
+    # A blunt probe leaves hardly anything flat, but smooth hills have small second differences.
+    # Telegraph noise, on the other hand, spoils second differences more often than first ones. Both
+    # can only enlarge the estimates, so the smaller one is better.
     first, second = _differences_of_rows(z, columns)
     centre, spread = core(first)
     smooth = core(second)[1]
@@ -62,7 +68,7 @@ def noise_between_rows(z: FloatArray, columns: int) -> tuple[float, float]:
 
 @compiled
 def _differences_of_rows(z: FloatArray, columns: int) -> tuple[FloatArray, FloatArray]:
-    """First and second differences down some columns; down all if those hardly have any."""
+    """Take first and second differences down some columns, or all if those hold few numbers."""
     rows, cols = z.shape
     stride = cols // columns
     while True:
@@ -82,7 +88,7 @@ def _differences_of_rows(z: FloatArray, columns: int) -> tuple[FloatArray, Float
 
 @compiled
 def differences_of_columns(z: FloatArray) -> FloatArray:
-    """Differences along some rows; along all if those hardly have any."""
+    """Take differences along some rows, or along all if those hold few numbers."""
     rows, cols = z.shape
     stride = max(1, rows // LINES)
     while True:
@@ -93,7 +99,7 @@ def differences_of_columns(z: FloatArray) -> FloatArray:
             here, there = z[begin + n * stride], heights[n * (cols + 1) :]
             for col in range(cols):
                 there[col] = here[col]
-            there[cols] = np.nan
+            there[cols] = np.nan  # no difference from the end of a row to the next row
         along = _differences(heights[1:], heights)
         if stride == 1 or count_below(along, np.inf) >= FEWEST_SAMPLES:
             return along
@@ -102,7 +108,7 @@ def differences_of_columns(z: FloatArray) -> FloatArray:
 
 @compiled
 def _differences(after: FloatArray, before: FloatArray) -> FloatArray:
-    """Differences of two rows of values, and NaN up to a multiple of the lanes."""
+    """Subtract two rows of values; NaN fills up to a multiple of the lanes."""
     number = after.size
     steps = np.empty((number + LANES - 1) // LANES * LANES)
     for n in range(number):
@@ -114,19 +120,20 @@ def _differences(after: FloatArray, before: FloatArray) -> FloatArray:
 
 @compiled
 def core(samples: FloatArray) -> tuple[float, float]:
-    """Centre and standard deviation of the core of a distribution with heavy tails.
+    """Estimate centre and standard deviation of the core of a distribution with heavy tails.
 
-    Mean and deviation are taken again and again within two standard deviations. NaN is left out;
-    (0, 0) without any number. Their number is a multiple of the lanes.
+    Args:
+        samples: A multiple of the lanes; NaN is left out; (0, 0) without any number.
     """
+    # A few samples give a start near enough that all of them need one or two passes.
     some = _some_of(samples)
-    centre, deviation = _cut(some, *_first_guess(some))
-    return _cut(samples, centre, deviation)
+    centre, deviation = _clipped(some, *_first_guess(some))
+    return _clipped(samples, centre, deviation)
 
 
 @compiled
-def _cut(samples: FloatArray, centre: float, deviation: float) -> tuple[float, float]:
-    """Mean and deviation within two deviations, until they stay as they are."""
+def _clipped(samples: FloatArray, centre: float, deviation: float) -> tuple[float, float]:
+    """Average within two standard deviations, again and again until both hardly change."""
     sums = np.empty((3, LANES))
     numbers, shifts, squares = sums[0], sums[1], sums[2]
     for _ in range(8):
@@ -147,7 +154,7 @@ def _cut(samples: FloatArray, centre: float, deviation: float) -> tuple[float, f
             shift += shifts[lane]
             square += squares[lane]
         if number < 8:
-            break
+            break  # so few say nothing of a deviation: keep the last one
         before = deviation
         shift /= number
         centre += shift
@@ -159,7 +166,7 @@ def _cut(samples: FloatArray, centre: float, deviation: float) -> tuple[float, f
 
 @compiled
 def _some_of(samples: FloatArray) -> FloatArray:
-    """Enough for a first guess."""
+    """Choose samples for a first guess."""
     # An odd stride meets every column of those that differences were taken down.
     stride = (samples.size // ENOUGH_FOR_A_FIRST_GUESS) | 1
     some = np.empty((samples.size // stride + LANES) // LANES * LANES)
@@ -170,7 +177,7 @@ def _some_of(samples: FloatArray) -> FloatArray:
 
 @compiled
 def _first_guess(samples: FloatArray) -> tuple[float, float]:
-    """Median, and deviation by the inner part."""
+    """Estimate the centre by the median and the deviation by the inner 40 %."""
     slack = 0.02 * samples.size
     centre = quantile(samples, 0.5, slack)
     off = np.empty(samples.size)
@@ -181,11 +188,11 @@ def _first_guess(samples: FloatArray) -> tuple[float, float]:
 
 @compiled
 def quantile(values: FloatArray, share: float, slack: float) -> float:
-    """A number that this share of the values does not exceed, give or take some values.
+    """Find a number that this share of the values does not exceed, to within ``slack`` values.
 
-    NaN does not count; 0 without any number. Counting is so much faster than sorting that halving
-    the interval wins.
+    NaN does not count; 0 without any number.
     """
+    # Counting is so much faster than sorting that halving the interval wins.
     low, high = extent(values)
     if low > high:
         return 0.0
@@ -204,7 +211,7 @@ def quantile(values: FloatArray, share: float, slack: float) -> float:
 
 @compiled
 def count_below(values: FloatArray, limit: float) -> int:
-    """How many values do not exceed the limit."""
+    """Count the values that do not exceed the limit; NaN does not count."""
     number = 0
     for n in range(values.size):
         number += values[n] <= limit
@@ -213,7 +220,7 @@ def count_below(values: FloatArray, limit: float) -> int:
 
 @compiled
 def extent(values: FloatArray) -> tuple[float, float]:
-    """Lowest and highest value; NaN does not count; infinity and its negative without a number."""
+    """Find the lowest and the highest value; NaN does not count; (inf, -inf) without a number."""
     low, high = np.inf, -np.inf
     for n in range(values.size):
         low = values[n] if values[n] < low else low
@@ -223,7 +230,7 @@ def extent(values: FloatArray) -> tuple[float, float]:
 
 @compiled
 def straightened(z: FloatArray, per_row: float, per_col: float) -> tuple[FloatArray, float, float]:
-    """Heights of every second row without a tilt, of all rows if those hardly have any.
+    """Remove a tilt from every second row, or from all rows if those hold few numbers.
 
     Returns:
         The heights in one dimension; the lowest and the highest as by `extent`.

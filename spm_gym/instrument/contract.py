@@ -1,4 +1,4 @@
-"""What every microscope must be able to do; failures raise `spm_gym.errors.InstrumentError`."""
+"""Protocols of microscopes; failures raise `spm_gym.errors.InstrumentError`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
 
 class Instrument(Protocol):
-    """A scanning tunnelling microscope. Every call blocks; failures raise `InstrumentError`."""
+    """Scanning tunnelling microscope. Every call blocks; failures raise `InstrumentError`.
+
+    All quantities are in SI units; piezo coordinates have x to the right and y up.
+    """
 
     def status(self) -> Status:
-        """Read the present state; moves nothing."""
+        """Read the present state, without moving anything."""
         ...
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
@@ -19,7 +22,7 @@ class Instrument(Protocol):
         ...
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
-        """Condition the probe at piezo position x, y (m). No caller ever repeats it on failure."""
+        """Condition the probe at piezo position x, y (m); after a failure nobody repeats it."""
         ...
 
     def approach(self) -> None:
@@ -31,47 +34,50 @@ class Instrument(Protocol):
         ...
 
     def retract(self) -> None:
-        """Withdraw, and take the tip further away with the coarse motor, as after a crash."""
+        """Withdraw, and take the tip further away with the coarse motor, as after a crash.
+
+        The z piezo alone may be too short to free a crashed tip.
+        """
         ...
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, move coarsely to a fresh approach area, approach, centre the xy piezo.
 
-        Piezos creep afterwards: whoever calls this waits. Any error but `OutcomeUnknown` means
-        that nothing was moved sideways.
+        The piezos creep afterwards, and the caller must wait. Any error except `OutcomeUnknown`
+        means that nothing was moved sideways.
         """
         ...
 
     def wait(self, seconds: float) -> None:
-        """Let so much time pass on the instrument's clock; does nothing else."""
+        """Let so much time pass on the instrument's clock, and do nothing else."""
         ...
 
     def reconnect(self) -> None:
-        """Give up what is left of the connection and connect again; no act is sent again."""
+        """Drop the connection and connect again; no act is sent again."""
         ...
 
     def close(self) -> None:
-        """Let go of the instrument; legal twice."""
+        """Close the connection to the instrument; legal twice."""
         ...
 
 
 @runtime_checkable
 class Restartable(Protocol):
-    """An instrument that exists in software: it can begin again, and its state can be kept."""
+    """Instrument in software: it can be restarted, and its state can be saved."""
 
     def restart(self, seed: int) -> None:
-        """Begin again, everything drawn from the seed."""
+        """Start again, everything drawn from the seed."""
         ...
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that `set_state` needs to continue bit for bit.
+        """Return all that `set_state` needs to continue bit for bit.
 
-        It is data that `spm_gym.plain_state.to_bytes` takes.
+        It is plain data, as `spm_gym.plain_state.to_bytes` requires.
         """
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave.
+        """Continue from a state that `get_state` gave.
 
         Raises:
             spm_gym.plain_state.StateError: It is something else.

@@ -1,4 +1,4 @@
-"""A simulated microscope on which things go wrong, for trials of unattended operation."""
+"""Simulated microscope with injected faults, for trials of unattended operation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
 NM = 1e-9
 _SPAWN_KEY = (0xFA,)
-"""Not one of the microscope's: both may be given the same seed."""
+"""Differs from those of the microscope, since both may have the same seed."""
 
 _MISSING_SHARE = (0.05, 0.6)
 _DEBRIS_NM = (0.6, 1.8)
-"""Heights that no image of a terrace has."""
+"""Heights of debris, more than a clean terrace with molecules has."""
 
-Fault = Literal["lost contact", "crash", "connection", "missing lines", "debris"]
+ScanFault = Literal["lost contact", "crash", "connection", "missing lines", "debris"]
 
 
 @dataclass(frozen=True, slots=True)
 class _FaultState:
-    """What `FaultyMicroscope.get_state` gives."""
+    """State as `FaultyMicroscope.get_state` gives it."""
 
     microscope: dict[str, Any]
     rng: dict[str, Any]
@@ -40,40 +40,40 @@ class _FaultState:
 
 
 class FaultyMicroscope:
-    """A simulated microscope with faults; fulfils `Instrument` and `Restartable`.
+    """Simulated microscope with faults; fulfils `Instrument` and `Restartable`.
 
     A scan without a fault is that of the microscope, bit for bit. While the connection is broken,
-    all but `reconnect`, `wait` and `close` raise `ConnectionLost`.
+    all methods except `reconnect`, `wait` and `close` raise `ConnectionLost`.
 
     Attributes:
-        microscope: What carries out the rest.
+        microscope: The microscope itself.
 
     Args:
-        microscope: Its sample gets the rough regions.
-        config: What goes wrong, and how often.
-        seed: When and where it does; the sample follows from the microscope's seed.
+        microscope: The microscope itself; its sample gets the rough regions.
+        config: Kinds and rates of faults.
+        seed: Seed of the faults; the sample follows from the microscope's seed.
     """
 
     def __init__(self, microscope: SimulatedMicroscope, config: FaultConfig, seed: int) -> None:
         self.microscope = microscope
         self.config = config
-        self._schedule: dict[int, Fault] = {due.scan: due.fault for due in config.schedule}
+        self._schedule: dict[int, ScanFault] = {due.scan: due.fault for due in config.schedule}
         _roughen(microscope, config.rough_region)
-        self._begin(seed)
+        self._reset(seed)
 
     def restart(self, seed: int) -> None:
-        """Begin again, connected, microscope and faults drawn from the seed."""
+        """Start again, connected, with microscope and faults drawn from the seed."""
         self.microscope.restart(seed)
-        self._begin(seed)
+        self._reset(seed)
 
-    def _begin(self, seed: int) -> None:
+    def _reset(self, seed: int) -> None:
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY))
         self._scans = 0
         self._broken = False
 
     @property
     def truth(self) -> HiddenState:
-        """The hidden state of the probe: for labels, oracle and tests only."""
+        """Hidden state of the probe, for labels, oracle and tests only."""
         return self.microscope.truth
 
     def status(self) -> Status:
@@ -95,16 +95,18 @@ class FaultyMicroscope:
         """
         self._check_connection()
         self._scans += 1
+        # Always three numbers: a scheduled fault must not change when the random ones come.
         kind, where, extent = self._rng.random(3)
         fault = self._schedule.get(self._scans) or self._random_fault(kind)
-        # What the microscope will refuse is left to it.
+        # Requests that the microscope refuses must reach it unchanged.
         lines = math.ceil(fraction * frame.pixels) if 0 < fraction <= 1 else 0
         if lines and (fault == "lost contact" or fault == "crash"):
             return self._interrupted(frame, lines, int(where * lines), fault)
         if lines and fault == "connection":
             self._cut_off(frame, int(where * lines), extent < 0.5)
         if fault == "debris":
-            self._strew(frame)
+            # As far as the frame reaches and somewhat further.
+            self.microscope.surface.strew(frame.x, frame.y, frame.size, _DEBRIS_NM, self._rng)
         scan = self.microscope.scan(frame, fraction)
         return _incomplete(scan, lines, where, extent) if fault == "missing lines" else scan
 
@@ -139,10 +141,10 @@ class FaultyMicroscope:
         self.microscope.wait(seconds)
 
     def reconnect(self) -> None:
-        """Mend a broken connection.
+        """Restore a broken connection.
 
         Raises:
-            ConnectionLost: Not this time.
+            ConnectionLost: The outage lasts.
         """
         if self._broken and self._rng.random() < self.config.outage:
             raise ConnectionLost("the connection cannot be made again yet")
@@ -150,11 +152,11 @@ class FaultyMicroscope:
         self.microscope.reconnect()
 
     def close(self) -> None:
-        """Let go of the microscope."""
+        """Close the microscope."""
         self.microscope.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to continue from, bit for bit; plain data."""
+        """Return all that is needed to continue bit for bit; plain data."""
         return {
             "microscope": self.microscope.get_state(),
             "rng": self._rng.bit_generator.state,
@@ -163,20 +165,20 @@ class FaultyMicroscope:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` gave.
+        """Continue from a state that `get_state` gave.
 
         Raises:
-            StateError: It is not what `get_state` gives.
+            StateError: It is not such a state.
         """
         kept = restored(_FaultState, state)
         self.microscope.set_state(kept.microscope)
         restore_generator(self._rng, kept.rng)
         self._scans, self._broken = kept.scans, kept.broken
 
-    def _random_fault(self, kind: float) -> Fault | None:
-        """What befalls a scan, by a number from 0 to 1."""
+    def _random_fault(self, kind: float) -> ScanFault | None:
+        """Choose the fault of a scan by a number from 0 to 1."""
         config = self.config
-        rates: tuple[tuple[Fault, float], ...] = (
+        rates: tuple[tuple[ScanFault, float], ...] = (
             ("lost contact", config.lost_contact),
             ("crash", config.crash),
             ("connection", config.connection),
@@ -189,7 +191,7 @@ class FaultyMicroscope:
         return None
 
     def _interrupted(self, frame: Frame, lines: int, at: int, accident: Accident) -> Scan:
-        """A scan with an accident before line ``at``."""
+        """Take a scan with an accident before line ``at``."""
         running = self.microscope.begin_scan(frame)
         running.advance(at)
         if not self.microscope.fault:
@@ -198,17 +200,13 @@ class FaultyMicroscope:
         return running.scan()
 
     def _cut_off(self, frame: Frame, lines: int, early: bool) -> NoReturn:
-        """Lose the connection before the scan or when some of its lines are done."""
+        """Break the connection before the scan or when some of its lines are done."""
         if early:
             self._broken = True
-            raise ConnectionLost("the connection broke before the scan began")
+            raise ConnectionLost("the connection broke before the scan started")
         self.microscope.begin_scan(frame).advance(lines)
         self._broken = True
         raise ConnectionLost(f"the connection broke after {lines} of {frame.pixels} lines")
-
-    def _strew(self, frame: Frame) -> None:
-        """Leave debris on the sample, as far as the frame reaches and somewhat further."""
-        self.microscope.surface.strew(frame.x, frame.y, frame.size, _DEBRIS_NM, self._rng)
 
     def _act(self, name: str, act: Callable[[], None]) -> None:
         self._check_connection()
@@ -216,6 +214,7 @@ class FaultyMicroscope:
         if breaks >= self.config.connection:
             act()
         elif early < 0.5:
+            # Two cases that a caller must tell apart: nothing was done, or nobody knows.
             self._broken = True
             raise ConnectionLost(f"the connection broke before {name} was started")
         else:
@@ -229,18 +228,18 @@ class FaultyMicroscope:
 
 
 def _roughen(microscope: SimulatedMicroscope, share: float) -> None:
-    """Cover so much more of every approach area with patches of debris."""
+    """Cover an additional share of every approach area with patches of debris."""
     if share == 0:
         return
     state, config = microscope.get_state(), microscope.config
     rough = 1 - (1 - config.rough_fraction) * (1 - share)
     microscope.config = config.model_copy(update={"rough_fraction": rough})
-    # Areas that it has been to are made again as well.
+    # Restoring the state makes the surfaces again, now with the new share.
     microscope.set_state(state)
 
 
 def _incomplete(scan: Scan, lines: int, where: float, extent: float) -> Scan:
-    """The scan without a block of its lines, placed and sized by numbers from 0 to 1."""
+    """Remove a block of lines, placed and sized by numbers from 0 to 1, from a scan."""
     least, most = _MISSING_SHARE
     gone = round((least + extent * (most - least)) * lines)
     first = int(where * (lines - gone + 1))

@@ -1,4 +1,4 @@
-"""The limits of a microscope, checked before anything is sent, and the record of every act."""
+"""Guard around a microscope: limits are checked before anything is sent, every act is recorded."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ Record = Callable[[dict[str, Any]], None]
 
 
 class Guard:
-    """An instrument that refuses what lies outside its limits; fulfils `Instrument`.
+    """Instrument that refuses requests outside its limits; fulfils `Instrument`.
 
-    Nothing is ever clamped: a request is carried out as it is, or refused before anything is sent.
-    Before every act on the probe or on the coarse motor an intent is recorded, with height and
+    Nothing is ever clamped: a request is carried out unchanged, or refused before anything is sent.
+    Before every act on the probe or on the coarse motor its intent is recorded, with height and
     current, and after it the result: "done", "refused" (nothing was sent), "failed", or "unknown".
-    What cannot be recorded is not done, but for a withdrawal.
+    An act that cannot be recorded is not carried out, except a withdrawal.
 
     Args:
-        instrument: What carries out the rest.
-        limits: What must not be exceeded; None for a microscope that cannot be harmed.
-        record: Takes the intents and results.
-        history: What was recorded before, so that budgets outlive the program.
-        clock: Seconds since the computer was started, for the budget by the hour: no setting of
-            its time may give actions back, or take them away.
+        instrument: Carries out the requests.
+        limits: Limits of the requests; None for a microscope that cannot be harmed.
+        record: Called with the intents and results.
+        history: Earlier records, so that budgets outlive the program.
+        clock: Seconds since the start of the computer, for budgets by time.
     """
 
     def __init__(
@@ -50,25 +49,26 @@ class Guard:
         limits: LimitsConfig | None,
         record: Record = lambda entry: None,
         history: Iterable[dict[str, Any]] = (),
+        # Not the time of day: setting that must neither give actions back nor take them away.
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
         self._record = record
         self._clock = clock
-        self._began = clock()
+        self._started = clock()
         self._acts = 0
         self._in_area = 0
         self._times: list[float] = []
         self._area_changes: list[float] = []
         for entry in history:
-            self._remember(entry)
+            self._count_earlier(entry)
 
     def status(self) -> Status:
         """Read the present state.
 
         Raises:
-            BadReply: It is impossible.
+            BadReply: The answer is impossible.
         """
         status = self.instrument.status()
         validate_status(status)
@@ -79,8 +79,8 @@ class Guard:
 
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
-            ValueError: It is no frame, or the fraction none.
-            BadReply: What came back is no scan.
+            ValueError: It is not a frame, or the fraction is not within 0 to 1.
+            BadReply: The answer is not a possible scan.
         """
         validate_scan(frame, fraction)
         if self.limits is not None:
@@ -94,13 +94,14 @@ class Guard:
 
         Raises:
             LimitExceeded: Place or action is out of bounds, or a budget is spent.
-            ValueError: Something is no action or no number.
+            ValueError: The action is not one, or a parameter is not a number.
         """
         validate_act(action, x, y)
         if self.limits is not None:
             check_place(x, y, self.limits)
             check_action(action, self.limits)
             if not isinstance(action, Stall):
+                # Spent before the act: one that fails may have reached the probe all the same.
                 self._spend(self.limits)
         self._act(
             {"act": type(action).__name__.lower(), **_numbers(action), "x": x, "y": y},
@@ -112,12 +113,13 @@ class Guard:
         self._act({"act": "approach"}, self.instrument.approach)
 
     def withdraw(self) -> None:
-        """Withdraw, also if that cannot be recorded."""
+        """Withdraw, even if that cannot be recorded."""
         try:
             self._act({"act": "withdraw"}, self.instrument.withdraw)
         except InstrumentError:
             raise
         except Exception:
+            # A full disk, for example. The tip in contact is the greater danger.
             self.instrument.withdraw()
             raise
 
@@ -126,11 +128,11 @@ class Guard:
         self._act({"act": "retract"}, self.instrument.retract)
 
     def move_area(self, direction: Direction) -> None:
-        """Change the approach area; its budget of actions begins again.
+        """Change the approach area, which has a full budget of actions.
 
         Raises:
-            LimitExceeded: It was changed often enough for a day.
-            ValueError: This is no direction.
+            LimitExceeded: The daily budget of changes is spent.
+            ValueError: It is not a direction.
         """
         validate_direction(direction)
         if self.limits is not None:
@@ -145,12 +147,12 @@ class Guard:
         self.instrument.wait(seconds)
 
     def reconnect(self) -> None:
-        """Connect again, and record what the instrument looks like."""
+        """Connect again, and record the status of the instrument."""
         self.instrument.reconnect()
         self._record({"time": time.time(), "act": "reconnect", "result": "done", **self._status()})
 
     def close(self) -> None:
-        """Let go of the instrument."""
+        """Close the connection to the instrument."""
         self.instrument.close()
 
     def _act(self, entry: dict[str, Any], act: Callable[[], None]) -> None:
@@ -159,6 +161,7 @@ class Guard:
         if self.limits is not None:
             entry["monotonic"] = self._clock()
         self._record({"time": time.time(), **entry, "result": "intended", **self._status()})
+        # Until it is known better: Ctrl-C in the middle of an act leaves its outcome open.
         result, reason = "unknown", "interrupted"
         try:
             act()
@@ -176,24 +179,25 @@ class Guard:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            seen: dict[str, Any] = {}
+            status: dict[str, Any] = {}
             try:
                 if result == "done":
-                    seen = self._status()
-            finally:  # whatever the look meets, what was done is recorded as done
+                    status = self._status()
+            finally:  # even if reading the status fails, the act is recorded as done
                 end = {**entry, "result": result, "reason": reason}
-                self._record({"time": time.time(), **end, **seen})
+                self._record({"time": time.time(), **end, **status})
 
     def _status(self) -> dict[str, Any]:
-        """Height and current; an act is not undone by a look that fails."""
+        """Read height and current for the record; a failure is recorded, not raised."""
         try:
             status = self.status()
         except InstrumentError as error:
             return {"status_error": str(error)}
         return {"z": status.z, "current": status.current, "approached": status.approached}
 
-    def _remember(self, entry: dict[str, Any]) -> None:
+    def _count_earlier(self, entry: dict[str, Any]) -> None:
         self._acts = max(self._acts, entry.get("number", 0))
+        # Intents count, not results: a program that was killed in mid-act has recorded no result.
         if entry["act"] in ("pulse", "dip") and entry["result"] == "intended":
             self._times.append(self._at_the_latest(entry.get("monotonic")))
             self._in_area += 1
@@ -203,20 +207,18 @@ class Guard:
             self._in_area = 0
 
     def _at_the_latest(self, recorded: float | None) -> float:
-        """When an act of an earlier program was, on the clock of this one.
-
-        Both count from the start of the computer. More than there is now was before a restart, and
-        so before zero; what bears no time may have been done just now. So an act may count for
-        longer than an hour, never for less.
-        """
+        """Convert the time of an act of an earlier program to the present clock."""
+        # Both clocks count from the start of the computer. A time in the future dates from before
+        # the last start, so it counts as zero. An act without a time may have been done just now.
+        # Thus an act may count for longer than its hour or day, but never for less.
         if recorded is None or not math.isfinite(recorded):
-            return self._began
-        return recorded if recorded <= self._began else 0.0
+            return self._started
+        return recorded if recorded <= self._started else 0.0
 
     def _spend(self, limits: LimitsConfig) -> None:
         """Count an action against the budgets, unless one of them is spent."""
         hourly, now = limits.actions_per_hour, self._clock()
-        # Not in order: a restart of the computer lies between some.
+        # Not in order if the computer was started in between.
         self._times = [then for then in self._times if then > now - _HOUR_S]
         if hourly is not None and len(self._times) >= hourly:
             raise LimitExceeded(

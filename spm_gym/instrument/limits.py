@@ -1,4 +1,7 @@
-"""The limits of a microscope: what is compared with them, and what a refusal says."""
+"""Comparison of requests with the limits of a microscope.
+
+A request is refused, never clamped: a clamped dip would be another action than the policy chose.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from spm_gym.types import Conditioning, Dip, Frame, Pulse
 NM = 1e-9
 PA = 1e-12
 _ROUNDING = 1e-7
-"""Controllers keep single precision: a limit is not exceeded by what that adds."""
+"""Relative tolerance: the rounding of controllers to single precision exceeds no limit."""
 
 
 def check_frame(frame: Frame, limits: LimitsConfig) -> None:
@@ -20,6 +23,7 @@ def check_frame(frame: Frame, limits: LimitsConfig) -> None:
     """
     _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
     _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
+    # The corners count, not the centre: a rotated frame reaches further out.
     ends = (-0.5, frame.pixels - 0.5)
     for row in ends:
         for col in ends:
@@ -47,12 +51,22 @@ def check_place(x: float, y: float, limits: LimitsConfig) -> None:
 
 
 def check_bias(bias: float, limits: LimitsConfig) -> None:
-    """Refuse a bias (V): at too small a one the feedback drives the tip into the sample."""
+    """Refuse a bias (V).
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    # At too small a bias the feedback drives the tip into the sample to reach its setpoint.
     _within("bias_V", abs(bias), limits.bias_V, "a bias of {} V")
 
 
 def check_setpoint(setpoint: float, limits: LimitsConfig) -> None:
-    """Refuse a setpoint (A): in the noise of the preamplifier the feedback finds no surface."""
+    """Refuse a setpoint (A).
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    # A setpoint within the noise of the preamplifier is reached anywhere, also without a surface.
     bounds = (limits.min_setpoint_pA, limits.setpoint_pA)
     names = "setpoint_pA and min_setpoint_pA"
     _within(names, abs(setpoint) / PA, bounds, "a setpoint of {} pA")
@@ -66,7 +80,7 @@ def check_speed(speed: float, limits: LimitsConfig) -> None:
 
 def _within(limit: str, value: float, bounds: tuple[float, float], what: str) -> None:
     low, high = bounds
-    # Written so that a value that is no number is refused as well.
+    # Written so that NaN is refused too.
     if not low * (1 - _ROUNDING) <= value <= high * (1 + _ROUNDING):
         raise LimitExceeded(
             f"{what.format(f'{value:.6g}')} is refused: allowed are {low:g} to {high:g} "

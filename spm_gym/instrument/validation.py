@@ -1,9 +1,8 @@
-"""What no microscope can be asked for, whatever its limits, and what none can answer.
+"""Validation of requests and answers that are impossible for any microscope.
 
-Another kind of value than the one that is meant is a mistake in a program, a `ValueError`. A number
-that is not finite, or on the impossible side of zero, lies outside any limit: `LimitExceeded`. An
-answer may be NaN where a microscope does not know; an infinite one is a `BadReply`: with it every
-comparison comes out in favour of going on.
+A value of a wrong type is a mistake in a program, a `ValueError`. A number that is not finite, or
+on the impossible side of zero, lies outside any limit: `LimitExceeded`. An answer may be NaN where
+a microscope does not know; an infinite answer is a `BadReply`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from spm_gym.types import Dip, Direction, Frame, Pulse, Scan, Stall, Status
 
 
 def validate_scan(frame: object, fraction: object = 1.0) -> None:
-    """Refuse what is no frame, or no share of its lines.
+    """Refuse an impossible frame or share of its lines.
 
     Raises:
-        ValueError: The frame is none, its pixels are no whole number, or the fraction is not within
+        ValueError: It is not a frame, its pixels are not an integer, or the fraction is not within
             0 to 1.
-        LimitExceeded: It is nowhere, or has no extent.
+        LimitExceeded: The frame is at no finite place, or has no extent.
     """
     if not isinstance(frame, Frame):
         raise ValueError(f"a scan needs a Frame, not {brief(frame)}")
@@ -39,11 +38,11 @@ def validate_scan(frame: object, fraction: object = 1.0) -> None:
 
 
 def validate_act(action: object, x: object, y: object) -> None:
-    """Refuse what cannot be done to a probe, or is to be done nowhere.
+    """Refuse an impossible action or place.
 
     Raises:
-        ValueError: The action is none, or something is no number.
-        LimitExceeded: A number is not finite, or a duration negative.
+        ValueError: It is not an action, or a parameter is not a number.
+        LimitExceeded: A number is not finite, or a duration is negative.
     """
     if not isinstance(action, Stall | Pulse | Dip):
         raise ValueError(f"conditioning is a Stall, a Pulse or a Dip, not {brief(action)}")
@@ -56,21 +55,21 @@ def validate_act(action: object, x: object, y: object) -> None:
 
 
 def validate_place(x: object, y: object) -> None:
-    """Refuse a place (m) that is none.
+    """Refuse an impossible place (m).
 
     Raises:
-        ValueError: A coordinate is no number.
-        LimitExceeded: It is not finite.
+        ValueError: A coordinate is not a number.
+        LimitExceeded: A coordinate is not finite.
     """
     _validate_number("x", x)
     _validate_number("y", y)
 
 
 def validate_direction(direction: object) -> None:
-    """Refuse what is no direction of a coarse move.
+    """Refuse an impossible direction of a coarse move.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a direction.
     """
     if not isinstance(direction, Direction):
         allowed = ", ".join(str(each) for each in Direction)
@@ -78,10 +77,10 @@ def validate_direction(direction: object) -> None:
 
 
 def validate_duration(what: str, seconds: object) -> None:
-    """Refuse a time (s) that cannot pass.
+    """Refuse an impossible duration (s).
 
     Raises:
-        ValueError: It is no number.
+        ValueError: It is not a number.
         LimitExceeded: It is not finite, or negative.
     """
     _validate_number(what, seconds)
@@ -90,7 +89,7 @@ def validate_duration(what: str, seconds: object) -> None:
 
 
 def validate_status(status: Status) -> None:
-    """Refuse a state in which no microscope is.
+    """Refuse an impossible status.
 
     Raises:
         BadReply: A number is infinite, or the z range has no extent.
@@ -101,7 +100,7 @@ def validate_status(status: Status) -> None:
 
 
 def validate_answered(scan: Scan) -> None:
-    """Refuse a scan that no microscope can take.
+    """Refuse an impossible scan.
 
     Raises:
         BadReply: A number is infinite, or the z range has no extent.
@@ -118,14 +117,14 @@ def _validate_range(z_range: tuple[float, float]) -> None:
     low, high = z_range
     for end in z_range:
         _validate_answer("an end of the z range", end)
-    # NaN: nobody knows.
-    if low >= high:
-        raise BadReply(f"the z range is said to be {low:g} to {high:g} m, which has no extent")
+    if low >= high:  # false if unknown (NaN)
+        raise BadReply(f"the reported z range, {low:g} to {high:g} m, has no extent")
 
 
 def _validate_answer(what: str, value: float) -> None:
+    # With an infinite answer every comparison with a limit is in favour of going on.
     if math.isinf(value):
-        raise BadReply(f"{what} is said to be {value}, which no microscope can have")
+        raise BadReply(f"{what} was reported as {value}, which is impossible")
 
 
 def _validate_number(what: str, value: object) -> None:
@@ -136,5 +135,5 @@ def _validate_number(what: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    # True is an integer to Python.
+    # To Python, True is an integer.
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

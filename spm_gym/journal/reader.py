@@ -30,7 +30,7 @@ class JournalError(ValueError):
 
 
 class Label(StrEnum):
-    """What a scan is."""
+    """Kinds of scans."""
 
     GOOD = "good"
     BAD_PROBE = "bad probe"
@@ -84,7 +84,7 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
 
 
 def schema() -> str:
-    """What makes an empty journal."""
+    """Read the SQL that makes an empty journal."""
     return (resources.files("spm_gym.journal") / "schema.sql").read_text(encoding="utf-8")
 
 
@@ -160,7 +160,7 @@ def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
 
 
 def read_state(db: sqlite3.Connection) -> Any:
-    """What the runner has left to go on from, as plain values; None if there is nothing.
+    """Read the state that the runner has left, as plain values; None if there is none.
 
     Raises:
         JournalError: It is damaged.

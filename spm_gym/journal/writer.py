@@ -165,12 +165,12 @@ class Journal:
         known = {key: _plain(value) for key, value in entry.items()}
         wall, act, result = known.pop("time"), known.pop("act"), known.pop("result")
         number, reason = known.pop("number", None), known.pop("reason", "")
-        seen = {key: known.pop(key) for key in _SEEN if key in known}
+        status = {key: known.pop(key) for key in _STATUS_KEYS if key in known}
         if number is not None and result != "intended":
             changed = self._db.execute(
                 "UPDATE acts SET result = ?, reason = ?, wall_result = ?, after = ?"
                 " WHERE number = ? AND result IS NULL",
-                (result, reason, wall, json.dumps(seen), number),
+                (result, reason, wall, json.dumps(status), number),
             ).rowcount
             if changed != 1:
                 raise JournalError(f"act {number} has a result already, or no intent")
@@ -183,11 +183,11 @@ class Journal:
             act=act,
             details=json.dumps(known),
             wall=wall,
-            before=json.dumps(seen if intended else {}),
+            before=json.dumps(status if intended else {}),
             result=None if intended else result,
             reason=reason,
             wall_result=None if intended else wall,
-            after=json.dumps({} if intended else seen),
+            after=json.dumps({} if intended else status),
         )
         if intended:
             self._db.commit()
@@ -384,7 +384,7 @@ class Journal:
         self._db.execute(f"UPDATE {table} SET {settings} WHERE id = ?", (*values.values(), number))
 
 
-_SEEN = ("z", "current", "approached", "status_error")
+_STATUS_KEYS = ("z", "current", "approached", "status_error")
 
 
 def _plain(value: Any) -> Any:

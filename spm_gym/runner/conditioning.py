@@ -9,7 +9,7 @@ import json
 import math
 
 from spm_gym.action_index import action_index
-from spm_gym.envs.observation import ProcessedScan, read
+from spm_gym.envs.observation import ProcessedScan, process_scan
 from spm_gym.errors import UnclassifiableImage
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.run_state import OpenEpisode, OpenStep, required
@@ -189,7 +189,7 @@ class Conditioning:
         """The image that the decision rests on: at hand, or in the journal after a restart."""
         if self.env.processed is None:
             scan = self.journal.scan(episode.scan)
-            processed = read(scan, self.env.classifier, self.env.config)
+            processed = process_scan(scan, self.env.classifier, self.env.config)
             step = episode.step
             if step is None:
                 self.env.resume_episode(processed, episode.steps)

@@ -1,4 +1,4 @@
-"""What the parts of a runner share."""
+"""Objects that the parts of a runner share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunnerHooks:
 
 @dataclass(frozen=True, slots=True)
 class RunnerContext:
-    """What all parts of a runner work with; of the state, each writes its own group only.
+    """Objects that all parts of a runner use; of the state, each writes its own group only.
 
     Attributes:
         env: The environment over the microscope; conditioning is an episode of it.

@@ -33,7 +33,7 @@ _MOST_BYTES = 4096
 
 
 class Request(StrEnum):
-    """What a run can be asked for."""
+    """Requests that a run obeys."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -67,7 +67,7 @@ class Control:
             except OSError as error:
                 raise CannotAsk(
                     f"{file} is of an earlier session and cannot be deleted ({error.strerror}): "
-                    "delete it, lest the run obey it"
+                    "delete it, or the run would obey it"
                 ) from error
         if token is None:
             return
@@ -78,7 +78,7 @@ class Control:
             beside.write_text(json.dumps(public), encoding="utf-8")
 
     def asked(self) -> Request | None:
-        """What the run was asked for last; None if nobody has asked for anything.
+        """Read the last request; None if there was none.
 
         Without a token, text that means nothing counts as a stop. With one, whatever has no proof,
         or is older than what was obeyed, counts as nothing.
@@ -99,7 +99,7 @@ class Control:
 
 
 def asked_of(run: Path, token: str | None = None) -> str:
-    """What a run was asked for last, as far as others see; "" for nothing that it obeys."""
+    """Read the last request to a run, as far as others can; "" for none that it obeys."""
     written = _written(run / CONTROL)
     try:
         key = _checked_key(run, token)
@@ -134,7 +134,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
 
 
 class _Written(NamedTuple):
-    """What stands in the file of the request; empty if there is none, or it is being written."""
+    """Content of the file of the request; empty if there is none, or it is being written."""
 
     word: str
     number: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from spm_gym.envs.observation import ProcessedScan, read, read_all
+from spm_gym.envs.observation import ProcessedScan, process_scan, process_scans
 from spm_gym.errors import InstrumentError, TipWithdrawn, UnclassifiableImage, UnsafeToContinue
 from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.journal.reader import Label
@@ -112,7 +112,7 @@ class ImageHandlers:
         processed, scan = self._processed_in_hand(), self._scan_number
         self.journal.record_probability(scan, processed.probability, processed.clean_side)
         if self.env.budget is not None:
-            self.env.budget.see(self.env.is_good(processed.probability))
+            self.env.budget.observe_image(self.env.is_good(processed.probability))
         if self._context.run_state.conditioning.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
@@ -219,7 +219,7 @@ class ImageHandlers:
         """
         # Whether the classifier takes the image comes before its diagnosis: what another bias or
         # scale makes look rough is no bad sample.
-        [outcome] = read_all([self._scan_in_hand()], [self.env.classifier], self.env.config)
+        [outcome] = process_scans([self._scan_in_hand()], [self.env.classifier], self.env.config)
         if isinstance(outcome, UnclassifiableImage):
             self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
             raise outcome
@@ -229,7 +229,9 @@ class ImageHandlers:
         """The usable image in hand; after a restart it is read again from the journal."""
         if self._processed is None:
             try:
-                self._processed = read(self._scan_in_hand(), self.env.classifier, self.env.config)
+                self._processed = process_scan(
+                    self._scan_in_hand(), self.env.classifier, self.env.config
+                )
             except UnclassifiableImage:
                 self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
                 raise

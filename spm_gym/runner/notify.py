@@ -26,7 +26,7 @@ _TELLTALE = ("apprise", "urllib3.connectionpool")
 
 
 class NotificationKind(StrEnum):
-    """What a notification is about."""
+    """Subjects of notifications."""
 
     STOP = "stop"
     RECOVERY_FAILED = "recovery failed"
@@ -54,7 +54,8 @@ class Notifier:
         file: Addresses, a configuration of apprise.
         every_s: How often one kind may come.
         name: Of the run; begins every title.
-        tell: Takes one line about what did not go out, once for every kind; from another thread.
+        print_line: Takes one line about notifications that did not go out, once for every kind;
+            called from another thread.
         clock: Seconds, for ``every_s``.
 
     Raises:
@@ -66,12 +67,12 @@ class Notifier:
         file: Path | None,
         every_s: float,
         name: str,
-        tell: Callable[[str], None],
+        print_line: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._every_s = every_s
         self._name = name
-        self._tell = tell
+        self._print_line = print_line
         self._clock = clock
         self._addresses = [] if file is None else _read_addresses(file)
         self._waiting: list[_Message] = []
@@ -116,7 +117,7 @@ class Notifier:
             late = len(self._waiting) + thread.is_alive()
             self._waiting.clear()
         if late:
-            self._say(f"{late} notifications had not gone out after {timeout_s:g} s")
+            self._report(f"{late} notifications had not gone out after {timeout_s:g} s")
 
     def _held_back(self, kind: NotificationKind) -> bool:
         """Whether one of this kind comes too soon; it is counted then."""
@@ -159,12 +160,12 @@ class Notifier:
         if (kind, what) in self._told:
             return
         self._told.add((kind, what))
-        self._say(f"notifications of kind {kind.value!r} {what}; this is said once")
+        self._report(f"notifications of kind {kind.value!r} {what}; this is said once")
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         # Whoever listens may be gone, and that must not end a thread.
         with contextlib.suppress(Exception):
-            self._tell(line)
+            self._print_line(line)
 
 
 def summary_due(elapsed_s: float, last_s: float) -> bool:

@@ -71,7 +71,7 @@ class PlaceState:
 
 @dataclass(slots=True)
 class TipState:
-    """What the tip needs; written by `StateHandlers`.
+    """Needs of the tip; written by `StateHandlers`.
 
     Attributes:
         in_contact: Whether it should be at the surface, as far as the run knows.
@@ -84,7 +84,7 @@ class TipState:
 
 @dataclass(slots=True)
 class ImagingState:
-    """What was imaged and what it showed; written by `ImageHandlers`.
+    """Images taken and their verdicts; written by `ImageHandlers`.
 
     Attributes:
         scans: Rows of the table ``scans``.
@@ -108,7 +108,7 @@ class ImagingState:
 
 @dataclass(slots=True)
 class RecoveryState:
-    """What went wrong; written by `Recovery`.
+    """Troubles so far; written by `Recovery`.
 
     Attributes:
         trouble: Kind of the one that is being recovered from.

@@ -23,7 +23,13 @@ from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.signals import ignoring_signals, is_interrupt
 from spm_gym.runner.state_handlers import StateHandlers
-from spm_gym.runner.states import State, check_transition, touches_instrument
+from spm_gym.runner.states import (
+    ASKED_TO_STOP,
+    INTERRUPTED,
+    State,
+    check_transition,
+    touches_instrument,
+)
 from spm_gym.scale import duration_text
 
 
@@ -109,7 +115,7 @@ class Runner:
 
     @property
     def state(self) -> State:
-        """What is done next."""
+        """The next state to be carried out."""
         return self.run_state.state
 
     def step(self) -> State:
@@ -145,7 +151,7 @@ class Runner:
                 self.step()
         except BaseException as error:
             if is_interrupt(error):
-                return self._cut_short("interrupted", failed=False)
+                return self._cut_short(INTERRUPTED, failed=False)
             self._cut_short(f"{type(error).__name__}: {error}", failed=True)
             raise
         with ignoring_signals():
@@ -182,7 +188,7 @@ class Runner:
         request = self._hooks.requests()
         if request is Request.STOP:
             self._asked_to_stop = True
-            return self.handlers.ending.stop("asked to stop")
+            return self.handlers.ending.stop(ASKED_TO_STOP)
         if request is Request.PAUSE:
             # Recovery first: it may be about to take a crashed tip away.
             if state in (State.PAUSE, State.RECOVER):

@@ -20,7 +20,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def interrupting_signals() -> list[signal.Signals]:
-    """What Ctrl-C, a request to end and a closing terminal send, as far as this system has them."""
+    """List the signals of Ctrl-C, a request to end and a closing terminal that this system has."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 

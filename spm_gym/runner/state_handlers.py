@@ -1,4 +1,4 @@
-"""What is done in every state of a run, and what is decided from it (paper, *Operation*)."""
+"""Carry out the states of a run, and decide which follows (paper, *Operation*)."""
 
 from __future__ import annotations
 

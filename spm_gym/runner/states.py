@@ -1,4 +1,4 @@
-"""What a run can be doing, and what may follow what.
+"""The states of a run, and which may follow which.
 
 The usual way, one cycle for every image, and conditioning by the same way::
 
@@ -29,9 +29,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+ASKED_TO_STOP = "asked to stop"
+INTERRUPTED = "interrupted"
+"""Reasons of an end by which its kind is recognised later; all others are free text."""
+
 
 class State(StrEnum):
-    """What a run does next."""
+    """Next thing that a run does."""
 
     APPROACH = "approach"
     SETTLE = "settle"

@@ -1,1 +1,1 @@
-"""Servers that speak a vendor's protocol over a simulated microscope."""
+"""Servers that speak the protocols of other controllers, with a microscope behind them."""

@@ -1,4 +1,4 @@
-"""Any `Instrument` behind the text protocol, for the original DeepSPM agent."""
+"""Server of any `Instrument` in the text protocol of the original DeepSPM agent."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ _POLL_S = 0.1
 _SEND_S = 60.0
 _MAX_ERROR = 200
 _AT_END = 1e-12
+"""Distance from the end of the z piezo that counts as the end, m."""
 
 
 class DeepSPMServer:
-    """Serves an instrument; one client after the other, one request after the other.
+    """Serves an instrument to one client after the other, one request after the other.
 
-    A request is carried out as soon as it is complete, once, even if its client is gone by then.
-    The instrument stays the caller's: closing the server does not close it. As a context manager
-    the server runs in a thread of its own.
+    A request is carried out as soon as it is complete, exactly once, even if its client has left by
+    then. Closing the server does not close the instrument. As a context manager the server runs in
+    a thread of its own.
 
     Args:
-        instrument: What carries the requests out.
-        host: Where to listen.
-        port: Where to listen; 0 for any free one.
-        area: Side of the approach area, m; what the agent is told to be its own.
-        limits: What the server refuses; None for the limits of the original server.
+        instrument: Carries out the requests.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any free port.
+        area: Side of the approach area that is reported to the agent, m.
+        limits: Limits of requests; None for those of the original server.
 
     Raises:
         OSError: The port is not free.
@@ -71,8 +72,8 @@ class DeepSPMServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that the server listens at."""
-        host, port = self._listener.server_address[:2]
+        """Host and port on which the server listens."""
+        host, port = self._listener.server_address[:2]  # IPv6 addresses have four parts
         return str(host), int(port)
 
     def start(self) -> DeepSPMServer:
@@ -91,7 +92,7 @@ class DeepSPMServer:
             self._thread.join()
 
     def close(self) -> None:
-        """Finish the request under way, end all connections; legal twice."""
+        """Finish the present request and close all connections; legal twice."""
         self._stopping.set()
         if self._thread is not None:
             self._listener.shutdown()
@@ -110,7 +111,7 @@ class DeepSPMServer:
         self.close()
 
     def serve(self, client: socket.socket) -> None:
-        """Answer the requests of one client until it leaves or sends none within 1 kB."""
+        """Answer the requests of one client until it leaves or sends no request within 1 kB."""
         pending = b""
         while len(pending) <= MAX_REQUEST and not self._stopping.is_set():
             client.settimeout(_POLL_S)
@@ -121,17 +122,19 @@ class DeepSPMServer:
             if not received:
                 return
             client.settimeout(_SEND_S)
+            # The protocol has no framing: a request ends with its closing parenthesis.
             *requests, pending = (pending + received).split(b")")
             for request in requests:
                 client.sendall(self.answer(request + b")"))
             pending = pending.lstrip()
 
     def answer(self, data: bytes) -> bytes:
-        """Carry out one request, as received, and return the bytes to reply."""
+        """Carry out one request and return the reply."""
         try:
             return self._carry_out(parse_request(data))
         except (ValueError, InstrumentError) as error:
             text = " ".join(f"error: {type(error).__name__}: {error}".split())
+            # On one line and short: the original agent reads a reply with a single recv.
             return text.encode("ascii", "replace")[:_MAX_ERROR]
 
     def _carry_out(self, request: Request) -> bytes:
@@ -156,12 +159,13 @@ class DeepSPMServer:
         scan = self._instrument.scan(frame)
         if scan.z_range is None:
             return scan.z
-        # The original takes an image for a crash only if it has one single height.
+        # The original agent recognises a crash only by an image of one single height.
         highest = scan.z_range[1]
         return np.where(np.abs(scan.z - highest) < _AT_END, np.float32(highest), scan.z)
 
     def _recover(self) -> bool:
-        """Retract and approach, as the original server does to recover from a crash."""
+        """Withdraw and approach again; return whether the tip is in contact."""
+        # The original server answers this request to recover from a crash.
         self._instrument.withdraw()
         try:
             self._instrument.approach()
@@ -196,13 +200,16 @@ class _Client(socketserver.BaseRequestHandler):
         try:
             self.server.owner.serve(self.request)
         except (ConnectionError, TimeoutError):
-            # The client is gone, or does not take its reply: the next one is served.
+            # The client has left or does not read its reply: serve the next one.
             return
 
 
 def _conditioning(request: TipShaping) -> Conditioning:
+    # One request serves for both: without a dip it is a pulse.
     if request.dip > 0:
-        raise LimitExceeded(f"a lift of {request.dip:g} m: only dips, which are negative, are done")
+        raise LimitExceeded(
+            f"a lift of {request.dip:g} m: only dips, which are negative, are possible"
+        )
     if request.dip < 0:
         return Dip(-request.dip, request.bias, request.width)
     return Pulse(request.bias, request.width)

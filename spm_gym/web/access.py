@@ -9,7 +9,6 @@ cannot use; programs send ``Authorization: Bearer TOKEN``.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import secrets
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spm_gym.network import is_loopback
 
 UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -46,19 +47,11 @@ _HEADERS = {
 }
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this computer only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class Access:
     """The rules, and the key that a browser gets for the token.
 
     Attributes:
-        token: What whoever wants to act must know; None: nobody may act.
+        token: Everybody who acts must know it; None: nobody may act.
 
     Args:
         token: See above.
@@ -75,20 +68,20 @@ class Access:
         self._refused_until = 0.0
 
     def may_read(self, request: HTTPConnection) -> bool:
-        """Whether a request may be shown anything."""
+        """Decide whether a request may read anything."""
         return self._loopback or self.is_known(request)
 
     def may_act(self, request: HTTPConnection) -> bool:
-        """Whether a request may change anything; see `is_foreign` as well."""
+        """Decide whether a request may change anything; see `is_foreign` as well."""
         return (self._loopback and self._acting_is_free) or self.is_known(request)
 
     def is_known(self, request: HTTPConnection) -> bool:
-        """Whether whoever asks knows the token."""
+        """Tell whether a request comes with the token or with the key."""
         kept = request.cookies.get(_cookie(request.url), "")
         return _same(kept, self._key) or self._bears_token(request)
 
     def is_foreign(self, request: HTTPConnection) -> bool:
-        """Whether a request was, or may have been, sent by a page of another site."""
+        """Tell whether a request was, or may have been, sent by a page of another site."""
         if self._bears_token(request):
             return False  # no browser adds the token by itself
         origin = request.headers.get("origin")
@@ -97,12 +90,13 @@ class Access:
         return request.headers.get("sec-fetch-site") != "same-origin"
 
     def is_for_us(self, request: HTTPConnection) -> bool:
-        """Whether the request names this computer, not a name that somebody pointed at it."""
+        """Tell whether a request names this computer, not a name that somebody pointed at it."""
         name = _hostname(request.headers.get("host", ""))
         return bool(name) and (not self._loopback or is_loopback(name) or name == self._host)
 
     def refusal(self, token: str) -> str:
-        """Why nobody is let in with this token, as a sentence; "" if it is the right one."""
+        """Explain why this token opens nothing, in a sentence; "" if it is the right one."""
+        # Not by the wall clock, which somebody may set.
         now = time.monotonic()
         if now < self._refused_until:
             return _TOO_EARLY
@@ -156,6 +150,7 @@ class Guarded:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                # Pages hold data of runs, and a shared browser must not keep them.
                 asset = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if asset else "no-store")
             await send(message)
@@ -214,7 +209,7 @@ class Guarded:
         return self._access.remember(RedirectResponse(there, 303), request.url)
 
     def _given_in_url(self, request: Request) -> ASGIApp:
-        """A link with the token in it: a page of ours hands it in, and the address loses it.
+        """Have a page of ours hand in the token of a link, so that the address loses it.
 
         It is not tried here. Any site can have browsers load such an address, as often as it likes,
         and wrong tokens would keep everybody out; nor would a browser that comes from another site
@@ -230,13 +225,13 @@ class Guarded:
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
-    """What a program gives as the token."""
+    """Read the token that a program sends."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return given if scheme.lower() == "bearer" else None
 
 
 async def fields(request: Request) -> dict[str, str]:
-    """The fields of a form; none if there are too many."""
+    """Read the fields of a form; none if there are too many."""
     body = (await request.body()).decode("ascii", "replace")
     try:
         return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
@@ -245,7 +240,7 @@ async def fields(request: Request) -> dict[str, str]:
 
 
 def _within(path: str) -> str:
-    """The path, on this server whatever it begins with."""
+    """Keep a path on this server: browsers take two slashes for another host."""
     return f"/{path.lstrip('/')}"
 
 
@@ -257,7 +252,7 @@ def _netloc(url: str) -> str:
 
 
 def _hostname(host: str) -> str:
-    """Of a ``Host`` header; "" if it makes no sense."""
+    """Read the name in a ``Host`` header; "" if it makes no sense."""
     try:
         parts = urlsplit(f"//{host}")
         return parts.hostname or "" if parts.port is None or parts.port else ""
@@ -277,9 +272,10 @@ def _is_form(request: Request) -> bool:
 
 
 def _cookie(url: URL) -> str:
-    """Cookies are shared by all ports of a host, keys are not."""
+    """Name the cookie: all ports of a host share cookies, but each has its own key."""
     return f"spm-gym-{url.port or 80}"
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+def _same(given: str, expected: str) -> bool:
+    # In constant time, so that nobody finds the token letter by letter.
+    return hmac.compare_digest(given.encode(), expected.encode())

@@ -1,4 +1,4 @@
-"""Connections that nobody can hold on to: a server has few, and some people ask for nothing."""
+"""Connections that nobody can hold on to: a server has few, and some clients send nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class BoundedConnection(H11Protocol):
 
     Nobody waits longer than `_PATIENCE_S` for a request to be complete, nor for anything more of an
     answer to be taken. Beyond `MOST` connections the one that has kept this server waiting longest
-    makes room at once: whoever sends a whole request is answered, however many others send half of
-    one.
+    makes room at once: a whole request is answered, however many others send half of one.
     """
 
     _timer: TimerHandle
@@ -31,7 +30,7 @@ class BoundedConnection(H11Protocol):
         """Make room if there is none, and begin to wait."""
         super().connection_made(transport)
         self._waits_since = self.loop.time()
-        self._timer = self.loop.call_later(_PATIENCE_S, self._look)
+        self._timer = self.loop.call_later(_PATIENCE_S, self._check)
         kept = [
             each
             for each in self.connections
@@ -58,12 +57,12 @@ class BoundedConnection(H11Protocol):
         super().pause_writing()
 
     def _is_served(self) -> bool:
-        """Whether the next word is ours: the request is whole, the answer is not."""
+        """Tell whether it is our turn: the request is whole, the answer is not."""
         cycle = self.cycle
         started = cycle is not None and not (cycle.more_body or cycle.response_complete)
         return started and not self.flow.write_paused
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
         if 0 < self._left_to_send < before:
             self._waits_since = self.loop.time()
@@ -71,7 +70,7 @@ class BoundedConnection(H11Protocol):
         if self._is_served():
             left = _PATIENCE_S
         if left > 0:
-            self._timer = self.loop.call_later(left, self._look)
+            self._timer = self.loop.call_later(left, self._check)
         else:
             self._give_up()
 

@@ -16,21 +16,21 @@ from spm_gym.web.access import Access, fields
 from spm_gym.web.pages import Text
 
 _ASKED = {
-    Request.PAUSE: "Asked to pause: the tip is withdrawn after the command under way.",
-    Request.STOP: "Asked to stop: the tip is withdrawn after the command under way, and it ends.",
+    Request.PAUSE: "Asked to pause: after the command under way the tip is withdrawn, if possible.",
+    Request.STOP: "Asked to stop: after the command under way the tip is withdrawn, if possible.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the page offers to whoever looks at it.
+    """Controls that the page offers to one request.
 
     Attributes:
         has_token: Whether the page was started with a token.
-        unlocked: Whether whoever looks has given it.
+        unlocked: Whether the request comes with it.
         at_work: Whether there is anything to control.
         asked: What the run was asked for last.
-        words: The same as a sentence, as long as it matters.
+        words: That request as a sentence, as long as it matters.
     """
 
     has_token: bool
@@ -41,7 +41,7 @@ class Controls:
 
 
 def controls(run: Path, access: Access, request: HttpRequest) -> Controls:
-    """What is offered with this request."""
+    """Determine which controls a request is offered."""
     asked = asked_of(run, access.token)
     return Controls(
         has_token=access.token is not None,
@@ -59,16 +59,17 @@ def control_route(run: Path, access: Access) -> Route:
     """
 
     async def handle(request: HttpRequest) -> Response:
-        wanted = (await fields(request)).get("request", "")
-        return await run_in_threadpool(answer, request, wanted)
+        requested = (await fields(request)).get("request", "")
+        # In a thread: the proof of a token is slow on purpose.
+        return await run_in_threadpool(answer, request, requested)
 
-    def answer(request: HttpRequest, wanted: str) -> Response:
-        if wanted not in {*Request}:
+    def answer(request: HttpRequest, requested: str) -> Response:
+        if requested not in {*Request}:
             return Text(f"request must be one of {', '.join(Request)}", 400)
         if not is_run_locked(run):
             return _refused(request, "Nothing is at work here: there is nothing to control.", 409)
         try:
-            ask(run, Request(wanted), access.token)
+            ask(run, Request(requested), access.token)
         except WrongToken:
             return _refused(request, "The run was started with another token: use that one.", 403)
         except CannotAsk as error:
@@ -81,5 +82,5 @@ def control_route(run: Path, access: Access) -> Route:
 
 
 def _refused(request: HttpRequest, text: str, status: int) -> Response:
-    """Within the page the reason is shown there, as what came of the button."""
+    """Answer with a reason; within the page, htmx displays only answers of status 200."""
     return Text(text, 200 if "hx-request" in request.headers else status)

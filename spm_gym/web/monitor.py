@@ -19,18 +19,18 @@ from starlette.routing import Route
 
 from spm_gym import colours
 from spm_gym.analysis.decisions import last_decision
-from spm_gym.analysis.events import FIRST_ROWS, event_log
+from spm_gym.analysis.events import FIRST_ROWS, event_log, last_failure, last_trouble
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
+from spm_gym.analysis.scans import scan_at, scan_row
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session
-from spm_gym.analysis.status import standing
+from spm_gym.analysis.status import status_of
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
-from spm_gym.figures.mosaic import COLOURS, NM
-from spm_gym.figures.scan_view import prepare, scan_at, scan_picture, shown_scan
+from spm_gym.figures.scan_view import prepare, scan_picture, scan_view
 from spm_gym.figures.tiles import Painter
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.journal.reader import JOURNAL, JournalError, reading
@@ -38,6 +38,7 @@ from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import display_name
 from spm_gym.runner.control import asked_of
 from spm_gym.runner.run_state import read_run_state
+from spm_gym.scale import NM
 from spm_gym.web import monitor_words
 from spm_gym.web.access import Access
 from spm_gym.web.control import control_route, controls
@@ -46,16 +47,16 @@ from spm_gym.web.pages import Pages, Text, application
 _LOG = logging.getLogger(__name__)
 _UNCHANGED = Response(status_code=204)
 _FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
-"""For what has an address of its own in every version."""
+"""Of pictures that have an address of their own in every version."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageView:
-    """What somebody wants to see; every window has its own.
+    """Choices of one browser window.
 
     Attributes:
         scan: Number of a scan; None follows the run.
-        kind: How it is shown.
+        kind: How it is displayed.
         area: Number of an approach area; None follows the run.
         events: Kind of the events; "" for all.
         rows: Number of events.
@@ -69,7 +70,7 @@ class PageView:
 
     @classmethod
     def of(cls, request: Request) -> PageView:
-        """What a request asks for; what makes no sense is left out."""
+        """Read the choices of a request; those that make no sense are left out."""
         asked = request.query_params
         kind = asked.get("kind", "")
         return cls(
@@ -82,11 +83,11 @@ class PageView:
 
 
 def monitor(run: Path, access: Access) -> Starlette:
-    """The live page of a run.
+    """Make the live page of a run.
 
     Args:
         run: The run directory; nothing in it is changed but through the controls.
-        access: Who may look, and who may act.
+        access: Who may read, and who may act.
     """
     pages = Pages(**monitor_words.FILTERS)
     page = LivePage(run, access, pages)
@@ -106,7 +107,7 @@ Handler = Callable[["LivePage", Request], Response]
 
 
 def _readable(handler: Handler) -> Handler:
-    """Say what is wrong with a journal that cannot be read."""
+    """Have a handler answer with the fault of a journal that cannot be read."""
 
     @wraps(handler)
     def handle(page: LivePage, request: Request) -> Response:
@@ -114,7 +115,7 @@ def _readable(handler: Handler) -> Handler:
             return handler(page, request)
         except (JournalError, sqlite3.Error) as error:
             return Text(f"the journal cannot be read: {error}", 503)
-        except Exception as error:  # what a damaged journal may hold has no end
+        except Exception as error:  # a damaged journal may hold anything
             _LOG.exception("the journal makes no sense")
             what = f"{type(error).__name__}: {error}"[:300]
             return Text(f"the journal makes no sense: {what}", 503)
@@ -134,29 +135,29 @@ class LivePage:
 
     @_readable
     def whole(self, request: Request) -> Response:
-        """The page with everything in it."""
+        """Answer with the page and everything in it."""
         return self._pages("monitor/page.html", **self._context(request))
 
     @_readable
     def now(self, request: Request) -> Response:
-        """What changes; nothing if it is what the page has."""
+        """Answer with what changes; with nothing if the page has it already."""
         if request.query_params.get("version") == self._version(request):
             return _UNCHANGED
         return self._pages("monitor/now.html", **self._context(request))
 
     @_readable
     def series(self, request: Request) -> Response:
-        """Data of the chart after a scan."""
+        """Answer with the data of the chart after a scan."""
         with reading(self._run) as db:
             return JSONResponse(series(db, _whole(request.query_params.get("after", "")) or 0))
 
     @_readable
     def scan_picture(self, request: Request) -> Response:
-        """A scan as PNG."""
+        """Answer with a scan as PNG."""
         kind = request.path_params["kind"]
         with reading(self._run) as db:
             number = _whole(request.path_params["number"])
-            row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+            row = scan_row(db, number)
             method = last_session(db).method
         if row is None or kind not in {*ScanRendering}:
             return Text("there is no such picture", 404)
@@ -167,7 +168,7 @@ class LivePage:
         return Response(image, media_type="image/png", headers=_FOR_EVER)
 
     def tile(self, request: Request) -> Response:
-        """A part of the map of an approach area."""
+        """Answer with a part of the map of an approach area."""
         column, _, row = request.path_params["tile"].partition("_")
         try:
             place = int(request.path_params["area"]), int(column), int(row)
@@ -180,7 +181,7 @@ class LivePage:
 
     @_readable
     def at(self, request: Request) -> Response:
-        """The scan at a place (nm) of an area, or null."""
+        """Answer with the scan at a place (nm) of an area, or null."""
         asked = request.query_params
         try:
             x, y = float(asked.get("x", "")) * NM, float(asked.get("y", "")) * NM
@@ -191,52 +192,47 @@ class LivePage:
         return JSONResponse({"scan": scan})
 
     def _version(self, request: Request) -> str:
-        """Changes with whatever a page made of this request shows."""
+        """Hash everything that a page for this request depends on."""
         files = [self._run / JOURNAL, self._run / f"{JOURNAL}-wal"]
+        # Cheaper than a query: most questions are answered by "nothing is new".
         sizes = [(s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists())]
         view = PageView.of(request)
-        shown = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
+        state = (sizes, is_run_locked(self._run), asked_of(self._run, self._access.token),
                  self._access.may_act(request), asdict(view), self._painter.key,
                  self._painter.version())  # fmt: skip
-        return hashlib.sha256(repr(shown).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
     def _context(self, request: Request) -> dict[str, Any]:
         view, version, now = PageView.of(request), self._version(request), time.time()
+        # Asked before the journal is read: a run that ends meanwhile has its end in it.
         at_work = is_run_locked(self._run)
         with reading(self._run) as db:
-            m, session = read_run_state(db), last_session(db)
-            stands = standing(db, m, session, at_work, str(self._run))
-            under_way = now if at_work and stands.late_s is not None else None
+            run_state, session = read_run_state(db), last_session(db)
+            status = status_of(db, run_state, session, at_work, str(self._run))
+            under_way = now if at_work and status.late_s is not None else None
             return {
                 "name": display_name(self._run),
-                "version_shown": version,
+                "page_version": version,
                 "now": now,
                 "view": view,
                 "session": session,
-                "standing": stands,
-                "instrument": instrument(db, m, at_work),
-                "progress": progress(db, m, session, under_way),
-                "trouble": _last(db, "events WHERE kind = 'trouble'"),
-                "failure": _last(db, "acts WHERE result IN ('failed', 'unknown', 'refused')"),
-                "scan": shown_scan(db, self._run, m, view.scan, session.method),
+                "run_status": status,
+                "instrument": instrument(db, run_state, at_work),
+                "progress": progress(db, run_state, session, under_way),
+                "trouble": last_trouble(db),
+                "failure": last_failure(db),
+                "scan": scan_view(db, self._run, run_state, view.scan, session.method),
                 "decision": last_decision(db, session),
-                "map": live_map(db, self._painter, m, view.area),
+                "map": live_map(db, self._painter, run_state, view.area),
                 "policies": (policies := policy_episodes(db)),
                 "histograms": histograms(policies),
                 "log": event_log(db, view.events, view.rows),
-                "colours": COLOURS,
+                "colours": colours.LABELS,
                 "blocked_colours": colours.BLOCKED,
                 "controls": controls(self._run, self._access, request),
             }
 
 
-def _last(db: sqlite3.Connection, rows: str) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = db.execute(
-        f"SELECT * FROM {rows} ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return row
-
-
 def _whole(text: str) -> int | None:
-    """A number that SQLite takes as well."""
+    """Parse a number, if SQLite takes it as well."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

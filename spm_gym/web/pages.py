@@ -45,7 +45,7 @@ class Text(PlainTextResponse):
     """A text that may name files, whose names may be no text."""
 
     def render(self, content: str) -> bytes:
-        """As UTF-8."""
+        """Encode as UTF-8."""
         return content.encode("utf-8", "backslashreplace")
 
 

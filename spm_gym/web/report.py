@@ -1,4 +1,4 @@
-"""One page, complete in itself, that tells how a run went."""
+"""The report of a run: one page, complete in itself."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
 from spm_gym.analysis.policies import policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
-from spm_gym.analysis.status import stands
+from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
-from spm_gym.figures.mosaic import COLOURS, Reading, area_maps, examples
+from spm_gym.figures.mosaic import PaintLog, area_maps, examples
 from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
 from spm_gym.journal.reader import Label, snapshot
 from spm_gym.paths import display_name
@@ -27,7 +27,7 @@ from spm_gym.scale import duration_text, time_unit
 REPORT = "report.html"
 _TEMPLATE = "report.html"
 _SETTINGS = "config.yaml"
-_SHOWN = (*(label for label in Label if label is not Label.DISCARDED),)
+_LABELS = (*(label for label in Label if label is not Label.DISCARDED),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Page:
     """A rendered report, and how the files of the scans were read."""
 
     html: str
-    files: Reading
+    files: PaintLog
 
 
-def write_report(run: Path, output: Path) -> Reading:
+def write_report(run: Path, output: Path) -> PaintLog:
     """Render the report of a run into a file; the run may be under way.
 
     Raises:
@@ -57,13 +57,14 @@ def render_report(run: Path) -> Page:
     Raises:
         JournalError: There is no journal.
     """
+    # From a copy: painting takes minutes, and the log of the run would grow meanwhile.
     with snapshot(run) as db:
-        files = Reading(last_session(db).method)
+        files = PaintLog(last_session(db).method)
         context = _context(db, run, files)
     return Page(_template().render(context), files)
 
 
-def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any]:
+def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, Any]:
     overview = facts.overview(db)
     timeline = _timeline(db, overview)
     settings = run / _SETTINGS
@@ -74,15 +75,16 @@ def _context(db: sqlite3.Connection, run: Path, files: Reading) -> dict[str, Any
         "name": display_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
-        "standing": stands(db, run),
+        "run_status": run_status(db, run),
         "overview": overview,
         "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
-        "colours": COLOURS,
+        "colours": colours.LABELS,
+        "alarm": colours.ALARM,
         "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
         "areas": list(area_maps(db, run, files)),
-        "examples": {label: list(examples(db, run, label, files)) for label in _SHOWN},
+        "examples": {label: list(examples(db, run, label, files)) for label in _LABELS},
         "episodes": facts.episodes(db),
         "mean_length": facts.mean_length(lengths),
         "policies": policies,
@@ -120,5 +122,5 @@ def _nm(metres: float | None) -> str:
 
 
 def _known(value: float | None, spec: str = ".3f") -> str:
-    """A number, or a dash for None and NaN."""
+    """Write a number, or a dash for None and NaN."""
     return "–" if value is None or value != value else format(value, spec)

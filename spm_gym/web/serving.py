@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from spm_gym.web.connections import ACCEPTED_AT_ONCE, BoundedConnection
 
 _EVERY_ADDRESS = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
-"""What stands for all addresses of a computer, and one elsewhere that nobody has."""
+"""Stand for all addresses of a computer; with each one elsewhere that nobody has."""
 
 
 class CannotListen(OSError):
@@ -23,7 +23,7 @@ class CannotListen(OSError):
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at an address; port 0 takes any that is free.
+    """Open a socket at an address; port 0 takes any that is free.
 
     Raises:
         CannotListen: The port is taken, or the address is none of this computer.
@@ -43,7 +43,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Where a browser finds it."""
+    """Return the address for a browser."""
     host, port = listener.getsockname()[:2]
     if host in _EVERY_ADDRESS:
         host = _own_address(listener.family, _EVERY_ADDRESS[host])
@@ -51,7 +51,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 def _own_address(family: int, elsewhere: str) -> str:
-    """Address under which other computers reach this one; nothing is sent to find it out."""
+    """Find the address under which other computers reach this one; nothing is sent."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((elsewhere, 9))
@@ -61,7 +61,7 @@ def _own_address(family: int, elsewhere: str) -> str:
 
 
 def server(app: ASGIApp, grace_s: int = 2) -> uvicorn.Server:
-    """A server of an application.
+    """Make a server of an application.
 
     Args:
         app: The application.
@@ -90,7 +90,7 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> N
         ready: Called when it is worth opening the page.
     """
     it = server(app)
-    few = Few()
+    few = FewMessages()
     for name in ("uvicorn.error", "asyncio", "spm_gym.web.monitor"):
         logging.getLogger(name).addFilter(few)
     ready()
@@ -98,23 +98,23 @@ def serve(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> N
         it.run(sockets=[listener])
 
 
-class Few(logging.Filter):
-    """Lets a few messages a minute through, for whoever sends nonsense can cause any number."""
+class FewMessages(logging.Filter):
+    """Lets a few messages a minute through: nonsense from outside can cause any number."""
 
     _MOST = 10
     _PERIOD_S = 60.0
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = -self._PERIOD_S
+        self._period_start = -self._PERIOD_S
         self._count = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message is one of the few; the first after a break says what is missing."""
+        """Let a message through if it is one of the few; the first one counts those left out."""
         now = time.monotonic()
-        if now - self._begun >= self._PERIOD_S:
+        if now - self._period_start >= self._PERIOD_S:
             if self._count > self._MOST:
                 record.msg = f"({self._count - self._MOST} messages were left out) {record.msg}"
-            self._begun, self._count = now, 0
+            self._period_start, self._count = now, 0
         self._count += 1
         return self._count <= self._MOST

@@ -153,7 +153,7 @@ def test_a_run_on_a_nanonis_lasts_as_long_as_it_lasts(
     set_to = itertools.count(1.7e9, 36_000.0)  # ten hours forward whenever somebody looks
     with virtual_nanonis("--seed", "4", quiet=True) as ports:
         monkeypatch.setattr(time, "time", lambda: next(set_to))
-        options = [f"real.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
+        options = [f"real.nanonis.ports={ports[:2]}", "env.creep_wait_s=0", "operation.confirm_s=0"]
         command = ["run", "--env", "real", "--run-dir", "run", "--hours", "9", "--scans", "4"]
         assert main([*command, "--set", *options]) == 0
     assert "4 images are taken" in capsys.readouterr().out

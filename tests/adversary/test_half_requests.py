@@ -74,7 +74,7 @@ class Monitor:
         try:
             connection.request("GET", "/")
             answer = connection.getresponse()
-            return answer.status == 200 and b"What happened" in answer.read()
+            return answer.status == 200 and b">Events<" in answer.read()
         except OSError:
             return False
         finally:

@@ -64,7 +64,7 @@ def test_a_lock_names_its_holder_and_ends_with_it(
 ) -> None:
     other = hold("run")
     assert is_run_locked(Path("run"))
-    for _ in range(3):  # whoever is refused does not make the others forget who it is
+    for _ in range(3):  # a refusal does not make the others forget who it is
         with pytest.raises(RunLocked, match=rf"process {other.pid}\)"), locked_run(Path("run")):
             pass
     other.send_signal(signal.SIGKILL)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spm_gym.cli import evaluate, main, run, train
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.config.json_file import JsonError, parse_json, read_json
-from spm_gym.config.yaml_file import parse_yaml, shown
+from spm_gym.config.yaml_file import excerpt, parse_yaml
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.nanonis.settings import Settings
@@ -202,7 +202,7 @@ def test_no_value_is_too_long_to_be_shown() -> None:
     for _ in range(100_000):
         deep = [deep]
     for value in (10**10_000, "x" * 10**6, deep, {"a": [10**9999] * 1000}):
-        assert len(shown(value)) < 1200
+        assert len(excerpt(value)) < 1200
     while deep:  # a chain of this length is taken apart without the interpreter's help
         deep = deep.pop()  # type: ignore[assignment]
 

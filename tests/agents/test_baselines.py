@@ -102,7 +102,7 @@ def test_oracle_is_optimal_and_random_is_not() -> None:
 
 
 class Recorder:
-    """Remembers what it was shown."""
+    """Remembers the images that it was given."""
 
     def __init__(self) -> None:
         self.images: list[NDArray[np.float32]] = []

@@ -15,21 +15,21 @@ from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from agents.classifier import ClassifierError, ProbeClassifier
-from agents.classifier_report import GOOD_ABOVE, plot, score
+from agents.classifier_report import plot, score
 from agents.classifier_training import Labelled, fit, flipped, split, train_classifier
 from agents.counterexamples import counterexamples
 from agents.vgg import VGG
-from spm_gym.config import ClassifierConfig, EnvConfig, NetworkConfig
+from spm_gym.config import ClassifierConfig, NetworkConfig
 from spm_gym.imaging.conditions import TrainingConditions
 
 PIXELS = 24
 TINY = NetworkConfig(channels=(8, 16), pooled_sets=2, stem_stride=2, hidden=(16,))
-TOLD = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
+CONDITIONS = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
 QUICK = ClassifierConfig(network=TINY, epochs=8, batch_size=32, device="cpu", refuse_poor=False)
 
 
 def blobs(count: int, seed: int) -> Labelled:
-    """Three sharp molecules each; a bad probe sees every one twice, a little aside."""
+    """Three sharp molecules each; a bad probe images each of them twice, a little aside."""
     rng = np.random.default_rng(seed)
     good = rng.random(count) < 0.3
     place = rng.uniform(4, PIXELS - 4, (count, 3, 2))
@@ -53,7 +53,7 @@ def data() -> Labelled:
 
 
 @pytest.fixture(scope="module")
-def unseen() -> Labelled:
+def others() -> Labelled:
     return blobs(600, seed=1)
 
 
@@ -66,22 +66,24 @@ def classified(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
     return classifier(data.images[:, None])
 
 
-def test_it_tells_sharp_probes_from_double_ones(trained: ProbeClassifier, unseen: Labelled) -> None:
-    report = score(classified(trained, unseen), unseen.good)
+def test_it_separates_sharp_probes_from_double_ones(
+    trained: ProbeClassifier, others: Labelled
+) -> None:
+    report = score(classified(trained, others), others.good, 0.9)
     assert report.auc > 0.98
     assert report.calibration_error < 0.08
 
 
-def test_shuffled_labels_teach_nothing(data: Labelled, unseen: Labelled) -> None:
+def test_shuffled_labels_teach_nothing(data: Labelled, others: Labelled) -> None:
     shuffled = Labelled(data.images, np.random.default_rng(0).permutation(data.good))
     classifier, _ = fit(shuffled, QUICK, seed=0)
-    assert roc_auc_score(unseen.good, classified(classifier, unseen)) == pytest.approx(0.5, abs=0.1)
+    assert roc_auc_score(others.good, classified(classifier, others)) == pytest.approx(0.5, abs=0.1)
 
 
 def test_training_lowers_both_losses_and_reports_each_epoch(
-    data: Labelled, unseen: Labelled
+    data: Labelled, others: Labelled
 ) -> None:
-    _, history = fit(data, QUICK, seed=3, validation=unseen)
+    _, history = fit(data, QUICK, seed=3, validation=others)
     assert len(history) == 8
     assert history[-1].loss < history[0].loss / 2
     first, last = history[0].validation_loss, history[-1].validation_loss
@@ -91,16 +93,16 @@ def test_training_lowers_both_losses_and_reports_each_epoch(
 
 
 def test_the_seed_decides_and_torch_generator_is_left_alone(
-    data: Labelled, unseen: Labelled
+    data: Labelled, others: Labelled
 ) -> None:
     config = QUICK.model_copy(
         update={"epochs": 1, "network": TINY.model_copy(update={"dropout": 0.3})}
     )
     torch.manual_seed(5)
-    first = classified(fit(data, config, seed=1)[0], unseen)
+    first = classified(fit(data, config, seed=1)[0], others)
     ignoring_signals = torch.rand(3)
-    again = classified(fit(data, config, seed=1)[0], unseen)
-    other = classified(fit(data, config, seed=2)[0], unseen)
+    again = classified(fit(data, config, seed=1)[0], others)
+    other = classified(fit(data, config, seed=2)[0], others)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     torch.manual_seed(5)
@@ -134,16 +136,16 @@ def test_flips_keep_the_label_and_every_value() -> None:
 
 
 def test_a_batch_and_single_images_are_classified_alike_without_side_effects(
-    trained: ProbeClassifier, unseen: Labelled
+    trained: ProbeClassifier, others: Labelled
 ) -> None:
-    together = classified(trained, unseen)
+    together = classified(trained, others)
     assert together.dtype == np.float32
     assert together.shape == (600,)
     assert ((together >= 0) & (together <= 1)).all()
-    alone = np.concatenate([trained(image[None, None]) for image in unseen.images[:20]])
+    alone = np.concatenate([trained(image[None, None]) for image in others.images[:20]])
     assert alone == pytest.approx(together[:20], abs=1e-5)
     with torch.inference_mode():
-        logits = trained.network.eval()(torch.from_numpy(unseen.images[:, None]))
+        logits = trained.network.eval()(torch.from_numpy(others.images[:, None]))
     assert together == pytest.approx(torch.sigmoid(logits)[:, 0].numpy(), abs=1e-5)
 
 
@@ -157,15 +159,15 @@ def test_other_shapes_are_refused(trained: ProbeClassifier, shape: tuple[int, ..
 
 
 def test_a_loaded_classifier_is_the_saved_one(
-    trained: ProbeClassifier, unseen: Labelled, tmp_path: Path
+    trained: ProbeClassifier, others: Labelled, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.safetensors"
-    trained.summary, trained.conditions = {"seed": 0}, TOLD
+    trained.summary, trained.conditions = {"seed": 0}, CONDITIONS
     trained.save(path)
     loaded = ProbeClassifier.load(path)
-    assert np.array_equal(classified(loaded, unseen), classified(trained, unseen))
+    assert np.array_equal(classified(loaded, others), classified(trained, others))
     assert loaded.summary == {"seed": 0}
-    assert loaded.conditions == TOLD
+    assert loaded.conditions == CONDITIONS
     assert loaded.network.config == TINY
     assert list(tmp_path.iterdir()) == [path]
 
@@ -184,7 +186,7 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
 
     def with_metadata(**changes: object) -> None:
         about = {"format": "spm-gym probe classifier 2", "pixels": PIXELS, "summary": {}}
-        about |= {"conditions": TOLD.to_json()}
+        about |= {"conditions": CONDITIONS.to_json()}
         about |= {"network": TINY.model_dump(mode="json"), **changes}
         save_file(weights, path, {"about": json.dumps(about)})
 
@@ -208,9 +210,9 @@ def test_whatever_is_no_classifier_is_one_error_that_names_the_file(
     refused("summary is a str")
     with_metadata(conditions=None)
     refused("conditions")
-    with_metadata(conditions=TOLD.to_json() | {"bias": [1.0, -1.0]})
+    with_metadata(conditions=CONDITIONS.to_json() | {"bias": [1.0, -1.0]})
     refused("conditions.bias")
-    with_metadata(conditions=TOLD.to_json() | {"auc": float("nan")})
+    with_metadata(conditions=CONDITIONS.to_json() | {"auc": float("nan")})
     refused("conditions.auc")
     with_metadata(network={"chanels": [3]})
     refused("chanels")
@@ -302,7 +304,7 @@ def test_one_class_cannot_be_fitted() -> None:
 def test_a_score_worked_out_by_hand() -> None:
     probability = np.array([0.95, 0.85, 0.92, 0.9, 0.05], np.float32)
     good = np.array([True, True, False, False, False])
-    report = score(probability, good)
+    report = score(probability, good, 0.9)
     counts = (report.true_positives, report.false_negatives, report.false_positives)
     assert counts == (1, 1, 1)
     assert report.true_negatives == 2
@@ -315,9 +317,8 @@ def test_a_score_worked_out_by_hand() -> None:
     assert report.roc[0][-1] == report.roc[1][-1] == 1
 
 
-def test_the_threshold_is_the_environments_and_strict() -> None:
-    assert EnvConfig().good_above == GOOD_ABOVE
-    report = score(np.array([0.9, 0.9], np.float64), np.array([True, False]))
+def test_the_threshold_is_strict() -> None:
+    report = score(np.array([0.9, 0.9], np.float64), np.array([True, False]), 0.9)
     assert report.tpr == 0
 
 
@@ -327,13 +328,13 @@ def test_probabilities_that_mean_what_they_say_have_no_calibration_error(seed: i
     rng = np.random.default_rng(seed)
     probability = rng.random(20_000).astype(np.float32)
     honest = rng.random(20_000) < probability
-    assert score(probability, honest).calibration_error < 0.02
-    assert score(probability**3, honest).calibration_error > 0.1
+    assert score(probability, honest, 0.9).calibration_error < 0.02
+    assert score(probability**3, honest, 0.9).calibration_error > 0.1
 
 
 def test_one_class_cannot_be_scored() -> None:
     with pytest.raises(ValueError, match="0 good of 3"):
-        score(np.zeros(3, np.float32), np.zeros(3, bool))
+        score(np.zeros(3, np.float32), np.zeros(3, bool), 0.9)
 
 
 def test_training_leaves_classifier_report_and_picture(
@@ -343,7 +344,7 @@ def test_training_leaves_classifier_report_and_picture(
     config = QUICK.model_copy(update={"epochs": 2})
     directory = tmp_path / "run"
     classifier = train_classifier(
-        data.images, data.good, session, config, 0, directory, TOLD, progress=False
+        data, session, config, 0.7, 0, directory, CONDITIONS, progress=False
     )
     assert sorted(path.name for path in directory.iterdir()) == [
         "classifier.safetensors",
@@ -356,9 +357,10 @@ def test_training_leaves_classifier_report_and_picture(
     loaded = ProbeClassifier.load(directory / "classifier.safetensors")
     assert loaded.summary == classifier.summary
     assert loaded.summary["validation"]["auc"] == report["auc"]
+    assert loaded.summary["validation"]["threshold"] == report["threshold"] == 0.7
     assert loaded.summary["training_images"] == 1140
     validated = report["good"] + report["bad"]
-    assert loaded.conditions == replace(TOLD, auc=report["auc"], images=validated)
+    assert loaded.conditions == replace(CONDITIONS, auc=report["auc"], images=validated)
     assert f"{report['tpr']:.4f}" in capsys.readouterr().out
 
 
@@ -377,7 +379,7 @@ def test_the_recommended_threshold_passes_few_bad_images_and_finds_what_it_can(
 ) -> None:
     probability = np.array(bad + good)
     labels = np.arange(probability.size) >= len(bad)
-    report = score(probability, labels)
+    report = score(probability, labels, 0.9)
     assert report.recommended == pytest.approx(threshold)
     assert (np.array(bad) > report.recommended).mean() <= 0.01
     assert report.recommended_tpr == (np.array(good) > report.recommended).mean()
@@ -388,7 +390,7 @@ def labelled(few: Labelled, tmp_path: Path, **settings: object) -> ProbeClassifi
         {"network": TINY, "device": "cpu", "batch_size": 32, **settings}
     )
     session = np.full(few.good.size, "s")
-    return train_classifier(few.images, few.good, session, config, 0, tmp_path, TOLD, False)
+    return train_classifier(few, session, config, 0.9, 0, tmp_path, CONDITIONS, False)
 
 
 def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
@@ -405,7 +407,7 @@ def test_a_classifier_of_guesses_is_refused_and_its_report_kept(
     assert (tmp_path / "classifier.safetensors").is_file()
 
 
-def test_few_labels_are_seen_often_enough_to_find_the_good_ones(
+def test_few_labels_are_used_often_enough_to_find_the_good_ones(
     data: Labelled, tmp_path: Path
 ) -> None:
     few = data[np.concatenate([np.flatnonzero(data.good)[:124], np.flatnonzero(~data.good)[:26]])]
@@ -417,14 +419,14 @@ def test_few_labels_are_seen_often_enough_to_find_the_good_ones(
     assert saved.summary["validation"]["recommended"] == validation["recommended"]
 
 
-def test_many_images_are_seen_ten_times(data: Labelled) -> None:
+def test_many_images_are_used_ten_times(data: Labelled) -> None:
     many = Labelled(data.images[:800], data.good[:800])
     config = QUICK.model_copy(update={"epochs": None, "batch_size": 8})
     assert len(fit(many, config, seed=0)[1]) == 10
 
 
 def test_a_trunk_to_start_with_is_what_training_begins_from(
-    trained: ProbeClassifier, data: Labelled, unseen: Labelled
+    trained: ProbeClassifier, data: Labelled, others: Labelled
 ) -> None:
     still = QUICK.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "batch_size": 1500})
     started, _ = fit(data, still, seed=9, start=trained.network)
@@ -458,9 +460,16 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
     for share in (0.0, 0.3):
         config = QUICK.model_copy(update={"counterexamples": share})
         classifier = train_classifier(
-            data.images, data.good, np.full(data.good.size, "s"), config, 0, tmp_path, TOLD, False
+            data,
+            np.full(data.good.size, "s"),
+            config,
+            0.9,
+            0,
+            tmp_path,
+            CONDITIONS,
+            False,
         )
-        called_good.append((classifier(bare) > GOOD_ABOVE).mean())
+        called_good.append((classifier(bare) > 0.9).mean())
         assert roc_auc_score(data.good, classified(classifier, data)) > 0.98
     assert called_good[0] > 0.1
     assert called_good[1] < 0.02
@@ -470,33 +479,33 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
     data: Labelled, tmp_path: Path
 ) -> None:
     class Writer:
-        seen: set[str] = set()  # noqa: RUF012
+        tags: set[str] = set()  # noqa: RUF012
 
         def add_scalar(self, tag: str, *_: object) -> None:
-            self.seen.add(tag)
+            self.tags.add(tag)
 
         def add_pr_curve(self, tag: str, labels: np.ndarray, p: np.ndarray, _: int) -> None:
             assert labels.shape == p.shape
-            self.seen.add(tag)
+            self.tags.add(tag)
 
         def add_image(self, tag: str, pixels: np.ndarray, _: int, dataformats: str) -> None:
             assert dataformats == "HWC"
             assert pixels.shape[2] == 3
-            self.seen.add(tag)
+            self.tags.add(tag)
 
     few = data[np.arange(200)]
     train_classifier(
-        few.images,
-        few.good,
+        few,
         np.full(200, "s"),
         QUICK.model_copy(update={"epochs": 1}),
+        0.9,
         0,
         tmp_path,
-        TOLD,
+        CONDITIONS,
         progress=False,
         writer=Writer(),  # type: ignore[arg-type]
     )
-    assert Writer.seen == {
+    assert Writer.tags == {
         "classifier/loss",
         "classifier/validation_loss",
         "classifier/auc",
@@ -512,5 +521,5 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
 def test_the_picture_is_drawn_for_certain_probabilities(tmp_path: Path) -> None:
     good = np.array([True, False, True])
     probability = good.astype(np.float32)
-    plot(score(probability, good), probability, good, tmp_path / "a.png")
+    plot(score(probability, good, 0.9), probability, good, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -200,12 +200,12 @@ def test_gradients_are_clipped() -> None:
 def test_target_network_is_copied_every_so_many_gradient_steps() -> None:
     model = trained(steps=60, target_every=25)
     assert model._n_updates == 10
-    seen = []
+    equal_after = []
     for _ in range(30):
         model.gradient_step()
         pairs = zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True)
-        seen.append(all(torch.equal(online, target) for online, target in pairs))
-    assert [10 + 1 + index for index, equal in enumerate(seen) if equal] == [25]
+        equal_after.append(all(torch.equal(online, target) for online, target in pairs))
+    assert [10 + 1 + index for index, equal in enumerate(equal_after) if equal] == [25]
 
 
 def test_batch_norm_learns_from_the_present_images_only() -> None:

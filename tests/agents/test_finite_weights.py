@@ -11,7 +11,7 @@ import torch
 from agents import inspection
 from agents.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from agents.double_dqn import DoubleDQN
-from agents.operation import AgentFileError, load_weights, save_weights
+from agents.weights import AgentFileError, load_weights, save_weights
 from tests.support.ring_env import RingEnv, ring_config
 
 ACTIONS = ["nothing", "left", "stay", "right"]

@@ -105,17 +105,17 @@ def test_only_termination_counts_as_done() -> None:
 
 def test_episode_ends_keep_their_own_image_and_mask() -> None:
     """The vector environment resets at once; what it then shows must not enter the buffer."""
-    told: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
+    sent: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
 
     class Telling(RingEnv):
         def step(self, action: Any) -> Any:
             result = super().step(action)
-            told.append((result[0], result[4]["action_mask"]))
+            sent.append((result[0], result[4]["action_mask"]))
             return result
 
     model = DoubleDQN(Telling(max_steps=3), ring_config(prefill=200), seed=0).learn(200)
     assert model.replay_buffer.size() == 200
-    for row, (image, mask) in enumerate(told):
+    for row, (image, mask) in enumerate(sent):
         np.testing.assert_array_equal(model.replay_buffer.next_observations[row], image)
         np.testing.assert_array_equal(model.replay_buffer.next_masks[row], mask)
     assert model._episode_num > 50
@@ -291,5 +291,5 @@ def test_gathering_is_flipping_padding_and_cutting(
     out = np.empty((8, 1, height, width), np.float16)
     gather(stored, rows, flips, offsets, out)
     for row, flip, offset, gathered in zip(rows, flips.T, offsets.T, out, strict=True):
-        wanted = plainly_sampled(stored[row], *flip, *offset, shift)
-        np.testing.assert_array_equal(gathered[0], wanted)
+        expected = plainly_sampled(stored[row], *flip, *offset, shift)
+        np.testing.assert_array_equal(gathered[0], expected)

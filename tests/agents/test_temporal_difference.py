@@ -10,7 +10,7 @@ import torch
 
 from agents import temporal_difference
 from agents.double_dqn import DoubleDQN
-from agents.replay import Transitions
+from agents.replay import TransitionBatch
 from agents.temporal_difference import TemporalDifference, allow_tf32
 from agents.vgg import VGG
 from spm_gym.config import AgentConfig, ConfigError, NetworkConfig
@@ -25,13 +25,13 @@ def networks(config: NetworkConfig = DEEPER) -> tuple[VGG, VGG]:
     return tuple(VGG(config, RINGS, 8, generator).eval() for _ in range(2))  # type: ignore[return-value]
 
 
-def batch(ongoing: int, size: int = 16) -> Transitions:
+def batch(ongoing: int, size: int = 16) -> TransitionBatch:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(2, size, 1, 8, 8, generator=generator) * 2 - 1
     dones = (torch.arange(size)[:, None] >= ongoing).float()
     masks = torch.rand(size, RINGS, generator=generator) < 0.5
     masks[:, 1] = True
-    return Transitions(
+    return TransitionBatch(
         images[0],
         torch.randint(RINGS, (size, 1), generator=generator),
         images[1],
@@ -42,19 +42,19 @@ def batch(ongoing: int, size: int = 16) -> Transitions:
     )
 
 
-def plain_loss(online: VGG, target: VGG, steps: Transitions, gamma: float) -> float:
+def plain_loss(online: VGG, target: VGG, steps: TransitionBatch, gamma: float) -> float:
     """Step by step, as in a textbook."""
     errors = []
     with torch.no_grad():
         for row in range(len(steps.rewards)):
-            wanted = float(steps.rewards[row])
+            td_target = float(steps.rewards[row])
             if steps.dones[row] == 0:
                 following = steps.next_observations[row][None]
                 allowed = np.flatnonzero(steps.next_masks[row])
                 best = max(allowed, key=lambda action: online(following)[0, action])
-                wanted += gamma * float(target(following)[0, best])
+                td_target += gamma * float(target(following)[0, best])
             value = online(steps.observations[row][None])[0, steps.actions[row]]
-            errors.append(float(value) - wanted)
+            errors.append(float(value) - td_target)
     return float(np.mean(np.square(errors)))
 
 
@@ -65,8 +65,8 @@ def loss(config: AgentConfig, ongoing: int) -> float:
 @pytest.mark.parametrize("ongoing", [0, 1, 11, 16])
 def test_loss_is_the_textbooks_however_many_steps_are_terminal(ongoing: int) -> None:
     config = AgentConfig(gamma=0.9)
-    wanted = plain_loss(*networks(), batch(ongoing), 0.9)
-    assert loss(config, ongoing) == pytest.approx(wanted, rel=1e-5)
+    td_target = plain_loss(*networks(), batch(ongoing), 0.9)
+    assert loss(config, ongoing) == pytest.approx(td_target, rel=1e-5)
 
 
 def test_bfloat16_is_close_and_in_use() -> None:
@@ -77,10 +77,10 @@ def test_bfloat16_is_close_and_in_use() -> None:
 
 def test_the_output_layer_is_never_rounded() -> None:
     online, target = networks()
-    seen = []
-    online.head.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    dtypes = []
+    online.head.register_forward_hook(lambda layer, inputs, output: dtypes.append(output.dtype))
     TemporalDifference(AgentConfig(precision="bfloat16"), CPU).loss(online, target, batch(11))
-    assert set(seen) == {torch.float32}
+    assert set(dtypes) == {torch.float32}
 
 
 def test_bfloat16_learns_the_toy() -> None:

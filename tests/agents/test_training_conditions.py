@@ -1,4 +1,4 @@
-"""What training writes into a classifier about its images: from their files, or the settings."""
+"""Conditions of the images that training writes into a classifier, from files or settings."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def test_a_nanonis_file_tells_bias_and_setpoint(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "recorded"),
     [(0.5, 0.5), (np.nan, None), (np.inf, None), (0.0, 0.0)],
 )
 def test_a_file_of_the_runner_tells_them_unless_it_does_not_know(
-    given: float, told: float | None
+    given: float, recorded: float | None
 ) -> None:
     gsf("a.gsf", given, given)
     found = read_topography(Path("a.gsf"))
-    assert (found.bias, found.setpoint) == (told, told)
+    assert (found.bias, found.setpoint) == (recorded, recorded)
 
 
 def test_a_folder_gives_the_ranges_of_its_files() -> None:
@@ -95,14 +95,16 @@ def test_what_files_do_not_tell_the_settings_do(capsys: pytest.CaptureFixture[st
     np.save("bad/2.npy", Z)
     untold = conditions()
     assert (untold.bias, untold.setpoint, untold.pixel) == (None, None, None)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for setting in ("bias_V", "setpoint_pA", "image_nm"):
-        assert f"1 of 2 files do not tell" in said  # noqa: F541
-        assert f"classifier.{setting}" in said
-    told = conditions("classifier.bias_V=1", "classifier.setpoint_pA=25", "classifier.image_nm=12")
-    assert told.bias == (0.5, 1.0)
-    assert told.setpoint == pytest.approx((20e-12, 25e-12))
-    assert told.pixel == pytest.approx((10e-9 / 64, 12e-9 / 64))
+        assert f"1 of 2 files do not tell" in output  # noqa: F541
+        assert f"classifier.{setting}" in output
+    recorded = conditions(
+        "classifier.bias_V=1", "classifier.setpoint_pA=25", "classifier.image_nm=12"
+    )
+    assert recorded.bias == (0.5, 1.0)
+    assert recorded.setpoint == pytest.approx((20e-12, 25e-12))
+    assert recorded.pixel == pytest.approx((10e-9 / 64, 12e-9 / 64))
     assert not capsys.readouterr().out
 
 
@@ -124,12 +126,12 @@ def test_training_on_the_simulator_and_showing_what_came_of_it(
     assert trained.pixel == expected.pixel == (8e-9 / 64, 8e-9 / 64)
     assert trained.auc is not None
     assert trained.images == 77
-    told = [line for line in capsys.readouterr().out.splitlines() if "PTCDA" in line]
+    recorded = [line for line in capsys.readouterr().out.splitlines() if "PTCDA" in line]
     of_weights(Path("a.safetensors")).write(Path("a.png"))
-    shown = capsys.readouterr().out.splitlines()
-    assert told
-    assert set(told) <= set(shown)
-    assert any(line.split() == ["pixel", "0.125", "nm", "per", "pixel"] for line in shown)
+    lines = capsys.readouterr().out.splitlines()
+    assert recorded
+    assert set(recorded) <= set(lines)
+    assert any(line.split() == ["pixel", "0.125", "nm", "per", "pixel"] for line in lines)
 
 
 def test_a_classifier_of_a_folder_is_refused_by_what_it_was_trained_on(

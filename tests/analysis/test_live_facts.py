@@ -22,10 +22,11 @@ from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import Progress, progress
 from spm_gym.analysis.series import CODES, series
 from spm_gym.analysis.session import Pace, RunSession, last_session
-from spm_gym.analysis.status import Activity, RunStatus, standing
+from spm_gym.analysis.status import Activity, RunStatus, status_of
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.config import Config, load_config
-from spm_gym.figures.scan_view import shown_scan
+from spm_gym.figures.scan_view import scan_view
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.journal.writer import SessionRecord as Start
@@ -44,179 +45,153 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
         yield run
 
 
-def says(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
+def status_while(run: InventedRun, at_work: bool = True, **state: Any) -> RunStatus:
     run.commit(**state)
     with reading(run.journal.run) as db:
-        return standing(db, read_run_state(db), last_session(db), at_work, "a run")
+        return status_of(db, read_run_state(db), last_session(db), at_work, "a run")
 
 
 def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
     with InventedRun(tmp_path) as run, reading(tmp_path) as db:
-        started = standing(db, None, last_session(db), True, "r")
-        assert started.activity is Activity.BEGINS
+        started = status_of(db, None, last_session(db), True, "r")
+        assert started.activity is Activity.STARTS
         assert started.sentence == "Getting ready for the first image"
-        assert shown_scan(db, run.journal.run, None, None, "levels") is None
+        assert scan_view(db, run.journal.run, None, None, "levels") is None
         assert last_decision(db, last_session(db)) is None
 
 
 def test_imaging_is_told_with_number_and_place(run: InventedRun) -> None:
     frame = Frame(120 * NM, -35 * NM, 10 * NM, 64, 0.0)
-    assert says(run, state="image", images=411, frame=frame).sentence == (
+    assert status_while(run, state="image", images=411, frame=frame).sentence == (
         "Taking image 412 at 120, −35 nm"
     )
-    assert says(run, state="partial", images=411, frame=frame).sentence == (
+    assert status_while(run, state="partial", images=411, frame=frame).sentence == (
         "Settling at 120, −35 nm for image 412"
     )
-    assert says(run, state="classify", images=412).sentence == "Classifying image 412"
+    assert status_while(run, state="classify", images=412).sentence == "Classifying image 412"
 
 
 def test_conditioning_is_told_with_action_and_reason(run: InventedRun) -> None:
     run.condition([PULSE, DIP, PULSE], outcome=None)
     state = {"episode": 1, "steps": 2, "bad_probe": 10, "images": 20}
-    told = says(run, state="condition", **state)
-    assert told.activity is Activity.CONDITIONS
+    now = status_while(run, state="condition", **state)
+    assert now.activity is Activity.CONDITIONS
     pulse = PULSE.replace(" ", "\N{NO-BREAK SPACE}")
-    assert told.sentence == f"Conditioning: {pulse}, the third action of this episode"
-    assert told.why == "Episode 1, started because ten images in a row showed a bad probe."
-    seen = says(run, state="classify", **state).sentence
-    assert seen == (
+    assert now.sentence == f"Conditioning: {pulse}, the third action of this episode"
+    assert now.why == "Episode 1, started because ten images in a row showed a bad probe."
+    counted = status_while(run, state="classify", **state).sentence
+    assert counted == (
         f"Conditioning: classifying image 20 to see what {pulse} did, the third action of this "
         "episode"
     )
-    coming = says(run, state="condition", **state | {"steps": 3}).sentence
+    coming = status_while(run, state="condition", **state | {"steps": 3}).sentence
     assert coming == "Conditioning: choosing the fourth action of this episode"
 
 
 def test_recovery_is_told_with_trouble_and_bound(run: InventedRun) -> None:
     run.recovery("lost contact", None, "seen in the image")
-    told = says(run, state="approach", trouble="lost contact", troubles=2)
-    assert told.activity is Activity.RECOVERS
-    assert told.sentence == "Recovering from lost contact: approaching"
-    assert told.why.startswith("Seen in the image. The second trouble since the last usable image.")
-    assert "More than 5 without a usable image" in told.why
+    now = status_while(run, state="approach", trouble="lost contact", troubles=2)
+    assert now.activity is Activity.RECOVERS
+    assert now.sentence == "Recovering from lost contact: approaching"
+    assert now.why.startswith("Seen in the image. The second trouble since the last usable image.")
+    assert "More than 5 without a usable image" in now.why
 
 
 def test_the_end_is_told_with_its_reason_and_how_to_go_on(run: InventedRun) -> None:
-    told = says(run, False, state="stop", ending="12 hours are over")
-    assert (told.activity, told.sentence) == (Activity.ENDED, "Ended: 12 hours are over")
-    assert told.over
-    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
-    failed = says(run, False, state="stop", ending="6 troubles in a row", failed=True)
-    assert (failed.activity, failed.sentence) == (Activity.FAILED, "Given up: 6 troubles in a row")
-    assert "withdrawn before the end" in says(run, True, state="stop", ending="x").why
-
-
-def test_an_end_says_where_the_tip_is(run: InventedRun) -> None:
+    assert "withdrawn before the end" in status_while(run, True, state="stop", ending="x").why
     text = "12 hours are over; tip left at the surface"
     run.journal.add_event(0.0, "end", text)
-    told = says(run, False, state="stop", ending="12 hours are over")
-    assert (told.activity, told.sentence, told.unsafe) == (Activity.ENDED, f"Ended: {text}", False)
+    now = status_while(run, False, state="stop", ending="12 hours are over")
+    assert (now.activity, now.sentence, now.unsafe) == (Activity.ENDED, f"Ended: {text}", False)
+    assert now.over
+    assert now.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
+    run.journal.add_event(0.0, "end", "6 troubles in a row; tip withdrawn")
+    failed = status_while(run, False, state="stop", ending="6 troubles in a row", failed=True)
+    assert failed.activity is Activity.FAILED
+    assert failed.sentence == "Given up: 6 troubles in a row; tip withdrawn"
 
 
-@pytest.mark.parametrize("state", ["stop", "image"])
 @pytest.mark.parametrize("at_work", [True, False])
 def test_a_tip_that_was_not_withdrawn_comes_before_all_else(
-    run: InventedRun, state: str, at_work: bool
+    run: InventedRun, at_work: bool
 ) -> None:
     run.journal.add_event(0.0, "unsafe end", "asked to stop; TIP NOT WITHDRAWN: motor off")
-    told = says(run, at_work, state=state, ending="asked to stop")
-    assert (told.activity, told.unsafe) == (Activity.FAILED, True)
-    assert told.sentence == (
+    now = status_while(run, at_work, state="stop", ending="asked to stop")
+    assert (now.activity, now.unsafe) == (Activity.FAILED, True)
+    assert now.sentence == (
         "Look at the instrument. Ended: asked to stop; TIP NOT WITHDRAWN: motor off"
     )
     run.journal.begin_session(Start("", "", "", {}, True), 1)
-    assert not says(run, state="approach").unsafe
-
-
-@pytest.mark.parametrize("result", ["failed", "unknown", None])
-def test_in_older_journals_the_acts_say_where_the_tip_is(
-    run: InventedRun, result: str | None
-) -> None:
-    act = {"number": 1, "act": "withdraw", "time": 1.0}
-    run.journal.record_act(act | {"result": "intended"})
-    if result is not None:
-        run.journal.record_act(act | {"result": result})
-    run.journal.add_event(0.0, "end", "12 hours are over")
-    told = says(run, False, state="stop", ending="12 hours are over")
-    assert told.unsafe
-    assert told.sentence == (
-        "Look at the instrument. Ended: 12 hours are over; "
-        f"the last withdrawal of the tip: {result or 'unknown'}"
-    )
-    for result in ("intended", "done"):
-        run.journal.record_act({"number": 2, "act": "withdraw", "time": 2.0, "result": result})
-    assert not says(run, False, state="stop").unsafe
+    assert not status_while(run, state="approach").unsafe
 
 
 def test_a_killed_run_is_told_from_one_at_work(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
-    at_work, killed = says(run, state="image"), says(run, False, state="image")
+    at_work, killed = status_while(run, state="image"), status_while(run, False, state="image")
     assert not at_work.over
     assert at_work.late_s == pytest.approx(600)
     assert killed.over
     assert killed.sentence == "Not at work: the program was killed, or its computer lost power"
     assert killed.since is not None
     run.journal.add_event(0.0, "end", "interrupted")
-    ended = says(run, False, state="image")
+    ended = status_while(run, False, state="image")
     assert ended.sentence == "Ended in the middle of its work: interrupted"
 
 
 def test_a_run_that_was_killed_before_it_did_anything_was_killed(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
     with reading(tmp_path) as db:
-        told = standing(db, None, last_session(db), False, "a run")
-    assert told.activity is Activity.CUT_OFF
-    assert told.sentence == "Not at work: the program was killed before it had done anything"
-    assert told.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
+        now = status_of(db, None, last_session(db), False, "a run")
+    assert now.activity is Activity.CUT_OFF
+    assert now.sentence == "Not at work: the program was killed before it had done anything"
+    assert now.why == "Go on with: spm-gym run --resume --run-dir 'a run'"
 
 
-REAL = load_config(None, ["run.microscope=real"])
-LABVIEW = load_config(None, ["run.microscope=real", "real.protocol=deepspm"])
-
-
-@pytest.mark.parametrize(
-    ("config", "names_it"), [(REAL, True), (LABVIEW, False), (load_config(), False)]
-)
-def test_a_killed_run_on_a_controller_names_what_restores_it(
-    tmp_path: Path, config: Config, names_it: bool
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_killed_run_names_what_restores_the_settings_that_it_has_kept(
+    tmp_path: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with InventedRun(tmp_path, config.to_yaml()) as run:
+    monkeypatch.chdir(tmp_path)
+    Path("a run").mkdir()
+    if kept:
+        Path("a run", SETTINGS_BEFORE).touch()
+    with InventedRun(tmp_path) as run:
         run.enter_area()
-        for told in (says(run, False, state="image"), unsafe_end(run)):
-            assert "spm-gym run --resume --run-dir 'a run'" in told.why
-            assert ("spm-gym restore 'a run'" in told.why) is names_it
+        for now in (status_while(run, False, state="image"), unsafe_end(run)):
+            assert "spm-gym run --resume --run-dir 'a run'" in now.why
+            assert ("spm-gym restore 'a run'" in now.why) is kept
 
 
 def unsafe_end(run: InventedRun) -> RunStatus:
     run.journal.add_event(0.0, "unsafe end", "interrupted; TIP NOT WITHDRAWN: no connection")
-    return says(run, False, state="stop")
+    return status_while(run, False, state="stop")
 
 
 def test_a_run_that_is_gone_on_with_is_not_said_to_work_before_it_does(run: InventedRun) -> None:
     run.journal.add_event(0.0, "end", "interrupted")
-    assert says(run, state="image").sentence == "Getting ready to go on"
+    assert status_while(run, state="image").sentence == "Getting ready to go on"
     run.journal.begin_session(Start("", "", "", {}, True), 1)
-    assert says(run, state="image").sentence == "Taking image 1"
+    assert status_while(run, state="image").sentence == "Taking image 1"
 
 
 def test_a_paused_run_is_never_late(run: InventedRun) -> None:
-    told = says(run, state="pause")
-    assert (told.activity, told.late_s, told.over) == (Activity.PAUSED, None, False)
+    now = status_while(run, state="pause")
+    assert (now.activity, now.late_s, now.over) == (Activity.PAUSED, None, False)
 
 
 def test_a_pause_that_could_not_withdraw_says_so(run: InventedRun) -> None:
     run.journal.add_event(0.0, "pause", "asked to pause: withdrawing")
-    assert not says(run, state="pause").unsafe
+    assert not status_while(run, state="pause").unsafe
     run.journal.add_event(0.0, "pause", "not withdrawn: motor off")
-    told = says(run, state="pause")
-    assert told.unsafe
-    assert told.sentence == "Look at the instrument. Paused, but not withdrawn: motor off"
+    now = status_while(run, state="pause")
+    assert now.unsafe
+    assert now.sentence == "Look at the instrument. Paused, but not withdrawn: motor off"
 
 
 @pytest.mark.parametrize("state", ["choose region", "settle", "clean", "recover", "change area",
                                    "diagnose", "collect"])  # fmt: skip
 def test_every_state_has_a_sentence(run: InventedRun, state: str) -> None:
-    assert says(run, state=state, trouble="crash" if state == "recover" else "").sentence
+    assert status_while(run, state=state, trouble="crash" if state == "recover" else "").sentence
 
 
 def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
@@ -226,12 +201,12 @@ def test_the_end_is_estimated_from_the_pace(run: InventedRun) -> None:
     settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 1000}})
     session = RunSession(1, 0.0, settings, Pace(operation=10.0, image_s=2.0))
     with reading(run.journal.run) as db:
-        seen = progress(db, read_run_state(db), session, now=1e9)
-        assert (seen.images, seen.good, seen.classified, seen.areas) == (10, 9, 10, 1)
-        assert seen.recent == pytest.approx(0.9)
-        assert seen.bound == "1 h"
-        assert seen.share == pytest.approx(200 / 3600)
-        assert seen.ends == pytest.approx(1e9 + 340)
+        counted = progress(db, read_run_state(db), session, now=1e9)
+        assert (counted.images, counted.good, counted.classified, counted.areas) == (10, 9, 10, 1)
+        assert counted.recent == pytest.approx(0.9)
+        assert counted.bound == "1 h"
+        assert counted.share == pytest.approx(200 / 3600)
+        assert counted.ends == pytest.approx(1e9 + 340)
         assert progress(db, read_run_state(db), session, None).ends is None
         unreadable = RunSession(1, 0.0, None, None)
         assert progress(db, read_run_state(db), unreadable, 1e9).share is None
@@ -242,14 +217,14 @@ def test_of_two_bounds_the_earlier_end_counts_though_less_of_it_is_over(run: Inv
     run.commit(elapsed=3000.0)  # settling and trouble took almost all of it
     settings = Config.model_validate({"operation": {"hours": 1.0, "scans": 3}})
 
-    def seen(pace: Pace | None) -> Progress:
+    def counted(pace: Pace | None) -> Progress:
         with reading(run.journal.run) as db:
             return progress(db, read_run_state(db), RunSession(1, 0.0, settings, pace), now=1e9)
 
-    fast, slow = seen(Pace(1.0, image_s=60.0)), seen(Pace(1.0, image_s=500.0))
+    fast, slow = counted(Pace(1.0, image_s=60.0)), counted(Pace(1.0, image_s=500.0))
     assert (fast.bound, fast.share, fast.ends) == ("3 images", pytest.approx(1 / 3), 1e9 + 120)
     assert (slow.bound, slow.share, slow.ends) == ("1 h", pytest.approx(3000 / 3600), 1e9 + 600)
-    unknown = seen(None)
+    unknown = counted(None)
     assert (unknown.bound, unknown.ends) == ("1 h", None)
 
 
@@ -298,13 +273,18 @@ def test_the_pace_is_that_of_the_last_session(run: InventedRun) -> None:
 
 def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
-    look = {"z": -9e-8, "current": 2.5e-11, "approached": True}
-    run.journal.record_act({"number": 1, "act": "pulse", "time": 5.0, "result": "intended"} | look)
+    noted = {"z": -9e-8, "current": 2.5e-11, "approached": True}
+    run.journal.record_act({"number": 1, "act": "pulse", "time": 5.0, "result": "intended"} | noted)
     run.commit(in_contact=True)
     with reading(run.journal.run) as db:
-        seen = instrument(db, read_run_state(db), at_work=True)
-        assert (seen.in_contact, seen.z, seen.current, seen.wall) == (True, -9e-8, 2.5e-11, 5.0)
-        assert (seen.bias, seen.setpoint) == (1.0, 25e-12)
+        found = instrument(db, read_run_state(db), at_work=True)
+        assert (found.in_contact, found.z, found.current, found.wall) == (
+            True,
+            -9e-8,
+            2.5e-11,
+            5.0,
+        )
+        assert (found.bias, found.setpoint) == (1.0, 25e-12)
         assert instrument(db, read_run_state(db), at_work=False).in_contact is None
 
 

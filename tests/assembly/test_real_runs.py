@@ -20,16 +20,16 @@ import pytest
 from spm_gym.assembly.build import make_env
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.cli import evaluate, main, train
-from spm_gym.config import RealConfig, load_config
+from spm_gym.config import load_config
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.journal.reader import JournalError, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.types import Dip
 from tests.support.trajectories import LIVELY, both, equal
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
 from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def fresh_ports() -> Iterator[list[int]]:
 
 
 def on(ports: list[int]) -> str:
-    return f"real.ports={ports}"
+    return f"real.nanonis.ports={ports}"
 
 
 def ask(ports: list[int], name: str, **values: Any) -> dict[str, Any]:
@@ -237,9 +237,9 @@ def test_check_looks_and_changes_nothing(
      ("env.pixels=32", "classifier"),
      ("env.image_nm=300", "image_nm"),
      ("real.limits.dip_nm=2", "dip_nm"),
-     ("real.imaging.channel=Height", "Height"),
-     ("real.imaging.channel='Current (A)'", "no height"),
-     ("real.imaging.channel='X (m)'", "no height"),
+     ("real.nanonis.channel=Height", "Height"),
+     ("real.nanonis.channel='Current (A)'", "no height"),
+     ("real.nanonis.channel='X (m)'", "no height"),
      ("real.imaging.setpoint_pA=500", "setpoint:"),
      ("real.imaging.bias_V=-1", "bias:"),
      ("env.pixels=128", "classifier")],
@@ -260,7 +260,7 @@ def test_check_finds_what_a_run_would_die_of(
 )  # fmt: skip
 @pytest.mark.parametrize(
     ("setting", "word"),
-    [("real.imaging.channel='Current (A)'", "nothing was moved or changed: height signal:"),
+    [("real.nanonis.channel='Current (A)'", "nothing was moved or changed: height signal:"),
      ("real.imaging.setpoint_pA=500", "setpoint:")],
 )  # fmt: skip
 def test_what_check_refuses_every_command_refuses_and_nothing_is_changed(
@@ -283,14 +283,14 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for arguments in (
-        ["train", "--env", "real", "--config", SMOKE, "--set", "real.ports=[1,2]"],
-        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.ports=[1,2]"],
-        ["check", "--set", "real.ports=[1,2]"],
+        ["train", "--env", "real", "--config", SMOKE, "--set", "real.nanonis.ports=[1,2]"],
+        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.nanonis.ports=[1,2]"],
+        ["check", "--set", "real.nanonis.ports=[1,2]"],
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("error: cannot reach 127.0.0.1:1")
-        assert "real.ports" in error
+        assert "real.nanonis.ports" in error
         assert not list(Path().glob("runs/*"))
 
 
@@ -308,12 +308,15 @@ def test_nobody_listening_is_one_line_and_leaves_nothing(
         (["train", "--env", "real", "--set", "env.image_nm=300", on([1, 2])], ["image_nm"]),
         (["train", "--env", "real", "--set", "real.limits.position_nm=100"], ["position_nm"]),
         (["check", "--set", "real.imaging.speed_nm_per_s=1e-30"], ["speed_nm_per_s"]),
-        (["check", "--set", "real.timeout_s=1e10"], ["timeout_s"]),
+        (["check", "--set", "real.nanonis.timeout_s=1e10"], ["timeout_s"]),
         (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),
         (["check", "--set", "real.imaging.bias_V=9"], ["imaging.bias_V", "limits.bias_V"]),
-        (["check", "--set", "real.coarse.sideways_steps=101"], ["coarse.sideways_steps", "100"]),
-        (["check", "--set", "real.ports=[6501,6501]"], ["ports must differ"]),
-        (["check", "--set", "real.ports=[6501]"], ["real.ports"]),
+        (
+            ["check", "--set", "real.nanonis.coarse.sideways_steps=101"],
+            ["coarse.sideways_steps", "100"],
+        ),
+        (["check", "--set", "real.nanonis.ports=[6501,6501]"], ["ports must differ"]),
+        (["check", "--set", "real.nanonis.ports=[6501]"], ["real.nanonis.ports"]),
     ],
 )
 def test_impossible_requests_get_one_line(
@@ -332,7 +335,7 @@ def test_a_dry_run_shows_every_command_and_sends_none(
     release: int | str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
-    lab = ["real.ports=[1,2]", f"real.release={release}"]
+    lab = ["real.nanonis.ports=[1,2]", f"real.nanonis.release={release}"]
     assert train.main([*arguments, "--set", *lab]) == 0
     lines = capsys.readouterr().out.splitlines()
     for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
@@ -343,7 +346,7 @@ def test_a_dry_run_shows_every_command_and_sends_none(
 def test_a_dry_run_steps_away_in_the_configured_direction(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lab = ["real.coarse.retract=z-", "env.regions.area_nm=60"]
+    lab = ["real.nanonis.coarse.retract=z-", "env.regions.area_nm=60"]
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
     assert train.main(arguments) == 0
     shown = capsys.readouterr().out
@@ -395,8 +398,8 @@ def test_all_releases_can_be_driven() -> None:
     for release in ("10862", "13742", "14718"):
         with virtual_nanonis("--release", release) as ports:
             known = int(release) if release == "10862" else None
-            config = load_config(None, [on(ports), f"real.release={known or 'null'}"])
-            instrument = connect(config.real, tell=lambda text: None)
+            config = load_config(None, [on(ports), f"real.nanonis.release={known or 'null'}"])
+            instrument = connect(config.real, silent())
             env = make_env(config, instrument=Guard(instrument, config.real.limits))
             observation, info = env.reset(seed=1, options={"damage": False})
             _, _, _, _, info = env.step(int(np.flatnonzero(info["action_mask"])[-1]))
@@ -409,6 +412,6 @@ def test_all_releases_can_be_driven() -> None:
 def test_a_release_that_does_not_tell_is_asked_for() -> None:
     with (
         virtual_nanonis("--release", "10862") as ports,
-        pytest.raises(Exception, match=r"set real\.release"),
+        pytest.raises(Exception, match=r"set real\.nanonis\.release"),
     ):
-        connect(RealConfig(ports=tuple(ports)))
+        connect(nanonis_settings(ports=tuple(ports)))

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api_pb2, metadata
 
 from agents.summaries import METRICS, captioned, opening, training_logger
-from spm_gym.analysis.metrics import RunMetrics, is_shown
+from spm_gym.analysis.metrics import RunMetrics, is_sampled
 from spm_gym.assembly import tensorboard as tensorboard
 from spm_gym.assembly.run_directory import existing_operation, existing_training
 from spm_gym.assembly.tensorboard import EventFile, RunTensorBoard
@@ -172,7 +172,7 @@ def test_captions_say_different_things() -> None:
 
 
 def test_a_run_of_any_length_shows_some_hundred_images() -> None:
-    shown = [number for number in range(1, 20_001) if is_shown(number)]
+    shown = [number for number in range(1, 20_001) if is_sampled(number)]
     assert shown[:10] == list(range(1, 11))
     assert len(shown) < 100
     assert max(np.diff(shown)) <= 2048

@@ -65,7 +65,10 @@ def test_print_config_shows_what_would_be_in_force(capsys: pytest.CaptureFixture
         (["--set", "agent.stepz=1"], ["agent.stepz", "did you mean 'steps'"]),
         (["--steps", "0"], ["agent.steps", "0", "greater than or equal to 1"]),
         (["--config", "none.yaml"], ["none.yaml"]),
-        (["--env", "real", "--set", "real.ports=[1,2]"], ["cannot reach", "real.ports"]),
+        (
+            ["--env", "real", "--set", "real.nanonis.ports=[1,2]"],
+            ["cannot reach", "real.nanonis.ports"],
+        ),
         (["--run-dir", "taken"], ["taken", "exists", "--resume"]),
         (["--resume"], ["no run below runs/"]),
         (["--resume", "--run-dir", "taken"], ["taken", "not a run directory"]),

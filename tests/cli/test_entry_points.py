@@ -28,9 +28,9 @@ from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.types import Dip, Frame, Pulse, Scan
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import silent, virtual_nanonis
 
 NM = 1e-9
 TRUTH = ("env.ground_truth=true",)
@@ -108,7 +108,8 @@ def test_what_is_no_action_changes_nothing(action: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"demage": False}, "'damage', 'look'; unknown: \\['demage'\\]"), ({"damage": "no"}, "'no'"),
+    [({"demage": False}, "'damage', 'processed'; unknown: \\['demage'\\]"),
+     ({"damage": "no"}, "'no'"),
      ({"damage": 0}, "True or False, not 0"), ({"damage": None}, "not None"),
      ({"processed": None}, "needed, not None"),
      ({"processed": np.zeros((1, 64, 64))}, "needed, not array"),
@@ -331,8 +332,10 @@ def test_no_wrong_action_is_learned_from(action: Any) -> None:
 def test_over_tcp_nothing_is_sent_for_what_is_no_action_or_no_act() -> None:
     acts: list[dict[str, Any]] = []
     with virtual_nanonis("--seed", "11") as ports:
-        config = load_config(None, [f"real.ports={ports}", "real.coarse.retract=z+"])
-        instrument = connect(config.real, tell=lambda text: None)
+        config = load_config(
+            None, [f"real.nanonis.ports={ports}", "real.nanonis.coarse.retract=z+"]
+        )
+        instrument = connect(config.real, silent())
         env = make_env(config, instrument=Guard(instrument, config.real.limits, acts.append))
         env.reset(seed=11, options={"damage": False})
         sent: list[str] = []

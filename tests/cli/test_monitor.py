@@ -41,8 +41,8 @@ def test_counts_of_actions_add_up(events: EventAccumulator) -> None:
 
 def test_images_and_histograms(events: EventAccumulator) -> None:
     assert [event.step for event in events.Images("observation/image")] == [100, 200]
-    shown = events.Images("observation/image")[0]
-    assert shown.height > shown.width  # a line of text below
+    drawn = events.Images("observation/image")[0]
+    assert drawn.height > drawn.width  # a line of text below
     histograms = events.Tags()["histograms"]
     assert "histogram/q" in histograms
     assert any(name.endswith("trunk.0.weight") for name in histograms)
@@ -50,7 +50,7 @@ def test_images_and_histograms(events: EventAccumulator) -> None:
 
 def test_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     DoubleDQN(RingEnv(), ring_config(), seed=0).learn(60, ProgressBar())
-    shown = capsys.readouterr().err.split("\r")[-1]
-    assert "60/60" in shown
+    drawn = capsys.readouterr().err.split("\r")[-1]
+    assert "60/60" in drawn
     for label in ("length=", "p(good)=", "epsilon=", "rate="):
-        assert label in shown
+        assert label in drawn

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
+from spm_gym.analysis.scan_findings import ScanClassifier, ScanFindings, Subject, examine
 from spm_gym.assembly.build import shipped_agent, shipped_classifier
-from spm_gym.config import AgentConfig, NetworkConfig
+from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig
 from spm_gym.figures.canvas import pixels_of
-from spm_gym.figures.scan import ScanClassifier, Seen, Subject, draw_scan, look_at
+from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging import Diagnosis
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.images import simulated_images
@@ -24,7 +26,7 @@ from spm_gym.scale import length_text, round_length
 from spm_gym.types import Frame, Scan
 from tests.support.ring_env import RingEnv
 from tests.support.scripted_runs import Verdicts
-from tests.support.showing import NM, colours, shown, week_12
+from tests.support.showing import NM, colours, show_command, week_12
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,11 +53,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_scan_gives_three_panels_and_the_verdict(
     scan: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert shown(scan) == 0
+    assert show_command(scan) == 0
     assert "first.png" in capsys.readouterr().out
     assert colours(Path("first.png")) > 100
     subject = Subject("first", read(scan), 10 * NM, 10 * NM)
-    figure = draw_scan(subject, look_at(subject, classifier(0.98)))
+    figure = draw_scan(subject, examine(subject, classifier(0.98), EnvConfig()), 0.9)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["raw", "levelled", "as the network sees it"]
     words = figure.get_supxlabel()
@@ -89,7 +91,7 @@ def test_the_scale_bar_is_as_long_as_it_says(
 ) -> None:
     z = np.zeros(shape) + 1e-12 * np.random.default_rng(0).standard_normal(shape)
     height = None if size is None else size * shape[0] / shape[1]
-    figure = draw_scan(Subject("flat", z, size, height), Seen())
+    figure = draw_scan(Subject("flat", z, size, height), ScanFindings(), 0.9)
     drawn = pixels_of(figure)
     axes = figure.axes[0]
     assert text in [each.get_text() for each in axes.texts]
@@ -129,25 +131,26 @@ def test_only_images_that_the_classifier_takes_are_classified(
     shape: tuple[int, int], remark: str
 ) -> None:
     z = 2e-12 * np.random.default_rng(1).standard_normal(shape)
-    seen = look_at(Subject("any", z), classifier(0.5))
-    assert remark in " ".join(seen.remarks)
+    findings = examine(Subject("any", z), classifier(0.5), EnvConfig())
+    assert remark in " ".join(findings.remarks)
     classified = "larger squares" not in remark
-    assert (seen.probability is not None) == (seen.normalised is not None) == classified
+    assert (findings.probability is not None) == (findings.normalised is not None) == classified
 
 
 def test_faults_are_named_and_not_classified() -> None:
     z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
     z[16:] = np.nan
     subject = Subject("quarter", z, 10 * NM, 10 * NM)
-    seen = look_at(subject, classifier(0.99))
-    assert (seen.diagnosis, seen.probability) == (Diagnosis.PARTIAL, None)
-    assert "Lines are missing" in draw_scan(subject, seen).get_supxlabel()
+    findings = examine(subject, classifier(0.99), EnvConfig())
+    assert (findings.diagnosis, findings.probability) == (Diagnosis.PARTIAL, None)
+    assert "Lines are missing" in draw_scan(subject, findings, 0.9).get_supxlabel()
 
 
 def test_a_verdict_of_images_of_another_size_comes_with_a_warning() -> None:
     z = np.random.default_rng(1).normal(0, 2e-12, (64, 64))
     usual, large = (
-        look_at(Subject("any", z, size, size), classifier(0.9)) for size in (1e-8, 1e-7)
+        examine(Subject("any", z, size, size), classifier(0.9), EnvConfig())
+        for size in (1e-8, 1e-7)
     )
     assert not usual.remarks
     assert "100 nm wide" in large.remarks[0]
@@ -155,8 +158,8 @@ def test_a_verdict_of_images_of_another_size_comes_with_a_warning() -> None:
 
 def test_files_without_a_size_take_one(scan: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "bare.npy", read(scan))
-    assert shown("bare.npy") == 0
-    assert shown("bare.npy", "--size-nm", "10", "-o", "sized.pdf") == 0
+    assert show_command("bare.npy") == 0
+    assert show_command("bare.npy", "--size-nm", "10", "-o", "sized.pdf") == 0
     assert (tmp_path / "sized.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -164,7 +167,7 @@ def test_a_real_frame_of_any_size(tmp_path: Path) -> None:
     real = ROOT / "../shared/data/moire_10nm.sxm"
     if not real.exists():
         pytest.skip("the real scans are not here")
-    assert shown(real, "-o", tmp_path / "moire.png") == 0
+    assert show_command(real, "-o", tmp_path / "moire.png") == 0
     assert colours(tmp_path / "moire.png") > 100
 
 
@@ -176,17 +179,17 @@ def test_a_folder_gives_a_contact_sheet(
     for number in range(5):
         np.save(folder / f"{number}.npy", read(scan))
     (folder / "broken.gsf").write_bytes(b"nothing")
-    assert shown(folder) == 0
-    said = capsys.readouterr().out
-    assert "night_sheet.png" in said
-    assert "unreadable" in said
-    assert "broken.gsf" in said
-    assert shown(scan, folder / "3.npy", "-o", "two.png") == 0
+    assert show_command(folder) == 0
+    printed = capsys.readouterr().out
+    assert "night_sheet.png" in printed
+    assert "unreadable" in printed
+    assert "broken.gsf" in printed
+    assert show_command(scan, folder / "3.npy", "-o", "two.png") == 0
 
 
 @pytest.mark.parametrize("weights", [shipped_agent(), shipped_classifier()])
 def test_weights_tell_what_they_are(weights: Path) -> None:
-    assert shown(weights) == 0
+    assert show_command(weights) == 0
     assert colours(Path(f"{weights.stem}.png")) > 50
 
 
@@ -195,7 +198,7 @@ def test_a_checkpoint_is_shown_alone_or_as_the_newest(tmp_path: Path) -> None:
     model = DoubleDQN(RingEnv(), AgentConfig(network=network), seed=1)
     path = save_checkpoint(tmp_path / "checkpoints", model, None, {})
     model.env.close()  # type: ignore[union-attr]
-    assert shown(tmp_path / "checkpoints") == 0
+    assert show_command(tmp_path / "checkpoints") == 0
     assert Path(f"{path.name}.png").is_file()
 
 
@@ -205,7 +208,7 @@ def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
         for step in range(30):
             writer.add_scalar("episode/length", 30 - step, step)
             writer.add_scalar("learn/loss", 1 / (step + 1), step)
-    assert shown(tmp_path / "demo") == 0
+    assert show_command(tmp_path / "demo") == 0
     assert colours(Path("demo_learning_curve.png")) > 20
 
 
@@ -214,16 +217,37 @@ def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
     few = policy | {"ci95": None}
     document = {"policies": {"agent": policy, "random": few}, "normalised_score": None}
     (tmp_path / "evaluation.json").write_text(json.dumps(document))
-    assert shown("evaluation.json") == 0
+    assert show_command("evaluation.json") == 0
     assert colours(Path("evaluation.png")) > 5
+
+
+def test_the_settings_say_from_where_on_a_probe_is_good(
+    scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for good_above in ("0.001", "0.999999"):
+        assert show_command(scan, "--force", "--set", f"env.good_above={good_above}") == 0
+        assert f"(good above {float(good_above):g})" in capsys.readouterr().out
+    Path("strict.yaml").write_text("env: {good_above: 0.75}\n")
+    assert show_command(scan, "--force", "--config", "strict.yaml") == 0
+    assert "(good above 0.75)" in capsys.readouterr().out
+
+
+def test_the_file_of_a_classifier_sets_no_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(
+        "spm_gym.assembly.pictures.networks.draw_verdicts",
+        lambda images, probability, good_above, *rest: drawn.append(good_above) or Figure(),
+    )
+    assert show_command(shipped_classifier(), "--set", "env.good_above=0.7") == 0
+    assert drawn == [0.7]
 
 
 def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("first.png").write_bytes(b"a thesis")
-    assert shown(scan) == 2
+    assert show_command(scan) == 2
     assert "--force" in capsys.readouterr().err
     assert Path("first.png").read_bytes() == b"a thesis"
-    assert shown(scan, "--force") == 0
+    assert show_command(scan, "--force") == 0
     assert Path("first.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -243,13 +267,14 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
         (["dark.npy"], "dark.npy: no pixel is scanned"),
         (["pipe.npy"], "pipe.npy is neither a file nor a folder"),
         (["device.npy"], "device.npy is neither a file nor a folder"),
-        (["only_pipes"], "pipe.npy: this is no file but a folder, a pipe or a device"),
+        (["only_pipes"], "pipe.npy: this is not a file but a folder, a pipe or a device"),
         (["{scan}", "-o", "blind/"], "blind/ is a folder: name the picture in it"),
         (["{scan}", "-o", "new.png/"], "new.png/ is a folder: name the picture in it"),
         (["{scan}", "-o", "dir.png", "--force"], "dir.png is a folder: name the picture in it"),
         (["{scan}", "-o", "x.gif"], "must end in .png or .pdf or .svg"),
         (["{scan}", "-o", "no/x.png"], "there is no folder no"),
         (["{scan}", "--classifier", "{agent}"], "not a classifier"),
+        (["{run}", "--set", "env.good_above=0.5"], "is a run: leave out --set"),
         (["{run}", "--area", "7"], "has areas 0 to 0"),
         (["{run}", "--scan", "9999"], "has scans 1 to "),
         (["{run}", "--episode", "99"], "episodes 1 to 1"),
@@ -301,8 +326,8 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     (tmp_path / "device.npy").symlink_to("/dev/zero")
     before = set(tmp_path.iterdir())
     places = {"run": run, "scan": scan, "agent": shipped_agent()}
-    assert shown(*(each.format(**places) for each in arguments)) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert message in said[-1]
-    assert [line for line in said if not line.startswith("compiling")] == said[-1:]
+    assert show_command(*(each.format(**places) for each in arguments)) == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert message in printed[-1]
+    assert [line for line in printed if not line.startswith("compiling")] == printed[-1:]
     assert set(tmp_path.iterdir()) == before

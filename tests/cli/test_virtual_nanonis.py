@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from spm_gym.cli import main
-from spm_gym.config import Config, RealConfig
+from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import CommandFailed
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
 
 READY = "virtual Nanonis R13742 on 127.0.0.1 ports "
 
@@ -56,7 +56,7 @@ def test_it_says_when_it_is_ready_serves_the_world_of_a_reset_and_ends_when_told
 
 
 def image(ports: tuple[int, ...]) -> np.ndarray:
-    instrument = connect(RealConfig(ports=ports), tell=lambda text: None)
+    instrument = connect(nanonis_settings(ports=ports), silent())
     try:
         return instrument.scan(Frame(0.0, 0.0, 1e-8, 64)).z
     finally:

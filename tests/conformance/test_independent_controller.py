@@ -18,12 +18,14 @@ from spm_gym.cli import main, train
 from spm_gym.config import RealConfig, SimulatorConfig
 from spm_gym.errors import CommandFailed, UnsafeToContinue
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect, restore
+from spm_gym.instrument.nanonis.driver import connect, restore
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Direction, Frame, Pulse
 from tests.conformance.independent_controller import HIGH, LOW, IndependentController
 from tests.conformance.independent_world import NM, Bumps
 from tests.support.patience import PATIENT
+from tests.support.virtual import nanonis_settings, silent
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,13 +82,13 @@ def microscope() -> Iterator[IndependentController]:
 
 
 def lab(controller: IndependentController, retract: str | None = "z+") -> RealConfig:
-    return RealConfig(ports=tuple(controller.ports[:2]), coarse={"retract": retract})
+    return nanonis_settings(ports=tuple(controller.ports[:2]), coarse={"retract": retract})
 
 
 def settings(controller: IndependentController, *more: str) -> list[str]:
-    return [f"real.ports={controller.ports[:2]}", "real.coarse.retract=z+", "env.creep_wait_s=0",
-            "real.limits.actions_per_hour=null", "env.accept_mismatch=[origin]", *PATIENT,
-            *more]  # fmt: skip
+    return [f"real.nanonis.ports={controller.ports[:2]}", "real.nanonis.coarse.retract=z+",
+            "env.creep_wait_s=0", "real.limits.actions_per_hour=null",
+            "env.accept_mismatch=[origin]", *PATIENT, *more]  # fmt: skip
 
 
 def is_safe(controller: IndependentController) -> bool:
@@ -102,7 +104,7 @@ def heights(frame: Frame) -> NDArray[np.floating[Any]]:
 
 @pytest.fixture
 def instrument(controller: IndependentController) -> Iterator[NanonisInstrument]:
-    instrument = connect(lab(controller), tell=lambda text: None, note=lambda text: None)
+    instrument = connect(lab(controller), silent())
     yield instrument
     instrument.close()
 
@@ -182,7 +184,7 @@ def test_the_rest_of_a_scan_that_lost_the_surface_is_not_taken_for_heights_eithe
 ) -> None:
     def image(*where: Any) -> NDArray[np.floating[Any]]:
         picture = Bumps().image(*where)
-        controller.surface = LOW - 100 * NM  # for the lines to come, and whoever looks at z
+        controller.surface = LOW - 100 * NM  # for the lines to come, and all that read z
         return picture
 
     monkeypatch.setattr(controller.world, "image", image)
@@ -222,7 +224,7 @@ def test_the_area_is_changed_once_the_motor_is_known_to_lead_away(
 def test_a_motor_that_leads_to_the_sample_is_refused_after_single_steps(retract: str) -> None:
     away = {"z+": 5, "z-": 4}[retract]
     with IndependentController(Bumps(), away=away) as controller:
-        instrument = connect(lab(controller, retract), tell=lambda text: None)
+        instrument = connect(lab(controller, retract), silent())
         with pytest.raises(UnsafeToContinue, match="NEARER"):
             instrument.move_area(Direction.X_PLUS)
         instrument.close()
@@ -234,7 +236,7 @@ def test_false_landings_are_noted_and_the_approach_goes_on(
     controller: IndependentController,
 ) -> None:
     noted: list[str] = []
-    instrument = connect(lab(controller), tell=lambda text: None, note=noted.append)
+    instrument = connect(lab(controller), silent(notes=noted))
     try:
         instrument.withdraw()
         instrument.approach()
@@ -250,7 +252,7 @@ def test_everything_is_left_as_the_operator_had_it(controller: IndependentContro
     real = lab(controller).model_copy(
         update={"imaging": RealConfig().imaging.model_copy(update={"bias_V": -0.7})}
     )
-    instrument = connect(real, tell=lambda text: None)
+    instrument = connect(real, silent())
     instrument.scan(FRAME)
     instrument.condition(Dip(2 * NM), 0.0, 0.0)
     assert controller.bias == pytest.approx(-0.7)
@@ -283,13 +285,13 @@ def test_a_killed_run_is_restored_where_modules_are_not_running(
     keep = tmp_path / "before.json"
     with IndependentController(Bumps(), without=without) as controller:
         before, real = controller.settings(), lab(controller, retract)
-        instrument = connect(real, keep, tell=lambda text: None)
+        instrument = connect(real, silent(keep))
         kept = keep.read_text()
         instrument.close()
         keep.write_text(kept)  # as a kill leaves it
         controller.bias = 1.5
         controller.log.clear()
-        restore(real, keep, tell=lambda text: None)
+        restore(real, keep, notify=lambda text: None)
         assert {"Motor.StopMove", "AutoApproach.OnOffSet"} <= set(controller.log)
         same_settings(controller, before)
         assert is_safe(controller)

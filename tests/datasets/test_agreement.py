@@ -62,10 +62,12 @@ def test_the_error_of_kappa_is_that_of_a_bootstrap(table: list[list[int]]) -> No
 def test_kappa_in_words() -> None:
     assert of_table([[1, 0], [0, 1]]).in_words == "too few images to tell (2 of 20)"
     assert of_table([[10, 0], [0, 9]]).in_words == "too few images to tell (19 of 20)"
-    assert of_table([[20, 0], [0, 0]]).in_words == "cannot be told, for all labels are the same"
+    assert (
+        of_table([[20, 0], [0, 0]]).in_words == "cannot be calculated, for all labels are the same"
+    )
     never = "no interval, for they differ never or always"
     assert of_table([[10, 0], [0, 10]]).in_words == f"1.00 ({never}), very good"
-    assert of_table([[0, 10], [10, 0]]).in_words == f"-1.00 ({never}), less than by chance"
+    assert of_table([[0, 10], [10, 0]]).in_words == f"-1.00 ({never}), less than by guessing"
     assert of_table([[45, 5], [5, 45]]).in_words == "0.80 (95 % interval 0.68 to 0.92), very good"
     assert of_table([[40, 10], [10, 40]]).in_words == "0.60 (95 % interval 0.44 to 0.76), good"
     assert of_table([[10, 0], [1, 9]]).interval is not None

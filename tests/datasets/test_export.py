@@ -21,6 +21,7 @@ from spm_gym.datasets.offline import DATASET, export_episodes
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import read_gsf_scan
 from spm_gym.journal.reader import scan_file
+from spm_gym.types import Transition
 from tests.support.scripted_runs import Verdicts, lab
 
 ROOT = Path(__file__).parents[2]
@@ -30,24 +31,24 @@ SETTINGS = ("env.max_steps=3", "operation.condition_after=2", "operation.scans=1
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Any, ...]]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Transition]]:
     """A run of two areas and what its agent was taught, as it was taught.
 
     Images, with an episode in brackets: good, bad, bad [unclear, bad, good], good, bad,
     bad [unclear, bad, bad], and in the second area: bad [bad, ...
     """
     run = tmp_path_factory.mktemp("runs") / "monday"
-    taught: list[tuple[Any, ...]] = []
+    taught: list[Transition] = []
     with lab(run, Verdicts(*VERDICTS), *SETTINGS) as it:
         (run / "config.yaml").write_text(it.config.to_yaml())
-        it.policy.learn = lambda *step: taught.append(step)  # type: ignore[method-assign]
+        it.policy.learn = taught.append  # type: ignore[method-assign]
         it.runner.run()
         assert it.labels().count("conditioning") == 7
     return run, taught
 
 
 @pytest.fixture
-def run(made: tuple[Path, list[tuple[Any, ...]]], tmp_path: Path) -> Path:
+def run(made: tuple[Path, list[Transition]], tmp_path: Path) -> Path:
     return shutil.copytree(made[0], tmp_path / "monday")
 
 
@@ -183,7 +184,7 @@ def test_the_classifier_is_really_trained_on_it(run: Path, tmp_path: Path) -> No
 
 
 def test_minari_reads_what_the_agent_saw_to_the_last_bit(
-    made: tuple[Path, list[tuple[Any, ...]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[Path, list[Transition]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, taught = made
     exported = export_episodes(run, tmp_path / "set", settings(run))
@@ -196,15 +197,18 @@ def test_minari_reads_what_the_agent_saw_to_the_last_bit(
         assert episode.observations.dtype == np.float32
         assert episode.infos["action_mask"].shape == (4, 12)
         for i in range(3):
-            before, action, reward, after, terminated, truncated, info = next(steps)
-            assert np.array_equal(episode.observations[i], before)
-            assert np.array_equal(episode.observations[i + 1], after)
-            assert episode.actions[i] == action
-            assert episode.rewards[i] == reward
-            assert (episode.terminations[i], episode.truncations[i]) == (terminated, truncated)
-            assert np.array_equal(episode.infos["action_mask"][i + 1], info["action_mask"])
-            assert episode.infos["action_mask"][i][action]
-            assert episode.infos["probability"][i + 1] == info["probability"]
+            step = next(steps)
+            assert np.array_equal(episode.observations[i], step.observation)
+            assert np.array_equal(episode.observations[i + 1], step.next_observation)
+            assert episode.actions[i] == step.action
+            assert episode.rewards[i] == step.reward
+            ended = episode.terminations[i], episode.truncations[i]
+            assert ended == (step.terminated, step.truncated)
+            assert np.array_equal(episode.infos["action_mask"][i + 1], step.next_mask)
+            assert episode.infos["action_mask"][i][step.action]
+        known = dict(rows(run, "SELECT id, probability FROM scans"))
+        scans = episode.infos["scan"].tolist()
+        assert episode.infos["probability"].tolist() == [known[scan] for scan in scans]
 
 
 def test_how_episodes_end(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from spm_gym.datasets.manifest import (
     LABELS,
     MANIFEST,
     Manifest,
-    decided,
     labeller_name,
     read_listed,
+    training_label,
 )
 from spm_gym.web.labelling.candidates import find_candidates
 from spm_gym.web.labelling.desk import Desk
@@ -78,7 +78,7 @@ def do(desk: Desk, step: tuple[str, ...]) -> None:
         case ("undo", name):
             desk.undo(name)
         case ("settle", file, label):
-            desk.settle(file, label)
+            desk.set_consensus(file, label)
 
 
 @given(st.lists(steps, max_size=25))
@@ -101,7 +101,7 @@ def test_what_is_read_back_is_what_was_said(taken: list[tuple[str, ...]]) -> Non
         if not (folder / MANIFEST).exists():
             assert not any(expected.by.values())
             return
-        read = Manifest.read(folder / MANIFEST).verdict
+        read = Manifest.read(folder / MANIFEST).entries
         listed = {
             PurePosixPath(f).as_posix(): label for f, label, _ in read_listed(folder / MANIFEST)
         }
@@ -109,7 +109,7 @@ def test_what_is_read_back_is_what_was_said(taken: list[tuple[str, ...]]) -> Non
         if file in read:
             assert read[file].by == expected.by[file]
             assert read[file].consensus == expected.consensus[file]
-            assert listed[file] == decided(expected.by[file], expected.consensus[file])
+            assert listed[file] == training_label(expected.by[file], expected.consensus[file])
         else:
             assert not expected.by[file]
             assert not expected.consensus[file]
@@ -139,10 +139,10 @@ def test_a_manifest_by_hand_is_kept(
             csv.writer(file, lineterminator=newline).writerows([first, *table])
         before = path.read_bytes()
         with Labels(folder, []) as labels:
-            labels.say("new.npy", "Anna", "good")
+            labels.set_label("new.npy", "Anna", "good")
             for _, file_name, *_ in table[:1]:
-                labels.say(file_name, "Anna", "bad")
-                labels.say(file_name, "Anna", "")
+                labels.set_label(file_name, "Anna", "bad")
+                labels.set_label(file_name, "Anna", "")
         with path.open(encoding="utf-8-sig", newline="") as file:
             kept_first, *kept = csv.reader(file)
         after = path.read_bytes()
@@ -171,23 +171,23 @@ def test_a_manifest_by_hand_is_kept(
     ],
 )
 def test_the_label_for_training(by: dict[str, str], consensus: str, label: str) -> None:
-    assert decided(by, consensus) == label
+    assert training_label(by, consensus) == label
 
 
 def test_labels_without_a_name_stay_beside_those_with_one(tmp_path: Path) -> None:
     path = tmp_path / MANIFEST
     path.write_text("file,label,note\n1.npy,good,hello\n2.npy,unsure,\n3.npy,bad,\n")
     with Labels(tmp_path, []) as labels:
-        labels.say("1.npy", "Anna", "bad")
-        labels.say("2.npy", "Anna", "bad")
+        labels.set_label("1.npy", "Anna", "bad")
+        labels.set_label("2.npy", "Anna", "bad")
     row = {"by Anna": "bad", "by earlier": "good"}
     assert written(tmp_path)[0] == {"file": "1.npy", "label": DISPUTED, "note": "hello", **row}
     assert written(tmp_path)[1]["label"] == "bad"
     assert written(tmp_path)[1]["by earlier"] == "unsure"
     assert written(tmp_path)[2]["label"] == "bad"
     with Labels(tmp_path, []) as labels:
-        labels.say("1.npy", "Anna", "")
-        labels.say("2.npy", "Anna", "")
+        labels.set_label("1.npy", "Anna", "")
+        labels.set_label("2.npy", "Anna", "")
     assert [row["label"] for row in written(tmp_path)] == ["good", "unsure", "bad"]
 
 
@@ -196,7 +196,7 @@ def test_labels_in_file_names_are_kept_when_the_manifest_begins(tmp_path: Path) 
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     with Labels(tmp_path, find_candidates(tmp_path)) as labels:
-        labels.say("3.npy", "Anna", "sample")
+        labels.set_label("3.npy", "Anna", "sample")
     assert {row["file"]: row["label"] for row in written(tmp_path)} == {
         "good/1.npy": "good", "bad/2.npy": "bad", "3.npy": "sample",
     }  # fmt: skip

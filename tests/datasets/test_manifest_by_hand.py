@@ -17,9 +17,9 @@ from tests.support.labelling import candidates, desk_of, written
 def test_a_label_edited_by_hand_is_a_consensus(tmp_path: Path) -> None:
     path = tmp_path / MANIFEST
     path.write_text("file,label,by Anna,by Ben\n1.npy,bad,good,bad\n")
-    assert Manifest.read(path).verdict["1.npy"].consensus == "bad"
+    assert Manifest.read(path).entries["1.npy"].consensus == "bad"
     with Labels(tmp_path, []) as labels:
-        labels.say("1.npy", "Ben", "good")
+        labels.set_label("1.npy", "Ben", "good")
     assert written(tmp_path)[0]["label"] == "bad"
     assert written(tmp_path)[0]["consensus"] == "bad"
 
@@ -80,18 +80,18 @@ def test_what_spreadsheets_make_of_it_is_read_and_kept(
     path = tmp_path / MANIFEST
     path.write_bytes(before.encode())
     with Labels(tmp_path, []) as labels:
-        labels.say("1.npy", "Anna", "bad")
+        labels.set_label("1.npy", "Anna", "bad")
     assert path.read_bytes().decode().replace("\r\n", "\n") == after
-    assert Manifest.read(path).verdict["1.npy"].by["Anna"] == "bad"
+    assert Manifest.read(path).entries["1.npy"].by["Anna"] == "bad"
 
 
 def test_a_quotation_mark_that_is_missing_costs_no_label(tmp_path: Path) -> None:
     path = tmp_path / MANIFEST
     with Labels(tmp_path, candidates(tmp_path)) as labels:
-        labels.say("1.npy", "Anna", "good")
+        labels.set_label("1.npy", "Anna", "good")
         path.write_text('file,label\n"i0.npy,good\ni1.npy,bad\n')
         with pytest.raises(LabelsError, match=r"line 2: .*quotation mark.*nothing is saved until"):
-            labels.say("b/2.gsf", "Anna", "good")
+            labels.set_label("b/2.gsf", "Anna", "good")
         assert path.read_text() == 'file,label\n"i0.npy,good\ni1.npy,bad\n'
 
 
@@ -113,9 +113,9 @@ def test_rows_that_training_cannot_take_are_named_in_one_error(tmp_path: Path) -
     manifest = folder / MANIFEST
     good = "file,label\nsub/1.npy,good\n2.npy,bad\nlater.npy,skip\n"
     manifest.write_text(good + "".join(f"{file},good\n" for file in wrong))
-    told = untrainable(manifest)
-    assert len(told) == len(wrong)
-    for line, (file, reason) in zip(told, wrong.items(), strict=True):
+    printed = untrainable(manifest)
+    assert len(printed) == len(wrong)
+    for line, (file, reason) in zip(printed, wrong.items(), strict=True):
         assert reason in line
         assert repr(file)[1:40] in line or not file
     with pytest.raises(FileFormatError, match=r"6 of 8 .*'gone.npy' is missing.* and 1 more") as it:
@@ -129,9 +129,9 @@ def test_rows_that_training_cannot_take_are_named_in_one_error(tmp_path: Path) -
 def test_what_somebody_else_writes_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / MANIFEST
     with Labels(tmp_path, candidates(tmp_path)) as labels:
-        labels.say("1.npy", "Anna", "good")
+        labels.set_label("1.npy", "Anna", "good")
         path.write_text(path.read_text().replace("1.npy,good", "1.npy,bad") + "7.npy,bad\n")
-        labels.say("b/2.gsf", "Anna", "good")
+        labels.set_label("b/2.gsf", "Anna", "good")
     assert {row["file"]: row["label"] for row in written(tmp_path)} == {
         "1.npy": "bad", "7.npy": "bad", "b/2.gsf": "good",
     }  # fmt: skip

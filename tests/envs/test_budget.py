@@ -33,11 +33,11 @@ def spend(budget: Budget, most: int = 1000) -> int:
 def test_before_the_first_good_image_the_budget_is_small() -> None:
     budget = Budget(BudgetConfig(unproven_actions=7, fruitless_actions=20))
     assert spend(budget) == 7
-    budget.see(good=True)
+    budget.observe_image(good=True)
     assert spend(budget) == 20
-    budget.see(good=False)
+    budget.observe_image(good=False)
     assert spend(budget) == 0
-    budget.see(good=True)
+    budget.observe_image(good=True)
     assert spend(budget) == 20
 
 
@@ -49,7 +49,7 @@ def test_failed_conditionings_end_it_in_a_row_or_within_a_night() -> None:
     budget.fail_episode()
     with pytest.raises(BudgetSpent, match="2 conditionings in a row"):
         budget.check_episodes()
-    budget.see(good=True)
+    budget.observe_image(good=True)
     budget.check_episodes()
     budget.fail_episode()
     with pytest.raises(BudgetSpent, match="3 conditionings have failed within 12 hours"):
@@ -79,7 +79,7 @@ def test_a_budget_goes_on_from_its_state(happened: list[str], cut: int) -> None:
             elif event == "failed":
                 budget.fail_episode()
             else:
-                budget.see(event == "good")
+                budget.observe_image(event == "good")
         return refused
 
     whole = play(Budget(config), happened)
@@ -95,8 +95,8 @@ def test_what_succeeds_in_time_is_never_disturbed(lengths: list[int]) -> None:
     for length in lengths:
         for _ in range(length):
             budget.spend()
-            budget.see(good=False)
-        budget.see(good=True)
+            budget.observe_image(good=False)
+        budget.observe_image(good=True)
 
 
 def bad(images: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ def test_acts_that_kills_have_cut_off_are_counted(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """What nothing catches, as a kill."""
+    """An exception that nothing catches, like a kill."""
 
 
 def killed(*_: object) -> None:

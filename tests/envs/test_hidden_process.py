@@ -35,22 +35,22 @@ def two_levels() -> HiddenProcess:
     )
 
 
-def coin(chance: float) -> NDArray[np.float64]:
-    """From every state to the good one with a chance, otherwise to the last."""
+def coin(share: float) -> NDArray[np.float64]:
+    """From every state to the good one with a probability, otherwise to the last."""
     step = np.zeros((STATES, STATES))
-    step[:, 0], step[:, -1] = chance, 1 - chance
+    step[:, 0], step[:, -1] = share, 1 - share
     return step
 
 
-def by_hand(*chances: float) -> HiddenProcess:
+def by_hand(*shares: float) -> HiddenProcess:
     damage = np.zeros((STATES, STATES))
     damage[:, -1] = 1
     return HiddenProcess(
-        steps=np.stack([damage, *(coin(chance) for chance in chances)]),
+        steps=np.stack([damage, *(coin(share) for share in shares)]),
         imaging=np.eye(STATES),
         levels=np.ones((STATES, 1)),
-        allowed=np.ones((1, 1 + len(chances)), dtype=bool),
-        damaging=np.array([True] + [False] * len(chances)),
+        allowed=np.ones((1, 1 + len(shares)), dtype=bool),
+        damaging=np.array([True] + [False] * len(shares)),
         damage_actions=5,
     )
 
@@ -61,15 +61,15 @@ def played(
     """Lengths of episodes that are drawn step by step."""
     rng = np.random.default_rng(1)
 
-    def choose(level: int, wanted: NDArray[np.float64]) -> int:
-        allowed = wanted * process.allowed[level]
+    def choose(level: int, mixture: NDArray[np.float64]) -> int:
+        allowed = mixture * process.allowed[level]
         return int(rng.choice(len(allowed), p=allowed / allowed.sum()))
 
-    def step(state: int, wanted: NDArray[np.float64]) -> int:
+    def step(state: int, mixture: NDArray[np.float64]) -> int:
         level = int(rng.choice(len(process.allowed), p=process.levels[state]))
-        if not (wanted * process.allowed[level]).any():
+        if not (mixture * process.allowed[level]).any():
             return int(rng.choice(STATES, p=process.imaging[state]))
-        return int(rng.choice(STATES, p=process.steps[choose(level, wanted)][state]))
+        return int(rng.choice(STATES, p=process.steps[choose(level, mixture)][state]))
 
     lengths = []
     for _ in range(episodes):
@@ -85,9 +85,9 @@ def played(
     return np.array(lengths, dtype=float)
 
 
-@pytest.mark.parametrize("chance", [1.0, 0.5, 0.1])
-def test_a_coin_takes_the_inverse_of_its_random(chance: float) -> None:
-    assert by_hand(chance).length(np.array([0.0, 1.0])) == pytest.approx(1 / chance)
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_a_coin_takes_the_inverse_of_its_share(share: float) -> None:
+    assert by_hand(share).length(np.array([0.0, 1.0])) == pytest.approx(1 / share)
 
 
 def test_the_optimum_takes_the_better_coin_and_the_blind_one_too() -> None:

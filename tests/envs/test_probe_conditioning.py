@@ -19,7 +19,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.assembly.build import build_microscope, make_env
 from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, SimulatorConfig, load_config
-from spm_gym.envs.observation import Navigator, allowed_actions
+from spm_gym.envs.navigation import Navigator
+from spm_gym.envs.observation import allowed_actions
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import (
     BadReply,
@@ -104,8 +105,8 @@ def test_two_environments_do_not_disturb_each_other() -> None:
     alone = rollout(make_env(overrides=TRUTH), 12, seed=3)
     one, other = make_env(overrides=TRUTH), make_env(overrides=TRUTH)
     beside = []
-    for seen, _ in zip(play(one, 3), play(other, 9), strict=False):
-        beside.append(seen)
+    for played, _ in zip(play(one, 3), play(other, 9), strict=False):
+        beside.append(played)
         if len(beside) == len(alone):
             break
     assert beside == alone

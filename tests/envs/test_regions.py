@@ -67,7 +67,7 @@ def test_choice_is_the_cheapest_candidate_by_a_plain_loop(
 
 
 def choices(regions: RegionMap, last: tuple[float, float], draws: int) -> set[tuple[float, float]]:
-    """What as many generators choose."""
+    """Choose once with each of many generators."""
     drawn = {regions.next_region(last, np.random.default_rng(seed)) for seed in range(draws)}
     return {place for place in drawn if place is not None}
 
@@ -75,7 +75,7 @@ def choices(regions: RegionMap, last: tuple[float, float], draws: int) -> set[tu
 def blocked_by_arrays(
     regions: RegionMap, marks: list[tuple[float, float, float]]
 ) -> NDArray[np.bool_]:
-    """What the marks (m) take away, by whole arrays."""
+    """Compute what the marks (m) block, by whole arrays."""
     axis, half = regions.axis, regions.image / 2
     blocked = np.zeros((axis.size, axis.size), dtype=bool)
     for x, y, radius in marks:
@@ -218,13 +218,13 @@ def test_the_spiral_of_areas_never_comes_back() -> None:
         Direction.X_MINUS: (-1, 0),
         Direction.Y_MINUS: (0, -1),
     }
-    place, seen = (0, 0), {(0, 0)}
+    place, visited = (0, 0), {(0, 0)}
     for changes in range(200):
         dx, dy = step[area_direction(changes)]
         place = (place[0] + dx, place[1] + dy)
-        seen.add(place)
-    assert len(seen) == 201
-    assert max(abs(x) for x, _ in seen) <= 8
+        visited.add(place)
+    assert len(visited) == 201
+    assert max(abs(x) for x, _ in visited) <= 8
 
 
 def test_an_image_uses_up_its_own_place_and_no_neighbour() -> None:

@@ -33,7 +33,7 @@ def looped(num_envs: int = 3, overrides: tuple[str, ...] = TRUTH, mode: str = "N
 
 
 def play(envs: Any, seed: int, mode: str = "NextStep") -> Iterator[tuple[Any, ...]]:
-    """What comes back from resets and random allowed actions."""
+    """Collect the results of resets and random allowed actions."""
     rng = np.random.default_rng(seed)
     observations, infos = envs.reset(seed=seed)
     yield observations, infos
@@ -81,15 +81,15 @@ def test_everything_is_what_single_environments_in_a_loop_give(mode: str) -> Non
 def test_troubles_at_the_microscopes_are_dealt_with_as_one_by_one() -> None:
     troubles = (*TRUTH, "simulator.contact_loss_rate=0.1", "simulator.crash_rate=0.05",
                 "simulator.rough_fraction=0.1", "env.regions.area_nm=120")  # fmt: skip
-    seen = ""
+    occurred = ""
     for mine, other in itertools.islice(
         zip(play(native(3, troubles), 2), play(looped(3, troubles), 2), strict=True), 25
     ):
         for one, two in zip(mine, other, strict=True):
             check_same(one, two)
-        seen += str(mine[-1]["events"])
+        occurred += str(mine[-1]["events"])
     for event in ("lost contact", "crash", "rough sample", "new approach area"):
-        assert event in seen
+        assert event in occurred
 
 
 @pytest.mark.parametrize("overrides", [TRUTH, ()])

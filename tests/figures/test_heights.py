@@ -56,17 +56,17 @@ def test_heights_have_the_colours_of_all_other_pictures(kind: ScanRendering) -> 
     z = steps(np.random.default_rng(1))
     heights = z if kind is ScanRendering.RAW else level(z)
     low, high = limits(heights)
-    wanted = 255 * colormaps[HEIGHTS](np.clip((heights - low) / (high - low), 0, 1))
-    assert np.abs(rgba(picture(z, kind, "levels")) - wanted).max() <= 5
+    expected = 255 * colormaps[HEIGHTS](np.clip((heights - low) / (high - low), 0, 1))
+    assert np.abs(rgba(picture(z, kind, "levels")) - expected).max() <= 5
 
 
 def test_the_network_sees_grey_substrate_where_nothing_was_scanned() -> None:
     z = steps(np.random.default_rng(2))
     z[50:] = np.nan
-    shown = rgba(picture(z, ScanRendering.NETWORK, "levels"))
-    assert (shown[..., :1] == shown[..., :3]).all()
-    assert (shown[..., 3] == 255).all()
-    assert np.allclose(shown[..., 0], (normalise(level(z)) + 1.5) * 85, atol=0.51)
+    painted = rgba(picture(z, ScanRendering.NETWORK, "levels"))
+    assert (painted[..., :1] == painted[..., :3]).all()
+    assert (painted[..., 3] == 255).all()
+    assert np.allclose(painted[..., 0], (normalise(level(z)) + 1.5) * 85, atol=0.51)
     black = grey_values(z, "levels") == 0
     assert np.array_equal(black, np.isnan(z))
 
@@ -92,12 +92,15 @@ def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
 def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
     microscope = build_microscope(load_config(None, ["simulator.rough_fraction=0"]), 4)
     z = microscope.scan(Frame(0.0, 0.0, 10 * NM, 64)).z
-    heights, shown = level(z, "levels"), rgba(picture(z, ScanRendering.LEVELLED, "levels"))[..., :3]
+    heights, painted = (
+        level(z, "levels"),
+        rgba(picture(z, ScanRendering.LEVELLED, "levels"))[..., :3],
+    )
     molecules = heights > 0.1 * NM
     assert molecules.mean() > 0.05
-    white = (shown.min(axis=-1) > 200) & molecules
+    white = (painted.min(axis=-1) > 200) & molecules
     assert white.sum() < 0.01 * molecules.sum()
-    blue = shown[molecules][:, 2]
+    blue = painted[molecules][:, 2]
     assert np.percentile(blue, 90) - np.percentile(blue, 10) > 60
 
 
@@ -127,10 +130,10 @@ def test_what_was_hardly_scanned_has_scales_all_the_same() -> None:
 def test_the_colours_of_a_scale_are_those_of_the_pictures() -> None:
     ends = ElementTree.fromstring(height_scale(1 * NM, ScanRendering.LEVELLED)).iter(f"{SVG}stop")
     for stop in ends:
-        wanted = [round(255 * part) for part in colormaps[HEIGHTS](float(stop.get("offset")))[:3]]
+        expected = [round(255 * part) for part in colormaps[HEIGHTS](float(stop.get("offset")))[:3]]
         digits = stop.get("stop-color", "").removeprefix("#")
         digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
-        assert [int(digits[n : n + 2], 16) for n in (0, 2, 4)] == pytest.approx(wanted, abs=2)
+        assert [int(digits[n : n + 2], 16) for n in (0, 2, 4)] == pytest.approx(expected, abs=2)
 
 
 def test_levelling_is_the_one_that_is_asked_for() -> None:
@@ -149,18 +152,18 @@ def test_maps_are_levelled_as_the_run_has_levelled(
 ) -> None:
     methods = set()
 
-    def look(z: FloatImage, method: str) -> NDArray[np.uint8]:
+    def greys(z: FloatImage, method: str) -> NDArray[np.uint8]:
         methods.add(method)
         return np.zeros(z.shape, np.uint8)
 
-    monkeypatch.setattr("spm_gym.figures.mosaic.grey_values", look)
+    monkeypatch.setattr("spm_gym.figures.mosaic.grey_values", greys)
     with InventedRun(tmp_path, f"env: {{plane: {method}}}") as run:
         run.enter_area()
         run.scan(Label.GOOD, 0.99)
         run.commit()
         render_report(tmp_path)
         painter = Painter(tmp_path)
-        painter.want(0)
+        painter.request(0)
         wait_until(lambda: painter.tiles(0)[1] and not painter.waiting(0))
     assert methods == {method}
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from spm_gym.colours import LABELS
 from spm_gym.config import load_config
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
-from spm_gym.figures.mosaic import COLOURS
-from spm_gym.figures.scan_view import scan_picture, shown_scan
+from spm_gym.figures.scan_view import scan_picture, scan_view
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
 from spm_gym.journal.reader import Label, reading
 from spm_gym.runner.run_state import read_run_state
@@ -40,32 +40,49 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
 
 def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     first = run.scan(Label.DISCARDED)
-    look = run.scan(Label.BAD_PROBE, 0.1)
-    episode = run.journal.begin_episode(0, 0.0, 0.0, look)
-    place = {"x": 2 * NM + run_x(run, look), "y": 1 * NM + run_y(run, look)}
+    number = run.scan(Label.BAD_PROBE, 0.1)
+    episode = run.journal.begin_episode(0, 0.0, 0.0, number)
+    place = {"x": 2 * NM + run_x(run, number), "y": 1 * NM + run_y(run, number)}
     run.journal.record_act(
         {"number": 1, "act": "pulse", "time": 1.0, "result": "intended", **place}
     )
     run.journal.add_step(
-        episode, 1, scan=look, action=2, name=PULSE, policy="random", mask="[]", q="null", act=1
+        episode,
+        1,
+        scan=number,
+        action=2,
+        name=PULSE,
+        policy="random",
+        mask="[]",
+        q="null",
+        act=1,
     )
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, read_run_state(db), look, "levels")
-        assert shown is not None
-        assert (shown.number, shown.before, shown.after) == (1, None, look + 1)
-        (mark,) = shown.marks
+        view = scan_view(db, run.journal.run, read_run_state(db), number, "levels")
+        assert view is not None
+        assert (view.facts.number, view.facts.before, view.facts.after) == (
+            1,
+            None,
+            number + 1,
+        )
+        (mark,) = view.marks
         assert (mark.x, mark.y) == pytest.approx((70, 40))
         assert (mark.name, mark.done) == (PULSE, True)
-        assert shown.square is not None
-        assert 0 < shown.square.metres <= 10 * NM
-        assert shown.bar == pytest.approx(2 * NM)
-        assert all(" pm</text>" in shown.scales[kind] for kind in ScanRendering)
-        for wanted, found in ((first, look), (look, look), (99, look + 1)):  # no first to be seen
-            near = shown_scan(db, run.journal.run, read_run_state(db), wanted, "levels")
+        assert view.square is not None
+        assert 0 < view.square.metres <= 10 * NM
+        assert view.bar == pytest.approx(2 * NM)
+        assert all(" pm</text>" in view.scales[kind] for kind in ScanRendering)
+        # Nobody sees the first: it was discarded.
+        for asked, found in (
+            (first, number),
+            (number, number),
+            (99, number + 1),
+        ):
+            near = scan_view(db, run.journal.run, read_run_state(db), asked, "levels")
             assert near is not None
-            assert near.row["id"] == found
+            assert near.facts.row["id"] == found
 
 
 def run_x(run: InventedRun, scan: int) -> float:
@@ -81,9 +98,9 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     run.commit()
     (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
     with reading(run.journal.run) as db:
-        shown = shown_scan(db, run.journal.run, read_run_state(db), None, "levels")
-    assert shown is not None
-    assert "000001.gsf" in shown.problem
+        view = scan_view(db, run.journal.run, read_run_state(db), None, "levels")
+    assert view is not None
+    assert "000001.gsf" in view.problem
 
 
 @pytest.mark.parametrize("kind", ScanRendering)
@@ -105,7 +122,7 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: ScanRender
 
 def painted(painter: Painter, area: int, version: int = -1) -> dict[tuple[int, int], Image.Image]:
     """The tiles of an area when nothing waits any more and something has changed."""
-    painter.want(area)
+    painter.request(area)
     wait_until(
         # In this order: what is placed waits from the same moment on.
         lambda: (
@@ -135,7 +152,7 @@ def colour_at(tiles: dict[tuple[int, int], Image.Image], x: float, y: float) -> 
 
 
 def frame_colour(label: Label) -> np.ndarray[Any, Any]:
-    text = COLOURS[label].lstrip("#")
+    text = LABELS[label].lstrip("#")
     return np.array([int(text[k : k + 2], 16) for k in (0, 2, 4)])
 
 
@@ -190,9 +207,9 @@ def test_rows_that_make_no_sense_are_counted_and_the_others_painted(
     assert np.abs(near).max() < 60
     assert (painter.unreadable(0), painter.stopped) == (1, "")
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, read_run_state(db), None)
-    assert shown is not None
-    assert all(map(math.isfinite, (shown.left, shown.top, shown.side)))
+        drawn_map = live_map(db, painter, read_run_state(db), None)
+    assert drawn_map is not None
+    assert all(map(math.isfinite, (drawn_map.left, drawn_map.top, drawn_map.side)))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -206,12 +223,12 @@ def test_it_is_told_when_painting_has_stopped(
     run.scan(Label.GOOD, 0.99)
     run.commit()
     painter = Painter(run.journal.run)
-    painter.want(0)
+    painter.request(0)
     wait_until(lambda: bool(painter.stopped))
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, read_run_state(db), None)
-    assert shown is not None
-    assert shown.stopped == "RuntimeError: no more paint"
+        drawn_map = live_map(db, painter, read_run_state(db), None)
+    assert drawn_map is not None
+    assert drawn_map.stopped == "RuntimeError: no more paint"
 
 
 def test_no_version_of_a_tile_comes_twice(run: InventedRun) -> None:
@@ -222,12 +239,12 @@ def test_no_version_of_a_tile_comes_twice(run: InventedRun) -> None:
         run.scan(Label.GOOD, 0.99)
     run.commit()
     painter = Painter(run.journal.run)
-    seen: list[int] = []
+    counts: list[int] = []
     first: set[int] = set()
     for area in (0, 1, 2, 3, 0):  # the fourth takes the place of the first
         painted(painter, area, painter.version())
-        assert not seen or painter.version() > seen[-1]
-        seen.append(painter.version())
+        assert not counts or painter.version() > counts[-1]
+        counts.append(painter.version())
         versions = set(painter.tiles(area)[1].values())
         assert versions
         assert area or not versions & first
@@ -242,12 +259,12 @@ def test_the_map_shows_what_is_planned_and_where_the_last_action_was(run: Invent
     run.commit(frame=Frame(200 * NM, 0.0, 10 * NM, 64, 0.0), area=0)
     painter = Painter(run.journal.run)
     with reading(run.journal.run) as db:
-        shown = live_map(db, painter, read_run_state(db), None)
-        assert shown is not None
-        assert shown.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
-        assert shown.left <= -5 < 205 <= shown.left + shown.side
-        assert shown.act == pytest.approx((2.0, -3.0, PULSE))
-        assert [kind.kind for kind in shown.blocked] == ["conditioning"]
+        drawn_map = live_map(db, painter, read_run_state(db), None)
+        assert drawn_map is not None
+        assert drawn_map.frame == "195.0,-5.0 205.0,-5.0 205.0,5.0 195.0,5.0"
+        assert drawn_map.left <= -5 < 205 <= drawn_map.left + drawn_map.side
+        assert drawn_map.act == pytest.approx((2.0, -3.0, PULSE))
+        assert [kind.kind for kind in drawn_map.blocked] == ["conditioning"]
         assert (
             live_map(db, painter, read_run_state(db), 99) is not None
         )  # no such area: the present one
@@ -265,7 +282,7 @@ def test_a_rotated_frame_is_planned_rotated(run: InventedRun) -> None:
     run.scan(Label.GOOD, 0.99)
     run.commit(frame=Frame(0.0, 0.0, 10 * NM, 64, math.pi / 2), area=0)
     with reading(run.journal.run) as db:
-        shown = live_map(db, Painter(run.journal.run), read_run_state(db), None)
-    assert shown is not None
-    corners = {tuple(map(float, corner.split(","))) for corner in shown.frame.split()}
+        drawn_map = live_map(db, Painter(run.journal.run), read_run_state(db), None)
+    assert drawn_map is not None
+    corners = {tuple(map(float, corner.split(","))) for corner in drawn_map.frame.split()}
     assert corners == {(-5, -5), (-5, 5), (5, -5), (5, 5)}

@@ -1,4 +1,4 @@
-"""A classifier is refused for images that it was not trained for, unless that is told by name."""
+"""A classifier is refused for images that it was not trained for, unless accepted by name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from spm_gym.imaging.conditions import (
 )
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.runner.states import State
-from spm_gym.types import Conditioning, Frame, Scan
+from spm_gym.types import Conditioning, Decision, Frame, Scan
 from tests.support.scripted_runs import lab
 
 NAMES = set(get_args(Mismatch))
@@ -48,8 +48,8 @@ NEGATIVE = replace(TRAINED, bias=(-1.0, -0.5))
 BOTH_SIGNS = replace(TRAINED, bias=(-1.0, 0.5))
 
 
-class Told:
-    """A classifier that was trained for something, and whose answer is a number."""
+class StubClassifier:
+    """Classifier with training conditions, whose answer is a fixed number."""
 
     def __init__(self, answer: float = 0.02, conditions: TrainingConditions = TRAINED) -> None:
         self.answer = answer
@@ -104,7 +104,7 @@ def test_what_is_unknown_says_which_setting_tells_it() -> None:
              ("pixel", "classifier.image_nm")]} == dict.fromkeys(found, True)  # fmt: skip
 
 
-def test_a_material_counts_where_both_are_told_and_however_it_is_written() -> None:
+def test_a_material_counts_where_both_are_known_and_however_it_is_written() -> None:
     for material in (None, "MGPC  on ag(100)"):
         assert mismatches(TRAINED, replace(FITTING, material=material), ()) == {}
     assert mismatches(replace(TRAINED, material=None), FITTING, ()) == {}
@@ -114,7 +114,7 @@ def test_a_material_counts_where_both_are_told_and_however_it_is_written() -> No
     assert "MgPc on Ag(100)" in found["material"]
 
 
-def test_simulated_and_real_images_are_told_apart_in_both_directions() -> None:
+def test_simulated_and_real_images_are_distinguished_in_both_directions() -> None:
     assert set(mismatches(TRAINED, replace(FITTING, origin="real"), ())) == {"origin"}
     assert set(mismatches(replace(TRAINED, origin="real"), FITTING, ())) == {"origin"}
 
@@ -201,7 +201,7 @@ def test_the_shipped_classifier_is_for_the_simulator_as_it_is() -> None:
 
 
 def refused(name: str, *settings: str) -> str:
-    """The settings are refused for one reason, and accepted when that is told by name."""
+    """The settings are refused for one reason, and accepted by name."""
     with pytest.raises(ConfigError) as caught:
         make_env(overrides=settings)
     with pytest.raises(ConfigError):
@@ -221,7 +221,7 @@ def test_another_molecule_is_refused_when_an_environment_is_made() -> None:
     assert "PTCDA on Ag(100)" in text
 
 
-def test_bare_metal_is_refused_simulated_or_told() -> None:
+def test_bare_metal_is_refused_simulated_or_real() -> None:
     assert "is Ag(100) (env.material)" in refused("material", "simulator.molecules_per_nm2=0")
     refused("material", "env.material=Ag(111)")
 
@@ -243,29 +243,29 @@ def test_the_truth_is_never_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "words"),
     [
-        ([], []),  # what the operator has set, the controller will tell
+        ([], []),  # bias and setpoint then come from the controller
         (["real.imaging.bias_V=1.5", "real.imaging.setpoint_pA=50"], []),
         (["real.imaging.bias_V=-1"], ["bias"]),
         (["real.imaging.setpoint_pA=1000"], ["setpoint"]),
         (["env.image_nm=20"], ["pixel"]),
         (["env.material=Si(111)"], ["material"]),
-        (["real.protocol=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
-        (["real.protocol=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
-        (["real.protocol=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
+        (["real.driver=deepspm"], ["real.imaging.bias_V", "real.imaging.setpoint_pA"]),
+        (["real.driver=deepspm", "env.accept_mismatch=[bias, setpoint]"], []),
+        (["real.driver=deepspm", "real.imaging.bias_V=1", "real.imaging.setpoint_pA=25"], []),
     ],
 )
 def test_settings_of_a_real_microscope_are_refused_for_what_they_say(
-    settings: list[str], said: list[str]
+    settings: list[str], words: list[str]
 ) -> None:
     config = load_config(None, ["run.microscope=real", *settings])
-    if not said:
+    if not words:
         check_classifier(config)
         return
     with pytest.raises(ConfigError) as caught:
         check_classifier(config)
-    assert all(part in str(caught.value) for part in said)
+    assert all(part in str(caught.value) for part in words)
 
 
 def test_findings_for_a_real_microscope_include_the_origin() -> None:
@@ -310,7 +310,7 @@ CHANGES = [{"bias": -1.0}, {"bias": math.nan}, {"setpoint": 1e-9}]
 def test_a_step_after_which_the_bias_is_another_ends_before_the_next_act(
     changes: dict[str, float],
 ) -> None:
-    microscope, classifier = Flipping(2, **changes), Told()
+    microscope, classifier = Flipping(2, **changes), StubClassifier()
     env = ProbeConditioningEnv(microscope, classifier, Config().env)
     env.reset(seed=None, options={"damage": False})
     env.step(0)
@@ -328,7 +328,7 @@ def test_a_step_after_which_the_bias_is_another_ends_before_the_next_act(
 def test_what_is_accepted_by_name_is_classified() -> None:
     microscope = Flipping(1, bias=-1.0)
     config = Config().env.model_copy(update={"accept_mismatch": ("bias",)})
-    env = ProbeConditioningEnv(microscope, Told(), config)
+    env = ProbeConditioningEnv(microscope, StubClassifier(), config)
     env.reset(options={"damage": False})
     env.step(0)
     assert microscope.bias == -1.0
@@ -346,7 +346,7 @@ def test_of_environments_in_step_the_one_that_cannot_classifier_fails() -> None:
 @pytest.mark.parametrize("answer", [math.nan, math.inf, -math.inf, 1.5])
 def test_an_answer_that_is_no_probability_is_not_acted_on(answer: float) -> None:
     microscope = Flipping(99)
-    env = ProbeConditioningEnv(microscope, Told(answer), Config().env)
+    env = ProbeConditioningEnv(microscope, StubClassifier(answer), Config().env)
     with pytest.raises(UnclassifiableImage, match="no probability"):
         env.reset()
     assert microscope.acts == 0
@@ -357,7 +357,9 @@ def test_a_run_in_which_the_bias_becomes_another_ends_as_a_failure_before_any_ac
     tmp_path: Path, changes: dict[str, float]
 ) -> None:
     microscope = Flipping(3, **changes)
-    with lab(tmp_path, Told(), "operation.condition_after=5", microscope=microscope) as it:
+    with lab(
+        tmp_path, StubClassifier(), "operation.condition_after=5", microscope=microscope
+    ) as it:
         outcome = it.runner.run()
         [name] = changes
         assert outcome.failed
@@ -371,11 +373,13 @@ def test_a_run_in_which_the_bias_becomes_another_ends_as_a_failure_before_any_ac
 
 def test_a_run_in_the_middle_of_conditioning_ends_before_the_next_act(tmp_path: Path) -> None:
     microscope = Flipping(3, bias=-1.0)
-    with lab(tmp_path, Told(), "operation.condition_after=1", microscope=microscope) as it:
+    with lab(
+        tmp_path, StubClassifier(), "operation.condition_after=1", microscope=microscope
+    ) as it:
         assert it.runner.run().failed
         assert microscope.acts == 2 + 1  # on three images that were classified
     again = Flipping(99)
-    with lab(tmp_path, Told(0.95), "operation.scans=6", microscope=again) as it:
+    with lab(tmp_path, StubClassifier(0.95), "operation.scans=6", microscope=again) as it:
         again.bias = 1.0  # set back by hand
         assert it.runner.run().ending == "6 images are taken"
         assert it.rows("SELECT scan_after IS NULL, uncertain FROM steps")[-1] == (0, 0)
@@ -386,13 +390,13 @@ def test_images_that_another_bias_makes_look_rough_cost_no_sample(tmp_path: Path
     settings = ("simulator.rough_fraction=1",)
     microscope = build_microscope(load_config(None, list(settings)))
     microscope.bias = -1.0
-    with lab(tmp_path, Told(), *settings, microscope=microscope) as it:
+    with lab(tmp_path, StubClassifier(), *settings, microscope=microscope) as it:
         assert it.runner.run().failed
         assert it.labels() == ["unusable"]
 
 
 def test_a_run_whose_classifier_has_no_answer_ends_as_a_failure(tmp_path: Path) -> None:
-    with lab(tmp_path, Told(math.nan), "operation.condition_after=1") as it:
+    with lab(tmp_path, StubClassifier(math.nan), "operation.condition_after=1") as it:
         outcome = it.runner.run()
         assert outcome.failed
         assert "no probability" in outcome.ending
@@ -401,8 +405,9 @@ def test_a_run_whose_classifier_has_no_answer_ends_as_a_failure(tmp_path: Path) 
 
 
 def test_a_run_whose_agent_has_no_values_ends_before_its_act(tmp_path: Path) -> None:
-    with lab(tmp_path, Told(), "operation.condition_after=1") as it:
-        it.policy.choose = lambda *_: (0, [math.nan] * 12)  # type: ignore[method-assign]
+    with lab(tmp_path, StubClassifier(), "operation.condition_after=1") as it:
+        without_values = Decision(0, "agent", (math.nan,) * 12)
+        it.policy.choose = lambda *_: without_values  # type: ignore[method-assign]
         outcome = it.runner.run()
         assert outcome.failed
         assert "operation.agent" in outcome.ending

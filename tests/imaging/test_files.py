@@ -238,10 +238,10 @@ def test_what_is_no_scan_is_not_read(tmp_path: Path, ending: str) -> None:
     zeros.symlink_to("/dev/zero")
     with huge.open("wb") as file:
         file.truncate(2**32 + 1)  # takes no place on the disk
-    for path, reason in ((pipe, "no file"), (zeros, "no file"), (huge, "4.29 GB is more")):
+    for path, reason in ((pipe, "not a file"), (zeros, "not a file"), (huge, "4.29 GB is more")):
         with pytest.raises(FileFormatError, match=reason):
             read_topography(path)
-    with pytest.raises(FileFormatError, match="no file"):
+    with pytest.raises(FileFormatError, match="not a file"):
         read_gsf_scan(pipe)
     link = tmp_path / f"link{ending}"
     WRITE[ending](tmp_path / f"real{ending}", np.zeros((4, 4), np.float32))

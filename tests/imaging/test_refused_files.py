@@ -14,7 +14,7 @@ from spm_gym.imaging.files import FileFormatError, read_topography
 from spm_gym.web.labelling.candidates import find_candidates, read_images
 from tests.support.labelling import scan
 from tests.support.scan_files import Header, gsf, image, sxm
-from tests.support.showing import shown
+from tests.support.showing import show_command
 
 in_tmp_path = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -36,7 +36,7 @@ def test_a_size_that_is_no_length_is_refused(tmp_path: Path, text: str) -> None:
     for path in [*tmp_path.glob("*.gsf"), *tmp_path.glob("*.sxm")]:
         with pytest.raises(FileFormatError, match=r"a size is a positive number|scans are from"):
             read_topography(path)
-        assert shown(path, "-o", tmp_path / "no.png") == 2
+        assert show_command(path, "-o", tmp_path / "no.png") == 2
     images, refused = read_images(find_candidates(tmp_path), 64, "levels", None, lambda count: None)
     assert [each.file for each in images] == ["sound.npy"]
     assert len(refused) == 5

@@ -1,4 +1,4 @@
-"""What is read of scan files of other instruments and programs."""
+"""Reading scan files of other instruments and programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spm_gym.imaging.files import FileFormatError, read_topography
-from tests.support.referees import gwyddion_is_here, shown_by_gwyddion
+from tests.support.referees import drawn_by_gwyddion, gwyddion_is_here
 from tests.support.scan_files import Header, gsf, image, sxm
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -31,8 +31,8 @@ OFF = (
     *(f"02_z_controller_off_{kind}.sxm" for kind in ("flat", "sloped", "flat_and_partial")),
 )
 REFUSED = {
-    "01_current_in_ampere.gsf": r"'A' \(ampere\), which is no length",
-    "10_says_LSBFIRST_is_big_endian.sxm": "says 'FLOAT LSBFIRST'",
+    "01_current_in_ampere.gsf": r"'A' \(ampere\), which is not a length",
+    "10_says_LSBFIRST_is_big_endian.sxm": "is 'FLOAT LSBFIRST'",
 }
 OTHER = "08_real_createc_converted.sxm"
 
@@ -69,8 +69,8 @@ def test_files_that_people_have_met(name: str) -> None:
 def test_gwyddion_shows_the_same(name: str) -> None:
     z = read_topography(CASES / name, min_finite=0).z.ravel()
     scanned = np.isfinite(z)
-    shown = [each for each in shown_by_gwyddion(CASES / name) if each.shape == z.shape]
-    assert any(np.allclose(each[scanned], z[scanned], rtol=1e-6, atol=0) for each in shown)
+    drawn = [each for each in drawn_by_gwyddion(CASES / name) if each.shape == z.shape]
+    assert any(np.allclose(each[scanned], z[scanned], rtol=1e-6, atol=0) for each in drawn)
 
 
 # Nanonis
@@ -306,10 +306,10 @@ def test_gsffile_and_we_read_the_same(tmp_path: Path) -> None:
     ("fields", "reason"),
     [
         ("ZUnits = A", r"'A' \(ampere\)"),
-        ("ZUnits = V", "'V', which is no length"),
+        ("ZUnits = V", "'V', which is not a length"),
         ("ZUnits = m\nXYUnits = 1/m\nXReal = 1\nYReal = 1", "sizes are in '1/m'"),
-        ("XRes = 1e9", "XRes says '1e9'"),
-        (f"YRes = {'9' * 5000}", "YRes says '9999"),
+        ("XRes = 1e9", "XRes is '1e9'"),
+        (f"YRes = {'9' * 5000}", "YRes is '9999"),
     ],
 )
 def test_a_field_of_something_else_is_refused(tmp_path: Path, fields: str, reason: str) -> None:

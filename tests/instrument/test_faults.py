@@ -1,4 +1,4 @@
-"""Faults strike as often, when and as they are told to, and leave everything else alone."""
+"""Faults occur at the configured rates and scans, and change nothing else."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def faulty(seed: int = 0, schedule: dict[int, str] | None = None, **rates: Any) 
     return beset(bare(), seed, schedule, **rates)
 
 
-def same(one: Scan, other: Scan) -> bool:
-    return one.started == other.started and np.array_equal(one.z, other.z, equal_nan=True)
+def same(this: Scan, other: Scan) -> bool:
+    return this.started == other.started and np.array_equal(this.z, other.z, equal_nan=True)
 
 
 def recovered(microscope: FaultyMicroscope) -> None:
@@ -91,9 +91,9 @@ def recovered(microscope: FaultyMicroscope) -> None:
 
 
 def session(microscope: Instrument, rounds: int, seed: int = 5) -> list[Any]:
-    """What becomes of a scan and an act in every round, whatever goes wrong in between."""
+    """Scan and act in every round; return the results, or the errors in between."""
     rng = np.random.default_rng(seed)
-    seen: list[Any] = []
+    events: list[Any] = []
     for number in range(rounds):
         x, y = rng.uniform(-60 * NM, 60 * NM, 2)
         frame = Frame(x, y, 10 * NM, 16, float(rng.uniform(-1, 1)))
@@ -107,13 +107,13 @@ def session(microscope: Instrument, rounds: int, seed: int = 5) -> list[Any]:
             acts += [microscope.retract, lambda: microscope.move_area(Direction.X_PLUS)]
         for act in acts:
             try:
-                seen.append(act())
-                seen.append(repr(microscope.status()))
+                events.append(act())
+                events.append(repr(microscope.status()))
             except InstrumentError as error:
-                seen.append(repr(error))
+                events.append(repr(error))
                 if isinstance(microscope, FaultyMicroscope):
                     recovered(microscope)
-    return seen
+    return events
 
 
 def test_it_is_an_instrument_that_can_be_restarted() -> None:
@@ -127,12 +127,12 @@ def test_it_is_an_instrument_that_can_be_restarted() -> None:
 def test_without_faults_it_is_the_microscope_bit_for_bit() -> None:
     """With the simulator's own accidents and bad sample, too."""
     config = SimulatorConfig(tip_change_rate=0.2, rough_fraction=0.1)
-    one = SimulatedMicroscope(config, 120.0, seed=4)
+    this = SimulatedMicroscope(config, 120.0, seed=4)
     other = beset(SimulatedMicroscope(config, 120.0, seed=4), seed=4)
-    seen = session(one, 30)
-    assert seen == session(other, 30)
-    assert repr(one.get_state()) == repr(other.get_state()["microscope"])
-    assert not any("Error" in str(entry) for entry in seen)
+    events = session(this, 30)
+    assert events == session(other, 30)
+    assert repr(this.get_state()) == repr(other.get_state()["microscope"])
+    assert not any("Error" in str(entry) for entry in events)
 
 
 def test_the_seed_decides_everything() -> None:
@@ -188,7 +188,7 @@ def test_a_broken_connection_is_kept_in_the_state() -> None:
     ],
 )
 def test_every_fault_looks_like_one(fault: str, diagnosis: Diagnosis) -> None:
-    """Almost always: one that strikes in the last lines, or takes few of them, may pass."""
+    """Almost always: a fault in the last lines, or of few lines, may pass."""
     counts = Counter(diagnose(faulty(seed, {1: fault}).scan(HERE)) for seed in range(40))
     assert counts[diagnosis] >= 30
     assert diagnose(faulty().scan(HERE)) is Diagnosis.FINE
@@ -337,7 +337,7 @@ ACTS: list[Callable[[Instrument], None]] = [
 
 @pytest.mark.parametrize("act", ACTS, ids=["condition", "approach", "withdraw", "retract", "move"])
 def test_a_connection_breaks_before_or_after_an_act(act: Callable[[Instrument], None]) -> None:
-    """What is lost was not done, and what is unknown was, exactly as without the fault."""
+    """A lost act was not done, an unknown one was done exactly as without the fault."""
     untouched, done = bare(), bare()
     act(done)
     outcomes = Counter[type[Exception]]()
@@ -389,26 +389,26 @@ def test_faults_come_as_often_as_they_should() -> None:
     }
     small = Frame(0, 0, 10 * NM, 8)
     microscope = faulty(4, **rates)
-    seen: Counter[str] = Counter()
+    events: Counter[str] = Counter()
     scans = 3000
     for _ in range(scans):
         try:
             scan = microscope.scan(small)
         except ConnectionLost:
-            seen["connection"] += 1
+            events["connection"] += 1
             microscope.reconnect()
             continue
         if microscope.microscope.fault:
-            seen[microscope.microscope.fault.replace(" ", "_")] += 1
+            events[microscope.microscope.fault.replace(" ", "_")] += 1
             microscope.microscope.withdraw()
             microscope.microscope.approach()
         elif np.isnan(scan.z).any():
-            seen["missing_lines"] += 1
+            events["missing_lines"] += 1
     for fault, rate in rates.items():
         # Seven standard deviations; a small image can lose no line at all.
         spread = 7 * np.sqrt(rate * (1 - rate) / scans)
         low = rate * 0.9 if fault == "missing_lines" else rate
-        assert low - spread < seen[fault] / scans < rate + spread, fault
+        assert low - spread < events[fault] / scans < rate + spread, fault
 
 
 def test_acts_fail_as_often_as_they_should() -> None:
@@ -426,23 +426,23 @@ def test_acts_fail_as_often_as_they_should() -> None:
 def test_scheduled_faults_strike_at_their_scans_and_once() -> None:
     schedule = {2: "lost contact", 4: "connection", 5: "missing lines", 7: "crash"}
     microscope = faulty(3, schedule)
-    seen: dict[int, str] = {}
+    events: dict[int, str] = {}
     for number in range(1, 11):
         try:
             scan = microscope.scan(HERE, 0.5 if number == 1 else 1.0)
         except ConnectionLost:
-            seen[number] = "connection"
+            events[number] = "connection"
             with pytest.raises(ConnectionLost):
                 microscope.scan(HERE)
             microscope.reconnect()
             continue
         if microscope.microscope.fault:
-            seen[number] = microscope.microscope.fault
+            events[number] = microscope.microscope.fault
             microscope.withdraw()
             microscope.approach()
         elif number > 1 and np.isnan(scan.z).any():
-            seen[number] = "missing lines"
-    assert seen == schedule
+            events[number] = "missing lines"
+    assert events == schedule
 
 
 def test_scheduled_debris_stays_where_it_is() -> None:
@@ -474,11 +474,11 @@ def test_rough_regions_cover_their_share_and_belong_to_place_and_area() -> None:
 
 
 def test_outside_rough_regions_nothing_changes() -> None:
-    one, other = bare(850), beset(bare(850), rough_region=0.2)
+    this, other = bare(850), beset(bare(850), rough_region=0.2)
     unchanged = 0
     for x, y in np.random.default_rng(0).uniform(-410, 410, (60, 2)):
         frame = Frame(x * NM, y * NM, 10 * NM, 32)
-        unchanged += same(one.scan(frame), other.scan(frame))
+        unchanged += same(this.scan(frame), other.scan(frame))
     assert 20 < unchanged < 60
 
 
@@ -490,13 +490,13 @@ def test_rough_regions_come_besides_those_of_the_simulator() -> None:
 def test_rough_regions_come_to_areas_seen_before_and_leave_what_was_done_there() -> None:
     places = np.random.default_rng(0).uniform(-60, 60, (40, 2))
     places = places[np.hypot(*places.T) > 25]  # away from the traces of the pulse
-    seen = bare(**QUIET)
-    seen.surface.mark(Pulse(8.0), 0, 0, np.random.default_rng(0))
-    kept = repr(seen.surface.get_state())
-    found = _rough_places(beset(seen, rough_region=0.5), places)
+    events = bare(**QUIET)
+    events.surface.mark(Pulse(8.0), 0, 0, np.random.default_rng(0))
+    kept = repr(events.surface.get_state())
+    found = _rough_places(beset(events, rough_region=0.5), places)
     assert found == _rough_places(beset(bare(**QUIET), rough_region=0.5), places)
     assert any(found)
-    assert repr(seen.surface.get_state()) == kept
+    assert repr(events.surface.get_state()) == kept
 
 
 def test_scheduled_debris_leaves_what_was_done_there() -> None:

@@ -24,7 +24,7 @@ LIMITS = LimitsConfig()
 
 
 class Recorder:
-    """Writes down what reaches it; raises what it is told to."""
+    """Writes down what reaches it; raises the errors that a test has set."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.received: list[tuple[Any, ...]] = []
@@ -274,7 +274,7 @@ def test_budgets_outlive_the_program() -> None:
 @pytest.mark.parametrize(
     ("error", "result"),
     [(OutcomeUnknown("lost"), "unknown"), (CommandFailed("no"), "failed"),
-     (LimitExceeded("no way"), "refused"), (ConnectionLost("gone"), "failed"),
+     (LimitExceeded("too far"), "refused"), (ConnectionLost("gone"), "failed"),
      (KeyboardInterrupt(), "unknown")],
 )  # fmt: skip
 def test_the_record_tells_the_truth_about_the_outcome(error: BaseException, result: str) -> None:

@@ -33,7 +33,7 @@ from tests.support.scripted_runs import Verdicts, lab
 NM = 1e-9
 LIMITS = LimitsConfig()
 ODD = (math.nan, math.inf, -math.inf, 5e-324, -5e-324, 2.2e-308, 0.0, -0.0, 1e-40, 1.8e308, -1e300)
-"""What passes checks that were written for numbers: none, endless, denormal, huge."""
+"""Numbers that pass careless checks: NaN, infinite, denormal, huge."""
 
 NUMBERS = st.one_of(st.sampled_from(ODD), st.floats(allow_subnormal=True))
 SMALL = st.one_of(NUMBERS, st.floats(-1e-6, 1e-6))
@@ -51,7 +51,7 @@ class Odd:
 
     Args:
         field: Of its status or of its scans; "low" and "high" are the ends of the z range.
-        number: What it is said to be.
+        number: The reported number.
     """
 
     def __init__(self, field: str = "", number: float = 0.0) -> None:
@@ -143,8 +143,8 @@ def test_whatever_is_read_an_act_is_recorded_as_what_it_was(
         [(result, before, after)] = journal._db.execute("SELECT result, before, after FROM acts")
     assert len(odd.received) == 1
     assert result == "done"
-    for seen in (before, after):
-        assert json.loads(seen, parse_constant=pytest.fail)
+    for text in (before, after):
+        assert json.loads(text, parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf])
@@ -152,7 +152,7 @@ def test_whatever_is_read_an_act_is_recorded_as_what_it_was(
 def test_what_no_microscope_can_answer_is_a_bad_reply(field: str, number: float) -> None:
     guard = Guard(Odd(field, number), LIMITS)
     ask = guard.status if field in ANSWERS else lambda: guard.scan(Frame(0, 0, 10 * NM, 64))
-    with pytest.raises(BadReply, match=r"infinite|said to be"):
+    with pytest.raises(BadReply, match=r"infinite|reported"):
         ask()
 
 
@@ -256,11 +256,11 @@ def test_a_tip_is_withdrawn_also_if_that_cannot_be_recorded(fails_at: str) -> No
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), KeyboardInterrupt()])
 def test_a_look_that_breaks_after_an_act_does_not_take_its_result(error: BaseException) -> None:
     microscope, kept = Counting(), list[dict[str, Any]]()
-    looks = iter([AT_REST()])
+    statuses = iter([AT_REST()])
 
     def status() -> Status:
         try:
-            return next(looks)
+            return next(statuses)
         except StopIteration:
             raise error from None
 
@@ -292,7 +292,7 @@ def fill(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {pages}")
     filler = (
         "INSERT INTO acts (session, act, details, wall, before, result, reason, after)"
-        " VALUES (1, 'look', '{}', 0, '{}', 'done', '', '{}')"
+        " VALUES (1, 'dip', '{}', 0, '{}', 'done', '', '{}')"
     )
     with contextlib.suppress(sqlite3.OperationalError):
         while True:

@@ -116,7 +116,7 @@ def test_looking_whether_a_run_is_at_work_changes_nothing(tmp_path: Path) -> Non
         assert is_run_locked(tmp_path)
         assert is_run_locked(tmp_path)
     assert not is_run_locked(tmp_path)
-    with locked_run(tmp_path):  # whoever looked has left no lock behind
+    with locked_run(tmp_path):  # the query has left no lock behind
         pass
 
 
@@ -177,7 +177,7 @@ def test_stop_waits_until_the_tip_is_withdrawn(
     assert ["--token" in errors[0], "not the token" in errors[1]] == [True, True]
     assert process.poll() is None
     assert main(["stop", str(run), "--token", "secret"]) == 0
-    assert "ended: asked to stop; tip withdrawn" in capsys.readouterr().out
+    assert "Ended: asked to stop; tip withdrawn" in capsys.readouterr().out
     with reading(run) as db:
         last = db.execute("SELECT act, result FROM acts ORDER BY id DESC").fetchone()
     assert tuple(last) == ("withdraw", "done")
@@ -197,7 +197,7 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
     run = tmp_path / "run"
     with virtual_nanonis("--seed", "3", "--time-scale", "20", "--ports", "0", "0", "0") as ports:
         process = started(
-            "--env", "real", "--hours", "100", "--set", f"real.ports={ports[:2]}",
+            "--env", "real", "--hours", "100", "--set", f"real.nanonis.ports={ports[:2]}",
             "real.imaging.speed_nm_per_s=0.05", "env.settle_fraction=0", "env.creep_wait_s=1",
         )  # fmt: skip
         wait_for(run, "SELECT 1 FROM state WHERE json_extract(runner, '$.state') = 'image'")
@@ -229,7 +229,7 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
 
 
 @contextmanager
-def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
+def aborting(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
     """A runner whose microscope stops the scan in which the next thing is wanted."""
     with lab(folder, Verdicts(0.99), requests=lambda: wanted[0]) as it:
         scan = it.microscope.scan
@@ -247,7 +247,7 @@ def abandoning(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
 @pytest.mark.parametrize("state", [State.PARTIAL, State.IMAGE])
 def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
     wanted: list[Request | None] = [None]
-    with abandoning(tmp_path, wanted) as it:
+    with aborting(tmp_path, wanted) as it:
         it.until(state)
         scans = len(it.labels())
         target = it.runner.run_state.place.frame
@@ -301,7 +301,7 @@ def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Pat
 
 def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_again(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
-    with abandoning(tmp_path, wanted) as it:
+    with aborting(tmp_path, wanted) as it:
         it.until(State.IMAGE)
         wanted.append(None)
         assert it.runner.step() is State.DIAGNOSE

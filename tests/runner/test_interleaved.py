@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from agents.checkpoint import latest_checkpoint, load_checkpoint
-from spm_gym.analysis.policies import FEWEST, PolicyEpisodes, policy_episodes, saved_actions
+from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes, saved_actions
 from spm_gym.cli import main
+from spm_gym.intervals import FEWEST
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
 from tests.runner.test_operation import LIVELY, summary
@@ -228,5 +229,5 @@ def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]
     told = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
     page = render_report(folder).html
     told += re.findall(r"95 % interval: (.+?)\. Below", page)
-    table = page.partition("by who chose")[2].partition("</table>")[0]
+    table = page.partition("Finished episodes by policy")[2].partition("</table>")[0]
     return told + re.findall(r'<td class="n">([^<]* to [^<]*)</td>', table)

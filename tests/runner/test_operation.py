@@ -131,7 +131,10 @@ def test_a_finished_run_goes_on_for_longer(capsys: pytest.CaptureFixture[str]) -
         (["--set", "env.pixels=32"], ["64"]),
         (["--set", "agent.network.hidden=[64]"], ["agent.safetensors", "--policy random"]),
         (["--fresh-area"], ["--env real"]),
-        (["--env", "real", "--set", "real.ports=[9,10]", "real.outage_s=0"], ["127.0.0.1"]),
+        (
+            ["--env", "real", "--set", "real.nanonis.ports=[9,10]", "real.nanonis.outage_s=0"],
+            ["127.0.0.1"],
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
@@ -235,7 +238,11 @@ def test_anybody_is_named_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def nanonis(ports: list[int]) -> list[str]:
-    lab = [f"real.ports={ports[:2]}", "real.coarse.retract=z+", "env.creep_wait_s=0"]
+    lab = [
+        f"real.nanonis.ports={ports[:2]}",
+        "real.nanonis.coarse.retract=z+",
+        "env.creep_wait_s=0",
+    ]
     return ["--env", "real", "--run-dir", "run", "--set", *lab, "operation.confirm_s=0", *LIVELY]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.operation import RandomRunPolicy
+from agents.run_policies import RandomRunPolicy
 from spm_gym.assembly.build import build_classifier, build_microscope
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.envs import observation
@@ -442,11 +442,11 @@ def test_a_move_of_unknown_outcome_is_not_repeated_either(tmp_path: Path) -> Non
 def test_without_a_way_to_change_the_area_the_run_ends(tmp_path: Path) -> None:
     from spm_gym.errors import LimitExceeded
 
-    microscope = Mishap(move_area=always(LimitExceeded("set real.coarse.retract")))
+    microscope = Mishap(move_area=always(LimitExceeded("set real.nanonis.coarse.retract")))
     with lab(tmp_path, Verdicts(GOOD), "env.regions.area_nm=20", microscope=microscope) as it:
         outcome = it.runner.run()
         assert outcome.failed
-        assert "real.coarse.retract" in outcome.ending
+        assert "real.nanonis.coarse.retract" in outcome.ending
 
 
 # --- the end --------------------------------------------------------------------------------------
@@ -464,7 +464,7 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
         assert 360 <= it.runner.run_state.clock.elapsed < 360 + 60
 
 
-def test_a_current_that_cannot_be_read_leaves_no_image_unjudged(tmp_path: Path) -> None:
+def test_a_current_that_cannot_be_read_leaves_no_image_unclassified(tmp_path: Path) -> None:
     class Dumb(Mishap):
         """Does not say anything of itself after its third scan."""
 
@@ -676,7 +676,7 @@ def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
         assert it.labels() == ["good"]
 
 
-def test_a_stop_does_not_leave_an_image_unjudged(tmp_path: Path) -> None:
+def test_a_stop_does_not_leave_an_image_unclassified(tmp_path: Path) -> None:
     wanted: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
         it.until(State.DIAGNOSE)
@@ -851,7 +851,7 @@ def test_an_image_in_hand_is_read_again_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
-    """Nothing scripted: the shipped classifier, the true physics, actions by chance."""
+    """Nothing scripted: the shipped classifier, the true physics, actions at random."""
     config = Config()
     policy = RandomRunPolicy(np.random.default_rng(1))
     with lab(tmp_path, build_classifier(config), "operation.scans=80", policy=policy) as it:

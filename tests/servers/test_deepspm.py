@@ -60,7 +60,7 @@ Answer = bytes | object
 
 
 class ScriptedServer:
-    """Writes down every request and answers from a list; counts what it was told to do."""
+    """Writes down every request and answers from a list; counts the requests."""
 
     def __init__(self, *answers: Answer, piecewise: bool = False) -> None:
         self.received: list[bytes] = []
@@ -232,10 +232,10 @@ def test_any_bytes_are_a_request_or_a_value_error(data: bytes) -> None:
 def test_any_bytes_are_a_reply_or_a_value_error(data: bytes) -> None:
     parsers: list[Callable[[bytes], object]] = [
         protocol.parse_scan_shape,
-        lambda told: protocol.parse_scan_heights(told, (2, 3)),
-        lambda told: protocol.parse_parameter(protocol.parse_text(told), "Range"),
-        lambda told: protocol.parse_area_change(protocol.parse_text(told)),
-        lambda told: protocol.parse_clean(protocol.parse_text(told)),
+        lambda reply: protocol.parse_scan_heights(reply, (2, 3)),
+        lambda reply: protocol.parse_parameter(protocol.parse_text(reply), "Range"),
+        lambda reply: protocol.parse_area_change(protocol.parse_text(reply)),
+        lambda reply: protocol.parse_clean(protocol.parse_text(reply)),
     ]
     for parse in parsers:
         with contextlib.suppress(ValueError):
@@ -248,8 +248,8 @@ def test_replies_survive_being_written_and_read() -> None:
     shape = protocol.parse_scan_shape(data[:8])
     assert np.array_equal(protocol.parse_scan_heights(data[8:], shape), heights)
     assert protocol.parse_area_change(protocol.format_area_change(3).decode()) == 3
-    told = protocol.format_parameter("zRange", 1 / 3).decode()
-    assert protocol.parse_parameter(told, "zRange") == 1 / 3
+    reply = protocol.format_parameter("zRange", 1 / 3).decode()
+    assert protocol.parse_parameter(reply, "zRange") == 1 / 3
 
 
 @pytest.mark.parametrize("reply", ["done", "1.234e-10", "1 no error", "changed with 2 crashes"])
@@ -554,7 +554,7 @@ def test_an_executed_tip_shaping_whose_reply_is_lost_was_executed_once() -> None
         def condition(self, action: Any, x: float, y: float) -> None:
             super().condition(action, x, y)
             done.append(action)
-            raise ConnectionAbortedError("the reply is lost on the way")
+            raise ConnectionAbortedError("the reply is lost")
 
     done: list[object] = []
     with driven(Microscope(QUIET)) as (client, _):

@@ -15,12 +15,13 @@ from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.commands import commands
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.nanonis.wire import encode_reply
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
+from tests.support.virtual import silent
 from tests.support.waiting import PATIENCE_S
 
 REPLY_S = 2.0
@@ -114,9 +115,9 @@ def break_step(fault: str, phase: str, seed: int = 1) -> Cell:
 def settings_on(ports: tuple[int, ...], reply_s: float = PATIENCE_S) -> Config:
     """Short waits, and no accidents but those of the matrix."""
     return load_config(None, [
-        f"real.ports={list(ports)}", f"real.timeout_s={reply_s}", "real.approach_timeout_s=0.5",
-        "real.outage_s=1",
-        "real.withdraw_timeout_s=0.5", "real.imaging.speed_nm_per_s=1e5",
+        f"real.nanonis.ports={list(ports)}", f"real.nanonis.timeout_s={reply_s}",
+        "real.nanonis.approach_timeout_s=0.5", "real.nanonis.outage_s=1",
+        "real.nanonis.withdraw_timeout_s=0.5", "real.imaging.speed_nm_per_s=1e5",
         "real.limits.speed_nm_per_s=1e5",
         "real.imaging.bias_V=1.0", "simulator.rough_fraction=0", "simulator.crash_rate=0",
         "simulator.molecules_per_nm2=0",
@@ -163,9 +164,7 @@ def _environment(
     ports: tuple[int, ...], record: list[dict[str, Any]], seed: int, reply_s: float = PATIENCE_S
 ) -> ProbeConditioningEnv:
     config = settings_on(ports, reply_s)
-    instrument = Guard(
-        connect(config.real, tell=lambda text: None), config.real.limits, record.append
-    )
+    instrument = Guard(connect(config.real, silent()), config.real.limits, record.append)
     env = ProbeConditioningEnv(instrument, _classifier, config.env)
     env.reset(seed=seed, options={"damage": False})
     return env

@@ -151,7 +151,7 @@ class CallKiller(Killer):
         if self.trial.kind not in TIME_SCALES:
             return {}
         real = self.config.real
-        connection = Connection(real.host, real.ports[0])
+        connection = Connection(real.nanonis.host, real.nanonis.ports[0])
         connection.connect()
         known = commands(connection.release)
         try:

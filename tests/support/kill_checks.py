@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import Config, EnvConfig
-from spm_gym.envs.observation import NM, read
+from spm_gym.envs.observation import NM, process_scan
 from spm_gym.envs.regions import RegionMap
 from spm_gym.journal.reader import JOURNAL, Label, read_scan, reading
 from spm_gym.types import Dip, Direction, Pulse
@@ -218,7 +218,7 @@ def _forgotten(kept: Remembered, run: Path, config: EnvConfig) -> Iterator[str]:
         return
     for index, step in enumerate(steps):
         before, after = (
-            read(read_scan(run, scans[step[name]]), _no_judge, config)  # type: ignore[arg-type]
+            process_scan(read_scan(run, scans[step[name]]), _no_judge, config)  # type: ignore[arg-type]
             for name in ("scan", "scan_after")
         )
         expected: dict[str, Any] = {

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NoReturn
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 
 import agents.classifier  # noqa: F401 (building a classifier imports it)
-from agents.operation import AgentPolicy, InterleavedPolicy
+from agents.run_policies import AgentPolicy, InterleavedPolicy
 from spm_gym.assembly import run as operate
 from spm_gym.cli import run, run_command
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

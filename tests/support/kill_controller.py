@@ -205,7 +205,7 @@ def _close(left: Sequence[float], right: Sequence[float]) -> bool:
 
 def _commands(act: Row, config: Config) -> list[Wanted]:
     """The physical commands of an act, withdrawing left out: it may be repeated at will."""
-    details, coarse = json.loads(act["details"]), config.real.coarse
+    details, coarse = json.loads(act["details"]), config.real.nanonis.coarse
     assert coarse.retract is not None
     away: Wanted = ("motor", (_AWAY[coarse.retract], coarse.retract_steps))
     if act["act"] in CONDITIONING:

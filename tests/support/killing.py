@@ -47,9 +47,9 @@ FAULTS = (
     "rough_region: 0.05}"
 )
 SERVED = (
-    "simulator.contact_loss_rate=0.02", "simulator.crash_rate=0.02", "real.coarse.retract=z+",
-    "env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
-    "real.limits.actions_per_hour=null", "real.limits.areas_per_day=null",
+    "simulator.contact_loss_rate=0.02", "simulator.crash_rate=0.02",
+    "real.nanonis.coarse.retract=z+", "env.creep_wait_s=0", "operation.confirm_s=0",
+    "operation.retry_s=0", "real.limits.actions_per_hour=null", "real.limits.areas_per_day=null",
 )  # fmt: skip
 KINDS: dict[Kind, tuple[str, ...]] = {
     "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS, "operation.policy=interleaved"),
@@ -288,4 +288,4 @@ def microscope(kind: Kind, seed: int, folder: Path) -> Iterator[list[str]]:
         return
     settings = load_config(None, KINDS[kind])
     with controller(settings, seed, TIME_SCALES[kind], folder / "commands") as ports:
-        yield [f"real.ports={ports}"]
+        yield [f"real.nanonis.ports={ports}"]

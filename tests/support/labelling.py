@@ -102,7 +102,7 @@ def name_oneself(page: Page, address: str, name: str) -> None:
     page.wait_for_url(address)
 
 
-def shown(page: Page) -> str:
+def displayed_file(page: Page) -> str:
     return page.locator("#desk .file").inner_text()
 
 

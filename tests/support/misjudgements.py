@@ -30,8 +30,8 @@ PA = 1e-12
 _WITHIN_S = 600.0
 _CALM = ("simulator.rough_fraction=0", "simulator.tip_change_rate=0",
          "simulator.contact_loss_rate=0", "simulator.crash_rate=0")  # fmt: skip
-_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0", "real.outage_s=1",
-          "real.limits.actions_per_hour=null")  # fmt: skip
+_QUICK = ("env.creep_wait_s=0", "operation.confirm_s=0", "operation.retry_s=0",
+          "real.nanonis.outage_s=1", "real.limits.actions_per_hour=null")  # fmt: skip
 
 COMMANDS: dict[str, list[str]] = {
     "run": ["-m", "spm_gym", "run", "--scans", "400", "--policy", "random"],
@@ -83,7 +83,7 @@ MISTAKES: dict[str, Mistake] = {
     "another nm per pixel": Mistake("pixel:", settings=("env.image_nm=20",)),
     "classifier of AUC 0.77": Mistake("quality:", bad_classifier=True),
     "wrong motor direction": Mistake(
-        "NEARER", settings=("real.coarse.retract=z-", "env.regions.area_nm=50")
+        "NEARER", settings=("real.nanonis.coarse.retract=z-", "env.regions.area_nm=50")
     ),
     "Safe Tip below the setpoint": Mistake("Safe Tip", operator=_SAFE_TIP),
     "bias and setpoint changed in mid-run": Mistake(
@@ -164,7 +164,12 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
 
 def _run(mistake: Mistake, command: str, ports: list[int], folder: Path) -> tuple[int, str]:
     folder.mkdir(parents=True)
-    settings = [f"real.ports={ports[:2]}", "real.coarse.retract=z+", *_QUICK, *mistake.settings]
+    settings = [
+        f"real.nanonis.ports={ports[:2]}",
+        "real.nanonis.coarse.retract=z+",
+        *_QUICK,
+        *mistake.settings,
+    ]
     if mistake.bad_classifier:
         settings.append(f"env.classifier={bad_classifier(folder.parent / 'bad.safetensors')}")
     arguments = [*COMMANDS[command], "--env", "real", "--set", *settings]
@@ -197,7 +202,7 @@ def _company(expected: bool, ports: list[int], folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True)
-    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.ports={ports}", *_QUICK,
+    arguments = [*COMMANDS["run"], "--env", "real", "--set", f"real.nanonis.ports={ports}", *_QUICK,
                  "real.imaging.speed_nm_per_s=1"]  # fmt: skip
     process = _start(arguments, folder)
     try:

@@ -20,15 +20,15 @@ CALM = SimulatorConfig(
 )
 
 
-class Told:
-    """A controller under short commands."""
+class CommandPanel:
+    """Virtual controller whose commands are called with positional arguments."""
 
     def __init__(self, config: SimulatorConfig = CALM, seed: int = 5, **options: Any) -> None:
         self.microscope = SimulatedMicroscope(config, seed=seed)
         self.controller = VirtualController(self.microscope, **{"time_scale": 0, **options})
 
     def __call__(self, name: str, *arguments: Any) -> Any:
-        """The only return value, or all of them by name."""
+        """Execute a command; return its only value, or all of them by name."""
         layout = commands(self.controller.release)[name]
         names = [field.name for field in layout.request]
         reply = self.controller.execute(name, dict(zip(names, arguments, strict=True)))

@@ -28,7 +28,7 @@ def week_12(runs: Path) -> Path:
     return folder
 
 
-def shown(*arguments: object) -> int:
+def show_command(*arguments: object) -> int:
     parser = ArgumentParser()
     show.add_arguments(parser)
     return run_command(parser, [str(each) for each in arguments])

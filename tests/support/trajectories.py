@@ -9,9 +9,9 @@ import numpy as np
 from spm_gym.assembly.build import make_env
 from spm_gym.config import load_config
 from spm_gym.instrument.guard import Guard
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from tests.support.patience import PATIENT
-from tests.support.virtual import virtual_nanonis
+from tests.support.virtual import silent, virtual_nanonis
 
 Trajectory = list[dict[str, Any]]
 
@@ -24,10 +24,10 @@ def both(seed: int, world: list[str], steps: int = 60) -> tuple[Trajectory, Traj
     """Play with one seed on a virtual Nanonis in a process of its own, and on the simulator."""
     settings = ["--set", *world] if world else []
     with virtual_nanonis("--seed", str(seed), *settings) as ports:
-        lab = ["real.coarse.retract=z+", "env.creep_wait_s=0", f"real.ports={ports}",
-               "real.limits.actions_per_hour=null", *PATIENT]  # fmt: skip
+        lab = ["real.nanonis.coarse.retract=z+", f"real.nanonis.ports={ports}",
+               "env.creep_wait_s=0", "real.limits.actions_per_hour=null", *PATIENT]  # fmt: skip
         config = load_config(None, [*world, *lab])
-        instrument = connect(config.real, tell=lambda text: None)
+        instrument = connect(config.real, silent())
         guarded = Guard(instrument, config.real.limits)
         over_tcp = play(make_env(config, instrument=guarded), seed, steps)
     # The virtual controller's clock stands still: it waits for the creep by itself.

@@ -7,6 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spm_gym.config import RealConfig
+from spm_gym.config.real import NanonisConfig
+from spm_gym.instrument.driver import DriverContext
 
 _READY = re.compile(r"ports ([\d ]+)")
 
@@ -38,3 +44,17 @@ def virtual_nanonis(*options: str, quiet: bool = False) -> Iterator[list[int]]:
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def nanonis_settings(**settings: Any) -> RealConfig:
+    """Settings of the real microscope; those of the Nanonis driver go into its section."""
+    own = {name: value for name, value in settings.items() if name in NanonisConfig.model_fields}
+    shared = {name: value for name, value in settings.items() if name not in own}
+    return RealConfig(nanonis=own, **shared)  # type: ignore[arg-type]
+
+
+def silent(kept: Path | None = None, notes: list[str] | None = None) -> DriverContext:
+    """A run that prints nothing; notes go into a list, if there is one."""
+    return DriverContext(
+        kept, lambda text: None, lambda text: None if notes is None else notes.append(text)
+    )

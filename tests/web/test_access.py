@@ -21,8 +21,9 @@ from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
 from spm_gym.config import Config
 from spm_gym.journal.writer import Journal
+from spm_gym.network import is_loopback
 from spm_gym.runner.run_state import RunState
-from spm_gym.web.access import Access, is_loopback
+from spm_gym.web.access import Access
 from spm_gym.web.pages import Pages, application
 from tests.support.browsing import served
 from tests.support.waiting import PATIENCE_S

@@ -115,7 +115,7 @@ def test_nothing_is_shown_elsewhere_without_the_token(
     assert run.name not in page.content().replace(TOKEN, "").split("<main")[1]
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Open").click()
-    page.get_by_role("heading", name="What happened").wait_for()
+    page.get_by_role("heading", name="Events").wait_for()
 
 
 def test_the_token_unlocks_and_the_run_obeys(
@@ -149,7 +149,7 @@ def test_the_token_unlocks_and_the_run_obeys(
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="Stop and withdraw").click()
     time.sleep(1.0)
-    assert at_work.poll() is None, "whoever says no does not stop it"
+    assert at_work.poll() is None, "an answer of no does not stop it"
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Stop and withdraw").click()
     assert at_work.wait(timeout=PATIENCE_S) == 0

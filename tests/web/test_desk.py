@@ -13,14 +13,14 @@ def test_order() -> None:
     probabilities = {"a": 0.99, "b": 0.52, "c": 0.4, "d": 0.48, "e": 0.5}
     images = [Image(f, Path(f), 64, None, None, p) for f, p in reversed(probabilities.items())]
 
-    def shown(order: str, before: str = "") -> str:
+    def listed(order: str, before: str = "") -> str:
         return "".join(image.file for image in in_order(images, order, before.__contains__))
 
-    assert shown("uncertain") == "ebdca"
-    assert shown("uncertain", before="eb") == "dcaeb"
-    assert shown("name") == "abcde"
-    assert sorted(shown("random")) == list("abcde")
-    assert shown("random") == shown("random") != "abcde"
+    assert listed("uncertain") == "ebdca"
+    assert listed("uncertain", before="eb") == "dcaeb"
+    assert listed("name") == "abcde"
+    assert sorted(listed("random")) == list("abcde")
+    assert listed("random") == listed("random") != "abcde"
 
 
 def test_what_is_skipped_comes_again(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_what_is_skipped_comes_again(tmp_path: Path) -> None:
             desk.answer("Anna", file, "good")
         assert desk.next_after("Anna", None) is None
         assert desk.progress("Anna").skipped == 1
-        desk.look_again("Anna")
+        desk.offer_skipped("Anna")
         assert desk.next_after("Anna", None) == first
 
 
@@ -43,6 +43,6 @@ def test_only_who_has_classified_sees_a_disagreement(tmp_path: Path) -> None:
         desk = desk_of(tmp_path, labels)
         desk.answer("Anna", "1.npy", "good")
         desk.answer("Ben", "1.npy", "bad")
-        shown, hidden = desk.disagreements("Anna")
-        assert ([each.image.file for each in shown], hidden) == (["1.npy"], 0)
+        listed, hidden = desk.disagreements("Anna")
+        assert ([each.image.file for each in listed], hidden) == (["1.npy"], 0)
         assert desk.disagreements("Eve") == ([], 1)

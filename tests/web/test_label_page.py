@@ -20,12 +20,12 @@ from tests.support.browsing import Faults, inaccessible, overflow
 from tests.support.labelling import (
     HOSTILE,
     answer,
+    displayed_file,
     labels_in,
     name_oneself,
     page_for,
     press,
     rows,
-    shown,
     ten_scans,
 )
 from tests.support.scripted_runs import Verdicts, lab
@@ -51,7 +51,7 @@ def test_ten_images_with_the_keyboard_and_training_on_them(
         page.keyboard.press("Enter")
         page.wait_for_url(address)
         press(page, "b", "g", "b", "b", "b", "u", "u")
-        assert shown(page) == "3.npy"
+        assert displayed_file(page) == "3.npy"
         assert labels_in(folder) == {
             "0.npy": "bad", "1.npy": "good", "2.npy": "bad", "3.npy": "", "4.npy": "",
         }  # fmt: skip
@@ -60,7 +60,7 @@ def test_ten_images_with_the_keyboard_and_training_on_them(
         assert "9 of 10 images" in page.locator("main").inner_text()
         page.get_by_role("button", name="Look at 1 skipped again").click()
         page.wait_for_url(address)
-        assert shown(page) == "5.npy"
+        assert displayed_file(page) == "5.npy"
         page.keyboard.press("g")
         page.wait_for_url("**/done")
         page.get_by_role("heading", name="All labelled").wait_for()
@@ -82,10 +82,10 @@ def test_looking_back_and_looking_differently(page: Page, folder: Path) -> None:
         page.goto(address)
         press(page, "g", "b")
         press(page, "ArrowLeft")
-        assert shown(page) == "1.npy"
-        assert "You said: bad" in page.locator(".facts").inner_text()
+        assert displayed_file(page) == "1.npy"
+        assert "Your label: bad" in page.locator(".facts").inner_text()
         press(page, "ArrowRight")
-        assert shown(page) == "2.npy"
+        assert displayed_file(page) == "2.npy"
         assert labels_in(folder) == {"0.npy": "good", "1.npy": "bad"}
         for view in ("raw", "network", "levelled", "raw"):
             page.keyboard.press("v")
@@ -108,7 +108,7 @@ def test_looking_back_and_looking_differently(page: Page, folder: Path) -> None:
 def test_every_view_has_the_scale_of_its_own_colours(page: Page, folder: Path) -> None:
     with page_for(folder, labeller="Anna") as address:
         page.goto(address)
-        seen = set()
+        scales = set()
         for view in ("levelled", "raw", "network"):
             page.get_by_label(view, exact=True).check()
             scale = page.locator("#desk .heights")
@@ -116,9 +116,9 @@ def test_every_view_has_the_scale_of_its_own_colours(page: Page, folder: Path) -
             assert f"view={view}" in source
             assert scale.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
             drawn = urllib.request.urlopen(address + source.lstrip("/"), timeout=30).read().decode()
-            seen.add(re.search(r"dark to bright: ([\d.]+ [pnµ]m)", drawn)[1])
-        assert "300 pm" in seen
-        assert len(seen) == 3
+            scales.add(re.search(r"dark to bright: ([\d.]+ [pnµ]m)", drawn)[1])
+        assert "300 pm" in scales
+        assert len(scales) == 3
 
 
 def test_keys_can_be_switched_off(page: Page, folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_keys_can_be_switched_off(page: Page, folder: Path) -> None:
             assert page.locator("kbd").first.is_hidden()
             for key in "gbsuvp?":
                 page.keyboard.press(key)
-            assert shown(page) == "0.npy"
+            assert displayed_file(page) == "0.npy"
             assert not page.get_by_role("dialog").is_visible()
             assert "view=levelled" in page.locator(".image").get_attribute("src")
             page.reload()  # they stay off
@@ -151,10 +151,10 @@ def test_nobody_classifies_what_is_not_seen(page: Page, folder: Path, faults: Fa
         (folder / "1.npy").unlink()
         page.goto(address)
         press(page, "g")
-        page.get_by_text("This image cannot be shown").wait_for()
+        page.get_by_text("This image cannot be displayed").wait_for()
         page.keyboard.press("b")
         press(page, "Space")
-        assert shown(page) == "2.npy"
+        assert displayed_file(page) == "2.npy"
         assert labels_in(folder) == {"0.npy": "good"}
 
 
@@ -176,8 +176,8 @@ def test_two_people_and_their_agreement(page: Page, folder: Path) -> None:
         name_oneself(page, address, "Anna")
         press(page, *"gbgbg")
         name_oneself(page, address, "Ben")
-        assert shown(page) == "0.npy"
-        assert "You said" not in page.content()
+        assert displayed_file(page) == "0.npy"
+        assert "Your label" not in page.content()
         press(page, *"gbbb")
         page.goto(address + "disagreements")
         text = page.locator("main").inner_text()
@@ -205,14 +205,14 @@ def test_what_is_not_saved_says_so(page: Page, folder: Path, faults: Faults) -> 
         (folder / MANIFEST).write_text("somebody's half")
         page.keyboard.press("b")
         page.get_by_role("alert").get_by_text("nothing is saved until it is repaired").wait_for()
-        assert shown(page) == "1.npy"
+        assert displayed_file(page) == "1.npy"
         (folder / MANIFEST).write_text(good)
         press(page, "b")
         assert page.get_by_role("alert").is_hidden()
         assert labels_in(folder) == {"0.npy": "good", "1.npy": "bad"}
     page.keyboard.press("g")
     page.get_by_role("alert").get_by_text("No answer from the server").wait_for()
-    assert shown(page) == "2.npy"
+    assert displayed_file(page) == "2.npy"
 
 
 def test_the_token_from_another_computer(page: Page, folder: Path, faults: Faults) -> None:
@@ -261,7 +261,7 @@ def test_names_of_files_and_people_are_text(page: Page, folder: Path, faults: Fa
         page.get_by_text("A name begins with a letter").wait_for()
         name_oneself(page, address, "Änne O'Neill")
         page.goto(address + "?" + urllib.parse.urlencode({"file": hostile.name}))
-        assert shown(page) == hostile.name
+        assert displayed_file(page) == hostile.name
         press(page, "g")
         assert f"Saved: good {hostile.name}" in page.locator(".last").inner_text()
         name_oneself(page, address, "Ben")

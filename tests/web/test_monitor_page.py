@@ -167,7 +167,7 @@ def test_a_scan_is_found_on_the_map(page: Page, run: InventedRun, address: str) 
     place = {"x": ground["x"] - box["x"] + scale * x, "y": ground["y"] - box["y"] + scale * y}
     page.locator("svg.area").click(position=place)
     wait_for(page, lambda: "Image 3 " in text_of(page, "#scan"))
-    assert page.locator("#map .shown").count() == 1
+    assert page.locator("#map .displayed").count() == 1
 
 
 def test_a_scan_is_found_by_its_number_without_a_pointer(page: Page, address: str) -> None:
@@ -193,9 +193,10 @@ def test_only_what_matters_is_spoken(page: Page, run: InventedRun, address: str)
     wait_for(page, lambda: "Recovering" in text_of(page, "#sentence"))
     page.wait_for_timeout(1500)  # it could have been spoken by now
     assert spoken.inner_text() == "Paused"
+    run.journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
     run.commit(state="stop", ending="12 hours are over")
     run.end()
-    wait_for(page, lambda: spoken.inner_text() == "Ended: 12 hours are over")
+    wait_for(page, lambda: spoken.inner_text() == "Ended: 12 hours are over; tip withdrawn")
 
 
 def test_the_focus_and_refusals_of_the_controls(page: Page, run: InventedRun) -> None:

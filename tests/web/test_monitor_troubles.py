@@ -80,15 +80,16 @@ def test_a_run_with_missing_and_damaged_scans(page: Page, run: InventedRun, addr
     for file in sorted((run.journal.run / "scans").iterdir())[-3:]:
         file.write_bytes(b"damaged")
     page.goto(address)
-    assert "cannot be shown" in text_of(page, "#scan")
+    assert "cannot be displayed" in text_of(page, "#scan")
     wait_for(page, lambda: "scans cannot be read" in text_of(page, "#map"))
 
 
 def test_a_finished_run(page: Page, run: InventedRun, address: str) -> None:
+    run.journal.add_event(0.0, "end", "12 hours are over; tip withdrawn")
     run.commit(state="stop", ending="12 hours are over")
     run.end()
     page.goto(address)
-    assert text_of(page, "#sentence") == "Ended: 12 hours are over"
+    assert text_of(page, "#sentence") == "Ended: 12 hours are over; tip withdrawn"
     assert "spm-gym run --resume" in text_of(page, "#status")
 
 
@@ -148,12 +149,12 @@ def test_a_tip_that_was_not_withdrawn_cannot_be_overlooked(
     calm = background_of(page, "#status")
     run.journal.add_event(0.0, "unsafe end", "asked to stop; TIP NOT WITHDRAWN: motor off")
     run.commit(state="stop", ending="asked to stop")
-    said = "Look at the instrument. Ended: asked to stop; TIP NOT WITHDRAWN: motor off"
-    wait_for(page, lambda: text_of(page, "#sentence") == said)
+    sentence = "Look at the instrument. Ended: asked to stop; TIP NOT WITHDRAWN: motor off"
+    wait_for(page, lambda: text_of(page, "#sentence") == sentence)
     assert page.locator("#status").get_attribute("data-activity") == "failed"
     assert background_of(page, "#status") != calm
     assert "Tip unknown" in text_of(page, "#status")
-    wait_for(page, lambda: page.locator("#announced").inner_text() == said)
+    wait_for(page, lambda: page.locator("#announced").inner_text() == sentence)
     assert not inaccessible(page)
 
 

@@ -24,7 +24,7 @@ from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
-from spm_gym.figures.mosaic import Reading, area_maps
+from spm_gym.figures.mosaic import PaintLog, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
@@ -197,10 +197,10 @@ def test_acts_without_a_certain_outcome_are_named(run: InventedRun) -> None:
 
 def test_good_images_add_up_over_the_hours(run: InventedRun) -> None:
     with reading(run.journal.run) as db:
-        seen = overview(db)
-        good = good_over_time(db, seen.elapsed)
-    assert good.edges[-1] == pytest.approx(seen.elapsed)
-    assert good.good[-1] == seen.good
+        counted = overview(db)
+        good = good_over_time(db, counted.elapsed)
+    assert good.edges[-1] == pytest.approx(counted.elapsed)
+    assert good.good[-1] == counted.good
     assert np.all(np.diff(good.good) >= 0)
     known = good.share[np.isfinite(good.share)]
     assert known.min() >= 0
@@ -280,10 +280,10 @@ def test_a_run_with_nothing_in_it_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scans", "shown", "unit"), [(3, "1 min", "min"), (30, "10 min", "min"), (540, "3.0 h", "h")]
+    ("scans", "words", "unit"), [(3, "1 min", "min"), (30, "10 min", "min"), (540, "3.0 h", "h")]
 )
 def test_times_are_told_in_the_unit_that_suits_them(
-    tmp_path: Path, scans: int, shown: str, unit: str
+    tmp_path: Path, scans: int, words: str, unit: str
 ) -> None:
     with InventedRun(tmp_path) as run:
         run.enter_area()
@@ -293,11 +293,11 @@ def test_times_are_told_in_the_unit_that_suits_them(
         run.recovery("crash")
         run.commit(elapsed=run.elapsed)
     page = page_of(tmp_path)
-    assert f"Operation {shown}" in page.text
-    assert f"begin ({unit})" in page.text
+    assert f"Operation {words}" in page.text
+    assert f"start ({unit})" in page.text
     assert f"time ({unit})" in page.text
     (chart, *_) = [each for each in page.all("img") if "Cumulative" in (each["alt"] or "")]
-    assert f"after {shown}" in (chart["alt"] or "")
+    assert f"after {words}" in (chart["alt"] or "")
     assert "0.0 h" not in page.text
 
 
@@ -326,6 +326,7 @@ def test_a_run_without_conditioning(tmp_path: Path) -> None:
         run.enter_area()
         for _ in range(3):
             run.scan(Label.GOOD, 0.95)
+        run.journal.add_event(0.0, "end", "3 scans are done; tip withdrawn")
         run.commit(state="stop", ending="3 scans are done")
     page = page_of(tmp_path)
     assert "Ended: 3 scans are done" in page.text
@@ -367,7 +368,7 @@ def test_images_lie_in_their_places(tmp_path: Path) -> None:
             run.scan(label)  # at (0, 0) and (-10 nm, -10 nm)
         run.commit()
     with reading(tmp_path) as db:
-        (area,) = area_maps(db, tmp_path, Reading())
+        (area,) = area_maps(db, tmp_path, PaintLog())
     data = base64.b64decode(area.picture.partition(",")[2])
     raster = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
     per_nm = raster.shape[0] / area.side
@@ -463,7 +464,7 @@ def test_a_report_in_the_making_holds_back_nothing_that_the_run_writes(
     folder = run.journal.run
     blocked = []
 
-    def look(*_: Any) -> list[Any]:
+    def interrupting(*_: Any) -> list[Any]:
         run.scan(Label.GOOD, 0.99)
         run.commit()
         with closing(sqlite3.connect(folder / JOURNAL, timeout=0)) as other:
@@ -472,7 +473,7 @@ def test_a_report_in_the_making_holds_back_nothing_that_the_run_writes(
 
     with reading(folder) as db:
         db.execute("SELECT COUNT(*) FROM scans").fetchone()
-        look()
-    monkeypatch.setattr("spm_gym.web.report.area_maps", look)
+        interrupting()
+    monkeypatch.setattr("spm_gym.web.report.area_maps", interrupting)
     render_report(folder)
     assert blocked == [1, 0]

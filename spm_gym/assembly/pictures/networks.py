@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import classifier, inspection, operation
+from agents import classifier, inspection, weights
 from agents.checkpoint import latest_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.classifier_training import Epoch
 from agents.inspection import AgentNetwork
-from agents.operation import load_weights
+from agents.weights import load_weights
 from spm_gym.assembly.build import make_env, shipped_agent
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
 from spm_gym.assembly.run_directory import settings_file
 from spm_gym.atomic_file import written_whole
-from spm_gym.config import Config, load_config
+from spm_gym.config import Config, EnvConfig, load_config
 from spm_gym.config.json_file import JsonError, read_json
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.errors import UsageError
@@ -45,7 +45,7 @@ _OF_A_POLICY = ("mean_length", "ci95", "lengths")
 _FIGURES = {
     "good": "good images",
     "bad": "bad images",
-    "threshold": "called good above",
+    "threshold": "validated at threshold",
     "accuracy": "accuracy",
     "tpr": "true-positive rate",
     "fpr": "false-positive rate",
@@ -64,30 +64,38 @@ class _Trained:
 
 
 def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
-    """One simulated image of each class of probes as the networks see them."""
+    """Simulate one image of each class of probes, normalised for the networks."""
     raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
     return np.stack([normalise(level(z, method)) for z in raw.z])
 
 
-def of_weights(path: Path) -> Picture:
-    """An agent or a classifier in a file of weights, told by what it says of itself."""
-    kind = operation.format_of_file(path)
+def of_weights(path: Path, env: EnvConfig) -> Picture:
+    """Draw an agent or a classifier in a file of weights, whichever it names itself.
+
+    Args:
+        path: The file.
+        env: Says from where on a probe is good, and how images are levelled.
+    """
+    kind = weights.format_of_file(path)
     if kind == classifier.FORMAT:
-        return Picture(path.stem, partial(_write_classifier, ProbeClassifier.load(path), path.name))
-    if kind == operation.FORMAT:
-        return Picture(path.stem, partial(_write_agent, inspection.read_weights(path), path.name))
+        loaded = ProbeClassifier.load(path)
+        return Picture(path.stem, partial(_write_classifier, loaded, path.name, env))
+    if kind == weights.FORMAT:
+        agent = inspection.read_weights(path)
+        return Picture(path.stem, partial(_write_agent, agent, path.name, method=env.plane))
     raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "
                      "classifier written by this project")  # fmt: skip
 
 
 def newest_checkpoint(path: Path) -> Path | None:
-    """The checkpoint that a folder is, or the newest one in it; None if there is none."""
+    """Find the checkpoint that a folder is, or the newest one in it; None without any."""
     return path if (path / "meta.json").is_file() else latest_checkpoint(path)
 
 
 def of_checkpoint(path: Path) -> Picture:
-    """The agent of a checkpoint; its run knows the names of the actions."""
+    """Draw the agent of a checkpoint; its run knows the names of the actions."""
     found = inspection.read_checkpoint(path)
+    # Checkpoints are in RUN_DIR/checkpoints/step_...; weights alone do not name their actions.
     settings = settings_file(path.resolve().parent.parent)
     method: Method = "levels"
     if settings is not None:
@@ -100,7 +108,7 @@ def of_checkpoint(path: Path) -> Picture:
 
 
 def of_training(run: Path, tensorboard: Path) -> Picture:
-    """The learning curve of a run of train.py."""
+    """Draw the learning curve of a run of train.py."""
     if not any(tensorboard.rglob("*tfevents*")):
         raise UsageError(f"{run} has learned nothing yet: there are no events in {tensorboard}")
 
@@ -112,7 +120,7 @@ def of_training(run: Path, tensorboard: Path) -> Picture:
 
 
 def of_evaluation(path: Path) -> Picture:
-    """The lengths of the episodes that evaluate.py has written."""
+    """Draw the lengths of the episodes that evaluate.py has written."""
     summary = _evaluation(path)
     policies = summary["policies"]
     if not policies:
@@ -148,11 +156,10 @@ def _foreign(path: Path, why: str) -> UsageError:
     return UsageError(f"{path} is not what evaluate.py --json writes: {why}")
 
 
-def simulated_episode(seed: int) -> Picture:
-    """A conditioning on the simulator by the agent in the package."""
-    config = load_config(None)
-    story = play(config, seed)
-    return Picture(f"episode_seed{seed}", partial(write_animation, story), MOVING)
+def simulated_episode(config: Config, seed: int) -> Picture:
+    """Draw a conditioning on the simulator by the agent in the package."""
+    frames = play(config, seed)
+    return Picture(f"episode_seed{seed}", partial(write_animation, frames), MOVING)
 
 
 def play(config: Config, seed: int) -> EpisodeFrames:
@@ -189,8 +196,8 @@ def _still(processed: ProcessedScan, action: str = "", values: Sequence[float] =
     )
 
 
-def _write_classifier(classifier: ProbeClassifier, name: str, output: Path) -> None:
-    images = probe_images(classifier.network.pixels)
+def _write_classifier(classifier: ProbeClassifier, name: str, env: EnvConfig, output: Path) -> None:
+    images = probe_images(classifier.network.pixels, env.plane)
     trained = _trained(name, classifier.summary)
     figures = [(text, f"{trained.validation[key]:.5g}") for key, text in _FIGURES.items()
                if key in trained.validation]  # fmt: skip
@@ -201,17 +208,17 @@ def _write_classifier(classifier: ProbeClassifier, name: str, output: Path) -> N
     for text, value in trained_for:
         print(f"{text:12} {value}")
     losses = [(each.loss, each.validation_loss) for each in trained.history]
-    good_above = trained.validation.get("threshold", 0.9)
     save(
-        draw_verdicts(images, classifier(images[:, None]), good_above, name, figures, losses),
+        draw_verdicts(images, classifier(images[:, None]), env.good_above, name, figures, losses),
         output,
     )
 
 
 def _trained(name: str, summary: Any) -> _Trained:
-    """What the file of a classifier says of its training, which may be anything."""
-    told = summary if isinstance(summary, dict) else {}
-    known = {key: told[key] for key in ("training_images", "validation", "history") if key in told}
+    """Check what the file of a classifier says of its training, which may be anything."""
+    given = summary if isinstance(summary, dict) else {}
+    keys = ("training_images", "validation", "history")
+    known = {key: given[key] for key in keys if key in given}
     try:
         return restored(_Trained, known)
     except StateError as error:

@@ -10,30 +10,33 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from spm_gym.analysis.areas import area_numbers
+from spm_gym.analysis.scan_findings import ScanClassifier, Subject, examine
+from spm_gym.analysis.scans import last_scan_number, scan_row
 from spm_gym.assembly.pictures import LAST, MOVING, Picture
 from spm_gym.assembly.pictures.scans import load_classifier
 from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.config import EnvConfig
 from spm_gym.errors import UsageError
 from spm_gym.figures.animation import save_animation
-from spm_gym.figures.areas import area_numbers, draw_area, draw_areas
+from spm_gym.figures.areas import draw_area, draw_areas
 from spm_gym.figures.canvas import save
 from spm_gym.figures.episode import EpisodeFrames, draw_frames, recorded_episode
-from spm_gym.figures.mosaic import Reading
+from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.overview import draw_overview, draw_timeline
-from spm_gym.figures.scan import ScanClassifier, Subject, draw_scan, look_at
+from spm_gym.figures.scan import draw_scan
 from spm_gym.journal.reader import read_scan, snapshot
 from spm_gym.paths import display_name
 
 _DPI = 100
 _FRAMES_IN_FULL = 36
-"""More frames are smaller, lest the file exceed a megabyte."""
+"""More frames are smaller, so that the file does not exceed a megabyte."""
 
-Draw = Callable[[sqlite3.Connection, Reading], Figure]
+Draw = Callable[[sqlite3.Connection, PaintLog], Figure]
 
 
 def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
-    """What the command line asks of a run; its overview if it asks for nothing."""
+    """Choose the picture of a run that the command line asks for; by default its overview."""
     _, config = existing_operation(run)
     name, env = display_name(run), config.env
     if arguments.episode is not None:
@@ -49,46 +52,47 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
         return Picture(f"{name}_area{arguments.area}", partial(_write, run, env, draw))
     what = arguments.what or "overview"
     draws: dict[str, Draw] = {
-        "overview": lambda db, files: draw_overview(db, run, env.good_above, files),
-        "map": lambda db, files: _draw_areas(db, run, files),
-        "timeline": lambda db, files: draw_timeline(db, run, env.good_above),
+        "overview": lambda db, log: draw_overview(db, run, env.good_above, log),
+        "map": lambda db, log: _draw_areas(db, run, log),
+        "timeline": lambda db, log: draw_timeline(db, run, env.good_above),
     }
     return Picture(f"{name}_{what}", partial(_write, run, env, draws[what]))
 
 
-def write_animation(story: EpisodeFrames, output: Path) -> None:
+def write_animation(frames: EpisodeFrames, output: Path) -> None:
     """Draw an episode into a file."""
-    dpi = _DPI * min(1.0, (_FRAMES_IN_FULL / len(story.stills)) ** 0.5)
-    save_animation(list(draw_frames(story, dpi)), output)
+    dpi = _DPI * min(1.0, (_FRAMES_IN_FULL / len(frames.stills)) ** 0.5)
+    save_animation(list(draw_frames(frames, dpi)), output)
 
 
 def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
-    files = Reading(env.plane)
+    log = PaintLog(env.plane)
+    # From a copy: drawing must not hold back the log of a run at work.
     with snapshot(run) as db:
-        save(draw(db, files), output)
-    for problem in list(files.unreadable.values())[:5]:
+        save(draw(db, log), output)
+    for problem in list(log.unreadable.values())[:5]:
         print(f"unreadable: {problem}")
 
 
 def _episode(run: Path, name: str, number: int | None, env: EnvConfig) -> Picture:
     with snapshot(run) as db:
-        story = recorded_episode(db, run, number, env)
+        frames = recorded_episode(db, run, number, env)
     ending = f"episode{number}" if number is not None else "episode"
-    return Picture(f"{name}_{ending}", partial(write_animation, story), MOVING)
+    return Picture(f"{name}_{ending}", partial(write_animation, frames), MOVING)
 
 
-def _draw_area(run: Path, area: int, db: sqlite3.Connection, files: Reading) -> Figure:
+def _draw_area(run: Path, area: int, db: sqlite3.Connection, log: PaintLog) -> Figure:
     known = area_numbers(db)
     if area not in known:
         has = f"areas 0 to {known[-1]}" if known else "no area yet"
         raise UsageError(f"there is no approach area {area}: {run} has {has}")
-    return draw_area(db, run, area, files)
+    return draw_area(db, run, area, log)
 
 
-def _draw_areas(db: sqlite3.Connection, run: Path, files: Reading) -> Figure:
+def _draw_areas(db: sqlite3.Connection, run: Path, log: PaintLog) -> Figure:
     if not area_numbers(db):
         raise UsageError(f"{run} has no approach area yet: it has just started")
-    return draw_areas(db, run, files)
+    return draw_areas(db, run, log)
 
 
 def _draw_scan(
@@ -97,11 +101,11 @@ def _draw_scan(
     env: EnvConfig,
     classifier: ScanClassifier,
     db: sqlite3.Connection,
-    files: Reading,
+    log: PaintLog,
 ) -> Figure:
-    row = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+    row = scan_row(db, number)
     if row is None:
-        last = db.execute("SELECT MAX(id) FROM scans").fetchone()[0]
+        last = last_scan_number(db)
         has = f"scans 1 to {last}" if last else "no scan yet"
         raise UsageError(f"there is no scan {number}: {run} has {has}")
     scan = read_scan(run, row)
@@ -113,4 +117,4 @@ def _draw_scan(
     )
     name = f"{display_name(run)}, scan {number}"
     subject = Subject(name, scan.z, size, size, scan.z_range, about)
-    return draw_scan(subject, look_at(subject, classifier, env), env.good_above)
+    return draw_scan(subject, examine(subject, classifier, env), env.good_above)

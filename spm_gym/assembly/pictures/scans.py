@@ -6,56 +6,55 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.classifier import ProbeClassifier
+from spm_gym.analysis.scan_findings import ScanClassifier, Subject, examine, verdict
 from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.pictures import Picture
+from spm_gym.config import EnvConfig
 from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.contact_sheet import MOST, draw_sheet
-from spm_gym.figures.scan import ScanClassifier, Subject, draw_scan, look_at, verdict
+from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
 
-_SHOWN_PROBLEMS = 5
+_MOST_PROBLEMS = 5
 
 
 def load_classifier(path: Path | None) -> ScanClassifier:
-    """The classifier in a file; None: the one in the package.
+    """Load the classifier in a file; None: that of the package.
 
     Raises:
         ClassifierError: It cannot be read.
     """
     classifier = ProbeClassifier.load(path or shipped_classifier())
-    threshold = classifier.summary.get("validation", {}).get("threshold")
-    pixels = classifier.network.pixels
-    return (
-        ScanClassifier(classifier, pixels)
-        if threshold is None
-        else ScanClassifier(classifier, pixels, threshold)
-    )
+    return ScanClassifier(classifier, classifier.network.pixels)
 
 
-def of_scans(paths: Sequence[Path], weights: Path | None, size_nm: float | None) -> Picture:
-    """One scan, or a contact sheet of several files or of a folder.
+def of_scans(
+    paths: Sequence[Path], weights: Path | None, size_nm: float | None, env: EnvConfig
+) -> Picture:
+    """Draw one scan, or a contact sheet of several files or of a folder.
 
     Args:
         paths: What the command line names.
-        weights: As for `load_classifier`.
+        weights: Of the classifier; None for that of the settings.
         size_nm: Width of images whose file does not say it.
+        env: The settings.
     """
-    classifier = load_classifier(weights)
+    classifier = load_classifier(weights or env.classifier)
     if len(paths) == 1 and paths[0].is_file():
         subject = _read(paths[0], size_nm)
 
         def write(output: Path) -> None:
-            seen = look_at(subject, classifier)
-            save(draw_scan(subject, seen, classifier.good_above), output)
-            print(verdict(subject, seen, classifier.good_above))
+            findings = examine(subject, classifier, env)
+            save(draw_scan(subject, findings, env.good_above), output)
+            print(verdict(subject, findings, env.good_above))
 
         return Picture(paths[0].stem, write)
     files = [file for path in paths for file in _files(path)]
     name = paths[0].resolve().name if len(paths) == 1 else "sheet"
     return Picture(
         f"{name}_sheet" if len(paths) == 1 else name,
-        lambda output: _write_sheet(files, name, classifier, size_nm, output),
+        lambda output: _write_sheet(files, name, classifier, size_nm, env, output),
     )
 
 
@@ -67,6 +66,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, size_nm: float | None) -> Subject:
+    # Also scans of which little was scanned are drawn, unlike in training.
     found = read_topography(path, min_finite=0.0)
     width, height = found.width, found.height
     if size_nm is not None:
@@ -82,6 +82,7 @@ def _write_sheet(
     name: str,
     classifier: ScanClassifier,
     size_nm: float | None,
+    env: EnvConfig,
     output: Path,
 ) -> None:
     scans, problems = [], []
@@ -91,11 +92,11 @@ def _write_sheet(
         except FileFormatError as error:
             problems.append(str(error))
         else:
-            scans.append((subject, look_at(subject, classifier)))
+            scans.append((subject, examine(subject, classifier, env)))
     if not scans:
         raise UsageError(f"none of the files can be read; the first: {problems[0]}")
-    save(draw_sheet(scans, classifier.good_above, name, max(len(files) - MOST, 0)), output)
-    for problem in problems[:_SHOWN_PROBLEMS]:
+    save(draw_sheet(scans, env.good_above, name, max(len(files) - MOST, 0)), output)
+    for problem in problems[:_MOST_PROBLEMS]:
         print(f"unreadable: {problem}")
-    if len(problems) > _SHOWN_PROBLEMS:
-        print(f"and {len(problems) - _SHOWN_PROBLEMS} more")
+    if len(problems) > _MOST_PROBLEMS:
+        print(f"and {len(problems) - _MOST_PROBLEMS} more")

@@ -1,4 +1,4 @@
-"""Height images in files: NumPy, Nanonis and Gwyddion formats in, Gwyddion format out."""
+"""Files of height images: NumPy, Nanonis and Gwyddion formats are read, Gwyddion's is written."""
 
 from spm_gym.imaging.files.gsf import write_gsf
 from spm_gym.imaging.files.reading import READERS, read_gsf_scan, read_heights, read_topography

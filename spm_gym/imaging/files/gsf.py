@@ -1,4 +1,4 @@
-"""Gwyddion Simple Field files (.gsf): a header as text, then little-endian float32."""
+"""Gwyddion Simple Field files (.gsf): a text header, then little-endian float32."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spm_gym.imaging.files.text import (
     metres,
     positive,
     quantity,
-    shown,
+    quoted,
     size,
 )
 from spm_gym.imaging.files.topography import FileFormatError, Topography
@@ -33,11 +33,11 @@ def read_gsf(path: Path) -> Topography:
     """Read heights.
 
     Raises:
-        FileFormatError: Damaged, or the values are no heights.
+        FileFormatError: Damaged, or the values are not heights.
     """
     header, values = read_field(path)
-    # Without a unit the format means plain numbers; heights are taken for metres, as they always
-    # are without one, but a size may as well be a number of pixels.
+    # Without a unit, the format means plain numbers. Heights are then taken as metres, as programs
+    # write them, but a size may also be a number of pixels and is left out.
     unit = metres(header["ZUnits"], "values") if header.get("ZUnits") else 1.0
     width, height = _sizes(header)
     return Topography(
@@ -50,7 +50,7 @@ def read_gsf(path: Path) -> Topography:
 
 
 def read_field(path: Path) -> tuple[dict[str, str], NDArray[np.float32]]:
-    """The header and the values (YRes, XRes) as they are stored.
+    """Read the header and the values (YRes, XRes) as they are stored.
 
     Raises:
         FileFormatError: Damaged.
@@ -67,10 +67,10 @@ def read_field(path: Path) -> tuple[dict[str, str], NDArray[np.float32]]:
 
 
 def split_header(head: bytes) -> tuple[dict[str, str], int]:
-    """Entries of a header, and where the data begin.
+    """Split off the entries of a header, and find the first byte of the data.
 
     Raises:
-        FileFormatError: It is no such header, or it has no end.
+        FileFormatError: It is not such a header, or it has no end.
     """
     first, line_end, _ = head.partition(b"\n")
     if first.rstrip(b"\r") != _MAGIC or not line_end:
@@ -83,14 +83,15 @@ def split_header(head: bytes) -> tuple[dict[str, str], int]:
         key, equals, value = line.partition("=")
         if equals:
             entries[key.strip()] = value.strip()
+    # One to four zero bytes bring the data to a multiple of four.
     return entries, end + 4 - end % 4
 
 
 def _pixels(header: Mapping[str, str], key: str) -> int:
-    said = header.get(key, "")
-    if not _WHOLE.fullmatch(said):
-        raise FileFormatError(f"{key} says {shown(said)}; a number of pixels is needed")
-    return int(said)
+    text = header.get(key, "")
+    if not _WHOLE.fullmatch(text):
+        raise FileFormatError(f"{key} is {quoted(text)}; a number of pixels is needed")
+    return int(text)
 
 
 def _sizes(header: Mapping[str, str]) -> tuple[float | None, float | None]:
@@ -103,10 +104,10 @@ def _sizes(header: Mapping[str, str]) -> tuple[float | None, float | None]:
 
 
 def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
-    """Store raw heights (float32) and how they were taken as a Gwyddion Simple Field.
+    """Write raw heights (float32) and how they were taken as a Gwyddion Simple Field.
 
     ``XOffset`` and ``YOffset`` are the lower left corner of the frame before its rotation. The
-    file appears whole or not at all; if it is synchronised, after a power cut too.
+    file appears whole or not at all; if it is synchronised, this holds after a power cut too.
 
     Raises:
         ValueError: The heights are not a 2-D array.
@@ -130,6 +131,7 @@ def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
         "Setpoint": float(scan.setpoint),
         "Started": float(scan.started),
     }
+    # Keys beyond the format's own, such as the z range, are ignored by other programs.
     if scan.z_range is not None:
         header |= {"ZLowest": float(scan.z_range[0]), "ZHighest": float(scan.z_range[1])}
     text = _MAGIC + "".join(f"\n{key} = {value}" for key, value in header.items()).encode() + b"\n"

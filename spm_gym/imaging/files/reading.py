@@ -1,4 +1,4 @@
-"""Read heights from a file of whatever known format, and refuse what is no scan."""
+"""Read heights from a file of any known format, and refuse files that are not scans."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_topography(path: Path, min_finite: float = 0.5) -> Topography:
     An image of constant height is read too: its `feedback` is False.
 
     Args:
-        path: File; .npy holds metres, the other formats say their unit.
+        path: File; .npy holds metres, the other formats name their unit.
         min_finite: Smallest allowed share of scanned pixels.
 
     Raises:
@@ -72,7 +72,7 @@ def read_topography(path: Path, min_finite: float = 0.5) -> Topography:
 
 
 def read_gsf_scan(path: Path) -> NDArray[np.float32]:
-    """Heights of a scan as `write_gsf` stored them, to the last bit, NaN where not scanned.
+    """Read the heights of a scan as `write_gsf` stored them, bit for bit; NaN where not scanned.
 
     Raises:
         FileFormatError: Unreadable or damaged.
@@ -81,29 +81,25 @@ def read_gsf_scan(path: Path) -> NDArray[np.float32]:
 
 
 def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
-    """Read a file that is one, and say of which file a fault is."""
+    """Read a regular file; errors name it."""
+    _refuse_other_files(path)
     try:
-        _refuse_other_files(path)
-        return _read_whole(path, reader)
+        # Damaged files may hold any numbers; they are checked afterwards.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return reader(path)
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: not a readable {path.suffix} image: {error}") from error
     except OSError as error:
         raise FileFormatError(f"{path}: it cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise FileFormatError(f"{path}: it is too large for the memory of this computer") from error
 
 
-def _read_whole(path: Path, reader: Callable[[Path], Read]) -> Read:
-    try:
-        # Numbers of damaged files, or without a value, are as they may be.
-        with np.errstate(invalid="ignore", over="ignore"):
-            return reader(path)
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: not a readable {path.suffix} image: {error}") from error
-
-
 def _refuse_other_files(path: Path) -> None:
-    """A pipe or a device would be read for ever; that a file is missing is said by its reader."""
+    """Refuse everything but regular files of a possible size; a missing file is left to readers."""
+    # A pipe or a device would be read for ever.
     if path.exists() and not path.is_file():
-        raise FileFormatError(f"{path}: this is no file but a folder, a pipe or a device")
+        raise FileFormatError(f"{path}: this is not a file but a folder, a pipe or a device")
     if path.exists() and (size := path.stat().st_size) > _LARGEST_FILE:
         raise FileFormatError(f"{path}: {size / 1e9:.3g} GB is more than any scan has")
 
@@ -119,6 +115,7 @@ def _check(path: Path, z: NDArray[np.float64], min_finite: float) -> None:
             f"{path}: {finite.mean():.0%} of the pixels are scanned; "
             f"at least {min_finite:.0%} are needed"
         )
+    # The usual mistake: nanometres that are taken for metres.
     span = float(np.ptp(z[finite]))
     if span > _LARGEST_SPAN:
         raise FileFormatError(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spm_gym.imaging.files.text import (
     AMPERES,
@@ -18,18 +17,18 @@ from spm_gym.imaging.files.text import (
     metres,
     number,
     quantity,
-    shown,
+    quoted,
     size,
 )
 from spm_gym.imaging.files.topography import FileFormatError, Topography
 
 _LONGEST_HEADER = 2**20
-# A comment may name the end of the header, so only a line of its own before the data mark is it.
+# A comment may contain the words, so only a line of its own before the data mark is the end.
 _END = re.compile(rb"^[ \t]*:SCANIT_END:\s*\x1a\x04", re.MULTILINE)
 _TAG = re.compile(r":(.+):")
 _WHOLE = re.compile(r"[1-9]\d{0,6}")
 _COLUMN = re.compile(r"\t| {2,}")
-# What heights are called, with the pass of a scan of several passes, and with or without a unit.
+# Names of a channel of heights, with the pass of a multipass scan, and with or without a unit.
 _HEIGHTS = re.compile(
     r"(?:\[p(\d{1,4})\][ _]*)?(z|topography|topo|height|z[ _]height)"
     r"(?:[ _]*[(\[]\w{0,3}[)\]]|[ _]+(?:m|nm|pm|å))?",
@@ -45,7 +44,8 @@ _DIRECTIONS = {
 }
 _STATES = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 
-Header = Mapping[str, list[str]]
+Entries = Mapping[str, list[str]]
+"""Lines of each entry of a header, by its name in small letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Channel:
     """A recorded signal.
 
     Attributes:
-        name: As it is written.
-        unit: Of its values.
-        directions: Which images of it follow each other in the data.
-        first_image: Place of the first of them among all images of the file.
+        name: Name as written in the file.
+        unit: Unit of its values.
+        directions: Directions of its images, in the order of the data.
+        first_image: Index of the first of them among all images of the file.
     """
 
     name: str
@@ -71,8 +71,10 @@ def read_sxm(path: Path) -> Topography:
     Of a scan of several passes it is the first one.
 
     Raises:
-        FileFormatError: Damaged, without heights, or of numbers that programs read differently.
+        FileFormatError: Damaged, without heights, or in a number format that programs interpret
+            differently.
     """
+    # Only the header and one image are read: a file may hold many images of several megabytes.
     with path.open("rb") as file:
         head = file.read(_LONGEST_HEADER)
         length = file.seek(0, 2)
@@ -93,8 +95,11 @@ def read_sxm(path: Path) -> Topography:
     table = _table(header, "z-controller")
     bias, setpoint, played_back = _of_pass(header, number_of_pass)
     feedback = False if played_back else _feedback(header, table)
+    backward = channel.directions[0] == "backward"
     return Topography(
-        _as_on_the_screen(z, channel.directions[0] == "backward", _upward(header)),
+        # The file has the order of recording: the first line of an upward scan is the lowest, and a
+        # backward line begins at the right.
+        z[:: -1 if _upward(header) else 1, :: -1 if backward else 1],
         width,
         height,
         feedback,
@@ -104,7 +109,7 @@ def read_sxm(path: Path) -> Topography:
 
 
 def split_header(head: bytes) -> tuple[dict[str, list[str]], int]:
-    """Entries of a header, in small letters, each with its lines; and where the data begin.
+    """Split a header into entries, and find the first byte of the data.
 
     Raises:
         FileFormatError: The header has no end.
@@ -123,26 +128,27 @@ def split_header(head: bytes) -> tuple[dict[str, list[str]], int]:
             here.append(line.strip(" \r"))
             continue
         here, key = [], tag[1].strip().casefold()
-        # A comment may repeat entries; it stands behind the real ones, but before the channels.
+        # A comment may look like entries. It follows the real ones, so the first ones count, but it
+        # precedes the table of channels, so there the last one counts.
         if key not in entries or key == "data_info":
             entries[key] = here
     return entries, end.end()
 
 
-def channels_in(header: Header) -> list[Channel]:
-    """The table of channels, in the order of the data.
+def channels_in(header: Entries) -> list[Channel]:
+    """Read the table of channels, in the order of the data.
 
     Raises:
-        FileFormatError: It is missing, or it does not say how many images a channel has.
+        FileFormatError: It is missing, or the number of images of a channel is unknown.
     """
     channels: list[Channel] = []
     images = 0
     for row in _table(header, "data_info", name_has_blanks=True):
-        name, said = row.get("name", ""), row.get("direction", "")
-        directions = _DIRECTIONS.get(said.casefold())
+        name, direction = row.get("name", ""), row.get("direction", "")
+        directions = _DIRECTIONS.get(direction.casefold())
         if directions is None:
             raise FileFormatError(
-                f"DATA_INFO gives the channel {shown(name)} the direction {shown(said)}; "
+                f"DATA_INFO gives the channel {quoted(name)} the direction {quoted(direction)}; "
                 f"known are {', '.join(_DIRECTIONS)}"
             )
         channels.append(Channel(name, row.get("unit", ""), directions, images))
@@ -153,28 +159,30 @@ def channels_in(header: Header) -> list[Channel]:
 
 
 def _heights_among(channels: list[Channel]) -> tuple[Channel, int]:
-    """The channel of heights and its pass, 0 in a scan without passes.
+    """Choose the channel of heights: of the first pass, and forward, if there are several.
 
-    The first pass, and forward, if there is a choice.
+    Returns:
+        The channel, and its pass counted from 1; 0 in a scan without passes.
     """
     named = [(c, match) for c in channels if (match := _HEIGHTS.fullmatch(c.name))]
     if not named:
-        there = ", ".join(f"{shown(c.name)} in {shown(c.unit)}" for c in channels)
+        there = ", ".join(f"{quoted(c.name)} in {quoted(c.unit)}" for c in channels)
         raise FileFormatError(f"there is no channel of heights (Z), only {there}")
     in_passes = [(int(match[1] or 0), c) for c, match in named]
+    # Later passes may repeat the heights of the first one at another bias, with the feedback off.
     number_of_pass, channel = min(
         in_passes, key=lambda each: (each[0], each[1].directions[0] == "backward")
     )
     return channel, number_of_pass
 
 
-def _table(header: Header, key: str, name_has_blanks: bool = False) -> list[dict[str, str]]:
-    """Rows of a table by the names of its columns, in small letters.
+def _table(header: Entries, key: str, name_has_blanks: bool = False) -> list[dict[str, str]]:
+    """Read the rows of a table, by the names of its columns in small letters.
 
     Args:
-        header: Entries.
-        key: Of the entry.
-        name_has_blanks: In rows divided by single blanks, words too many belong to the name.
+        header: Entries of the header.
+        key: Name of the entry.
+        name_has_blanks: Whether surplus words in rows divided by single blanks belong to the name.
     """
     lines = [line for line in header.get(key, []) if line.strip()]
     if not lines:
@@ -192,89 +200,83 @@ def _table(header: Header, key: str, name_has_blanks: bool = False) -> list[dict
 
 
 def _cells(line: str, columns: int) -> list[str]:
-    """What a line is divided into: by tabs, several blanks, or, without those, single ones."""
+    """Divide a line at tabs and several blanks or, if it has neither, at single blanks."""
     cells = [cell.strip() for cell in _COLUMN.split(line.strip())]
     if len(cells) == 1:
         return line.split()
     return cells if len(cells) == columns else [cell for cell in cells if cell]
 
 
-def _said(header: Header, key: str) -> str:
-    """The first line of an entry that says anything; "" if it is missing or not available."""
+def _entry(header: Entries, key: str) -> str:
+    """Return the first line of an entry with content; "" if it is missing or not available."""
     text = next((line.strip() for line in header.get(key, []) if line.strip()), "")
     return "" if text.casefold() in _NOTHING else text
 
 
-def _shape(header: Header) -> tuple[int, int]:
-    words = _said(header, "scan_pixels").split()
+def _shape(header: Entries) -> tuple[int, int]:
+    words = _entry(header, "scan_pixels").split()
     if len(words) != 2 or not all(_WHOLE.fullmatch(word) for word in words):
         raise FileFormatError(
-            f"SCAN_PIXELS says {shown(' '.join(words))}; pixels and lines are needed, such as 64 64"
+            f"SCAN_PIXELS is {quoted(' '.join(words))}; pixels and lines are needed, such as 64 64"
         )
     return int(words[0]), int(words[1])
 
 
-def _refuse_other_numbers(header: Header) -> None:
-    said = _said(header, "scanit_type").split()
-    if said in ([], ["FLOAT", "MSBFIRST"]):
+def _refuse_other_numbers(header: Entries) -> None:
+    words = _entry(header, "scanit_type").split()
+    if words in ([], ["FLOAT", "MSBFIRST"]):
         return
     because = ""
-    if said == ["FLOAT", "LSBFIRST"]:
-        because = " (files that say so are of either order of bytes, and programs disagree)"
+    if words == ["FLOAT", "LSBFIRST"]:
+        because = " (such files have either order of bytes, and programs disagree)"
     raise FileFormatError(
-        f"SCANIT_TYPE says {shown(' '.join(said))}{because}; only FLOAT MSBFIRST is read: "
+        f"SCANIT_TYPE is {quoted(' '.join(words))}{because}; only FLOAT MSBFIRST is read: "
         f"save it so from the program that wrote it"
     )
 
 
-def _range(header: Header) -> tuple[float | None, float | None]:
-    words = _said(header, "scan_range").split()
+def _range(header: Entries) -> tuple[float | None, float | None]:
+    words = _entry(header, "scan_range").split()
     if not words or all(word.casefold() in _NOTHING for word in words):
         return None, None
     if len(words) != 2:
-        raise FileFormatError(f"SCAN_RANGE says {shown(' '.join(words))}, not width and height")
+        raise FileFormatError(f"SCAN_RANGE is {quoted(' '.join(words))}, not width and height")
     return size("SCAN_RANGE", words[0]), size("SCAN_RANGE", words[1])
 
 
-def _upward(header: Header) -> bool:
-    said = _said(header, "scan_dir").casefold()
-    if said not in ("up", "down", ""):
-        raise FileFormatError(f"SCAN_DIR says {shown(said)}; known are up and down")
-    return said == "up"
+def _upward(header: Entries) -> bool:
+    direction = _entry(header, "scan_dir").casefold()
+    if direction not in ("up", "down", ""):
+        raise FileFormatError(f"SCAN_DIR is {quoted(direction)}; known are up and down")
+    return direction == "up"
 
 
-def _as_on_the_screen(z: NDArray[np.float64], backward: bool, upward: bool) -> NDArray[np.float64]:
-    """Turn an image from the order of recording: row 0 at the largest y, column 0 at the left."""
-    # The first line of an upward scan is the lowest; a backward line begins at the right.
-    return z[:: -1 if upward else 1, :: -1 if backward else 1]
-
-
-def _feedback(header: Header, controllers: list[dict[str, str]]) -> bool | None:
-    said = [_STATES.get(row.get("on", "").casefold()) for row in controllers]
-    known = [state for state in said if state is not None]
+def _feedback(header: Entries, controllers: list[dict[str, str]]) -> bool | None:
+    states = [_STATES.get(row.get("on", "").casefold()) for row in controllers]
+    known = [state for state in states if state is not None]
     if known:
         return any(known)
-    return _STATES.get(_said(header, "z-controller>controller status").casefold())
+    return _STATES.get(_entry(header, "z-controller>controller status").casefold())
 
 
-def _bias(header: Header) -> float | None:
-    found = quantity(_said(header, "bias"), VOLTS)
-    return number(_said(header, "bias>bias (v)")) if found is None else found
+def _bias(header: Entries) -> float | None:
+    found = quantity(_entry(header, "bias"), VOLTS)
+    return number(_entry(header, "bias>bias (v)")) if found is None else found
 
 
-def _setpoint(header: Header, controllers: list[dict[str, str]]) -> float | None:
-    # The one that is on holds the tip; it may hold a frequency shift, and no current.
+def _setpoint(header: Entries, controllers: list[dict[str, str]]) -> float | None:
+    # The controller that is on holds the tip; it may hold a frequency shift instead of a current.
     on = [row for row in controllers if _STATES.get(row.get("on", "").casefold())]
-    said = [row.get("setpoint", "") for row in on or controllers]
+    texts = [row.get("setpoint", "") for row in on or controllers]
     entry = "z-controller>setpoint"
-    said.append(f"{_said(header, entry)} {_said(header, f'{entry} unit')}")
-    return next((s for text in said if (s := quantity(text, AMPERES)) is not None), None)
+    texts.append(f"{_entry(header, entry)} {_entry(header, f'{entry} unit')}")
+    return next((s for text in texts if (s := quantity(text, AMPERES)) is not None), None)
 
 
-def _of_pass(header: Header, number_of_pass: int) -> tuple[float | None, float | None, bool]:
-    """Bias and setpoint that a pass has of its own, and whether it repeats recorded heights."""
+def _of_pass(header: Entries, number_of_pass: int) -> tuple[float | None, float | None, bool]:
+    """Read bias and setpoint of one pass, and whether it plays back recorded heights."""
     rows = _table(header, "multipass-config")
-    forward = 2 * (number_of_pass - 1)  # two rows for every pass: forward, backward
+    forward = 2 * (number_of_pass - 1)  # the table has two rows for each pass: forward, backward
     if not number_of_pass or not 0 <= forward < len(rows):
         return None, None, False
     row = rows[forward]

@@ -1,4 +1,4 @@
-"""Heights as a file holds them, and why a file is refused."""
+"""Heights from a file, and the reasons for which a file is refused."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from spm_gym.scale import length_text
 
 _SQUARE_WITHIN = 0.02
-"""Pixels whose sides differ by less are square: frames are seldom set to the last digit."""
+"""Relative difference of the sides of square pixels: frames are seldom set to the last digit."""
 
 FEEDBACK_OFF = "taken at constant height (feedback off): no topography"
 
 
 class FileFormatError(ValueError):
-    """A file is not the image that was asked for; the message names it and what was found."""
+    """A file is not a readable image; the message names the file and the fault."""
 
 
 class NoTopographyError(FileFormatError):
-    """A file is read, but its heights are not those of a surface: the feedback was off."""
+    """The heights in a file are not those of a surface: the feedback was off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Topography:
 
     Attributes:
         z: Tip height (H, W) float64, m; row 0 at the largest y; NaN where nothing was scanned.
-        width: Extent along x, m; None if the file does not say.
+        width: Extent along x, m; None if unknown.
         height: Extent along y, m; known if the width is.
-        feedback: Whether the feedback held the current; if not, the tip flew at constant height,
-            and z says nothing of the surface. None if the file does not say.
-        bias: V; None if the file does not say.
-        setpoint: Of the tunnelling current, A; None if the file does not say.
+        feedback: Whether the feedback held the current; if not, the tip moved at constant height,
+            and z holds nothing of the surface. None if unknown.
+        bias: V; None if unknown.
+        setpoint: Of the tunnelling current, A; None if unknown.
     """
 
     z: NDArray[np.float64]
@@ -54,7 +54,7 @@ class Topography:
 
     @property
     def square_pixels(self) -> bool:
-        """Whether pixels are as wide as high, as far as is known."""
+        """Whether pixels are as wide as high; True if unknown."""
         if self.pixel_size is None:
             return True
         wide, high = self.pixel_size
@@ -62,7 +62,7 @@ class Topography:
 
     @property
     def unclassifiable(self) -> str:
-        """Why no probe can be classified by these heights, whatever their number; "" if one can."""
+        """Reason why no probe can be classified by such an image; "" if there is none."""
         if self.feedback is False:
             return FEEDBACK_OFF
         if not self.square_pixels and self.pixel_size is not None:

@@ -33,10 +33,10 @@ from spm_gym.instrument.validation import (
     validate_place,
     validate_scan,
 )
-from spm_gym.types import Conditioning, Dip, Direction, Frame, Scan, Stall, Status
+from spm_gym.types import UNKNOWN_RANGE, Conditioning, Dip, Direction, Frame, Scan, Stall, Status
 
 _T = TypeVar("_T")
-_UNKNOWN = (math.nan, math.nan)
+_UNKNOWN_PLACE = (math.nan, math.nan)
 
 
 class DeepSPMInstrument:
@@ -81,7 +81,7 @@ class DeepSPMInstrument:
         self._clock = clock
         self._z_range = z_range
         self._asked = z_range is not None
-        self._know(_UNKNOWN, approached=False)
+        self._know(_UNKNOWN_PLACE, approached=False)
         self._line.connect()
 
     def status(self) -> Status:
@@ -99,7 +99,7 @@ class DeepSPMInstrument:
             x=x,
             y=y,
             z=self._z,
-            z_range=self._ask_z_range() or _UNKNOWN,
+            z_range=self._ask_z_range() or UNKNOWN_RANGE,
             bias=self.bias,
             setpoint=self.setpoint,
             current=math.nan,
@@ -134,12 +134,15 @@ class DeepSPMInstrument:
         format_request(request)  # a frame that cannot be sent is refused before any question
         z_range = self._ask_z_range()
         started = self._clock()
-        self._know(_UNKNOWN, approached=False)
+        # If it fails, nobody knows where the tip has been left.
+        self._know(_UNKNOWN_PLACE, approached=False)
         timeout = self._scan_time(frame) + self.timeouts.scan_margin
         z = unscanned_as_nan(self._line.ask_image(request, timeout))
         scanned = z[np.isfinite(z)]
+        # The only height that the protocol ever gives.
         height = float(np.median(scanned)) if scanned.size else math.nan
         self._know((frame.x, frame.y), approached=True, z=height)
+        # There is no partial scan; the caller gets what it has asked for, and no more.
         z[math.ceil(fraction * frame.pixels) :] = np.nan
         return Scan(frame, z, z_range, self.bias, self.setpoint, started)
 
@@ -158,6 +161,7 @@ class DeepSPMInstrument:
         validate_act(action, x, y)
         if isinstance(action, Stall):
             return
+        # Negative into the surface, as in the original; zero makes it a pulse.
         dip = -action.depth if isinstance(action, Dip) else 0.0
         request = TipShaping(x, y, dip, action.bias, action.width)
         self._act(request, self.timeouts.act + action.width, str)
@@ -244,7 +248,7 @@ class DeepSPMInstrument:
         self._line.close()
 
     def _act(self, request: Request, timeout: float, understand: Callable[[str], _T]) -> _T:
-        self._know(_UNKNOWN, approached=False)
+        self._know(_UNKNOWN_PLACE, approached=False)
         return self._line.ask(request, timeout, understand, act=True)
 
     def _ask(self, name: str) -> float:
@@ -256,6 +260,7 @@ class DeepSPMInstrument:
         if not self._asked:
             # A server that does not know this parameter is not asked again.
             with contextlib.suppress(CommandFailed):
+                # A width, which the original takes as symmetric about zero.
                 half = self._ask("zRange") / 2
                 self._z_range = (-half, half)
             self._asked = True
@@ -265,4 +270,4 @@ class DeepSPMInstrument:
         self._place, self._approached, self._z = place, approached, z
 
     def _scan_time(self, frame: Frame) -> float:
-        return 2 * frame.pixels * frame.size / self.speed
+        return 2 * frame.pixels * frame.size / self.speed  # forward and backward

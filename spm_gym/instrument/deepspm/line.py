@@ -30,7 +30,7 @@ from spm_gym.instrument.deepspm.protocol import (
     ScanRequest,
     format_request,
     is_failure,
-    looks_like_text,
+    is_text,
     parse_scan_heights,
     parse_scan_shape,
     parse_text,
@@ -136,8 +136,9 @@ class Line:
         """Send a request that is answered by an image; raises as `ask` does."""
 
         def receive(connected: socket.socket, deadline: float) -> NDArray[np.float32]:
+            # A failure comes in words, where an image has its size.
             header = _receive(connected, SCAN_HEADER.size, deadline)
-            if looks_like_text(header):
+            if is_text(header):
                 words = self._words(connected, deadline, header)
                 raise ValueError(f"words instead of an image: {words!r}")
             shape = parse_scan_shape(header)
@@ -192,6 +193,7 @@ class Line:
         connected = self._socket
         if connected is None:
             raise ConnectionLost(f"no connection to {self._where}; nothing was sent")
+        # Late words belong to an earlier request, whose caller has given up.
         try:
             connected.setblocking(False)
             while late := connected.recv(_MAX_TEXT):
@@ -210,6 +212,7 @@ class Line:
 
     def _words(self, connected: socket.socket, deadline: float, first: bytes = b"") -> str:
         """Receive until the server pauses; raises what the words say, if they say a failure."""
+        # Nothing delimits a reply in words; the server writes it in one piece, so silence does.
         data = first or _some(connected, deadline)
         try:
             while len(data) <= _MAX_TEXT:
@@ -229,11 +232,12 @@ class Line:
 
 
 class _Refusal(Exception):
-    """The server says in words that it did not do as it was told."""
+    """The server says in words that it did not do what was asked."""
 
     def error(self, what: str) -> InstrumentError:
         text = str(self)
         named = _NAMED_ERROR.match(text)
+        # Our own server names the kind; of the original only some words are known.
         kind = _ERRORS.get(named[1]) if named else None
         if kind is None:
             lowered = text.lower()

@@ -128,6 +128,7 @@ def parse_request(data: bytes) -> Request:
         ValueError: It is none; says why.
     """
     text = _ascii(data)
+    # The original client itself writes a blank in the middle ("10n ,64").
     call = _CALL.fullmatch(text)
     if call is None:
         raise ValueError(f"not a request: {text[:60]!r}")
@@ -168,6 +169,7 @@ def parse_scan_shape(header: bytes) -> tuple[int, int]:
     """
     if len(header) != SCAN_HEADER.size:
         raise ValueError(f"a scan begins with {SCAN_HEADER.size} bytes, not {len(header)}")
+    # Bounded: what is read next is allocated by these numbers.
     rows, columns = SCAN_HEADER.unpack(header)
     if not (0 < rows <= _MAX_PIXELS and 0 < columns <= _MAX_PIXELS):
         raise ValueError(f"a scan of {rows} x {columns} pixels; at most {_MAX_PIXELS} are possible")
@@ -183,10 +185,11 @@ def parse_scan_heights(data: bytes, shape: tuple[int, int]) -> NDArray[np.float3
     rows, columns = shape
     if len(data) != 4 * rows * columns:
         raise ValueError(f"{len(data)} bytes for {rows} x {columns} pixels of 4 bytes")
+    # LabVIEW flattens numbers big-endian.
     return np.frombuffer(data, dtype=">f4").reshape(shape).astype(np.float32)
 
 
-def looks_like_text(header: bytes) -> bool:
+def is_text(header: bytes) -> bool:
     """Whether a reply to a scan begins as text does, which no size of an image can."""
     return all(0x20 <= byte < 0x7F for byte in header)
 
@@ -219,8 +222,8 @@ def parse_parameter(text: str, name: str) -> float:
     Raises:
         ValueError: It has another name, or is not a positive number.
     """
-    told, colon, number = text.partition(":")
-    if not colon or told.strip().lower() != name.lower():
+    named, colon, number = text.partition(":")
+    if not colon or named.strip().lower() != name.lower():
         raise ValueError(f"not '{name}:NUMBER': {text[:60]!r}")
     value = parse_number(number)
     if value <= 0:
@@ -294,6 +297,7 @@ def _shifted(value: float, exponent: int) -> str:
         raise ValueError(f"only finite numbers can be sent, not {value}")
     if abs(value) < _TINY:
         return "0"
+    # By way of decimals: 1e-9 metres are "1n", not "0.9999999999999999n".
     text = format(Decimal(repr(float(value))).scaleb(exponent), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from spm_gym.config import RealConfig
+from spm_gym.config.real import NanonisConfig
 from spm_gym.errors import ContactLost, TipCrashed
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
@@ -34,13 +34,13 @@ _LANDED = 0.3
 _CRASH_FACTOR = 10.0
 
 
-class Approach:
+class AutoApproach:
     """Approaches, and approaches again after false landings.
 
     Args:
         controller: Is asked.
         coarse: Lets the controller approach.
-        config: The settings of the real microscope.
+        config: The settings of the controller.
         sleep: Waits so many seconds.
         note: Takes a sentence for every false landing.
     """
@@ -49,7 +49,7 @@ class Approach:
         self,
         controller: Controller,
         coarse: CoarseMotion,
-        config: RealConfig,
+        config: NanonisConfig,
         sleep: Callable[[float], None],
         note: Callable[[str], None],
     ) -> None:
@@ -67,6 +67,7 @@ class Approach:
         """
         z, current = read_z(self._controller), read_current(self._controller)
         too_much = _CRASH_FACTOR * abs(read_setpoint(self._controller))
+        # A withdrawn tip is at the upper end as well: only the current tells it from a crashed one.
         if retracted(z, z_range) and abs(current) > too_much:
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
 
@@ -78,13 +79,14 @@ class Approach:
             may_abort: Whether it may be stopped on request.
 
         Raises:
-            ContactLost: There is no surface within ``real.approach_timeout_s``.
+            ContactLost: There is no surface within ``real.nanonis.approach_timeout_s``.
             TipCrashed: The tip is in it.
             InstrumentError: As `CoarseMotion.approach` does.
         """
         deadline = time.monotonic() + self._timeout_s
         while True:
             self._coarse.approach(deadline, may_abort)
+            # From here on the motor has moved: no error may pass for "nothing was done".
             with outcome_unknown_on_error("the automatic approach was started"):
                 trouble = self._no_contact(z_range)
                 if not trouble:
@@ -96,7 +98,7 @@ class Approach:
                 f"{status.z / NM:.1f} nm, current = {status.current / PA:.3g} pA"
             )
             if time.monotonic() > deadline:
-                raise ContactLost(f"{text}; given up after real.approach_timeout_s")
+                raise ContactLost(f"{text}; given up after real.nanonis.approach_timeout_s")
             self._note(f"{text}; it goes on")
             self._sleep(_POLL_S)
 

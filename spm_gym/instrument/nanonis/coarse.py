@@ -2,7 +2,7 @@
 
 A z motor whose direction was typed wrong drives the tip into the sample, and so do sideways steps
 over rough ground. So the direction is found out with single steps before it is relied upon, and no
-more than a few steps are made between two looks at the current.
+more than a few steps are made before the current is read again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-from spm_gym.config import RealConfig
+from spm_gym.config.real import NanonisConfig
 from spm_gym.errors import (
     Aborted,
     CommandFailed,
@@ -40,7 +40,7 @@ _POLL_S = 0.2
 _MOTOR_S_PER_STEP = 0.5
 _STEPS_AT_A_TIME = 5
 _CURRENT_FADES_S = 0.2
-"""What a step of the motor couples into the preamplifier is over by then."""
+"""By then the spike is over that a step of the motor couples into the preamplifier."""
 _MOVED = 5 * NM
 """Less is drift. A coarse step is tens to hundreds of nanometres."""
 _MOST_TRIAL_STEPS = 3
@@ -85,7 +85,7 @@ class CoarseMotion:
 
     Args:
         controller: Carries out everything.
-        config: The settings of the real microscope.
+        config: The settings of the controller.
         sleep: Waits so many seconds.
         abort: Is asked during an approach whether to stop it.
     """
@@ -93,7 +93,7 @@ class CoarseMotion:
     def __init__(
         self,
         controller: Controller,
-        config: RealConfig,
+        config: NanonisConfig,
         sleep: Callable[[float], None],
         abort: Callable[[], bool],
     ) -> None:
@@ -116,15 +116,27 @@ class CoarseMotion:
         """
         if self._config.coarse.retract is None:
             raise LimitExceeded(
-                f"{why}, and real.coarse.retract does not say whether z+ or z- takes the tip away "
-                "from the sample: nothing was moved; set it, or move the microscope by hand and "
-                "resume with --fresh-area"
+                f"{why}, and real.nanonis.coarse.retract does not say whether z+ or z- takes "
+                "the tip away from the sample: nothing was moved; set it, or move the microscope "
+                "by hand and resume with --fresh-area"
+            )
+
+    def check_verified(self) -> None:
+        """See that the way from the sample was found to be right.
+
+        Raises:
+            LimitExceeded: It was not, for that takes a tip at the surface.
+        """
+        if not self.verified:
+            raise LimitExceeded(
+                "the direction real.nanonis.coarse.retract has not been verified yet, which takes "
+                "a tip at the surface: nothing was stepped"
             )
 
     def verify_direction(
         self, withdraw: Callable[[], object], z_range: tuple[float, float]
     ) -> None:
-        """Find out with single steps, once, that ``real.coarse.retract`` leads from the sample.
+        """Find out with single steps, once, that ``coarse.retract`` leads away from the sample.
 
         The tip is withdrawn for every step, so that one the wrong way still fits below it. Then
         the feedback looks for the surface: it must be further down, or out of reach.
@@ -135,12 +147,13 @@ class CoarseMotion:
 
         Raises:
             UnsafeToContinue: It leads to the sample, or nowhere; the tip is withdrawn.
-            ContactLost: The tip is not at the surface: whoever recovers contact may try again.
+            ContactLost: The tip is not at the surface; it may be tried again in contact.
             InstrumentError: Any other failure.
         """
         if self.verified:
             return
         retract = self._config.coarse.retract
+        # Few coarse motors have an encoder: the surface is what a step is measured by.
         before = read_z(self._controller)
         # At either end of its range the height says nothing of the surface: with a crashed tip,
         # at the upper end, every surface would look further down afterwards.
@@ -157,21 +170,21 @@ class CoarseMotion:
             withdraw()
             if after > before + _MOVED:
                 raise UnsafeToContinue(
-                    f"real.coarse.retract = {retract} brings the tip NEARER to the sample: the "
-                    f"surface is {(after - before) / NM:.0f} nm higher after {steps} trial steps; "
-                    "the tip is withdrawn; set the other direction"
+                    f"real.nanonis.coarse.retract = {retract} brings the tip NEARER to the "
+                    f"sample: the surface is {(after - before) / NM:.0f} nm higher after {steps} "
+                    "trial steps; the tip is withdrawn; set the other direction"
                 )
             if after < before - _MOVED:
                 self.verified = True
                 return
         raise UnsafeToContinue(
-            f"real.coarse.retract = {retract} cannot be verified: after {_MOST_TRIAL_STEPS} single "
-            "steps the surface is where it was; does the coarse motor move (amplitude, frequency, "
-            "real.coarse.group)? The tip is withdrawn"
+            f"real.nanonis.coarse.retract = {retract} cannot be verified: after "
+            f"{_MOST_TRIAL_STEPS} single steps the surface is where it was; does the coarse motor "
+            "move (amplitude, frequency, real.nanonis.coarse.group)? The tip is withdrawn"
         )
 
     def step_away(self, steps: int) -> None:
-        """Step away from the sample, after `check_direction`, with a look after a few steps.
+        """Step away from the sample, after `check_direction`; the current is watched.
 
         Raises:
             UnsafeToContinue: The tip touches something; the motor was stopped.
@@ -193,11 +206,12 @@ class CoarseMotion:
             may_abort: Whether it may be stopped on request.
 
         Raises:
-            Aborted: It was stopped because somebody wanted that.
+            Aborted: It was stopped on request.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
         _open_approach(self._controller)
+        # Before the command goes out: if its reply is lost, the approach may be under way.
         self._approaching = True
         self._controller.call("AutoApproach.OnOffSet", act=True, on=1)
         self._await_approach(deadline, self._abort if may_abort else lambda: False)
@@ -228,6 +242,7 @@ class CoarseMotion:
         for steps_before in range(0, steps, _STEPS_AT_A_TIME):
             count = min(_STEPS_AT_A_TIME, steps - steps_before)
             self._stepping = True
+            # The reply comes after the last step, and no field bounds that: hence the time allowed.
             self._controller.call(
                 "Motor.StartMove", takes=count * _MOTOR_S_PER_STEP, act=True, direction=motor,
                 steps=count, group=self._config.coarse.group - 1, wait=1,
@@ -242,13 +257,15 @@ class CoarseMotion:
                     f"the tip touches the sample after {steps_before + count} steps of the coarse "
                     f"motor in direction {_NAMES[motor]}: "
                     f"{read_current(self._controller) / NM:.3g} nA flow though it is withdrawn. "
-                    "The motor was stopped: is real.coarse.retract right? Look at the instrument"
+                    "The motor was stopped: is real.nanonis.coarse.retract right? Look at the "
+                    "instrument"
                 )
 
     def _touches(self) -> bool:
         """Whether the tip, withdrawn, touches something; then the motor is stopped for certain."""
         if not touches(self._controller):
             return False
+        # Read twice: a step couples a spike into the preamplifier that is no contact.
         self._controller.call("Motor.StopMove")
         self._sleep(_CURRENT_FADES_S)
         return touches(self._controller)
@@ -259,6 +276,7 @@ class CoarseMotion:
 
     def _extend(self, z_range: tuple[float, float]) -> float:
         """Let the feedback look for the surface; the height where it ends, m."""
+        # A step may have put the surface out of reach; the end of the range says so as well.
         self._controller.call("ZCtrl.OnOffSet", on=1)
         deadline = time.monotonic() + self._config.withdraw_timeout_s
         z, before = read_z(self._controller), math.inf
@@ -266,7 +284,7 @@ class CoarseMotion:
             if time.monotonic() > deadline:
                 raise UnsafeToContinue(
                     "the feedback found no surface and no end of the z range within "
-                    f"{self._config.withdraw_timeout_s:g} s (real.withdraw_timeout_s)"
+                    f"{self._config.withdraw_timeout_s:g} s (real.nanonis.withdraw_timeout_s)"
                 )
             self._sleep(_POLL_S)
             z, before = read_z(self._controller), z
@@ -286,8 +304,8 @@ class CoarseMotion:
                     )
                 raise CommandFailed(
                     "the automatic approach did not end within "
-                    f"{self._config.approach_timeout_s:g} s (real.approach_timeout_s); it was "
-                    "stopped"
+                    f"{self._config.approach_timeout_s:g} s (real.nanonis.approach_timeout_s); it "
+                    "was stopped"
                 )
             self._sleep(_POLL_S)
 

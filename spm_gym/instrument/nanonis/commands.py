@@ -54,6 +54,7 @@ class Command:
 @cache
 def commands(release: int) -> dict[str, Command]:
     """All commands that a release knows, by name."""
+    # A layout that has changed stands there once for each range of releases.
     return {
         command.name: command
         for since, until, command in _table()
@@ -86,6 +87,7 @@ def _field(text: str) -> Field:
     match = _FIELD.match(text)
     assert match is not None, f"commands.txt: {text}"
     brackets = match["array"]
+    # "[]" is an array behind its own count, "[n]" one behind a count that others share.
     array = {None: "", "[]": "counted", "[][]": "matrix"}.get(
         brackets, (brackets or "").strip("[]")
     )

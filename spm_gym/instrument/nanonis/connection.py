@@ -30,7 +30,7 @@ from spm_gym.instrument.nanonis.wire import (
 
 
 class Controller(Protocol):
-    """What carries out commands: a connection, or something that only pretends to."""
+    """Carries out commands: a connection, or something that only pretends to be one."""
 
     release: int
 
@@ -82,11 +82,12 @@ class Connection:
             return
         try:
             connected = socket.create_connection((self.host, self.port), self.timeout)
+            # Requests are tens of bytes: delayed until they fill a packet, each may take 40 ms.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             raise ConnectionLost(
                 f"cannot reach {self._where}: {error}; is the TCP programming interface switched "
-                "on there, and are real.host and real.ports right?"
+                "on there, and are real.nanonis.host and real.nanonis.ports right?"
             ) from error
         self._answered = False
         self._socket = connected
@@ -123,20 +124,14 @@ class Connection:
         if command is None:
             raise CommandFailed(f"{name} does not exist in release {self.release}")
         request = encode_request(command, values)
+        # A port serves its commands strictly one after the other (protocol document, Connections).
         with self._lock:
-            if self._socket is None:
-                raise ConnectionLost(f"{name}: there is no connection to {self._where}")
-            if select.select([self._socket], [], [], 0)[0]:
-                # Closed, or a reply too many, which would be taken for the one to come.
-                self.close()
-                raise ConnectionLost(
-                    f"{name}: {self._where} closed the connection or sent what nobody asked for; "
-                    "nothing was sent, connection closed"
-                )
+            connected = self._ready(name)
             try:
-                body = self._exchange(self._socket, name, request, self.timeout + takes)
+                body = self._exchange(connected, name, request, self.timeout + takes)
                 return decode_reply(command, body)
             except ErrorReply as failure:
+                # The frame was whole, so the next reply will be in its place: nothing is closed.
                 raise CommandFailed(
                     f"{name}: {failure.text or 'error without a text'} (status {failure.status})"
                 ) from failure
@@ -155,6 +150,18 @@ class Connection:
     def _where(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def _ready(self, name: str) -> socket.socket:
+        """The connection, with nothing waiting in it: that would be taken for the reply to come."""
+        if self._socket is None:
+            raise ConnectionLost(f"{name}: there is no connection to {self._where}")
+        if select.select([self._socket], [], [], 0)[0]:
+            self.close()
+            raise ConnectionLost(
+                f"{name}: {self._where} closed the connection or sent what nobody asked for; "
+                "nothing was sent, connection closed"
+            )
+        return self._socket
+
     def _exchange(
         self, connected: socket.socket, name: str, request: bytes, timeout: float
     ) -> bytes:
@@ -163,6 +170,7 @@ class Connection:
             connected.settimeout(timeout)
             connected.sendall(request)
             header = decode_header(_receive(connected, HEADER_SIZE, deadline))
+            # A reply names its command: one that was given up may still be answered late.
             if header.name != name:
                 raise BadReply(
                     f"{name}: the reply of {self._where} is for {header.name!r}; connection closed"
@@ -183,6 +191,7 @@ class Connection:
 
 def _receive(connected: socket.socket, size: int, deadline: float) -> bytes:
     received = bytearray(size)
+    # Read into place: a frame of 1024 x 1024 pixels arrives in hundreds of pieces.
     view = memoryview(received)
     while view:
         left = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""The values that the microscope works with: limits hold for them, whoever has set them.
+"""The values that the microscope works with: limits hold for them, no matter who has set them.
 
 A run leaves alone what its settings do not name, and an operator may turn a knob in the middle of
 it. So what is in force is asked of the controller, before every approach, scan and act.
@@ -11,10 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spm_gym.config import RealConfig
+from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.limits import check_bias, check_place, check_setpoint, check_speed
 from spm_gym.instrument.nanonis.connection import Controller
-from spm_gym.instrument.nanonis.reading import is_on, read_bias, read_numbers, read_setpoint
+from spm_gym.instrument.nanonis.ramp import change_bias
+from spm_gym.instrument.nanonis.reading import (
+    holds_tip,
+    is_on,
+    read_bias,
+    read_numbers,
+    read_setpoint,
+)
 
 NM = 1e-9
 PA = 1e-12
@@ -24,7 +32,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What the controller says that it works with.
+    """The values that the controller says it works with.
 
     Attributes:
         bias: V.
@@ -53,7 +61,7 @@ class InForce:
         )
 
     def changes_to(self, other: InForce) -> list[str]:
-        """What differs in another reading, each in words."""
+        """List what differs in another reading, each in words."""
         found = []
         if not math.isclose(self.bias, other.bias, rel_tol=_SAME):
             found.append(f"bias from {self.bias:.4g} to {other.bias:.4g} V")
@@ -61,6 +69,7 @@ class InForce:
             found.append(f"setpoint from {self.setpoint / PA:.4g} to {other.setpoint / PA:.4g} pA")
         if not math.isclose(self.speed, other.speed, rel_tol=_SAME):
             found.append(f"scan speed from {self.speed / NM:.4g} to {other.speed / NM:.4g} nm/s")
+        # Places are compared by the size of the frame: less is rounding, not an operator.
         nearby = _SAME * max(self.frame[2], other.frame[2])
         *place, angle = zip(self.frame, other.frame, strict=True)
         moved = any(abs(a - b) > nearby for a, b in place)
@@ -97,13 +106,49 @@ def check_safe_tip(threshold: float | None, setpoint: float, config: RealConfig)
     Raises:
         LimitExceeded: The threshold is not above the setpoint.
     """
-    highest = max(abs(setpoint), (config.approach_setpoint_pA or 0.0) * PA)
+    # The larger of the two: Safe Tip does not know that an approach is under way.
+    highest = max(abs(setpoint), (config.nanonis.approach_setpoint_pA or 0.0) * PA)
     if threshold is not None and not threshold > highest:
         raise LimitExceeded(
             f"Safe Tip is on and withdraws the tip at {threshold / PA:.4g} pA, which the setpoint "
-            f"of {highest / PA:.4g} pA reaches: raise its threshold (real.shaping.safe_tip_nA), "
-            "lower the setpoint or switch Safe Tip off"
+            f"of {highest / PA:.4g} pA reaches: raise its threshold "
+            "(real.nanonis.shaping.safe_tip_nA), lower the setpoint or switch Safe Tip off"
         )
+
+
+def check_safe_tip_in_force(controller: Controller, config: RealConfig) -> None:
+    """As `check_safe_tip`, of what the controller says of itself."""
+    check_safe_tip(safe_tip_threshold(controller), read_setpoint(controller), config)
+
+
+def check_before_changes(controller: Controller, config: RealConfig) -> None:
+    """See that limits hold for what will be in force, and for what is if the tip is down.
+
+    Raises:
+        LimitExceeded: Names the limit.
+    """
+    imaging = config.imaging
+    bias, setpoint = read_bias(controller), read_setpoint(controller)
+    # A withdrawn tip may have any bias: what counts is the one that it will come down with.
+    if holds_tip(controller):
+        check_limits_in_force(bias, setpoint, config)
+    bias = bias if imaging.bias_V is None else imaging.bias_V
+    setpoint = setpoint if imaging.setpoint_pA is None else imaging.setpoint_pA * PA
+    check_limits_in_force(bias, setpoint, config)
+
+
+def restore_bias(
+    controller: Controller, bias: float, limits: LimitsConfig, sleep: Callable[[float], None]
+) -> None:
+    """Restore the bias (V), but not one that no tip at the surface may have, if it is there.
+
+    Raises:
+        LimitExceeded: The tip is at the surface, and this bias would drive it into the sample.
+        InstrumentError: Any other failure.
+    """
+    if holds_tip(controller):
+        check_bias(bias, limits)
+    change_bias(controller, bias, sleep)
 
 
 class Watch:
@@ -138,6 +183,7 @@ class Watch:
         """
         now = InForce.read(self._controller)
         changes = [] if self._known is None else self._known.changes_to(now)
+        # Noted once: what somebody has set on purpose is not called a change again.
         self._known = now
         for change in changes:
             self._note(f"somebody has changed the {change}")

@@ -6,25 +6,19 @@ import atexit
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from spm_gym.config import RealConfig
-from spm_gym.errors import (
-    CommandFailed,
-    InstrumentError,
-    LimitExceeded,
-    UnsafeToContinue,
-)
-from spm_gym.instrument.limits import check_bias
+from spm_gym.errors import CommandFailed, InstrumentError, UnsafeToContinue
+from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.nanonis import acts
-from spm_gym.instrument.nanonis.approach import Approach
+from spm_gym.instrument.nanonis.approach import AutoApproach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
-from spm_gym.instrument.nanonis.connection import Connection, Controller
+from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.in_force import (
     Watch,
-    check_limits_in_force,
-    check_safe_tip,
-    safe_tip_threshold,
+    check_before_changes,
+    check_safe_tip_in_force,
+    restore_bias,
 )
 from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership
 from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
@@ -32,7 +26,6 @@ from spm_gym.instrument.nanonis.reading import (
     ask_release,
     holds_tip,
     is_on,
-    read_bias,
     read_current,
     read_setpoint,
     read_status,
@@ -40,7 +33,7 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
-from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, shut_down
+from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, refuse_unsafe, shut_down
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -51,49 +44,7 @@ from spm_gym.instrument.nanonis.tip import (
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
-NM = 1e-9
 PA = 1e-12
-
-
-def connect(
-    config: RealConfig,
-    keep: Path | None = None,
-    tell: Callable[[str], None] = print,
-    abort: Callable[[], bool] = lambda: False,
-    note: Callable[[str], None] = print,
-) -> NanonisInstrument:
-    """Connect to the controller of these settings and prepare it for imaging.
-
-    Raises:
-        InstrumentError: It cannot be reached or does not answer as it should.
-    """
-    main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(main, side, config, keep, tell=tell, abort=abort, note=note)
-    try:
-        instrument.open()
-    except BaseException:
-        instrument.close()
-        raise
-    return instrument
-
-
-def restore(config: RealConfig, keep: Path, tell: Callable[[str], None] = print) -> None:
-    """Leave the controller as a run that was killed would have left it.
-
-    Args:
-        config: The settings of that run.
-        keep: Where it has kept the operator's settings.
-        tell: Takes sentences for the operator.
-
-    Raises:
-        InstrumentError: The controller cannot be reached, or the safe condition not be had.
-    """
-    main, side = (Connection(config.host, port, config.timeout_s) for port in config.ports[:2])
-    instrument = NanonisInstrument(main, side, config, keep, tell=tell)
-    try:
-        instrument.open_to_restore()
-    finally:
-        instrument.close()
 
 
 class NanonisInstrument:
@@ -106,12 +57,9 @@ class NanonisInstrument:
         main: Carries out everything.
         side: For the shutdown.
         config: The settings of the real microscope.
-        keep: File for the operator's settings while the run has changed them. If it is there, an
-            earlier run could not restore them, and they are taken from it.
+        context: The run on whose behalf it works; its record gets what somebody else has changed,
+            and false landings.
         sleep: Waits so many seconds.
-        tell: Takes sentences for the operator.
-        abort: Is asked during a scan or an approach whether to stop it.
-        note: Takes sentences for the record: what somebody else has changed, false landings.
     """
 
     def __init__(
@@ -119,27 +67,25 @@ class NanonisInstrument:
         main: Controller,
         side: Controller,
         config: RealConfig,
-        keep: Path | None = None,
+        context: DriverContext | None = None,
         sleep: Callable[[float], None] = time.sleep,
-        tell: Callable[[str], None] = print,
-        abort: Callable[[], bool] = lambda: False,
-        note: Callable[[str], None] = lambda text: None,
     ) -> None:
+        context = context or DriverContext()
         self.config = config
         self._main = main
         self._side = side
-        self._keep = keep
+        self._keep = context.kept
         self._sleep = sleep
-        self._tell = tell
-        self._owned = Ownership(keep)
-        self._in_force = Watch(main, config, note)
-        self._scanner = Scanner(main, config.imaging, config.timeout_s, abort)
+        self._notify = context.notify
+        self._owned = Ownership(context.kept)
+        self._in_force = Watch(main, config, context.note)
+        self._scanner = Scanner(main, config, context.abort)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
         self._setpoint_due: float | None = None
-        self._coarse = CoarseMotion(main, config, sleep, abort)
-        self._landing = Approach(main, self._coarse, config, sleep, note)
+        self._coarse = CoarseMotion(main, config.nanonis, sleep, context.abort)
+        self._landing = AutoApproach(main, self._coarse, config.nanonis, sleep, context.note)
         self._open = False
 
     def open(self) -> None:
@@ -152,11 +98,11 @@ class NanonisInstrument:
         """
         before = self._take_over()
         # Nothing is changed yet: who is refused here leaves everything as it was.
-        self._check_before_changes()
+        check_before_changes(self._main, self.config)
         if self._keep is not None:
             before.save(self._keep)
         self._before = before
-        if self.config.approach_setpoint_pA is not None:
+        if self.config.nanonis.approach_setpoint_pA is not None:
             # A run that was killed may have left that of the approach.
             self._setpoint_due = before.setpoint["setpoint"]
         self._prepare()
@@ -180,9 +126,10 @@ class NanonisInstrument:
     def _take_over(self) -> Settings:
         """Connect, and see that nobody else drives the controller; the operator's settings."""
         self._open = True
+        # A program that just ends leaves no tip at the surface either.
         atexit.register(self.close)
         self._main.connect()
-        self._main.release = self._side.release = ask_release(self._main, self.config)
+        self._main.release = self._side.release = ask_release(self._main, self.config.nanonis)
         self._side.connect()
         resumes = self._keep is not None and self._keep.is_file()
         if is_on(self._side.call("Scan.StatusGet")["running"]) and not resumes:
@@ -202,7 +149,7 @@ class NanonisInstrument:
         Raises:
             ContactLost: The tip is withdrawn.
             TimedOut: The scan did not end in time; it was stopped.
-            Aborted: It was stopped because somebody wanted that.
+            Aborted: It was stopped on request.
             ValueError: It is no frame, or the fraction not within 0 to 1; nothing was sent.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
@@ -237,7 +184,7 @@ class NanonisInstrument:
         read_current(self._main)  # nothing is done to a tip whose current nobody can tell
         if isinstance(action, Stall):
             return
-        shaping = self.config.shaping
+        shaping = self.config.nanonis.shaping
         acts.prepare(self._main, action, shaping)
         self._busy_until = time.monotonic() + acts.duration(action, shaping)
         try:
@@ -255,7 +202,7 @@ class NanonisInstrument:
         Raises:
             TipCrashed: Withdraw first.
             ContactLost: The approach ended without contact.
-            Aborted: It was stopped because somebody wanted that.
+            Aborted: It was stopped on request.
             CommandFailed: It did not end; it was stopped.
             OutcomeUnknown: It was started, and then the connection lost.
         """
@@ -264,8 +211,8 @@ class NanonisInstrument:
     def _approach(self, may_abort: bool) -> None:
         self._landing.check_free(self._z_range)
         self._check_in_force()
-        self._check_safe_tip()
-        approach_pA = self.config.approach_setpoint_pA
+        check_safe_tip_in_force(self._main, self.config)
+        approach_pA = self.config.nanonis.approach_setpoint_pA
         if approach_pA is not None and not holds_tip(self._main):
             self._setpoint_due = read_setpoint(self._main)
             change_setpoint(self._main, approach_pA * PA, self._sleep)
@@ -276,7 +223,7 @@ class NanonisInstrument:
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
-        withdraw_tip(self._main, self._z_range, self.config.withdraw_timeout_s)
+        withdraw_tip(self._main, self._z_range, self.config.nanonis.withdraw_timeout_s)
 
     def retract(self) -> None:
         """Withdraw, and step away from the sample.
@@ -289,17 +236,13 @@ class NanonisInstrument:
             InstrumentError: Any other failure.
         """
         self._coarse.check_direction("the tip is to be taken away from the sample")
-        if not self._coarse.verified:
-            raise LimitExceeded(
-                "the direction real.coarse.retract has not been verified yet, which takes a tip "
-                "at the surface: nothing was stepped"
-            )
+        self._coarse.check_verified()
         # The tip may be in deeper than the piezo can lift it: then the motor has to, watched.
-        lift_tip(self._main, self._z_range, self.config.withdraw_timeout_s)
-        self._coarse.step_away(self.config.coarse.retract_steps)
+        lift_tip(self._main, self._z_range, self.config.nanonis.withdraw_timeout_s)
+        self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
 
     def verify_motor(self) -> None:
-        """Find out with single steps that ``real.coarse.retract`` leads away; leaves it withdrawn.
+        """Find out with single steps that ``coarse.retract`` leads away; leaves the tip withdrawn.
 
         Raises:
             LimitExceeded: The settings do not say which way that is.
@@ -326,7 +269,7 @@ class NanonisInstrument:
         self._coarse.verify_direction(self.withdraw, self._z_range)
         self.withdraw()
         move_tip(self._main, 0.0, 0.0)
-        self._coarse.step_away(self.config.coarse.retract_steps)
+        self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
         with outcome_unknown_on_error("the tip was stepped away"):
             self._coarse.step_sideways(direction)
             self._approach(may_abort=False)
@@ -339,13 +282,13 @@ class NanonisInstrument:
         """Connect again, wait until an act under way is over, stop motor, approach and scan.
 
         A port may still be busy with what was started over the lost connection, or the network down
-        for a while: see ``real.outage_s``.
+        for a while: see ``real.nanonis.outage_s``.
 
         Raises:
             ConnectionLost: There is no connection to be had.
             InstrumentError: Any other failure.
         """
-        trouble = persist(self._connect_anew, self.config.outage_s, self._sleep)
+        trouble = persist(self._connect_again, self.config.nanonis.outage_s, self._sleep)
         if trouble is not None:
             raise trouble
 
@@ -360,25 +303,21 @@ class NanonisInstrument:
         """
         if not self._open:
             return
+        # What still waits on the main connection is cut short; all that follows goes over the side.
         self._main.close()
         # Until the settings were read, nothing was changed.
         troubles = [] if self._before is None else self._make_safe(self._before)
         self._side.close()
         self._owned.release()
-        # Only now: whoever was interrupted on the way may close once more.
+        # Only now: if it is interrupted on the way, it may be closed once more.
         self._open = False
         atexit.unregister(self.close)
-        if troubles:
-            missing = ", ".join(what for what, _ in troubles)
-            raise InstrumentError(
-                f"THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: {missing}: "
-                f"{troubles[0][1]}"
-            )
+        refuse_unsafe(troubles)
         if self._before is not None:
             if self._keep is not None:
                 self._keep.unlink(missing_ok=True)
             tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left as it is"
-            self._tell(f"instrument: scan stopped, {tip}, settings restored")
+            self._notify(f"instrument: scan stopped, {tip}, settings restored")
 
     def _make_safe(self, before: Settings) -> list[Trouble]:
         """Do all that belongs to the safe condition; returns what could not be done, and why."""
@@ -387,21 +326,23 @@ class NanonisInstrument:
             ("motor or approach not stopped", partial(self._coarse.stop, side)),
             ("scan not stopped", partial(stop_scan, side)),
         ]
+        # The tip first, its settings last: a bias that jumps under a tip at the surface spoils it.
         if self.config.withdraw_on_exit:
-            seconds = self.config.withdraw_timeout_s
+            seconds = self.config.nanonis.withdraw_timeout_s
             withdraw = partial(withdraw_tip, side, self._z_range, seconds)
             steps.append(("tip not withdrawn", withdraw))
-        steps.append(("bias not restored", partial(self._restore_bias, before.bias["bias"])))
+        bias, limits = before.bias["bias"], self.config.limits
+        steps.append(("bias not restored", partial(restore_bias, side, bias, limits, self._sleep)))
         steps.extend(before.restore(side, self._sleep))
         self._await_act()
         over_side = [(missing, partial(self._on_side, step)) for missing, step in steps]
-        return shut_down(over_side, self.config.outage_s, self._sleep)
+        return shut_down(over_side, self.config.nanonis.outage_s, self._sleep)
 
     def _on_side(self, step: Callable[[], object]) -> None:
         self._side.connect()
         step()
 
-    def _connect_anew(self) -> None:
+    def _connect_again(self) -> None:
         for controller in (self._main, self._side):
             controller.close()
         self._await_act()
@@ -414,28 +355,12 @@ class NanonisInstrument:
 
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
-            self._tell(f"an earlier run could not restore the settings: taken from {self._keep}")
+            self._notify(f"an earlier run could not restore the settings: taken from {self._keep}")
             # It may have been killed in the middle of a coarse move or a scan, which goes on.
             self._coarse.stop_what_others_began()
             stop_scan(self._main)
             return Settings.load(self._keep, self._main.release)
         return Settings.read(self._main)
-
-    def _check_before_changes(self) -> None:
-        """See that limits hold for what will be in force, and for what is if the tip is down."""
-        imaging = self.config.imaging
-        bias, setpoint = read_bias(self._main), read_setpoint(self._main)
-        if holds_tip(self._main):
-            check_limits_in_force(bias, setpoint, self.config)
-        bias = bias if imaging.bias_V is None else imaging.bias_V
-        setpoint = setpoint if imaging.setpoint_pA is None else imaging.setpoint_pA * PA
-        check_limits_in_force(bias, setpoint, self.config)
-
-    def _restore_bias(self, bias: float) -> None:
-        """Restore the bias (V), but not one that no tip at the surface may have, if it is there."""
-        if holds_tip(self._side):
-            check_bias(bias, self.config.limits)
-        change_bias(self._side, bias, self._sleep)
 
     def _prepare(self) -> None:
         assert self._before is not None
@@ -445,14 +370,10 @@ class NanonisInstrument:
         if imaging.setpoint_pA is not None:
             self._setpoint_due = imaging.setpoint_pA * PA
         self._set_setpoint_due()
-        acts.watch_tip(self._main, self.config.shaping)
-        self._check_safe_tip()
+        acts.watch_tip(self._main, self.config.nanonis.shaping)
+        check_safe_tip_in_force(self._main, self.config)
         self._scanner.prepare(self._owned.marked(self._before.properties["comment"]))
         self._in_force.adopt()
-
-    def _check_safe_tip(self) -> None:
-        threshold = safe_tip_threshold(self._main)
-        check_safe_tip(threshold, read_setpoint(self._main), self.config)
 
     def _set_setpoint_due(self) -> None:
         """Go back from the setpoint for approach to that of imaging."""

@@ -45,6 +45,7 @@ class Ownership:
             ControllerInUse: Another run does, or was killed before it restored the settings.
         """
         trouble = in_use(comment, self._kept)
+        # The lock first would make our own mark look like that of a program at work.
         if trouble:
             raise ControllerInUse(trouble)
         try:
@@ -72,7 +73,7 @@ class Ownership:
 
 
 def without_mark(comment: str) -> str:
-    """What the operator has written in a comment."""
+    """The part of a comment that the operator has written."""
     return _MARK.sub("", comment)
 
 
@@ -88,6 +89,7 @@ def in_use(comment: str, own: Path | None = None) -> str:
     if found is None:
         return ""
     kept, computer = Path(found[1]), found[2]
+    # A lock can be asked for on its own computer only.
     if computer != _computer():
         return (
             f"the controller is driven from the computer {computer} by the run {kept.parent}; if "
@@ -98,6 +100,7 @@ def in_use(comment: str, own: Path | None = None) -> str:
         return f"the controller is driven by another run, {kept.parent}: stop that one first"
     if own is not None and own.absolute() == kept:
         return ""
+    # Killed: what is in force is that run's, and must not be taken for the operator's.
     if kept.is_file():
         return (
             f"the run {kept.parent} was killed before it could restore the operator's settings: "

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spm_gym.config import EnvConfig, RealConfig
+from spm_gym.config.real import NanonisConfig
 from spm_gym.errors import InstrumentError
+from spm_gym.instrument.driver import Finding, Inspection
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.in_force import (
     check_limits_in_force,
@@ -35,32 +35,6 @@ NM = 1e-9
 PA = 1e-12
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at, and whether a run would be refused because of it."""
-
-    what: str
-    text: str
-    trouble: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What a look at a microscope has shown.
-
-    Attributes:
-        findings: In the order in which they are to be read.
-        bias: That images will have, V; NaN if nobody can tell.
-        setpoint: That images will have, A; NaN if nobody can tell.
-        simulated: Whether the sample is known to be simulated.
-    """
-
-    findings: list[Finding]
-    bias: float = math.nan
-    setpoint: float = math.nan
-    simulated: bool = False
-
-
 def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspection:
     """Connect and read everything that a run relies on.
 
@@ -71,15 +45,16 @@ def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspe
             goes on after a kill, and its own scan may still be running.
 
     Raises:
-        InstrumentError: The controller cannot be reached, or does not tell its release.
+        InstrumentError: The controller cannot be reached, or does not say its release.
     """
-    controller = Connection(real.host, real.ports[0], real.timeout_s)
+    own = real.nanonis
+    controller = Connection(own.host, own.ports[0], own.timeout_s)
     try:
         controller.connect()
-        controller.release = ask_release(controller, real)
+        controller.release = ask_release(controller, own)
         bias, setpoint = _imaging_values(controller, real, kept)
         findings = [
-            *_side_connection(real),
+            *_side_connection(own),
             *_read(controller, real, env, kept),
             *_in_force(controller, real, bias, setpoint),
             *_settings(real, env),
@@ -97,7 +72,7 @@ def _imaging_values(
     bias = controller.call("Bias.Get")["bias"] if imaging.bias_V is None else imaging.bias_V
     if imaging.setpoint_pA is not None:
         return bias, imaging.setpoint_pA * PA
-    if real.approach_setpoint_pA is not None and kept is not None and kept.is_file():
+    if real.nanonis.approach_setpoint_pA is not None and kept is not None and kept.is_file():
         # A kill may have left that of the approach; the run goes back to the operator's.
         return bias, Settings.load(kept, controller.release).setpoint["setpoint"]
     return bias, controller.call("ZCtrl.SetpntGet")["setpoint"]
@@ -126,7 +101,7 @@ def _in_force(
     yield _finding("imaging", allowed)
 
     def safe_tip() -> str:
-        own = real.shaping.safe_tip_nA
+        own = real.nanonis.shaping.safe_tip_nA
         threshold = safe_tip_threshold(controller) if own is None else own * NM
         check_safe_tip(threshold, setpoint, real)
         if threshold is None:
@@ -137,13 +112,14 @@ def _in_force(
     yield _finding("safe tip", safe_tip)
 
 
-def _side_connection(real: RealConfig) -> Iterator[Finding]:
-    side = Connection(real.host, real.ports[1], real.timeout_s)
+def _side_connection(own: NanonisConfig) -> Iterator[Finding]:
+    # A second client on a port is accepted and never served: only a reply shows that it is free.
+    side = Connection(own.host, own.ports[1], own.timeout_s)
 
     def ask() -> str:
         side.connect()
         side.call("Scan.StatusGet")
-        return f"{real.host} ports {real.ports[0]} and {real.ports[1]} answer"
+        return f"{own.host} ports {own.ports[0]} and {own.ports[1]} answer"
 
     try:
         yield _finding("connection", ask)
@@ -161,8 +137,9 @@ def _read(
     yield Finding("release", f"R{controller.release}")
     yield _status(controller, real.approach_at_start)
     yield _range(controller, env)
-    yield _finding("height signal", partial(_channel, controller, real.imaging.channel))
+    yield _finding("height signal", partial(_channel, controller, real.nanonis.channel))
     yield _finding("tip shaper", lambda: _values(call("TipShaper.PropsGet")))
+    # The scan of a run that was killed goes on by itself, and is stopped when the run does.
     resumes = kept is not None and kept.is_file()
     yield _finding(
         "scan", lambda: _values(call("Scan.FrameGet")) + "; " + _scanning(controller, resumes)
@@ -198,8 +175,8 @@ def _range(controller: Controller, env: EnvConfig) -> Finding:
     return Finding("piezo range", f"{ranges}; used are {area:g} x {area:g} nm")
 
 
-def _channel(controller: Controller, wanted: str) -> str:
-    return f"{wanted!r} is channel {height_channel(controller, wanted)}"
+def _channel(controller: Controller, name: str) -> str:
+    return f"{name!r} is channel {height_channel(controller, name)}"
 
 
 def _scanning(controller: Controller, resumes: bool) -> str:
@@ -210,13 +187,8 @@ def _scanning(controller: Controller, resumes: bool) -> str:
 
 
 def _settings(real: RealConfig, env: EnvConfig) -> Iterator[Finding]:
-    if real.coarse.retract is None:
-        yield Finding(
-            "coarse motor",
-            "real.coarse.retract is not set: a run ends when the approach area is used up",
-        )
-    else:
-        yield Finding("coarse motor", f"{real.coarse.retract} is taken to retract the tip")
+    if real.nanonis.coarse.retract is not None:
+        yield Finding("coarse motor", f"{real.nanonis.coarse.retract} is taken to retract the tip")
     if env.pixels % 16:
         text = f"env.pixels = {env.pixels} is no multiple of 16, which the controller needs"
         yield Finding("pixels", text, trouble=True)

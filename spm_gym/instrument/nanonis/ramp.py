@@ -39,6 +39,7 @@ def change_bias(controller: Controller, bias: float, sleep: Callable[[float], No
     now = read_bias(controller)
     if math.isclose(now, bias, rel_tol=_SAME):
         return
+    # A tip in the air follows nothing: there a single step does no harm.
     if holds_tip(controller):
         if now * bias < 0:
             now = -now
@@ -74,9 +75,10 @@ def change_setpoint(
 
 
 def _between(start: float, end: float, ratio: float) -> list[float]:
-    """What lies between, each at most ``ratio`` times the one before; no sign is changed."""
+    """Give the values between, each at most ``ratio`` times the one before; no sign is changed."""
     if not start * end > 0:
         return []
+    # By a ratio, not a difference: the height goes with the logarithm of bias and setpoint.
     steps = math.ceil(abs(math.log(end / start)) / math.log(ratio))
     return [start * (end / start) ** (number / steps) for number in range(1, steps)]
 
@@ -84,6 +86,7 @@ def _between(start: float, end: float, ratio: float) -> list[float]:
 def _flip_sign(controller: Controller, bias: float, sleep: Callable[[float], None]) -> None:
     """Change the sign of the bias with the feedback held, then let it go on."""
     (lift,) = read_numbers(controller, "ZCtrl.TipLiftGet", "lift")
+    # Negative lifts lead towards the sample (protocol document, ZCtrl.TipLiftSet).
     if lift < 0:
         raise InstrumentError(
             f"the bias is to change its sign, but the controller's tip lift of {lift * 1e9:.3g} nm "
@@ -97,6 +100,7 @@ def _flip_sign(controller: Controller, bias: float, sleep: Callable[[float], Non
         controller.call("Bias.Set", bias=bias)
         _confirm("bias", read_bias(controller), bias, "V")
     finally:
+        # Whatever went wrong, a tip whose feedback is off drifts into the sample.
         controller.call("ZCtrl.OnOffSet", on=1)
     _await_feedback(controller, True, sleep)
 
@@ -111,8 +115,8 @@ def _await_feedback(controller: Controller, on: bool, sleep: Callable[[float], N
     )
 
 
-def _confirm(name: str, taken: float, wanted: float, unit: str) -> None:
-    if not math.isclose(taken, wanted, rel_tol=1e-3):
+def _confirm(name: str, taken: float, expected: float, unit: str) -> None:
+    if not math.isclose(taken, expected, rel_tol=1e-3):
         raise InstrumentError(
-            f"the controller keeps a {name} of {taken:.6g} {unit} instead of {wanted:.6g} {unit}"
+            f"the controller keeps a {name} of {taken:.6g} {unit} instead of {expected:.6g} {unit}"
         )

@@ -1,4 +1,4 @@
-"""What a controller tells of itself and of the microscope; nothing is moved or changed."""
+"""Questions to a controller about itself and the microscope; nothing is moved or changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-from spm_gym.config import RealConfig
+from spm_gym.config.real import NanonisConfig
 from spm_gym.errors import BadReply, CommandFailed, InstrumentError
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE
 from spm_gym.instrument.nanonis.connection import Controller
@@ -24,12 +24,12 @@ _TOUCHING = 0.5e-9
 """Current that no tip in the air draws, A: approach spikes of up to 0.375 nA are on record."""
 
 
-def is_on(told: int) -> bool:
-    """Whether a switch that a Get tells is on.
+def is_on(value: int) -> bool:
+    """Whether a switch that a Get reports is on.
 
-    A Set has 1 for on and 2 for off, a Get 1 and 0; some controllers tell what was set.
+    A Set has 1 for on and 2 for off, a Get 1 and 0; some controllers report what was set.
     """
-    return told == 1
+    return value == 1
 
 
 def read_numbers(controller: Controller, command: str, *keys: str, **values: Any) -> list[float]:
@@ -45,7 +45,7 @@ def read_numbers(controller: Controller, command: str, *keys: str, **values: Any
     return [float(reply[key]) for key in keys]
 
 
-def ask_release(controller: Controller, config: RealConfig) -> int:
+def ask_release(controller: Controller, config: NanonisConfig) -> int:
     """The release of the controller's software, by the settings or by asking.
 
     Raises:
@@ -57,8 +57,8 @@ def ask_release(controller: Controller, config: RealConfig) -> int:
         version = controller.call("Util.VersionGet")
     except (CommandFailed, BadReply) as error:
         raise InstrumentError(
-            f"the controller does not tell its release ({error}): set real.release, for example "
-            "real.release=10862 for software older than R11798"
+            f"the controller does not say its release ({error}): set real.nanonis.release, for "
+            "example real.nanonis.release=10862 for software older than R11798"
         ) from error
     return int(version["host_release"])
 
@@ -128,35 +128,38 @@ def read_current(controller: Controller) -> float:
 
 def holds_tip(controller: Controller) -> bool:
     """Whether the feedback holds the tip at the surface."""
+    # On hold, switching off, Safe Tip, withdrawing: nothing but "on" keeps a tip at the surface.
     return bool(controller.call("ZCtrl.StatusGet")["status"] == FEEDBACK_ON)
 
 
 def touches(controller: Controller) -> bool:
     """Whether a tip that should be in the air draws the current of one that touches something."""
+    # Written so that a current that is no number counts as touching.
     return not abs(read_current(controller)) <= max(_TOUCHING, 2 * abs(read_setpoint(controller)))
 
 
-def height_channel(controller: Controller, wanted: str) -> int:
+def height_channel(controller: Controller, channel: str) -> int:
     """Index of the height signal, as the scan commands of this release count it.
 
     Raises:
         InstrumentError: There is no such signal, or it is no height.
     """
+    # Older scans count the 24 slots of the Signals Manager, newer ones the list of 128 signals.
     slots = controller.release < RT_INDEXES_SINCE
     names = controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")["names"]
-    if wanted not in names:
+    if channel not in names:
         raise InstrumentError(
-            f"setting real.imaging.channel = {wanted!r}: the controller has no such signal; "
+            f"setting real.nanonis.channel = {channel!r}: the controller has no such signal; "
             f"it has {', '.join(name for name in names if name)}"
         )
     # The unit stands at the end of a signal's name. Lateral positions have it too, but no scan
     # records them.
-    if not wanted.strip().endswith(_HEIGHT_UNIT) or wanted.strip()[:1] in ("X", "Y"):
+    if not channel.strip().endswith(_HEIGHT_UNIT) or channel.strip()[:1] in ("X", "Y"):
         raise InstrumentError(
-            f"setting real.imaging.channel = {wanted!r}: this is no height of the tip in metres; "
+            f"setting real.nanonis.channel = {channel!r}: this is no height of the tip in metres; "
             "the usual one is 'Z (m)'"
         )
-    return int(names.index(wanted))
+    return int(names.index(channel))
 
 
 def retracted(z: float, z_range: tuple[float, float]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.config.real import ImagingConfig
+from spm_gym.config import RealConfig
 from spm_gym.errors import (
     Aborted,
     BadReply,
@@ -38,9 +38,9 @@ _FORWARD = 1
 _START, _STOP = 0, 1
 _PATIENCE = 1.5
 _ASK_EVERY_S = 2.0
-_LOOK_EVERY_S = 30.0
+_POLL_S = 30.0
 _SLOWEST_RETRACE = 1e-3
-""" Ratio of speeds; less or more is no ratio that anybody scans with."""
+"""Ratio of speeds; less or more is no ratio that anybody scans with."""
 
 
 def stop_scan(controller: Controller) -> None:
@@ -56,21 +56,18 @@ class Scanner:
 
     Args:
         controller: Carries out the commands.
-        imaging: How to scan.
-        patience: Longest delay of the end of a scan, s.
+        config: The settings of the real microscope.
         abort: Is asked every two seconds whether to stop the scan.
     """
 
     def __init__(
         self,
         controller: Controller,
-        imaging: ImagingConfig,
-        patience: float,
+        config: RealConfig,
         abort: Callable[[], bool],
     ) -> None:
         self._controller = controller
-        self._imaging = imaging
-        self._patience = patience
+        self._config = config
         self._abort = abort
         self._prepared: tuple[float, int] | None = None
         self._line_time = self._speed = 0.0
@@ -87,10 +84,11 @@ class Scanner:
             InstrumentError: There is no such signal.
         """
         call = self._controller.call
-        self._channel = height_channel(self._controller, self._imaging.channel)
+        self._channel = height_channel(self._controller, self._config.nanonis.channel)
+        # Added to the operator's channels, which he may want in the files that are saved.
         recorded = (int(index) for index in call("Scan.BufferGet")["channel_indexes"])
         self._channels = sorted({*recorded, self._channel})
-        autosave = 1 if self._imaging.autosave else 3
+        autosave = 1 if self._config.nanonis.autosave else 3
         changes = properties_to_set(
             self._controller.release, call("Scan.PropsGet"), comment=comment,
             continuous=2, bouncy=2, autosave=autosave,
@@ -115,7 +113,7 @@ class Scanner:
 
         Raises:
             TimedOut: The scan did not end in time; it was stopped.
-            Aborted: It was stopped because somebody wanted that.
+            Aborted: It was stopped on request.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
         if self._prepared != (frame.size, frame.pixels):
@@ -138,6 +136,7 @@ class Scanner:
         call = self._controller.call
         call("Scan.BufferSet", channel_indexes=self._channels, pixels=pixels, lines=pixels)
         buffer = call("Scan.BufferGet")
+        # Pixels are made a multiple of 16 without a word (protocol document, Scan.BufferSet).
         if (buffer["pixels"], buffer["lines"]) != (pixels, pixels):
             raise InstrumentError(
                 f"the controller scans {buffer['pixels']} x {buffer['lines']} pixels instead of "
@@ -146,7 +145,7 @@ class Scanner:
 
     def _set_speed(self, size: float) -> None:
         call = self._controller.call
-        speed = self._imaging.speed_nm_per_s * NM
+        speed = self._config.imaging.speed_nm_per_s * NM
         call(
             "Scan.SpeedSet", fwd_speed=speed, bwd_speed=speed, fwd_time=size / speed,
             bwd_time=size / speed, constant=1, speed_ratio=1.0,
@@ -163,14 +162,14 @@ class Scanner:
         self._speed = taken
 
     def _set_frame(self, frame: Frame) -> None:
-        wanted: dict[str, Any] = {
+        required: dict[str, Any] = {
             "centre_x": frame.x, "centre_y": frame.y, "width": frame.size, "height": frame.size,
-            "angle": -math.degrees(frame.angle),
+            "angle": -math.degrees(frame.angle),  # the controller counts clockwise
         }  # fmt: skip
-        self._controller.call("Scan.FrameSet", **wanted)
-        taken = tuple(read_numbers(self._controller, "Scan.FrameGet", *wanted))
+        self._controller.call("Scan.FrameSet", **required)
+        taken = tuple(read_numbers(self._controller, "Scan.FrameGet", *required))
         self._frame = taken
-        for (name, value), made in zip(wanted.items(), taken, strict=True):
+        for (name, value), made in zip(required.items(), taken, strict=True):
             tolerance = 1e-3 if name == "angle" else 1e-3 * frame.pixel
             if not math.isclose(made, value, rel_tol=1e-6, abs_tol=tolerance):
                 raise InstrumentError(
@@ -183,7 +182,8 @@ class Scanner:
         whole = lines == pixels
         seconds = lines * self._line_time
         if whole:
-            seconds = _PATIENCE * seconds + self._patience
+            seconds = _PATIENCE * seconds + self._config.nanonis.timeout_s
+        # Downwards and forward data: the only direction whose row order nobody disputes.
         self._controller.call("Scan.Action", action=_START, direction=DOWN)
         ended = lines > 0 and self._await_end(seconds, z_range)
         if not ended:
@@ -193,7 +193,8 @@ class Scanner:
 
     def _await_end(self, seconds: float, z_range: tuple[float, float]) -> bool:
         """Wait so long, with a look at the tip now and then; whether the scan came to its end."""
-        look_at = seconds - _LOOK_EVERY_S
+        read_at = seconds - _POLL_S
+        # In short waits, since this connection serves nothing else meanwhile.
         while seconds > 0:
             if self._abort():
                 stop_scan(self._controller)
@@ -205,14 +206,14 @@ class Scanner:
             )
             if not waited["timed_out"]:
                 return True
-            if 0 < seconds <= look_at:
-                look_at -= _LOOK_EVERY_S
+            if 0 < seconds <= read_at:
+                read_at -= _POLL_S
                 if self._off_the_surface(z_range):
                     return False
         return False
 
     def _off_the_surface(self, z_range: tuple[float, float]) -> bool:
-        """Whether the z piezo is at an end of its range: nothing is to be seen any more."""
+        """Whether the z piezo is at an end of its range, where an image shows nothing."""
         z = read_z(self._controller)
         return retracted(z, z_range) or out_of_reach(z, z_range)
 
@@ -222,10 +223,11 @@ class Scanner:
         )
         data: NDArray[np.float32] = grabbed["data"].astype(np.float32)
         name = grabbed["channel_name"]
-        if name != self._imaging.channel or data.shape != (pixels, pixels):
+        # The index counts differently in other releases: the name tells what was really grabbed.
+        if name != self._config.nanonis.channel or data.shape != (pixels, pixels):
             raise BadReply(
                 f"Scan.FrameDataGrab: {data.shape} pixels of {name!r} instead of "
-                f"{(pixels, pixels)} of {self._imaging.channel!r}"
+                f"{(pixels, pixels)} of {self._config.nanonis.channel!r}"
             )
         if grabbed["scan_direction"] != DOWN:
             raise BadReply("Scan.FrameDataGrab: an image scanned upwards; somebody else scans")

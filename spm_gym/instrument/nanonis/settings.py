@@ -1,4 +1,4 @@
-"""What of a controller's settings a run changes: read before, restored afterwards."""
+"""The settings of a controller that a run changes: read before, restored afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SWITCHES = (
     "auto_pause_scan",
 )  # fmt: skip
 _AUTOSAVE_OFF, _CONSTANT_TIME = 3, 2
-"""The last choice that a Set knows: a Get tells one less."""
+"""The last choice that a Set knows: a Get reports one less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class Settings:
         """Steps that restore all but the bias, each read back; with what is missing otherwise."""
         setpoint = self.setpoint["setpoint"]
         steps: list[Step] = [
+            # The bias goes before, by `restore_bias`: it may be one that is not to be restored.
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
         for name, setter, values, getter, kept in self._commands():
@@ -119,7 +120,7 @@ class Settings:
         ]
 
     def _commands(self) -> list[tuple[str, str, Values, str, Values]]:
-        """What is restored, how, how it is read, and what must be read then."""
+        """List name, Set with values, and Get with what it must return, of all that is restored."""
         safe_tip = {"on": _switch_to_set(self.safe_tip_on["on"])}
         guard = {
             **self.safe_tip,
@@ -150,6 +151,7 @@ class Settings:
         """
         try:
             settings = Settings(**read_json(path))
+            # Now, not on the shutdown, when nobody is there to set anything by hand.
             for command, values in settings._requests(release):
                 encode_request(commands(release)[command], values)
             return settings
@@ -164,11 +166,12 @@ def _restore(
     controller: Controller, setter: str, values: Values, getter: str, kept: Values
 ) -> None:
     controller.call(setter, **values)
+    # Read back: a reply without an error does not say that the value was taken.
     taken = _plain(controller.call(getter))
     for key, value in kept.items():
         if not _same(key, taken[key], value):
             raise InstrumentError(
-                f"{setter} was answered, but {getter} still tells {key} = {taken[key]!r} instead "
+                f"{setter} was answered, but {getter} still reports {key} = {taken[key]!r} instead "
                 f"of {value!r}"
             )
 
@@ -176,7 +179,7 @@ def _restore(
 def _same(key: str, taken: Any, kept: Any) -> bool:
     if key in _SWITCHES:
         return is_on(taken) == is_on(kept)
-    if isinstance(kept, float):
+    if isinstance(kept, float):  # sent in single precision
         return math.isclose(taken, kept, rel_tol=1e-5, abs_tol=1e-15)
     return bool(taken == kept)
 
@@ -206,8 +209,8 @@ def _shaper_to_set(shaper: Values) -> Values:
     }
 
 
-def _switch_to_set(told: int) -> int:
-    return 1 if is_on(told) else 2
+def _switch_to_set(value: int) -> int:
+    return 1 if is_on(value) else 2
 
 
 def _plain(values: Values) -> Values:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from spm_gym.errors import BadReply, ConnectionLost, TimedOut
+from spm_gym.errors import BadReply, ConnectionLost, InstrumentError, TimedOut
 
 LOST = (ConnectionLost, TimedOut, BadReply)
 """Errors after which there is no connection."""
@@ -39,11 +39,13 @@ def persist(
         try:
             step()
         except LOST as error:
+            # A port stays busy for a while with what the lost connection had asked for.
             if attempts >= _ATTEMPTS and time.monotonic() + pause > deadline:
                 return error
             sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         except Exception as error:
+            # A refusal may pass; but it is not waited for, with a tip still to be withdrawn.
             if attempts >= _ATTEMPTS:
                 return error
         else:
@@ -65,6 +67,7 @@ def shut_down(
     """
     troubles: list[Trouble] = []
     for missing, step in steps:
+        # An outage is waited for once, not once for every step.
         if any(isinstance(trouble, LOST) for _, trouble in troubles):
             trouble = _once(step)
         else:
@@ -72,6 +75,19 @@ def shut_down(
         if trouble is not None:
             troubles.append((missing, trouble))
     return troubles
+
+
+def refuse_unsafe(troubles: Sequence[Trouble]) -> None:
+    """Call for somebody if the safe condition was not reached.
+
+    Raises:
+        InstrumentError: Says what is missing, and why the first of it.
+    """
+    if troubles:
+        missing = ", ".join(what for what, _ in troubles)
+        raise InstrumentError(
+            f"THE INSTRUMENT IS NOT IN THE SAFE CONDITION, look at it: {missing}: {troubles[0][1]}"
+        )
 
 
 def _once(step: Callable[[], object]) -> Exception | None:

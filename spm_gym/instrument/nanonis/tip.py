@@ -28,7 +28,7 @@ from spm_gym.instrument.nanonis.scanning import stop_scan
 
 NM = 1e-9
 _SLOWEST = 1e-12
-"""m/s; a controller that tells less has told nonsense."""
+"""m/s; a controller that reports less reports nonsense."""
 
 
 def move_tip(controller: Controller, x: float, y: float) -> None:
@@ -37,14 +37,16 @@ def move_tip(controller: Controller, x: float, y: float) -> None:
     Raises:
         InstrumentError: It is elsewhere, or any other failure.
     """
+    # The reply comes when the tip is there: how long that takes, only the speed tells.
     here = read_place(controller)
     (speed,) = read_numbers(controller, "FolMe.SpeedGet", "speed")
-    way = math.dist((x, y), here)
-    # Some controllers tell 0 for "as fast as it goes".
+    distance = math.dist((x, y), here)
+    # Some controllers report 0 for "as fast as it goes".
     if speed != 0 and not abs(speed) > _SLOWEST:
         raise CommandFailed(f"FolMe.SpeedGet: the tip moves at {speed:g} m/s, so never")
-    takes = 2 * way / abs(speed) if speed != 0 else 0.0
+    takes = 2 * distance / abs(speed) if speed != 0 else 0.0
     controller.call("FolMe.XYPosSet", takes=takes, x=x, y=y, wait=1)
+    # The newest value: others are averaged over a time in which the tip still moved.
     there = read_place(controller, newest=1)
     if not math.dist((x, y), there) <= NM:
         raise InstrumentError(
@@ -94,13 +96,15 @@ def lift_tip(controller: Controller, z_range: tuple[float, float], seconds: floa
     Raises:
         InstrumentError: It is not there, or any other failure.
     """
+    # A scan that goes on would move a tip sideways that has not yet come free.
     stop_scan(controller)
     controller.call("ZCtrl.Withdraw", takes=seconds, wait=1, timeout=math.ceil(seconds * 1e3))
+    # The reply has no flag for a timeout, so the height has to say it.
     status = read_status(controller, z_range)
     if status.approached or not retracted(status.z, z_range):
         raise InstrumentError(
             f"the tip is not withdrawn: z = {status.z / NM:.1f} nm of {z_range[1] / NM:.1f} nm "
-            f"after {seconds:g} s (real.withdraw_timeout_s)"
+            f"after {seconds:g} s (real.nanonis.withdraw_timeout_s)"
         )
 
 

@@ -1,7 +1,7 @@
 """The wire format: frames, values and error blocks (protocol document, *Message structure*).
 
 All numbers are big-endian. A request is a header (name in 32 bytes, size of the body, whether a
-reply is wanted) and a body; a reply has the same header, and its body ends with an error block.
+reply is expected) and a body; a reply has the same header, and its body ends with an error block.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def encode_reply(command: Command, values: Mapping[str, Any]) -> bytes:
 
 def encode_error(name: str, text: str, status: int = 1) -> bytes:
     """Build the reply of a command that failed: an error block and no values."""
+    # Clients decode texts of errors as UTF-8 or Latin-1: ASCII is both.
     encoded = text.encode("ascii", "replace")
     return _frame(name, _ERROR_BLOCK.pack(status, len(encoded)) + encoded)
 
@@ -85,6 +86,7 @@ def decode_header(data: bytes) -> Header:
     raw, size, flag, _ = _HEADER.unpack(data)
     if not 0 <= size <= LARGEST_BODY:
         raise WireError(f"a body of {size} bytes; allowed are 0 to {LARGEST_BODY}")
+    # Only requests use it; a reply with another value was framed wrong before.
     if flag > 1:
         raise WireError(f"a send-response flag of {flag}; allowed are 0 and 1")
     name, _, padding = raw.partition(b"\0")
@@ -124,13 +126,14 @@ def decode_reply(command: Command, body: bytes) -> Values:
         if failure is None:
             raise
         raise failure from None
+    # Either is a failure: clients in the field believe the one or the other.
     if status or text:
         raise ErrorReply(status, text)
     return values
 
 
 def _failure(body: bytes, start: int) -> ErrorReply | None:
-    """What an error block tells that takes all of the body from ``start`` on, if it is one."""
+    """Read an error block that takes all of the body from ``start`` on; None if it is none."""
     if len(body) < _ERROR_BLOCK.size:
         raise WireError(f"a reply of {len(body)} bytes has no room for the error block")
     if not 0 <= start <= len(body) - _ERROR_BLOCK.size:
@@ -215,6 +218,7 @@ def _encode_elements(kind: str, values: Any, finite: bool) -> bytes:
         return b"".join(_text(text) for text in values)
     array = np.asarray(values, dtype=np.float64 if kind[0] == "f" else np.int64)
     if kind[0] == "f":
+        # No setting is infinite, and a controller would take NaN without a word.
         if finite and not np.isfinite(array).all():
             raise ValueError("it is not finite")
     elif array.size:

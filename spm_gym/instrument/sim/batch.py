@@ -1,4 +1,4 @@
-"""Many simulated microscopes imaged one after the other, without what nobody sees."""
+"""Images of many simulated microscopes, one after the other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def scan_all(
     """Let each microscope settle at its frame and image it.
 
     Args:
-        microscopes: As many as frames.
-        frames: Where.
-        settle_fraction: Share of the lines that is recorded first and never looked at.
+        microscopes: The microscopes.
+        frames: Frame of each microscope.
+        settle_fraction: Share of the lines that is recorded before the image and discarded.
 
     Returns:
-        The images, or why there is none.
+        Of each microscope the image, or the error that prevented it.
     """
     taken: list[Scan | InstrumentError] = []
     for microscope, frame in zip(microscopes, frames, strict=True):

@@ -12,19 +12,19 @@ from spm_gym.jit import compiled
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
-"""Relative currents and heights span no more decades than this; it halves the work."""
+"""Single precision suffices for relative currents and heights, and halves the work."""
 
 _KERNEL_REACH = 4.0
-"""Widths of an apex beyond which the surface does not matter."""
+"""Widths of an apex beyond which the surface does not contribute."""
 
 _BLUR_REACH = 3.0
 _BLOCK = 2048
-"""Pixels that are worked on at a time, for the sake of the cache."""
+"""Pixels that are processed at a time, so that they stay in the processor's cache."""
 
 
 @compiled
 def reach(apexes: Array) -> float:
-    """Distance (m) beyond which the surface does not matter to a pixel."""
+    """Return the distance (m) beyond which the surface does not contribute to a pixel."""
     furthest = 0.0
     for x, y, _, width in apexes:
         furthest = max(furthest, max(abs(x), abs(y)) + _KERNEL_REACH * width)
@@ -33,7 +33,7 @@ def reach(apexes: Array) -> float:
 
 @compiled
 def convolve(field: Image, apexes: Array, pixel: float, margin: int) -> Image:
-    """Average a field over what each apex meets, weighted by the current through it.
+    """Average a field over the surface below each apex, weighted by the current through it.
 
     Args:
         field: Current or height of the surface, with a margin on every side.
@@ -57,7 +57,7 @@ def convolve(field: Image, apexes: Array, pixel: float, margin: int) -> Image:
 
 @compiled
 def whole_current(apexes: Array) -> float:
-    """Sum of the currents through all apexes above flat ground."""
+    """Sum the currents through all apexes above flat ground."""
     current = 0.0
     for apex in apexes:
         current += math.exp(2 * DECAY * apex[2])
@@ -68,17 +68,19 @@ def whole_current(apexes: Array) -> float:
 def add_apex(
     total: Image, field: Image, apex: Array, current: float, pixel: float, margin: int
 ) -> None:
-    """Add what one apex meets, weighted by its share of the current, to an image.
+    """Add the surface below one apex, weighted by its share of the current, to an image.
 
-    The image has the width of the field, and its last columns mean nothing: so a shift by lines or
-    columns is one of the flat array, without end at every line.
+    The image has the width of the field; the last columns of the result mean nothing.
     """
+    # With one width for both, a shift by lines or columns is a shift of the flat array, and the
+    # loops need not stop at the end of every line. A Gaussian is separable: down, then across.
     x, y, height, width = apex
     share = math.exp(2 * DECAY * height) / current
     first_down, down = taps(y, width, pixel, share)
     first_across, across = taps(-x, width, pixel, 1.0)
     stride = field.shape[1]
     cols = stride - 2 * margin
+    # Compiled code does not check indices: with too small a margin it would read foreign memory.
     if (
         min(first_down, first_across) < -margin
         or first_down + len(down) > margin + 1
@@ -115,7 +117,7 @@ def _add(line: Image, other: Image, weight: np.float32) -> None:
 
 @compiled
 def _add_four(line: Image, a: Image, b: Image, c: Image, d: Image, weights: Image) -> None:
-    """Add four weighted lines; together they cost half as much as one after the other."""
+    """Add four weighted lines, which costs half as much as adding one after the other."""
     wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3]
     for col in range(len(line)):
         line[col] += wa * a[col] + wb * b[col] + wc * c[col] + wd * d[col]
@@ -123,20 +125,19 @@ def _add_four(line: Image, a: Image, b: Image, c: Image, d: Image, weights: Imag
 
 @compiled
 def taps(centre: float, width: float, pixel: float, whole: float) -> tuple[int, Image]:
-    """Weights of a Gaussian, integrated against linear interpolation between pixels.
-
-    The integral over a hat function is the second difference of the twice integrated Gaussian, so
-    the weights are right for apexes narrower than a pixel and for fractions of a pixel.
+    """Integrate a Gaussian against linear interpolation between pixels.
 
     Args:
-        centre: Of the Gaussian, m.
+        centre: Centre of the Gaussian, m.
         width: Its standard deviation, m.
         pixel: Distance of the points, m.
         whole: Sum of the weights.
 
     Returns:
-        Number of the first point, counted from the origin, and the weights.
+        Index of the first point, counted from the origin, and the weights.
     """
+    # The integral over a hat function is the second difference of the twice integrated Gaussian, so
+    # the weights are right for apexes narrower than a pixel and for fractions of a pixel.
     first = math.floor((centre - _KERNEL_REACH * width) / pixel)
     last = math.ceil((centre + _KERNEL_REACH * width) / pixel)
     weights = np.empty(last - first + 1)
@@ -144,8 +145,8 @@ def taps(centre: float, width: float, pixel: float, whole: float) -> tuple[int, 
     total = 0.0
     for tap in range(len(weights)):
         t = ((first + tap) * pixel - centre) / width
-        # The linear part is taken out by hand: the current above debris would magnify what its
-        # cancellation leaves of it.
+        # The linear part cancels, so it is left out: the rounding errors of its cancellation would
+        # be magnified by the large current above debris.
         second = max(hat - abs(t), 0.0) + _rest(t - hat) - 2 * _rest(t) + _rest(t + hat)
         weights[tap] = max(second, 0.0)
         total += weights[tap]
@@ -154,7 +155,7 @@ def taps(centre: float, width: float, pixel: float, whole: float) -> tuple[int, 
 
 @compiled
 def blur(z: Image, width: float) -> Image:
-    """Blur with a Gaussian of a width in pixels, the edges repeated."""
+    """Blur with a Gaussian of a width in pixels; beyond the edges they are repeated."""
     rows, cols = z.shape
     far = math.ceil(_BLUR_REACH * width)
     weights = np.empty(2 * far + 1)
@@ -178,7 +179,7 @@ def blur(z: Image, width: float) -> Image:
 
 @compiled
 def _rest(t: float) -> float:
-    """The twice integrated Gaussian less its linear part."""
+    """Compute the twice integrated Gaussian without its linear part."""
     away = abs(t)
     return math.exp(-t * t / 2) / math.sqrt(2 * math.pi) - away * 0.5 * math.erfc(
         away / math.sqrt(2)

@@ -1,4 +1,4 @@
-"""How the hidden state of the probe changes: a finite Markov process, its probabilities as data."""
+"""Changes of the probe's hidden state: a finite Markov process with its probabilities as data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Shape(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class HiddenState:
-    """One of the sixteen classes of probes; nobody but labels, oracle and tests may know it."""
+    """One of the sixteen classes of probes; only labels, oracle and tests may know it."""
 
     shape: Shape = Shape.SHARP
     contaminated: bool = False
@@ -40,7 +40,7 @@ class HiddenState:
 
     @property
     def index(self) -> int:
-        """Number of the class, 0 to 15; 0 is the good probe."""
+        """Index of the class, 0 to 15; 0 is the good probe."""
         return 4 * self.shape + 2 * self.contaminated + self.unstable
 
     @property
@@ -50,7 +50,7 @@ class HiddenState:
 
     @staticmethod
     def of(index: int) -> HiddenState:
-        """The class with this number."""
+        """Return the class with this index."""
         return HiddenState(Shape(index // 4), bool(index // 2 % 2), bool(index % 2))
 
 
@@ -58,12 +58,12 @@ Row = tuple[Fraction, Fraction, Fraction, Fraction]
 
 
 class ClassTransition(Section):
-    """What one event does to the probe; see the head of ``transitions.yaml``."""
+    """Effect of one event on the probe; see the head of ``transitions.yaml``."""
 
     shape: tuple[Row, Row, Row, Row]
     desorb: Fraction
     pick_up: Fraction
-    settle: Fraction
+    stabilise: Fraction
     destabilise: Fraction
     damped: bool = False
 
@@ -75,10 +75,12 @@ class ClassTransition(Section):
         return self
 
     def matrix(self, damping: float) -> NDArray[np.float64]:
-        """Probabilities (16, 16) from the class before (row) to the class after (column)."""
+        """Compute the probabilities (16, 16) from the class before (row) to that after (column)."""
+        # Contamination and stability change independently of the shape. A molecule in front of the
+        # metal takes the force of a shallow dip, so the shape then changes less often.
         contamination = np.array([[1 - self.pick_up, self.pick_up], [self.desorb, 1 - self.desorb]])
         stability = np.array([[1 - self.destabilise, self.destabilise],
-                              [self.settle, 1 - self.settle]])  # fmt: skip
+                              [self.stabilise, 1 - self.stabilise]])  # fmt: skip
         clean = np.array(self.shape)
         covered = damping * clean + (1 - damping) * np.eye(4) if self.damped else clean
         shape = np.stack([clean, covered])
@@ -96,7 +98,7 @@ class TransitionTable(Section):
     dips: Annotated[dict[float, ClassTransition], Field(min_length=1)]
 
     def of(self, action: Conditioning) -> ClassTransition:
-        """The row of the table whose bias or depth is nearest to the action's."""
+        """Return the entry of the table whose bias or depth is nearest to the action's."""
         if isinstance(action, Pulse):
             return self.pulses[min(self.pulses, key=lambda bias: abs(bias - action.bias))]
         if isinstance(action, Dip):
@@ -105,10 +107,10 @@ class TransitionTable(Section):
 
 
 class ProbeDynamics:
-    """The process that a table describes: matrices, and draws from them.
+    """Markov process of a table of transitions.
 
     Args:
-        path: The table (YAML); None for the one that comes with the package.
+        path: The table (YAML); None for the one of the package.
 
     Raises:
         ConfigError: The table is missing, incomplete or not made of probabilities.
@@ -120,11 +122,11 @@ class ProbeDynamics:
         self._change = _cumulated(self.scan_matrix(1.0))
 
     def action_matrix(self, action: Conditioning) -> NDArray[np.float64]:
-        """Probabilities (16, 16) of an action."""
+        """Compute the probabilities (16, 16) of an action."""
         return self._table.of(action).matrix(self._table.damping)
 
     def scan_matrix(self, rate: float) -> NDArray[np.float64]:
-        """Probabilities (16, 16) of a scan in which the tip changes with probability ``rate``."""
+        """Compute those of a scan in which the tip changes with probability ``rate``."""
         change = self._table.tip_change.matrix(self._table.damping)
         return np.asarray((1 - rate) * np.eye(STATES) + rate * change)
 
@@ -142,7 +144,8 @@ class ProbeDynamics:
 
 
 def _cumulated(matrix: NDArray[np.float64]) -> list[list[float]]:
-    """Probabilities (16, 16) that the class after is at most the column's."""
+    """Sum probabilities (16, 16) along the rows, for draws by bisection."""
+    # Lists: bisecting 16 numbers costs less than one call of NumPy.
     cumulated: list[list[float]] = np.cumsum(matrix, axis=1).tolist()
     return cumulated
 
@@ -150,10 +153,11 @@ def _cumulated(matrix: NDArray[np.float64]) -> list[list[float]]:
 def _draw(
     cumulated: list[list[float]], state: HiddenState, rng: np.random.Generator
 ) -> HiddenState:
-    # Rounding may leave a little beyond the last.
+    # Rounding may leave the last sum a little below 1.
     return HiddenState.of(min(bisect_right(cumulated[state.index], rng.random()), STATES - 1))
 
 
+# Cached: every environment of a process reads the same table.
 @cache
 def _load(path: Path | None) -> TransitionTable:
     try:

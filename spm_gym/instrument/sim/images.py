@@ -1,4 +1,4 @@
-"""Freshly simulated images with their labels, for training and testing the classifier."""
+"""Simulated images with their labels, for training and testing the classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spm_gym.types import BoolArray, Frame
 NM = 1e-9
 GOOD_SHARE = 0.3
 PER_AREA = 500
-"""Images taken from one surface before the next."""
+"""Images of one surface: to make a surface takes as long as some images."""
 
 _AREA_NM = 850.0
 _MIN_MOLECULES = 2
@@ -25,7 +25,7 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class SimulatedImages:
-    """N raw images and what only a simulator knows.
+    """Raw images (N) and the labels that only a simulator knows.
 
     Attributes:
         z: (N, pixels, pixels) float32, m.
@@ -45,10 +45,10 @@ class SimulatedImages:
 
 @dataclass(frozen=True, slots=True)
 class ImagingSession:
-    """Images of one surface that are still to be taken, whenever and beside whatever others.
+    """Images of one surface that are still to be taken, independently of those of other surfaces.
 
     Attributes:
-        seed: Everything follows from it.
+        seed: Seed of surface, probes and places.
         states: Classes of the probes, one for each image.
     """
 
@@ -62,10 +62,11 @@ def sessions(
     """Divide the images among surfaces.
 
     Args:
-        count: Images in all.
+        count: Total number of images.
         seed: The same seed gives the same images.
         states: Classes of the probes (count,); by default 30 % good and the others equally often.
     """
+    # A surface each: sessions may be taken in any order, or by several processes.
     drawing, *surfaces = np.random.SeedSequence(seed).spawn(1 + -(-count // PER_AREA))
     if states is None:
         rng = np.random.default_rng(drawing)
@@ -80,17 +81,17 @@ def sessions(
 def take(
     session: ImagingSession, config: SimulatorConfig, image_nm: float = 10.0, pixels: int = 64
 ) -> SimulatedImages:
-    """Take images with ever new probes at random places of a surface.
+    """Take images, each with a new probe at a random place of a surface.
 
-    No tip changes, accidents or rough patches: such images have no clear label, or none at all.
     Images with fewer than two molecules are avoided, unless the sample is too bare.
 
     Args:
-        session: Which images.
+        session: The images to take.
         config: The simulation.
         image_nm: Side of the images, nm.
         pixels: Pixels per side.
     """
+    # No tip changes, accidents or rough patches: such images have no clear label, or none at all.
     calm = config.model_copy(
         update=dict.fromkeys(
             ("tip_change_rate", "tip_change_per_s", "contact_loss_rate", "crash_rate",
@@ -103,7 +104,7 @@ def take(
     for image, state in zip(z, session.states.tolist(), strict=True):
         microscope.set_probe(HiddenState.of(state))
         frame = _frame(microscope, image_nm * NM, pixels, rng)
-        microscope.wait(rng.uniform(0, 10))
+        microscope.wait(rng.uniform(0, 10))  # images with much creep after a move, and with little
         image[:] = microscope.scan(frame).z
     return SimulatedImages(z, session.states, microscope.z_range)
 
@@ -117,7 +118,7 @@ def simulated_images(
     states: NDArray[np.int64] | None = None,
     progress: Callable[[int], object] = lambda images: None,
 ) -> SimulatedImages:
-    """Take images as `sessions` and `take` say, one after the other.
+    """Take the images of `sessions` one after the other.
 
     Args:
         count: N.
@@ -142,6 +143,7 @@ def simulated_images(
 def _frame(
     microscope: SimulatedMicroscope, size: float, pixels: int, rng: np.random.Generator
 ) -> Frame:
+    # Bare ground shows nothing of a tip, so such an image has no label.
     reach = microscope.reach - size / 2
     molecules = microscope.surface.ground.molecules
     for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""How flat molecules look to a perfect tip, from the orbitals of their rings."""
+"""Images of flat molecules by a perfect tip, from the orbitals of their rings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Orbital = Literal["homo", "lumo"]
 
 _ANGSTROM = 1e-10
 _BOND = 1.6 * _ANGSTROM
-# Hueckel parameters in units of the resonance integral: Coulomb integrals relative to carbon.
+"""Longer than the bonds of these molecules, shorter than the distance of second neighbours."""
+
+# Hueckel parameters in units of the resonance integral: Coulomb integrals relative to carbon. An
+# atom that gives two electrons, as a bridging oxygen, holds them tighter than one that gives one.
 _PYRROLE_N, _MESO_N = 1.2, 0.5
 _CARBONYL_O, _BRIDGING_O = 1.0, 2.0
 _TIP_HEIGHT = 3.5 * _ANGSTROM
@@ -48,7 +51,7 @@ class Template(NamedTuple):
 
 
 class Atoms(NamedTuple):
-    """What takes part in the pi system of a molecule.
+    """Atoms of the pi system of a molecule.
 
     Attributes:
         place: Positions (N, 2), m.
@@ -62,12 +65,13 @@ class Atoms(NamedTuple):
 
 
 def atoms(molecule: Molecule) -> Atoms:
-    """The atoms of a molecule that lies flat, its centre at the origin."""
+    """Return the atoms of a molecule that lies flat, its centre at the origin."""
     return _phthalocyanine() if molecule == "MgPc" else _dianhydride()
 
 
 def _phthalocyanine() -> Atoms:
-    """The doubly charged ring of magnesium phthalocyanine: 40 atoms, 42 electrons."""
+    """Place the atoms of magnesium phthalocyanine's ring: 40 atoms, 42 electrons."""
+    # Magnesium gives two electrons to the ring and takes no part in its pi system.
     quarter = [
         (1.97, 0.0, _PYRROLE_N),
         *((x, sign * y, 0.0) for x, y in _CARBONS for sign in (1, -1)),
@@ -83,10 +87,8 @@ _CARBONS = ((2.79, 1.11), (4.18, 0.70), (5.38, 1.42), (6.56, 0.70))
 
 
 def _dianhydride() -> Atoms:
-    """Perylene tetracarboxylic dianhydride: seven fused hexagons and four carbonyls.
-
-    A carbon and a carbonyl oxygen give one electron each, a bridging oxygen its lone pair.
-    """
+    """Place the atoms of perylene tetracarboxylic dianhydride: seven hexagons, four carbonyls."""
+    # A carbon and a carbonyl oxygen give one electron each, a bridging oxygen its lone pair.
     quarter = [
         (x, sign * y, coulomb) for x, y, coulomb in _PERYLENE for sign in ((1, -1) if y else (1,))
     ]
@@ -122,20 +124,24 @@ def density(
     y: NDArray[np.float64],
     molecule: Molecule = "MgPc",
 ) -> NDArray[np.float64]:
-    """Density of the p_z orbitals of a level at the tip's height (Tersoff-Hamann), unnormalised.
+    """Compute the density of a level's p_z orbitals at the tip's height, unnormalised.
+
+    In the picture of Tersoff and Hamann this is the current of a perfect tip.
 
     Args:
         orbital: Which level; all its degenerate orbitals count.
         x: Distance from the centre of the molecule, m.
-        y: The same across.
-        molecule: Which one.
+        y: Distance across, m.
+        molecule: Which molecule.
     """
     energy, coefficients = orbitals(molecule)
     place, _, electrons = atoms(molecule)
+    # Two electrons fill each level, the most strongly bound ones first.
     level = energy[electrons // 2 - (orbital == "homo")]
     away = np.sqrt(
         (x[..., None] - place[:, 0]) ** 2 + (y[..., None] - place[:, 1]) ** 2 + _TIP_HEIGHT**2
     )
+    # Degenerate orbitals conduct together, so their densities add up.
     waves = np.exp(-DECAY * away) @ coefficients[:, np.abs(energy - level) < 1e-6]
     return np.asarray((waves**2).sum(axis=-1))
 
@@ -147,7 +153,7 @@ def template(orbital: Orbital, molecule: Molecule = "MgPc") -> Template:
     axis = np.arange(-count, count + 1) * _PITCH
     x, y = np.meshgrid(axis, axis)
     rho = density(orbital, x, y, molecule)
-    # Fades out before the border, so that a molecule leaves no square behind.
+    # It fades out before the border: otherwise a molecule would stand on a visible square.
     rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
     rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()
     # Not made read-only: such arrays are of another type to the compiler.

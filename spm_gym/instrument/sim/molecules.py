@@ -1,4 +1,4 @@
-"""Where the molecules of an approach area lie, found by place."""
+"""Places of the molecules of an approach area, searched by place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Molecules(NamedTuple):
     across: int
 
     def near(self, x: float, y: float, radius: float) -> NDArray[np.intp]:
-        """Indices of those within a radius that are still there."""
+        """Return the indices of molecules within a radius that are still there."""
         return _near(self, float(x), float(y), radius)
 
 
@@ -46,19 +46,20 @@ def scatter(
 ) -> Molecules:
     """Scatter molecules over a square, any two at least a distance apart.
 
-    Matern's second hard-core process: of two too close, the one that came later goes.
-
     Args:
-        density: Of what stays, 1/m^2.
-        distance: Least, m.
+        density: Of the molecules that stay, 1/m^2.
+        distance: Least distance, m.
         half: Half the side of the square, m.
         azimuths: That occur, rad.
-        rng: Source of everything.
+        rng: Source of all random numbers.
     """
+    # Matern's second hard-core process: of two that are too close, the later one goes. So many more
+    # are scattered that the required density stays.
     own = math.pi * distance**2
     offered = -math.log1p(-min(density * own, 0.999)) / own
     count = rng.poisson(offered * (2 * half) ** 2)
     places = rng.uniform(-half, half, size=(count, 2))
+    # Cells are no smaller than the distance, so all near neighbours lie in the nine cells around.
     cell = max(distance, _SMALLEST_CELL)
     across = math.ceil(2 * half / cell)
     order, starts = _by_cell(places, cell, half, across)
@@ -72,7 +73,7 @@ def scatter(
 
 @compiled
 def cell_of(position: float, cell: float, half: float, across: int) -> int:
-    """The row or column of cells that a coordinate lies in, or is nearest to."""
+    """Return the row or column of cells in which a coordinate lies, or the nearest one."""
     return min(max(int((position + half) / cell), 0), across - 1)
 
 
@@ -80,7 +81,7 @@ def cell_of(position: float, cell: float, half: float, across: int) -> int:
 def _by_cell(
     places: Array, cell: float, half: float, across: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Indices in the order of the cells, and where in it every cell begins."""
+    """Sort indices by cell, and find where each cell starts among them."""
     count = len(places)
     cells = np.empty(count, np.int64)
     starts = np.zeros(across * across + 1, np.int32)
@@ -108,7 +109,7 @@ def _thinned(
     half: float,
     across: int,
 ) -> BoolArray:
-    """Which have none before them within the distance; cells are no smaller than that."""
+    """Mark the molecules with no earlier one within the distance, which fits into a cell."""
     kept = np.ones(len(places), np.bool_)
     for i in range(len(places)):
         x, y = places[i]

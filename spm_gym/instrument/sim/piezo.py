@@ -1,4 +1,4 @@
-"""What the piezo does to a scan: creep and drift (pure functions)."""
+"""Creep and drift of the piezo during a scan (pure functions)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CREEP_OVER_S = 120.0
 
 _CREEP_ONSET_S = 1.0
 _FOR_EVER_S = 1e9
-"""A tip that has never moved has moved so long ago, by nothing."""
+"""Longest time since a move that is counted, s: keeps the creep of a first scan finite."""
 
 
 def shift_of_lines(
     course: Course, moved: tuple[float, float, float], config: SimulatorConfig
 ) -> NDArray[np.float64]:
-    """How far the tip is from where it should be in each line of a scan.
+    """Compute how far the tip is from its nominal place in each line of a scan.
 
     Args:
         course: The scan.
@@ -50,6 +50,8 @@ def _shift(
     drift: float,
 ) -> NDArray[np.float64]:
     shift = np.empty((pixels, 2))
+    # Creep follows the logarithm of the time since the move. With a creep time, as fitted to a real
+    # microscope, it goes on for ever; without one it ends after the wait of the paper, 120 s.
     whole = math.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
     for line in range(pixels):
         elapsed = line_time * line

@@ -1,4 +1,4 @@
-"""The probe: micro-apexes, a contaminating molecule, an instability; drawn given its class."""
+"""Probes: micro-apexes, a contaminating molecule, an instability; drawn given their class."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ NM = 1e-9
 ANGSTROM = 1e-10
 
 _MOST_DRAWS = 48
+"""Numbers drawn for each probe, whatever its class: later draws do not depend on it."""
 
 Apex = tuple[float, float, float, float]
 """Lateral offset along x and y, nm, height, at most 0, angstrom, and width, nm."""
 
 Between = Callable[[float, float], float]
-"""Draws a number between two."""
+"""Draws a number uniformly between two."""
 
 Apexes = Annotated[NDArray[np.float64], array_of(np.float64, None, 4, most=100 * NM)]
 """Offsets, height and width, m (n, 4)."""
 
 
 class Probe(NamedTuple):
-    """Everything that makes an image of a surface.
+    """The parameters of a probe that form the image of a surface.
 
     Attributes:
         apexes: Lateral offset along x and y, height, width of every apex, m (n, 4).
@@ -59,6 +60,7 @@ def draw_probe(state: HiddenState, rng: np.random.Generator) -> Probe:
 
     apexes = _SHAPES[state.shape](between)
     contrast, rim, noise = 1.0, 0.0, 1.0
+    # A molecule at the tip lowers the contrast, adds a dark rim and more noise.
     if state.contaminated:
         apexes = _covered(apexes, between)
         contrast, rim, noise = between(0.55, 0.8), between(0.1, 0.25), between(1.2, 1.8)
@@ -70,7 +72,7 @@ def draw_probe(state: HiddenState, rng: np.random.Generator) -> Probe:
 
 
 def si(apexes: list[Apex]) -> NDArray[np.float64]:
-    """Apexes in m (n, 4)."""
+    """Convert apexes to m (n, 4)."""
     return np.array(apexes, dtype=float).reshape(-1, 4) * (NM, NM, ANGSTROM, NM)
 
 
@@ -79,6 +81,9 @@ def _sharp(between: Between) -> list[Apex]:
     return [main] if between(0, 1) < 0.5 else [main, _ghost(main, between, (0.3, 1.6), (-4, -2.3))]
 
 
+# In current mode an apex at height h < 0 shows a ghost about |h| lower than the molecule, which
+# is 2 angstrom high: below -2.3 angstrom no ghost is visible and the probe is sharp; between -1.6
+# and -0.8 the ghost is weak; above -0.5 both apexes count.
 def _weak(between: Between) -> list[Apex]:
     if between(0, 1) < 0.5:
         return [(0.0, 0.0, 0.0, between(0.19, 0.27))]
@@ -98,6 +103,7 @@ def _multiple(between: Between) -> list[Apex]:
          between(0.12, 0.35))
         for _ in range(count)
     ]  # fmt: skip
+    # The highest apex carries most of the current: it is the origin of offsets and heights.
     x, y, highest, _ = max(apexes, key=lambda apex: apex[2])
     return [(a - x, b - y, height - highest, width) for a, b, height, width in apexes]
 
@@ -118,13 +124,14 @@ def _ghost(
 
 
 def _covered(metal: list[Apex], between: Between) -> list[Apex]:
-    """A molecule in front: four lobes of the ring, the metal behind it."""
+    """Put a molecule in front of the metal: four lobes of its ring."""
     radius, turn = between(0.35, 0.55), between(0, math.pi / 2)
     x, y = between(-0.2, 0.2), between(-0.2, 0.2)
     lobes = []
     for lobe in range(4):
         dx, dy = _polar(radius, turn + math.pi / 2 * lobe)
         lobes.append((x + dx, y + dy, between(-0.6, 0.0), between(0.1, 0.18)))
+    # Behind the molecule the metal is further from the surface and contributes less.
     lower = between(0.3, 0.8)
     return lobes + [(x, y, height - lower, width) for x, y, height, width in metal]
 

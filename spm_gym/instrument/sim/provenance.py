@@ -1,4 +1,4 @@
-"""Where the simulator's numbers come from: one table, which docs/simulator.md prints.
+"""Sources of the simulator's numbers, as the table in docs/simulator.md.
 
 ``python -m spm_gym.instrument.sim.provenance`` prints it.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Origin(StrEnum):
+class Evidence(StrEnum):
     """How a number is known."""
 
     MEASURED = "measured"
@@ -22,22 +22,22 @@ class Number(NamedTuple):
 
     Attributes:
         name: Setting below ``simulator``, or in words what is no setting.
-        value: By default, as it is written in the settings; "" if the code says it.
-        origin: How the default is known.
-        source: By whom or from where.
-        lab: The value of ``configs/lab-4k.yaml``, where it differs.
-        lab_origin: How that is known.
+        value: Default as it is written in the settings, or the value in the code.
+        evidence: How the default is known.
+        source: Publication, or reason of an assumption.
+        lab: Value in ``configs/lab-4k.yaml``, where it differs.
+        lab_evidence: How that is known.
     """
 
     name: str
     value: str
-    origin: Origin
+    evidence: Evidence
     source: str
     lab: str = ""
-    lab_origin: Origin | None = None
+    lab_evidence: Evidence | None = None
 
 
-_MEASURED, _DOCUMENTED, _ASSUMED = Origin
+_MEASURED, _DOCUMENTED, _ASSUMED = Evidence
 PAPER = "Krull et al., Commun. Phys. 3, 54 (2020)"
 QPLUS = "a qPlus STM at 4 K, fit to 983 intervals between images"
 
@@ -88,18 +88,18 @@ NUMBERS = (
 
 
 def table() -> str:
-    """The numbers as a table in Markdown."""
+    """Write the numbers as a table in Markdown."""
     lines = [
         "| number | default | known | lab-4k | known | source |",
         "|---|---|---|---|---|---|",
     ]
     for number in NUMBERS:
         source = number.source
-        if number.lab_origin is Origin.MEASURED:
+        if number.lab_evidence is Evidence.MEASURED:
             source += f"; lab-4k: {QPLUS}"
         name = f"`{number.name}`" if " " not in number.name else number.name
         cells = (
-            name, number.value, number.origin, number.lab, number.lab_origin or "", source
+            name, number.value, number.evidence, number.lab, number.lab_evidence or "", source
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

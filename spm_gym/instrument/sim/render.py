@@ -1,4 +1,4 @@
-"""Image formation: what a probe makes of a surface (pure functions, compiled)."""
+"""Image formation by a probe over a surface (pure functions, compiled)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MEAN, _DEVIATION = 8 * 255 / 2, math.sqrt(8 * (256**2 - 1) / 12)
 
 
 class View(NamedTuple):
-    """Some lines of a frame.
+    """Lines of a frame that are imaged together.
 
     Attributes:
         x: Centre of the frame, m.
@@ -70,16 +70,19 @@ def scan_lines(
         ground: The sample.
         view: Which lines of which frame.
         probe: As it is during these lines.
-        template: Picture of a molecule.
-        config: Strength of the noise, and what the probe's kernel is convolved with.
+        template: Image of a molecule by a perfect tip.
+        config: Strength of the noise, and whether currents or heights are convolved.
         away: In which pixels an unstable probe has its second form (lines, pixels).
-        words: Random 64-bit words, of each line its pixels and at last itself
+        words: Random 64-bit words, for each line those of its pixels and then its own
             (lines, pixels + 1).
 
     Returns:
         Heights (lines, pixels), m.
     """
-    base, met = _met(ground, view, probe, template, config.mode == "linear")
+    # Constant current holds the sum of the currents through all apexes, each growing as exp(2 k z),
+    # so the image is the logarithm of a convolution of exp(2 k z). The paper convolves heights
+    # instead ("linear"), which is the limit of small heights.
+    base, met = _convolved(ground, view, probe, template, config.mode == "linear")
     if config.mode == "current":
         np.log(met, out=met)  # four times as fast as in compiled code
         met /= 2 * DECAY
@@ -88,10 +91,14 @@ def scan_lines(
 
 
 @compiled
-def _met(
+def _convolved(
     ground: Ground, view: View, probe: Probe, template: Template, linear: bool
 ) -> tuple[float, Image]:
-    """A height, m, and what both forms of the probe meet from there (2, lines, pixels)."""
+    """Convolve the surface with both forms of the probe.
+
+    Returns:
+        A height, m, and from there current or height of each form (forms, lines, pixels).
+    """
     furthest = max(reach(probe.apexes), reach(probe.other))
     margin = math.ceil(furthest / view.pixel) + 1
     first, last = _neighbourhood(view, template)
@@ -120,13 +127,14 @@ def _heights(
     words: Words,
     noise: tuple[float, float],
 ) -> Array:
-    """Put together what both forms have met, contrast and rim, tilt and noise."""
+    """Combine the images of both forms, contrast and rim, tilt and noise."""
     relief = met[0]
     for form in met[1:]:
         for row in range(form.shape[0]):
             for col in range(form.shape[1]):
                 if away[row, col]:
                     relief[row, col] = form[row, col] + probe.raised
+    # A contaminated probe shows a dark rim around high places.
     if probe.rim:
         lower = blur(relief, _RIM_WIDTH / view.pixel)
         relief += np.float32(probe.rim) * (relief.min() - lower)
@@ -141,6 +149,7 @@ def _heights(
         offset = view.height + level + across * (middle - view.start - row)
         offset += line * normal(words[row, -1])
         for col in range(z.shape[1]):
+            # The contrast of a contaminated tip scales molecules and steps, not the terrace below.
             height = probe.contrast * (base - level + relief[row, col]) + along * (col - middle)
             z[row, col] = offset + height + white * normal(words[row, col])
     return z
@@ -148,9 +157,9 @@ def _heights(
 
 @compiled
 def _neighbourhood(view: View, template: Template) -> tuple[int, int]:
-    """Those lines and all whose molecules reach into them.
+    """Return the range of all lines whose molecules reach into the view.
 
-    A molecule is displaced as the line of its centre is, so that line must be looked at too.
+    A molecule is displaced as the line of its centre is, so that line is needed too.
     """
     far = template.pitch * (len(template.rho) // 2)
     above, below = far + view.shift[:, 1].max(), far - view.shift[:, 1].min()
@@ -161,7 +170,7 @@ def _neighbourhood(view: View, template: Template) -> tuple[int, int]:
 
 @compiled
 def _raster(view: View, first: int, last: int, margin: int) -> ScanGrid:
-    """The points that feed the lines from the first to the one before the last."""
+    """Return the points that contribute to the lines of a range."""
     shift = np.empty((last - first + 2 * margin, 2))
     for row in range(len(shift)):
         known = min(max(first - margin + row, 0), view.pixels - 1)
@@ -183,7 +192,7 @@ def _raster(view: View, first: int, last: int, margin: int) -> ScanGrid:
 
 @compiled
 def white_noise(words: Words, strength: float) -> Array:
-    """Noise of pixels without a surface below them, from words as for `scan_lines`."""
+    """Compute noise without a surface below, from words as for `scan_lines`."""
     noise = np.empty((words.shape[0], words.shape[1] - 1))
     for row in range(noise.shape[0]):
         for col in range(noise.shape[1]):
@@ -193,10 +202,8 @@ def white_noise(words: Words, strength: float) -> Array:
 
 @compiled
 def normal(word: np.uint64) -> float:
-    """A normal number from a random word, but for thin tails: 0.16 % lie beyond three deviations.
-
-    It is the sum of the eight bytes, at a quarter of the cost of an exact one.
-    """
+    """Make a normal number from a random word; only 0.16 % lie beyond three deviations."""
+    # The sum of the eight bytes of the word, at a quarter of the cost of an exact normal number.
     pairs = (word & _EVEN_BYTES) + ((word >> _BYTE) & _EVEN_BYTES)
     total = (pairs * _ADD_PAIRS) >> _TOP
     return (np.int64(total) - _MEAN) / _DEVIATION
@@ -204,7 +211,7 @@ def normal(word: np.uint64) -> float:
 
 @compiled
 def jumping(numbers: Array, rate: float, away: bool) -> BoolArray:
-    """In which pixels an unstable probe has its second form, in order of acquisition.
+    """Find the pixels in which an unstable probe has its second form, in order of acquisition.
 
     Args:
         numbers: Uniform between 0 and 1 (lines, pixels).

@@ -1,4 +1,8 @@
-"""What is left of a request once a protocol of 32-bit floats has carried it (pure functions)."""
+"""Rounding of requests by a protocol of 32-bit floats (pure functions).
+
+The simulator rounds as the Nanonis protocol does, so that an image from the simulator equals the
+image that a virtual controller takes with it.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,18 @@ from spm_gym.types import Conditioning, Dip, Frame, Pulse
 
 
 def single(value: float) -> float:
-    """The nearest number of single precision."""
+    """Round to the nearest number of single precision."""
     return float(np.float32(value))
 
 
 def sent_frame(frame: Frame) -> Frame:
-    """The frame as it arrives; its angle travels in degrees, clockwise."""
+    """Round a frame; the protocol counts its angle in degrees, clockwise."""
     angle = -math.radians(single(-math.degrees(frame.angle)))
     return Frame(single(frame.x), single(frame.y), single(frame.size), frame.pixels, angle)
 
 
 def sent_action(action: Conditioning) -> Conditioning:
-    """The action as it arrives."""
+    """Round an action."""
     if isinstance(action, Pulse):
         return Pulse(single(action.bias), single(action.width))
     if isinstance(action, Dip):

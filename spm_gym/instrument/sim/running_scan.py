@@ -1,4 +1,4 @@
-"""A scan in progress, as a controller sees one: some lines are done, the others not yet."""
+"""Scan in progress, as on a controller: some lines are done, the others not yet."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ Accident = Literal["lost contact", "crash"]
 Event = Accident | Literal["tip change"]
 
 BIAS = 1.0
-"""Sample bias until somebody sets another one, V."""
+"""Sample bias at the start, V (paper, Methods)."""
+
 SETPOINT = 25e-12
-"""Current setpoint until somebody sets another one, A."""
+"""Current setpoint at the start, A (paper, Methods)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What is settled about a scan when it begins.
+    """Course of a scan, fixed when it starts.
 
     Attributes:
-        frame: As single precision transmits it.
+        frame: Where it is taken, in single precision.
         line_time: Forward plus backward of one line, s.
         upward: Whether the slow axis runs from the smallest y to the largest.
         started: Seconds on the instrument's clock.
-        events: What befalls the probe, and at which line in order of acquisition.
+        events: Events of the probe and their lines, in order of acquisition.
     """
 
     frame: Frame
@@ -44,32 +45,34 @@ class Course:
 
     @property
     def step(self) -> int:
-        """Turns lines in order of acquisition into rows of the image, and back: 1 or -1."""
+        """Step through rows of the image that gives the order of acquisition: 1 or -1."""
         return -1 if self.upward else 1
 
     def rows(self, lines: slice) -> slice:
-        """The rows of the image, falling y, that these lines fill."""
+        """Return the rows of the image, with falling y, that these lines fill."""
         if not self.upward:
             return lines
         return slice(self.frame.pixels - lines.stop, self.frame.pixels - lines.start)
 
     def in_rows(self, lines: NDArray[_T]) -> NDArray[_T]:
-        """What belongs to lines in order of acquisition in that of rows, or the other way round."""
+        """Convert an array from order of acquisition to order of rows, or back."""
         return np.ascontiguousarray(lines[::-1]) if self.upward else lines
 
 
 def change_probability(
     config: SimulatorConfig, duration: float, bias: float, setpoint: float, pulsed: bool = False
 ) -> float:
-    """Probability that the tip changes by itself during a scan.
+    """Compute the probability that the tip changes by itself during a scan.
 
     Args:
         config: The simulation.
         duration: Of the scan, s.
-        bias: V.
-        setpoint: A.
-        pulsed: Whether a pulse has left it ready to change.
+        bias: Sample bias, V.
+        setpoint: Current setpoint, A.
+        pulsed: Whether there was a pulse and no shallow dip since.
     """
+    # On a real microscope, changes were found to be more frequent at higher bias and current; that
+    # the rate is proportional to them is an assumption.
     if not config.tip_change_per_s:
         return config.tip_change_rate
     expected = config.tip_change_per_s * duration * abs(bias / BIAS * setpoint / SETPOINT)
@@ -84,12 +87,12 @@ def draw_events(
     rng: np.random.Generator,
     change_rate: float,
 ) -> tuple[tuple[int, Event], ...]:
-    """Draw what will occur the probe in a whole image: the events and their lines, in order.
+    """Draw the events of a whole image and their lines, in order.
 
     Args:
         config: The simulation.
         pixels: Lines of the image.
-        rng: Chance.
+        rng: Random numbers; four are drawn, whatever happens.
         change_rate: Probability of a tip change.
     """
     change, accident, changed, happened = rng.random(4).tolist()
@@ -105,7 +108,7 @@ def draw_events(
 
 
 class Rendered:
-    """Lines that were rendered before they were due, so that looks in mid-scan leave no seam."""
+    """Lines that were rendered ahead of time, so that images read in mid-scan have no seams."""
 
     def __init__(self) -> None:
         self._made_of: tuple[object, ...] = ()
@@ -115,42 +118,43 @@ class Rendered:
     def lines(
         self,
         made_of: tuple[object, ...],
-        wanted: slice,
+        required: slice,
         until: int,
         render: Callable[[slice], Array],
     ) -> Array:
-        """Lines of what was rendered, or of what is rendered now.
+        """Return lines that were rendered before, or render them now.
 
         Args:
-            made_of: What the image depends on; other objects mean another image.
-            wanted: Which lines.
-            until: How far to render, if that has to be done.
+            made_of: All that the image depends on; other objects mean another image.
+            required: The lines.
+            until: Line before which to stop, if lines have to be rendered.
             render: Renders lines.
         """
+        # Compared by identity: every change of the probe or of the scan makes a new object.
         last = self._first + len(self._image)
         same = len(made_of) == len(self._made_of) and all(
             new is old for new, old in zip(made_of, self._made_of, strict=True)
         )
-        if not (same and self._first <= wanted.start and wanted.stop <= last):
-            self._made_of, self._first = made_of, wanted.start
-            self._image = render(slice(wanted.start, until))
-        return self._image[wanted.start - self._first : wanted.stop - self._first]
+        if not (same and self._first <= required.start and required.stop <= last):
+            self._made_of, self._first = made_of, required.start
+            self._image = render(slice(required.start, until))
+        return self._image[required.start - self._first : required.stop - self._first]
 
 
 class RunningScan:
-    """A scan in progress; `SimulatedMicroscope.begin_scan` begins one.
+    """Scan in progress, from `SimulatedMicroscope.begin_scan`.
 
     Attributes:
-        frame: Where it is taken, as it was asked for.
+        frame: Where it is taken, as requested.
         line_time: Forward plus backward of one line, s.
         upward: Whether the slow axis runs from the smallest y to the largest.
         lines_done: How many lines have been recorded.
 
     Args:
         blank: The scan before its first line; all of its heights are NaN.
-        course: What is settled about it.
-        record: Records the next lines, numbered and given in order of acquisition; told whether
-            more may be rendered ahead.
+        course: Its course.
+        record: Records the next lines, in order of acquisition; the second argument says whether
+            the others are rendered ahead.
     """
 
     def __init__(self, blank: Scan, course: Course, record: Callable[[slice, bool], Array]) -> None:
@@ -168,13 +172,13 @@ class RunningScan:
         """Whether every line has been recorded."""
         return self.lines_done == self.frame.pixels
 
-    def advance(self, lines: int, look: bool = False) -> None:
+    def advance(self, lines: int, render_ahead: bool = False) -> None:
         """Record until ``lines`` lines in all are done; the clock runs by `line_time` for each.
 
         Args:
             lines: In all.
-            look: Whether the scan goes on afterwards: then all that is to come is rendered at once,
-                and the image has no seams. It costs as much as the whole scan.
+            render_ahead: Whether to render all later lines too, because the scan goes on
+                afterwards: then the image has no seams. It costs as much as the whole scan.
 
         Raises:
             ValueError: The frame has fewer lines.
@@ -183,9 +187,11 @@ class RunningScan:
         if lines > self.frame.pixels:
             raise ValueError(f"the frame has {self.frame.pixels} lines, not {lines}")
         if lines > self.lines_done:
-            self._lines[self.lines_done : lines] = self._record(slice(self.lines_done, lines), look)
+            self._lines[self.lines_done : lines] = self._record(
+                slice(self.lines_done, lines), render_ahead
+            )
             self.lines_done = lines
 
     def scan(self) -> Scan:
-        """The scan so far; row 0 lies at the largest y whichever way it runs."""
+        """Return the scan so far; row 0 lies at the largest y, upward scans included."""
         return replace(self._scan, z=self._z)

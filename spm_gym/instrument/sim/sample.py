@@ -1,4 +1,4 @@
-"""The sample: as many approach areas as anybody cares to visit."""
+"""Sample of the simulated microscope, an unlimited grid of approach areas."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Area = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What has changed in an approach area since it was made.
+    """Changes of an approach area since it was made.
 
     Attributes:
-        area: Its number along x and y.
+        area: Its index along x and y.
         marks: Hills and pits that conditioning has left: x, y, width, height, m (n, 4).
-        taken: Numbers of the molecules that are gone.
+        taken: Indices of the molecules that are gone.
     """
 
     area: Area
@@ -32,15 +32,12 @@ class Changed:
 
 
 class Sample:
-    """Surfaces by number of the approach area along x and y.
-
-    Only the last area asked for is kept as a whole; of the others, what has changed in them: days
-    of operation take no more memory than hours.
+    """Surfaces by index of the approach area along x and y.
 
     Args:
-        config: What the surfaces are made of.
-        side: Of an area, m.
-        seed: Every surface follows from it and its area.
+        config: Density of molecules, width of terraces, and so on.
+        side: Side of an area, m.
+        seed: Seed of all surfaces; each follows from it and from the index of its area.
     """
 
     def __init__(self, config: SimulatorConfig, side: float, seed: int) -> None:
@@ -51,12 +48,14 @@ class Sample:
         self._left: dict[Area, dict[str, Any]] = {}
 
     def at(self, area: Area) -> Surface:
-        """The surface of an area."""
+        """Return the surface of an area."""
+        # Only the last surface is kept as a whole, of the others their changes: in this way days of
+        # operation take no more memory than hours.
         if area not in self._surfaces:
             for left, surface in self._surfaces.items():
                 self._left[left] = surface.get_state()
             self._surfaces.clear()
-            # SeedSequence takes no negative numbers.
+            # Seeds must not be negative.
             key = [2 * abs(index) + (index < 0) for index in area]
             seed = np.random.SeedSequence([self._seed, *key])
             surface = Surface(self._config, self._side, seed)
@@ -66,7 +65,7 @@ class Sample:
         return self._surfaces[area]
 
     def get_state(self) -> list[dict[str, Any]]:
-        """What has changed, as `Changed` has it, area by area."""
+        """Return the fields of `Changed` for each area."""
         present = {area: surface.get_state() for area, surface in self._surfaces.items()}
         return [{"area": area} | state for area, state in (self._left | present).items()]
 

@@ -1,4 +1,4 @@
-"""What a perfect tip would measure over a sample (compiled)."""
+"""Height or current of a perfect tip over a sample (compiled)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ STEP_HEIGHT = 2.04e-10
 _STEP_WIDTH = 0.09 * NM
 _STEP_REACH = 1.2 * NM
 _HILL_REACH = 6.0
-"""Widths of a Gaussian hill beyond which it is nothing."""
+"""Widths of a Gaussian hill beyond which it is negligible."""
 
 _SPAN = 4.2 * NM
-"""Twice this is the relief whose currents single precision can tell; pits end there."""
+"""Half of the relief whose currents single precision can represent; deeper pits end there."""
 
 
 class Ground(NamedTuple):
@@ -36,9 +36,9 @@ class Ground(NamedTuple):
         sin: Of it.
         steps: Where the terraces end, along that direction, ascending.
         wave: Amplitude, wavelength and phase of the meander of the steps.
-        debris: Gaussian hills that were there from the first: x, y, width, height (n, 4).
-        marks: Hills and pits that conditioning has left, likewise.
-        molecules: All of them.
+        debris: Gaussian hills of the original sample: x, y, width, height (n, 4).
+        marks: Hills and pits that conditioning has left: x, y, width, height (n, 4).
+        molecules: All molecules.
     """
 
     cos: float
@@ -51,7 +51,7 @@ class Ground(NamedTuple):
 
 
 class ScanGrid(NamedTuple):
-    """Where the sample is looked at: a rotated raster, distorted line by line.
+    """Points where the sample is evaluated: a rotated raster, distorted line by line.
 
     Attributes:
         x: Centre, m.
@@ -86,9 +86,9 @@ def scene(
 
     Args:
         ground: The sample.
-        raster: Where.
-        template: Picture of a molecule.
-        linear: Whether heights are wanted and not currents.
+        raster: The points.
+        template: Image of a molecule by a perfect tip.
+        linear: Whether to return heights instead of currents.
 
     Returns:
         A height, m, and from there, in every point (lines, columns), either how much more current
@@ -100,7 +100,9 @@ def scene(
     flat &= not _hills(ground.debris, raster, reach, field)
     flat &= not _hills(ground.marks, raster, reach, field)
     rows, cols = field.shape
+    # On a single terrace without hills, all currents are equal and need no exponentials.
     if not flat:
+        # Currents are relative to this height: exp(2 k z) of debris 2 nm high is 2e17.
         zero = max(field.min(), field.max() - _SPAN)
         base += zero
         last, current = 0.0, 1.0
@@ -127,21 +129,21 @@ def scene(
 
 @compiled
 def terrace_level(ground: Ground, x: float, y: float) -> float:
-    """Height of the terrace at a place, m."""
+    """Return the height of the terrace at a place, m."""
     across = _across(ground, x, y)
     return STEP_HEIGHT * np.searchsorted(ground.steps, across)
 
 
 @compiled
 def _across(ground: Ground, x: float, y: float) -> float:
-    """Position across the terraces, the meander of the steps taken out."""
+    """Return the position across the terraces, without the meander of the steps."""
     straight, angle = _straight(ground, x, y)
     return straight + ground.wave[0] * math.sin(angle)
 
 
 @compiled
 def _straight(ground: Ground, x: float, y: float) -> tuple[float, float]:
-    """Position across the terraces, and the phase of their meander."""
+    """Return the position across the terraces, and the phase of their meander."""
     _, wavelength, phase = ground.wave
     along = ground.cos * y - ground.sin * x
     return ground.cos * x + ground.sin * y, 2 * math.pi / wavelength * along + phase
@@ -149,7 +151,7 @@ def _straight(ground: Ground, x: float, y: float) -> tuple[float, float]:
 
 @compiled
 def _reach(raster: ScanGrid) -> float:
-    """Radius about the centre that covers all points."""
+    """Return the radius about the centre that covers all points."""
     rows = len(raster.shift)
     far = max(
         abs(raster.first_col - raster.middle),
@@ -165,9 +167,10 @@ def _reach(raster: ScanGrid) -> float:
 
 @compiled
 def _terraces(ground: Ground, raster: ScanGrid, reach: float, z: Image) -> tuple[float, bool]:
-    """Add the terraces; returns the lowest, and whether there is no other."""
+    """Add the terraces; return the height of the lowest, and whether it is the only one."""
     amplitude, wavelength, _ = ground.wave
     centre = _across(ground, raster.x, raster.y)
+    # The meander turns the steps, so they may come nearer than along a straight line.
     far = reach * (1 + 2 * math.pi * amplitude / wavelength) + _STEP_REACH
     first = np.searchsorted(ground.steps, centre - far)
     last = np.searchsorted(ground.steps, centre + far)
@@ -195,7 +198,7 @@ def _terraces(ground: Ground, raster: ScanGrid, reach: float, z: Image) -> tuple
 
 @compiled
 def _place(raster: ScanGrid, row: int) -> tuple[float, float]:
-    """Piezo coordinates of the first point of a line, m."""
+    """Return the piezo coordinates of the first point of a line, m."""
     u = (raster.first_col - raster.middle) * raster.pixel + raster.shift[row, 0]
     v = (raster.middle - raster.first_row - row) * raster.pixel + raster.shift[row, 1]
     return (
@@ -206,7 +209,7 @@ def _place(raster: ScanGrid, row: int) -> tuple[float, float]:
 
 @compiled
 def _hills(hills: Array, raster: ScanGrid, reach: float, z: Image) -> bool:
-    """Add Gaussian hills; returns whether there is one."""
+    """Add Gaussian hills; return whether there is one."""
     some = False
     pixel = raster.pixel
     for x, y, width, height in hills:
@@ -234,9 +237,9 @@ def _hills(hills: Array, raster: ScanGrid, reach: float, z: Image) -> bool:
 def _molecules(
     molecules: Molecules, raster: ScanGrid, reach: float, template: Template, extra: Image
 ) -> None:
-    """Add how much more current flows above the molecules."""
+    """Add the extra current above the molecules."""
     cell, half, across = molecules.cell, molecules.half, molecules.across
-    # The picture of a molecule whose centre is displaced differently may reach further.
+    # A molecule may be displaced into the raster although its centre lies outside.
     far = reach + template.pitch * (len(template.rho) // 2)
     left = cell_of(raster.x - far, cell, half, across)
     right = cell_of(raster.x + far, cell, half, across)
@@ -255,7 +258,11 @@ def _molecules(
 def _molecule(
     dx: float, dy: float, azimuth: float, raster: ScanGrid, template: Template, extra: Image
 ) -> None:
-    """Add one molecule; it is displaced as the line of its centre is."""
+    """Add one molecule.
+
+    Drift and creep displace it as a whole, as they displace the line of its centre: within the few
+    lines of a molecule they hardly change.
+    """
     rows, cols = extra.shape
     pixel, pitch, rho = raster.pixel, template.pitch, template.rho
     u = raster.cos * dx + raster.sin * dy
@@ -278,8 +285,9 @@ def _molecule(
             du = col - from_col
             mx, my = cos * du + sin * dv + centre, cos * dv - sin * du + centre
             x, y = int(mx), int(my)
-            # The border of the picture is zero, and some rounding may lead beyond it.
+            # The border of the image is zero, and rounding may lead beyond it.
             if 0 <= x < 2 * centre and 0 <= y < 2 * centre:
+                # Linear interpolation along both axes of the molecule's image.
                 fx, fy = mx - x, my - y
                 below = rho[y, x] * (1 - fx) + rho[y, x + 1] * fx
                 above = rho[y + 1, x] * (1 - fx) + rho[y + 1, x + 1] * fx

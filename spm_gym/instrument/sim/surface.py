@@ -1,4 +1,4 @@
-"""The sample: Ag(100) terraces with molecules, one persistent surface per approach area."""
+"""Surface of an approach area: Ag(100) terraces with molecules, pits and debris."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Array = NDArray[np.float64]
 
 
 class Surface:
-    """One approach area: the same places hold the same things whenever one looks.
+    """Persistent surface of one approach area; an image of the same place shows the same things.
 
     Attributes:
-        ground: What is there at present.
-        half: Half of its side, which is somewhat more than the piezo reaches, m.
+        ground: Its present state.
+        half: Half of its side, which is somewhat more than the reach of the piezo, m.
         slope: Tilt along x and y.
 
     Args:
         config: Density of molecules, width of terraces, and so on.
         area: Side of the area, m.
-        seed: Everything follows from it.
+        seed: Seed of everything on it.
     """
 
     def __init__(self, config: SimulatorConfig, area: float, seed: np.random.SeedSequence) -> None:
@@ -55,13 +55,13 @@ class Surface:
         self.ground = Ground(cos, sin, steps, wave, debris, _no_hills(), molecules)
 
     def mark(self, action: Conditioning, x: float, y: float, rng: np.random.Generator) -> None:
-        """Leave the traces of an action at x, y (m): a pit or hill, debris, missing molecules."""
+        """Leave the marks of an action at x, y (m): a pit or hill, debris, missing molecules."""
         if isinstance(action, Stall):
             return
-        x, y = float(x), float(y)  # other numbers would be compiled for again
-        hurt, size, spread = _violence(action)
+        x, y = float(x), float(y)  # for other types Numba would compile again
+        hurt, size, spread = _extent_of_marks(action)
         numbers = rng.random((rng.poisson(2 + 8e9 * hurt), 4))
-        self._add(_traces(x, y, 0.5 * NM + hurt, -size, spread, numbers))
+        self._add(_marks(x, y, 0.5 * NM + hurt, -size, spread, numbers))
         molecules = self.ground.molecules
         molecules.present[molecules.near(x, y, 1.0 * NM + 1.5 * hurt)] = False
 
@@ -77,7 +77,7 @@ class Surface:
         self._add(_patch(x, y, radius, heights_nm, rng))
 
     def get_state(self) -> dict[str, Any]:
-        """What has changed since the surface was made."""
+        """Return the changes since the surface was made."""
         ground = self.ground
         taken = np.flatnonzero(~ground.molecules.present).astype(np.int64, copy=False)
         return {"marks": ground.marks.copy(), "taken": taken}
@@ -91,23 +91,25 @@ class Surface:
         present = self.ground.molecules.present
         taken = state["taken"]
         if taken.size and not (taken.min() >= 0 and taken.max() < present.size):
-            raise StateError("the kept state of an approach area takes away molecules that it "
-                             "has not: it belongs to other settings of the simulator")  # fmt: skip
+            raise StateError("the kept state of an approach area removes molecules that it does "
+                             "not have: it belongs to other settings of the simulator")  # fmt: skip
         self.ground = self.ground._replace(marks=state["marks"])
         present[:] = True
         present[taken] = False
 
     def _place_steps(self, terrace: float, rng: np.random.Generator) -> Array:
-        reach = 1.5 * self.half
+        reach = 1.5 * self.half  # more than the half diagonal, since terraces run in any direction
+        # Gamma-distributed widths: steps repel each other, so narrow terraces are rare.
         gaps = rng.gamma(4.0, terrace / 4, size=int(4 * reach / terrace) + 20)
         steps = -reach - terrace * rng.random() + np.cumsum(gaps)
         return np.asarray(steps[steps < reach])
 
     def _place_debris(self, fraction: float, rng: np.random.Generator) -> Array:
-        """Patches of tall debris; they cover about the fraction of the area."""
+        """Place patches of tall debris that cover about this fraction of the area."""
         if fraction == 0:
             return _no_hills()
         mean = np.pi * np.mean(np.square(_PATCH_RADIUS))
+        # Patches that are placed independently overlap, so more of them are needed.
         covered = -np.log1p(-min(fraction, 0.999))
         patches = [_no_hills()]
         for _ in range(rng.poisson(covered * (2 * self.half) ** 2 / mean)):
@@ -123,7 +125,7 @@ class Surface:
 def _patch(
     x: float, y: float, radius: float, heights_nm: tuple[float, float], rng: np.random.Generator
 ) -> Array:
-    """Hills of debris within a radius."""
+    """Draw hills of debris within a radius."""
     count = rng.poisson(np.pi * radius**2 * _DEBRIS_PER_NM2 / NM**2)
     away, angle = radius * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
     hills = (
@@ -136,13 +138,12 @@ def _patch(
 
 
 @compiled
-def _traces(
-    x: float, y: float, width: float, height: float, spread: float, numbers: Array
-) -> Array:
-    """A hill or pit, and debris around it from numbers between 0 and 1 (n, 4)."""
+def _marks(x: float, y: float, width: float, height: float, spread: float, numbers: Array) -> Array:
+    """Make a hill or pit, and debris around it from numbers between 0 and 1 (n, 4)."""
     hills = np.empty((len(numbers) + 1, 4))
     hills[0] = x, y, width, height
     for i in range(len(numbers)):
+        # The root spreads the debris evenly over the disc.
         radius, angle = spread * math.sqrt(numbers[i, 0]), 2 * math.pi * numbers[i, 1]
         hills[i + 1, 0] = x + radius * math.cos(angle)
         hills[i + 1, 1] = y + radius * math.sin(angle)
@@ -155,8 +156,10 @@ def _no_hills() -> Array:
     return np.empty((0, 4))
 
 
-def _violence(action: Pulse | Dip) -> tuple[float, float, float]:
-    """Width, depth and reach of the traces of an action, m."""
+def _extent_of_marks(action: Pulse | Dip) -> tuple[float, float, float]:
+    """Return width, depth and reach of the marks of an action, m."""
+    # Within the radii that actions block on the map: 25 nm for the deepest dips, 10 nm for the
+    # others (paper, Methods).
     if isinstance(action, Dip):
         deep = action.depth > 2 * NM
         return 0.4 * action.depth, 0.5 * action.depth, (22 if deep else 8) * NM

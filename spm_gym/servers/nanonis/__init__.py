@@ -1,4 +1,4 @@
-"""A Nanonis controller in software, with a simulated microscope behind it."""
+"""Virtual Nanonis controller with a simulated microscope behind it."""
 
 from spm_gym.servers.nanonis.controller import Refused, VirtualController
 from spm_gym.servers.nanonis.faults import Fault, load_faults

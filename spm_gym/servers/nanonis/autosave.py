@@ -1,4 +1,4 @@
-"""Files of finished scans, named and numbered as the controller does."""
+"""Files of finished scans, named and numbered as by a real controller."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A scan to save.
+    """Scan to save.
 
     Attributes:
         scan: The scan.
-        images: Forward and backward, by number of the signal.
+        images: Forward and backward image of each signal, by its index.
         feedback: Whether the z-controller was on.
-        speed_ratio: Of the backward to the forward speed.
-        properties: Of the scan: name of the series, comment.
+        speed_ratio: Ratio of the backward to the forward speed.
+        properties: Name of the series and comment.
     """
 
     scan: Acquisition
@@ -42,7 +42,7 @@ def save_scan(folder: Path, recorded: Recorded) -> str:
     """Write a scan into the session's folder.
 
     Returns:
-        The path of the file; empty if it could not be written, which is no reason to stop.
+        The path of the file; empty if it could not be written.
     """
     name = plain_name(dated(recorded.properties["series_name"], datetime.now()))
     channels = [
@@ -57,17 +57,19 @@ def save_scan(folder: Path, recorded: Recorded) -> str:
         path = _next(folder, name)
         write_sxm(path, _header(recorded), channels)
     except OSError as error:
+        # A full disk ends no scan on a real controller either: the image stays in the buffer.
         _LOG.warning("the scan could not be saved: %s", error)
         return ""
     return str(path)
 
 
 def dated(series: str, now: datetime) -> str:
-    """The series name with its time codes replaced, as the controller's software does."""
+    """Replace the time codes in a series name, as the controller's software does."""
     return _TIME_CODE.sub(lambda code: now.strftime(code[0]), series)
 
 
 def _next(folder: Path, name: str) -> Path:
+    # The controller counts in four digits and never overwrites a file.
     number = 1
     while (path := folder / f"{name}{number:04d}.sxm").exists():
         number += 1

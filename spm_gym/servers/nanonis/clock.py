@@ -1,4 +1,4 @@
-"""The time of the virtual controller: real, faster than real, or only moving when waited for."""
+"""Clock of the virtual controller: real time, faster, or moving only when something waits."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ class Clock:
     """Seconds since the controller was switched on.
 
     Args:
-        scale: How much faster than real time it runs; 0: it stands still, and whoever waits sets
-            it forward to the end of the waiting.
+        scale: How much faster than real time it runs; 0: it stands still, and a command that waits
+            sets it forward to the end of its wait.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
         if not 0 <= scale < math.inf:
             raise ValueError(f"a clock runs at a finite scale from 0 up, not {scale:g}")
         self.scale = scale
-        self._began = time.monotonic()
+        # Not the time of day: setting that must not move a scan.
+        self._started = time.monotonic()
         self._set_to = 0.0
 
     @property
@@ -31,13 +32,13 @@ class Clock:
         """The time, s."""
         if not self.runs:
             return self._set_to
-        return (time.monotonic() - self._began) * self.scale
+        return (time.monotonic() - self._started) * self.scale
 
     def set_forward(self, moment: float) -> None:
-        """Make it ``moment`` at least, if the clock does not move by itself."""
+        """Set the clock to ``moment`` (s) unless it is later or moves by itself."""
         if not self.runs and moment > self._set_to:
             self._set_to = moment
 
     def real_seconds(self, moment: float) -> float:
-        """How long it really takes until ``moment``, s."""
+        """Return the real time until ``moment``, s; infinite if the clock stands still."""
         return max(moment - self.now, 0.0) / self.scale if self.runs else math.inf

@@ -1,4 +1,4 @@
-"""Coarse motion: modules Motor and Auto Approach of the virtual controller."""
+"""Coarse motion of the virtual controller: modules Motor and Auto Approach."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS_PER_AREA = 10
 
 _APPROACH_S = 60.0
 _APPROACH_STEPS = 6
-"""Of the coarse motor in an approach after the tip was stepped away."""
+"""Steps of the coarse motor in an approach after the tip was stepped away."""
 
 _SEED = 1
 _CREEP_S = 120.0
@@ -30,7 +30,7 @@ _SLOWEST_HZ = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Steps along one axis (x, y, z), in the direction of their sign."""
+    """Steps along one axis (0 x, 1 y, 2 z), in the direction of their sign."""
 
     axis: int
     count: int
@@ -43,13 +43,14 @@ class VirtualCoarseMotion:
 
     Attributes:
         stuck: Whether automatic approaches never end.
-        false_landings: How many of the next ones end far from the surface, as after a spike that
-            the motor has coupled into the preamplifier.
+        false_landings: How many of the next approaches end far from the surface, as after a spike
+            that the motor has coupled into the preamplifier.
 
     Args:
         bench: Shared by all modules.
         z: The z-controller.
-        retract: Which direction of the z motor takes the tip away from the sample.
+        retract: Direction of the z motor that takes the tip away from the sample; the wiring of the
+            motor decides it.
     """
 
     def __init__(self, bench: Bench, z: ZController, retract: Retract) -> None:
@@ -72,11 +73,11 @@ class VirtualCoarseMotion:
         self.false_landings = 0
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             "AutoApproach.Open": lambda: None,
             "AutoApproach.OnOffSet": lambda on: self._begin_approach() if on else self._stop(),
-            "AutoApproach.OnOffGet": lambda: {"on": int(self._look())},
+            "AutoApproach.OnOffGet": lambda: {"on": int(self._is_approaching())},
             "Motor.StartMove": self._start,
             "Motor.StartClosedLoop": self._go,
             "Motor.StopMove": self._stop_steps,
@@ -99,8 +100,10 @@ class VirtualCoarseMotion:
         until = self._approach_until
         if until is not None and self._bench.now >= until:
             self._approach_until = None
+            # A real approach stops at the first current above the setpoint, also at a spike.
             out_of_reach = self._step_nearer()
-            if self.false_landings or (out_of_reach and self._spike_looks_like_landing):
+            spike = self._last_spike > abs(self._bench.microscope.setpoint)
+            if self.false_landings or (out_of_reach and spike):
                 self.false_landings -= self.false_landings > 0
                 self._z.miss()
             elif out_of_reach:
@@ -110,12 +113,12 @@ class VirtualCoarseMotion:
                 self._z.land()
                 self._left = 0
                 if self._creeps and not self._bench.clock.runs:
-                    # Clients wait for the creep to fade, but this clock would not notice.
+                    # Clients wait for the creep to fade, but a standing clock does not see it.
                     self._bench.microscope.wait(_CREEP_S)
                 self._creeps = False
 
-    def _look(self) -> bool:
-        """Whether the approach runs, or would still run if the clock moved by itself."""
+    def _is_approaching(self) -> bool:
+        """Check whether the approach runs; a standing clock is set to its end."""
         if self._approach_until is not None and self._approach_until < math.inf:
             self._bench.clock.set_forward(self._approach_until)
             self.update()
@@ -127,16 +130,12 @@ class VirtualCoarseMotion:
             self._approach_until = math.inf if self.stuck else self._bench.now + takes
 
     def _step_nearer(self) -> bool:
-        """Step nearer, if steps are counted; whether the surface is still out of reach."""
+        """Step nearer, if steps are counted; return whether the surface is still out of reach."""
         if not self._spikes or not self._left:
             return False
         self._left -= 1
         self._couple()
         return self._left > 0
-
-    @property
-    def _spike_looks_like_landing(self) -> bool:
-        return self._last_spike > abs(self._bench.microscope.setpoint)
 
     def _couple(self) -> None:
         if self._spikes:
@@ -150,6 +149,7 @@ class VirtualCoarseMotion:
     def _start(self, direction: int, steps: int, group: int, wait: int) -> None:
         if not 0 <= direction <= 5:
             raise Refused(f"there is no motor direction {direction}; directions go from 0 to 5")
+        # X+, X-, Y+, Y-, Z+, Z-.
         axis, backward = divmod(direction, 2)
         self._move({axis: -steps if backward else steps}, bool(wait))
 
@@ -160,9 +160,9 @@ class VirtualCoarseMotion:
         self._move(targets, bool(wait))
 
     def _move(self, steps: Mapping[int, int], wait: bool) -> None:
-        """Step along one axis after the other."""
+        """Step along one axis after the other; a motion under way ends first."""
         self._stop_steps()
-        frequency = max(self._bench.memory.of("Motor.FreqAmp")["frequency"], _SLOWEST_HZ)
+        frequency = max(self._bench.settings.of("Motor.FreqAmp")["frequency"], _SLOWEST_HZ)
         started = self._bench.now
         for axis, count in steps.items():
             until = started + abs(count) / frequency
@@ -180,13 +180,14 @@ class VirtualCoarseMotion:
     def _stop_steps(self) -> None:
         self.update()
         if self._queue:
+            # Steps that were done before the stop count.
             present = self._queue[0]
             share = (self._bench.now - present.started) / (present.until - present.started)
             self._queue.clear()
             self._take(present.axis, int(present.count * share))
 
     def _take(self, axis: int, steps: int) -> None:
-        """What so many steps do."""
+        """Carry out so many steps."""
         if steps:
             self._couple()
         self._position[axis] += steps
@@ -200,6 +201,7 @@ class VirtualCoarseMotion:
         microscope = self._bench.microscope
         if away == 0:
             return
+        # Towards the sample a withdrawn tip has room for a few steps; in contact it has none.
         self._z.coarse += away
         if away > 0:
             self._left = _APPROACH_STEPS
@@ -210,7 +212,7 @@ class VirtualCoarseMotion:
 
     def _step_sideways(self, axis: int, steps: int) -> None:
         if self._z.in_contact:
-            self._crash()
+            self._crash()  # sideways steps in contact drag the tip through the surface
             return
         self._beside[axis] += steps
         areas = int(self._beside[axis] / STEPS_PER_AREA)
@@ -219,7 +221,7 @@ class VirtualCoarseMotion:
         self._bench.microscope.shift_area(*((areas, 0) if axis == 0 else (0, areas)))
 
     def _crash(self) -> None:
-        """The motor drives the tip into the sample, or drags it along."""
+        """Crash the tip, because the motor drives it into the sample or drags it along."""
         microscope = self._bench.microscope
         if not self._z.in_contact:
             microscope.approach()
@@ -229,6 +231,7 @@ class VirtualCoarseMotion:
         return {axis: n * STEP for axis, n in zip("xyz", self._position, strict=True)}
 
     def _count(self, reset_x: int, reset_y: int, reset_z: int) -> dict[str, int]:
+        # Documented: the counters are read first and reset afterwards.
         counted = dict(zip("xyz", self._counted, strict=True))
         for axis, reset in enumerate((reset_x, reset_y, reset_z)):
             if reset:

@@ -1,4 +1,4 @@
-"""The virtual controller without its sockets: commands in, values out."""
+"""Virtual controller without sockets: it takes commands and returns values."""
 
 from __future__ import annotations
 
@@ -13,59 +13,60 @@ import numpy as np
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.commands import Command, commands
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.servers.nanonis.bench import Aborted, Bench, Handler, Module, Refused
+from spm_gym.servers.nanonis.bench import Bench, ClientGone, Handler, Module, Refused
 from spm_gym.servers.nanonis.clock import Clock
 from spm_gym.servers.nanonis.coarse import Retract, VirtualCoarseMotion
 from spm_gym.servers.nanonis.defaults import INDEXES
 from spm_gym.servers.nanonis.marks import Marks
-from spm_gym.servers.nanonis.memory import Memory
 from spm_gym.servers.nanonis.oscilloscope import Oscilloscopes
 from spm_gym.servers.nanonis.positioning import Positioning
 from spm_gym.servers.nanonis.scanning import Scanning
 from spm_gym.servers.nanonis.session import SessionFolder
+from spm_gym.servers.nanonis.settings import ControllerSettings
 from spm_gym.servers.nanonis.spectra import BiasSpectroscopy, ZSpectroscopy
 from spm_gym.servers.nanonis.tip import TipConditioning
 from spm_gym.servers.nanonis.utilities import Utilities
 from spm_gym.servers.nanonis.z_controller import ZController
 
-__all__ = ["Aborted", "Refused", "VirtualController"]
+__all__ = ["ClientGone", "Refused", "VirtualController"]
 
 _REMEMBERED = 10_000
 _DEVICES = 16
-"""Modulators, demodulators and outputs, of each."""
+"""Number of modulators, of demodulators, and of outputs."""
 
 _MAY_BE_INFINITE = ("BiasSpectr.TimingSet", "ZSpectr.TimingSet")
+"""Commands with a slew rate, which is infinite where it is not limited."""
 
 _OPENS = ("Open", "Run")
 """Commands that start a module that is not running."""
 
 _LAZY = ("Scan.WaitEndOfScan", "Scan.WaitEndOfLine", "Scan.StatusGet")
-"""Commands that need no lines of a running scan before it ends: rendered at once they cost less."""
+"""Commands that need no lines of a running scan: rendered all together they cost less."""
 
 
 class VirtualController:
-    """A Nanonis controller with a simulated microscope.
+    """Nanonis controller with a simulated microscope.
 
-    Many threads may call `execute` at a time, as the clients on several ports do; a command that
-    waits does not keep the others from being carried out.
+    Several threads may call `execute` at the same time, one for each port; a command that waits
+    does not block the others.
 
     Attributes:
-        microscope: The simulated one; look at it, but tell only the controller what to do.
-        executed: The commands so far and their arguments, the oldest forgotten.
-        session: Where scans are saved.
+        microscope: The simulated microscope; only the controller may act on it.
+        executed: The last commands and their arguments.
+        session: Folder of saved scans.
 
     Args:
-        microscope: Does the physics.
-        release: Of the software that is played.
+        microscope: Simulates the physics.
+        release: Release of the software that is imitated.
         time_scale: How much faster than real time everything runs; 0: waiting takes no time, and
-            the clock moves only when somebody waits.
+            the clock moves only when a command waits.
         retract: Which direction of the z motor takes the tip away from the sample.
-        session: Folder for saved scans, made when the first is saved; clients may choose another
-            one below it. None: one in the system's temporary folder, made when it is asked for.
+        session: Folder for saved scans, made when the first is saved; clients may choose a folder
+            below it. None: one in the system's temporary folder, made at its first use.
         zero_filled: Whether the live buffer of a scan holds zeros, not NaN, where nothing has been
             scanned yet.
-        without: Modules that are not running, such as "TipShaper": their commands are refused,
-            until the one that opens or runs them if there is one.
+        without: Modules that are not running, such as "TipShaper": their commands are refused until
+            a command opens or runs them, if there is such a command.
 
     Raises:
         ValueError: The time scale or the direction is impossible, or there is no such module.
@@ -86,7 +87,9 @@ class VirtualController:
         self.executed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_REMEMBERED)
         self._commands = commands(release)
         self._closed = {_module(name, release) for name in without}
-        self._bench = bench = Bench(microscope, Clock(time_scale), Memory(release), release)
+        self._bench = bench = Bench(
+            microscope, Clock(time_scale), ControllerSettings(release), release
+        )
         self.session = SessionFolder(session)
         self._z = ZController(bench)
         self._scanning = Scanning(bench, self._z, self.session, zero_filled)
@@ -115,19 +118,19 @@ class VirtualController:
         values: Mapping[str, Any],
         is_gone: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any]:
-        """Carry out one command, as long as it takes.
+        """Carry out one command, and wait until it is done if it is one that waits.
 
         Args:
-            name: Of the command.
+            name: Name of the command.
             values: Its arguments.
-            is_gone: Says whether nobody waits for the reply any more; asked while waiting.
+            is_gone: Tells whether the client has left; called again and again while waiting.
 
         Returns:
             The return values.
 
         Raises:
             Refused: There is no such command, or it cannot be carried out.
-            Aborted: Nobody waits any more; what was started goes on.
+            ClientGone: The client has left; what was started goes on.
         """
         command = self._commands.get(name)
         if command is None:
@@ -144,26 +147,27 @@ class VirtualController:
             except InstrumentError as error:
                 raise Refused(f"{name}: {error}") from error
             finally:
-                if self._z.trips() and self._bench.memory.of("SafeTip.Props").get(
+                # The safe tip acts after every command, refused ones included.
+                if self._z.trips() and self._bench.settings.of("SafeTip.Props").get(
                     "auto_pause_scan"
                 ):
                     self._scanning.pause()
                 self._bench.condition.notify_all()
 
     def inject(self, what: Literal["lost contact", "crash"]) -> None:
-        """Let an accident happen now, if the tip is in contact."""
+        """Cause an accident now, if the tip is in contact."""
         with self._bench.condition:
             self._update()
             if self._z.in_contact:
                 self.microscope.inject(what)
 
     def let_approach_hang(self) -> None:
-        """Let every further automatic approach run until it is stopped."""
+        """Make every further automatic approach run until it is stopped."""
         with self._bench.condition:
             self._coarse.stuck = True
 
     def let_approach_miss(self) -> None:
-        """Let the next automatic approach end with no surface in reach."""
+        """Make the next automatic approach end with no surface in reach."""
         with self._bench.condition:
             self._coarse.false_landings += 1
 
@@ -178,10 +182,11 @@ class VirtualController:
         handler = self._handlers.get(command.name)
         if handler is not None:
             return handler(**arguments) or {}
+        # Most settings have no effect here, but a Get returns them as on a controller.
         if command.name.endswith("Set"):
-            self._bench.memory.set(command, arguments)
+            self._bench.settings.set(command, arguments)
             return {}
-        return self._bench.memory.get(command, arguments)
+        return self._bench.settings.get(command, arguments)
 
     def _update(self, stops: bool = False) -> None:
         if not stops:  # what stops a scan renders no more of it than was done
@@ -189,21 +194,22 @@ class VirtualController:
         for module in (self._z, self._coarse, self._positioning):
             module.update()
         busy = self._scanning.advancing or self._coarse.busy or self._positioning.moving
+        # While nothing runs, the microscope's clock follows the controller's, so that creep fades.
         if self._bench.clock.runs and not busy:
             idle = self._bench.now - self.microscope.status().time
             self.microscope.wait(max(idle, 0.0))
 
 
 def modules(release: int) -> list[str]:
-    """What a release's commands are grouped by: the first halves of their names."""
+    """List the modules of a release: the first parts of its commands' names."""
     return sorted({name.partition(".")[0] for name in commands(release)})
 
 
 def _module(name: str, release: int) -> str:
-    """A module by its name, whatever the case.
+    """Find a module by its name, in capital or small letters.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such module.
     """
     known = {module.lower(): module for module in modules(release)}
     if name.lower() not in known:
@@ -215,10 +221,10 @@ def _module(name: str, release: int) -> str:
 
 
 def _arguments(command: Command, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as the wire would have carried them.
+    """Check arguments, and round them as the wire would have done.
 
     Raises:
-        Refused: One is missing, unknown or no number.
+        Refused: An argument is missing, unknown or not finite.
     """
     names = {field.name for field in command.request}
     missing = names - values.keys() - {f.name for f in command.request if f.optional}
@@ -232,10 +238,9 @@ def _arguments(command: Command, values: Mapping[str, Any]) -> dict[str, Any]:
         if field.type == "f32" and not field.array:
             arguments[field.name] = float(np.float32(arguments[field.name]))
         if field.type in ("f32", "f64") and command.name not in _MAY_BE_INFINITE:
-            _check_finite(command, field.name, arguments[field.name])
+            value = arguments[field.name]
+            # NumPy takes ten times as long for a single number.
+            finite = math.isfinite(value) if isinstance(value, float) else np.isfinite(value).all()
+            if not finite:
+                raise Refused(f"{command.name}: {field.name} = {value} is not finite")
     return arguments
-
-
-def _check_finite(command: Command, name: str, value: Any) -> None:
-    if not (math.isfinite(value) if isinstance(value, float) else np.isfinite(value).all()):
-        raise Refused(f"{command.name}: {name} = {value} is not finite")

@@ -1,4 +1,4 @@
-"""One client of the virtual controller: requests in, replies out, in order."""
+"""Conversation with one client of the virtual controller."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from spm_gym.instrument.nanonis.wire import (
     encode_error,
     encode_reply,
 )
-from spm_gym.servers.nanonis.controller import Aborted, Refused, VirtualController
-from spm_gym.servers.nanonis.faults import Fault, FaultKind, Saboteur
+from spm_gym.servers.nanonis.controller import ClientGone, Refused, VirtualController
+from spm_gym.servers.nanonis.faults import Fault, FaultInjector, FaultKind
 
 _LARGEST_REQUEST = _MOST_UNREAD = 2**20
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""Seconds, seconds, times: a client whose computer is gone does not keep a port for ever."""
+"""Seconds, seconds, times: a client whose computer has crashed does not keep a port for ever."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Due = Mapping[FaultKind, Fault]
 
 
 class _Ended(Exception):
-    """The client is gone, or cannot be understood any more."""
+    """The client has left, or its requests cannot be read any more."""
 
 
 class Conversation:
@@ -41,7 +41,7 @@ class Conversation:
     Args:
         client: Its socket.
         controller: Carries out the commands.
-        saboteur: Says what is to go wrong.
+        injector: Decides which faults to inject.
         closing: Set when the server is closed.
     """
 
@@ -49,19 +49,20 @@ class Conversation:
         self,
         client: socket.socket,
         controller: VirtualController,
-        saboteur: Saboteur,
+        injector: FaultInjector,
         closing: threading.Event,
     ) -> None:
         self._client = client
         self._controller = controller
-        self._saboteur = saboteur
+        self._injector = injector
         self._closing = closing
         self._commands = commands(controller.release)
         self._unread = bytearray()
 
     def hold(self) -> None:
-        """Answer until the client leaves or sends what cannot be framed."""
+        """Answer until the client leaves or sends bytes that are not a request."""
         try:
+            # Replies are short; collecting them into larger packets would delay each by 40 ms.
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _KEEPALIVE.items():
@@ -75,6 +76,7 @@ class Conversation:
         except _Ended:
             return
         except WireError as error:
+            # Without a valid header, the next request cannot be found in the stream.
             _LOG.warning("connection closed: %s", error)
         except OSError as error:
             _LOG.info("connection lost: %s", error)
@@ -90,14 +92,15 @@ class Conversation:
         return bytes(received)
 
     def _answer(self, header: Header, body: bytes) -> None:
-        due = self._saboteur.due(header.name)
-        self._strike(due, "before")
+        due = self._injector.due(header.name)
+        self._inject(due, "before")
         reply = self._carry_out(header.name, body, due)
-        self._strike(due, "after")
+        self._inject(due, "after")
+        # A client may ask for no reply at all, not even for errors.
         if header.wants_reply:
             self._send(reply, due)
 
-    def _strike(self, due: Due, when: str) -> None:
+    def _inject(self, due: Due, when: str) -> None:
         for kind, fault in due.items():
             if fault.when != when:
                 continue
@@ -113,6 +116,8 @@ class Conversation:
                 self._controller.inject("lost contact")
 
     def _carry_out(self, name: str, body: bytes, due: Due) -> bytes:
+        # Errors are an error block alone, without return values: a client finds out by the size. A
+        # refused command leaves the connection open.
         command = self._commands.get(name)
         if command is None:
             return encode_error(name, f"the command {name!r} does not exist")
@@ -122,7 +127,7 @@ class Conversation:
             return encode_reply(command, {})
         try:
             return self._executed(command, body, "nan_frame" in due)
-        except Aborted:
+        except ClientGone:
             raise _Ended from None
         except (Refused, WireError) as error:
             return encode_error(name, str(error))
@@ -138,10 +143,9 @@ class Conversation:
         return encode_reply(command, reply)
 
     def _is_gone(self) -> bool:
-        """Whether nobody waits for the reply any more.
-
-        That a client has left shows only behind everything that it has sent before.
-        """
+        """Check whether the client has left."""
+        # The end of a connection is found only behind all that was sent before it, so requests that
+        # arrive meanwhile are read and kept.
         self._client.setblocking(False)
         try:
             while not self._closing.is_set() and len(self._unread) < _MOST_UNREAD:
@@ -155,18 +159,20 @@ class Conversation:
             return True
         finally:
             self._client.setblocking(True)
-        return True  # closing; or nobody means so much before a reply
+        return True  # the server closes, or the client floods it without reading replies
 
     def _send(self, reply: bytes, due: Due) -> None:
         if "garbage" in due:
             other = encode_error("Garbage.Get", "")[:32]
             reply = other + reply[32:]
         if "short" in due:
+            # The size in the header fits, so that a client finds the fault only in the last field.
             body = reply[HEADER_SIZE:-1]
             reply = reply[:32] + len(body).to_bytes(4, "big") + reply[36:HEADER_SIZE] + body
         if "late" in due:
             self._closing.wait(due["late"].seconds)
         if "split" in due:
+            # Cut within the header: a client must collect bytes, not packets.
             for start, end in ((0, 20), (20, HEADER_SIZE)):
                 self._client.sendall(reply[start:end])
                 self._closing.wait(due["split"].seconds)

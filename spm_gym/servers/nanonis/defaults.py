@@ -1,4 +1,7 @@
-"""What the virtual controller's settings are before anybody sets them, and what a Set leaves."""
+"""Default settings of the virtual controller, and how each Set changes them.
+
+Many pairs of commands count differently: a Set has 0 for "no change", while its Get starts at 0.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,21 @@ from typing import Any
 Rule = Callable[[Any, Any], Any]
 
 INDEXES = ("modulator", "demodulator", "output")
-"""Arguments that choose one of several devices."""
+"""Arguments that choose one of several equal devices."""
 
 
 def _switch(new: Any, old: Any) -> Any:
-    """0 no change, 1 on, 2 off; a Get returns 0 or 1."""
+    """Apply 0 no change, 1 on, 2 off; a Get returns 0 or 1."""
     return {0: old, 2: 0}.get(new, 1)
 
 
 def _choice(new: Any, old: Any) -> Any:
-    """0 no change; a Get counts the others from 0."""
+    """Apply 0 as no change; a Get counts the other values from 0."""
     return new - 1 if new else old
 
 
 def _unless_empty(new: Any, old: Any) -> Any:
-    """0 or an empty text: no change."""
+    """Apply 0 or an empty text as no change."""
     return new or old
 
 
@@ -77,13 +80,16 @@ _RULES: dict[str, dict[str, Rule]] = {
 
 
 def rules(release: int) -> Mapping[str, Mapping[str, Rule]]:
-    """How a Set changes what was there, by setting and argument, where it does not just replace."""
+    """Return how a Set changes values, by setting and argument, where it does not just replace."""
+    # The numbers of the drift compensation have changed twice: at first there was no "no change",
+    # then it was -1, and now it is 0.
     if release < 11798:
         return _RULES
     drift: Rule = _unless_negative if release < 14429 else _switch
     return {**_RULES, "Piezo.DriftComp": {"on": drift}}
 
 
+# Values of a real controller where they are known, otherwise plausible ones.
 _TIMEBASES = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
 _GAINS = [f"LN 10^{power}" for power in range(3, 10)] + [f"HS 10^{power}" for power in range(3, 10)]
 

@@ -1,4 +1,4 @@
-"""Marks drawn into the scan window: module Marks of the virtual controller."""
+"""Marks in the scan window of the virtual controller: module Marks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LINE = ("x1", "y1", "x2", "y2", "rgb")
 
 
 class Marks:
-    """Points and lines; they change nothing else."""
+    """Points and lines in the scan window; they have no effect on the microscope."""
 
     def __init__(self) -> None:
         self._points: list[dict[str, Any]] = []
         self._lines: list[dict[str, Any]] = []
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         points, lines = self._points, self._lines
         return {
             "Marks.PointDraw": lambda **mark: _draw(points, [mark]),
@@ -29,6 +29,7 @@ class Marks:
             "Marks.LinesDraw": lambda **marks: _draw(lines, _split(_LINE, marks)),
             "Marks.PointsErase": lambda index: _erase(points, index),
             "Marks.LinesErase": lambda index: _erase(lines, index),
+            # A trap of the protocol: 0 shows a mark here, but 1 means visible in the Get.
             "Marks.PointsVisibleSet": lambda index, mode: _show(points, index, mode == 0),
             "Marks.LinesVisibleSet": lambda index, mode: _show(lines, index, mode == 0),
             "Marks.PointsGet": lambda: _listed((*_POINT, "visible"), points),
@@ -48,7 +49,7 @@ def _draw(kept: list[dict[str, Any]], marks: list[dict[str, Any]]) -> None:
 
 
 def _chosen(kept: list[dict[str, Any]], index: int) -> slice:
-    if index == -1:
+    if index == -1:  # all marks
         return slice(None)
     if not 0 <= index < len(kept):
         raise Refused(f"there is no mark {index}; there are {len(kept)}")

@@ -1,4 +1,4 @@
-"""What happens within a second: modules Oscilloscope 1T and 2T of the virtual controller."""
+"""Oscilloscopes of the virtual controller: modules Oscilloscope 1T and 2T."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ _SAMPLES = 1024
 _NOW, _NEXT = range(2)
 _IMMEDIATE, _LEVEL, _AUTO = range(3)
 _PATIENCE_S = 10.0
-"""Waiting for a trigger ends after this, with what is shown then: no command can stop it."""
+"""Longest wait for a trigger: no command can stop it. The present signals are returned then."""
 
 
 class Oscilloscopes:
-    """Show the signals as time goes by, the current during pulses and dips included.
+    """Display the signals over time, and the current during pulses and dips.
 
     Args:
         bench: Shared by all modules.
         z: The z-controller.
-        signals: Their present values.
+        signals: Present values of the signals.
     """
 
     def __init__(self, bench: Bench, z: ZController, signals: Signals) -> None:
         self._bench = bench
         self._z = z
         self._signals = signals
-        self._shown = 0
+        self._displayed = 0
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             "Osci1T.ChSet": self._set_channel,
-            "Osci1T.DataGet": self._one,
+            "Osci1T.DataGet": self._one_channel,
             "Osci2T.ChsSet": self._set_channels,
-            "Osci2T.DataGet": self._two,
+            "Osci2T.DataGet": self._two_channels,
         }
 
     def _set_channel(self, channel: int) -> None:
         self._signals.rt_index(channel)
-        self._bench.memory.of("Osci1T.Ch")["channel"] = channel
+        self._bench.settings.of("Osci1T.Ch")["channel"] = channel
 
     def _set_channels(self, channel_a: int, channel_b: int) -> None:
         for channel in (channel_a, channel_b):
             self._signals.rt_index(channel)
-        self._bench.memory.of("Osci2T.Chs").update(channel_a=channel_a, channel_b=channel_b)
+        self._bench.settings.of("Osci2T.Chs").update(channel_a=channel_a, channel_b=channel_b)
 
-    def _one(self, mode: int) -> dict[str, Any]:
-        channel = self._bench.memory.of("Osci1T.Ch").get("channel", 0)
+    def _one_channel(self, mode: int) -> dict[str, Any]:
+        channel = self._bench.settings.of("Osci1T.Ch").get("channel", 0)
         times, (y,) = self._traces("Osci1T", mode, [channel], 0)
         return {"t0": times[0], "dt": times[1] - times[0], "n": _SAMPLES, "y": y}
 
-    def _two(self, mode: int) -> dict[str, Any]:
-        channels = self._bench.memory.of("Osci2T.Chs")
-        trigger = self._bench.memory.of("Osci2T.Trig").get("channel", 0)
+    def _two_channels(self, mode: int) -> dict[str, Any]:
+        channels = self._bench.settings.of("Osci2T.Chs")
+        trigger = self._bench.settings.of("Osci2T.Trig").get("channel", 0)
         both = [channels["channel_a"], channels["channel_b"]]
         times, (a, b) = self._traces("Osci2T", mode, both, min(trigger, 1))
         dt = times[1] - times[0]
@@ -69,17 +69,17 @@ class Oscilloscopes:
     def _traces(
         self, module: str, mode: int, channels: list[int], source: int
     ) -> tuple[Array, list[Array]]:
-        """Times and signals on the screen.
+        """Return times and signals on the screen.
 
         Args:
-            module: Which oscilloscope.
-            mode: Of DataGet.
-            channels: To show.
-            source: Which of them is the trigger's.
+            module: Name of the oscilloscope.
+            mode: Argument of DataGet.
+            channels: Channels to display.
+            source: Index of the trigger's channel among them.
         """
-        base = self._bench.memory.of(f"{module}.Timebase")
+        base = self._bench.settings.of(f"{module}.Timebase")
         span = base["timebases"][min(max(base.get("index", 0), 0), len(base["timebases"]) - 1)]
-        trigger = self._bench.memory.of(f"{module}.Trig")
+        trigger = self._bench.settings.of(f"{module}.Trig")
         kind = trigger.get("mode", _IMMEDIATE)
         if mode != _NOW:
             self._await_trigger(kind, span, 1 if mode == _NEXT else 2)
@@ -87,11 +87,11 @@ class Oscilloscopes:
         start = self._bench.now - span
         if kind != _IMMEDIATE:
             met = self._triggered(trigger, signals[source], span)
-            # "Auto" goes on by itself when nothing has happened for a while.
+            # Mode "auto" runs freely when the trigger has not come for a while.
             if met is not None and (kind == _LEVEL or met > start):
                 start = met - trigger.get("position", 0.0)
         times = start + np.arange(_SAMPLES) * (span / _SAMPLES)
-        self._shown += 1
+        self._displayed += 1
         return times, [self._trace(signal, times) for signal in signals]
 
     def _await_trigger(self, kind: int, span: float, count: int) -> None:
@@ -102,20 +102,21 @@ class Oscilloscopes:
             if kind != _IMMEDIATE and act is not None and act.started >= started:
                 return None if self._bench.now >= act.started + span else act.started + span
             if kind == _LEVEL:
-                return math.inf
+                return math.inf  # only an act can trigger; the noise is not compared
             return None if self._bench.now >= started + count * span else started + count * span
 
         self._bench.wait(due, max(_PATIENCE_S, count * span))
 
     def _triggered(self, trigger: Mapping[str, Any], signal: int, span: float) -> float | None:
-        """When the last act took the signal through the trigger's level, s."""
+        """Return when the last act took the signal through the trigger's level, s."""
         act = self._bench.last_act
         if act is None:
             return None
+        # From just before the act, to its end or for one screen, four times as dense as a screen.
         times = act.started + np.linspace(-0.01, 1.0, 4 * _SAMPLES) * max(
             span, act.end - act.started
         )
-        values = self._undisturbed(signal, times, act)
+        values = self._noiseless(signal, times, act)
         above = values > trigger.get("level", 0.0)
         if not trigger.get("slope", 0):
             above = ~above
@@ -123,15 +124,15 @@ class Oscilloscopes:
         return float(times[crossings[0] + 1]) if crossings.size else None
 
     def _trace(self, signal: int, times: Array) -> Array:
-        values = self._undisturbed(signal, times, self._bench.last_act)
+        values = self._noiseless(signal, times, self._bench.last_act)
         if signal != CURRENT:
             return values
-        # Noise that nobody else draws.
-        noise = np.random.default_rng([self._shown, signal]).standard_normal(len(times))
+        # From a generator of its own: displaying a signal must not change later images.
+        noise = np.random.default_rng([self._displayed, signal]).standard_normal(len(times))
         limit = self._bench.microscope.largest_current
         return np.clip(values + current_noise(times[1] - times[0]) * noise, -limit, limit)
 
-    def _undisturbed(self, signal: int, times: Array, act: Transient | None) -> Array:
+    def _noiseless(self, signal: int, times: Array, act: Transient | None) -> Array:
         level = self._signals.value(signal)
         if act is None:
             return np.full(len(times), level)

@@ -1,4 +1,4 @@
-"""Where the tip is: modules Follow Me, Tip Move Recorder and Piezo of the virtual controller."""
+"""Position of the virtual controller's tip: modules Follow Me, Tip Move Recorder and Piezo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spm_gym.servers.nanonis.scanning import Scanning
 _SLOWEST = 1e-12
 _LONGEST_RECORD = 100_000
 _HIGH_VOLTAGE = 400.0
-"""Between the ends of a piezo's range, V."""
+"""Difference between the ends of a piezo's range, V."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,19 @@ class Positioning:
         low, high = microscope.z_range
         span = {"x": 2 * microscope.reach, "y": 2 * microscope.reach, "z": high - low}
         per_volt = {axis: length / _HIGH_VOLTAGE for axis, length in span.items()}
-        bench.memory.of("Piezo.Range").update(span)
+        bench.settings.of("Piezo.Range").update(span)
         ends = {"low": -_HIGH_VOLTAGE / 2, "high": _HIGH_VOLTAGE / 2}
-        bench.memory.of("Piezo.XYZLimits").update(
+        bench.settings.of("Piezo.XYZLimits").update(
             {f"{axis}_{end}": volts for axis in "xyz" for end, volts in ends.items()}
         )
-        bench.memory.of("Piezo.Sens").update(per_volt)
-        bench.memory.of("Piezo.Calibr").update(
+        bench.settings.of("Piezo.Sens").update(per_volt)
+        # Calibrations belong to the low-voltage side, before an amplifier with a gain of 20.
+        bench.settings.of("Piezo.Calibr").update(
             {axis: 20 * value for axis, value in per_volt.items()}
         )
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             "FolMe.XYPosSet": self._go,
             "FolMe.XYPosGet": lambda newest: dict(zip("xy", self.position(), strict=True)),
@@ -70,15 +71,15 @@ class Positioning:
 
     @property
     def moving(self) -> bool:
-        """Whether the tip is on its way."""
+        """Whether the tip is moving."""
         return self._move is not None
 
     def position(self) -> tuple[float, float]:
-        """Where the tip is, m."""
+        """Return the position of the tip, m."""
         return self._move.place(self._bench.now) if self._move else self._scanning.position()
 
     def update(self) -> None:
-        """Arrive, or give up if a scan has started."""
+        """End a move that is over, or that a scan has interrupted."""
         if self._move is None:
             return
         if self._scanning.advancing:
@@ -97,7 +98,8 @@ class Positioning:
         reach = self._bench.microscope.reach
         start, end = self._scanning.position(), (coerced(x, reach), coerced(y, reach))
         now = self._bench.now
-        kept = self._bench.memory.of("FolMe.Speed")
+        kept = self._bench.settings.of("FolMe.Speed")
+        # Follow Me has a speed of its own only if that is switched on.
         speed = kept["speed"] if kept.get("custom") else self._scanning.speed
         takes = math.dist(start, end) / max(speed, _SLOWEST)
         self._move = move = _Move(start, end, now, now + takes)
@@ -116,14 +118,16 @@ class Positioning:
         self._bench.rest_at(place)
         status = self._bench.microscope.status()
         self._record.append([status.current, status.bias, status.x, status.y, status.z])
-        size = self._bench.memory.of("TipRec.BufferSize")["size"]
+        size = self._bench.settings.of("TipRec.BufferSize")["size"]
         while len(self._record) > max(size, 1):
             self._record.popleft()
 
     def _set_size(self, size: int) -> None:
-        self._bench.memory.of("TipRec.BufferSize")["size"] = min(max(size, 1), _LONGEST_RECORD)
+        # Documented: a new size clears the record.
+        self._bench.settings.of("TipRec.BufferSize")["size"] = min(max(size, 1), _LONGEST_RECORD)
         self._record.clear()
 
     def _data(self) -> dict[str, Any]:
         data = np.array(self._record, dtype=np.float64).reshape(-1, 5).T
+        # Current, bias, x, y and height.
         return {"channel_indexes": [0, 24, 26, 27, 30], "data": data}

@@ -1,4 +1,4 @@
-"""A controller that shows every command it is given and sends none."""
+"""Rehearsal: every command is printed, and none is sent."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from spm_gym.servers.nanonis.controller import Refused, VirtualController
 
 
 class Rehearsal:
-    """Stands in for a connection; what it replies comes from a virtual controller.
+    """Replaces a connection; the replies come from a virtual controller.
 
     Args:
-        controller: Answers.
-        show: Takes a line for every command.
+        controller: Carries out the commands.
+        print_line: Called with a line for every command.
     """
 
-    def __init__(self, controller: VirtualController, show: Callable[[str], None]) -> None:
+    def __init__(self, controller: VirtualController, print_line: Callable[[str], None]) -> None:
         self.release = controller.release
         self._controller = controller
-        self._show = show
+        self._print_line = print_line
 
     def call(
         self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any
     ) -> dict[str, Any]:
-        """Show a command and answer it as a controller would."""
+        """Print a command and answer it as a controller would."""
+        # Through the bytes of the wire, so that the numbers are rounded as on a real controller.
         command = commands(self.release)[name]
         request = encode_request(command, values)
         arguments = ", ".join(f"{key}={value!r}" for key, value in values.items())
-        self._show(f"{name}({arguments})")
+        self._print_line(f"{name}({arguments})")
         try:
             reply = self._controller.execute(name, decode_request(command, request[HEADER_SIZE:]))
         except Refused as refusal:
@@ -45,7 +46,7 @@ class Rehearsal:
         return decode_reply(command, encode_reply(command, reply)[HEADER_SIZE:])
 
     def connect(self) -> None:
-        """Do nothing: there is nobody to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -1,4 +1,4 @@
-"""Scanning: module Scan of the virtual controller."""
+"""Scans of the virtual controller: module Scan."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Scanning:
 
     Args:
         bench: Shared by all modules.
-        z: The z-controller: without its feedback a scan shows nothing.
-        session: Where scans are saved.
+        z: The z-controller: without its feedback a scan does not follow the surface.
+        session: Folder of saved scans.
         zero_filled: Whether the live buffer holds zeros, not NaN, where nothing was scanned.
     """
 
@@ -57,11 +57,11 @@ class Scanning:
         self.signals: Signals = Signals(bench, z, self.position)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         done = {"timed_out": 0}
         return {
             "Scan.Action": self._action,
-            "Scan.StatusGet": lambda: {"running": int(self._look())},
+            "Scan.StatusGet": lambda: {"running": int(self._is_running())},
             "Scan.WaitEndOfScan": self._wait_for_end,
             "Scan.WaitEndOfLine": self._wait_for_line,
             "Scan.FrameSet": self._set_frame,
@@ -82,47 +82,47 @@ class Scanning:
         return self._active and self._scan is not None and self._scan.paused is None
 
     def position(self) -> tuple[float, float]:
-        """Where the tip is, m."""
+        """Return the position of the tip, m."""
         if self._active and self._scan:
             return self._scan.position(self._bench.now)
         status = self._bench.microscope.status()
         return status.x, status.y
 
     def update(self) -> None:
-        """Record the lines that are done by now, as somebody may look."""
-        self._catch_up(look=True)
+        """Record the lines that are done by now, as the next command may read them."""
+        self._catch_up(render_ahead=True)
 
     def stop(self) -> None:
-        """End the scan where it is."""
-        self._catch_up(look=False)
+        """Stop the scan."""
+        self._catch_up(render_ahead=False)
         if self._active:
             self._active = False
             self._ended += 1
             self._path = ""
 
     def pause(self) -> None:
-        """Interrupt the scan, to be resumed."""
+        """Pause the scan, to be resumed."""
         if self._scan and self._active:
             self._scan.pause(self._bench.now)
 
     @property
     def speed(self) -> float:
         """Forward speed of the tip, m/s."""
-        speed = self._bench.memory.of("Scan.Speed")
+        speed = self._bench.settings.of("Scan.Speed")
         if speed["constant"]:
-            return float(self._bench.memory.of("Scan.Frame")["width"] / speed["fwd_time"])
+            return float(self._bench.settings.of("Scan.Frame")["width"] / speed["fwd_time"])
         return float(speed["fwd_speed"])
 
-    def _catch_up(self, look: bool) -> None:
+    def _catch_up(self, render_ahead: bool) -> None:
         now = self._bench.now
         while self._scan and self._active:
             if now < self._scan.end:
-                self._record(self._scan.due(now), look)
+                self._record(self._scan.due(now), render_ahead)
                 return
             self._finish()
 
-    def _look(self) -> bool:
-        """Whether a scan runs, or would still run if the clock moved by itself."""
+    def _is_running(self) -> bool:
+        """Check whether a scan runs; a standing clock is set to the end of the scan."""
         if self._scan and self._active and not self._props["continuous"]:
             if self._scan.paused is None:
                 self._bench.clock.set_forward(self._scan.end)
@@ -131,7 +131,7 @@ class Scanning:
 
     def _action(self, action: int, direction: int) -> None:
         if action == _START:
-            self.stop()
+            self.stop()  # clients rely on this: a start during a scan restarts it
             self._begin(self._raster(bool(direction)), self._bench.now)
         elif action == _STOP:
             self.stop()
@@ -155,16 +155,16 @@ class Scanning:
     def _blind_at(self) -> float | None:
         return None if self._z.tracking else self._z.z
 
-    def _record(self, lines: int, look: bool = False) -> None:
+    def _record(self, lines: int, render_ahead: bool = False) -> None:
         assert self._scan is not None
-        self._scan.record(lines, self._blind_at(), look)
+        self._scan.record(lines, self._blind_at(), render_ahead)
 
     def _finish_if_due(self) -> None:
         if self._scan and self._active and self._bench.now >= self._scan.end:
             self._finish()
 
     def _finish(self) -> None:
-        """Complete the scan; save it and begin the next one as the properties say."""
+        """Complete the scan, save it and start the next one, depending on the properties."""
         scan = self._scan
         assert scan is not None
         self._record(scan.raster.lines)
@@ -172,11 +172,12 @@ class Scanning:
         self._ended += 1
         self._path = self._autosave()
         if self._props["continuous"]:
-            # Whole scans that nobody looked at need no record.
+            # Whole scans between two commands cannot be read any more: they are skipped.
             missed = math.floor((self._bench.now - scan.end) / scan.raster.duration)
             begin = scan.end + max(missed, 0) * scan.raster.duration
             upward = scan.raster.upward
             raster = self._raster(upward)
+            # Bouncing saves the way from the last line back to the first one.
             if self._props["bouncy"]:
                 raster = upside_down(raster)
             self._begin(raster, begin, scan.heights())
@@ -191,6 +192,7 @@ class Scanning:
             return self._scan.end
 
         in_time = self._bench.wait(due, seconds(timeout))
+        # Clients take an empty path for a scan that was stopped.
         return {"timed_out": int(not in_time), "path": self._path if in_time else ""}
 
     def _wait_for_line(self, timeout: int) -> dict[str, Any]:
@@ -216,12 +218,12 @@ class Scanning:
 
     @property
     def _props(self) -> dict[str, Any]:
-        return self._bench.memory.of("Scan.Props")
+        return self._bench.settings.of("Scan.Props")
 
     def _get_props(self) -> dict[str, Any]:
-        """The properties; no module of this controller adds parameters to a scan file."""
+        """Return the properties; no module of this controller adds parameters to a scan file."""
         command = commands(self._bench.release)["Scan.PropsGet"]
-        values = self._bench.memory.get(command, {})
+        values = self._bench.settings.get(command, {})
         if "module_names" in values:
             modules = len(values["module_names"])
             values["parameters_per_module"] = [0] * modules
@@ -229,7 +231,10 @@ class Scanning:
         return values
 
     def _raster(self, upward: bool) -> Raster:
-        frame, buffer = self._bench.memory.of("Scan.Frame"), self._bench.memory.of("Scan.Buffer")
+        frame, buffer = (
+            self._bench.settings.of("Scan.Frame"),
+            self._bench.settings.of("Scan.Buffer"),
+        )
         return Raster(
             frame["centre_x"],
             frame["centre_y"],
@@ -246,7 +251,7 @@ class Scanning:
         self, centre_x: float, centre_y: float, width: float, height: float, angle: float
     ) -> None:
         reach = self._bench.microscope.reach
-        frame = self._bench.memory.of("Scan.Frame")
+        frame = self._bench.settings.of("Scan.Frame")
         frame.update(
             centre_x=coerced(centre_x, reach), centre_y=coerced(centre_y, reach), angle=angle
         )
@@ -255,10 +260,15 @@ class Scanning:
                 frame[name] = max(coerced(value, 2 * reach), _SMALLEST_FRAME)
 
     def _set_buffer(self, channel_indexes: Any, pixels: int, lines: int) -> None:
+        # A channel that is named twice is recorded once.
         channels = list(dict.fromkeys(int(index) for index in channel_indexes))
         for channel in channels:
             self.signals.rt_index(channel)
-        buffer, frame = self._bench.memory.of("Scan.Buffer"), self._bench.memory.of("Scan.Frame")
+        buffer, frame = (
+            self._bench.settings.of("Scan.Buffer"),
+            self._bench.settings.of("Scan.Frame"),
+        )
+        # Controllers round the pixels to a multiple of 16; 0 lines keep the aspect of the frame.
         pixels = min(max(16 * round(pixels / 16), 16), LARGEST) if pixels > 0 else buffer["pixels"]
         if lines <= 0:
             lines = round(pixels * frame["height"] / frame["width"])
@@ -274,9 +284,9 @@ class Scanning:
         constant: int,
         speed_ratio: float,
     ) -> None:
-        """Take what is possible; the backward speed follows from the ratio."""
-        speed = self._bench.memory.of("Scan.Speed")
-        if constant in (1, 2):
+        """Set what is possible; the backward speed follows from the ratio alone."""
+        speed = self._bench.settings.of("Scan.Speed")
+        if constant in (1, 2):  # 0 is no change, and some clients send 0xFFFF
             speed["constant"] = constant - 1
         for name, value, (least, most) in (
             ("fwd_speed", fwd_speed, _SPEEDS),
@@ -287,8 +297,8 @@ class Scanning:
                 speed[name] = min(max(value, least), most)
 
     def _get_speed(self) -> dict[str, Any]:
-        speed = self._bench.memory.of("Scan.Speed")
-        width, ratio = self._bench.memory.of("Scan.Frame")["width"], speed["speed_ratio"]
+        speed = self._bench.settings.of("Scan.Speed")
+        width, ratio = self._bench.settings.of("Scan.Frame")["width"], speed["speed_ratio"]
         forward = self.speed
         return {
             "fwd_speed": forward,
@@ -300,15 +310,16 @@ class Scanning:
         }
 
     def _line_time(self, width: float) -> float:
-        ratio: float = self._bench.memory.of("Scan.Speed")["speed_ratio"]
+        ratio: float = self._bench.settings.of("Scan.Speed")["speed_ratio"]
         return width / self.speed + width / (self.speed * ratio)
 
     def _grab(self, channel_index: int, direction: int) -> dict[str, Any]:
-        channels = self._bench.memory.of("Scan.Buffer")["channel_indexes"]
+        channels = self._bench.settings.of("Scan.Buffer")["channel_indexes"]
         if channel_index not in channels:
             raise Refused(f"channel #{channel_index} is not part of the acquired selection")
         signal = self.signals.rt_index(channel_index)
         data = self._image(signal, bool(direction))
+        # A trap for drivers: zeros are heights, and a partial scan then ends in a deep step.
         if self._zero_filled:
             data = np.nan_to_num(data, nan=0.0)
         return {
@@ -318,12 +329,13 @@ class Scanning:
         }
 
     def _image(self, signal: int, forward: bool) -> Image:
-        """What the scan has recorded of a signal; both directions are oriented the same way."""
+        """Return the image of a signal; forward and backward have the same orientation."""
         if self._scan is None:
-            buffer = self._bench.memory.of("Scan.Buffer")
+            buffer = self._bench.settings.of("Scan.Buffer")
             return np.full((buffer["lines"], buffer["pixels"]), np.nan, dtype=np.float32)
         z = self._scan.heights()
-        # Chance that nobody else draws, the same whenever one looks.
+        # From a generator of its own: the noise of an image is the same at every read, and reading
+        # it does not change later images.
         rng = np.random.default_rng([self._started, signal, forward])
         if signal == Z:
             return z if forward else self._retraced(z, rng)
@@ -347,6 +359,7 @@ class Scanning:
             return np.full(z.shape, scan.bias)
         if signal != CURRENT:
             return np.full(z.shape, 1e-3 * scan.setpoint)
+        # With the piezo at its upper end the tip touches the surface; at its lower end it is lost.
         low, high = self._bench.microscope.z_range
         current = np.full(z.shape, abs(scan.setpoint))
         largest = self._bench.microscope.largest_current
@@ -357,7 +370,7 @@ class Scanning:
 
     def _autosave(self) -> str:
         mode = self._props["autosave"]
-        if mode == _NEXT:
+        if mode == _NEXT:  # only this scan is saved, and not the ones after it
             self._props["autosave"] = _OFF
         return "" if mode == _OFF else self._write()
 
@@ -370,11 +383,11 @@ class Scanning:
 
     def _write(self) -> str:
         assert self._scan is not None
-        channels = self._bench.memory.of("Scan.Buffer")["channel_indexes"]
+        channels = self._bench.settings.of("Scan.Buffer")["channel_indexes"]
         images = {
             signal: (self._image(signal, True), self._image(signal, False))
             for signal in map(self.signals.rt_index, channels)
         }
-        ratio = self._bench.memory.of("Scan.Speed")["speed_ratio"]
+        ratio = self._bench.settings.of("Scan.Speed")["speed_ratio"]
         recorded = Recorded(self._scan, images, self._z.loop, ratio, self._props)
         return save_scan(self._session.path, recorded)

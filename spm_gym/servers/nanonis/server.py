@@ -1,4 +1,4 @@
-"""The virtual controller's TCP programming interface: one client per port at a time."""
+"""TCP interface of the virtual controller: one client per port at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.conversation import Conversation
-from spm_gym.servers.nanonis.faults import Fault, Saboteur
+from spm_gym.servers.nanonis.faults import Fault, FaultInjector
 
 PORTS = (6501, 6502, 6503, 6504)
 _WAITING_CLIENTS = 8
@@ -25,16 +25,16 @@ class VirtualNanonis:
     The next client of a busy port is served when the first has left.
 
     Attributes:
-        ports: The ports it really listens on.
+        ports: Ports on which it listens.
 
     Args:
         controller: Carries out the commands.
-        ports: To listen on; 0 is any free one.
-        host: To listen on. The protocol knows no passwords.
-        faults: What to do wrong on purpose.
+        ports: Ports to listen on; 0 is any free port.
+        host: Address to listen on. The protocol has no passwords.
+        faults: Faults to inject.
 
     Raises:
-        OSError: A port cannot be had; the error's ``filename`` is the port.
+        OSError: A port is not free; the error's ``filename`` is the port.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class VirtualNanonis:
         faults: Iterable[Fault] = (),
     ) -> None:
         self._controller = controller
-        self._saboteur = Saboteur(faults)
+        self._injector = FaultInjector(faults)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._clients: set[socket.socket] = set()
-        # Whoever closes the server closes the one end, which wakes all threads at the other.
+        # `close` closes one end, which wakes all threads that wait at the other end.
         self._wake, self._woken = socket.socketpair()
         self._listening: list[socket.socket] = []
         try:
@@ -78,13 +78,14 @@ class VirtualNanonis:
         self.close()
 
     def close(self) -> None:
-        """Let go of all clients and ports, whatever they wait for; legal twice."""
+        """Close all connections and ports, waiting commands included; legal twice."""
         if self._closing.is_set():
             return
         self._closing.set()
         self._wake.close()
         with self._lock:
             for client in self._clients:
+                # Wakes a thread that waits for a request; closing the socket would not.
                 with suppress(OSError):
                     client.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -113,9 +114,9 @@ class VirtualNanonis:
                 self._clients.add(client)
             try:
                 if not self._closing.is_set():
-                    Conversation(client, self._controller, self._saboteur, self._closing).hold()
-            except Exception:  # the next client is to find a port that lives
-                _LOG.exception("a fault of ours has ended a conversation")
+                    Conversation(client, self._controller, self._injector, self._closing).hold()
+            except Exception:  # a fault of ours must not close the port for the next client
+                _LOG.exception("an internal fault has ended a conversation")
             finally:
                 with self._lock:
                     self._clients.discard(client)

@@ -1,6 +1,6 @@
-"""Where scans are saved: below one folder of the server's own, whatever a client asks for.
+"""Folder of saved scans, always below the server's own folder.
 
-The protocol knows no passwords, so whoever reaches a port could otherwise write wherever the user
+The protocol has no passwords: otherwise anybody who reaches a port could write wherever the user
 who started the server may.
 """
 
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from spm_gym.servers.nanonis.bench import Refused
 
-_UNWANTED = frozenset('/\\:*?"<>|')
-"""In names of files: they part folders, or no disk of Windows takes them."""
+_FORBIDDEN = frozenset('/\\:*?"<>|')
+"""Characters that separate folders, or that Windows does not allow in names of files."""
 
 _LONGEST_NAME = 150
 
 
 class SessionFolder:
-    """The folder for saved scans, which clients may change for another one below it.
+    """Folder for saved scans; clients may choose one below it.
 
     Args:
         root: The server's own folder, made when the first scan is saved; None for one in the
-            system's temporary folder, made when somebody asks for it.
+            system's temporary folder, made at its first use.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -34,30 +34,31 @@ class SessionFolder:
 
     @property
     def root(self) -> Path:
-        """The server's own folder."""
+        """Folder of the server itself."""
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix="virtual-nanonis-"))
         return self._root
 
     @property
     def path(self) -> Path:
-        """Where the next scan is saved."""
+        """Folder of the next scan."""
         return self.root if self._chosen is None else self._chosen
 
     def choose(self, path: str) -> None:
-        """Save further scans there.
+        """Choose the folder of further scans.
 
         Raises:
-            Refused: It is not below the server's own folder, or its names are no names.
+            Refused: It is not below the server's own folder, or its names are not plain names.
         """
         chosen = Path(os.path.normpath(path)) if path.isprintable() else Path()
         root = self.root
+        # Resolved too, since a link inside the folder may lead out of it.
         inside = chosen.is_absolute() and chosen.is_relative_to(root)
         if not inside or not chosen.resolve().is_relative_to(root.resolve()):
             raise Refused(f"the session path {path!r} is refused: scans go below {str(root)!r}")
         for name in chosen.relative_to(root).parts:
             if name != plain_name(name):
-                raise Refused(f"the session path {path!r} is refused: {name!r} is no plain name")
+                raise Refused(f"the session path {path!r} is refused: {name!r} is not a plain name")
         self._chosen = chosen
 
     def discard_if_empty(self) -> None:
@@ -68,10 +69,11 @@ class SessionFolder:
 
 
 def plain_name(text: str) -> str:
-    """Text as the beginning of a file's name: no folders, no control characters, not hidden."""
+    """Make text the start of a file's name: no folders, no control characters, not hidden."""
     name = "".join(
-        "_" if letter in _UNWANTED or not letter.isprintable() else letter for letter in text
+        "_" if letter in _FORBIDDEN or not letter.isprintable() else letter for letter in text
     )
+    # Hidden files are easily overlooked, and ".." leads out of the folder.
     if name.startswith("."):
         name = f"_{name[1:]}"
     # Disks count bytes, and a letter may have four.

@@ -1,4 +1,4 @@
-"""The signals of the virtual controller: modules Signals and Current."""
+"""Signals of the virtual controller: modules Signals and Current."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from spm_gym.servers.nanonis.z_controller import ZController
 
 CURRENT, BIAS, X, Y, Z = 0, 24, 26, 27, 30
 _SLOTS = 24
+"""Older releases scan the signals of 24 slots; newer ones name signals by their own indices."""
 HIGHEST_BIAS = 10.0
 
 _NOISE_A_PER_ROOT_HZ = 5e-15
-"""Of the preamplifier."""
+"""Noise of the preamplifier."""
 
 _KNOWN = {CURRENT: "Current (A)", BIAS: "Bias (V)", X: "X (m)", Y: "Y (m)", Z: "Z (m)"} | {
     86 + 2 * demodulator + part: f"LI Demod {demodulator + 1} {'XY'[part]} (A)"
@@ -27,7 +28,7 @@ NAMES = [
     or (f"Input {index + 1} (V)" if index < BIAS else f"Internal {index - BIAS} (V)")
     for index in range(128)
 ]
-"""Of all signals, by their number in the real-time engine."""
+"""Names of all signals, by their index in the real-time engine."""
 
 _MEASURED = [NAMES[index] for index in (CURRENT, BIAS, X, Y, Z, 86, 87)]
 
@@ -38,7 +39,7 @@ class Signals:
     Args:
         bench: Shared by all modules.
         z: The z-controller.
-        position: Says where the tip is, m.
+        position: Gives the position of the tip, m.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class Signals:
         self._z = z
         self._position = position
         self._slots = list(range(_SLOTS))
+        # In the old list of slots height is number 14; the current is number 0 in both lists.
         self._slots[8], self._slots[14] = BIAS, Z
         self._additional = [0, 0]
         if bench.release < RT_INDEXES_SINCE:
-            bench.memory.of("Scan.Buffer")["channel_indexes"] = [0, 14]
-            bench.memory.of("Osci2T.Chs")["channel_b"] = 14
+            bench.settings.of("Scan.Buffer")["channel_indexes"] = [0, 14]
+            bench.settings.of("Osci2T.Chs")["channel_b"] = 14
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             "Bias.Get": lambda: {"bias": self._bench.microscope.bias},
             "Bias.Set": self._set_bias,
@@ -76,10 +78,10 @@ class Signals:
         }
 
     def rt_index(self, channel: int) -> int:
-        """Number of the signal that a scan command of this release means.
+        """Convert the channel of a scan command to the index of a signal, by release.
 
         Raises:
-            Refused: There is none.
+            Refused: There is no such channel.
         """
         if self._bench.release >= RT_INDEXES_SINCE:
             return _checked(channel)
@@ -88,7 +90,7 @@ class Signals:
         return self._slots[channel]
 
     def value(self, index: int) -> float:
-        """Present value of a signal.
+        """Return the present value of a signal.
 
         Raises:
             Refused: There is no such signal.
@@ -106,7 +108,7 @@ class Signals:
         self._bench.microscope.bias = coerced(bias, HIGHEST_BIAS)
 
     def _gains(self) -> dict[str, Any]:
-        kept = self._bench.memory.of("Current.Gain")
+        kept = self._bench.settings.of("Current.Gain")
         return {
             "gains": kept["gains"],
             "active_gain": kept["gain"],
@@ -116,6 +118,7 @@ class Signals:
 
     def _calibration(self, signal_index: int) -> dict[str, float]:
         low, high = self._limits(signal_index)
+        # Inputs and outputs reach from -10 V to 10 V.
         return {"calibration_per_volt": (high - low) / 20, "offset": 0.0}
 
     def _range(self, signal_index: int) -> dict[str, float]:
@@ -154,7 +157,8 @@ class Signals:
 
 
 def current_noise(seconds: float) -> float:
-    """Noise of a current that is averaged for so long, A rms."""
+    """Compute the noise of a current that is averaged for so long (s), A rms."""
+    # Averaging over a time t leaves the bandwidth 1 / (2 t).
     return _NOISE_A_PER_ROOT_HZ * math.sqrt(0.5 / max(seconds, 1e-9))
 
 

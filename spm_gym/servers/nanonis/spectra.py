@@ -1,4 +1,4 @@
-"""Curves of the junction: modules Bias and Z Spectroscopy of the virtual controller."""
+"""Spectroscopy of the virtual controller: modules Bias Spectroscopy and Z Spectroscopy."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _JUMPS = 0.02
 """Probability that an unstable tip changes its form at a point."""
 
 _CONTACT = 0.5e-9
-"""How much nearer than imaging a tip comes before it touches, m."""
+"""Approach from the imaging height at which a tip touches the surface, m."""
 
 
 class _Spectroscopy(ABC):
-    """Sweeps something and records channels meanwhile; the tip stays where it is.
+    """Sweeps a quantity and records channels; the tip does not move sideways.
 
     Args:
         bench: Shared by all modules.
         z: The z-controller.
-        scanning: Knows place and signals.
+        scanning: Gives the place of the tip and the signals.
     """
 
     name: str
@@ -52,7 +52,7 @@ class _Spectroscopy(ABC):
         self._taken = 0
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             f"{self.name}.Start": self._start,
             f"{self.name}.Stop": self._stop,
@@ -66,15 +66,15 @@ class _Spectroscopy(ABC):
 
     @abstractmethod
     def _ends(self) -> tuple[float, float]:
-        """Of the sweep."""
+        """Return the ends of the sweep."""
 
     @abstractmethod
-    def _settings(self) -> tuple[float, float]:
-        """What is told of the sweep in the parameters."""
+    def _sweep_parameters(self) -> tuple[float, float]:
+        """Return the entries of the sweep among the parameters."""
 
     @abstractmethod
     def _at(self, swept: Array) -> tuple[Array, Array]:
-        """Bias, V, and height above where the feedback would hold the tip, m, in a sweep."""
+        """Return bias, V, and height above where the feedback would hold the tip, m."""
 
     @property
     def _running(self) -> bool:
@@ -82,7 +82,7 @@ class _Spectroscopy(ABC):
 
     @property
     def _channels(self) -> list[int]:
-        return list(self._bench.memory.of(f"{self.name}.Chs")["channel_indexes"])
+        return list(self._bench.settings.of(f"{self.name}.Chs")["channel_indexes"])
 
     @property
     def _names(self) -> list[str]:
@@ -92,19 +92,20 @@ class _Spectroscopy(ABC):
         channels = [int(channel) for channel in channel_indexes]
         for channel in channels:
             self._signals.rt_index(channel)
-        self._bench.memory.of(f"{self.name}.Chs")["channel_indexes"] = channels
+        self._bench.settings.of(f"{self.name}.Chs")["channel_indexes"] = channels
 
     def _stop(self) -> None:
         self._until = -math.inf
 
     def _start(self, get_data: int, save_basename: str) -> dict[str, Any]:
-        timing = self._bench.memory.of(f"{self.name}.Timing")
-        props = self._bench.memory.of(f"{self.name}.Props")
+        timing = self._bench.settings.of(f"{self.name}.Timing")
+        props = self._bench.settings.of(f"{self.name}.Props")
         points = min(max(props["points"], 2), _MOST_POINTS)
         each = max(timing["settling"] + timing["integration"], 0.0)
         directions = 2 if props.get("backward") else 1
         self._until = self._bench.now + min(directions * points * each, _LONGEST_S)
         curve = self._curve(points, directions, timing["integration"])
+        # Without data the command returns at once, while the sweep goes on.
         if not get_data:
             return {"channel_names": [], "data": np.empty((0, 0)), "n": 0, "parameters": []}
         self._bench.wait(lambda: self._until if self._running else None)
@@ -120,9 +121,9 @@ class _Spectroscopy(ABC):
             for channel in self._channels:
                 signal = self._signals.rt_index(channel)
                 names.append(_named(NAMES[signal], direction))
-                # What is swept back is listed in the order of the way there.
+                # Backward curves are listed in the order of the forward ones.
                 rows.append(self._response(signal, swept, integration, direction))
-        parameters = [*self._scanning.position(), self._z.z, *self._settings()]
+        parameters = [*self._scanning.position(), self._z.z, *self._sweep_parameters()]
         return {
             "channel_names": names,
             "data": np.stack(rows),
@@ -131,7 +132,7 @@ class _Spectroscopy(ABC):
         }
 
     def _touch(self, swept: Array) -> None:
-        """A tip that is driven into the surface leaves its mark there."""
+        """Leave a mark if the sweep drives the tip into the surface."""
         _, rise = self._at(swept)
         deepest = -float(rise.min())
         if deepest > _CONTACT:
@@ -145,7 +146,7 @@ class _Spectroscopy(ABC):
             return self._z.z - self._z.above_surface + rise
         if signal != CURRENT:
             return np.full(len(swept), self._signals.value(signal))
-        # Chance that nobody else draws.
+        # From a generator of its own: a spectrum must not change later images.
         rng = np.random.default_rng([self._taken, direction])
         noise = current_noise(integration) * rng.standard_normal(len(swept))
         junction = self._bench.microscope.junction
@@ -161,33 +162,33 @@ class _Spectroscopy(ABC):
 
 
 class BiasSpectroscopy(_Spectroscopy):
-    """Current by bias at a height that is held."""
+    """Current by bias at constant height."""
 
     name, swept = "BiasSpectr", "Bias calc (V)"
 
     def _ends(self) -> tuple[float, float]:
-        limits = self._bench.memory.of("BiasSpectr.Limits")
+        limits = self._bench.settings.of("BiasSpectr.Limits")
         return coerced(limits["start"], HIGHEST_BIAS), coerced(limits["end"], HIGHEST_BIAS)
 
-    def _settings(self) -> tuple[float, float]:
+    def _sweep_parameters(self) -> tuple[float, float]:
         return self._ends()
 
     def _at(self, swept: Array) -> tuple[Array, Array]:
-        lifted = self._bench.memory.of("BiasSpectr.Props").get("z_offset", 0.0)
+        lifted = self._bench.settings.of("BiasSpectr.Props").get("z_offset", 0.0)
         return swept, np.full(len(swept), self._z.above_surface + lifted)
 
 
 class ZSpectroscopy(_Spectroscopy):
-    """Current by height: falls by a barrier that depends on the tip and the place."""
+    """Current by height, which falls with a barrier that depends on tip and place."""
 
     name, swept = "ZSpectr", "Z rel (m)"
 
     def _ends(self) -> tuple[float, float]:
-        span = self._bench.memory.of("ZSpectr.Range")
+        span = self._bench.settings.of("ZSpectr.Range")
         return span["z_offset"], span["z_offset"] + span["distance"]
 
-    def _settings(self) -> tuple[float, float]:
-        span = self._bench.memory.of("ZSpectr.Range")
+    def _sweep_parameters(self) -> tuple[float, float]:
+        span = self._bench.settings.of("ZSpectr.Range")
         return span["z_offset"], span["distance"]
 
     def _at(self, swept: Array) -> tuple[Array, Array]:
@@ -196,6 +197,6 @@ class ZSpectroscopy(_Spectroscopy):
 
 
 def _named(signal: str, direction: int) -> str:
-    """The name of a channel; the way back is marked before the unit."""
+    """Name a channel; the backward direction is marked before the unit."""
     name, _, unit = signal.rpartition(" ")
     return f"{name} [bwd] {unit}" if direction else signal

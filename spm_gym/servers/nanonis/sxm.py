@@ -1,4 +1,4 @@
-"""Scan files as a Nanonis controller leaves them when it saves a scan (.sxm)."""
+"""Scan files as a Nanonis controller saves them (.sxm)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from spm_gym.atomic_file import written_whole
 from spm_gym.types import FloatImage
 
 _ROW = "\t"
+# The bytes 1A 04 behind the last entry mark where the data begin.
 _DATA_FOLLOWS = b"\n:SCANIT_END:\n\n\n\x1a\x04"
 
 
 @dataclass(frozen=True, slots=True)
 class SxmChannel:
-    """One recorded signal as it looks on the screen: row 0 at the largest y, column 0 at the left.
+    """Recorded signal as on the screen: row 0 at the largest y, column 0 at the left.
 
     Attributes:
-        name: Without its unit, such as "Z".
-        unit: Such as "m".
+        name: Name without unit, such as "Z".
+        unit: Unit, such as "m".
         forward: (lines, pixels); NaN where nothing was scanned.
-        backward: Of the same shape and orientation as ``forward``.
-        index: Number of the signal on the controller.
+        backward: Image of the same shape and orientation as ``forward``.
+        index: Index of the signal on the controller.
         calibration: Units of the signal per volt.
         offset: In units of the signal.
     """
@@ -41,7 +42,7 @@ class SxmChannel:
 
 @dataclass(frozen=True, slots=True)
 class SxmFeedback:
-    """The z-controller as the header's table lists it; P in m, I in m/s, T in s.
+    """Row of the z-controller in the header's table; P in m, I in m/s, T in s.
 
     ``setpoint`` is in ``unit``, that of the controlled signal.
     """
@@ -57,21 +58,21 @@ class SxmFeedback:
 
 @dataclass(frozen=True, slots=True)
 class SxmHeader:
-    """How a scan was taken.
+    """Parameters of a scan.
 
     Attributes:
         center: x and y of the frame's centre, m.
         size: Width and height, m.
-        angle: Degrees, clockwise, as the controller counts it.
+        angle: Degrees, clockwise, as on the controller.
         upward: Whether the line at the smallest y was scanned first.
-        bias: V.
+        bias: Sample bias, V.
         feedback: The z-controller.
-        started: When the scan began.
-        duration: Of the whole scan, s.
-        line_times: Of a line forward and of a line backward, s.
-        comment: May have several lines.
+        started: Start of the scan.
+        duration: Duration of the whole scan, s.
+        line_times: Times of a line forward and of a line backward, s.
+        comment: Comment, perhaps of several lines.
         modules: More entries by "Module>Parameter", such as "Scan>series name".
-        version: Of the file format.
+        version: Version of the file format.
     """
 
     center: tuple[float, float]
@@ -158,7 +159,7 @@ def _feedback_table(feedback: SxmFeedback) -> str:
 def _channel_table(channels: Sequence[SxmChannel]) -> str:
     rows = [["Channel", "Name", "Unit", "Direction", "Calibration", "Offset"]]
     for c in channels:
-        # Readers take white space for the end of a name, so the controller writes underscores.
+        # White space ends a name in many readers, so the controller writes underscores.
         name = "_".join(c.name.split())
         numbers = [_number(c.calibration, 3), _number(c.offset, 3)]
         rows.append([str(c.index), name, c.unit, "both", *numbers])
@@ -170,7 +171,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Make text unable to end its header entry: on one line that does not begin with a colon."""
+    """Write text on one line that does not begin with a colon."""
+    # Comments come from clients: such a line would be the next entry of the header.
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     # Gwyddion takes an indented colon for the next entry too.
     return f"|{line}" if line.lstrip().startswith(":") else line

@@ -1,4 +1,4 @@
-"""What pulses and dips do to the signals while they last, for the oscilloscopes to show."""
+"""Signals during pulses and dips, for the oscilloscopes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from spm_gym.instrument.sim.junction import Junction
 Array = NDArray[np.float64]
 
 _SATURATED_S, _PROMPT_S = 5e-3, 0.5e-3
-"""How fast the preamplifier comes back from the end of its range, and from within it."""
+"""Recovery times of the preamplifier from the end of its range, and from within it."""
 
 _LOOP_S = 10e-3
-"""Time that the feedback takes to answer."""
+"""Response time of the feedback."""
 
 _LEAST = 1e-15
 
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """An act, as junction and preamplifier see it.
+    """Course of bias, height and current during an act.
 
     Attributes:
-        started: On the controller's clock, s.
-        junction: As it was before the act.
-        times: Since the beginning, ascending, s; bias and rise are straight lines in between.
-        bias: V.
+        started: Start on the controller's clock, s.
+        junction: Junction before the act.
+        times: Times since the start, ascending, s; bias and rise are straight lines in between.
+        bias: Bias, V.
         rise: Height above where the feedback held the tip, m.
     """
 
@@ -41,19 +41,19 @@ class Transient:
 
     @property
     def end(self) -> float:
-        """On the controller's clock, s."""
+        """End on the controller's clock, s."""
         return self.started + float(self.times[-1])
 
     def bias_at(self, times: Array, level: float) -> Array:
-        """Bias at these times of the controller's clock, V; ``level`` before and after."""
+        """Return the bias at times of the controller's clock, V; ``level`` before and after."""
         return self._while_it_lasts(times, self.bias, level)
 
     def rise_at(self, times: Array) -> Array:
-        """Height above where the feedback held the tip, m; 0 before and after."""
+        """Return the height above where the feedback held the tip, m; 0 before and after."""
         return self._while_it_lasts(times, self.rise, 0.0)
 
     def current_at(self, times: Array, level: float) -> Array:
-        """What the preamplifier shows, A; ``level`` before and, after a while, afterwards."""
+        """Return the current, A; ``level`` before and, after the recovery, afterwards."""
         bias = np.interp(times - self.started, self.times, self.bias)
         rise = np.interp(times - self.started, self.times, self.rise)
         during = self.junction.current(bias, rise)
@@ -69,18 +69,19 @@ class Transient:
 
 
 def pulse(started: float, junction: Junction, bias: float, width: float, held: bool) -> Transient:
-    """A bias pulse; a feedback that is not held takes the tip back meanwhile.
+    """Make the course of a bias pulse.
 
     Args:
-        started: On the controller's clock, s.
-        junction: As it was before.
-        bias: V.
-        width: s.
+        started: Start on the controller's clock, s.
+        junction: Junction before the pulse.
+        bias: Bias, V.
+        width: Duration, s.
         held: Whether the feedback is held.
     """
     times = np.linspace(0.0, width, 64)
     rise = np.zeros(len(times))
     if not held:
+        # The feedback retracts the tip until the setpoint flows again at the new bias.
         flows = float(np.abs(junction.current(np.array([bias]), np.zeros(1)))[0])
         away = np.log(max(flows / max(abs(junction.setpoint), _LEAST), 1.0)) / (2 * junction.decay)
         rise = away * -np.expm1(-times / _LOOP_S)
@@ -90,13 +91,14 @@ def pulse(started: float, junction: Junction, bias: float, width: float, held: b
 def ramps(
     started: float, junction: Junction, legs: Iterable[tuple[float, float, float]]
 ) -> Transient:
-    """Straight legs one after the other; the bias jumps at the beginning of a leg.
+    """Make the course of straight legs; the bias jumps at the start of a leg.
 
     Args:
-        started: On the controller's clock, s.
-        junction: As it was before.
-        legs: Of each how long it takes, s, its bias, V, and the height at its end, m.
+        started: Start on the controller's clock, s.
+        junction: Junction before the first leg.
+        legs: Duration, s, bias, V, and height at the end, m, of each leg.
     """
+    # Two knots at the same time let the bias jump there.
     knots = [(0.0, junction.bias, 0.0)]
     for takes, bias, rise in legs:
         now, _, before = knots[-1]

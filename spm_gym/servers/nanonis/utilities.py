@@ -1,4 +1,4 @@
-"""Everything that has no physics: module Util, windows that open, scan frames for patterns."""
+"""Commands without physics: module Util, windows that open, scan frames for patterns."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FRAME = ("centre_x", "centre_y", "width", "height", "angle")
 
 
 class Utilities:
-    """Answers for what a simulation has no use for.
+    """Answers commands that have no effect in a simulation.
 
     Args:
         bench: Shared by all modules.
-        session: Where scans are saved.
+        session: Folder of saved scans.
     """
 
     def __init__(self, bench: Bench, session: SessionFolder) -> None:
@@ -36,7 +36,7 @@ class Utilities:
         self._session = session
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             **{name: lambda **_: None for name in _ACCEPTED},
             "Util.Quit": self._quit,
@@ -47,7 +47,8 @@ class Utilities:
         }
 
     def _quit(self, **_: Any) -> None:
-        raise Refused("a virtual controller is ended where it was started")
+        # A client must not be able to end a server that others use.
+        raise Refused("a virtual controller is stopped where it was started")
 
     def _version(self) -> dict[str, Any]:
         release = self._bench.release
@@ -61,6 +62,7 @@ class Utilities:
     def _set_grid(
         self, activate_grid: int, nx: int, ny: int, use_scan_frame: int, **frame: float
     ) -> None:
+        # The frame of the command counts only if the scan frame is not to be used.
         if use_scan_frame:
-            frame = {key: self._bench.memory.of("Scan.Frame")[key] for key in _FRAME}
-        self._bench.memory.of("Pattern.Grid").update(nx=nx, ny=ny, **frame)
+            frame = {key: self._bench.settings.of("Scan.Frame")[key] for key in _FRAME}
+        self._bench.settings.of("Pattern.Grid").update(nx=nx, ny=ny, **frame)

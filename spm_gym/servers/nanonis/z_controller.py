@@ -1,4 +1,4 @@
-"""The feedback loop and the z piezo: modules Z-Controller and Safe Tip."""
+"""Feedback loop and z piezo of the virtual controller: modules Z-Controller and Safe Tip."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _EXTENSION_RATE = 1e-6
 _CONTROLLERS = ("log Current", "Current")
 _SPIKE_FADES_S = 20e-3
 DEEPEST = 30e-9
-"""What goes deeper into the surface does no more to it, m."""
+"""Depth of an indentation beyond which its effect stays the same, m."""
 
 STEP = 100e-9
-"""A step of the coarse z motor, m."""
+"""Step of the coarse z motor, m."""
 
 FREE_STEPS = 2
-"""Steps towards the sample that fit below a withdrawn tip."""
+"""Steps towards the sample for which a withdrawn tip leaves room."""
 
 _NEVER = 1e-3
-"""Slowest rate, as a share of the usual one: no motion takes for ever."""
+"""Slowest rate, as a share of the usual one, so that every motion ends."""
 
 
 class LoopStatus(IntEnum):
-    """What ZCtrl.StatusGet tells."""
+    """Return values of ZCtrl.StatusGet."""
 
     OFF = 1
     ON = 2
@@ -39,7 +39,7 @@ class LoopStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """The z piezo on its way, and whether the feedback takes over at the end."""
+    """Motion of the z piezo, and whether the feedback takes over at its end."""
 
     start: float
     end: float
@@ -57,7 +57,7 @@ class _Motion:
 
 
 class ZController:
-    """Holds the tip at the surface, or at a height that it is told.
+    """Holds the tip at the surface, or at a given height.
 
     Attributes:
         loop: Whether the feedback is on.
@@ -75,10 +75,10 @@ class ZController:
         self.loop = self._microscope.status().approached
         self.coarse = 0
         low, high = self._microscope.z_range
-        bench.memory.of("ZCtrl.Limits").update(high=high, low=low)
+        bench.settings.of("ZCtrl.Limits").update(high=high, low=low)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What answers the commands."""
+        """Return the handlers of the module's commands, by name."""
         return {
             "ZCtrl.ZPosSet": self._set_z,
             "ZCtrl.ZPosGet": lambda: {"z": self.z},
@@ -121,9 +121,9 @@ class ZController:
     @property
     def limits(self) -> tuple[float, float]:
         """Lowest and highest height that the piezo may go to, m."""
-        if not self._bench.memory.of("ZCtrl.LimitsEnabled").get("on"):
+        if not self._bench.settings.of("ZCtrl.LimitsEnabled").get("on"):
             return self._microscope.z_range
-        kept = self._bench.memory.of("ZCtrl.Limits")
+        kept = self._bench.settings.of("ZCtrl.Limits")
         return kept["low"], kept["high"]
 
     @property
@@ -131,11 +131,12 @@ class ZController:
         """Tunnelling current, A."""
         limit, bias = self._microscope.largest_current, self._microscope.bias
         if self.coarse < -FREE_STEPS:
-            return math.copysign(limit, bias)  # so far in that the piezo cannot lift it out
+            return math.copysign(limit, bias)  # so deep in that the piezo cannot lift the tip out
         if not self.in_contact:
             return self._spike
         current = abs(self._microscope.status().current)
         if not (self.tracking or self._microscope.fault):
+            # exp(100) exceeds the range of any preamplifier, and a much larger exponent overflows.
             exponent = min(-2 * self._microscope.junction.decay * self.above_surface, 100.0)
             current = min(current * math.exp(exponent), limit)
         return math.copysign(current, bias)
@@ -148,17 +149,17 @@ class ZController:
     def _spike(self) -> float:
         current, when = self._coupled
         if not self._bench.clock.runs:
-            return 0.0  # nobody would see it fade
+            return 0.0  # on a standing clock it would never fade
         return current * math.exp(-(self._bench.now - when) / _SPIKE_FADES_S)
 
     def press(self, depth: float) -> None:
-        """Press the tip so deep (m) into the surface, and let go."""
+        """Press the tip so deep (m) into the surface, and release it."""
         self._indentation = max(self._indentation, depth)
         self._rise()
 
     @property
     def moving_until(self) -> float | None:
-        """When the present motion of the z piezo ends; None if there is none."""
+        """Time at which the present motion of the z piezo ends, s; None if there is none."""
         self.update()
         return self._motion.until if self._motion else None
 
@@ -179,8 +180,9 @@ class ZController:
         if on:
             self._engage()
         elif self.loop:
-            delay = self._bench.memory.of("ZCtrl.SwitchOffDelay")["delay"]
-            lift = self._bench.memory.of("ZCtrl.TipLift")["lift"]
+            # The command returns at once, but the loop stays on for the delay.
+            delay = self._bench.settings.of("ZCtrl.SwitchOffDelay")["delay"]
+            lift = self._bench.settings.of("ZCtrl.TipLift")["lift"]
             start = self.z
             self.loop = False
             self._move(start, start + lift, delay, LoopStatus.SWITCHING_OFF)
@@ -191,14 +193,15 @@ class ZController:
         self.loop = False
 
     def withdraw(self) -> None:
-        """Begin to take the tip to the upper end of the piezo."""
+        """Start to take the tip to the upper end of the piezo."""
         start = self.z
         self.loop = False
         self._tripped = False
+        # First the marks of what the tip has done at the surface, then the withdrawal.
         self._rise()
         self._bench.end_rest()
         self._microscope.withdraw()
-        rate = self._bench.memory.of("ZCtrl.WithdrawRate")["rate"]
+        rate = self._bench.settings.of("ZCtrl.WithdrawRate")["rate"]
         self._travel(start, self.limits[1], rate, LoopStatus.WITHDRAWING)
 
     def land(self) -> None:
@@ -217,10 +220,10 @@ class ZController:
         self._held = self.limits[0]
 
     def trips(self) -> bool:
-        """Withdraw if the safe tip is on and there is too much current; whether it was so."""
-        memory = self._bench.memory
-        limit = memory.of("SafeTip.Props")["threshold"]
-        if not memory.of("SafeTip.OnOff").get("on") or abs(self.current) <= limit:
+        """Withdraw if the safe tip is on and there is too much current; return whether it did."""
+        settings = self._bench.settings
+        limit = settings.of("SafeTip.Props")["threshold"]
+        if not settings.of("SafeTip.OnOff").get("on") or abs(self.current) <= limit:
             return False
         self.withdraw()
         self._tripped = True
@@ -250,7 +253,7 @@ class ZController:
 
     @property
     def _where_feedback_ends(self) -> float:
-        """Height to which the piezo extends from far away: the surface if it is in reach."""
+        """Height to which the piezo extends from far away, m: the surface if it is in reach."""
         low, high = self.limits
         return self._coerced(high - 0.8 * (high - low) - self.coarse * STEP)
 
@@ -261,21 +264,22 @@ class ZController:
 
     def _set_z(self, z: float) -> None:
         if self.loop:
-            return
+            return  # documented: the position can be set only while the controller is off
         self._motion = None
         self._hold(z)
 
     def _home(self) -> None:
-        props = self._bench.memory.of("ZCtrl.HomeProps")
+        props = self._bench.settings.of("ZCtrl.HomeProps")
+        # An absolute height, or one relative to the present height.
         target = props.get("home", 0.0) + (self.z if props.get("mode") else 0.0)
         start = self.z
         self.loop = False
-        rate = self._bench.memory.of("ZCtrl.WithdrawRate")["rate"]
+        rate = self._bench.settings.of("ZCtrl.WithdrawRate")["rate"]
         self._travel(start, target, rate, LoopStatus.OFF)
 
     def _withdraw(self, wait: int, timeout: int) -> None:
         self.withdraw()
-        if wait:
+        if wait:  # a timeout ends the waiting, not the withdrawal
             self._bench.wait(lambda: self.moving_until, seconds(timeout))
 
     def _travel(
@@ -294,7 +298,7 @@ class ZController:
         self.update()
 
     def _hold(self, z: float) -> None:
-        """Stay at a height; what the tip does to the surface it does before it rises again."""
+        """Hold the tip at a height; the deepest point counts until the tip rises again."""
         z = self._coerced(z)
         if z > self._held:
             self._rise()
@@ -303,7 +307,7 @@ class ZController:
             self._indentation = max(self._indentation, self._microscope.status().z - z)
 
     def _rise(self) -> None:
-        """Leave the surface with the mark of how deep the tip has been."""
+        """Lift the tip from the surface; its indentation acts like a dip."""
         depth, self._indentation = min(self._indentation, DEEPEST), 0.0
         status = self._microscope.status()
         if depth > 0 and self.in_contact and not self._microscope.fault:
@@ -319,14 +323,15 @@ class ZController:
     def _set_limits(self, high: float, low: float) -> None:
         if high <= low:
             raise Refused(f"the upper limit {high:g} m is not above the lower limit {low:g} m")
-        if self._bench.memory.of("ZCtrl.LimitsEnabled").get("on"):
-            self._bench.memory.of("ZCtrl.Limits").update(high=high, low=low)
+        # As on a controller, setting the limits has no effect while they are disabled.
+        if self._bench.settings.of("ZCtrl.LimitsEnabled").get("on"):
+            self._bench.settings.of("ZCtrl.Limits").update(high=high, low=low)
 
     def _set_active(self, index: int) -> None:
         if not 0 <= index < len(_CONTROLLERS):
             raise Refused(f"there is no controller {index}")
-        self._bench.memory.of("ZCtrl.CtrlList")["active"] = index
+        self._bench.settings.of("ZCtrl.CtrlList")["active"] = index
 
     def _controllers(self) -> dict[str, Any]:
-        active = self._bench.memory.of("ZCtrl.CtrlList").get("active", 0)
+        active = self._bench.settings.of("ZCtrl.CtrlList").get("active", 0)
         return {"names": list(_CONTROLLERS), "active_index": active}

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.analysis.scans import classified_files
 from spm_gym.datasets.export import session_of
 from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
@@ -17,7 +18,7 @@ from spm_gym.imaging import read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
 from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
-from spm_gym.types import Classifier
+from spm_gym.types import UNKNOWN_RANGE, Classifier
 
 Order = Literal["uncertain", "name", "random"]
 _BATCH = 256
@@ -31,7 +32,7 @@ class Candidate:
         file: Its name, relative to the folder.
         path: Where it is.
         session: Its measurement session.
-        label: What the names of file and folders say of it, or "".
+        label: By the names of file and folders, or "".
     """
 
     file: str
@@ -62,7 +63,7 @@ class Image:
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Image files in a folder and below; of a run, the whole images that were classified.
+    """Find image files in a folder and below; of a run, the whole images that were classified.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -79,11 +80,7 @@ def find_candidates(folder: Path) -> list[Candidate]:
 def _of_run(run: Path) -> Iterator[Candidate]:
     classified = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
     with reading(run) as db:
-        rows = db.execute(
-            "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
-            f" AND label IN ({', '.join('?' * len(classified))}) ORDER BY id",
-            classified,
-        ).fetchall()
+        rows = classified_files(db, classified)
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 
@@ -110,6 +107,7 @@ def read_images(
     """
     images: list[Image] = []
     refused: dict[str, str] = {}
+    # In batches, which the network classifies faster than single images, and memory holds.
     for start in range(0, len(candidates), _BATCH):
         batch = candidates[start : start + _BATCH]
         read: list[Image] = []
@@ -144,7 +142,7 @@ def _classified(
     method: Method,
     classifier: Classifier,
 ) -> list[Image]:
-    unknown = np.full((len(heights), 2), np.nan)
+    unknown = np.tile(UNKNOWN_RANGE, (len(heights), 1))
     probabilities = classifier(read_scans(np.stack(heights), unknown, method).observations)
     return [
         replace(image, probability=float(probability))
@@ -155,7 +153,7 @@ def _classified(
 def in_order(
     images: Sequence[Image], order: Order, classified_before: Callable[[str], bool]
 ) -> list[Image]:
-    """Put images into the order in which they are shown.
+    """Put images into the order in which they come.
 
     Args:
         images: In any.

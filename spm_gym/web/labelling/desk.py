@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from spm_gym.datasets.agreement import Agreement, agreement
-from spm_gym.datasets.manifest import EARLIER, LABELS, Judgement, labeller_name
+from spm_gym.datasets.manifest import EARLIER, LABELS, ImageLabels, labeller_name
 from spm_gym.web.labelling.candidates import Image
 from spm_gym.web.labelling.labels import Labels
 
@@ -18,7 +18,7 @@ SKIP = "skip"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something a person did: a label in place of what stood there before, or `SKIP`."""
+    """A step of a person: a label in place of the one before, or `SKIP`."""
 
     file: str
     word: str
@@ -50,17 +50,17 @@ class Disagreement:
     """An image that got several labels."""
 
     image: Image
-    verdict: Judgement
+    labels: ImageLabels
 
 
 class Desk:
     """All that the page does, one thing at a time.
 
     Attributes:
-        images: What is to be labelled, by file, in the order in which it is shown.
+        images: Images to be labelled, by file, in the order in which they come.
 
     Args:
-        images: The same.
+        images: Images to be labelled.
         labels: Where labels are kept.
     """
 
@@ -71,24 +71,25 @@ class Desk:
         self._labels = labels
         self._skipped: dict[str, set[str]] = {}
         self._steps: dict[str, list[Step]] = {}
-        self._one_at_a_time = threading.RLock()
+        # Handlers run in threads, and a step must fit the label that it replaces.
+        self._lock = threading.RLock()
 
     def refresh(self) -> None:
-        """See what is on the disk.
+        """Read what is on the disk.
 
         Raises:
             LabelsError: As for `Labels.refresh`.
         """
-        with self._one_at_a_time:
+        with self._lock:
             self._labels.refresh()
 
     @property
     def labellers(self) -> list[str]:
-        """Whoever has labelled."""
+        """Names of all who have labelled."""
         return self._labels.labellers
 
     def known_as(self, text: str) -> str | None:
-        """The name of a person, spelt as before; None if it cannot be a name."""
+        """Spell the name of a person as before; None if it cannot be a name."""
         name = labeller_name(text)
         known = {other.casefold(): other for other in self.labellers}
         return name and known.get(name.casefold(), name)
@@ -99,14 +100,14 @@ class Desk:
         Raises:
             LabelsError: It is not kept.
         """
-        with self._one_at_a_time:
-            before = self._labels.say(file, name, label)
+        with self._lock:
+            before = self._labels.set_label(file, name, label)
             self._skipped.get(name, set()).discard(file)
             self._steps.setdefault(name, []).append(Step(file, label, before))
 
     def skip(self, name: str, file: str) -> None:
         """Leave an image for the end."""
-        with self._one_at_a_time:
+        with self._lock:
             if self.own_label(name, file):
                 return
             self._skipped.setdefault(name, set()).add(file)
@@ -119,35 +120,35 @@ class Desk:
             The image that it concerned; None if there is nothing.
 
         Raises:
-            LabelsError: What stood there before cannot be kept.
+            LabelsError: The earlier label cannot be kept.
         """
-        with self._one_at_a_time:
+        with self._lock:
             steps = self._steps.get(name)
             if not steps:
                 return None
             step = steps[-1]
             if step.word != SKIP:
-                self._labels.say(step.file, name, step.before)
+                self._labels.set_label(step.file, name, step.before)
             self._skipped.get(name, set()).discard(step.file)
             steps.pop()
             return step.file
 
     def last(self, name: str) -> Step | None:
-        """What `undo` would take back."""
+        """Return the step that `undo` would take back."""
         steps = self._steps.get(name)
         return steps[-1] if steps else None
 
-    def look_again(self, name: str) -> None:
+    def offer_skipped(self, name: str) -> None:
         """Let skipped images come again."""
         self._skipped.pop(name, None)
 
     def own_label(self, name: str, file: str) -> str:
-        """What a person said of an image, or ""."""
-        verdict = self._labels.verdict.get(file)
-        return verdict.by.get(name, "") if verdict else ""
+        """Return the label that a person gave an image, or ""."""
+        entry = self._labels.entries.get(file)
+        return entry.by.get(name, "") if entry else ""
 
     def next_after(self, name: str, file: str | None) -> str | None:
-        """The next image that a person has neither labelled nor skipped, from the start at the end.
+        """Find the next image that a person has neither labelled nor skipped, around the end.
 
         Args:
             name: The person.
@@ -161,16 +162,16 @@ class Desk:
         )
 
     def beside(self, file: str, step: int) -> str | None:
-        """The image so many places further on, or None."""
+        """Return the image so many places further on, or None."""
         place = self._places[file] + step
         return self._files[place] if 0 <= place < len(self._files) else None
 
     def place(self, file: str) -> int:
-        """Number of an image, from 1."""
+        """Return the number of an image, from 1."""
         return self._places[file] + 1
 
     def progress(self, name: str) -> LabellingProgress:
-        """How far a person is."""
+        """Count how far a person is."""
         found = Counter(
             label for file, label in self._labels.by(name).items() if file in self.images
         )
@@ -180,36 +181,36 @@ class Desk:
         )
 
     def for_training(self) -> Counter[str]:
-        """How many images the manifest lists, by the label that training sees."""
-        return Counter(verdict.label for verdict in self._labels.verdict.values())
+        """Count the images of the manifest by the label that training takes."""
+        return Counter(entry.label for entry in self._labels.entries.values())
 
     def agreements(self) -> list[Agreement]:
-        """Of every two people who labelled the same images, and of everyone with `EARLIER`."""
-        said = {name: self._labels.by(name) for name in self.labellers}
+        """Compare every two people who labelled the same images, and everyone with `EARLIER`."""
+        labels = {name: self._labels.by(name) for name in self.labellers}
         earlier = {f: label for f, label in self._labels.by(EARLIER).items() if label in LABELS}
-        said |= {EARLIER: earlier}
-        every = (agreement(a, b, said[a], said[b]) for a, b in combinations(said, 2))
+        labels |= {EARLIER: earlier}
+        every = (agreement(a, b, labels[a], labels[b]) for a, b in combinations(labels, 2))
         return [each for each in every if each.both]
 
     def disagreements(self, name: str) -> tuple[list[Disagreement], int]:
-        """Images that got several labels, of those that a person has labelled; how many others.
+        """List images with several labels that a person has labelled too; count the others.
 
-        The others are not shown, for the person shall classify them alone.
+        The person shall classify the others alone, so they stay hidden.
         """
         classified = [
-            Disagreement(image, self._labels.verdict[file])
+            Disagreement(image, self._labels.entries[file])
             for file, image in self.images.items()
-            if file in self._labels.verdict
+            if file in self._labels.entries
         ]
-        differing = [d for d in classified if len(set(d.verdict.by.values()) & {*LABELS}) > 1]
-        shown = [each for each in differing if name in each.verdict.by]
-        return shown, len(differing) - len(shown)
+        differing = [d for d in classified if len(set(d.labels.by.values()) & {*LABELS}) > 1]
+        own = [each for each in differing if name in each.labels.by]
+        return own, len(differing) - len(own)
 
-    def settle(self, file: str, consensus: str) -> None:
-        """Keep what all settled on; "" takes it back.
+    def set_consensus(self, file: str, consensus: str) -> None:
+        """Keep the consensus of all; "" takes it back.
 
         Raises:
             LabelsError: It is not kept.
         """
-        with self._one_at_a_time:
-            self._labels.settle(file, consensus)
+        with self._lock:
+            self._labels.set_consensus(file, consensus)

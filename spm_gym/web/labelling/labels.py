@@ -1,4 +1,4 @@
-"""What people say of the images of a folder, in step with its manifest on the disk."""
+"""Labels of the images of a folder, in step with its manifest on the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from spm_gym.atomic_file import remove_leftovers
-from spm_gym.datasets.manifest import EARLIER, MANIFEST, Judgement, Manifest
+from spm_gym.datasets.manifest import EARLIER, MANIFEST, ImageLabels, Manifest
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.web.labelling.candidates import Candidate
 
@@ -76,22 +76,22 @@ class Labels:
         self._lock.release()
 
     @property
-    def verdict(self) -> Mapping[str, Judgement]:
-        """What was said, by file, as `refresh` last saw it."""
-        return self._manifest.verdict
+    def entries(self) -> Mapping[str, ImageLabels]:
+        """Labels by file, as `refresh` last read them."""
+        return self._manifest.entries
 
     @property
     def labellers(self) -> list[str]:
-        """Whoever has said something, without `EARLIER`."""
+        """Names of all who have labelled, without `EARLIER`."""
         return [name for name in self._manifest.labellers if name.strip() and name != EARLIER]
 
     def by(self, name: str) -> dict[str, str]:
-        """Everything that somebody said, by file."""
-        return {file: j.by[name] for file, j in self.verdict.items() if name in j.by}
+        """List all labels of a person, by file."""
+        return {file: entry.by[name] for file, entry in self.entries.items() if name in entry.by}
 
     def labelled_before(self, file: str) -> bool:
-        """Whether a file had a label before anybody's name stood there."""
-        return file in self.verdict and EARLIER in self.verdict[file].by
+        """Tell whether a file had a label before any that has a name."""
+        return file in self.entries and EARLIER in self.entries[file].by
 
     def leave_out(self, files: Iterable[str]) -> None:
         """List none of these files in a manifest that begins."""
@@ -118,33 +118,33 @@ class Labels:
             raise LabelsError(f"{error}; nothing is saved until it is repaired") from None
         self._stamp = stamp
 
-    def say(self, file: str, name: str, word: str) -> str:
-        """Note what a person says of a file; "" takes it back.
+    def set_label(self, file: str, name: str, word: str) -> str:
+        """Note the label that a person gives a file; "" takes it back.
 
         Returns:
-            What stood there before.
+            The label before.
 
         Raises:
             LabelsError: It cannot be kept.
         """
         self.refresh()
-        listed = file in self.verdict
-        before = self._manifest.said(file, name) if listed else ""
-        self._change(file, lambda manifest: manifest.say(file, name, word))
+        listed = file in self.entries
+        before = self._manifest.label_by(file, name) if listed else ""
+        self._change(file, lambda manifest: manifest.set_label(file, name, word))
         return before
 
-    def settle(self, file: str, consensus: str) -> None:
-        """Note what all settled on; "" takes it back.
+    def set_consensus(self, file: str, consensus: str) -> None:
+        """Note the consensus of all; "" takes it back.
 
         Raises:
             LabelsError: It cannot be kept.
         """
         self.refresh()
-        self._change(file, lambda manifest: manifest.settle(file, consensus))
+        self._change(file, lambda manifest: manifest.set_consensus(file, consensus))
 
     def _change(self, file: str, change: Callable[[Manifest], None]) -> None:
         changed = self._manifest.copy()
-        if file not in changed.verdict:
+        if file not in changed.entries:
             changed.add(file, self._sessions.get(file, ""))
         change(changed)
         try:

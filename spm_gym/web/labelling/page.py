@@ -33,13 +33,13 @@ from spm_gym.web.pages import Pages, Text, application
 
 _COOKIE = "spm-gym-labeller"
 _YEAR_S = 365 * 86400
-_MOST_SHOWN = 100
+_MOST_LISTED = 100
 _Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a labelling page is about.
+    """Settings of a labelling page.
 
     Attributes:
         folder: Of the images.
@@ -57,11 +57,11 @@ class Setup:
 
 
 def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
-    """The application.
+    """Make the application.
 
     Args:
-        desk: What it works on.
-        setup: What it is about.
+        desk: Images and labels.
+        setup: Its settings.
         access: Who may use it.
     """
     it = _Labelling(desk, setup)
@@ -73,7 +73,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
         Route("/name", _taking(it.take_name), methods=["POST"]),
         Route("/answers", _taking(it.take_answer), methods=["POST"]),
         Route("/undo", _taking(it.undo), methods=["POST"]),
-        Route("/again", _taking(it.look_again), methods=["POST"]),
+        Route("/again", _taking(it.offer_skipped), methods=["POST"]),
         Route("/done", _answering(it.show_done)),
         Route("/disagreements", _answering(it.show_disagreements)),
         Route("/consensus", _taking(it.take_consensus), methods=["POST"]),
@@ -81,7 +81,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
     return application(routes, it.pages, access)
 
 
-class _Refused(ValueError):
+class _BadRequest(ValueError):
     """A request makes no sense."""
 
 
@@ -105,7 +105,7 @@ def _or_problem(answer: Callable[[], Response]) -> Response:
         return answer()
     except LabelsError as error:
         return Text(str(error), 409)
-    except _Refused as error:
+    except _BadRequest as error:
         return Text(str(error), 400)
 
 
@@ -118,7 +118,7 @@ class _Labelling:
         self._setup = setup
 
     def show(self, request: Request) -> Response:
-        """The image that is asked for, or the next one."""
+        """Answer with the requested image, or the next one."""
         name = self._name(request)
         if name is None:
             return RedirectResponse("/name", 303)
@@ -127,7 +127,7 @@ class _Labelling:
         if file is None:
             file = self._desk.next_after(name, None)
         elif file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return self._desk_with(request, name, file, kind_of(request.query_params))
 
     def _desk_with(
@@ -137,7 +137,7 @@ class _Labelling:
         if file is None:
             return _elsewhere(partly, "/done")
         template = "labelling/desk.html" if partly else "labelling/page.html"
-        return self.pages(template, **self._context(name), **self._shown(name, file, kind))
+        return self.pages(template, **self._context(name), **self._image_context(name, file, kind))
 
     def _context(self, name: str) -> dict[str, Any]:
         return {
@@ -149,7 +149,7 @@ class _Labelling:
             "views": ScanRendering,
         }
 
-    def _shown(self, name: str, file: str, kind: ScanRendering) -> dict[str, Any]:
+    def _image_context(self, name: str, file: str, kind: ScanRendering) -> dict[str, Any]:
         desk, image = self._desk, self._desk.images[file]
         following = desk.next_after(name, file)
         after = following and desk.next_after(name, following)
@@ -171,13 +171,14 @@ class _Labelling:
         name, file, answer = self._actor(fields), self._file(fields), fields.get("answer", "")
         following = self._desk.next_after(name, file)
         if answer == SKIP:
-            if self._desk.own_label(name, file):  # looking back: one further, not to the next open
+            # From an image that was labelled earlier to the one after it, not to the next open one.
+            if self._desk.own_label(name, file):
                 following = self._desk.beside(file, 1) or following
             self._desk.skip(name, file)
         elif answer in LABELS:
             self._desk.answer(name, file, answer)
         else:
-            raise _Refused(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
+            raise _BadRequest(f"an answer is one of {', '.join(LABELS)}, not {answer!r}")
         return self._desk_with(request, name, following, kind_of(fields))
 
     def undo(self, request: Request, fields: _Fields) -> Response:
@@ -187,20 +188,20 @@ class _Labelling:
         if "hx-request" not in request.headers:
             return RedirectResponse(f"/?{urlencode({'file': file})}" if file else "/done", 303)
         if file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return self._desk_with(request, name, file, kind_of(fields))
 
-    def look_again(self, request: Request, fields: _Fields) -> Response:
+    def offer_skipped(self, request: Request, fields: _Fields) -> Response:
         """Let skipped images come again."""
-        self._desk.look_again(self._actor(fields))
+        self._desk.offer_skipped(self._actor(fields))
         return RedirectResponse("/", 303)
 
     def picture(self, request: Request) -> Response:
-        """An image as PNG; at the same address it is always the same."""
+        """Answer with an image as PNG; the same address always has the same picture."""
         return self._drawn(request, "image/png", lambda kind, content, span: content)
 
     def heights(self, request: Request) -> Response:
-        """What the colours of an image mean, as SVG."""
+        """Answer with the scale of the colours of an image, as SVG."""
         return self._drawn(
             request, "image/svg+xml", lambda kind, content, span: height_scale(span, kind)
         )
@@ -241,13 +242,14 @@ class _Labelling:
         if name is None:
             return self.ask_name(request, refused=given)
         response = RedirectResponse("/", 303)
+        # Quoted: a name may have letters that no header takes.
         response.set_cookie(
             _COOKIE, quote(name), max_age=_YEAR_S, httponly=True, samesite="strict", path="/"
         )
         return response
 
     def show_done(self, request: Request) -> Response:
-        """What was reached, and how to go on."""
+        """Answer with the progress, and how to go on."""
         name = self._name(request)
         if name is None:
             return RedirectResponse("/name", 303)
@@ -264,50 +266,52 @@ class _Labelling:
         )
 
     def show_disagreements(self, request: Request) -> Response:
-        """What people do not agree on."""
+        """Answer with the images that people do not agree on."""
         name = self._name(request)
         if name is None:
             return RedirectResponse("/name", 303)
         self._desk.refresh()
         differing, hidden = self._desk.disagreements(name)
-        unsettled = [each for each in differing if not each.verdict.consensus]
-        shown = differing if len(differing) <= _MOST_SHOWN else unsettled[:_MOST_SHOWN]
+        open_ones = [each for each in differing if not each.labels.consensus]
+        listed = differing if len(differing) <= _MOST_LISTED else open_ones[:_MOST_LISTED]
         return self.pages(
             "labelling/disagreements.html",
             **self._context(name),
             agreements=self._desk.agreements(),
-            entries=[(each, address_of(each.image, ScanRendering.LEVELLED)) for each in shown],
+            entries=[(each, address_of(each.image, ScanRendering.LEVELLED)) for each in listed],
             count=len(differing),
-            settled=len(differing) - len(unsettled),
+            with_consensus=len(differing) - len(open_ones),
             hidden=hidden,
         )
 
     def take_consensus(self, request: Request, fields: _Fields) -> Response:
-        """Keep what all settled on."""
+        """Keep the consensus of all."""
         file, label = self._file(fields), fields.get("label", "")
         if label not in ("", *LABELS):
-            raise _Refused(f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}")
+            raise _BadRequest(
+                f"a consensus is one of {', '.join(LABELS)} or nothing, not {label!r}"
+            )
         self._actor(fields)
-        self._desk.settle(file, label)
+        self._desk.set_consensus(file, label)
         return RedirectResponse("/disagreements", 303)
 
     def _name(self, request: Request) -> str | None:
-        """Who looks at the page."""
+        """Read who looks at the page."""
         if self._setup.labeller is not None:
             return self._setup.labeller
         return self._desk.known_as(unquote(request.cookies.get(_COOKIE, "")))
 
     def _actor(self, fields: _Fields) -> str:
-        """Who acts: whose name the page showed."""
+        """Read who acts: the name on the page, which may be of another browser window."""
         name = self._desk.known_as(fields.get("labeller", ""))
         if name is None or self._setup.labeller not in (None, name):
-            raise _Refused("this page belongs to another labeller: reload it")
+            raise _BadRequest("this page belongs to another labeller: reload it")
         return name
 
     def _file(self, fields: _Fields) -> str:
         file = fields.get("file", "")
         if file not in self._desk.images:
-            raise _Refused(f"there is no image {file!r} to label")
+            raise _BadRequest(f"there is no image {file!r} to label")
         return file
 
 

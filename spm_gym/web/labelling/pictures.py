@@ -25,12 +25,12 @@ _KEPT = 96
 def picture_of(
     path: Path, version: str, kind: ScanRendering, pixels: int, method: Method
 ) -> tuple[bytes, float]:
-    """An image as PNG, and the difference between its darkest and brightest heights, m.
+    """Draw an image as PNG, and return the difference between its extreme heights, m.
 
     Args:
         path: Its file.
         version: Of the file; another one is read again.
-        kind: How it is shown.
+        kind: How it is displayed.
         pixels: Side of the images that the network takes.
         method: How images are levelled.
 
@@ -42,6 +42,7 @@ def picture_of(
         image, span = with_span(read_for_classifier(path, pixels)[1], kind, method)
         return png(image), span
     z: FloatImage = read_heights(path)
+    # More pixels than a screen has only make the page slow.
     if min(z.shape) > _LARGEST:
         z = box_averaged(z, _LARGEST)
     image, span = with_span(z, kind, method)
@@ -49,13 +50,13 @@ def picture_of(
 
 
 def scale_bar(width: float) -> tuple[float, str]:
-    """A round length of a sixth to two fifths of a width (m): as a share of it, and in words."""
+    """Choose a round length of a sixth to two fifths of a width (m): its share, and in words."""
     length = round_length(0.4 * width)
     return length / width, f"{length / NM:.4g} nm"
 
 
 def in_words(image: Image) -> str:
-    """How large an image is."""
+    """Describe the size of an image."""
     pixels = f"{image.pixels} × {image.pixels} px"
     if not image.width or not image.height:
         return f"{pixels}, size unknown"
@@ -63,7 +64,7 @@ def in_words(image: Image) -> str:
 
 
 def address_of(image: Image, kind: ScanRendering, what: str = "image") -> str:
-    """Where a browser finds the picture, or its scale; another one if the file changes."""
+    """Return the address of a picture or its scale, which changes with the file."""
     try:
         status = image.path.stat()
         version = f"{status.st_mtime_ns}-{status.st_size}"
@@ -73,7 +74,7 @@ def address_of(image: Image, kind: ScanRendering, what: str = "image") -> str:
 
 
 def kind_of(fields: Mapping[str, str]) -> ScanRendering:
-    """How a request asks that images be shown, or the usual way."""
+    """Read how a request asks for images to be displayed; levelled by default."""
     return next(
         (kind for kind in ScanRendering if kind == fields.get("view")), ScanRendering.LEVELLED
     )

@@ -83,7 +83,7 @@ export class Chart {
       this.take(await answer.json());
       this.show();
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // nobody answers: the page says so
+      if (!(error instanceof TypeError)) throw error; // nobody answers, and the page reports it
     } finally {
       this.busy = false;
     }
@@ -111,7 +111,7 @@ export class Chart {
     this.plot?.destroy();
     const ink = colour(this.host, "--ink");
     const axis = { stroke: ink, grid: { stroke: colour(this.host, "--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
-    const [good, bad, seen] = ["--good-ink", "--bad-ink", "--conditioning-ink"].map((name) => colour(this.host, name));
+    const [good, bad, afterAction] = ["--good-ink", "--bad-ink", "--conditioning-ink"].map((name) => colour(this.host, name));
     this.plot = new uPlot(
       {
         width: this.host.clientWidth || 300,
@@ -127,7 +127,7 @@ export class Chart {
           {},
           { fill: good, width: 0, paths: marks(dot), points: { show: false } },
           { stroke: bad, width: 1.4, paths: marks(cross), points: { show: false } },
-          { stroke: seen, width: 1.6, paths: marks(diamond), points: { show: false } },
+          { stroke: afterAction, width: 1.6, paths: marks(diamond), points: { show: false } },
         ],
         hooks: {
           drawClear: [(u) => this.drawBands(u)],

@@ -1,4 +1,4 @@
-// Keys press the buttons that carry them; the image is shown as chosen, and the next ones are fetched.
+// Keys press the buttons that carry them; the image has the chosen view, and the next are fetched.
 "use strict";
 
 const keysOff = () => localStorage.getItem("keys") === "off";
@@ -9,17 +9,17 @@ let fetched = [];
 
 function pressed(event) {
   if (keysOff() || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const at = event.target;
-  if (at.matches("input:not([type=radio], [type=checkbox]), textarea, select")) return;
-  if (event.key === " " && at.matches("button, a, [type=radio], [type=checkbox]")) return; // it is pressed itself
-  if (event.key.startsWith("Arrow") && at.matches("[type=radio]")) return;
+  const target = event.target;
+  if (target.matches("input:not([type=radio], [type=checkbox]), textarea, select")) return;
+  if (event.key === " " && target.matches("button, a, [type=radio], [type=checkbox]")) return; // it is pressed itself
+  if (event.key.startsWith("Arrow") && target.matches("[type=radio]")) return;
   const name = event.key === " " ? "Space" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (name === "v" && views().length) {
     event.preventDefault();
     showNextView();
     return;
   }
-  const button = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key.split(" ").includes(name));
+  const button = [...document.querySelectorAll("[data-key]")].find((each) => each.dataset.key.split(" ").includes(name));
   if (!button) return;
   event.preventDefault();
   if (!event.repeat) button.click();
@@ -27,13 +27,13 @@ function pressed(event) {
 
 function showNextView() {
   const all = views();
-  const next = all[(all.findIndex((one) => one.checked) + 1) % all.length];
+  const next = all[(all.findIndex((view) => view.checked) + 1) % all.length];
   next.checked = true;
   showView();
 }
 
 function showView() {
-  const chosen = views().find((one) => one.checked);
+  const chosen = views().find((view) => view.checked);
   const image = scan();
   if (!chosen || !image) return;
   sessionStorage.setItem("view", chosen.value);
@@ -66,7 +66,7 @@ function watch(image) {
   image.parentElement.querySelector(".broken").hidden = !broken;
 }
 
-function tell(problem) {
+function showProblem(problem) {
   const place = document.getElementById("problem");
   place.hidden = !problem;
   place.textContent = problem;
@@ -114,15 +114,15 @@ for (const kind of ["load", "error"]) {
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { path, formData } = event.detail.requestConfig;
   const image = scan();
-  // Nobody classifies what is not seen.
+  // An image that has not been loaded cannot be classified.
   if (path === "/answers" && formData.get("answer") !== "skip" && !(image.complete && image.naturalWidth)) event.preventDefault();
 });
 document.addEventListener("htmx:afterSettle", arrange);
-document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && tell(""));
-document.addEventListener("htmx:responseError", (event) => tell(event.detail.xhr.responseText));
-document.addEventListener("htmx:sendError", () => tell("No answer from the server: this was not saved. Is it still running?"));
+document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && showProblem(""));
+document.addEventListener("htmx:responseError", (event) => showProblem(event.detail.xhr.responseText));
+document.addEventListener("htmx:sendError", () => showProblem("No answer from the server: this was not saved. Is it still running?"));
 
-const kept = views().find((one) => one.value === sessionStorage.getItem("view"));
+const kept = views().find((view) => view.value === sessionStorage.getItem("view"));
 if (kept) kept.checked = true;
 showKeys();
 arrange();

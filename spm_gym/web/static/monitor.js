@@ -1,4 +1,4 @@
-// The live page: asks for what is new, keeps what the person has chosen, says when nobody answers.
+// The live page: asks for news, keeps what the person has chosen, reports when nobody answers.
 
 import { clockTime, showTimes, synchronise, tick } from "./clock.js";
 import { Chart } from "./chart.js";
@@ -7,7 +7,8 @@ const EVERY_MS = 2000;
 const PATIENCE_MS = 8000;
 const QUIET_MS = 30000;
 const ENDS = ["ended", "failed", "cut off"];
-const SPOKEN = [...ENDS, "paused", "recovers"]; // whoever only listens need not hear of every image
+// A screen reader would read out every image otherwise.
+const SPOKEN = [...ENDS, "paused", "recovers"];
 
 const page = document.getElementById("now");
 const lost = document.getElementById("lost");
@@ -16,8 +17,8 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let asking = false;
 let again = false; // somebody has chosen something else since the question was asked
 let reachedAt = new Date();
-let told = "";
-let toldAt = -QUIET_MS;
+let announcedActivity = "";
+let announcedAt = -QUIET_MS;
 let held = ""; // section with the focus before it is renewed
 
 htmx.config.timeout = PATIENCE_MS;
@@ -32,7 +33,7 @@ function refresh() {
   if (!asking) htmx.trigger(page, "refresh");
 }
 
-function look(scan) {
+function viewScan(scan) {
   const chosen = document.getElementById("followed");
   if (!chosen || !scan) return;
   chosen.value = scan === "latest" ? "" : scan;
@@ -41,18 +42,18 @@ function look(scan) {
 
 function showScan(scan) {
   if (!scan) return;
-  look(scan);
+  viewScan(scan);
   document.getElementById("scan").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth", block: "start" });
 }
 
 function announce() {
   const { activity } = document.getElementById("status").dataset;
-  if (activity === told) return;
+  if (activity === announcedActivity) return;
   const spoken = SPOKEN.includes(activity);
-  if (spoken && !ENDS.includes(activity) && performance.now() - toldAt < QUIET_MS) return;
-  told = activity;
+  if (spoken && !ENDS.includes(activity) && performance.now() - announcedAt < QUIET_MS) return;
+  announcedActivity = activity;
   if (!spoken) return;
-  toldAt = performance.now();
+  announcedAt = performance.now();
   announced.textContent = document.getElementById("sentence").textContent;
 }
 
@@ -84,12 +85,12 @@ function reached() {
 }
 
 function unreachable(reason) {
-  const text = `${reason} since ${clockTime(reachedAt)}: what you see is from then.`;
+  const text = `${reason} since ${clockTime(reachedAt)}: this page is from then.`;
   if (lost.textContent !== text) lost.textContent = text;
   lost.hidden = false;
 }
 
-function startedAnew() {
+function restarted() {
   const link = Object.assign(document.createElement("a"), { href: "/unlock", textContent: "give the token again" });
   if (!lost.querySelector("a")) lost.replaceChildren("The page was started again: ", link, ".");
   lost.hidden = false;
@@ -116,8 +117,8 @@ page.addEventListener("htmx:afterRequest", (event) => {
   if (again) refresh();
 });
 page.addEventListener("htmx:responseError", ({ detail: { target, xhr } }) => {
-  if (xhr.status === 401) startedAnew();
-  else if (target === page) unreachable(`The monitor says: ${refusal(xhr)}`);
+  if (xhr.status === 401) restarted();
+  else if (target === page) unreachable(`The monitor refuses: ${refusal(xhr)}`);
   else target.textContent = refusal(xhr);
 });
 for (const failure of ["htmx:sendError", "htmx:timeout"]) {
@@ -130,7 +131,7 @@ page.addEventListener("htmx:afterSwap", (event) => {
 });
 document.body.addEventListener("asked", refresh);
 
-// The scan under a place of the map; whoever has no pointer asks for it by its number.
+// Find the scan under a place of the map; without a pointer, its number does the same.
 async function scanAt(map, event) {
   const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(map.getScreenCTM().inverse());
   try {
@@ -142,9 +143,9 @@ async function scanAt(map, event) {
   }
 }
 
-function goToWanted() {
-  const wanted = document.getElementById("wanted");
-  if (wanted.value && wanted.reportValidity()) look(wanted.value);
+function goToScan() {
+  const number = document.getElementById("scan-number");
+  if (number.value && number.reportValidity()) viewScan(number.value);
 }
 
 page.addEventListener("change", (event) => {
@@ -153,10 +154,10 @@ page.addEventListener("change", (event) => {
 });
 page.addEventListener("click", (event) => {
   const go = event.target.closest("[data-go]");
-  if (go) (go.closest("#scan") ? look : showScan)(go.dataset.go);
+  if (go) (go.closest("#scan") ? viewScan : showScan)(go.dataset.go);
   const map = event.target.closest("svg.area");
   if (map) scanAt(map, event);
-  if (event.target.closest("[data-wanted]")) goToWanted();
+  if (event.target.closest("[data-go-to]")) goToScan();
   const more = event.target.closest("[data-more]");
   if (more) {
     const rows = document.getElementById("rows");
@@ -165,19 +166,19 @@ page.addEventListener("click", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  if (event.target.id === "wanted" && event.key === "Enter") goToWanted();
+  if (event.target.id === "scan-number" && event.key === "Enter") goToScan();
   const busy = event.target.closest("input, select, textarea, dialog");
   if (busy || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
   const key = { ArrowLeft: "ArrowLeft", ArrowRight: "ArrowRight" }[event.key];
   if (!key) return;
   event.preventDefault();
-  look(document.querySelector(`#scan [aria-keyshortcuts=${key}]`)?.dataset.go);
+  viewScan(document.querySelector(`#scan [aria-keyshortcuts=${key}]`)?.dataset.go);
 });
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
 
 const kind = document.getElementById(`kind-${localStorage.getItem("kind")}`);
 if (kind) kind.checked = true;
-told = document.getElementById("status").dataset.activity;
+announcedActivity = document.getElementById("status").dataset.activity;
 update();
 setInterval(tick, 1000, document);
 setInterval(announce, 1000);

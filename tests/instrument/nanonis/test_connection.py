@@ -211,7 +211,7 @@ def test_a_command_that_the_release_lacks_is_not_sent() -> None:
 def test_nobody_listening_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with pytest.raises(ConnectionLost, match=rf"127\.0\.0\.1:{port}.*real\.ports"):
+    with pytest.raises(ConnectionLost, match=rf"127\.0\.0\.1:{port}.*real\.nanonis\.ports"):
         Connection("127.0.0.1", port).connect()
 
 

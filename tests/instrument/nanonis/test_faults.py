@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from spm_gym.errors import InstrumentError
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from tests.support.fault_matrix import (

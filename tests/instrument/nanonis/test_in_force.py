@@ -1,4 +1,4 @@
-"""What is in force at a controller, whoever has set it: limits, changes, ramps, ownership."""
+"""Settings in force, no matter who has set them: limits, changes, ramps, ownership."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spm_gym.config import EnvConfig, RealConfig, SimulatorConfig
+from spm_gym.config import EnvConfig, SimulatorConfig
 from spm_gym.errors import (
     BadReply,
     CommandFailed,
@@ -23,7 +23,8 @@ from spm_gym.errors import (
     LimitExceeded,
     UnsafeToContinue,
 )
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
+from spm_gym.instrument.nanonis.driver import connect
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.ownership import ControllerInUse
 from spm_gym.instrument.nanonis.preflight import inspect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -31,6 +32,7 @@ from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Direction, Frame, Pulse
+from tests.support.virtual import nanonis_settings, silent
 from tests.support.waiting import PATIENCE_S
 
 NM = 1e-9
@@ -60,9 +62,9 @@ def lab(
 ) -> Iterator[tuple[NanonisInstrument, VirtualController]]:
     controller = controller or new_controller(retract=retract)
     with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = RealConfig(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
+        config = nanonis_settings(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
         said = [] if notes is None else notes
-        instrument = connect(config, keep, tell=lambda text: None, note=said.append)
+        instrument = connect(config, silent(keep, said))
         controller.executed.clear()
         try:
             yield instrument, controller
@@ -198,7 +200,7 @@ def test_safe_tip_below_the_setpoint_is_named_and_nothing_approaches() -> None:
         pass
     assert not sent(controller, "AutoApproach.OnOffSet")
     with pytest.raises(ValueError, match="safe_tip_nA"):
-        RealConfig(shaping={"safe_tip_nA": 0.1}, imaging={"setpoint_pA": 200.0})
+        nanonis_settings(shaping={"safe_tip_nA": 0.1}, imaging={"setpoint_pA": 200.0})
 
 
 bias_values = st.floats(0.02, 8.0).flatmap(lambda v: st.sampled_from([v, -v]))
@@ -414,24 +416,24 @@ def test_a_second_run_on_other_ports_is_refused_and_changes_nothing(tmp_path: Pa
     controller = biased(0.7)
     with VirtualNanonis(controller, ports=(0, 0, 0, 0)) as server:
         first, second = server.ports[:2], server.ports[2:]
-        mine = connect(RealConfig(ports=first), tmp_path / "one" / "before.json", tell=str)
+        mine = connect(nanonis_settings(ports=first), silent(tmp_path / "one" / "before.json"))
         before = controller.execute("Scan.PropsGet", {})["comment"]
         with pytest.raises(ControllerInUse, match=r"driven by another run.*one"):
-            connect(RealConfig(ports=second), tmp_path / "two.json", tell=str)
+            connect(nanonis_settings(ports=second), silent(tmp_path / "two.json"))
         assert controller.execute("Scan.PropsGet", {})["comment"] == before
         assert controller.microscope.status().approached
         mine.close()
         assert controller.execute("Scan.PropsGet", {})["comment"] == ""
-        connect(RealConfig(ports=second), tmp_path / "two.json", tell=str).close()
+        connect(nanonis_settings(ports=second), silent(tmp_path / "two.json")).close()
 
 
 _KILLED = """
 import os, sys
 from pathlib import Path
-from spm_gym.config import RealConfig
-from spm_gym.instrument.nanonis.instrument import connect
+from spm_gym.instrument.nanonis.driver import connect
+from tests.support.virtual import nanonis_settings, silent
 ports = [int(port) for port in sys.argv[2:]]
-connect(RealConfig(ports=ports, imaging={"bias_V": 2.0}), Path(sys.argv[1]), tell=str)
+connect(nanonis_settings(ports=ports, imaging={"bias_V": 2.0}), silent(Path(sys.argv[1])))
 os.kill(os.getpid(), 9)
 """
 
@@ -446,16 +448,16 @@ def test_what_a_killed_run_has_not_restored_is_dealt_with_before_another_begins(
         subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
         assert controller.microscope.bias == 2.0
         with pytest.raises(ControllerInUse, match=r"killed.* restore"):
-            connect(RealConfig(ports=ports), tmp_path / "other.json", tell=str)
+            connect(nanonis_settings(ports=ports), silent(tmp_path / "other.json"))
         assert controller.microscope.bias == 2.0
-        connect(RealConfig(ports=ports), kept, tell=str).close()
+        connect(nanonis_settings(ports=ports), silent(kept)).close()
         assert controller.microscope.bias == pytest.approx(0.7)
-        connect(RealConfig(ports=ports), tmp_path / "other.json", tell=str).close()
+        connect(nanonis_settings(ports=ports), silent(tmp_path / "other.json")).close()
         assert controller.microscope.bias == pytest.approx(0.7)
 
 
 def test_a_killed_run_is_made_safe_whatever_is_in_force(tmp_path: Path) -> None:
-    from spm_gym.instrument.nanonis.instrument import restore
+    from spm_gym.instrument.nanonis.driver import restore
 
     controller, kept = biased(0.7), tmp_path / "before.json"
     with VirtualNanonis(controller, ports=(0, 0)) as server:
@@ -463,8 +465,8 @@ def test_a_killed_run_is_made_safe_whatever_is_in_force(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
         controller.execute("Bias.Set", {"bias": 0.0})
         with pytest.raises(LimitExceeded):
-            connect(RealConfig(ports=ports), kept, tell=str)
-        restore(RealConfig(ports=ports), kept, tell=str)
+            connect(nanonis_settings(ports=ports), silent(kept))
+        restore(nanonis_settings(ports=ports), kept, notify=lambda text: None)
     assert controller.microscope.bias == pytest.approx(0.7)
     assert not controller.microscope.status().approached
     assert not kept.exists()
@@ -480,9 +482,9 @@ def test_the_setpoint_of_an_approach_that_a_kill_has_cut_off_is_not_imaged_with(
         subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
         controller.execute("ZCtrl.Withdraw", {"wait": 1, "timeout": 1000})
         controller.execute("ZCtrl.SetpntSet", {"setpoint": 300 * PA})
-        config = RealConfig(ports=ports, approach_setpoint_pA=300.0)
+        config = nanonis_settings(ports=ports, approach_setpoint_pA=300.0)
         assert inspect(config, EnvConfig(), kept).setpoint == pytest.approx(50 * PA)
-        instrument = connect(config, kept, tell=str)
+        instrument = connect(config, silent(kept))
         instrument.approach()
         assert instrument.scan(HERE).setpoint == pytest.approx(50 * PA)
         instrument.close()

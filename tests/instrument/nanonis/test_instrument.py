@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from spm_gym.config import RealConfig, SimulatorConfig
+from spm_gym.config import SimulatorConfig
 from spm_gym.errors import (
     BadReply,
     CommandFailed,
@@ -28,13 +28,15 @@ from spm_gym.errors import (
 )
 from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
+from spm_gym.instrument.nanonis.driver import connect
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.wire import encode_request
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Dip, Direction, Frame, Pulse
+from tests.support.virtual import nanonis_settings, silent
 from tests.support.waiting import PATIENCE_S
 
 NM = 1e-9
@@ -55,8 +57,8 @@ def lab(
     controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
     prepare(controller)
     with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = RealConfig(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
-        instrument = connect(config, keep, tell=lambda text: None)
+        config = nanonis_settings(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
+        instrument = connect(config, silent(keep))
         controller.executed.clear()
         try:
             yield instrument, controller
@@ -299,10 +301,10 @@ def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path
         heard.clear()
         controller = Deaf(SimulatedMicroscope(CALM, seed=2), time_scale=0)
         with VirtualNanonis(controller, ports=(0, 0)) as server:
-            config = RealConfig(ports=server.ports, timeout_s=PATIENCE_S)
+            config = nanonis_settings(ports=server.ports, timeout_s=PATIENCE_S)
             if killed:
                 before.write_text(kept)
-            instrument = connect(config, before, tell=lambda text: None)
+            instrument = connect(config, silent(before))
             kept = before.read_text()
             assert ({"Motor.StopMove", "AutoApproach.OnOffSet"} <= set(heard)) is killed
             instrument.close()
@@ -322,7 +324,7 @@ def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
     controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
         ports = server.ports
-        instrument = connect(RealConfig(ports=ports, outage_s=PATIENCE_S), tell=lambda text: None)
+        instrument = connect(nanonis_settings(ports=ports, outage_s=PATIENCE_S), silent())
     servers = []
 
     def repair_later() -> threading.Timer:
@@ -348,9 +350,10 @@ def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
 
 def test_no_setting_can_make_the_way_out_unspeakable() -> None:
     with pytest.raises(ValidationError, match="withdraw_timeout_s"):
-        RealConfig(withdraw_timeout_s=3e6)
+        nanonis_settings(withdraw_timeout_s=3e6)
     with lab() as (instrument, _):
-        instrument.config = instrument.config.model_copy(update={"withdraw_timeout_s": 3e6})
+        own = instrument.config.nanonis.model_copy(update={"withdraw_timeout_s": 3e6})
+        instrument.config = instrument.config.model_copy(update={"nanonis": own})
         with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE CONDITION.* tip not withdrawn"):
             instrument.close()
 
@@ -390,7 +393,7 @@ def test_damaged_settings_of_an_earlier_run_are_named(tmp_path: Path) -> None:
 
 def test_no_coarse_step_unless_the_way_out_is_known() -> None:
     with lab() as (instrument, controller):
-        with pytest.raises(LimitExceeded, match=r"real\.coarse\.retract"):
+        with pytest.raises(LimitExceeded, match=r"real\.nanonis\.coarse\.retract"):
             instrument.move_area(Direction.X_PLUS)
         assert not controller.executed
 
@@ -463,5 +466,5 @@ def test_what_was_never_opened_is_closed_without_a_command() -> None:
     fault = Fault(fault="error", command="Signals.NamesGet", every=True)
     with VirtualNanonis(controller, ports=(0, 0), faults=[fault]) as server:
         with pytest.raises(CommandFailed, match=r"Signals\.NamesGet"):
-            connect(RealConfig(ports=server.ports), tell=lambda text: None)
+            connect(nanonis_settings(ports=server.ports), silent())
         assert not sent(controller, "TipShaper.Start", "Scan.FrameDataGrab", "Motor.StartMove")

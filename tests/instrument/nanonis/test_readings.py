@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_gym.config import EnvConfig, RealConfig, SimulatorConfig
+from spm_gym.config import EnvConfig, SimulatorConfig
 from spm_gym.imaging import Diagnosis, diagnose
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument, connect
+from spm_gym.instrument.nanonis.driver import connect
+from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.preflight import inspect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.unscanned import unscanned_as_nan
@@ -19,6 +20,7 @@ from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Frame, Pulse
+from tests.support.virtual import nanonis_settings, silent
 
 CALM = SimulatorConfig(rough_fraction=0, tip_change_rate=0, contact_loss_rate=0, crash_rate=0)
 HERE = Frame(0.0, 0.0, 10e-9, 64)
@@ -47,8 +49,8 @@ def lab(
     controller: VirtualController, *faults: Fault, **settings: Any
 ) -> Iterator[NanonisInstrument]:
     with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = RealConfig(ports=server.ports, **{"timeout_s": 2.0, **settings})
-        instrument = connect(config, tell=lambda text: None, note=lambda text: None)
+        config = nanonis_settings(ports=server.ports, **{"timeout_s": 2.0, **settings})
+        instrument = connect(config, silent())
         try:
             yield instrument
         finally:
@@ -97,7 +99,7 @@ def test_a_safe_tip_that_is_told_to_be_off_is_not_taken_for_on() -> None:
 
 def test_no_scan_runs_where_the_status_is_2() -> None:
     with VirtualNanonis(echoing(), ports=(0, 0)) as server:
-        found = inspect(RealConfig(ports=server.ports), EnvConfig()).findings
+        found = inspect(nanonis_settings(ports=server.ports), EnvConfig()).findings
     assert not [finding for finding in found if finding.trouble]
 
 

@@ -91,9 +91,9 @@ def test_a_row_that_does_not_sum_to_one_is_named(tmp_path: Path) -> None:
 
 def test_an_impossible_probability_is_named(tmp_path: Path) -> None:
     tree = table()
-    tree["tip_change"]["settle"] = 1.5
+    tree["tip_change"]["stabilise"] = 1.5
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(ConfigError, match=r"tip_change\.settle"):
+    with pytest.raises(ConfigError, match=r"tip_change\.stabilise"):
         ProbeDynamics(tmp_path / "t.yaml")
 
 

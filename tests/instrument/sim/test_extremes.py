@@ -54,12 +54,12 @@ def test_approaching_a_crashed_tip_says_so() -> None:
         microscope.approach()
 
 
-def test_where_a_mixture_wants_nothing_allowed_it_takes_any_allowed_action() -> None:
+def test_where_a_mixture_prefers_nothing_allowed_it_takes_any_allowed_action() -> None:
     steps = np.zeros((2, STATES, STATES))
     steps[0, :, -1], steps[1, :, 0], steps[1, :, -1] = 1, 0.25, 0.75
     process = HiddenProcess(
         steps=steps,
-        look=np.eye(STATES),
+        imaging=np.eye(STATES),
         levels=np.ones((STATES, 1)),
         allowed=np.array([[False, True]]),
         damaging=np.array([True, False]),

@@ -1,4 +1,4 @@
-"""What a lab has measured: that the settings do it, where numbers come from, what docs say."""
+"""Measurements of a lab: effects of the settings, sources of the numbers, table in the docs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from spm_gym.config import SimulatorConfig, load_config
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.piezo import shift_of_lines
-from spm_gym.instrument.sim.provenance import NUMBERS, Origin, table
+from spm_gym.instrument.sim.provenance import NUMBERS, Evidence, table
 from spm_gym.instrument.sim.running_scan import Course, change_probability
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Dip, Frame, Pulse
@@ -37,13 +37,13 @@ def test_the_table_names_every_setting_with_its_default_and_that_of_the_lab() ->
     usual = SimulatorConfig()
     for name, number in settings.items():
         assert number.source
-        assert number.value == told(getattr(usual, name)), name
+        assert number.value == written(getattr(usual, name)), name
         differs = getattr(LAB, name) != getattr(usual, name)
-        assert number.lab == (told(getattr(LAB, name)) if differs else ""), name
-        assert (number.lab_origin is not None) == differs, name
+        assert number.lab == (written(getattr(LAB, name)) if differs else ""), name
+        assert (number.lab_evidence is not None) == differs, name
 
 
-def told(value: Any) -> str:
+def written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"{value[0]:g} to {value[1]:g}"
     return "null" if value is None else str(value)
@@ -52,24 +52,24 @@ def told(value: Any) -> str:
 def test_the_docs_print_the_table() -> None:
     text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
     assert table() in text, "python -m spm_gym.instrument.sim.provenance prints it"
-    told = [number.origin for number in NUMBERS] + [number.lab_origin for number in NUMBERS]
-    assert set(Origin) < {*told}
+    found = [number.evidence for number in NUMBERS] + [number.lab_evidence for number in NUMBERS]
+    assert set(Evidence) < {*found}
 
 
 def test_the_sample_drifts_towards_the_tip_since_the_approach() -> None:
-    one, still = microscope(z_drift_pm_per_s=1.0), microscope()
-    for each in (one, still):
+    this, still = microscope(z_drift_pm_per_s=1.0), microscope()
+    for each in (this, still):
         each.wait(1000.0)
-    assert one.status().z - still.status().z == pytest.approx(1e-9)
+    assert this.status().z - still.status().z == pytest.approx(1e-9)
     frame = Frame(0, 0, 10 * NM, 64)
-    rows = np.median(one.scan(frame).z.astype(float) - still.scan(frame).z, axis=1)
+    rows = np.median(this.scan(frame).z.astype(float) - still.scan(frame).z, axis=1)
     # The first line 1000 s after the beginning, 0.25 s for each.
     assert rows == pytest.approx((1000 + 0.25 * np.arange(64)) * 1e-12, abs=1e-14)
-    assert one.status().z - still.status().z == pytest.approx(1.016e-9)
-    for each in (one, still):
+    assert this.status().z - still.status().z == pytest.approx(1.016e-9)
+    for each in (this, still):
         each.withdraw()
         each.approach()
-    assert one.status().z == still.status().z
+    assert this.status().z == still.status().z
 
 
 def test_creep_goes_on_as_the_logarithm_of_time() -> None:
@@ -89,9 +89,9 @@ def test_creep_goes_on_as_the_logarithm_of_time() -> None:
 
 
 def test_a_tip_that_has_never_moved_does_not_creep() -> None:
-    one, other = (microscope(creep_fraction=f, creep_time_s=500.0) for f in (0.05, 0.0))
+    this, other = (microscope(creep_fraction=f, creep_time_s=500.0) for f in (0.05, 0.0))
     frame = Frame(0, 0, 10 * NM, 16)
-    assert np.array_equal(one.scan(frame).z, other.scan(frame).z)
+    assert np.array_equal(this.scan(frame).z, other.scan(frame).z)
 
 
 def test_a_tip_changes_by_the_second_and_more_often_with_bias_and_current() -> None:
@@ -106,14 +106,14 @@ def test_a_tip_changes_by_the_second_and_more_often_with_bias_and_current() -> N
 
 def changes(prepare: list[Pulse | Dip]) -> int:
     """How many of a hundred scans by a good tip, prepared again each time, change it."""
-    one = microscope(tip_change_per_s=1e-3, tip_change_after_pulse=1000.0)
+    this = microscope(tip_change_per_s=1e-3, tip_change_after_pulse=1000.0)
     found = 0
     for _ in range(100):
         for action in prepare:
-            one.condition(action, 0.0, 0.0)
-        one.set_probe(HiddenState())
-        one.settle(Frame(0, 0, 10 * NM, 16), 1.0)
-        found += not one.truth.good
+            this.condition(action, 0.0, 0.0)
+        this.set_probe(HiddenState())
+        this.settle(Frame(0, 0, 10 * NM, 16), 1.0)
+        found += not this.truth.good
     return found
 
 
@@ -127,17 +127,17 @@ def test_after_a_pulse_tips_change_until_a_shallow_dip() -> None:
 
 def test_a_crash_draws_what_the_preamplifier_can_show() -> None:
     for limit in (10.0, 100.0):
-        one = microscope(preamplifier_nA=limit)
-        one.inject("crash")
-        assert one.status().current == limit / 1e9
+        this = microscope(preamplifier_nA=limit)
+        this.inject("crash")
+        assert this.status().current == limit / 1e9
 
 
 def test_the_state_is_kept_with_a_pulse_and_a_landing() -> None:
-    one = SimulatedMicroscope(LAB, seed=5)
-    one.condition(Pulse(2.5), 0.0, 0.0)
-    one.withdraw()
-    one.approach()
+    this = SimulatedMicroscope(LAB, seed=5)
+    this.condition(Pulse(2.5), 0.0, 0.0)
+    this.withdraw()
+    this.approach()
     other = SimulatedMicroscope(LAB, seed=6)
-    other.set_state(one.get_state())
+    other.set_state(this.get_state())
     frame = Frame(30 * NM, 0.0, 10 * NM, 32)
-    assert np.array_equal(one.scan(frame).z, other.scan(frame).z)
+    assert np.array_equal(this.scan(frame).z, other.scan(frame).z)

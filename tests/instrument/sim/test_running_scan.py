@@ -40,14 +40,14 @@ def in_parts(running: RunningScan, parts: list[int]) -> Scan:
     return running.scan()
 
 
-def same(one: Scan, other: Scan) -> bool:
-    return np.array_equal(one.z, other.z, equal_nan=True)
+def same(this: Scan, other: Scan) -> bool:
+    return np.array_equal(this.z, other.z, equal_nan=True)
 
 
-def equal_but_for_rounding(one: Scan, other: Scan) -> bool:
+def equal_but_for_rounding(this: Scan, other: Scan) -> bool:
     """Equal in double precision up to 1e-15 m: a few heights may be rounded to the next number."""
-    apart = np.abs(one.z - other.z)
-    return bool((apart <= np.spacing(np.abs(one.z))).all() and np.mean(apart > 0) < 1e-3)
+    apart = np.abs(this.z - other.z)
+    return bool((apart <= np.spacing(np.abs(this.z))).all() and np.mean(apart > 0) < 1e-3)
 
 
 @pytest.mark.parametrize("upward", [False, True])
@@ -60,32 +60,32 @@ def equal_but_for_rounding(one: Scan, other: Scan) -> bool:
 def test_parts_make_the_whole(state: HiddenState, parts: list[int], upward: bool) -> None:
     scans, after = [], []
     for advances in (parts, [64]):
-        one = microscope(seed=2, tip_change_rate=1.0)
-        one.set_probe(state)
-        scans.append(in_parts(one.begin_scan(HERE, upward), advances))
-        after.append(one.get_state())
+        this = microscope(seed=2, tip_change_rate=1.0)
+        this.set_probe(state)
+        scans.append(in_parts(this.begin_scan(HERE, upward), advances))
+        after.append(this.get_state())
     assert equal_but_for_rounding(*scans)
     assert repr(after[0]) == repr(after[1])
 
 
 @pytest.mark.parametrize("upward", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_looks_in_mid_scan_leave_no_trace(seed: int, upward: bool) -> None:
+def test_reading_in_mid_scan_leaves_no_trace(seed: int, upward: bool) -> None:
     """Bit for bit, on rough ground, with any probe, through tip changes and accidents."""
     lively = {"tip_change_rate": 1.0, "contact_loss_rate": 0.5, "crash_rate": 0.5,
               "rough_fraction": 0.5}  # fmt: skip
     for state in map(HiddenState.of, range(16)):
         scans, after = [], []
-        for looks in ([5, 17, 18, 50], []):
-            one = microscope(seed, **lively)
-            one.set_probe(state)
-            running = one.begin_scan(HERE, upward)
-            for lines in looks:
-                running.advance(lines, look=True)
+        for reads in ([5, 17, 18, 50], []):
+            this = microscope(seed, **lively)
+            this.set_probe(state)
+            running = this.begin_scan(HERE, upward)
+            for lines in reads:
+                running.advance(lines, render_ahead=True)
                 assert np.isfinite(running.scan().z).sum() == lines * 64
             running.advance(64)
             scans.append(running.scan())
-            after.append(repr(one.get_state()))
+            after.append(repr(this.get_state()))
         assert same(*scans)
         assert after[0] == after[1]
 
@@ -94,9 +94,9 @@ def test_a_rim_filter_is_all_that_tells_parts_from_the_whole() -> None:
     """A negative control: contaminated probes have the filter, and it does see the border."""
     scans = []
     for advances in ([32, 64], [64]):
-        one = microscope()
-        one.set_probe(HiddenState(contaminated=True))
-        scans.append(in_parts(one.begin_scan(HERE), advances))
+        this = microscope()
+        this.set_probe(HiddenState(contaminated=True))
+        scans.append(in_parts(this.begin_scan(HERE), advances))
     assert not equal_but_for_rounding(*scans)
     assert np.abs(scans[0].z - scans[1].z).max() < 100e-12
 
@@ -106,9 +106,9 @@ def test_an_accident_begins_at_the_same_line_in_parts(fault: str) -> None:
     rate = {"lost contact": "contact_loss_rate", "crash": "crash_rate"}[fault]
     scans = []
     for advances in ([10, 20, 30, 40, 50, 64], [64]):
-        one = microscope(seed=3, **{rate: 1.0})
-        scans.append(in_parts(one.begin_scan(HERE), advances))
-        assert one.fault == fault
+        this = microscope(seed=3, **{rate: 1.0})
+        scans.append(in_parts(this.begin_scan(HERE), advances))
+        assert this.fault == fault
     assert equal_but_for_rounding(*scans)
     assert 0 < np.isclose(scans[0].z[:, 0], scans[0].z[-1, 0], atol=1e-12).sum() < 64
 
@@ -147,24 +147,24 @@ def test_upward_lines_drift_in_the_order_of_their_acquisition() -> None:
 def test_a_tip_change_comes_with_the_line_the_scan_has_reached() -> None:
     changes = []
     for seed in range(6):
-        one = microscope(seed, tip_change_rate=1.0)
-        running, seen = one.begin_scan(HERE), [one.truth]
+        this = microscope(seed, tip_change_rate=1.0)
+        running, states = this.begin_scan(HERE), [this.truth]
         for line in range(1, 65):
             running.advance(line)
-            seen.append(one.truth)
-        changes.append(int(np.sum([a != b for a, b in pairwise(seen)])))
+            states.append(this.truth)
+        changes.append(int(np.sum([a != b for a, b in pairwise(states)])))
     assert set(changes) == {0, 1}
 
 
 def test_the_clock_runs_by_the_line_time() -> None:
-    one = microscope()
-    running = one.begin_scan(HERE, line_time=0.5)
-    started = one.status().time
+    this = microscope()
+    running = this.begin_scan(HERE, line_time=0.5)
+    started = this.status().time
     running.advance(16)
     running.advance(16)
     running.advance(3)
     assert (running.lines_done, running.line_time, running.finished) == (16, 0.5, False)
-    assert one.status().time == started + 8
+    assert this.status().time == started + 8
     assert running.scan().started == started
     running.advance(64)
     assert running.finished
@@ -190,44 +190,44 @@ def test_a_scan_so_far_does_not_change_later() -> None:
 
 
 def test_beginning_checks_place_and_contact() -> None:
-    one = microscope()
+    this = microscope()
     with pytest.raises(LimitExceeded):
-        one.begin_scan(Frame(500 * NM, 0, 10 * NM, 64))
-    one.withdraw()
+        this.begin_scan(Frame(500 * NM, 0, 10 * NM, 64))
+    this.withdraw()
     with pytest.raises(ContactLost):
-        one.begin_scan(HERE)
+        this.begin_scan(HERE)
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda one: one.withdraw(),
-        lambda one: one.move_to(0, 0),
-        lambda one: one.condition(Pulse(2.5), HERE.x, HERE.y),
-        lambda one: one.begin_scan(HERE),
-        lambda one: one.restart(0),
-        lambda one: one.set_state(one.get_state()),
+        lambda this: this.withdraw(),
+        lambda this: this.move_to(0, 0),
+        lambda this: this.condition(Pulse(2.5), HERE.x, HERE.y),
+        lambda this: this.begin_scan(HERE),
+        lambda this: this.restart(0),
+        lambda this: this.set_state(this.get_state()),
     ],
     ids=["withdraw", "move", "condition", "begin", "restart", "set_state"],
 )
 def test_another_act_ends_a_scan_and_nothing_of_its_future_happens(act: Any) -> None:
-    one = microscope(tip_change_rate=1.0, crash_rate=1.0)
-    running = one.begin_scan(HERE)
-    act(one)
+    this = microscope(tip_change_rate=1.0, crash_rate=1.0)
+    running = this.begin_scan(HERE)
+    act(this)
     with pytest.raises(InstrumentError, match="has ended"):
         running.advance(64)
-    assert one.fault == ""
+    assert this.fault == ""
     assert np.isnan(running.scan().z).all()
 
 
-def test_looking_waiting_and_approaching_do_not_end_a_scan() -> None:
-    one = microscope()
-    running = one.begin_scan(HERE)
+def test_reading_waiting_and_approaching_do_not_end_a_scan() -> None:
+    this = microscope()
+    running = this.begin_scan(HERE)
     running.advance(10)
-    one.status()
-    one.wait(5)
-    one.move_to(one.status().x, one.status().y)
-    one.approach()
+    this.status()
+    this.wait(5)
+    this.move_to(this.status().x, this.status().y)
+    this.approach()
     running.advance(64)
     assert np.isfinite(running.scan().z).all()
 
@@ -252,13 +252,13 @@ def test_events_are_as_frequent_as_configured_and_uniform_over_the_lines() -> No
 
 
 def test_part_of_an_image_bears_its_part_of_the_risk() -> None:
-    one = microscope(contact_loss_rate=0.8)
+    this = microscope(contact_loss_rate=0.8)
     lost = 0
     frame = Frame(0, 0, 2 * NM, 8)
     for _ in range(300):
-        one.scan(frame, 0.25)
-        lost += one.fault == "lost contact"
-        one.approach()
+        this.scan(frame, 0.25)
+        lost += this.fault == "lost contact"
+        this.approach()
     assert abs(lost / 300 - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 300)
 
 
@@ -269,11 +269,11 @@ def test_a_frame_sent_in_single_precision_gives_the_same_image() -> None:
     """A negative control: the frame itself is another one after the journey."""
     sent = sent_frame(AWKWARD)
     assert sent != AWKWARD
-    one, other = microscope(), microscope()
-    direct, travelled = one.scan(AWKWARD), other.scan(sent)
+    this, other = microscope(), microscope()
+    direct, travelled = this.scan(AWKWARD), other.scan(sent)
     assert same(direct, travelled)
     assert direct.frame == AWKWARD
-    assert repr(one.get_state()) == repr(other.get_state())
+    assert repr(this.get_state()) == repr(other.get_state())
     fast = microscope(speed_nm_per_s=single(80e-9) / NM)
     assert same(fast.scan(AWKWARD), direct)
 
@@ -304,24 +304,24 @@ def test_conditioning_sent_in_single_precision_does_the_same(action: Dip | Pulse
     assert sent != action
     states = []
     for what in (action, sent):
-        one = microscope(seed=6)
-        one.condition(what, 1.23456789e-9, -3e-9)
-        states.append((repr(one.get_state()), one.scan(HERE).z.tobytes()))
+        this = microscope(seed=6)
+        this.condition(what, 1.23456789e-9, -3e-9)
+        states.append((repr(this.get_state()), this.scan(HERE).z.tobytes()))
     assert states[0] == states[1]
 
 
 @pytest.mark.parametrize("fraction", [0.25, 1.0])
-def test_settling_leaves_everything_as_a_scan_that_nobody_looks_at(fraction: float) -> None:
+def test_settling_leaves_everything_as_a_scan_does(fraction: float) -> None:
     lively = {"tip_change_rate": 0.5, "contact_loss_rate": 0.2, "crash_rate": 0.2}
     for state in map(HiddenState.of, range(16)):
         after = []
         for settle in (True, False):
-            one = microscope(seed=4, **lively)
-            one.set_probe(state)
-            assert one.surface, "it is made when it is first looked at"
+            this = microscope(seed=4, **lively)
+            this.set_probe(state)
+            assert this.surface, "it is made at its first use"
             if settle:
-                one.settle(HERE, fraction)
+                this.settle(HERE, fraction)
             else:
-                one.scan(HERE, fraction)
-            after.append(repr(one.get_state()))
+                this.scan(HERE, fraction)
+            after.append(repr(this.get_state()))
         assert after[0] == after[1]

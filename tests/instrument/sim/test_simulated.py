@@ -76,16 +76,16 @@ def test_restart_forgets_everything() -> None:
 
 def test_state_continues_bit_for_bit_in_another_microscope() -> None:
     config = SimulatorConfig(tip_change_rate=0.5)
-    one = SimulatedMicroscope(config, seed=1)
-    session(one)
-    kept = from_bytes(to_bytes(one.get_state()))
-    expected = session(one)
+    this = SimulatedMicroscope(config, seed=1)
+    session(this)
+    kept = from_bytes(to_bytes(this.get_state()))
+    expected = session(this)
     other = SimulatedMicroscope(config, seed=99)
     other.set_state(kept)
     got = session(other)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(expected, got, strict=True))
-    assert other.truth == one.truth
-    assert other.status() == one.status()
+    assert other.truth == this.truth
+    assert other.status() == this.status()
 
 
 def test_a_kept_state_is_not_changed_by_going_on() -> None:
@@ -149,8 +149,10 @@ def test_the_truth_changes_as_the_dynamics_say() -> None:
         microscope.set_probe(HiddenState(Shape.WEAK))
         microscope.condition(Dip(0.8 * NM), (trial % 20 - 10) * 30 * NM, 0)
         drawn.append(microscope.truth.good)
-    chance = matrix[HiddenState(Shape.WEAK).index, 0]
-    assert abs(np.mean(drawn) - chance) < 4 * np.sqrt(chance * (1 - chance) / len(drawn))
+    probability = matrix[HiddenState(Shape.WEAK).index, 0]
+    assert abs(np.mean(drawn) - probability) < 4 * np.sqrt(
+        probability * (1 - probability) / len(drawn)
+    )
 
 
 def test_a_tip_change_leaves_the_earlier_lines_alone() -> None:
@@ -167,7 +169,7 @@ def test_a_tip_change_leaves_the_earlier_lines_alone() -> None:
         if not lively.truth.good:
             first = int(np.flatnonzero(~same)[0])
             changed |= first > 0
-            assert same[first:].mean() < 0.5  # bare ground looks the same to any tip
+            assert same[first:].mean() < 0.5  # bare ground is the same for any tip
     assert changed
 
 

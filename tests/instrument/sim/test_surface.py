@@ -1,4 +1,4 @@
-"""The sample is the same whenever one looks, and carries what was done to it."""
+"""Surfaces are the same in every image, and keep the marks of actions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def grid(x: float = 0.0, y: float = 0.0, points: int = 64, pixel: float = NM * 1
                   np.zeros((points, 2)))  # fmt: skip
 
 
-def look(sample: Surface, raster: ScanGrid | None = None) -> NDArray[np.float64]:
+def relief(sample: Surface, raster: ScanGrid | None = None) -> NDArray[np.float64]:
     lowest, field = scene(sample.ground, raster or grid(), template("lumo"), False)
     heights = lowest + np.log(field) / (2 * DECAY)
     again, linear = scene(sample.ground, raster or grid(), template("lumo"), True)
@@ -37,8 +37,8 @@ def look(sample: Surface, raster: ScanGrid | None = None) -> NDArray[np.float64]
 
 
 def test_same_seed_same_surface_and_other_seed_another() -> None:
-    assert np.array_equal(look(surface(seed=3)), look(surface(seed=3)))
-    assert not np.array_equal(look(surface(seed=3)), look(surface(seed=4)))
+    assert np.array_equal(relief(surface(seed=3)), relief(surface(seed=3)))
+    assert not np.array_equal(relief(surface(seed=3)), relief(surface(seed=4)))
 
 
 def test_molecules_keep_their_distance() -> None:
@@ -57,26 +57,26 @@ def test_density_of_molecules_is_the_configured_one(density: float) -> None:
 
 def test_neighbouring_looks_show_the_same_things() -> None:
     sample, pixel = surface(), 10 * NM / 64
-    here, right = look(sample), look(sample, grid(x=20 * pixel))
+    here, right = relief(sample), relief(sample, grid(x=20 * pixel))
     np.testing.assert_allclose(here[:, 20:], right[:, :-20], atol=1e-14)
 
 
 def test_up_in_the_sample_is_up_in_the_image() -> None:
     sample, pixel = surface(), 10 * NM / 64
-    here, above = look(sample), look(sample, grid(y=20 * pixel))
+    here, above = relief(sample), relief(sample, grid(y=20 * pixel))
     np.testing.assert_allclose(here[:-20], above[20:], atol=1e-14)
 
 
 def test_a_look_turned_by_a_quarter_is_the_turned_look() -> None:
     sample = surface()
-    turned = look(sample, grid(angle=np.pi / 2))
-    np.testing.assert_allclose(turned, np.rot90(look(sample), -1), atol=1e-13)
+    turned = relief(sample, grid(angle=np.pi / 2))
+    np.testing.assert_allclose(turned, np.rot90(relief(sample), -1), atol=1e-13)
 
 
 def test_most_places_of_a_bare_sample_are_flat_and_terraces_differ_by_the_step() -> None:
     sample = surface(BARE, seed=2)
     levels = np.concatenate(
-        [look(sample, grid(x=x * NM, points=8)).ravel() for x in range(-400, 401, 25)]
+        [relief(sample, grid(x=x * NM, points=8)).ravel() for x in range(-400, 401, 25)]
     )
     away = np.abs(levels / STEP_HEIGHT - np.rint(levels / STEP_HEIGHT))
     assert np.mean(away < 0.01) > 0.9
@@ -86,17 +86,17 @@ def test_most_places_of_a_bare_sample_are_flat_and_terraces_differ_by_the_step()
 @pytest.mark.parametrize("action", [Pulse(-8.0), Dip(0.8e-9), Dip(2.5e-9)])
 def test_a_mark_changes_its_place_and_spares_the_others(action: Conditioning) -> None:
     sample = surface()
-    before, elsewhere = look(sample), look(sample, grid(x=60 * NM))
+    before, elsewhere = relief(sample), relief(sample, grid(x=60 * NM))
     sample.mark(action, 0, 0, np.random.default_rng(0))
-    assert np.abs(look(sample) - before).max() > 0.1 * STEP_HEIGHT
-    assert np.array_equal(look(sample, grid(x=60 * NM)), elsewhere)
+    assert np.abs(relief(sample) - before).max() > 0.1 * STEP_HEIGHT
+    assert np.array_equal(relief(sample, grid(x=60 * NM)), elsewhere)
 
 
 def test_a_stall_leaves_no_mark() -> None:
     sample = surface()
-    before = look(sample)
+    before = relief(sample)
     sample.mark(Stall(), 0, 0, np.random.default_rng(0))
-    assert np.array_equal(look(sample), before)
+    assert np.array_equal(relief(sample), before)
 
 
 def test_deeper_dips_leave_deeper_pits() -> None:
@@ -104,7 +104,7 @@ def test_deeper_dips_leave_deeper_pits() -> None:
     for depth in (0.8, 1.8, 5.0):
         sample = surface(BARE)
         sample.mark(Dip(depth * NM), 0, 0, np.random.default_rng(0))
-        depths.append(float(look(sample, grid(points=256)).min()))
+        depths.append(float(relief(sample, grid(points=256)).min()))
     assert depths == sorted(depths, reverse=True)
 
 
@@ -119,15 +119,17 @@ def test_a_dip_takes_the_molecule_under_it() -> None:
 def test_state_carries_marks_to_a_surface_made_again() -> None:
     worn, fresh = surface(), surface()
     worn.mark(Dip(2.5 * NM), 0, 0, np.random.default_rng(0))
-    assert not np.array_equal(look(worn), look(fresh))
+    assert not np.array_equal(relief(worn), relief(fresh))
     fresh.set_state(worn.get_state())
-    assert np.array_equal(look(worn), look(fresh))
+    assert np.array_equal(relief(worn), relief(fresh))
 
 
 def test_rough_patches_cover_about_the_fraction_and_are_tall() -> None:
     sample = surface(SimulatorConfig(rough_fraction=0.1, molecules_per_nm2=0.001), seed=1)
     places = np.random.default_rng(0).uniform(-400 * NM, 400 * NM, (400, 2))
-    ranges = [float(np.ptp(look(sample, grid(x, y, points=16, pixel=NM * 0.6)))) for x, y in places]
+    ranges = [
+        float(np.ptp(relief(sample, grid(x, y, points=16, pixel=NM * 0.6)))) for x, y in places
+    ]
     assert 0.04 < np.mean(np.array(ranges) > 0.6 * NM) < 0.25
 
 
@@ -147,7 +149,7 @@ def test_no_relief_is_too_deep_for_the_current() -> None:
 
 @pytest.mark.parametrize("height", [-8 * NM, -5 * NM, 5 * NM, 8 * NM])
 def test_neither_pits_nor_hills_move_the_ground_beside_them(height: float) -> None:
-    marked, untouched = look(with_hill(height)), look(surface(BARE))
+    marked, untouched = relief(with_hill(height)), relief(surface(BARE))
     np.testing.assert_allclose(marked[0], untouched[0], atol=1e-14)
     assert abs(marked - untouched).max() == pytest.approx(abs(height), rel=0.02)
 

@@ -426,7 +426,7 @@ def test_a_dropped_connection(serve: Serve, when: str, bias: float) -> None:
 
 
 def paused(server: VirtualNanonis) -> tuple[VirtualNanonis, Callable[[float], None]]:
-    """A server that pauses until it is told to go on, which also sees how long it would have."""
+    """Make a server wait for an event instead of a delay, and check the delay."""
     asked: Queue[float] = Queue()
     leave = threading.Semaphore(0)
 

@@ -1,4 +1,4 @@
-"""The settings of the virtual controller: what a Set stored, the Get returns."""
+"""Settings of the virtual controller: a Get returns the values of the last Set."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from spm_gym.servers.nanonis.defaults import DEFAULTS, INDEXES, rules
 Values = dict[str, Any]
 
 
-class Memory:
+class ControllerSettings:
     """Settings by the name that their Set and Get have in common, such as "TipShaper.Props".
 
     Args:
-        release: Decides which numbers of a Set mean "no change".
+        release: Release of the software; the numbers of a Set that mean "no change" depend on it.
     """
 
     def __init__(self, release: int) -> None:
         self._rules = rules(release)
-        self._kept: dict[tuple[str, int], Values] = {}
+        self._values: dict[tuple[str, int], Values] = {}
 
     def of(self, name: str, index: int = 0) -> Values:
-        """The settings of one name, and of one modulator or output where there are several."""
+        """Return the settings of a name, and of one modulator or output where there are several."""
         key = (name, index)
-        if key not in self._kept:
-            self._kept[key] = {k: _sent(v) for k, v in DEFAULTS.get(name, {}).items()}
-        return self._kept[key]
+        if key not in self._values:
+            self._values[key] = {k: _sent(v) for k, v in DEFAULTS.get(name, {}).items()}
+        return self._values[key]
 
     def set(self, command: Command, values: Mapping[str, Any]) -> None:
         """Store the arguments of a Set."""
@@ -39,18 +39,18 @@ class Memory:
             kept[key] = rule(value, kept.get(key, 0)) if rule else value
 
     def get(self, command: Command, values: Mapping[str, Any]) -> Values:
-        """The return values of a Get."""
+        """Return the values of a Get."""
         kept = self.of(_setting(command), _index(values))
         return {field.name: kept.get(field.name, _nothing(field)) for field in command.reply}
 
 
 def _setting(command: Command) -> str:
-    """What the name of a Set or Get begins with."""
+    """Cut the name of a Set or Get."""
     return command.name[:-3]
 
 
 def _sent(value: Any) -> Any:
-    """A default as a client would have set it."""
+    """Round a default as if a client had set it, since clients compare what they set and get."""
     return single(value) if isinstance(value, float) else value
 
 
@@ -59,6 +59,7 @@ def _index(values: Mapping[str, Any]) -> int:
 
 
 def _nothing(field: Field) -> Any:
+    # A Get must answer every field, also one that no Set has ever had.
     if field.array or field.type in ("strs", "packed"):
         return []
     return "" if field.type == "str" else 0

@@ -1,0 +1,1 @@
+"""A driver of spm-gym in a package of its own, and the server that it talks to."""

@@ -1,0 +1,170 @@
+"""Scans of a run, one at a time: which there are, where they lie, what was done after them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.reader import Label
+from spm_gym.runner.run_state import RunState
+from spm_gym.runner.states import State
+
+_KEPT = f"label IS NOT '{Label.DISCARDED}'"
+"""Condition for scans that can be displayed: the files of the others tell nothing of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActedOn:
+    """An action that was decided on a scan: its place, m, and its name."""
+
+    x: float
+    y: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFacts:
+    """A scan among the others.
+
+    Attributes:
+        row: Of the table ``scans``.
+        number: Of the image, from 1; 0 for a partial scan.
+        before: Scan before it; None if it is the first.
+        after: Scan after it; None if it is the last.
+        actions: Done after it.
+        is_decided_on: Whether an action is about to be chosen on it.
+    """
+
+    row: sqlite3.Row
+    number: int
+    before: int | None
+    after: int | None
+    actions: tuple[ActedOn, ...]
+    is_decided_on: bool
+
+
+def scan_facts(
+    db: sqlite3.Connection, run_state: RunState | None, number: int | None
+) -> ScanFacts | None:
+    """Find the last scan up to a number, or the first one after it; None if there is none.
+
+    Args:
+        db: The journal.
+        run_state: State of the run; None before its first transition.
+        number: Of the scan; None for the last one.
+    """
+    row = _nearest(db, number)
+    if row is None:
+        return None
+    return ScanFacts(
+        row=row,
+        number=_image_number(db, row),
+        before=_single(db, f"SELECT MAX(id) FROM scans WHERE id < ? AND {_KEPT}", row["id"]),
+        after=_single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {_KEPT}", row["id"]),
+        actions=tuple(_actions(db, row)),
+        is_decided_on=_rests_on(run_state, row["id"]),
+    )
+
+
+def _rests_on(run_state: RunState | None, scan: int) -> bool:
+    """Tell whether the next decision rests on this scan and has not been taken."""
+    if run_state is None or run_state.state is not State.CONDITION:
+        return False
+    episode = run_state.conditioning.episode
+    return episode is not None and episode.scan == scan
+
+
+def scan_row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
+    """Read the row of a scan; None if there is none."""
+    row: sqlite3.Row | None = db.execute("SELECT * FROM scans WHERE id = ?", (number,)).fetchone()
+    return row
+
+
+def last_scan_number(db: sqlite3.Connection) -> int:
+    """Return the number of the last scan; 0 before the first."""
+    return _single(db, "SELECT MAX(id) FROM scans") or 0
+
+
+def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:
+    """Return the number of the last image that covers a place (m) of an area; None without one."""
+    return _single(
+        db,
+        f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
+        # Rotation is neglected: a click near the corner of a rotated image may miss it.
+        " AND MAX(ABS(x - ?), ABS(y - ?)) <= size / 2",
+        area,
+        x,
+        y,
+    )
+
+
+def spread_scans(db: sqlite3.Connection, label: Label, most: int) -> list[sqlite3.Row]:
+    """Read at most so many scans with a label, spread evenly over the run."""
+    count = _single(db, "SELECT COUNT(*) FROM scans WHERE label = ?", label) or 0
+    number = min(count, most)
+    query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
+    return [
+        db.execute(query, (label, count * place // number)).fetchone() for place in range(number)
+    ]
+
+
+def classified_files(db: sqlite3.Connection, labels: Sequence[Label]) -> list[sqlite3.Row]:
+    """Read ``file`` and ``area`` of the whole images that were classified and have such a label."""
+    query = (
+        "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
+        f" AND label IN ({', '.join('?' * len(labels))}) ORDER BY id"
+    )
+    return db.execute(query, tuple(labels)).fetchall()
+
+
+def probabilities(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
+    """Read label (`UNDECIDED` for none), elapsed time and probability of classified scans."""
+    query = (
+        f"SELECT COALESCE(label, '{UNDECIDED}'), elapsed, probability FROM scans"
+        " WHERE probability IS NOT NULL ORDER BY id"
+    )
+    return [(label, elapsed, value) for label, elapsed, value in db.execute(query)]
+
+
+def _nearest(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
+    if number is None:
+        return _first(db, "1", "DESC", ())
+    before = _first(db, "id <= ?", "DESC", (number,))
+    return before or _first(db, "id > ?", "ASC", (number,))
+
+
+def _first(
+    db: sqlite3.Connection, condition: str, order: str, values: tuple[int, ...]
+) -> sqlite3.Row | None:
+    query = f"SELECT * FROM scans WHERE {condition} AND {_KEPT} ORDER BY id {order} LIMIT 1"
+    found: sqlite3.Row | None = db.execute(query, values).fetchone()
+    return found
+
+
+def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:
+    if row["fraction"] != 1:
+        return 0
+    return _single(db, f"SELECT COUNT(*) FROM scans WHERE id <= ? AND {IMAGE}", row["id"]) or 0
+
+
+def _actions(db: sqlite3.Connection, row: sqlite3.Row) -> list[ActedOn]:
+    # The first decision of an episode rests on the image from before it.
+    episode = row["episode"]
+    if episode is None:
+        episode = _single(db, "SELECT id FROM episodes WHERE first_scan = ?", row["id"])
+    steps = db.execute(
+        "SELECT name, details FROM steps JOIN acts ON acts.number = steps.act"
+        " WHERE steps.episode = ? AND steps.scan = ?",
+        (episode, row["id"]),
+    )
+    detailed = [(step["name"], json.loads(step["details"])) for step in steps]
+    return [ActedOn(where["x"], where["y"], name) for name, where in detailed if "x" in where]
+
+
+def _single(db: sqlite3.Connection, query: str, *values: Any) -> int | None:
+    row = db.execute(query, values).fetchone()
+    return None if row is None else row[0]

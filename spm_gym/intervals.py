@@ -1,0 +1,123 @@
+"""Confidence intervals of 95 %, each method once; agents and the analysis of runs share them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+FEWEST = 10
+"""Episodes that an interval of lengths takes: with fewer, it would be a guess."""
+
+Interval = tuple[float, float]
+
+_QUANTILE = 0.975
+_NORMAL_QUANTILE = 1.96
+_SYMMETRIC = 1e-6
+"""Skewness below which the correction would divide by almost nothing."""
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, Interval]:
+    """Mean of values without much skewness, and its interval (Student's t); of one value NaN.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not len(values):
+        raise ValueError("the mean of no values is not defined")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, (math.nan, math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, _QUANTILE)) * error
+    return mean, (mean - half, mean + half)
+
+
+def normal_reach(error: float) -> float:
+    """Half the interval of an estimate with this standard error, taken as normal."""
+    return _NORMAL_QUANTILE * error
+
+
+def wilson_interval(successes: int, trials: int) -> Interval:
+    """Interval of a share; NaN without trials.
+
+    Source: E. B. Wilson, *J. Am. Stat. Assoc.* 22, 209 (1927). Unlike the normal interval it stays
+    within 0 and 1 and has a width where no trial, or every trial, succeeds.
+    """
+    if not trials:
+        return math.nan, math.nan
+    square, share = _NORMAL_QUANTILE**2, successes / trials
+    middle = share + square / (2 * trials)
+    half = _NORMAL_QUANTILE * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)
+
+
+def length_interval(lengths: Sequence[int]) -> Interval | None:
+    """Interval of the mean number of actions of an episode; it has nothing below one action.
+
+    Returns:
+        None for fewer than `FEWEST` episodes, or if all are equally long.
+    """
+    if not _has_interval(lengths):
+        return None
+    low, high = _skewed_interval(float(np.mean(lengths)), _cumulants(lengths))
+    return max(low, 1.0), high
+
+
+def length_difference_interval(lengths: Sequence[int], less: Sequence[int]) -> Interval | None:
+    """Interval of the difference of two mean numbers of actions, that of ``less`` subtracted.
+
+    Returns:
+        None where one of them has no interval.
+    """
+    if not (_has_interval(lengths) and _has_interval(less)):
+        return None
+    difference = float(np.mean(lengths)) - float(np.mean(less))
+    return _skewed_interval(difference, _cumulants(lengths), _cumulants(less, -1))
+
+
+def _has_interval(lengths: Sequence[int]) -> bool:
+    return len(lengths) >= FEWEST and len(set(lengths)) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Cumulants:
+    """Unbiased second and third cumulant of a mean, and the degrees of freedom of the second."""
+
+    second: float
+    third: float
+    freedom: int
+
+
+def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
+    number = len(lengths)
+    away = np.asarray(lengths, np.float64) - np.mean(lengths)
+    second = float(np.sum(away**2)) / (number - 1) / number
+    third = float(np.sum(away**3)) / ((number - 1) * (number - 2)) / number
+    return _Cumulants(second, sign * third, number - 1)
+
+
+def _skewed_interval(estimate: float, *parts: _Cumulants) -> Interval:
+    """Interval of a sum of means: Student's or Welch's, with Hall's correction for skewness.
+
+    Lengths of episodes are skewed: where all was short so far, long ones are still to come.
+    Student's interval of fifteen geometric lengths has the true mean in 90 % of cases, not 95.
+    Source: P. Hall, *J. R. Stat. Soc. B* 54, 221 (1992); for two samples X.-H. Zhou and P. Dinh,
+    *Biostatistics* 6, 187 (2005).
+    """
+    variance = sum(part.second for part in parts)
+    freedom = variance**2 / sum(part.second**2 / part.freedom for part in parts)
+    skewness = sum(part.third for part in parts) / variance**1.5
+    reach, error = float(stdtrit(freedom, _QUANTILE)), math.sqrt(variance)
+    low, high = (estimate - error * _skewed(q, skewness) for q in (reach, -reach))
+    return low, high
+
+
+def _skewed(quantile: float, skewness: float) -> float:
+    """Quantile of Student's ratio if the mean has that skewness."""
+    if abs(skewness) < _SYMMETRIC:
+        return quantile
+    return 3 * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1) / skewness
