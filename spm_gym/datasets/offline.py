@@ -211,6 +211,7 @@ def _metadata(run: Path, config: Config, episodes: _Episodes) -> dict[str, Any]:
         # Exactly this one: rewards and levelling are those of the program that made the data.
         "requirements": [f"spm-gym=={version}"],
         "spm_gym_version": version,
+        # All of them: settings may have been edited between two sessions of the run.
         "config_sha256": episodes.hashes,
     }
 

@@ -32,6 +32,7 @@ class PreparedImages:
     @property
     def good(self) -> BoolArray:
         """Whether the probe was good, (N,)."""
+        # Class 0 is sharp, clean and stable; every other one is bad by definition.
         return np.asarray(self.state == 0)
 
 
