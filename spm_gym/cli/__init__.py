@@ -75,7 +75,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    # Here, not above: train.py and evaluate.py come through this module and need none of them.
+    # Here, not above: train and evaluate import this module, and need none of the others.
     from spm_gym.cli import (
         ask,
         check,
