@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from spm_gym.assembly import run as operate
+from spm_gym.assembly.run_directory import TRAINING
 from spm_gym.cli import main, monitor, stop, train
 from spm_gym.config import ConfigError
 from spm_gym.journal.writer import SessionRecord
@@ -58,14 +59,15 @@ def test_a_shell_reads_a_path_as_it_is(name: bytes) -> None:
 def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> list[str]:
     """Whatever commands are suggested for a run directory."""
     operate._status(Outcome("over", False, "withdrawn"), run)
-    train._tell(run)
+    train._print_next_steps(run)
     told = capsys.readouterr().out.splitlines()
-    (run / "tensorboard").mkdir(parents=True)
+    run.mkdir()
+    (run / TRAINING).touch()
     with pytest.raises(ValueError, match="tensorboard --logdir") as training:
         monitor.monitor(Namespace(run=run))
     shutil.rmtree(run)
     with lab(run, Verdicts(0.99)), pytest.raises(ValueError, match="without a word") as killed:
-        stop._say_how_it_ended(run, 0)
+        stop._print_ending(run, 0)
     notify = run / "notify"
     notify.write_text("")
     with pytest.raises(ConfigError, match="--config") as addresses:

@@ -127,7 +127,7 @@ def test_training_on_the_simulator_and_showing_what_came_of_it(
     assert trained.auc is not None
     assert trained.images == 77
     recorded = [line for line in capsys.readouterr().out.splitlines() if "PTCDA" in line]
-    of_weights(Path("a.safetensors")).write(Path("a.png"))
+    of_weights(Path("a.safetensors"), load_config(None, settings).env).write(Path("a.png"))
     lines = capsys.readouterr().out.splitlines()
     assert recorded
     assert set(recorded) <= set(lines)

@@ -177,10 +177,10 @@ def test_a_used_up_area_ends_the_run_and_a_fresh_one_goes_on(
     small = ["env.regions.area_nm=160", "run.checkpoint_every=100000"]
     arguments = ["--env", "real", "--config", SMOKE, "--run-dir", "run", "--steps", "200"]
     assert train.main([*arguments, "--set", on(fresh_ports), *small]) == 2
-    shown = capsys.readouterr()
-    assert "error: the approach area is used up" in shown.err
-    assert "--fresh-area" in shown.err
-    first = kept_step(shown.out)
+    printed = capsys.readouterr()
+    assert "error: the approach area is used up" in printed.err
+    assert "--fresh-area" in printed.err
+    first = kept_step(printed.out)
     assert 0 < first < 200
     assert is_safe(fresh_ports)
     assert train.main(["--resume", "--run-dir", "run"]) == 2
@@ -248,9 +248,9 @@ def test_check_finds_what_a_run_would_die_of(
     ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "--set", on(ports), setting]) == 2
-    shown = capsys.readouterr()
-    assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
-    assert "not ready: " in shown.err
+    printed = capsys.readouterr()
+    assert any(line.startswith("!!") and word in line for line in printed.out.splitlines())
+    assert "not ready: " in printed.err
 
 
 @pytest.mark.parametrize(
@@ -349,9 +349,9 @@ def test_a_dry_run_steps_away_in_the_configured_direction(
     lab = ["real.nanonis.coarse.retract=z-", "env.regions.area_nm=60"]
     arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
     assert train.main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert "Motor.StartMove(direction=5, steps=5" in shown
-    assert "Motor.StartMove(direction=4" not in shown
+    printed = capsys.readouterr().out
+    assert "Motor.StartMove(direction=5, steps=5" in printed
+    assert "Motor.StartMove(direction=4" not in printed
 
 
 def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:

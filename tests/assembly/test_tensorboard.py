@@ -153,11 +153,11 @@ def test_what_was_written_is_the_same_after_a_kill() -> None:
 
 def test_images_come_with_their_captions() -> None:
     assert operate("--scans", "15") == 0
-    shown = events_of("run").Images("observation/good")
-    assert 5 < len(shown) <= 15
-    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as picture:
+    images = events_of("run").Images("observation/good")
+    assert 5 < len(images) <= 15
+    with Image.open(io.BytesIO(images[0].encoded_image_string)) as picture:
         pixels = np.asarray(picture)
-    assert pixels.shape == (shown[0].height, shown[0].width) == (276, 256)
+    assert pixels.shape == (images[0].height, images[0].width) == (276, 256)
     assert pixels[256:].max() > 200  # letters
     assert np.unique(pixels[:256]).size > 20
 
@@ -172,10 +172,10 @@ def test_captions_say_different_things() -> None:
 
 
 def test_a_run_of_any_length_shows_some_hundred_images() -> None:
-    shown = [number for number in range(1, 20_001) if is_sampled(number)]
-    assert shown[:10] == list(range(1, 11))
-    assert len(shown) < 100
-    assert max(np.diff(shown)) <= 2048
+    images = [number for number in range(1, 20_001) if is_sampled(number)]
+    assert images[:10] == list(range(1, 11))
+    assert len(images) < 100
+    assert max(np.diff(images)) <= 2048
 
 
 def refuse_folder(monkeypatch: pytest.MonkeyPatch) -> None:

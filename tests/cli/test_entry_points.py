@@ -107,17 +107,17 @@ def test_what_is_no_action_changes_nothing(action: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
-    [({"demage": False}, "'damage', 'processed'; unknown: \\['demage'\\]"), ({"damage": "no"}, "'no'"),
-     ({"damage": 0}, "True or False, not 0"), ({"damage": None}, "not None"),
-     ({"processed": None}, "needed, not None"),
+    ("options", "message"),
+    [({"demage": False}, "'damage', 'processed'; unknown: \\['demage'\\]"),
+     ({"damage": "no"}, "'no'"), ({"damage": 0}, "True or False, not 0"),
+     ({"damage": None}, "not None"), ({"processed": None}, "needed, not None"),
      ({"processed": np.zeros((1, 64, 64))}, "needed, not array"),
      ({"reset_mask": [True]}, "unknown"), (["damage"], "must be a dict"), (True, "must be a dict")],
 )  # fmt: skip
-def test_options_that_nobody_would_look_at_are_refused(options: Any, says: str) -> None:
+def test_options_that_nobody_would_look_at_are_refused(options: Any, message: str) -> None:
     env = stepped()
     before = everything(env)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         env.reset(seed=3, options=options)
     assert everything(env) == before
 
@@ -202,9 +202,9 @@ def test_what_a_caller_does_to_its_images_and_masks_changes_no_trajectory() -> N
     def play(spoil: bool) -> list[Any]:
         env, rng = make_env(overrides=TRUTH), np.random.default_rng(0)
         observation, info = env.reset(seed=2)
-        seen = []
+        trajectory = []
         for _ in range(8):
-            seen.append((observation.tobytes(), str(info), env.render()))
+            trajectory.append((observation.tobytes(), str(info), env.render()))
             action = rng.choice(np.flatnonzero(env.action_masks()))
             if spoil:
                 assert observation.flags.writeable
@@ -215,7 +215,7 @@ def test_what_a_caller_does_to_its_images_and_masks_changes_no_trajectory() -> N
             observation, _, terminated, _, info = env.step(action)
             if terminated:
                 observation, info = env.reset()
-        return seen
+        return trajectory
 
     assert play(spoil=True) == play(spoil=False)
 

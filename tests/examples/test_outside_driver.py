@@ -144,9 +144,9 @@ def test_check_and_a_rehearsal(lab: Lab) -> None:
     train = ["--env", "real", "--dry-run", *SMOKE, "--steps", "3", *on]
     status, said = lab.call(str(ROOT / "train.py"), *train)  # nobody listens any more
     assert status == 0, said
-    shown = said.splitlines()
+    requests = said.splitlines()
     for request in ("hello", "set speed 8e-08", "row 0", "stop", "withdraw"):
-        assert request in shown
+        assert request in requests
 
 
 @pytest.mark.slow

@@ -258,7 +258,7 @@ def test_missing_lines_are_one_block_anywhere_in_the_scan(fraction: float) -> No
     assert 0.45 < max(shares) <= 0.63
 
 
-def test_nothing_befalls_a_scan_of_no_lines_or_of_an_impossible_one() -> None:
+def test_no_fault_occurs_in_a_scan_of_no_lines_or_an_impossible_one() -> None:
     for fault in ("lost contact", "crash", "connection", "missing lines"):
         microscope = faulty(schedule={1: fault, 2: fault, 3: fault, 4: fault})
         assert np.isnan(microscope.scan(HERE, 0.0).z).all()

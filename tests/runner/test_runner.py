@@ -585,22 +585,22 @@ def test_a_connection_lost_while_a_crash_is_recovered_forgets_no_step_of_it(
 
 
 def test_a_pause_waits_until_a_crashed_tip_was_taken_away(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
+    requested: list[Request | None] = [None]
     with lab(tmp_path, Verdicts(GOOD), microscope=Mishap(scan={4: "crash"}),
-             requests=lambda: wanted[0], sleep=lambda seconds: None) as it:  # fmt: skip
+             requests=lambda: requested[0], sleep=lambda seconds: None) as it:  # fmt: skip
         it.until(State.RECOVER)
-        wanted[0] = Request.PAUSE
+        requested[0] = Request.PAUSE
         it.until(State.PAUSE)
         assert it.rows("SELECT act, result FROM acts") == [("retract", "done")]
 
 
 def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0],
+    requested: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(GOOD), requests=lambda: requested[0],
              microscope=Mishap(withdraw={1: ConnectionLost("cut")}),
              sleep=lambda seconds: None) as it:  # fmt: skip
         it.until(State.COLLECT)
-        wanted[0] = Request.PAUSE
+        requested[0] = Request.PAUSE
         it.until(State.RECOVER)
         it.until(State.PAUSE)
         elapsed = it.runner.run_state.clock.elapsed
@@ -609,7 +609,7 @@ def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_pa
             assert it.runner.step() is State.PAUSE
         assert it.runner.run_state.clock.elapsed == elapsed
         assert not it.microscope.status().approached
-        wanted[0] = Request.RESUME
+        requested[0] = Request.RESUME
         it.until(State.COLLECT)
 
 
@@ -660,27 +660,27 @@ def test_an_act_has_one_result(tmp_path: Path) -> None:
 
 
 def test_requests_are_obeyed_before_the_next_command(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
+    requested: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(GOOD), requests=lambda: requested[0]) as it:
         it.until(State.IMAGE)
-        wanted[0] = Request.PAUSE
+        requested[0] = Request.PAUSE
         assert it.runner.step() is State.PAUSE
         assert it.runner.step() is State.PAUSE
         assert not it.microscope.status().approached
-        wanted[0] = Request.RESUME
+        requested[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         it.until(State.COLLECT)
-        wanted[0] = Request.STOP
+        requested[0] = Request.STOP
         outcome = it.runner.run()
         assert outcome.ending == "asked to stop"
         assert it.labels() == ["good"]
 
 
 def test_a_stop_does_not_leave_an_image_unclassified(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with lab(tmp_path, Verdicts(GOOD), requests=lambda: wanted[0]) as it:
+    requested: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(GOOD), requests=lambda: requested[0]) as it:
         it.until(State.DIAGNOSE)
-        wanted[0] = Request.STOP
+        requested[0] = Request.STOP
         it.runner.run()
         assert it.labels() == ["good"]
 

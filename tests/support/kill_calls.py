@@ -53,8 +53,8 @@ class CallKiller(Killer):
         self._attempts = 0
 
     def kill(self) -> None:
-        """Start the run, have it killed at a call, look; now and then its disk breaks instead."""
-        profile = self._later if self._begun() else self._first
+        """Start the run, have it killed at a call, inspect; sometimes its disk breaks instead."""
+        profile = self._later if self._has_started() else self._first
         if self._attempts % _BREAK_EVERY == _BREAK_EVERY - 1:
             self._break_disk(profile)
         else:
@@ -102,7 +102,7 @@ class CallKiller(Killer):
         self._see_restored("after the end")
         return kept
 
-    def _begun(self) -> bool:
+    def _has_started(self) -> bool:
         return (self.run / SETTINGS).is_file()
 
     def _images(self) -> int:
@@ -173,11 +173,11 @@ def _profile(counted: Killer, folder: Path, images: int) -> list[Call]:
     tracer = Tracer(folder / "trace.txt")
     child = counted.start(f"--scans={images}", attach=tracer.attach)
     status = child.wait()
-    assert status == 0, f"the run that is only looked at ended with status {status}"
+    assert status == 0, f"the run that is only counted ended with status {status}"
     counted.inspect("counted")
     # Through pipes it only says how far it is, and what it opens to read has no second kind.
     calls = tracer.calls(child.pid)
-    wanted = [call for call in calls if call.target != "pipe" and call.kind != "openat"]
-    missing = {"write", "pwrite64", CREATES} - {call.kind for call in wanted}
+    useful = [call for call in calls if call.target != "pipe" and call.kind != "openat"]
+    missing = {"write", "pwrite64", CREATES} - {call.kind for call in useful}
     assert not missing, f"strace shows no {missing}"
-    return wanted
+    return useful

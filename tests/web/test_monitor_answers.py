@@ -91,12 +91,12 @@ def test_many_windows_at_once(run: InventedRun) -> None:
     statuses: list[int] = []
     with watched(run.journal.run) as address:
 
-        def look() -> None:
+        def ask() -> None:
             for _ in range(10):
                 statuses.append(status_of(address, "now"))
                 statuses.append(status_of(address, "areas/0/0_0.webp"))
 
-        threads = [threading.Thread(target=look) for _ in range(6)]
+        threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
         for number in range(20):

@@ -56,12 +56,12 @@ def test_markup_in_a_run_is_shown_as_text(page: Page, tmp_path: Path) -> None:
         run.journal.add_event(0.0, HOSTILE, HOSTILE)
         run.journal.add_event(0.0, "trouble", HOSTILE)
         run.commit(state="recover", trouble=HOSTILE, episode=1, area=1)
-        shown = HOSTILE.replace("\x07", "").strip()
+        expected = HOSTILE.replace("\x07", "").strip()
         with watched(folder) as address:
             visit(page, address)
             page.wait_for_selector("#chart canvas")
             for place in ("#sentence", "#decision", "#events"):
-                assert shown[:40] in text_of(page, place)
+                assert expected[:40] in text_of(page, place)
             assert page.locator("#now script, #now [onerror], #now img[src=x]").count() == 0
             assert overflow(page) == 0
             leave(page)
