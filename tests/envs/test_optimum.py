@@ -33,34 +33,31 @@ def test_measured_masks_are_distributions_and_blunt_probes_allow_less() -> None:
 
 @pytest.mark.slow
 def test_the_environment_reproduces_the_exact_values() -> None:
-    """With the true classifier, mean lengths of every policy lie within 4 standard errors."""
+    """With the ground truth, mean lengths of every policy lie within 4 standard errors."""
     process = reference_process(TRUTH, images_per_state=80, seed=5)
     env = make_env(TRUTH)
     rng = np.random.default_rng(0)
     level = partial(level_of, levels=process.allowed)
     plans = {f"counting, mask {sees}": counting_plan(process, sees) for sees in (False, True)}
     policies = {
-        "random": (RandomPolicy(rng), process.random_length),
-        "blind": (MixturePolicy(process.blind, rng), process.length(process.blind)),
-        "mask": (
-            MixturePolicy(process.mask_only, rng, level),
-            process.length(process.mask_only),
-        ),
-        **{
-            name: (CountingPolicy(plan, rng, level), counting_length(process, plan))
-            for name, plan in plans.items()
-        },
-        "oracle": (
-            OraclePolicy(process.oracle, lambda: env.instrument.truth.index),
-            process.oracle_length,
-        ),
+        "random": RandomPolicy(rng),
+        "blind": MixturePolicy(process.blind, rng),
+        "mask": MixturePolicy(process.mask_only, rng, level),
+        **{name: CountingPolicy(plan, rng, level) for name, plan in plans.items()},
+        "oracle": OraclePolicy(process.oracle, lambda: env.instrument.truth.index),
     }
-    assert 8 <= process.random_length <= 15
-    assert 2.5 <= process.oracle_length <= 4
-    assert process.oracle_length + 1 < policies["blind"][1] < process.random_length - 1
+    exact = {
+        "random": process.random_length,
+        "blind": process.length(process.blind),
+        "mask": process.length(process.mask_only),
+        **{name: counting_length(process, plan) for name, plan in plans.items()},
+        "oracle": process.oracle_length,
+    }
+    assert 8 <= exact["random"] <= 15
+    assert 2.5 <= exact["oracle"] <= 4
+    assert exact["oracle"] + 1 < exact["blind"] < exact["random"] - 1
     lengths: dict[str, list[int]] = {name: [] for name in policies}
-    policies = {name: policy for name, (policy, _) in policies.items()}
     for name, episode in interleave(env, policies, 80, seed=7):
         lengths[name].append(episode.length)
-    for name, (_, exact) in policies.items():
-        assert abs(np.mean(lengths[name]) - exact) < 4 * stats.sem(lengths[name]), name
+    for name, length in exact.items():
+        assert abs(np.mean(lengths[name]) - length) < 4 * stats.sem(lengths[name]), name
