@@ -23,9 +23,7 @@ SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 Z = np.random.default_rng(0).normal(0, 1e-11, (64, 64)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def gsf(name: str, bias: float, setpoint: float, size: float = 10e-9, side: int = 64) -> None:

@@ -42,9 +42,7 @@ SECTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def events_of(run: str | Path) -> EventAccumulator:

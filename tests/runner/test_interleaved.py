@@ -23,10 +23,7 @@ from spm_gym.web.report import render_report
 from tests.runner.test_operation import LIVELY, summary
 from tests.support.invented_runs import PULSE, InventedRun
 
-
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 @pytest.fixture

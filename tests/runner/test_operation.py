@@ -33,9 +33,7 @@ LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
           "operation.condition_after=3"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

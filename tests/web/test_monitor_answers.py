@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -15,18 +12,9 @@ import pytest
 from spm_gym.journal.reader import Label
 from tests.support.invented_runs import InventedRun
 from tests.support.waiting import wait_until
-from tests.support.watching import lively, watched
-
-if TYPE_CHECKING:
-    pass
+from tests.support.watching import watched
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[InventedRun]:
-    with lively(tmp_path) as run:
-        yield run
 
 
 def status_of(address: str, path: str) -> int:

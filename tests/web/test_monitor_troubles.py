@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,25 +19,12 @@ from spm_gym.web.monitor import monitor
 from tests.support.browsing import Faults, inaccessible, overflow, served
 from tests.support.invented_runs import HOSTILE, InventedRun
 from tests.support.waiting import wait_until
-from tests.support.watching import leave, lively, text_of, visit, wait_for, watched
+from tests.support.watching import leave, text_of, visit, wait_for, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[InventedRun]:
-    with lively(tmp_path) as run:
-        yield run
-
-
-@pytest.fixture
-def address(run: InventedRun, page: Page) -> Iterator[str]:
-    with watched(run.journal.run) as address:
-        yield address
-        leave(page)
 
 
 def test_markup_in_a_run_is_shown_as_text(page: Page, tmp_path: Path) -> None:
