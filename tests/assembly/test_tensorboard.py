@@ -28,12 +28,12 @@ from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import Label, reading
+from tests.support.command_runs import LIVELY
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "metrics.md"
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
-LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
-          "operation.condition_after=3", "operation.policy=interleaved"]  # fmt: skip
+INTERLEAVED = [*LIVELY, "operation.policy=interleaved"]
 CRASHES = "faults={schedule: [{scan: 9, fault: crash}, {scan: 30, fault: lost contact}]}"
 SECTIONS = {
     "agent": "Training the agent",
@@ -80,7 +80,7 @@ def train_classifier() -> None:
 
 
 def operate_with_troubles() -> None:
-    assert operate("--scans", "90", "--set", *LIVELY, CRASHES) == 0
+    assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_metrics_beside_the_settings_are_in_the_glossary() -> None:
 
 
 def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
-    assert operate("--scans", "40", "--set", *LIVELY) == 0
+    assert operate("--scans", "40", "--set", *INTERLEAVED) == 0
     [first] = Path("run/tensorboard").iterdir()
     with first.open("ab") as file:
         file.write(b"a record that a kill has cut")
@@ -138,7 +138,7 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
 
 def test_what_was_written_is_the_same_after_a_kill() -> None:
     """In other words: nothing depends on when the board was at work."""
-    assert operate("--scans", "50", "--set", *LIVELY) == 0
+    assert operate("--scans", "50", "--set", *INTERLEAVED) == 0
     before = events_of("run")
     assert main(["run", "--resume", "--run-dir", "run"]) == 0  # the run is over: it tells it again
     after = events_of("run")
@@ -308,7 +308,7 @@ def test_an_interrupt_while_the_record_is_completed_changes_nothing(
 
 
 def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
-    assert operate("--scans", "40", "--set", *LIVELY) == 0
+    assert operate("--scans", "40", "--set", *INTERLEAVED) == 0
     names = [action.name for action in Config().env.actions]
 
     def told(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:

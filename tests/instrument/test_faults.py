@@ -24,17 +24,9 @@ from spm_gym.instrument.sim.dynamics import Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.types import Direction, Frame, Pulse
-from tests.support.faulty import bare, beset, faulty
+from tests.support.faulty import NONE, bare, beset, faulty
 
 NM = 1e-9
-NONE: dict[str, Any] = {
-    "lost_contact": 0,
-    "crash": 0,
-    "connection": 0,
-    "outage": 0,
-    "missing_lines": 0,
-    "rough_region": 0,
-}
 OFTEN = NONE | {
     "lost_contact": 0.1,
     "crash": 0.1,

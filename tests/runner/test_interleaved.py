@@ -20,7 +20,7 @@ from spm_gym.cli import main
 from spm_gym.intervals import FEWEST
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
-from tests.runner.test_operation import LIVELY, summary
+from tests.support.command_runs import LIVELY, summary
 from tests.support.invented_runs import PULSE, InventedRun
 
 pytestmark = pytest.mark.usefixtures("fresh_folder")

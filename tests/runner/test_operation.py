@@ -25,12 +25,11 @@ from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import Request, ask
 from spm_gym.runner.run_state import RunState, read_run_state
+from tests.support.command_runs import LIVELY, summary
 from tests.support.virtual import virtual_nanonis
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
-LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
-          "operation.condition_after=3"]  # fmt: skip
 
 
 pytestmark = pytest.mark.usefixtures("fresh_folder")
@@ -49,13 +48,6 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     said, _ = process.communicate()
     return process.returncode, said
-
-
-def summary(capsys: pytest.CaptureFixture[str], run: str = "run") -> dict[str, Any]:
-    capsys.readouterr()
-    main(["journal", run, "--json"])
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 @pytest.fixture(autouse=True)
