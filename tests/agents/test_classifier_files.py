@@ -34,7 +34,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"pixels": 64}, "do not fit"),
     ({"pixels": "many"}, "do not fit"),
 ]
-"""What a file may say of a classifier, and why that is refused."""
+"""Wrong statements of a file about its classifier, and why each is refused."""
 
 
 def test_a_loaded_classifier_is_the_saved_one(

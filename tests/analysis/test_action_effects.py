@@ -1,4 +1,4 @@
-"""What conditioning achieved, and the figures of a report."""
+"""Effects of conditioning, and the figures of a report."""
 
 from __future__ import annotations
 

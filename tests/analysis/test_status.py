@@ -1,4 +1,4 @@
-"""What a run is doing, in plain sentences."""
+"""The status of a run in plain sentences."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
 
 
 def test_the_record_of_a_killed_training_goes_on(fresh_ports: list[int]) -> None:
-    """What was intended counts against the budgets, whether or not its result was recorded."""
+    """Intended acts count against the budgets, whether or not its result was recorded."""
     config = load_config(
         None, [on(fresh_ports), "run.microscope=real", "real.limits.actions_per_hour=2"]
     )

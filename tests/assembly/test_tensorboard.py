@@ -1,4 +1,4 @@
-"""What runs leave for TensorBoard, and that the glossary of metrics has all of it."""
+"""Records of runs for TensorBoard, and the glossary of metrics, which has all of them."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
     assert [each.wall_time for each in good] == [row["wall"] for row in rows]
     assert good[-1].value == sum(row["label"] == Label.GOOD for row in rows)
     classified = [row["probability"] for row in rows if row["probability"] is not None]
-    told = [each.value for each in events.Scalars("image/probability")]
-    assert told == pytest.approx(classified)
+    reported = [each.value for each in events.Scalars("image/probability")]
+    assert reported == pytest.approx(classified)
     found = [each.value for each in events.Scalars("episode/length")]
     assert found == [length for (length,) in lengths]
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("episode/length_")]
@@ -202,9 +202,9 @@ def test_trouble_with_the_record_is_said_once_and_costs_no_image(
     assert callable(trouble)
     trouble(monkeypatch)
     assert operate("--scans", "30") == 0
-    said = capsys.readouterr().out
-    assert said.count("nothing more is written for TensorBoard, the run goes on") == 1
-    assert "30 images are taken" in said
+    output = capsys.readouterr().out
+    assert output.count("nothing more is written for TensorBoard, the run goes on") == 1
+    assert "30 images are taken" in output
 
 
 @pytest.mark.slow
@@ -234,10 +234,10 @@ def status_of(run: str) -> int:
 
 def at_image(number: int, act: Callable[[], None]) -> Callable[..., None]:
     """A `show` that does something when it is told of a transition for that time."""
-    told = iter(range(1, number + 1))
+    reported = iter(range(1, number + 1))
 
     def show(*_: object) -> None:
-        if next(told, None) == number:
+        if next(reported, None) == number:
             act()
 
     return show
@@ -280,8 +280,8 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
         patch.setattr(RunTensorBoard, "show", lambda *_: None)
         patch.setattr(tensorboard, "_AT_THE_END_S", 0.0)
         assert operate("--scans", "8") == 0
-    said = capsys.readouterr().out
-    assert said.index("8 images are taken") < said.index("only images 1 to 1 were told")
+    output = capsys.readouterr().out
+    assert output.index("8 images are taken") < output.index("only images 1 to 1 were told")
     assert [each.step for each in events_of("run").Scalars("yield/good")] == [1]
     assert status_of("run") == api_pb2.STATUS_SUCCESS
     assert main(["run", "--resume", "--run-dir", "run"]) == 0
@@ -311,7 +311,7 @@ def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
     assert operate("--scans", "40", "--set", *INTERLEAVED) == 0
     names = [action.name for action in Config().env.actions]
 
-    def told(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
+    def reported(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
         found = []
         story = RunMetrics(Path("run"), names)
         try:
@@ -327,9 +327,9 @@ def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
         finally:
             story.close()
 
-    whole = told(piecewise=False)
+    whole = reported(piecewise=False)
     assert len(whole) > 40
-    assert told(piecewise=True) == whole
+    assert reported(piecewise=True) == whole
 
 
 def test_a_damaged_scan_is_left_out() -> None:

@@ -1,4 +1,4 @@
-"""What comes in from outside is validated before anything is done; what goes out is the caller's.
+"""Input from outside is validated before anything is done; what goes out is the caller's.
 
 A dip by mistake ruins a probe: the number of an action is read strictly, and nobody can write into
 the masks and images that decisions rest on.
@@ -43,7 +43,7 @@ HOSTILE: list[Any] = [
     [1], (1,), np.array([1]), np.array(1.0), np.array(True), np.array("1"), np.timedelta64(1, "s"),
     np.int64(-1), np.uint64(2**64 - 1), 1j, object(), int,
 ]  # fmt: skip
-"""What is no action of twelve."""
+"""Values that are none of twelve actions."""
 
 integers = st.integers(-(2**31), 2**31 - 1)
 not_actions = st.one_of(

@@ -338,7 +338,7 @@ class Cut(BaseException):
     """Stands for a kill: nothing that comes after it is committed."""
 
 
-def test_a_withdrawal_cut_off_on_the_way_out_is_no_act_of_the_state(
+def test_a_withdrawal_cut_off_at_shutdown_is_no_act_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("operation.condition_after=1", "operation.scans=5")

@@ -46,8 +46,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate()
-    return process.returncode, said
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 @pytest.fixture(autouse=True)
@@ -145,8 +145,8 @@ def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
             progress.show(run_state)
         assert bar.initial == pytest.approx(5)
         # As if this tenth of an hour had taken ten seconds, so that 4.9 hours take 490.
-        told = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
-    assert "08:10 left" in told
+        bar_text = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
+    assert "08:10 left" in bar_text
 
 
 def test_a_run_directory_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,9 +173,9 @@ def test_a_run_pauses_goes_on_and_stops_when_asked(capsys: pytest.CaptureFixture
     ask(Path("run"), Request.RESUME)
     wait_until(lambda: images() > taken + 3)
     ask(Path("run"), Request.STOP)
-    status, said = finish(process)
+    status, output = finish(process)
     assert status == 0
-    assert "asked to stop" in said
+    assert "asked to stop" in output
     found = summary(capsys)
     assert found["consistent"]
     assert found["acts"]["withdraw"] == {"done": 2}
@@ -188,8 +188,8 @@ def test_a_signal_withdraws_and_the_run_goes_on_later(
     process = start("run", "--hours", "1000", "--run-dir", "run")
     wait_until(lambda: images() > 3)
     process.send_signal(number)
-    status, said = finish(process)
-    assert status == 130, said
+    status, output = finish(process)
+    assert status == 130, output
     found = summary(capsys)
     assert found["consistent"]
     assert found["acts"]["withdraw"] == {"done": 1}
@@ -275,9 +275,9 @@ def test_a_terminated_run_on_a_nanonis_is_safe(capsys: pytest.CaptureFixture[str
         process = start("run", *nanonis(ports), "--hours", "1000")
         wait_until(lambda: images() > 5)
         process.terminate()
-        status, said = finish(process)
-        assert status == 130, said
-        assert "tip withdrawn, settings restored" in said
+        status, output = finish(process)
+        assert status == 130, output
+        assert "tip withdrawn, settings restored" in output
         assert is_withdrawn(ports)
     assert summary(capsys)["consistent"]
 
@@ -290,9 +290,9 @@ def test_what_an_operator_withdraws_stays_withdrawn(capsys: pytest.CaptureFixtur
         operator.connect()
         operator.call("ZCtrl.Withdraw", wait=1, timeout=10_000)
         operator.close()
-        status, said = finish(process)
+        status, output = finish(process)
         assert status == 2
-        assert "operation.approach_withdrawn" in said
+        assert "operation.approach_withdrawn" in output
         assert is_withdrawn(ports)
     found = summary(capsys)
     assert found["consistent"]

@@ -136,8 +136,8 @@ def test_trouble_without_end_ends_the_run_withdrawn_and_told(tmp_path: Path) -> 
         assert (outcome.failed, outcome.safe) == (True, True)
         assert not it.microscope.status().approached
         assert it.rows("SELECT result, COUNT(*) FROM recoveries GROUP BY 1") == [("failed", 5)]
-        assert [kind for kind, _ in it.told] == ["recovery failed"]
-        assert "lost contact" in it.told[0][1]
+        assert [kind for kind, _ in it.notified] == ["recovery failed"]
+        assert "lost contact" in it.notified[0][1]
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("gone"), CommandFailed("no"), ContactLost("up")])

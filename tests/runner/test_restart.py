@@ -52,7 +52,7 @@ def test_a_run_cut_into_pieces_is_the_run_in_one_piece(tmp_path: Path) -> None:
 
 
 def interrupted_in_compiled_code() -> SystemError:
-    """What becomes of Ctrl-C while a compiled function is being entered."""
+    """Make what Ctrl-C becomes while a compiled function is being entered."""
     error = SystemError("a function returned a result with an exception set")
     error.__cause__ = KeyboardInterrupt()
     return error

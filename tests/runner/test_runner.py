@@ -28,7 +28,7 @@ def test_a_run_ends_after_its_images_or_hours_with_the_tip_withdrawn(tmp_path: P
         assert it.labels() == ["good"] * 3
         assert outcome.safe
         assert not it.microscope.status().approached
-        assert it.told[-1][0] == "stop"
+        assert it.notified[-1][0] == "stop"
     with lab(tmp_path / "b", Verdicts(GOOD), "operation.hours=0.1") as it:
         it.runner.run()
         assert 360 <= it.runner.run_state.clock.elapsed < 360 + 60
@@ -42,7 +42,7 @@ def test_a_fault_of_the_program_withdraws_before_it_shows(tmp_path: Path) -> Non
         with pytest.raises(ZeroDivisionError):
             it.runner.run()
         assert not it.microscope.status().approached
-        assert it.told == [("recovery failed", it.told[0][1])]
+        assert it.notified == [("recovery failed", it.notified[0][1])]
 
 
 def test_a_tip_that_cannot_be_withdrawn_is_said(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_tip_that_cannot_be_withdrawn_is_said(tmp_path: Path) -> None:
         outcome = it.runner.run()
         assert not outcome.safe
         assert "stuck" in outcome.trouble
-        assert "NOT WITHDRAWN" in it.told[-1][1]
+        assert "NOT WITHDRAWN" in it.notified[-1][1]
 
 
 def test_a_disk_that_is_full_does_not_keep_the_tip_at_the_surface(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_a_disk_that_is_full_does_not_keep_the_tip_at_the_surface(tmp_path: Path
         with pytest.raises(sqlite3.OperationalError):
             it.runner.run()
         assert not it.microscope.status().approached
-        assert it.told[-1][0] == "recovery failed"
-        assert "disk is full; tip withdrawn" in it.told[-1][1]
+        assert it.notified[-1][0] == "recovery failed"
+        assert "disk is full; tip withdrawn" in it.notified[-1][1]
 
 
 def test_an_act_has_one_result(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
             it.runner.step()
         it.microscope.wait(86_400)
         it.runner.run()
-        assert [kind for kind, _ in it.told] == ["daily summary", "stop"]
+        assert [kind for kind, _ in it.notified] == ["daily summary", "stop"]
 
 
 def test_an_image_is_diagnosed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ class CallKiller(Killer):
         self._see(f"{error} from {at.kind} {at.number} of {at.target} on")
 
     def _session(self, tracer: Tracer) -> tuple[int, list[Call]]:
-        """How a session ends, and what it has called."""
+        """Run a session; returns its exit status and its calls."""
         child = self.start(f"--scans={self._images() + _IMAGES}", attach=tracer.attach)
         status = child.wait()
         return status, tracer.calls(child.pid)
@@ -136,8 +136,8 @@ class CallKiller(Killer):
             self.note(f"{when}: {kept.name} is not whole: {error}")
             return
         if self.trial.kills % _RESTORE_EVERY == 0:
-            said = self.run.parent / "restored.txt"
-            with said.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            output = self.run.parent / "restored.txt"
+            with output.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
                 restore(argparse.Namespace(run=self.run))
             self._see_restored(f"{when}, after spm-gym restore")
 
@@ -161,7 +161,7 @@ class CallKiller(Killer):
 
 
 def _profiles(kind: Kind, seed: int, folder: Path) -> tuple[list[Call], list[Call]]:
-    """What the first session of a run calls, and one that goes on with it; nobody is killed."""
+    """Calls of the first session of a run, and of one that goes on with it; nobody is killed."""
     folder.mkdir()
     with microscope(kind, seed, folder) as overrides:
         counted = Killer(kind, seed, folder, overrides)

@@ -1,4 +1,4 @@
-"""What must hold of a run that was killed: nothing lost or repeated, memory and rows equal."""
+"""Checks of a run that was killed: nothing lost or repeated, memory and rows equal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a runner held in memory.
+    """State that a runner held in memory.
 
     Attributes:
         area: Number of the approach area.
@@ -75,7 +75,7 @@ def snapshot(run: Path) -> Snapshot:
 
 
 def changes(before: Snapshot, after: Snapshot) -> Iterator[str]:
-    """What a kill or a restart has lost or rewritten; rows may only come, and be completed."""
+    """Losses and changes by a kill or a restart; rows may only come, and be completed."""
     for table, rows in before.rows.items():
         for key, old in rows.items():
             new = after.rows[table].get(key)

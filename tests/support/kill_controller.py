@@ -78,7 +78,7 @@ def _physical(
 
 
 def executed(ledger: Path) -> list[Command]:
-    """What a controller has done."""
+    """Read what a controller has done."""
     lines = ledger.read_text(encoding="utf-8").splitlines()
     return [Command(wall, kind, tuple(values)) for wall, kind, values in map(json.loads, lines)]
 

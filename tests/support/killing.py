@@ -175,8 +175,8 @@ class Killer:
     def _note_end(self, status: int) -> None:
         self.trial.ended += 1
         if status not in (0, _INTERRUPTED):
-            said = self._output.read_text(encoding="utf-8", errors="replace")
-            self.note(f"the run ended with status {status}: {said.splitlines()[-1]}")
+            output = self._output.read_text(encoding="utf-8", errors="replace")
+            self.note(f"the run ended with status {status}: {output.splitlines()[-1]}")
 
     def compare_with_unkilled(self, kept: Remembered) -> None:
         """See that the run has ended like one that nobody has killed, bit for bit."""

@@ -1,4 +1,4 @@
-"""What the server of the live page answers, without a browser."""
+"""Answers of the server of the live page, without a browser."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Iterator[InventedRun]:
 
 
 class Read(HTMLParser):
-    """What a page consists of."""
+    """Tags, tables and words of a page."""
 
     VOID = {"meta", "img", "source", "br", "rect", "image", "path", "circle"}  # noqa: RUF012
 

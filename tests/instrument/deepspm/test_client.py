@@ -1,4 +1,4 @@
-"""What the client makes of replies that are missing, late, refusing or senseless."""
+"""The DeepSPM client and replies that are missing, late, refusing or senseless."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_the_setpoint_of_an_approach_that_a_kill_has_cut_off_is_not_imaged_with(
 
 
 def test_a_controller_that_keeps_a_text_for_an_empty_one_is_left_without_the_mark() -> None:
-    """What an empty text means in Scan.PropsSet, no document says."""
+    """No document says what an empty text means in Scan.PropsSet."""
     with lab() as (instrument, controller):
         call = instrument._side.call
 

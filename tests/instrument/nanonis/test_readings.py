@@ -1,4 +1,4 @@
-"""What other controllers tell otherwise: zeros for NaN, what was set where a Get should count."""
+"""Controllers that answer otherwise: zeros for NaN, what was set where a Get should count."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def drop(command: str, nth: int = 1) -> Fault:
     return Fault(fault="drop", command=command, nth=nth, when="after")
 
 
-def test_the_motor_is_stopped_on_the_way_out_of_a_lost_step() -> None:
+def test_the_motor_is_stopped_after_a_lost_step() -> None:
     lost = pytest.raises(OutcomeUnknown, match=r"Motor\.StartMove")
     with lab(drop("Motor.StartMove"), coarse={"retract": "z+"}) as (instrument, controller), lost:
         instrument.move_area(Direction.X_PLUS)
@@ -47,7 +47,7 @@ def test_the_motor_is_stopped_on_the_way_out_of_a_lost_step() -> None:
     assert len(sent(controller, "Motor.StopMove")) == 1
 
 
-def test_a_way_out_that_was_interrupted_can_be_gone_again() -> None:
+def test_a_shutdown_that_was_interrupted_can_be_repeated() -> None:
     with lab(imaging={"bias_V": 2.0}) as (instrument, controller):
         restore = instrument._side.call
 
@@ -93,12 +93,12 @@ def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step()
     with lab(silent, outage_s=2.0, withdraw_timeout_s=0.2) as (instrument, _):
         for connection in (instrument._main, instrument._side):
             connection.timeout = 0.2
-        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
+        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as caught:
             instrument.close()
-        assert str(said.value).count("no reply") == 1
+        assert str(caught.value).count("no reply") == 1
 
 
-def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
+def test_an_outage_is_waited_for_at_shutdown_and_in_a_run() -> None:
     controller = new_controller()
     with VirtualNanonis(controller, ports=(0, 0)) as server:
         ports = server.ports
@@ -126,7 +126,7 @@ def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
     servers.pop().close()
 
 
-def test_no_setting_can_make_the_way_out_unspeakable() -> None:
+def test_no_setting_can_make_a_shutdown_fail_silently() -> None:
     with pytest.raises(ValidationError, match="withdraw_timeout_s"):
         nanonis_settings(withdraw_timeout_s=3e6)
     with lab() as (instrument, _):
@@ -136,7 +136,7 @@ def test_no_setting_can_make_the_way_out_unspeakable() -> None:
             instrument.close()
 
 
-def test_no_coarse_step_unless_the_way_out_is_known() -> None:
+def test_no_coarse_step_unless_the_retract_direction_is_known() -> None:
     with lab() as (instrument, controller):
         with pytest.raises(LimitExceeded, match=r"real\.nanonis\.coarse\.retract"):
             instrument.move_area(Direction.X_PLUS)
