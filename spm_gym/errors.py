@@ -51,6 +51,7 @@ class UnsafeToContinue(InstrumentError):
     """Something differs from the settings: going on could harm tip, sample or instrument."""
 
 
+# Unsafe, not just unusable: an agent that acts on verdicts without meaning conditions for ever.
 class UnclassifiableImage(UnsafeToContinue):
     """The classifier or network cannot decide on this image, or was trained for other ones."""
 
@@ -59,6 +60,8 @@ class ContactLost(InstrumentError):
     """The z piezo is fully extended and there is no tunnelling current."""
 
 
+# To be caught before ContactLost: contact that was lost is found again by an approach, but a tip
+# that a person has withdrawn stays where it is.
 class TipWithdrawn(ContactLost):
     """The tip was withdrawn, by us or by a person, so the feedback does not hold it."""
 

@@ -63,6 +63,7 @@ def length_interval(lengths: Sequence[int]) -> Interval | None:
     """
     if not _has_interval(lengths):
         return None
+    # An episode has one action at least, and so has the true mean.
     low, high = _skewed_interval(float(np.mean(lengths)), _cumulants(lengths))
     return max(low, 1.0), high
 
@@ -80,6 +81,7 @@ def length_difference_interval(lengths: Sequence[int], less: Sequence[int]) -> I
 
 
 def _has_interval(lengths: Sequence[int]) -> bool:
+    # Equal lengths have no variance: an interval without width would promise certainty.
     return len(lengths) >= FEWEST and len(set(lengths)) > 1
 
 
@@ -95,8 +97,11 @@ class _Cumulants:
 def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
     number = len(lengths)
     away = np.asarray(lengths, np.float64) - np.mean(lengths)
+    # Unbiased for any distribution (k-statistics); of a mean the second shrinks with the number of
+    # values and the third with its square.
     second = float(np.sum(away**2)) / (number - 1) / number
     third = float(np.sum(away**3)) / ((number - 1) * (number - 2)) / number
+    # Variances add up in a difference too; an odd cumulant changes its sign.
     return _Cumulants(second, sign * third, number - 1)
 
 
@@ -120,4 +125,5 @@ def _skewed(quantile: float, skewness: float) -> float:
     """Quantile of Student's ratio if the mean has that skewness."""
     if abs(skewness) < _SYMMETRIC:
         return quantile
+    # Hall's cubic is monotone, so every quantile has one inverse; Johnson's older one has not.
     return 3 * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1) / skewness

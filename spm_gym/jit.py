@@ -21,7 +21,7 @@ def compiled(function: _Function) -> _Function:
     The machine code is kept, so only the first run after a change waits for the compiler. The same
     numbers give the same result, bit for bit, alone or in a batch. Division by zero gives infinity,
     as in NumPy. Functions that it calls and constants that it uses must stand in files of the same
-    folder.
+    folder, but for units, which never change.
     """
     settings: Any = numba.config
     before = settings.CACHE_DIR
@@ -29,6 +29,7 @@ def compiled(function: _Function) -> _Function:
         _cache_folder(Path(function.__code__.co_filename).parent, before) or ""
     )
     try:
+        # nogil: acting and learning, and the page that paints, share a process in several threads.
         # No fastmath: reordered sums would give each processor trajectories of its own.
         dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     finally:

@@ -29,6 +29,7 @@ _DEPTH = 50
 _ARRAY, _SCALAR, _TUPLE, _FLOAT = "!array", "!scalar", "!tuple", "!float"
 """Keys of objects that stand for values JSON cannot hold; names must not begin with "!"."""
 
+# No objects: an array of them is a pickle, and reading a pickle can run any code.
 _NUMBERS = frozenset(map(np.dtype, "?bBhHiIqQefd"))
 _STATE = "state"
 
@@ -151,6 +152,7 @@ def _encoded(value: Any, name: str, depth: int, arrays: Arrays) -> Any:
         return _encoded(value.value, name, depth, arrays)
     if isinstance(value, PurePath):
         return str(value)
+    # The very types: a subclass, such as an IntEnum, would come back as something else.
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
@@ -182,6 +184,7 @@ def _decoded(value: Any, arrays: Arrays) -> Any:
         return float(content)
     if len(value) == 1 and kind in (_ARRAY, _SCALAR) and isinstance(content, str):
         array = _checked(arrays[content])
+        # What the library gives are views of the bytes, which cannot be written.
         return array.copy() if kind == _ARRAY else array[()]
     raise StateError(f"{kind!r} means nothing")
 
@@ -189,6 +192,7 @@ def _decoded(value: Any, arrays: Arrays) -> Any:
 def _checked(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype not in _NUMBERS:
         raise StateError(f"elements of type {array.dtype} are no numbers")
+    # Any other byte would be true or false to different code.
     if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
         raise StateError("a truth value is neither 0 nor 1")
     return array

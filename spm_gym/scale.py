@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-NM = 1e-9
+NM, PM = 1e-9, 1e-12
+PA = 1e-12
 
-_UNITS = (("µm", 1e-6), ("nm", 1e-9), ("pm", 1e-12))
+_UNITS = (("µm", 1e-6), ("nm", NM), ("pm", PM))
 
 
 def round_length(most: float) -> float:

@@ -18,9 +18,8 @@ from spm_gym.errors import Aborted, ContactLost, InstrumentError
 from spm_gym.imaging import level
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import Capabilities
+from spm_gym.scale import NM
 from spm_gym.types import Dip, Direction, Frame, Pulse, Stall, Status
-
-NM = 1e-9
 
 
 class AbortSwitch:
@@ -130,6 +129,7 @@ class InstrumentContract:
         self, instrument: Instrument
     ) -> None:
         instrument.scan(frame(), 0.25)
+        # After a partial scan, which takes the creep of the move to this place, as in a run.
         first = level(instrument.scan(frame()).z)
         again = level(instrument.scan(frame()).z)
         shifted = level(instrument.scan(frame(2.5)).z)
@@ -137,6 +137,8 @@ class InstrumentContract:
         assert np.corrcoef(first[:, 16:].ravel(), shifted[:, :-16].ravel())[0, 1] > 0.7
 
     def test_the_top_of_the_image_lies_at_the_largest_y(self, instrument: Instrument) -> None:
+        # A driver that turns rows over would act at the mirrored place, and no other test would
+        # notice.
         here = level(instrument.scan(frame()).z)
         above = level(instrument.scan(frame(0, 2.5)).z)
         assert np.corrcoef(here[:-16].ravel(), above[16:].ravel())[0, 1] > 0.7
@@ -170,6 +172,7 @@ class InstrumentContract:
         acting.condition(act, place.x, place.y)
         assert acting.status().approached
         after = level(acting.scan(place).z)
+        # In the middle of the image, where the act was done; the drift changes all of it.
         assert np.abs(after - before)[20:44, 20:44].max() > 150e-12
         assert acting.status().bias == pytest.approx(acting.scan(frame(), 0).bias)
 
@@ -241,6 +244,7 @@ class InstrumentContract:
         capabilities: Capabilities,
         status: Callable[[], Status] | None,
     ) -> None:
+        # Twice: a ``with`` block and the end of the interpreter may both close it.
         instrument.close()
         instrument.close()
         if status is not None and capabilities.withdraw:

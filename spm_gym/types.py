@@ -84,6 +84,7 @@ class Scan:
     frame: Frame
     z: FloatImage
     z_range: tuple[float, float] | None = None
+    # What the paper's images were taken at: 1 V, 25 pA (paper, *Instrument and scanning*).
     bias: float = 1.0
     setpoint: float = 25e-12
     started: float = 0.0
@@ -95,6 +96,8 @@ class Scan:
         return self.z_range or UNKNOWN_RANGE
 
     def __post_init__(self) -> None:
+        # One scan is levelled, drawn, stored and learned from: none of them may change it for the
+        # others.
         object.__setattr__(self, "z", read_only(self.z))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -112,6 +115,7 @@ class Pulse:
     """A bias pulse: ``bias`` in V for ``width`` seconds."""
 
     bias: float
+    # All actions of the paper last 200 ms, and its dips are at 20 mV (paper, *Actions*).
     width: float = 0.2
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spm_gym.analysis.queries import count_rows, single
 from spm_gym.envs.regions import kind_of_mark
 from spm_gym.journal.conditions import IMAGE, UNDECIDED
 from spm_gym.scale import NM
@@ -50,7 +51,7 @@ def images_of_area(db: sqlite3.Connection, area: int, after: int = 0) -> Iterato
 
 def image_count(db: sqlite3.Connection) -> int:
     """Count the images of the whole run."""
-    return int(db.execute(f"SELECT COUNT(*) FROM scans WHERE {IMAGE}").fetchone()[0])
+    return count_rows(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
 
 
 def images_by_label(db: sqlite3.Connection, area: int) -> dict[str, int]:
@@ -69,15 +70,13 @@ def first_image_size(db: sqlite3.Connection, area: int) -> float | None:
         f"SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3"
         " ORDER BY id LIMIT 1"
     )
-    row = db.execute(query, (area,)).fetchone()
-    return None if row is None else row["size"]
+    size: float | None = single(db, query, area)
+    return size
 
 
 def largest_scan(db: sqlite3.Connection, area: int) -> float | None:
     """Return the side of the largest scan of an area, m; None without any."""
-    size: float | None = db.execute(
-        "SELECT MAX(size) FROM scans WHERE area = ?", (area,)
-    ).fetchone()[0]
+    size: float | None = single(db, "SELECT MAX(size) FROM scans WHERE area = ?", area)
     return size
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from spm_gym.analysis.queries import count_rows
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.reader import SCANS, Label, scan_file
 from spm_gym.runner.run_state import RunState
@@ -153,8 +154,8 @@ def _counters(db: sqlite3.Connection, run_state: RunState | None) -> Iterator[st
     rows = dict.fromkeys(map(str, Label), 0)
     rows |= dict(db.execute("SELECT label, COUNT(*) FROM scans WHERE label <> '' GROUP BY label"))
     for name in ("scans", "episodes", "recoveries", "areas"):
-        rows[name] = _count(db, f"SELECT COUNT(*) FROM {name}")
-    rows["actions"] = _count(db, "SELECT COUNT(*) FROM steps") - _steps_ahead(db, run_state)
+        rows[name] = count_rows(db, f"SELECT COUNT(*) FROM {name}")
+    rows["actions"] = count_rows(db, "SELECT COUNT(*) FROM steps") - _steps_ahead(db, run_state)
     for name, count in rows.items():
         counted = counters.get(name, 0)
         if counted != count:
@@ -165,7 +166,7 @@ def _steps_ahead(db: sqlite3.Connection, run_state: RunState | None) -> int:
     """Count decisions that have an act under way: the counters have them from its result on."""
     if run_state is None or run_state.state is not State.CONDITION:
         return 0
-    return _count(
+    return count_rows(
         db,
         "SELECT COUNT(*) FROM acts AS a WHERE result IS NULL AND act <> 'withdraw'"
         f" AND NOT EXISTS ({_LATER_ACTS})",
@@ -182,7 +183,3 @@ def _dangling(
     )
     for row, value in db.execute(query):
         yield f"{table} row {row}: its {column} {value} is not among the {target}"
-
-
-def _count(db: sqlite3.Connection, query: str) -> int:
-    return int(db.execute(query).fetchone()[0])

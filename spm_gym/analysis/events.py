@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from spm_gym.analysis.queries import count_rows
+
 FIRST_ROWS = 30
 MOST_ROWS = 3000
 
@@ -46,7 +48,7 @@ def event_log(db: sqlite3.Connection, kind: str, rows: int) -> EventLog:
 
 def last_event_number(db: sqlite3.Connection) -> int:
     """Return the number of the newest event; 0 without any."""
-    return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM events").fetchone()[0])
+    return count_rows(db, "SELECT COALESCE(MAX(id), 0) FROM events")
 
 
 def last_trouble(db: sqlite3.Connection) -> sqlite3.Row | None:

@@ -17,6 +17,7 @@ from spm_gym.analysis.report import HOUR
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.journal.conditions import CLASSIFIED, IMAGE
 from spm_gym.journal.reader import JOURNAL, Label, open_journal, read_scan
+from spm_gym.scale import NM
 from spm_gym.types import FloatImage
 
 SHARE_OF = 100
@@ -26,7 +27,6 @@ PICTURES = 10
 """Images of every label that are sampled; of the next ones every second, fourth, eighth, ..."""
 
 _ROWS = 100
-_NM = 1e-9
 _NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORDER BY id LIMIT ?"
 
 
@@ -116,7 +116,7 @@ class RunMetrics:
         values = {"progress/hours": row["elapsed"] / HOUR, "progress/area": row["area"]}
         if row["probability"] is not None:
             values["image/probability"] = row["probability"]
-            values["image/clean_side_nm"] = row["clean_side"] / _NM
+            values["image/clean_side_nm"] = row["clean_side"] / NM
         return values
 
     def _yield(self, row: sqlite3.Row) -> dict[str, float]:

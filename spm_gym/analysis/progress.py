@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from spm_gym.analysis.queries import count_rows
 from spm_gym.analysis.session import RunSession
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE
 from spm_gym.journal.reader import Label
@@ -58,7 +59,7 @@ def progress(
         now: Seconds since 1970; None if nothing is under way.
     """
     labels = dict(map(tuple, db.execute("SELECT label, COUNT(*) FROM scans GROUP BY label")))
-    images = _number(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
+    images = count_rows(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
     elapsed = 0.0 if run_state is None else run_state.clock.elapsed
     share, bound, left_s = _bound(session, elapsed, images)
     return Progress(
@@ -67,9 +68,9 @@ def progress(
         good=labels.get(Label.GOOD, 0),
         classified=sum(labels.get(label, 0) for label in CLASSIFIED),
         recent=_recent(db),
-        conditionings=_number(db, "SELECT COUNT(*) FROM episodes"),
-        troubles=_number(db, "SELECT COUNT(*) FROM recoveries"),
-        areas=_number(db, "SELECT COUNT(*) FROM areas"),
+        conditionings=count_rows(db, "SELECT COUNT(*) FROM episodes"),
+        troubles=count_rows(db, "SELECT COUNT(*) FROM recoveries"),
+        areas=count_rows(db, "SELECT COUNT(*) FROM areas"),
         share=share,
         bound=bound,
         ends=None if now is None or left_s is None else now + left_s,
@@ -109,7 +110,3 @@ def _recent(db: sqlite3.Connection) -> float | None:
     )
     share: float | None = db.execute(query, (Label.GOOD,)).fetchone()[0]
     return share
-
-
-def _number(db: sqlite3.Connection, query: str) -> int:
-    return int(db.execute(query).fetchone()[0])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.analysis.policies import EPISODE_POLICY
+from spm_gym.analysis.queries import single
 from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import read_run_state
@@ -80,10 +81,10 @@ def overview(db: sqlite3.Connection) -> Overview:
         elapsed=_elapsed(db),
         labels=_labels(db),
         episodes=_counts(db, "episodes", "COALESCE(outcome, 'under way')"),
-        actions=_single(db, "SELECT COUNT(*) FROM steps"),
+        actions=single(db, "SELECT COUNT(*) FROM steps"),
         recoveries=_counts(db, "recoveries", "COALESCE(result, 'under way')"),
-        areas=_single(db, "SELECT COUNT(*) FROM areas"),
-        sessions=_single(db, "SELECT COUNT(*) FROM sessions"),
+        areas=single(db, "SELECT COUNT(*) FROM areas"),
+        sessions=single(db, "SELECT COUNT(*) FROM sessions"),
     )
 
 
@@ -164,7 +165,7 @@ def moments(db: sqlite3.Connection, elapsed: float) -> Moments:
 
 def trouble_kinds(db: sqlite3.Connection) -> int:
     """Count the kinds of trouble that there were."""
-    return int(_single(db, "SELECT COUNT(DISTINCT trouble) FROM recoveries"))
+    return int(single(db, "SELECT COUNT(DISTINCT trouble) FROM recoveries"))
 
 
 def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
@@ -251,7 +252,7 @@ def utc(wall: float) -> str:
 
 def _elapsed(db: sqlite3.Connection) -> float:
     # The state is that of the last commit; a killed run may have rows that are newer.
-    latest = _single(
+    latest = single(
         db,
         "SELECT MAX(elapsed) FROM (SELECT MAX(elapsed) AS elapsed FROM scans UNION ALL"
         " SELECT MAX(elapsed) FROM recoveries UNION ALL"
@@ -263,7 +264,3 @@ def _elapsed(db: sqlite3.Connection) -> float:
 
 def _counts(db: sqlite3.Connection, table: str, by: str) -> dict[str, int]:
     return dict(map(tuple, db.execute(f"SELECT {by}, COUNT(*) FROM {table} GROUP BY 1")))
-
-
-def _single(db: sqlite3.Connection, query: str) -> Any:
-    return db.execute(query).fetchone()[0]

@@ -6,8 +6,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from spm_gym.analysis.queries import single
 from spm_gym.journal.conditions import IMAGE, UNDECIDED
 from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import RunState
@@ -63,8 +63,8 @@ def scan_facts(
     return ScanFacts(
         row=row,
         number=_image_number(db, row),
-        before=_single(db, f"SELECT MAX(id) FROM scans WHERE id < ? AND {_KEPT}", row["id"]),
-        after=_single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {_KEPT}", row["id"]),
+        before=single(db, f"SELECT MAX(id) FROM scans WHERE id < ? AND {_KEPT}", row["id"]),
+        after=single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {_KEPT}", row["id"]),
         actions=tuple(_actions(db, row)),
         is_decided_on=_rests_on(run_state, row["id"]),
     )
@@ -86,12 +86,12 @@ def scan_row(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:
 
 def last_scan_number(db: sqlite3.Connection) -> int:
     """Return the number of the last scan; 0 before the first."""
-    return _single(db, "SELECT MAX(id) FROM scans") or 0
+    return single(db, "SELECT MAX(id) FROM scans") or 0
 
 
 def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:
     """Return the number of the last image that covers a place (m) of an area; None without one."""
-    return _single(
+    number: int | None = single(
         db,
         f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
         # Rotation is neglected: a click near the corner of a rotated image may miss it.
@@ -100,11 +100,12 @@ def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int
         x,
         y,
     )
+    return number
 
 
 def spread_scans(db: sqlite3.Connection, label: Label, most: int) -> list[sqlite3.Row]:
     """Read at most so many scans with a label, spread evenly over the run."""
-    count = _single(db, "SELECT COUNT(*) FROM scans WHERE label = ?", label) or 0
+    count = single(db, "SELECT COUNT(*) FROM scans WHERE label = ?", label) or 0
     number = min(count, most)
     query = "SELECT * FROM scans WHERE label = ? ORDER BY id LIMIT 1 OFFSET ?"
     return [
@@ -148,14 +149,14 @@ def _first(
 def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:
     if row["fraction"] != 1:
         return 0
-    return _single(db, f"SELECT COUNT(*) FROM scans WHERE id <= ? AND {IMAGE}", row["id"]) or 0
+    return single(db, f"SELECT COUNT(*) FROM scans WHERE id <= ? AND {IMAGE}", row["id"]) or 0
 
 
 def _actions(db: sqlite3.Connection, row: sqlite3.Row) -> list[ActedOn]:
     # The first decision of an episode rests on the image from before it.
     episode = row["episode"]
     if episode is None:
-        episode = _single(db, "SELECT id FROM episodes WHERE first_scan = ?", row["id"])
+        episode = single(db, "SELECT id FROM episodes WHERE first_scan = ?", row["id"])
     steps = db.execute(
         "SELECT name, details FROM steps JOIN acts ON acts.number = steps.act"
         " WHERE steps.episode = ? AND steps.scan = ?",
@@ -163,8 +164,3 @@ def _actions(db: sqlite3.Connection, row: sqlite3.Row) -> list[ActedOn]:
     )
     detailed = [(step["name"], json.loads(step["details"])) for step in steps]
     return [ActedOn(where["x"], where["y"], name) for name, where in detailed if "x" in where]
-
-
-def _single(db: sqlite3.Connection, query: str, *values: Any) -> int | None:
-    row = db.execute(query, values).fetchone()
-    return None if row is None else row[0]

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from spm_gym.analysis.ending import RunEnd, RunEnding, ending_of
+from spm_gym.analysis.queries import single
 from spm_gym.analysis.session import RunSession, last_session
 from spm_gym.analysis.wording import nm, ordinal, plural, unbroken
 from spm_gym.instrument.driver import SETTINGS_BEFORE
@@ -77,6 +78,8 @@ _RESTORE = (
     "of them is done, no other run is let onto the controller."
 )
 
+_RECOVERING = (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN)
+
 _ACTIVITIES = {
     RunEnd.RESUMING: Activity.STARTS,
     RunEnd.PAUSED: Activity.PAUSED,
@@ -108,7 +111,7 @@ def status_of(
         run: Its directory.
     """
     ending = ending_of(db, run_state, session, at_work)
-    since, late = _last_entry(db), _late(session)
+    since, late = single(db, _LAST_ENTRY), _late(session)
     if ending.kind is RunEnd.RUNNING:
         return RunStatus(*_doing(db, run_state, session), since, late, ending)
     activity = _ACTIVITIES[ending.kind]
@@ -137,9 +140,6 @@ def _how_to_go_on(ending: RunEnding, run: str) -> str:
     return text if ending.safe else f"The tip may still be at the surface. {text}"
 
 
-_RECOVERING = (State.RECOVER, State.APPROACH, State.SETTLE, State.CLEAN)
-
-
 def _doing(
     db: sqlite3.Connection, run_state: RunState | None, session: RunSession
 ) -> tuple[Activity, str, str]:
@@ -153,12 +153,7 @@ def _doing(
             f"Ending: {ending}",
             "The tip is withdrawn before the end, where the driver can.",
         )
-    if run_state.recovery.trouble and state in (
-        State.RECOVER,
-        State.APPROACH,
-        State.SETTLE,
-        State.CLEAN,
-    ):
+    if run_state.recovery.trouble and state in _RECOVERING:
         return _recovering(db, run_state, session)
     if state is State.CHANGE_AREA:
         why = f"The old area is left because of: {leaving}."
@@ -175,12 +170,11 @@ def _recovering(
     detail = last["detail"] if last else ""
     doing = {State.APPROACH: ": approaching", State.SETTLE: ": waiting for the piezos to settle"}
     sentence = f"Recovering from {run_state.recovery.trouble}{doing.get(run_state.state, '')}"
-    most = "" if session.settings is None else _borne(session.settings.operation.max_recoveries)
+    most = ""
+    if session.settings is not None:
+        bound = session.settings.operation.max_recoveries
+        most = f" More than {bound} without a usable image in between end the run."
     return Activity.RECOVERS, sentence, f"{_sentence(detail)} {_troubles(run_state)}{most}".strip()
-
-
-def _borne(most: int) -> str:
-    return f" More than {most} without a usable image in between end the run."
 
 
 def _troubles(run_state: RunState) -> str:
@@ -253,11 +247,6 @@ def _place(where: tuple[float, float] | None) -> str:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def _last_entry(db: sqlite3.Connection) -> float | None:
-    wall: float | None = db.execute(_LAST_ENTRY).fetchone()[0]
-    return wall
 
 
 # Each table by its primary key: MAX(wall) over whole tables would read all of a long run.

@@ -10,6 +10,7 @@ from typing import Any
 from spm_gym.analysis.consistency import find_inconsistencies, scan_files
 from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
+from spm_gym.analysis.queries import count_rows
 from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.journal.run_lock import is_run_locked
@@ -113,10 +114,10 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str], at_work: bool
         ending_sentence=ending.sentence,
         safe=ending.safe,
         hours=hours,
-        sessions=_number(db, "SELECT COUNT(*) FROM sessions"),
-        resumes=_number(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
+        sessions=count_rows(db, "SELECT COUNT(*) FROM sessions"),
+        resumes=count_rows(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
         scans=sum(labels.values()),
-        images=_number(
+        images=count_rows(
             db, "SELECT COUNT(*) FROM scans WHERE fraction = 1 AND label IS NOT ?", Label.DISCARDED
         ),
         labels=labels,
@@ -129,12 +130,12 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str], at_work: bool
         unknown_outcomes=sum(results.get("unknown", 0) for results in acts.values()),
         acts_under_way=sum(results.get(UNDER_WAY, 0) for results in acts.values()),
         recoveries={
-            "total": _number(db, "SELECT COUNT(*) FROM recoveries"),
+            "total": count_rows(db, "SELECT COUNT(*) FROM recoveries"),
             "by_trouble": _counts(db, "trouble", "recoveries"),
             "by_result": _counts(db, "result", "recoveries"),
         },
-        areas=_number(db, "SELECT COUNT(*) FROM areas"),
-        blocked_places=_number(db, "SELECT COUNT(*) FROM marks"),
+        areas=count_rows(db, "SELECT COUNT(*) FROM areas"),
+        blocked_places=count_rows(db, "SELECT COUNT(*) FROM marks"),
         consistent=not found,
         inconsistencies=found,
     )
@@ -162,9 +163,9 @@ def _policy_figures(policy: PolicyEpisodes) -> dict[str, Any]:
 
 def _actions(db: sqlite3.Connection) -> dict[str, Any]:
     return {
-        "total": _number(db, "SELECT COUNT(*) FROM steps"),
-        "refused": _number(db, "SELECT COUNT(*) FROM steps WHERE refused"),
-        "uncertain": _number(db, f"SELECT COUNT(*) FROM steps WHERE {UNCERTAIN}"),
+        "total": count_rows(db, "SELECT COUNT(*) FROM steps"),
+        "refused": count_rows(db, "SELECT COUNT(*) FROM steps WHERE refused"),
+        "uncertain": count_rows(db, f"SELECT COUNT(*) FROM steps WHERE {UNCERTAIN}"),
         "by_name": _counts(db, "name", "steps"),
     }
 
@@ -183,7 +184,3 @@ def _counts(
     """Count rows by the value of a column, the most frequent first."""
     query = f"SELECT {column}, COUNT(*) AS n FROM {table} GROUP BY {column} ORDER BY n DESC"
     return {value or missing: count for value, count in db.execute(query)}
-
-
-def _number(db: sqlite3.Connection, query: str, *values: str) -> int:
-    return int(db.execute(query, values).fetchone()[0])

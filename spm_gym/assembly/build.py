@@ -27,6 +27,7 @@ from spm_gym.instrument.guard import Guard, Record
 from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.sim.dynamics import HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.scale import NM, PA
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.types import UNKNOWN_RANGE, Classifier, Frame, Pulse
 
@@ -102,7 +103,7 @@ def configured_imaging(config: Config) -> tuple[float, float]:
     bias, setpoint = config.real.imaging.bias_V, config.real.imaging.setpoint_pA
     return (
         math.nan if bias is None else bias,
-        math.nan if setpoint is None else setpoint * 1e-12,
+        math.nan if setpoint is None else setpoint * PA,
     )
 
 
@@ -134,7 +135,7 @@ def compile_simulator(config: Config) -> None:
     microscope = build_microscope(config)
     microscope.set_probe(HiddenState(contaminated=True, unstable=True))
     microscope.condition(Pulse(-8.0), 0.0, 0.0)
-    frame = Frame(0.0, 0.0, config.env.image_nm * 1e-9, 8)
+    frame = Frame(0.0, 0.0, config.env.image_nm * NM, 8)
     microscope.scan(frame)
     microscope.inject("lost contact")
     microscope.scan(frame)
@@ -206,8 +207,8 @@ def check_limits(config: Config) -> None:
         LimitExceeded: One does not.
     """
     env = config.env
-    furthest = (env.regions.area_nm - env.image_nm) / 2 * 1e-9
-    frame = Frame(furthest, furthest, env.image_nm * 1e-9, env.pixels)
+    furthest = (env.regions.area_nm - env.image_nm) / 2 * NM
+    frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels)
     check_frame(frame, config.real.limits)
     for action in config.env.actions:
         try:

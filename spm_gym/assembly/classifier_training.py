@@ -25,6 +25,7 @@ from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging.conditions import TrainingConditions, described
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.paths import as_typed
+from spm_gym.scale import NM, PA
 
 _Sessions = NDArray[np.str_]
 
@@ -102,7 +103,7 @@ def simulated_conditions(config: Config) -> TrainingConditions:
             f"setting classifier.{given[0]} is for images in a folder (--data); what is simulated "
             "is known"
         )
-    pixel = config.env.image_nm * 1e-9 / config.env.pixels
+    pixel = config.env.image_nm * NM / config.env.pixels
     return TrainingConditions(
         "simulated",
         config.simulator.material,
@@ -115,8 +116,8 @@ def simulated_conditions(config: Config) -> TrainingConditions:
 def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
     """Conditions of the images of a folder: from their files, or else from the settings."""
     given = config.classifier
-    setpoint = None if given.setpoint_pA is None else given.setpoint_pA * 1e-12
-    width = None if given.image_nm is None else given.image_nm * 1e-9
+    setpoint = None if given.setpoint_pA is None else given.setpoint_pA * PA
+    width = None if given.image_nm is None else given.image_nm * NM
     pixel = _range(loaded.width, width, "the size", "image_nm")
     return TrainingConditions(
         given.origin,

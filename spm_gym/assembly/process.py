@@ -14,7 +14,7 @@ from typing import Any
 from numba.core import event
 from threadpoolctl import threadpool_limits
 
-from spm_gym.runner.signals import interrupting_signals
+from spm_gym.runner.signals import interrupting_signals, put_back
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of the C library's settings, from its header malloc.h."""
@@ -91,7 +91,7 @@ class _Uninterrupted(event.Listener):
                 for number in self._before:
                     signal.signal(number, self._note)
             except BaseException:
-                self._restore()
+                put_back(self._before)
                 raise
         self._depth += 1
 
@@ -100,17 +100,13 @@ class _Uninterrupted(event.Listener):
             return
         self._depth -= 1
         if self._depth == 0:
-            self._restore()
+            put_back(self._before)
             noted, self._put_off = self._put_off, []
             for number in noted[:1]:
                 signal.raise_signal(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._put_off.append(number)
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @cache

@@ -10,6 +10,7 @@ from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.deepspm.protocol import PORT
+from spm_gym.scale import NM
 from spm_gym.servers.deepspm import DeepSPMServer
 
 
@@ -31,7 +32,7 @@ def serve(arguments: argparse.Namespace) -> int:
     announce_compiling()
     compile_simulator(config)
     microscope = build_microscope(config, world_seed(arguments.seed))
-    area = config.env.regions.area_nm * 1e-9
+    area = config.env.regions.area_nm * NM
     try:
         server = DeepSPMServer(microscope, arguments.host, arguments.port, area=area)
     except OSError as error:

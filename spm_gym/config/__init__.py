@@ -86,6 +86,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _cleans_with_what_there_is(self) -> Config:
+        # Otherwise the first crash, perhaps days later, would be the first to ask for it.
         clean, names = self.operation.clean_action, [action.name for action in self.env.actions]
         if clean is not None and clean not in names:
             raise ValueError(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
+from spm_gym.scale import NM
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
 Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality"]
@@ -50,7 +51,7 @@ class ActionConfig(Section):
         if self.kind == "dip":
             assert self.depth_nm is not None
             assert self.bias_V is not None
-            return Dip(self.depth_nm * 1e-9, self.bias_V, self.width_s)
+            return Dip(self.depth_nm * NM, self.bias_V, self.width_s)
         if self.kind == "pulse":
             assert self.bias_V is not None
             return Pulse(self.bias_V, self.width_s)
@@ -75,6 +76,7 @@ def _dip(depth: float, clean: float, blocked: float) -> ActionConfig:
 
 PAPER_ACTIONS: tuple[ActionConfig, ...] = (
     ActionConfig(name="stall", kind="stall", blocked_nm=50.0, anywhere=True),
+    # The released table has +8 V as well, which its own rule for areas never allows.
     _pulse(2.5),
     _pulse(4.0),
     _pulse(-2.5),
@@ -102,6 +104,8 @@ class RegionConfig(Section):
             times as much.
     """
 
+    # The fine piezo reaches +-425 nm (paper, *Instrument and scanning*); cells and radius of an
+    # image are the released code's, all else is the paper's.
     area_nm: Positive = 850.0
     cell_nm: Positive = 10.0
     alpha: NonNegative = 1.0
@@ -134,10 +138,14 @@ class EnvConfig(Section):
         max_attempts: Most unusable images in a row.
     """
 
+    # 64 pixels are the paper's, 10 nm the released code's.
     image_nm: Positive = 10.0
     pixels: Annotated[int, Field(ge=8, le=1024)] = 64
+    # About 120 s (paper, *Instrument and scanning*); the released code does not wait. How much of
+    # an image is thrown away the paper leaves open.
     creep_wait_s: NonNegative = 120.0
     settle_fraction: Fraction = 0.25
+    # RANSAC locks on to molecules that cover half of an image, and tilts at step edges.
     plane: Literal["levels", "ransac"] = "levels"
     ground_truth: bool = False
     classifier: Path | None = None
@@ -146,10 +154,13 @@ class EnvConfig(Section):
     good_above: Fraction = 0.9
     damage: bool = True
     damage_below: Fraction = 0.1
+    # After the five of the paper, one episode in a hundred began with a good probe.
     damage_actions: Annotated[int, Field(ge=0)] = 20
     step_reward: float = -1.0
     success_reward: float = 10.0
+    # As in the released code; the paper reads as if both were paid.
     success_replaces_step: bool = True
+    # The released code's, which the paper does not give.
     max_steps: Count = 100
     max_attempts: Count = 10
     regions: RegionConfig = RegionConfig()

@@ -34,6 +34,7 @@ def parse_json(content: bytes | str) -> Any:
         JsonError: It is damaged, too deep, or names one thing twice.
     """
     try:
+        # The library takes the last of two equal names without a word.
         return json.loads(content, object_pairs_hook=_once)
     except JsonError:
         raise

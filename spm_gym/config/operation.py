@@ -72,14 +72,17 @@ class OperationConfig(Section):
     agent: Path | None = None
     learn: bool = True
     checkpoint_every: Count = 100
+    # Ten in the paper (*Operation*), eleven in the released code.
     condition_after: Count = 10
     require_good_start: bool = False
     max_recoveries: Count = 5
     spot_attempts: Count = 2
     spot_nm: Positive = 25.0
+    # The released code tries 250 times and then takes the bad sample for good.
     max_bad_sample: Count = 30
     clean_action: str | None = "pulse +4.0 V"
     approach_withdrawn: bool = False
+    # Both from the released code: above 5 nA twice, 2.5 s apart.
     over_current_nA: Positive = 5.0
     confirm_s: NonNegative = 2.5
     retry_s: NonNegative = 10.0
@@ -117,6 +120,7 @@ class FaultConfig(Section):
 
     @model_validator(mode="after")
     def _at_most_certain(self) -> FaultConfig:
+        # One draw decides which fault a scan has, if any: a scan has no two.
         total = self.lost_contact + self.crash + self.connection + self.missing_lines
         if total > 1:
             raise ValueError(f"the probabilities for a scan add up to {total:g}, more than 1")

@@ -48,6 +48,8 @@ class LimitsConfig(Section):
         areas_per_day: Most changes of the approach area in any 24 hours; None sets no bound.
     """
 
+    # The bounds of the released code for bias, time, image and dip. Near 0 V the feedback would
+    # drive the tip into the sample, so the magnitude has a lower bound, too.
     bias_V: tuple[NonNegative, Positive] = (0.019, 8.2)
     setpoint_pA: Positive = 1000.0
     min_setpoint_pA: Positive = 1.0
@@ -155,6 +157,7 @@ class NanonisConfig(DriverSettings):
     """
 
     host: str = "127.0.0.1"
+    # A controller serves one client on each port, so the second connection needs a port of its own.
     ports: Annotated[tuple[Port, ...], Field(min_length=2, max_length=4)] = (6501, 6502, 6503, 6504)
     release: Annotated[int, Field(ge=10000)] | None = None
     timeout_s: Seconds = 10.0
@@ -183,6 +186,7 @@ class NanonisConfig(DriverSettings):
         }
         safe_tip = self.shaping.safe_tip_nA
         for name, setpoint in setpoints.items():
+            # Refused here, since at the instrument every approach would end with a withdrawal.
             if safe_tip is not None and setpoint is not None and not setpoint < safe_tip * 1e3:
                 raise ValueError(
                     f"nanonis.shaping.safe_tip_nA = {safe_tip:g} would withdraw the tip at "
@@ -263,6 +267,7 @@ class RealConfig(Section):
 
     @model_validator(mode="after")
     def _fits_the_driver(self) -> RealConfig:
+        # Settings that were built in Python, not loaded, know no sections of other packages.
         own = getattr(self, self.driver, None)
         if not isinstance(own, DriverSettings):
             raise ValueError(

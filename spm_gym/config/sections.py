@@ -27,4 +27,6 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """Base of all settings: frozen, and an unknown key is an error."""
 
+    # Frozen: what is in force is written into the run before it begins. No NaN and no infinity: the
+    # first compares false with everything, the second is a limit that limits nothing.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

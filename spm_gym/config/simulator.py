@@ -53,8 +53,10 @@ class SimulatorConfig(Section):
 
     molecule: Molecule = "MgPc"
     mode: Literal["current", "linear"] = "current"
+    # Above some 3 pm no clean square survives the paper's tolerance of 10 pm.
     white_noise_pm: NonNegative = 2.0
     line_noise_pm: NonNegative = 1.2
+    # 3 pm from pixel to pixel of the usual image (10 nm, 64 pixels).
     tilt_pm_per_nm: NonNegative = 19.2
     drift_pm_per_s: NonNegative = 1.0
     z_drift_pm_per_s: NonNegative = 0.0
@@ -63,6 +65,7 @@ class SimulatorConfig(Section):
     creep_time_s: Positive | None = None
     molecules_per_nm2: NonNegative = 0.055
     min_distance_nm: Positive = 1.75
+    # So wide that a step crosses 8 % of the images of 10 nm.
     terrace_nm: Positive = 125.0
     rough_fraction: Fraction = 0.02
     tip_change_rate: Fraction = 0.002

@@ -48,6 +48,7 @@ def read_yaml(path: Path) -> Any:
             f"{plain(str(path))} has more than {_LARGEST_FILE} bytes: these are no settings"
         )
     try:
+        # Editors of Windows put a mark before the text, which would belong to the first key.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -84,6 +85,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 def as_yaml(value: object) -> str:
     """A plain value as YAML that `parse_yaml` reads back, for ``key=value`` arguments."""
+    # In one line, however long: a folded text is no argument of a command line any more.
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
 
 
@@ -145,6 +147,8 @@ class _Loader(yaml.SafeLoader):
                 raise _Refused(event, f"*{event.anchor} stands inside what it stands for")
         else:
             _check(node)
+            # Counted before anything is built: ten short lines of aliases can stand for a billion
+            # values.
             self._sizes[node] = 1 + sum(self._sizes[each] for each in _children(node))
         self._values += self._sizes[node] if isinstance(event, yaml.AliasEvent) else 1
         if self._values > _MOST_VALUES:

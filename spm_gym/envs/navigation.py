@@ -16,9 +16,8 @@ from spm_gym.envs.regions import Mark, RegionMap, area_direction
 from spm_gym.errors import ContactLost, TipWithdrawn, brief
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.validation import validate_act
+from spm_gym.scale import NM
 from spm_gym.types import Frame, Scan
-
-NM = 1e-9
 
 
 def _ignore_mark(area: int, mark: Mark) -> None:

@@ -18,9 +18,9 @@ from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
 from spm_gym.plain_state import array_of
+from spm_gym.scale import NM
 from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
 
-NM = 1e-9
 _SMALLEST_SIDE = float(np.finfo(np.float64).tiny)
 """An action that needs no clean square of a certain size still needs one clean pixel."""
 

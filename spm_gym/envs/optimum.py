@@ -12,9 +12,9 @@ from spm_gym.envs.simulated_images import read_session
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.instrument.sim.images import sessions
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT, change_probability
+from spm_gym.scale import NM
 from spm_gym.types import BoolArray
 
-NM = 1e-9
 IMAGES_PER_STATE = 100
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import RegionConfig
 from spm_gym.jit import compiled
+from spm_gym.scale import NM
 from spm_gym.types import BoolArray, Direction
 
 _ROUNDING = 1e-6
@@ -62,15 +63,15 @@ class RegionMap:
     def __init__(self, config: RegionConfig, image: float) -> None:
         self.config = config
         self.image = image
-        cell = config.cell_nm * 1e-9
+        cell = config.cell_nm * NM
         # Symmetric about the centre of the area, where the first image is taken.
-        reach = math.floor((config.area_nm * 1e-9 - image) / 2 / cell + 1e-9)
+        reach = math.floor((config.area_nm * NM - image) / 2 / cell + 1e-9)
         self.axis: Axis = cell * np.arange(-reach, reach + 1, dtype=np.float64)
         self.free: BoolArray = np.ones((self.axis.size, self.axis.size), dtype=bool)
         self.marks: list[Mark] = []
         self._alpha = float(config.alpha)
         self._rounding = _ROUNDING * cell
-        self._max_jump = config.max_jump_nm * 1e-9
+        self._max_jump = config.max_jump_nm * NM
 
     @property
     def usable_share(self) -> float:

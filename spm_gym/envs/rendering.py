@@ -20,10 +20,9 @@ from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.scale import length_text, round_length
+from spm_gym.scale import NM, length_text, round_length
 from spm_gym.types import FloatImage, Frame
 
-NM = 1e-9
 _BAR_SHARE = 0.3
 
 

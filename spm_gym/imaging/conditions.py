@@ -19,6 +19,7 @@ from spm_gym.config import Config
 from spm_gym.config.environment import Mismatch
 from spm_gym.config.sections import Fraction, Text
 from spm_gym.errors import brief
+from spm_gym.scale import NM
 from spm_gym.types import Classifier, Scan
 
 BIAS_FACTOR = 2.0
@@ -206,7 +207,7 @@ def classifier_findings(
     env, material = config.env, config.env.material
     if material is None and origin == "simulated" and config.run.microscope == "sim":
         material = config.simulator.material
-    pixel = env.image_nm * 1e-9 / env.pixels
+    pixel = env.image_nm * NM / env.pixels
     imaging = ImagingConditions(material, origin, bias, setpoint, pixel)
     return mismatches(conditions, imaging, env.accept_mismatch)
 

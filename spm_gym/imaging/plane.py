@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.imaging.robust import heights_in
-from spm_gym.imaging.terraces import FEWEST_PIXELS, PM, first_tilt, fit_terraces
+from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.jit import compiled
+from spm_gym.scale import PM
 from spm_gym.types import FloatImage
 
 FloatArray = NDArray[np.float64]

@@ -16,11 +16,11 @@ from spm_gym.imaging.robust import (
     straightened,
 )
 from spm_gym.jit import compiled
+from spm_gym.scale import PM
 
 FloatArray = NDArray[np.float64]
 Moments = tuple[float, float, float, float, float, float, float, float, float]
 
-PM = 1e-12
 FEWEST_PIXELS = 16
 
 SUBSTRATE_SHARE = 0.15

@@ -18,7 +18,6 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.plain_state import restore_generator, restored
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
 
-NM = 1e-9
 _SPAWN_KEY = (0xFA,)
 """Differs from those of the microscope, since both may have the same seed."""
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import LimitExceeded
+from spm_gym.scale import NM, PA
 from spm_gym.types import Conditioning, Dip, Frame, Pulse
 
-NM = 1e-9
-PA = 1e-12
 _ROUNDING = 1e-7
 """Relative tolerance: the rounding of controllers to single precision exceeds no limit."""
 

@@ -12,6 +12,7 @@ CLASSIFIED = (Label.GOOD, Label.BAD_PROBE)
 
 CLASSIFIED_SQL = ", ".join(f"'{label}'" for label in CLASSIFIED)
 
+# IS NOT, for "<>" is never true of NULL, the label of an image that is still to be classified.
 IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
 """Scans that are images."""
 

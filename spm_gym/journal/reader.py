@@ -56,6 +56,7 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
             f"{path.parent} has no journal: it is not the directory of a run, or its program was "
             "killed before it had done anything"
         )
+    # Before SQLite opens the file: it would play the log into it at once.
     _refuse_foreign_log(path)
     mode = "rwc" if writing else "ro"
     if not writing and _is_left_whole(path):
@@ -139,6 +140,8 @@ def reading(run: Path) -> Iterator[sqlite3.Connection]:
     """
     db = open_journal(run / JOURNAL)
     try:
+        # In one transaction of a journal with a write-ahead log all queries read the same moment,
+        # whatever the run commits meanwhile.
         db.execute("BEGIN")
         yield db
     finally:
@@ -180,6 +183,7 @@ def has_started(run: Path) -> bool:
         with reading(run) as db:
             return any(
                 db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()
+                # A session alone is no start: it is noted before anything is done.
                 for table in ("state", "acts")
             )
     except (JournalError, sqlite3.Error):
@@ -215,6 +219,7 @@ def read_scan(run: Path, row: sqlite3.Row) -> Scan:
         frame=Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"]),
         z=read_gsf_scan(path),
         z_range=z_range,
+        # SQLite has no NaN: it keeps NULL for it.
         bias=math.nan if row["bias"] is None else row["bias"],
         setpoint=math.nan if row["setpoint"] is None else row["setpoint"],
         started=row["time"],

@@ -52,6 +52,7 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References |
         " SELECT ?, COALESCE(MAX(time), 0), 'recovered', ? FROM events",
         (time.time(), text),
     )
+    # Last, in one commit with the event: a kill before it leaves a journal that is taken up again.
     db.execute(f"PRAGMA user_version = {VERSION}")
     db.commit()
 
@@ -89,6 +90,7 @@ def set_aside_scans(run: Path, last: int) -> int:
         folder = folder.with_name(f"{UNLISTED}{number}")
     folder.mkdir()
     for file in unlisted:
+        # Moved, not deleted: they may be the only trace of the rows that were lost.
         file.rename(folder / file.name)
     return len(unlisted)
 
@@ -103,11 +105,13 @@ def _reasons_against(db: sqlite3.Connection, references: References | None) -> I
     """Why what was recovered is not enough to go on with."""
     if missing := lacking(db):
         yield f"it lacks {', '.join(missing[:5])}"
+    # The quick one: it leaves out the indexes, which `spm-gym journal` compares with the tables.
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield f"it is still damaged ({damage})"
     if references is None:
         return
+    # Without its state the run would begin anew in an area whose used places it does not know.
     row = db.execute("SELECT runner FROM state").fetchone()
     if row is None:
         if any(db.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in _STARTED):

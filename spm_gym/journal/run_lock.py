@@ -44,6 +44,8 @@ def locked_run(run: Path) -> Iterator[None]:
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
     finally:
+        # The file stays: if it were deleted, a program that waits for it and one that makes a new
+        # one would both hold a lock.
         lock.release()
 
 
@@ -66,6 +68,7 @@ def _is_locked(file: BinaryIO) -> bool:
         lock.release()
         return False
     try:
+        # Shared, so that two programs that only ask do not take each other for one at work.
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -89,6 +89,7 @@ class Journal:
             begin_or_take_up(self._db, run, references)
             if references is None:
                 self._db.isolation_level = None
+            # So that pages that read and the run that writes never wait for each other.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
@@ -127,6 +128,7 @@ class Journal:
             config=session.config,
             versions=json.dumps(session.versions),
         )
+        # By itself, so that a run that is killed at once still says what it was started with.
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
@@ -167,6 +169,7 @@ class Journal:
         number, reason = known.pop("number", None), known.pop("reason", "")
         status = {key: known.pop(key) for key in _STATUS_KEYS if key in known}
         if number is not None and result != "intended":
+            # One result only, or an act that was done twice would look like a single one.
             changed = self._db.execute(
                 "UPDATE acts SET result = ?, reason = ?, wall_result = ?, after = ?"
                 " WHERE number = ? AND result IS NULL",
@@ -189,6 +192,8 @@ class Journal:
             wall_result=None if intended else wall,
             after=json.dumps({} if intended else status),
         )
+        # Before anything is sent: an act that cannot be recorded is not done. The row of the
+        # decision goes with it, so that a resumed run knows what the act was for.
         if intended:
             self._db.commit()
 
@@ -209,7 +214,7 @@ class Journal:
     def give_up_unfinished(self) -> sqlite3.Row | None:
         """Call acts unknown whose results were never written; returns the first of them.
 
-        There is more than one if a kill cut off the withdrawal after an interrupted act.
+        There are two if a kill has cut off the withdrawal that follows an interrupted act.
         """
         rows = self._db.execute("SELECT * FROM acts WHERE result IS NULL ORDER BY id").fetchall()
         for row in rows:
@@ -272,6 +277,7 @@ class Journal:
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
         file = scan_file(last + 1)
         (self.run / SCANS).mkdir(exist_ok=True)
+        # The file first: a kill in between leaves one to be deleted, never a row without heights.
         write_gsf(self.run / file, scan, synchronise=self._durable)
         frame = scan.frame
         z_low, z_high = scan.z_range or (None, None)
@@ -325,6 +331,7 @@ class Journal:
 
     def add_step(self, episode: int, number: int, **values: Any) -> int:
         """Note a decision before it is carried out; returns the row's number."""
+        # Counted with the decision: an episode that is cut off has had these actions all the same.
         self._db.execute("UPDATE episodes SET actions = ? WHERE id = ?", (number, episode))
         return self._insert("steps", episode=episode, number=number, **values)
 
@@ -364,6 +371,7 @@ class Journal:
         the journal was put in its place: then they are kept out of the way of new ones.
         """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        # Deleting is safe for one file only, which is taken again; of more, nobody knows.
         if scans_beyond(self.run, last + 1):
             set_aside_scans(self.run, last)
         (self.run / scan_file(last + 1)).unlink(missing_ok=True)

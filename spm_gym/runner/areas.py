@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.run_state import required
+from spm_gym.scale import NM
 from spm_gym.types import Frame
 
 
@@ -43,6 +43,7 @@ class Areas:
         dx, dy = area_direction(place.area).stride
         place.area, place.coarse = place.area + 1, (place.coarse[0] + dx, place.coarse[1] + dy)
         place.frame, place.clean_at, place.leaving = None, None, ""
+        # If the motor has not moved, the tip still stands above the places used in the old area.
         used = [] if certain else self.navigator.regions.marks
         self.navigator.enter_area(place.area)
         self._note(certain, reason)
@@ -64,6 +65,7 @@ class Areas:
 
     def finish_frame(self) -> None:
         """Let the next region be chosen: the frame gave an image of the sample."""
+        # The t of sqrt(t) counts bad samples in a row (paper, *Region selection*).
         self._place.frame, self.navigator.bad_sample = None, 0
 
     def reject_frame(self) -> None:
@@ -83,6 +85,7 @@ class Areas:
     def take_cleaning_place(self) -> tuple[float, float]:
         """Where the tip is to be cleaned, m; given once, since an act is never repeated."""
         spot = required(self._place.clean_at, "a place to clean the tip")
+        # Forgotten before the act: if its reply is lost, it is not done a second time.
         self._place.clean_at = None
         return spot
 

@@ -60,6 +60,7 @@ class Conditioning:
         # Before the journal has it, and the mask is asked: -1 would be the last action.
         action = action_index(decision.action, len(self.env.config.actions))
         refused = not processed.mask[action]
+        # Before the act, so that a kill in the middle leaves a decision to which it belongs.
         row = self.journal.add_step(
             episode.number,
             episode.steps + 1,
@@ -72,12 +73,15 @@ class Conditioning:
             refused=bool(refused),
         )
         self._state.actions += 1
+        # Uncertain until the act has returned: an error on the way leaves it so.
         episode.step = step = OpenStep(row, action, bool(refused), uncertain=True)
         before = self.journal.last_act()
         try:
             self.env.act(action)
             step.uncertain = self.env.uncertain
         finally:
+            # Errors do not say whether an intent was recorded before them; the number of the last
+            # act does.
             after = self.journal.last_act()
             self.journal.end_step(row, act=after if after != before else None)
         return processed.place
@@ -91,6 +95,7 @@ class Conditioning:
         row = self.journal.last_step()
         self._episode.step = OpenStep(row["id"], row["action"], refused=False, uncertain=True)
         self._state.actions += 1
+        # It may have been done, so it counts.
         if self.env.budget is not None:
             self.env.budget.count_action()
         self.journal.end_step(row["id"], act=act)
@@ -134,10 +139,12 @@ class Conditioning:
         return required(self._state.episode, "an episode of conditioning")
 
     def _decide(self, processed: ProcessedScan, episode: int) -> Decision:
+        # Copies: a policy that writes into the mask would allow itself what the sample does not.
         decision = self._context.policy.choose(
             processed.observation.copy(), processed.mask.copy(), episode
         )
         values = decision.values
+        # Among values that are not numbers, the largest would be chosen by accident.
         if values is not None and not all(map(math.isfinite, values)):
             raise UnclassifiableImage(
                 f"the agent's values of the actions are {values} and not all finite, so it cannot "

@@ -27,6 +27,8 @@ from spm_gym.config.json_file import parse_json
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"
+# The values for interactive use from the paper on scrypt: 16 MB of memory a guess, for the salt and
+# the check are readable and tokens are short.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _MOST_DIGITS = 30
 _MOST_BYTES = 4096
@@ -87,9 +89,13 @@ class Control:
         if not written.word:
             return self._standing
         if self._key is not None:
+            # The same number is read again and again, until another request comes; a smaller one is
+            # a replay.
             if written.number < self._latest or not written.is_proven(self._key):
                 return self._standing
             self._latest = written.number
+        # Of what means nothing the safe reading is a stop; with a token, that would let anybody
+        # stop it.
         self._standing = Request(written.word) if written.word in {*Request} else Request.STOP
         return self._standing
 
@@ -121,6 +127,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
         before = _written(run / CONTROL)
         # A forged number could be so large that none after it fits.
         latest = before.number if before.is_proven(key) else 0
+        # The time, so that it grows over all who ask; one more, should their clocks disagree.
         number = max(latest + 1, time.time_ns())
         text = f"{request} {number} {_proof(key, f'{request} {number}')}"
     try:
@@ -141,7 +148,7 @@ class _Written(NamedTuple):
     proof: str
 
     def is_proven(self, key: bytes) -> bool:
-        return _same(_proof(key, f"{self.word} {self.number}"), self.proof)
+        return same_secret(_proof(key, f"{self.word} {self.number}"), self.proof)
 
 
 def _written(file: Path) -> _Written:
@@ -176,7 +183,7 @@ def _checked_key(run: Path, token: str | None) -> bytes | None:
     if token is None:
         raise WrongToken(f"{run} was started with a token: give it with --token")
     key = _key(token, salt)
-    if not _same(_proof(key, "check"), check):
+    if not same_secret(_proof(key, "check"), check):
         raise WrongToken(f"this is not the token that {run} was started with")
     return key
 
@@ -190,5 +197,6 @@ def _proof(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), "sha256").hexdigest()
 
 
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+def same_secret(given: str, expected: str) -> bool:
+    """Compare in constant time, so that nobody finds a secret letter by letter."""
+    return hmac.compare_digest(given.encode(), expected.encode())

@@ -17,6 +17,7 @@ class Ending:
         """Whether the run has lasted as long as it is to."""
         config, run_state = self._context.config, self._context.run_state
         hours, scans = config.hours, config.scans
+        # Time of operation, not of the wall: a pause costs nothing of it.
         if hours is not None and run_state.clock.elapsed >= hours * 3600:
             self._ending.reason = f"{hours:g} hours are over"
         elif scans is not None and run_state.imaging.images >= scans:

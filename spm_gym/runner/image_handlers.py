@@ -56,6 +56,7 @@ class ImageHandlers:
 
     def choose(self) -> State:
         """Choose the next region, or leave an area that has none."""
+        # Not while an action waits for its image, without which nobody would know what it did.
         if self._context.run_state.between_images and self.ending.is_due():
             return State.STOP
         if self.env.budget is not None:
@@ -96,9 +97,12 @@ class ImageHandlers:
         outcome = self._read_outcome()
         if isinstance(outcome, ProcessedScan) and not self._imaging.over_current:
             self._processed = outcome
+            # Only a usable image ends a trouble: an approach that succeeds and crashes again would
+            # otherwise go on for ever.
             self.recovery.succeed()
             self.areas.finish_frame()
             return State.CLASSIFY
+        # Heights of a tip in contact can look fine: then the current alone shows the crash.
         diagnosis = Diagnosis.CRASH if isinstance(outcome, ProcessedScan) else outcome
         if diagnosis is Diagnosis.ROUGH:
             self._label(Label.BAD_SAMPLE, diagnosis)
@@ -134,6 +138,7 @@ class ImageHandlers:
         self._imaging.bad_probe = 0 if good else self._imaging.bad_probe + 1
         if self._imaging.vouched is not None:
             self._check_vouched([*self._imaging.vouched, good])
+        # While the operator's word is being compared with the classifier's nothing is conditioned.
         if good or self._imaging.vouched is not None:
             return State.CHOOSE
         if self._imaging.bad_probe < self._context.config.condition_after:

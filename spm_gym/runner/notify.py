@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apprise.plugins import NotifyBase
 
 _DAY_S = 86400.0
+# Bounded, for a network that is down for days must not fill the memory.
 _MOST_WAITING = 50
 _TELLTALE = ("apprise", "urllib3.connectionpool")
 """Loggers that tell addresses."""
@@ -83,6 +84,7 @@ class Notifier:
         self._told: set[tuple[NotificationKind, str]] = set()
         self._thread: threading.Thread | None = None
         if self._addresses:
+            # A daemon: a mail server that never answers must not keep the program from ending.
             self._thread = threading.Thread(target=self._work, name="notifications", daemon=True)
             self._thread.start()
 
@@ -185,6 +187,7 @@ def _failure(address: NotifyBase, message: _Message) -> str:
     # Half a character, as in some names of files, goes through no mail server.
     title, body = (
         text.encode("utf-8", "replace").decode("utf-8")
+        # Titles in one line: a line break would end the header of a mail.
         for text in (" ".join(message.title.split()), message.body or message.title)
     )
     try:

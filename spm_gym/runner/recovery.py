@@ -10,6 +10,7 @@ LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
 REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
 _OUT_OF_CONTACT = (CRASH, LOST_CONTACT, WITHDRAWN)
 
+# Times `retry_s`: a controller that comes back is found within minutes, however long it was away.
 _LONGEST_RETRY = 16
 
 
@@ -75,8 +76,11 @@ class Recovery:
         if trouble.in_a_row > config.max_recoveries:
             return f"{trouble.in_a_row} troubles in a row, the last one {kind}: {detail}"
         if kind == CRASH:
+            # Only noted: it is done by the next state, so that a kill in between does not lose it.
             trouble.retract_due = True
             self._areas.clean_later(spot if config.clean_action is not None else None)
+        # After a crash at once, for the surface is spoilt; else at the second trouble, since the
+        # first may have been the tip's.
         if spot is not None and (kind == CRASH or trouble.at_frame >= config.spot_attempts):
             self._areas.block_spot(spot, kind)
         return ""
@@ -115,6 +119,7 @@ class Recovery:
         """
         try:
             self.instrument.retract()
+        # No step in a direction that nobody has verified: it may lead into the sample.
         except LimitExceeded as error:
             self._context.add_event("retract", f"no coarse step, only withdrawn: {error}")
             self.instrument.withdraw()

@@ -246,6 +246,8 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
+        # Plain values, no pickle: a journal may come from somebody else, and reading it must run
+        # nothing.
         return asdict(self)
 
     @classmethod
@@ -267,6 +269,7 @@ class RunState:
         Raises:
             StateError: It is none.
         """
+        # What a recovered journal must still have for the run to go on.
         run_state = cls.from_json(values)
         episode = run_state.conditioning.episode
         step = None if episode is None else episode.step

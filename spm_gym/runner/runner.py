@@ -128,12 +128,16 @@ class Runner:
             IllegalTransition: A fault of this program.
         """
         before = self.state
+        # Requests come first: they are obeyed before the next command, not after it.
         following = self._asked_for() or self._do(before)
         check_transition(before, following)
         passed = self._advance_clock()
         self.run_state.state = following
+        # A pause asks twice a second, perhaps for days: without news it writes nothing.
         if not before is following is State.PAUSE or self.journal.has_news:
             self._commit()
+        # After the commit: what a checkpoint lacks is learned again from the journal, but one that
+        # is ahead of the journal would have learned the same step twice.
         if self.handlers.conditioning.checkpoint_due:
             self.handlers.conditioning.save()
         self._hooks.watch(self.run_state)
@@ -200,7 +204,9 @@ class Runner:
 
     def _advance_clock(self) -> float:
         clock, now = self.run_state.clock, self._hooks.clock()
+        # A clock that is put back must not give a run more time.
         passed = max(0.0, now - clock.now)
+        # The hours that were asked for are hours of work.
         if self.state is not State.PAUSE:
             clock.elapsed += passed
         clock.now = now
@@ -224,8 +230,12 @@ class Runner:
         """Withdraw, and notify why."""
         interrupted = self.state is not State.STOP
         if interrupted:
+            # Half a transition does not fit the state that it began with. Acts in it are kept:
+            # their intents are committed already.
             with suppress(sqlite3.Error):
                 self.journal.rollback()
+        # Somebody who asks from outside may not see the instrument: then the tip is withdrawn in
+        # any case.
         may_stay = self._may_stay and not self._asked_to_stop
         stays = not failed and (may_stay or not self._can_withdraw)
         trouble = "" if stays else self._withdraw()
@@ -243,6 +253,8 @@ class Runner:
 
     def _withdraw(self) -> str:
         instrument = self.env.instrument
+        # Doing it twice does nothing more, unlike other acts; the second time over a new
+        # connection.
         for _ in range(2):
             try:
                 instrument.withdraw()
@@ -253,6 +265,7 @@ class Runner:
             with suppress(Exception):
                 instrument.reconnect()
             with suppress(InstrumentError):
+                # The reply may have been lost, and the tip withdrawn all the same.
                 if not instrument.status().approached:
                     return ""
         return trouble
@@ -275,12 +288,15 @@ class Runner:
 
     def _resume(self, instrument_state: Any) -> None:
         run_state, handlers = self.run_state, self.handlers
+        # Before anything is scanned: the next scan takes the number of the orphan.
         self.journal.remove_orphan()
         restore_generator(self._rng, run_state.kept.rng)
         self.policy.set_state(run_state.kept.policy)
         handlers.areas.restore_map()
         if run_state.state is State.STOP:
             handlers.grant_new_attempts()
+        # Somebody who goes on after the end has looked at the instrument: budgets begin again.
+        # After a kill they are kept, or a loop of kills would have no bound.
         elif self.env.budget is not None:
             self.env.budget.set_state(run_state.kept.budget)
         if self._simulated is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -25,6 +25,13 @@ def interrupting_signals() -> list[signal.Signals]:
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
+def put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Install handlers that `signal.getsignal` has given."""
+    for number, handler in handlers.items():
+        # None stands for a handler from outside Python, which cannot be installed again.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 @contextmanager
 def ignoring_signals(
     message: str = "the instrument is being made safe: please wait",
@@ -36,11 +43,12 @@ def ignoring_signals(
 
     def refuse(number: int, frame: Any) -> None:
         with suppress(OSError):  # the terminal may be gone, and that must not end it either
+            # Not print: a signal may come in the middle of one, and streams are not made to be
+            # entered twice.
             os.write(2, f"{message}\n".encode())
 
     before = {number: signal.signal(number, refuse) for number in interrupting_signals()}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        put_back(before)

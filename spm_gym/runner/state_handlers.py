@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spm_gym.envs.observation import NM
 from spm_gym.envs.regions import area_direction
 from spm_gym.errors import (
     Aborted,
@@ -35,6 +34,7 @@ from spm_gym.runner.recovery import (
     Trouble,
 )
 from spm_gym.runner.states import State
+from spm_gym.scale import NM
 
 _POLL_S = 0.5
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
@@ -83,6 +83,8 @@ class StateHandlers:
             raise
         except Trouble as trouble:
             return self._begin_recovery(trouble.kind, str(trouble), trouble.at)
+        # From the particular to the general: these two are nothing to recover from, and a tip that
+        # somebody has withdrawn is a lost contact that is not simply approached again.
         except (LimitExceeded, UnsafeToContinue) as error:
             return self._fail(str(error))
         except TipWithdrawn as error:
@@ -148,13 +150,18 @@ class StateHandlers:
         return State.APPROACH
 
     def _approach(self) -> State:
+        # A crashed tip is taken away before any approach, also when a pause or a kill came in
+        # between.
         if self.recovery.retract_due:
             return State.RECOVER
         if self._context.run_state.between_images and self.ending.is_due():
             return State.STOP
+        # After a crash or a lost contact the feedback may still be on, with z at an end of its
+        # range.
         if not self.recovery.out_of_contact and self.instrument.status().approached:
             self._tip.in_contact = True
             return self._resume_work()
+        # Before the act: the piezos creep even if its reply never comes.
         self._tip.settle_due = True
         self.instrument.approach()
         self.recovery.end_trouble()
@@ -213,6 +220,7 @@ class StateHandlers:
 
     def _change_area(self) -> State:
         place = self._context.run_state.place
+        # Before the move: a tip that is up after an error here was not withdrawn by somebody else.
         self._tip.in_contact, self._tip.settle_due = False, True
         try:
             self.instrument.move_area(area_direction(place.area))
@@ -221,12 +229,15 @@ class StateHandlers:
             raise
         self._tip.in_contact = True
         self.areas.enter_next(certain=True, reason=place.leaving)
+        # A sample that is rough everywhere would use up one area after the other.
         hopeless = self.recovery.note_area_change()
         return self._fail(hopeless) if hopeless else State.SETTLE
 
     def _pause(self) -> State:
         """Withdraw once, then wait."""
         if self._tip.in_contact:
+            # Once only, whatever comes of it: a driver that cannot withdraw would be asked twice a
+            # second.
             self._tip.in_contact = False
             try:
                 self.instrument.withdraw()
@@ -250,6 +261,7 @@ class StateHandlers:
         hopeless = self.recovery.note(kind, detail, at)
         if hopeless:
             return self._fail(hopeless)
+        # The next image shows what the crash did; learned as the action's effect it would mislead.
         if kind == CRASH:
             self.conditioning.doubt_last_act()
         return State.RECOVER

@@ -8,7 +8,6 @@ cannot use; programs send ``Authorization: Bearer TOKEN``.
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spm_gym.network import is_loopback
+from spm_gym.runner.control import same_secret
 
 UNLOCK = "/unlock"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -78,7 +78,7 @@ class Access:
     def is_known(self, request: HTTPConnection) -> bool:
         """Tell whether a request comes with the token or with the key."""
         kept = request.cookies.get(_cookie(request.url), "")
-        return _same(kept, self._key) or self._bears_token(request)
+        return same_secret(kept, self._key) or self._bears_token(request)
 
     def is_foreign(self, request: HTTPConnection) -> bool:
         """Tell whether a request was, or may have been, sent by a page of another site."""
@@ -100,7 +100,7 @@ class Access:
         now = time.monotonic()
         if now < self._refused_until:
             return _TOO_EARLY
-        if self.token is not None and _same(token, self.token):
+        if self.token is not None and same_secret(token, self.token):
             return ""
         self._refused_until = now + _WRONG_TOKEN_S
         return _WRONG
@@ -112,7 +112,7 @@ class Access:
 
     def _bears_token(self, request: HTTPConnection) -> bool:
         given = bearer_token(request)
-        return given is not None and self.token is not None and _same(given, self.token)
+        return given is not None and self.token is not None and same_secret(given, self.token)
 
 
 class Guarded:
@@ -274,8 +274,3 @@ def _is_form(request: Request) -> bool:
 def _cookie(url: URL) -> str:
     """Name the cookie: all ports of a host share cookies, but each has its own key."""
     return f"spm-gym-{url.port or 80}"
-
-
-def _same(given: str, expected: str) -> bool:
-    # In constant time, so that nobody finds the token letter by letter.
-    return hmac.compare_digest(given.encode(), expected.encode())

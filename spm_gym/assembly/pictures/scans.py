@@ -15,6 +15,7 @@ from spm_gym.figures.canvas import save
 from spm_gym.figures.contact_sheet import MOST, draw_sheet
 from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
+from spm_gym.scale import NM
 
 _MOST_PROBLEMS = 5
 
@@ -72,7 +73,7 @@ def _read(path: Path, size_nm: float | None) -> Subject:
     if size_nm is not None:
         if width is not None:
             raise UsageError(f"{path} says that it is {width * 1e9:g} nm wide: leave out --size-nm")
-        width = size_nm * 1e-9
+        width = size_nm * NM
         height = width * found.z.shape[0] / found.z.shape[1]
     return Subject(path.name, found.z, width, height, feedback=found.feedback)
 

@@ -12,9 +12,8 @@ from spm_gym.config.real import DeepSPMConfig, DriverSettings, ImagingConfig
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Finding, Inspection
+from spm_gym.scale import NM, PA
 
-NM = 1e-9
-PA = 1e-12
 _UNABLE = ("status", "withdraw", "retract", "abort", "restore", "rehearse", "verify_motor")
 
 

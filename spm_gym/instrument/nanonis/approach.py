@@ -23,9 +23,8 @@ from spm_gym.instrument.nanonis.reading import (
     read_z,
     retracted,
 )
+from spm_gym.scale import NM, PA
 
-NM = 1e-9
-PA = 1e-12
 _POLL_S = 0.2
 _LANDING_S = 10.0
 """So long a z piezo may take from its rest to the end of its range after an approach."""

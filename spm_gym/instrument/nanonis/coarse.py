@@ -33,9 +33,9 @@ from spm_gym.instrument.nanonis.reading import (
     retracted,
     touches,
 )
+from spm_gym.scale import NM
 from spm_gym.types import Direction
 
-NM = 1e-9
 _POLL_S = 0.2
 _MOTOR_S_PER_STEP = 0.5
 _STEPS_AT_A_TIME = 5

@@ -23,9 +23,8 @@ from spm_gym.instrument.nanonis.reading import (
     read_numbers,
     read_setpoint,
 )
+from spm_gym.scale import NM, PA
 
-NM = 1e-9
-PA = 1e-12
 _SAME = 1e-3
 """A change by less is rounding, of the controller or of its display."""
 

@@ -42,9 +42,8 @@ from spm_gym.instrument.nanonis.tip import (
     withdraw_tip,
 )
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
+from spm_gym.scale import PA
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
-
-PA = 1e-12
 
 
 class NanonisInstrument:

@@ -30,9 +30,7 @@ from spm_gym.instrument.nanonis.reading import (
     read_z_range,
 )
 from spm_gym.instrument.nanonis.settings import Settings
-
-NM = 1e-9
-PA = 1e-12
+from spm_gym.scale import NM, PA
 
 
 def inspect(real: RealConfig, env: EnvConfig, kept: Path | None = None) -> Inspection:

@@ -30,9 +30,9 @@ from spm_gym.instrument.nanonis.reading import (
 )
 from spm_gym.instrument.nanonis.settings import properties_to_set
 from spm_gym.instrument.unscanned import unscanned_as_nan
+from spm_gym.scale import NM
 from spm_gym.types import Frame, Scan
 
-NM = 1e-9
 DOWN = 0
 _FORWARD = 1
 _START, _STOP = 0, 1

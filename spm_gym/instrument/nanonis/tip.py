@@ -25,8 +25,8 @@ from spm_gym.instrument.nanonis.reading import (
     touches,
 )
 from spm_gym.instrument.nanonis.scanning import stop_scan
+from spm_gym.scale import NM
 
-NM = 1e-9
 _SLOWEST = 1e-12
 """m/s; a controller that reports less reports nonsense."""
 

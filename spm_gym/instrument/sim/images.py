@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.scale import NM
 from spm_gym.types import BoolArray, Frame
 
-NM = 1e-9
 GOOD_SHARE = 0.3
 PER_AREA = 500
 """Images of one surface: to make a surface takes as long as some images."""

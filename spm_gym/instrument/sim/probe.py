@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.plain_state import array_of
+from spm_gym.scale import NM
 
-NM = 1e-9
 ANGSTROM = 1e-10
 
 _MOST_DRAWS = 48

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.molecules import Molecules, cell_of
 from spm_gym.jit import compiled
+from spm_gym.scale import NM
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-NM = 1e-9
 STEP_HEIGHT = 2.04e-10
 """Height of a monatomic step of Ag(100), m."""
 

@@ -40,9 +40,9 @@ from spm_gym.instrument.validation import (
     validate_scan,
 )
 from spm_gym.plain_state import restore_generator, restored
+from spm_gym.scale import NM
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
 
-NM = 1e-9
 _SHALLOW = 1.2 * NM
 """Depth of a dip up to which it does not reshape the tip but calms it."""
 

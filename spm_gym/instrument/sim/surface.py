@@ -13,9 +13,9 @@ from spm_gym.instrument.sim.molecules import scatter
 from spm_gym.instrument.sim.scene import STEP_HEIGHT, Ground
 from spm_gym.jit import compiled
 from spm_gym.plain_state import StateError
+from spm_gym.scale import NM
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
-NM = 1e-9
 _AZIMUTHS = np.deg2rad([30.0, -30.0])
 _MARGIN = 30 * NM
 _PATCH_RADIUS = (15 * NM, 40 * NM)

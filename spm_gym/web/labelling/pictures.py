@@ -12,11 +12,10 @@ from spm_gym.figures.heights import ScanRendering, png, with_span
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import read_heights
 from spm_gym.imaging.plane import Method
-from spm_gym.scale import round_length
+from spm_gym.scale import NM, round_length
 from spm_gym.types import FloatImage
 from spm_gym.web.labelling.candidates import Image
 
-NM = 1e-9
 _LARGEST = 1024
 _KEPT = 96
 
