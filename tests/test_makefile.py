@@ -53,7 +53,7 @@ class Machine:
         )
 
     def has_shim(self, name: str) -> None:
-        """What pyenv leaves there for a version that is not chosen."""
+        """Leave what pyenv does for a version that is not chosen."""
         shim = f'#!/bin/sh\necho "pyenv: {name}: command not found" >&2\nexit 127\n'
         self._script(self.path / name, shim)
 
@@ -71,7 +71,7 @@ class Machine:
 
     @property
     def asked(self) -> list[str]:
-        """What made virtual environments so far, and what was installed."""
+        """Programs that made virtual environments so far, and what was installed."""
         file = self.checkout / "asked"
         return file.read_text().splitlines() if file.exists() else []
 
@@ -114,9 +114,9 @@ def test_one_line_says_what_was_found_and_what_is_needed(machine: Machine) -> No
     machine.has("python3", 3, 9)
     machine.has_shim("python3.13")
     machine.has("python3.12", 3, 12, ensurepip=False)
-    status, said = machine.install()
+    status, output = machine.install()
     assert status != 0
-    ours, makes_own = said.splitlines()
+    ours, makes_own = output.splitlines()
     assert ours == (
         "Python 3.11 or newer is needed, not python3: Python 3.9.0, python3.13: does not run, "
         "python3.12: Python 3.12.0 without ensurepip (Debian has it in python3-venv), "
@@ -130,10 +130,10 @@ def test_one_line_says_what_was_found_and_what_is_needed(machine: Machine) -> No
 def test_one_that_is_named_by_hand_is_the_only_one_asked(machine: Machine, name: str) -> None:
     machine.has("python3", 3, 12)
     machine.has("old", 3, 10)
-    status, said = machine.install(f"PYTHON={name}")
+    status, output = machine.install(f"PYTHON={name}")
     assert status != 0
     found = {"old": "old: Python 3.10.0", "missing": "missing: does not run"}[name]
-    assert said.startswith(f"Python 3.11 or newer is needed, not {found}: install one")
+    assert output.startswith(f"Python 3.11 or newer is needed, not {found}: install one")
     assert not machine.asked
     by_hand = machine.has("by_hand", 3, 11)
     assert machine.install(f"PYTHON={by_hand}")[0] == 0

@@ -28,9 +28,3 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--scans", "12", "--run-dir", str(run), "--set", *settings]
     assert main(["run", *options, "simulator.tip_change_rate=0.5"]) == 0
     return run
-
-
-@pytest.fixture
-def fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder."""
-    monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Whoever may write into a run directory, but does not know the token, tries to move the tip."""
+"""Somebody who may write into a run directory, but has no token, tries to move the tip."""
 
 from __future__ import annotations
 

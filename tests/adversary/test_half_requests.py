@@ -32,7 +32,7 @@ from tests.support.invented_runs import InventedRun
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = "correct horse"
 FILES = 256
-"""What a process may open here; macOS allows no more by default."""
+"""Files that a process may open here; macOS allows no more by default."""
 
 ATTACKERS = 400
 BODY_TO_COME = b"POST /control HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
@@ -64,9 +64,9 @@ class Monitor:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert self.process.stdout is not None
-        said = self.process.stdout.readline()
-        parts = urlsplit(said.partition("  (")[0].rpartition(" ")[2])
-        assert parts.port is not None, said
+        ready = self.process.stdout.readline()
+        parts = urlsplit(ready.partition("  (")[0].rpartition(" ")[2])
+        assert parts.port is not None, ready
         self.address = "127.0.0.1", parts.port
 
     def answers(self) -> bool:

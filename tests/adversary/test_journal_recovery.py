@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def recover(journal: Path, *changes: str) -> None:
-    """What ``sqlite3 old .dump | sqlite3 new`` leaves: tables and rows, no number of the format."""
+    """Copy it as ``sqlite3 old .dump | sqlite3 new`` does: without the number of the format."""
     damaged = journal.with_name("damaged.sqlite")
     with contextlib.closing(sqlite3.connect(journal)) as old:
         old.execute("PRAGMA wal_checkpoint(TRUNCATE)")

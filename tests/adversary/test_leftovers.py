@@ -1,4 +1,4 @@
-"""What a kill in the middle of writing leaves, and what nobody may take for anything."""
+"""Remains of a kill in the middle of writing are taken for nothing else."""
 
 from __future__ import annotations
 

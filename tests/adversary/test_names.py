@@ -60,7 +60,7 @@ def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     """Whatever commands are suggested for a run directory."""
     operate._status(Outcome("over", False, "withdrawn"), run)
     train._print_next_steps(run)
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     run.mkdir()
     (run / TRAINING).touch()
     with pytest.raises(ValueError, match="tensorboard --logdir") as training:
@@ -72,8 +72,8 @@ def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     notify.write_text("")
     with pytest.raises(ConfigError, match="--config") as addresses:
         Notifier(notify, 0.0, "run", print)
-    told += [str(training.value), str(addresses.value).replace("/notify", "")]
-    return [*told, *str(killed.value).split(", or ")]
+    printed += [str(training.value), str(addresses.value).replace("/notify", "")]
+    return [*printed, *str(killed.value).split(", or ")]
 
 
 @pytest.mark.skipif(bash is None, reason="there is no shell here")
@@ -82,10 +82,10 @@ def test_suggested_commands_can_be_pasted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = suggestions(Path(name), capsys, tmp_path)
+    printed = suggestions(Path(name), capsys, tmp_path)
     typed = as_typed(name)
     options = ("report ", "--run-dir ", "--run ", "--logdir ", "restore ", "--config ")
-    found = [option for option in options if any(f"{option}{typed}" in line for line in told)]
+    found = [option for option in options if any(f"{option}{typed}" in line for line in printed)]
     assert found == list(options)
     assert os.path.normpath(shlex.split(typed)[0]) == name
 

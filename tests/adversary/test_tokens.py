@@ -54,7 +54,7 @@ def status(
 
 
 def own(netloc: str) -> dict[str, str]:
-    """What a browser says of the form of the page itself."""
+    """Headers that a browser sends with the form of the page itself."""
     return {"Origin": f"http://{netloc}", "Content-Type": "application/x-www-form-urlencoded"}
 
 

@@ -195,12 +195,12 @@ def test_a_folder_below_it_is_made_and_used(serve: Serve, tmp_path: Path) -> Non
 )  # fmt: skip
 def test_a_series_name_becomes_a_plain_one(serve: Serve, tmp_path: Path, name: str) -> None:
     with connected(serve(time_scale=0)) as client:
-        told = Path(saved(client, name))
-    assert [told] == files(tmp_path)
-    assert told.parent == tmp_path / "own"
-    assert str(told).isprintable()
-    assert not told.name.startswith(".")
-    assert len(os.fsencode(told.name)) < 255
+        stated = Path(saved(client, name))
+    assert [stated] == files(tmp_path)
+    assert stated.parent == tmp_path / "own"
+    assert str(stated).isprintable()
+    assert not stated.name.startswith(".")
+    assert len(os.fsencode(stated.name)) < 255
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs",)), max_size=400))

@@ -189,12 +189,12 @@ def test_whatever_is_written_is_read_again(value: object) -> None:
 
 @given(st.text(max_size=200))
 def test_no_text_ends_in_anything_but_one_line(text: str) -> None:
-    said = ""
+    message = ""
     try:
         parse_yaml(text, "x")
     except ConfigError as error:
-        said = str(error)
-    assert "\n" not in said
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_no_value_is_too_long_to_be_shown() -> None:

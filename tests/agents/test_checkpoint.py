@@ -26,16 +26,11 @@ from agents.checkpoint import (
 from agents.double_dqn import DoubleDQN
 from agents.monitor import Checkpoints
 from spm_gym.config import NetworkConfig
-from tests.support.ring_env import RINGS, RingEnv, ring_config, ring_image
+from tests.support.ring_env import RINGS, RingEnv, ring_agent, ring_config, ring_image
 
 DROPOUT = NetworkConfig(
     channels=(4,), pooled_sets=0, stem_stride=1, hidden=(16,), norm="batch", dropout=0.5
 )
-
-
-def agent(**changes: Any) -> DoubleDQN:
-    config = ring_config(prefill=20, buffer_steps=45, target_every=7, **changes)
-    return DoubleDQN(RingEnv(), config, seed=5)
 
 
 def save(directory: Path, model: DoubleDQN, **extra: Any) -> Path:
@@ -76,8 +71,8 @@ def assert_same_state(left: DoubleDQN, right: DoubleDQN) -> None:
 @pytest.mark.parametrize("network", [ring_config().network, DROPOUT])
 @pytest.mark.parametrize("cut", [10, 30, 53])
 def test_training_goes_on_bit_for_bit(tmp_path: Path, network: NetworkConfig, cut: int) -> None:
-    straight = agent(network=network).learn(60)
-    before = agent(network=network).learn(cut)
+    straight = ring_agent(network=network).learn(60)
+    before = ring_agent(network=network).learn(cut)
     path = save(tmp_path, before)
     torch.rand(1)
     resumed = load_checkpoint(path, RingEnv(), "cpu").model
@@ -88,13 +83,13 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path, network: NetworkConfig, cu
 def test_checkpoints_lie_in_mid_episode() -> None:
     """Otherwise the test above would not show that the environment's state is kept."""
     for cut in (10, 30, 53):
-        model = agent().learn(cut)
+        model = ring_agent().learn(cut)
         assert model.env is not None
         assert model.env.get_attr("elapsed")[0] > 0
 
 
 def test_writing_checkpoints_does_not_change_training(tmp_path: Path) -> None:
-    straight, watched = agent().learn(60), agent()
+    straight, watched = ring_agent().learn(60), ring_agent()
     watched.learn(60, Checkpoints(tmp_path, every=25))
     assert_same_state(straight, watched)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_0000050", "step_0000060"]
@@ -104,7 +99,7 @@ def test_writing_checkpoints_does_not_change_training(tmp_path: Path) -> None:
 
 
 def test_parallel_checkpoints_are_consistent(tmp_path: Path) -> None:
-    model = agent(parallel=True)
+    model = ring_agent(parallel=True)
     model.learn(60, Checkpoints(tmp_path, every=25))
     loaded = load_checkpoint(tmp_path / "step_0000050", RingEnv(), "cpu").model
     assert (loaded.num_timesteps, loaded._n_updates) == (50, 30)
@@ -114,7 +109,7 @@ def test_parallel_checkpoints_are_consistent(tmp_path: Path) -> None:
 
 
 def test_extra_and_environment_come_back(tmp_path: Path) -> None:
-    model = agent().learn(30)
+    model = ring_agent().learn(30)
     path = save(tmp_path, model, area=3)
     env = RingEnv()
     checkpoint = load_checkpoint(path, env)
@@ -124,7 +119,7 @@ def test_extra_and_environment_come_back(tmp_path: Path) -> None:
 
 
 def test_without_environment_state_a_new_episode_begins(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, agent().learn(30), None, {})
+    path = save_checkpoint(tmp_path, ring_agent().learn(30), None, {})
     env = RingEnv()
     model = load_checkpoint(path, env).model
     assert not hasattr(env, "elapsed")
@@ -133,14 +128,14 @@ def test_without_environment_state_a_new_episode_begins(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_predicts_without_an_environment(tmp_path: Path) -> None:
-    model = agent().learn(30)
+    model = ring_agent().learn(30)
     images = np.stack([ring_image(ring) for ring in range(RINGS)])
     loaded = load_checkpoint(save(tmp_path, model)).model
     np.testing.assert_array_equal(loaded.q_values(images), model.q_values(images))
 
 
 def test_the_newest_two_are_kept(tmp_path: Path) -> None:
-    model = agent().learn(9)
+    model = ring_agent().learn(9)
     for _ in range(3):
         model.learn(1, reset_num_timesteps=False)
         save(tmp_path, model)
@@ -149,7 +144,7 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_same_step_can_be_written_again(tmp_path: Path) -> None:
-    model = agent().learn(30)
+    model = ring_agent().learn(30)
     save(tmp_path, model, version=1)
     assert load_checkpoint(save(tmp_path, model, version=2)).extra == {"version": 2}
 
@@ -159,7 +154,7 @@ def test_half_written_checkpoints_are_ignored_and_removed(tmp_path: Path) -> Non
     leftover.mkdir()
     (leftover / MODEL).write_bytes(b"half")
     assert latest_checkpoint(tmp_path) is None
-    path = save(tmp_path, agent().learn(30))
+    path = save(tmp_path, ring_agent().learn(30))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -171,7 +166,7 @@ def test_a_directory_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("checkpoints"), agent().learn(30))
+    return save(tmp_path_factory.mktemp("checkpoints"), ring_agent().learn(30))
 
 
 @pytest.mark.parametrize("name", [MODEL, REPLAY, STATE])
@@ -222,16 +217,16 @@ def test_another_environment_is_refused(intact: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from tests.agents.test_checkpoint import agent
 from agents.monitor import Checkpoints
 from stable_baselines3.common.callbacks import BaseCallback
+from tests.support.ring_env import ring_agent
 
-class Tell(BaseCallback):
+class Print(BaseCallback):
     def _on_step(self):
         print(self.num_timesteps, flush=True)
         return True
 
-agent().learn(100_000, [Checkpoints(Path(sys.argv[1]), every=10), Tell()])
+ring_agent().learn(100_000, [Checkpoints(Path(sys.argv[1]), every=10), Print()])
 """
 
 
@@ -251,4 +246,4 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     resumed = load_checkpoint(newest, RingEnv(), "cpu")
     assert resumed.step >= 40
     resumed.model.learn(200 - resumed.step, reset_num_timesteps=False)
-    assert_same_state(agent().learn(200), resumed.model)
+    assert_same_state(ring_agent().learn(200), resumed.model)

@@ -23,9 +23,7 @@ SMOKE = str(Path(__file__).parents[2] / "configs" / "smoke.yaml")
 Z = np.random.default_rng(0).normal(0, 1e-11, (64, 64)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def gsf(name: str, bias: float, setpoint: float, size: float = 10e-9, side: int = 64) -> None:
@@ -127,7 +125,7 @@ def test_training_on_the_simulator_and_showing_what_came_of_it(
     assert trained.auc is not None
     assert trained.images == 77
     recorded = [line for line in capsys.readouterr().out.splitlines() if "PTCDA" in line]
-    of_weights(Path("a.safetensors")).write(Path("a.png"))
+    of_weights(Path("a.safetensors"), load_config(None, settings).env).write(Path("a.png"))
     lines = capsys.readouterr().out.splitlines()
     assert recorded
     assert set(recorded) <= set(lines)

@@ -53,11 +53,11 @@ def test_check_names_each_thing_that_the_driver_cannot_do(
 ) -> None:
     assert main(["check", "--set", *deepspm]) == 0
     out = capsys.readouterr().out
-    said = {line[3:25].strip(): line[26:] for line in out.splitlines() if line.startswith("   ")}
+    printed = {line[3:25].strip(): line[26:] for line in out.splitlines() if line.startswith("   ")}
     for name in MISSING:
-        assert said[name].startswith("deepspm ")
-        assert said[name].endswith("(its protocol has no such request)")
-    assert "coarse motion" not in said
+        assert printed[name].startswith("deepspm ")
+        assert printed[name].endswith("(its protocol has no such request)")
+    assert "coarse motion" not in printed
     assert "leave the tip where it is, for it cannot be withdrawn, restore no settings" in out
     assert "withdraw the tip" not in out.partition("at its end")[2]
 

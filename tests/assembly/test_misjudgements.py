@@ -1,4 +1,4 @@
-"""Whoever is wrong about sample, settings, motor or company is stopped in time, and told why."""
+"""Mistakes about sample, settings, motor or company are stopped in time, with the reason."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def test_freed_memory_is_used_again() -> None:
 
 def test_threads_that_are_started_later_keep_to_the_limit() -> None:
     """The learning thread is one."""
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    counts = []
+    thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     limit_threads(1)
     try:
@@ -58,7 +58,7 @@ def test_threads_that_are_started_later_keep_to_the_limit() -> None:
         thread.join()
     finally:
         torch.set_num_threads(before)
-    assert seen == [1]
+    assert counts == [1]
 
 
 def test_anybody_waits_for_the_compiler_is_told_once(tmp_path: Path) -> None:

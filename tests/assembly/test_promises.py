@@ -1,4 +1,4 @@
-"""What the docs name as proof exists."""
+"""Tests and benchmarks that the docs name as proof exist."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,55 +22,20 @@ from spm_gym.cli import evaluate, main, train
 from spm_gym.config import load_config
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
-from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.journal.reader import JournalError, reading
 from spm_gym.journal.writer import Journal
 from spm_gym.types import Dip
+from tests.support.controller_runs import ask, is_safe, on
 from tests.support.trajectories import LIVELY, both, equal
-from tests.support.virtual import nanonis_settings, silent, virtual_nanonis
+from tests.support.virtual import silent, virtual_nanonis
 from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def ports() -> Iterator[list[int]]:
-    """Of a controller for tests that leave its surface as it is."""
-    with virtual_nanonis("--seed", "11") as ports:
-        yield ports
-
-
-@pytest.fixture
-def fresh_ports() -> Iterator[list[int]]:
-    """Of a controller for one test: each run conditions where the one before has left its marks."""
-    with virtual_nanonis("--seed", "11") as ports:
-        yield ports
-
-
-def on(ports: list[int]) -> str:
-    return f"real.nanonis.ports={ports}"
-
-
-def ask(ports: list[int], name: str, **values: Any) -> dict[str, Any]:
-    connection = Connection("127.0.0.1", ports[1])
-    connection.connect()
-    try:
-        return connection.call(name, **values)
-    finally:
-        connection.close()
-
-
-def is_safe(ports: list[int]) -> bool:
-    """Whether the tip is withdrawn, the loop off."""
-    withdrawn = ask(ports, "ZCtrl.ZPosGet")["z"] > 0.99 * ask(ports, "ZCtrl.LimitsGet")["high"]
-    return bool(withdrawn and ask(ports, "ZCtrl.StatusGet")["status"] == 1)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 @pytest.mark.slow
@@ -177,10 +141,10 @@ def test_a_used_up_area_ends_the_run_and_a_fresh_one_goes_on(
     small = ["env.regions.area_nm=160", "run.checkpoint_every=100000"]
     arguments = ["--env", "real", "--config", SMOKE, "--run-dir", "run", "--steps", "200"]
     assert train.main([*arguments, "--set", on(fresh_ports), *small]) == 2
-    shown = capsys.readouterr()
-    assert "error: the approach area is used up" in shown.err
-    assert "--fresh-area" in shown.err
-    first = kept_step(shown.out)
+    printed = capsys.readouterr()
+    assert "error: the approach area is used up" in printed.err
+    assert "--fresh-area" in printed.err
+    first = kept_step(printed.out)
     assert 0 < first < 200
     assert is_safe(fresh_ports)
     assert train.main(["--resume", "--run-dir", "run"]) == 2
@@ -218,142 +182,6 @@ def recorded(*columns: str) -> list[tuple[Any, ...]]:
     return []
 
 
-def test_check_looks_and_changes_nothing(
-    ports: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
-    assert main(["check", "--set", on(ports)]) == 0
-    out = capsys.readouterr().out
-    for word in ("R14718", "bias 1 V", "25 pA", "850 x 850 x 300 nm", "Z (m)", "dip_nm <= 30",
-                 "nothing was moved"):  # fmt: skip
-        assert word in out
-    after = ask(ports, "Scan.PropsGet"), ask(ports, "Scan.FrameGet"), ask(ports, "ZCtrl.ZPosGet")
-    assert str(before) == str(after)
-
-
-@pytest.mark.parametrize(
-    ("setting", "word"),
-    [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
-     ("env.pixels=32", "classifier"),
-     ("env.image_nm=300", "image_nm"),
-     ("real.limits.dip_nm=2", "dip_nm"),
-     ("real.nanonis.channel=Height", "Height"),
-     ("real.nanonis.channel='Current (A)'", "no height"),
-     ("real.nanonis.channel='X (m)'", "no height"),
-     ("real.imaging.setpoint_pA=500", "setpoint:"),
-     ("real.imaging.bias_V=-1", "bias:"),
-     ("env.pixels=128", "classifier")],
-)  # fmt: skip
-def test_check_finds_what_a_run_would_die_of(
-    ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["check", "--set", on(ports), setting]) == 2
-    shown = capsys.readouterr()
-    assert any(line.startswith("!!") and word in line for line in shown.out.splitlines())
-    assert "not ready: " in shown.err
-
-
-@pytest.mark.parametrize(
-    "command",
-    [["run", "--scans", "3"], ["train", "--config", SMOKE],
-     ["evaluate", "--policies", "random", "--episodes", "1"]],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    ("setting", "word"),
-    [("real.nanonis.channel='Current (A)'", "nothing was moved or changed: height signal:"),
-     ("real.imaging.setpoint_pA=500", "setpoint:")],
-)  # fmt: skip
-def test_what_check_refuses_every_command_refuses_and_nothing_is_changed(
-    ports: list[int],
-    command: list[str],
-    setting: str,
-    word: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    before = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
-    assert main([*command, "--env", "real", "--set", on(ports), setting]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert word in error
-    after = ask(ports, "ZCtrl.SetpntGet"), ask(ports, "Scan.PropsGet"), ask(ports, "ZCtrl.ZPosGet")
-    assert str(before) == str(after)
-    assert not list(Path().glob("runs/*"))
-
-
-def test_nobody_listening_is_one_line_and_leaves_nothing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for arguments in (
-        ["train", "--env", "real", "--config", SMOKE, "--set", "real.nanonis.ports=[1,2]"],
-        ["evaluate", "--env", "real", "--policies", "random", "--set", "real.nanonis.ports=[1,2]"],
-        ["check", "--set", "real.nanonis.ports=[1,2]"],
-    ):
-        assert main(arguments) == 2
-        error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert error.startswith("error: cannot reach 127.0.0.1:1")
-        assert "real.nanonis.ports" in error
-        assert not list(Path().glob("runs/*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["train", "--dry-run"], ["--dry-run", "--env real"]),
-        (["train", "--fresh-area"], ["--fresh-area", "--resume"]),
-        (["evaluate", "--env", "real", "--policies", "oracle"], ["oracle", "simulator"]),
-        (
-            ["train", "--env", "real", "--set", "env.ground_truth=true", on([1, 2])],
-            ["env.ground_truth"],
-        ),
-        (["train", "--env", "real", "--set", "env.pixels=32", on([1, 2])], ["64"]),
-        (["train", "--env", "real", "--set", "env.image_nm=300", on([1, 2])], ["image_nm"]),
-        (["train", "--env", "real", "--set", "real.limits.position_nm=100"], ["position_nm"]),
-        (["check", "--set", "real.imaging.speed_nm_per_s=1e-30"], ["speed_nm_per_s"]),
-        (["check", "--set", "real.nanonis.timeout_s=1e10"], ["timeout_s"]),
-        (["train", "--env", "real", "--set", "real.limits.dip_nm=2"], ["dip 2.5 nm", "dip_nm"]),
-        (["check", "--set", "real.imaging.bias_V=9"], ["imaging.bias_V", "limits.bias_V"]),
-        (
-            ["check", "--set", "real.nanonis.coarse.sideways_steps=101"],
-            ["coarse.sideways_steps", "100"],
-        ),
-        (["check", "--set", "real.nanonis.ports=[6501,6501]"], ["ports must differ"]),
-        (["check", "--set", "real.nanonis.ports=[6501]"], ["real.nanonis.ports"]),
-    ],
-)
-def test_impossible_requests_get_one_line(
-    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    for word in words:
-        assert word in error
-    assert not list(Path().glob("runs/*"))
-
-
-@pytest.mark.parametrize("release", [10862, 13742, "null"])
-def test_a_dry_run_shows_every_command_and_sends_none(
-    release: int | str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--env", "real", "--config", SMOKE, "--steps", "3", "--dry-run"]
-    lab = ["real.nanonis.ports=[1,2]", f"real.nanonis.release={release}"]
-    assert train.main([*arguments, "--set", *lab]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for command in ("Scan.FrameSet(centre_x=", "Scan.Action(action=0", "FolMe.XYPosSet(x=",
-                    "ZCtrl.Withdraw(wait=1", "TipShaper.PropsSet("):  # fmt: skip
-        assert any(line.startswith(command) for line in lines)
-
-
-def test_a_dry_run_steps_away_in_the_configured_direction(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    lab = ["real.nanonis.coarse.retract=z-", "env.regions.area_nm=60"]
-    arguments = ["--env", "real", "--config", SMOKE, "--steps", "12", "--dry-run", "--set", *lab]
-    assert train.main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert "Motor.StartMove(direction=5, steps=5" in shown
-    assert "Motor.StartMove(direction=4" not in shown
-
-
 def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
     with virtual_nanonis() as ports:
         status: list[int] = []
@@ -371,7 +199,7 @@ def test_a_run_in_a_thread_leaves_the_instrument_safe_too() -> None:
 
 
 def test_the_record_of_a_killed_training_goes_on(fresh_ports: list[int]) -> None:
-    """What was intended counts against the budgets, whether or not its result was recorded."""
+    """Intended acts count against the budgets, whether or not its result was recorded."""
     config = load_config(
         None, [on(fresh_ports), "run.microscope=real", "real.limits.actions_per_hour=2"]
     )
@@ -407,11 +235,3 @@ def test_all_releases_can_be_driven() -> None:
             assert info["action"].startswith("dip")
             env.close()
             assert is_safe(ports)
-
-
-def test_a_release_that_does_not_tell_is_asked_for() -> None:
-    with (
-        virtual_nanonis("--release", "10862") as ports,
-        pytest.raises(Exception, match=r"set real\.nanonis\.release"),
-    ):
-        connect(nanonis_settings(ports=tuple(ports)))

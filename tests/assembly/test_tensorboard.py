@@ -1,4 +1,4 @@
-"""What runs leave for TensorBoard, and that the glossary of metrics has all of it."""
+"""Records of runs for TensorBoard, and the glossary of metrics, which has all of them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import Label, reading
+from tests.support.command_runs import LIVELY
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "metrics.md"
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
-LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
-          "operation.condition_after=3", "operation.policy=interleaved"]  # fmt: skip
+INTERLEAVED = [*LIVELY, "operation.policy=interleaved"]
 CRASHES = "faults={schedule: [{scan: 9, fault: crash}, {scan: 30, fault: lost contact}]}"
 SECTIONS = {
     "agent": "Training the agent",
@@ -42,9 +42,7 @@ SECTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def events_of(run: str | Path) -> EventAccumulator:
@@ -82,7 +80,7 @@ def train_classifier() -> None:
 
 
 def operate_with_troubles() -> None:
-    assert operate("--scans", "90", "--set", *LIVELY, CRASHES) == 0
+    assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
 
 
 @pytest.mark.parametrize(
@@ -114,7 +112,7 @@ def test_metrics_beside_the_settings_are_in_the_glossary() -> None:
 
 
 def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
-    assert operate("--scans", "40", "--set", *LIVELY) == 0
+    assert operate("--scans", "40", "--set", *INTERLEAVED) == 0
     [first] = Path("run/tensorboard").iterdir()
     with first.open("ab") as file:
         file.write(b"a record that a kill has cut")
@@ -130,8 +128,8 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
     assert [each.wall_time for each in good] == [row["wall"] for row in rows]
     assert good[-1].value == sum(row["label"] == Label.GOOD for row in rows)
     classified = [row["probability"] for row in rows if row["probability"] is not None]
-    told = [each.value for each in events.Scalars("image/probability")]
-    assert told == pytest.approx(classified)
+    reported = [each.value for each in events.Scalars("image/probability")]
+    assert reported == pytest.approx(classified)
     found = [each.value for each in events.Scalars("episode/length")]
     assert found == [length for (length,) in lengths]
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("episode/length_")]
@@ -140,7 +138,7 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
 
 def test_what_was_written_is_the_same_after_a_kill() -> None:
     """In other words: nothing depends on when the board was at work."""
-    assert operate("--scans", "50", "--set", *LIVELY) == 0
+    assert operate("--scans", "50", "--set", *INTERLEAVED) == 0
     before = events_of("run")
     assert main(["run", "--resume", "--run-dir", "run"]) == 0  # the run is over: it tells it again
     after = events_of("run")
@@ -153,11 +151,11 @@ def test_what_was_written_is_the_same_after_a_kill() -> None:
 
 def test_images_come_with_their_captions() -> None:
     assert operate("--scans", "15") == 0
-    shown = events_of("run").Images("observation/good")
-    assert 5 < len(shown) <= 15
-    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as picture:
+    images = events_of("run").Images("observation/good")
+    assert 5 < len(images) <= 15
+    with Image.open(io.BytesIO(images[0].encoded_image_string)) as picture:
         pixels = np.asarray(picture)
-    assert pixels.shape == (shown[0].height, shown[0].width) == (276, 256)
+    assert pixels.shape == (images[0].height, images[0].width) == (276, 256)
     assert pixels[256:].max() > 200  # letters
     assert np.unique(pixels[:256]).size > 20
 
@@ -172,10 +170,10 @@ def test_captions_say_different_things() -> None:
 
 
 def test_a_run_of_any_length_shows_some_hundred_images() -> None:
-    shown = [number for number in range(1, 20_001) if is_sampled(number)]
-    assert shown[:10] == list(range(1, 11))
-    assert len(shown) < 100
-    assert max(np.diff(shown)) <= 2048
+    images = [number for number in range(1, 20_001) if is_sampled(number)]
+    assert images[:10] == list(range(1, 11))
+    assert len(images) < 100
+    assert max(np.diff(images)) <= 2048
 
 
 def refuse_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +202,9 @@ def test_trouble_with_the_record_is_said_once_and_costs_no_image(
     assert callable(trouble)
     trouble(monkeypatch)
     assert operate("--scans", "30") == 0
-    said = capsys.readouterr().out
-    assert said.count("nothing more is written for TensorBoard, the run goes on") == 1
-    assert "30 images are taken" in said
+    output = capsys.readouterr().out
+    assert output.count("nothing more is written for TensorBoard, the run goes on") == 1
+    assert "30 images are taken" in output
 
 
 @pytest.mark.slow
@@ -236,10 +234,10 @@ def status_of(run: str) -> int:
 
 def at_image(number: int, act: Callable[[], None]) -> Callable[..., None]:
     """A `show` that does something when it is told of a transition for that time."""
-    told = iter(range(1, number + 1))
+    reported = iter(range(1, number + 1))
 
     def show(*_: object) -> None:
-        if next(told, None) == number:
+        if next(reported, None) == number:
             act()
 
     return show
@@ -282,8 +280,8 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
         patch.setattr(RunTensorBoard, "show", lambda *_: None)
         patch.setattr(tensorboard, "_AT_THE_END_S", 0.0)
         assert operate("--scans", "8") == 0
-    said = capsys.readouterr().out
-    assert said.index("8 images are taken") < said.index("only images 1 to 1 were told")
+    output = capsys.readouterr().out
+    assert output.index("8 images are taken") < output.index("only images 1 to 1 were told")
     assert [each.step for each in events_of("run").Scalars("yield/good")] == [1]
     assert status_of("run") == api_pb2.STATUS_SUCCESS
     assert main(["run", "--resume", "--run-dir", "run"]) == 0
@@ -310,10 +308,10 @@ def test_an_interrupt_while_the_record_is_completed_changes_nothing(
 
 
 def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
-    assert operate("--scans", "40", "--set", *LIVELY) == 0
+    assert operate("--scans", "40", "--set", *INTERLEAVED) == 0
     names = [action.name for action in Config().env.actions]
 
-    def told(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
+    def reported(piecewise: bool) -> list[tuple[int, float, dict[str, float], str]]:
         found = []
         story = RunMetrics(Path("run"), names)
         try:
@@ -329,9 +327,9 @@ def test_anybody_stops_listening_to_a_story_anywhere_misses_nothing() -> None:
         finally:
             story.close()
 
-    whole = told(piecewise=False)
+    whole = reported(piecewise=False)
     assert len(whole) > 40
-    assert told(piecewise=True) == whole
+    assert reported(piecewise=True) == whole
 
 
 def test_a_damaged_scan_is_left_out() -> None:

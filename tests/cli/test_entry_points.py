@@ -1,4 +1,4 @@
-"""What comes in from outside is validated before anything is done; what goes out is the caller's.
+"""Input from outside is validated before anything is done; what goes out is the caller's.
 
 A dip by mistake ruins a probe: the number of an action is read strictly, and nobody can write into
 the masks and images that decisions rest on.
@@ -43,7 +43,7 @@ HOSTILE: list[Any] = [
     [1], (1,), np.array([1]), np.array(1.0), np.array(True), np.array("1"), np.timedelta64(1, "s"),
     np.int64(-1), np.uint64(2**64 - 1), 1j, object(), int,
 ]  # fmt: skip
-"""What is no action of twelve."""
+"""Values that are none of twelve actions."""
 
 integers = st.integers(-(2**31), 2**31 - 1)
 not_actions = st.one_of(
@@ -107,18 +107,17 @@ def test_what_is_no_action_changes_nothing(action: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [({"demage": False}, "'damage', 'processed'; unknown: \\['demage'\\]"),
-     ({"damage": "no"}, "'no'"),
-     ({"damage": 0}, "True or False, not 0"), ({"damage": None}, "not None"),
-     ({"processed": None}, "needed, not None"),
+     ({"damage": "no"}, "'no'"), ({"damage": 0}, "True or False, not 0"),
+     ({"damage": None}, "not None"), ({"processed": None}, "needed, not None"),
      ({"processed": np.zeros((1, 64, 64))}, "needed, not array"),
      ({"reset_mask": [True]}, "unknown"), (["damage"], "must be a dict"), (True, "must be a dict")],
 )  # fmt: skip
-def test_options_that_nobody_would_look_at_are_refused(options: Any, says: str) -> None:
+def test_options_that_nobody_would_look_at_are_refused(options: Any, message: str) -> None:
     env = stepped()
     before = everything(env)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         env.reset(seed=3, options=options)
     assert everything(env) == before
 
@@ -203,9 +202,9 @@ def test_what_a_caller_does_to_its_images_and_masks_changes_no_trajectory() -> N
     def play(spoil: bool) -> list[Any]:
         env, rng = make_env(overrides=TRUTH), np.random.default_rng(0)
         observation, info = env.reset(seed=2)
-        seen = []
+        trajectory = []
         for _ in range(8):
-            seen.append((observation.tobytes(), str(info), env.render()))
+            trajectory.append((observation.tobytes(), str(info), env.render()))
             action = rng.choice(np.flatnonzero(env.action_masks()))
             if spoil:
                 assert observation.flags.writeable
@@ -216,7 +215,7 @@ def test_what_a_caller_does_to_its_images_and_masks_changes_no_trajectory() -> N
             observation, _, terminated, _, info = env.step(action)
             if terminated:
                 observation, info = env.reset()
-        return seen
+        return trajectory
 
     assert play(spoil=True) == play(spoil=False)
 

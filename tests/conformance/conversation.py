@@ -1,4 +1,4 @@
-"""What the tests of all clients share: the second witness, and how numbers are compared."""
+"""Shared by the tests of all clients: the second witness, and how numbers are compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Round = tuple[str, tuple[Any, ...], str, tuple[Any, ...], list[Any]]
 
 
 def ask(witness: Connection, command: str, *arguments: Any) -> list[Any]:
-    """What the controller replies to us, in the order of the protocol; what is not given is 0."""
+    """Values that the controller replies, in the order of the protocol; what is not given is 0."""
     names = [field.name for field in commands(RELEASE)[command].request]
     values = dict.fromkeys(names, 0) | dict(zip(names, arguments, strict=False))
     reply = witness.call(command, takes=60, **values)

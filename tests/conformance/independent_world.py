@@ -1,4 +1,4 @@
-"""What lies below the tip of the independent controller."""
+"""The world below the tip of the independent controller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NM = 1e-9
 
 
 class World(Protocol):
-    """What lies below the tip, and what an act does to it."""
+    """The surface below the tip, and what an act does to it."""
 
     def image(
         self, x: float, y: float, size: float, pixels: int, clockwise: float

@@ -96,7 +96,7 @@ def is_safe(controller: IndependentController) -> bool:
 
 
 def heights(frame: Frame) -> NDArray[np.floating[Any]]:
-    """What the surface is like at every pixel of a frame."""
+    """Heights of the surface at every pixel of a frame."""
     places = [[frame.position(row, col) for col in range(frame.pixels)] for row in range(64)]
     x, y = np.moveaxis(np.array(places), -1, 0)
     return np.asarray(Bumps().height(x, y))
@@ -328,8 +328,8 @@ def test_what_a_killed_run_has_changed_is_restored(microscope: IndependentContro
         sys.executable, "-m", "spm_gym", "run", "--env", "real", "--scans", "1000", "--policy",
         "random", "--run-dir", "run", "--set", *lab,
     ]  # fmt: skip
-    with Path("said.txt").open("w") as said:
-        run = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+    with Path("said.txt").open("w") as output:
+        run = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             wait_until(
                 lambda: microscope.log.count("Scan.FrameDataGrab") > 3 or run.poll() is not None

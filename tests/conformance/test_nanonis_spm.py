@@ -100,7 +100,7 @@ def nanonis(ports: tuple[int, ...]) -> Iterator[Any]:
         yield nanonis_spm.Nanonis(connection)
 
 
-def told(nanonis: Any, command: str, *arguments: Any) -> list[Any]:
+def reply_to(nanonis: Any, command: str, *arguments: Any) -> list[Any]:
     """Values that the client returns for a command; it reports errors as text."""
     error, _, values = getattr(nanonis, command.replace(".", "_"))(*arguments)
     assert error == ""
@@ -110,67 +110,67 @@ def told(nanonis: Any, command: str, *arguments: Any) -> list[Any]:
 @pytest.mark.parametrize("round_", ROUNDS, ids=lambda round_: round_[0])
 def test_what_is_set_is_what_both_get(nanonis: Any, witness: Connection, round_: Round) -> None:
     set_, arguments, get, of, expected = round_
-    assert told(nanonis, get, *of) != close_to(expected)
-    told(nanonis, set_, *arguments)
+    assert reply_to(nanonis, get, *of) != close_to(expected)
+    reply_to(nanonis, set_, *arguments)
     assert ask(witness, get, *of) == close_to(expected)
-    assert told(nanonis, get, *of) == close_to(expected)
+    assert reply_to(nanonis, get, *of) == close_to(expected)
 
 
 def test_lists_of_names(nanonis: Any, witness: Connection) -> None:
-    [_, count, names] = told(nanonis, "Signals.NamesGet")
+    [_, count, names] = reply_to(nanonis, "Signals.NamesGet")
     assert count == len(names) == 128
     assert [names] == ask(witness, "Signals.NamesGet")
     assert (names[CURRENT], names[BIAS], names[Z]) == ("Current (A)", "Bias (V)", "Z (m)")
-    told(nanonis, "Current.GainSet", 3, -1)
-    gains = told(nanonis, "Current.GainsGet")
+    reply_to(nanonis, "Current.GainSet", 3, -1)
+    gains = reply_to(nanonis, "Current.GainsGet")
     assert [gains[2], gains[3], gains[6], gains[7]] == ask(witness, "Current.GainsGet")
     assert gains[3] == 3
-    told(nanonis, "Bias.RangeSet", 1)
-    ranges = told(nanonis, "Bias.RangeGet")
+    reply_to(nanonis, "Bias.RangeSet", 1)
+    ranges = reply_to(nanonis, "Bias.RangeGet")
     assert ranges[2:] == ask(witness, "Bias.RangeGet")
     assert ranges[3] == 1
-    told(nanonis, "ZCtrl.ActiveCtrlSet", 1)
-    assert told(nanonis, "ZCtrl.CtrlListGet")[2:] == ask(witness, "ZCtrl.CtrlListGet")
-    assert told(nanonis, "ZCtrl.CtrlListGet")[3] == 1
+    reply_to(nanonis, "ZCtrl.ActiveCtrlSet", 1)
+    assert reply_to(nanonis, "ZCtrl.CtrlListGet")[2:] == ask(witness, "ZCtrl.CtrlListGet")
+    assert reply_to(nanonis, "ZCtrl.CtrlListGet")[3] == 1
     for command in ("Signals.MeasNamesGet", "FolMe.PSExpGet"):
-        assert told(nanonis, command)[-1] == ask(witness, command)[-1]
-    path = told(nanonis, "Util.SessionPathGet")[1]
+        assert reply_to(nanonis, command)[-1] == ask(witness, command)[-1]
+    path = reply_to(nanonis, "Util.SessionPathGet")[1]
     assert [path] == ask(witness, "Util.SessionPathGet")
 
 
 def test_values_of_signals(nanonis: Any, witness: Connection) -> None:
-    told(nanonis, "Bias.Set", 0.5)
-    told(nanonis, "ZCtrl.SetpntSet", 4e-11)
-    assert told(nanonis, "Signals.ValGet", BIAS, 0) == [0.5]
-    assert told(nanonis, "Current.Get") == close_to([4e-11])
-    assert told(nanonis, "SafeTip.SignalGet") == close_to([4e-11])
-    [z] = told(nanonis, "ZCtrl.ZPosGet")
-    count, values = told(nanonis, "Signals.ValsGet", [CURRENT, BIAS, Z], 1)
+    reply_to(nanonis, "Bias.Set", 0.5)
+    reply_to(nanonis, "ZCtrl.SetpntSet", 4e-11)
+    assert reply_to(nanonis, "Signals.ValGet", BIAS, 0) == [0.5]
+    assert reply_to(nanonis, "Current.Get") == close_to([4e-11])
+    assert reply_to(nanonis, "SafeTip.SignalGet") == close_to([4e-11])
+    [z] = reply_to(nanonis, "ZCtrl.ZPosGet")
+    count, values = reply_to(nanonis, "Signals.ValsGet", [CURRENT, BIAS, Z], 1)
     assert count == 3
     assert values == close_to([4e-11, 0.5, z])
     assert ask(witness, "ZCtrl.ZPosGet") == [z]
-    high, low = told(nanonis, "Signals.RangeGet", Z)
+    high, low = reply_to(nanonis, "Signals.RangeGet", Z)
     assert low < z < high
-    assert told(nanonis, "ZCtrl.LimitsGet") == [high, low]
-    assert told(nanonis, "Piezo.RangeGet")[2] == pytest.approx(high - low)
-    assert told(nanonis, "Signals.CalibrGet", Z) == ask(witness, "Signals.CalibrGet", Z)
+    assert reply_to(nanonis, "ZCtrl.LimitsGet") == [high, low]
+    assert reply_to(nanonis, "Piezo.RangeGet")[2] == pytest.approx(high - low)
+    assert reply_to(nanonis, "Signals.CalibrGet", Z) == ask(witness, "Signals.CalibrGet", Z)
 
 
 def test_a_scan_is_what_we_grab_and_what_is_in_the_file(nanonis: Any, witness: Connection) -> None:
-    told(nanonis, "Scan.FrameSet", 2e-8, 1e-8, 1.2e-8, 0.9e-8, 0.0)
-    told(nanonis, "Scan.BufferSet", [CURRENT, Z], 64, 48)
-    assert told(nanonis, "Scan.BufferGet") == [2, [CURRENT, Z], 64, 48]
-    told(nanonis, "Scan.PropsSet", 2, 2, 1, "conformance", "said the client", ["Bias"], 3)
+    reply_to(nanonis, "Scan.FrameSet", 2e-8, 1e-8, 1.2e-8, 0.9e-8, 0.0)
+    reply_to(nanonis, "Scan.BufferSet", [CURRENT, Z], 64, 48)
+    assert reply_to(nanonis, "Scan.BufferGet") == [2, [CURRENT, Z], 64, 48]
+    reply_to(nanonis, "Scan.PropsSet", 2, 2, 1, "conformance", "said the client", ["Bias"], 3)
     props = ask(witness, "Scan.PropsGet")
     assert props[:5] == [0, 0, 0, "conformance", "said the client"]
-    told(nanonis, "Scan.Action", 0, 1)
-    timed_out, _, path = told(nanonis, "Scan.WaitEndOfScan", -1)
+    reply_to(nanonis, "Scan.Action", 0, 1)
+    timed_out, _, path = reply_to(nanonis, "Scan.WaitEndOfScan", -1)
     assert timed_out == 0
-    assert told(nanonis, "Scan.StatusGet") == [0]
+    assert reply_to(nanonis, "Scan.StatusGet") == [0]
     file = nanonispy2.read.Scan(path)
     for index, name in ((CURRENT, "Current"), (Z, "Z")):
         for direction in (1, 0):
-            grabbed = told(nanonis, "Scan.FrameDataGrab", index, direction)
+            grabbed = reply_to(nanonis, "Scan.FrameDataGrab", index, direction)
             ours = witness.call("Scan.FrameDataGrab", channel_index=index, direction=direction)
             image = np.array(grabbed[4], dtype=np.float32)
             assert (grabbed[1], image.shape, grabbed[5]) == (ours["channel_name"], (48, 64), 1)
@@ -184,23 +184,23 @@ def test_a_scan_in_progress_is_not_a_number_where_nothing_was_scanned(
     nanonis: Any, witness: Connection
 ) -> None:
     """The clock of this controller moves only for those who wait, so the scan hangs in mid-air."""
-    told(nanonis, "Scan.BufferSet", [Z], 32, 32)
-    told(nanonis, "Scan.SpeedSet", 0.0, 0.0, 0.05, 0.05, 2, 1.0)
-    told(nanonis, "Scan.Action", 0, 1)
-    assert told(nanonis, "Scan.WaitEndOfScan", 1550)[0] == 1
-    scanned = np.isfinite(np.array(told(nanonis, "Scan.FrameDataGrab", Z, 1)[4]))
+    reply_to(nanonis, "Scan.BufferSet", [Z], 32, 32)
+    reply_to(nanonis, "Scan.SpeedSet", 0.0, 0.0, 0.05, 0.05, 2, 1.0)
+    reply_to(nanonis, "Scan.Action", 0, 1)
+    assert reply_to(nanonis, "Scan.WaitEndOfScan", 1550)[0] == 1
+    scanned = np.isfinite(np.array(reply_to(nanonis, "Scan.FrameDataGrab", Z, 1)[4]))
     assert scanned.any(axis=1).tolist() == [False] * 17 + [True] * 15
-    told(nanonis, "Scan.Action", 1, 0)
-    assert told(nanonis, "Scan.StatusGet") == [0]
-    assert told(nanonis, "Scan.WaitEndOfScan", -1)[2] == ""
+    reply_to(nanonis, "Scan.Action", 1, 0)
+    assert reply_to(nanonis, "Scan.StatusGet") == [0]
+    assert reply_to(nanonis, "Scan.WaitEndOfScan", -1)[2] == ""
 
 
 def test_a_dip_leaves_an_imprint(nanonis: Any) -> None:
     before = image_at(nanonis, 3e-8, 3e-8)
     again = image_at(nanonis, 3e-8, 3e-8)
-    told(nanonis, "FolMe.XYPosSet", 3e-8, 3e-8, 1)
-    told(nanonis, "TipShaper.PropsSet", *DIP)
-    told(nanonis, "TipShaper.Start", 1, -1)
+    reply_to(nanonis, "FolMe.XYPosSet", 3e-8, 3e-8, 1)
+    reply_to(nanonis, "TipShaper.PropsSet", *DIP)
+    reply_to(nanonis, "TipShaper.Start", 1, -1)
     after = image_at(nanonis, 3e-8, 3e-8)
     assert np.ptp(after - before) > 5 * np.ptp(again - before)
 
@@ -208,58 +208,58 @@ def test_a_dip_leaves_an_imprint(nanonis: Any) -> None:
 def test_a_pulse_does_something_to_the_surface(nanonis: Any) -> None:
     before = image_at(nanonis, 3e-8, 3e-8)
     again = image_at(nanonis, 3e-8, 3e-8)
-    told(nanonis, "FolMe.XYPosSet", 3e-8, 3e-8, 1)
-    told(nanonis, "Bias.Pulse", 1, 0.1, 8.0, 1, 2)
+    reply_to(nanonis, "FolMe.XYPosSet", 3e-8, 3e-8, 1)
+    reply_to(nanonis, "Bias.Pulse", 1, 0.1, 8.0, 1, 2)
     after = image_at(nanonis, 3e-8, 3e-8)
     assert np.ptp(after - before) > 5 * np.ptp(again - before)
 
 
 def image_at(nanonis: Any, x: float, y: float) -> Any:
-    told(nanonis, "Scan.FrameSet", x, y, 1e-8, 1e-8, 0.0)
-    told(nanonis, "Scan.BufferSet", [Z], 64, 64)
-    told(nanonis, "Scan.Action", 0, 0)
-    assert told(nanonis, "Scan.WaitEndOfScan", -1)[0] == 0
-    return np.array(told(nanonis, "Scan.FrameDataGrab", Z, 1)[4])
+    reply_to(nanonis, "Scan.FrameSet", x, y, 1e-8, 1e-8, 0.0)
+    reply_to(nanonis, "Scan.BufferSet", [Z], 64, 64)
+    reply_to(nanonis, "Scan.Action", 0, 0)
+    assert reply_to(nanonis, "Scan.WaitEndOfScan", -1)[0] == 0
+    return np.array(reply_to(nanonis, "Scan.FrameDataGrab", Z, 1)[4])
 
 
 def test_withdraw_steps_and_approach(nanonis: Any, witness: Connection) -> None:
-    told(nanonis, "ZCtrl.Withdraw", 1, -1)
-    high = told(nanonis, "ZCtrl.LimitsGet")[0]
-    assert told(nanonis, "ZCtrl.ZPosGet") == [high]
-    assert told(nanonis, "ZCtrl.OnOffGet") == [0]
-    assert told(nanonis, "ZCtrl.StatusGet") == [1]
-    assert told(nanonis, "Current.Get") == [0]
-    told(nanonis, "Motor.StartMove", 0, 20, 0, 1)
-    told(nanonis, "Motor.StopMove")
-    assert told(nanonis, "Motor.StepCounterGet", 0, 0, 0) == [20, 0, 0]
-    assert told(nanonis, "Motor.PosGet", 0, 500) == ask(witness, "Motor.PosGet", 0, 500)
-    told(nanonis, "AutoApproach.Open")
-    told(nanonis, "AutoApproach.OnOffSet", 1)
-    assert told(nanonis, "AutoApproach.OnOffGet") == [0]
-    assert told(nanonis, "ZCtrl.StatusGet") == [2]
-    assert told(nanonis, "Current.Get") == told(nanonis, "ZCtrl.SetpntGet")
-    assert told(nanonis, "ZCtrl.ZPosGet")[0] < high
+    reply_to(nanonis, "ZCtrl.Withdraw", 1, -1)
+    high = reply_to(nanonis, "ZCtrl.LimitsGet")[0]
+    assert reply_to(nanonis, "ZCtrl.ZPosGet") == [high]
+    assert reply_to(nanonis, "ZCtrl.OnOffGet") == [0]
+    assert reply_to(nanonis, "ZCtrl.StatusGet") == [1]
+    assert reply_to(nanonis, "Current.Get") == [0]
+    reply_to(nanonis, "Motor.StartMove", 0, 20, 0, 1)
+    reply_to(nanonis, "Motor.StopMove")
+    assert reply_to(nanonis, "Motor.StepCounterGet", 0, 0, 0) == [20, 0, 0]
+    assert reply_to(nanonis, "Motor.PosGet", 0, 500) == ask(witness, "Motor.PosGet", 0, 500)
+    reply_to(nanonis, "AutoApproach.Open")
+    reply_to(nanonis, "AutoApproach.OnOffSet", 1)
+    assert reply_to(nanonis, "AutoApproach.OnOffGet") == [0]
+    assert reply_to(nanonis, "ZCtrl.StatusGet") == [2]
+    assert reply_to(nanonis, "Current.Get") == reply_to(nanonis, "ZCtrl.SetpntGet")
+    assert reply_to(nanonis, "ZCtrl.ZPosGet")[0] < high
 
 
 def test_the_tip_can_be_held_at_a_height(nanonis: Any) -> None:
-    told(nanonis, "ZCtrl.TipLiftSet", 1e-9)
-    [tracking] = told(nanonis, "ZCtrl.ZPosGet")
-    told(nanonis, "ZCtrl.OnOffSet", 0)
-    [lifted] = told(nanonis, "ZCtrl.ZPosGet")
+    reply_to(nanonis, "ZCtrl.TipLiftSet", 1e-9)
+    [tracking] = reply_to(nanonis, "ZCtrl.ZPosGet")
+    reply_to(nanonis, "ZCtrl.OnOffSet", 0)
+    [lifted] = reply_to(nanonis, "ZCtrl.ZPosGet")
     assert lifted - tracking == pytest.approx(1e-9, rel=1e-3)
-    told(nanonis, "ZCtrl.ZPosSet", lifted + 2e-9)
-    assert told(nanonis, "ZCtrl.ZPosGet") == close_to([lifted + 2e-9])
-    assert told(nanonis, "Current.Get")[0] < 1e-3 * told(nanonis, "ZCtrl.SetpntGet")[0]
-    told(nanonis, "ZCtrl.OnOffSet", 1)
-    assert told(nanonis, "ZCtrl.ZPosGet") == [tracking]
+    reply_to(nanonis, "ZCtrl.ZPosSet", lifted + 2e-9)
+    assert reply_to(nanonis, "ZCtrl.ZPosGet") == close_to([lifted + 2e-9])
+    assert reply_to(nanonis, "Current.Get")[0] < 1e-3 * reply_to(nanonis, "ZCtrl.SetpntGet")[0]
+    reply_to(nanonis, "ZCtrl.OnOffSet", 1)
+    assert reply_to(nanonis, "ZCtrl.ZPosGet") == [tracking]
 
 
 def test_a_spectrum(nanonis: Any) -> None:
-    told(nanonis, "BiasSpectr.ChsSet", [CURRENT, Z])
-    told(nanonis, "BiasSpectr.LimitsSet", -0.5, 0.5)
-    told(nanonis, "BiasSpectr.PropsSet", 0, 1, 2, 21, 0.0, 2, 2)
-    assert told(nanonis, "BiasSpectr.ChsGet")[4] == ["Current (A)", "Z (m)"]
-    spectrum = told(nanonis, "BiasSpectr.Start", 1, "spectrum")
+    reply_to(nanonis, "BiasSpectr.ChsSet", [CURRENT, Z])
+    reply_to(nanonis, "BiasSpectr.LimitsSet", -0.5, 0.5)
+    reply_to(nanonis, "BiasSpectr.PropsSet", 0, 1, 2, 21, 0.0, 2, 2)
+    assert reply_to(nanonis, "BiasSpectr.ChsGet")[4] == ["Current (A)", "Z (m)"]
+    spectrum = reply_to(nanonis, "BiasSpectr.Start", 1, "spectrum")
     assert spectrum[2] == ["Bias calc (V)", "Current (A)", "Z (m)"]
     bias, current, _ = np.array(spectrum[5])
     assert bias == pytest.approx(np.linspace(-0.5, 0.5, 21))
@@ -269,41 +269,41 @@ def test_a_spectrum(nanonis: Any) -> None:
 def test_a_z_spectrum_has_the_barrier_of_the_junction(
     nanonis: Any, controller: VirtualController
 ) -> None:
-    told(nanonis, "ZSpectr.Open")
-    told(nanonis, "ZSpectr.ChsSet", [CURRENT, Z])
-    told(nanonis, "ZSpectr.RangeSet", 0.0, 2e-10)
-    told(nanonis, "ZSpectr.PropsSet", 2, 21, 1, 2, 2, 2)
-    assert told(nanonis, "ZSpectr.ChsGet")[4] == ["Current (A)", "Z (m)"]
-    spectrum = told(nanonis, "ZSpectr.Start", 1, "spectrum")
+    reply_to(nanonis, "ZSpectr.Open")
+    reply_to(nanonis, "ZSpectr.ChsSet", [CURRENT, Z])
+    reply_to(nanonis, "ZSpectr.RangeSet", 0.0, 2e-10)
+    reply_to(nanonis, "ZSpectr.PropsSet", 2, 21, 1, 2, 2, 2)
+    assert reply_to(nanonis, "ZSpectr.ChsGet")[4] == ["Current (A)", "Z (m)"]
+    spectrum = reply_to(nanonis, "ZSpectr.Start", 1, "spectrum")
     assert spectrum[2] == ["Z rel (m)", "Current (A)", "Z (m)"]
     rise, current, z = np.array(spectrum[5])
     assert z - z[0] == pytest.approx(rise, abs=1e-13)
     slope = np.polyfit(rise, np.log(current), 1)[0]
     assert slope == pytest.approx(-2 * controller.microscope.junction.decay, rel=0.05)
-    assert told(nanonis, "ZSpectr.StatusGet") == [0]
+    assert reply_to(nanonis, "ZSpectr.StatusGet") == [0]
 
 
 def test_an_oscilloscope_shows_a_pulse(nanonis: Any, witness: Connection) -> None:
-    told(nanonis, "Osci1T.Run")
-    told(nanonis, "Osci1T.ChSet", BIAS)
-    told(nanonis, "Osci1T.TimebaseSet", 4)
-    told(nanonis, "Bias.Pulse", 1, 0.1, 4.0, 1, 2)
-    t0, dt, count, bias = told(nanonis, "Osci1T.DataGet", 0)
+    reply_to(nanonis, "Osci1T.Run")
+    reply_to(nanonis, "Osci1T.ChSet", BIAS)
+    reply_to(nanonis, "Osci1T.TimebaseSet", 4)
+    reply_to(nanonis, "Bias.Pulse", 1, 0.1, 4.0, 1, 2)
+    t0, dt, count, bias = reply_to(nanonis, "Osci1T.DataGet", 0)
     assert (count, len(bias)) == (1024, 1024)
     assert bias.count(4.0) * dt == pytest.approx(0.1, rel=0.05)
     assert ask(witness, "Osci1T.DataGet", 0) == close_to([t0, dt, count, bias])
 
 
 def test_marks_are_drawn_and_erased(nanonis: Any) -> None:
-    told(nanonis, "Marks.PointDraw", 1e-8, 2e-8, "here", 255)
-    told(nanonis, "Marks.LineDraw", 1e-8, 2e-8, 3e-8, 4e-8, 0xFF00)
+    reply_to(nanonis, "Marks.PointDraw", 1e-8, 2e-8, "here", 255)
+    reply_to(nanonis, "Marks.LineDraw", 1e-8, 2e-8, 3e-8, 4e-8, 0xFF00)
     point = [1, [1e-8], [2e-8], 8, ["here"], [255], [1]]
-    assert told(nanonis, "Marks.PointsGet") == close_to(point)
+    assert reply_to(nanonis, "Marks.PointsGet") == close_to(point)
     line = [1, [1e-8], [2e-8], [3e-8], [4e-8], [0xFF00], [1]]
-    assert told(nanonis, "Marks.LinesGet") == close_to(line)
-    told(nanonis, "Marks.PointsErase", -1)
-    told(nanonis, "Marks.LinesErase", -1)
-    assert told(nanonis, "Marks.PointsGet")[0] == told(nanonis, "Marks.LinesGet")[0] == 0
+    assert reply_to(nanonis, "Marks.LinesGet") == close_to(line)
+    reply_to(nanonis, "Marks.PointsErase", -1)
+    reply_to(nanonis, "Marks.LinesErase", -1)
+    assert reply_to(nanonis, "Marks.PointsGet")[0] == reply_to(nanonis, "Marks.LinesGet")[0] == 0
 
 
 def test_errors_come_back_as_text(nanonis: Any, witness: Connection) -> None:
@@ -323,8 +323,8 @@ def test_what_this_client_cannot_decode_does_not_disturb_the_controller(
 ) -> None:
     with pytest.raises((TypeError, IndexError, ValueError, struct.error)):
         getattr(nanonis, method)()
-    told(nanonis, "Bias.Set", 0.25)
-    assert told(nanonis, "Bias.Get") == [0.25]
+    reply_to(nanonis, "Bias.Set", 0.25)
+    assert reply_to(nanonis, "Bias.Get") == [0.25]
 
 
 @pytest.fixture

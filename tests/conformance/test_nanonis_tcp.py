@@ -29,7 +29,7 @@ from tests.conformance.conversation import (
 nanonis_tcp = pytest.importorskip("nanonisTCP", reason="nanonisTCP is not installed")
 
 VERSION = 15000
-"""What its own tests say; above 14000 it takes the newer layouts."""
+"""As in its own tests; above 14000 it takes the newer layouts."""
 
 FOLDER = Path(nanonis_tcp.__file__).parent / "test"
 SCRIPTS = {

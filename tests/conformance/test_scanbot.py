@@ -51,10 +51,10 @@ def run_scanbot(folder: Path, ports: tuple[int, ...], *commands: str) -> str:
 
 
 def test_survey(tmp_path: Path, ports: tuple[int, ...], witness: Connection) -> None:
-    said = run_scanbot(
+    output = run_scanbot(
         tmp_path, ports, "survey -bias=0.8 -n=2 -xy=2e-8 -px=64 -st=0 -s=conformance -stitch=1"
     )
-    assert "survey 'conformance' done" in said
+    assert "survey 'conformance' done" in output
     assert ask(witness, "Bias.Get") == [pytest.approx(0.8)]
     [folder] = ask(witness, "Util.SessionPathGet")
     scans = [nanonispy2.read.Scan(str(path)) for path in sorted(Path(folder).glob("*.sxm"))]
@@ -70,10 +70,10 @@ def test_automatic_tip_shaping(
 ) -> None:
     """No symmetry is good enough here: after the imprint comes the dip that shapes the tip."""
     witness.call("Scan.BufferSet", channel_indexes=[Z], pixels=128, lines=128)
-    said = run_scanbot(tmp_path, ports, "auto_tip_shape -n=1 -sym=2 -st=0")
-    assert "Tip shaping failed after 2 attempts" in said
+    output = run_scanbot(tmp_path, ports, "auto_tip_shape -n=1 -sym=2 -st=0")
+    assert "Tip shaping failed after 2 attempts" in output
     sizes, symmetries = (
-        [float(number) for number in re.findall(rf"Imprint {what}: (\S+)", said)]
+        [float(number) for number in re.findall(rf"Imprint {what}: (\S+)", output)]
         for what in ("size", "symm")
     )
     assert len(sizes) == len(symmetries) == 1

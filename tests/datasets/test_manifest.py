@@ -42,7 +42,7 @@ steps = st.one_of(
 
 
 class Expected:
-    """What people said, kept in the simplest way."""
+    """Labels of people, kept in the simplest way."""
 
     def __init__(self) -> None:
         self.by: dict[str, dict[str, str]] = {file: {} for file in FILES}

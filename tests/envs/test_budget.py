@@ -145,7 +145,7 @@ def test_a_run_that_helps_nothing_withdraws_tells_and_fails(tmp_path: Path) -> N
             "SELECT count(*) FROM acts WHERE act IN ('pulse', 'dip', 'stall') AND result = 'done'"
         )
         assert acts == [(12,)]
-        assert [kind for kind, _ in made.told] == ["recovery failed"]
+        assert [kind for kind, _ in made.notified] == ["recovery failed"]
         # Every act was looked at: the last image came after the last act.
         assert made.rows("SELECT count(*) FROM steps WHERE scan_after IS NULL") == [(0,)]
 

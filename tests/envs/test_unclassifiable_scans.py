@@ -65,11 +65,11 @@ def test_a_scan_at_constant_height_is_neither_diagnosed_nor_classified(
     assert "rash" not in words
     assert any("feedback off" in text.get_text() for text in sheet_texts(subject, findings))
     assert show_command(path, "-o", tmp_path / "a.png") == 0
-    said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith("good_1.sxm: ")
-    assert "feedback off" in said
-    assert said.endswith(".")
-    assert ". " not in said
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("good_1.sxm: ")
+    assert "feedback off" in line
+    assert line.endswith(".")
+    assert ". " not in line
 
 
 def test_a_scan_at_constant_height_is_not_labelled_and_teaches_nothing(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_terminal_says_what_the_picture_says(
 ) -> None:
     path = sxm(tmp_path / "a.sxm", [("Z", "m", "both", scan(0))])
     assert show_command(path, "-o", tmp_path / "a.png") == 0
-    said, where = capsys.readouterr().out.splitlines()
-    assert said.startswith("a.sxm: ")
-    assert "robability that the probe is good: 0." in said
+    line, where = capsys.readouterr().out.splitlines()
+    assert line.startswith("a.sxm: ")
+    assert "robability that the probe is good: 0." in line
     assert "a.png" in where

@@ -48,9 +48,9 @@ class Lab:
 
     def spm_gym(self, *arguments: str) -> str:
         """Have a command of spm-gym succeed; what it said."""
-        status, said = self.call("-m", "spm_gym", *arguments)
-        assert status == 0, said
-        return said
+        status, output = self.call("-m", "spm_gym", *arguments)
+        assert status == 0, output
+        return output
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def linescope(lab: Lab) -> Iterator[list[str]]:
 
 
 def test_a_driver_that_is_not_installed_is_one_line_that_names_those_that_are(lab: Lab) -> None:
-    status, said = lab.call("-m", "spm_gym", "check", "--set", "real.driver=lightscope")
+    status, output = lab.call("-m", "spm_gym", "check", "--set", "real.driver=lightscope")
     assert status == 2
-    assert said.strip() == (
+    assert output.strip() == (
         "error: setting real.driver = 'lightscope': installed are nanonis, deepspm, linescope"
     )
 
@@ -106,12 +106,12 @@ def test_a_driver_that_is_not_installed_is_one_line_that_names_those_that_are(la
 def test_its_settings_are_checked_as_ours_are(
     lab: Lab, settings: list[str], words: list[str]
 ) -> None:
-    status, said = lab.call("-m", "spm_gym", "check", "--set", *settings)
+    status, output = lab.call("-m", "spm_gym", "check", "--set", *settings)
     assert status == 2
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    assert output.startswith("error: ")
+    assert output.count("\n") == 1
     for word in words:
-        assert word in said
+        assert word in output
 
 
 def test_its_settings_survive_their_own_yaml(lab: Lab) -> None:
@@ -127,65 +127,67 @@ def test_its_settings_survive_their_own_yaml(lab: Lab) -> None:
 @pytest.mark.slow
 def test_it_passes_its_own_tests_with_the_contract(lab: Lab) -> None:
     shutil.copytree(ROOT / "examples" / "outside_driver" / "tests", lab.folder / "tests")
-    status, said = lab.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
-    assert status == 0, said
+    status, output = lab.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
+    assert status == 0, output
 
 
 @pytest.mark.slow
 def test_check_and_a_rehearsal(lab: Lab) -> None:
     with linescope(lab) as on:
-        said = lab.spm_gym("check", *on)
+        output = lab.spm_gym("check", *on)
         for words in ("a linescope at 127.0.0.1", "bias 1 V, setpoint 25 pA", "withdraw the tip",
                       "ready; nothing was moved or changed"):  # fmt: skip
-            assert words in said
-        status, said = lab.call("-m", "spm_gym", "check", "--verify-motor", *on)
+            assert words in output
+        status, output = lab.call("-m", "spm_gym", "check", "--verify-motor", *on)
         assert status == 2
-        assert "a linescope makes no single steps" in said
+        assert "a linescope makes no single steps" in output
     train = ["--env", "real", "--dry-run", *SMOKE, "--steps", "3", *on]
-    status, said = lab.call(str(ROOT / "train.py"), *train)  # nobody listens any more
-    assert status == 0, said
-    shown = said.splitlines()
+    status, output = lab.call(str(ROOT / "train.py"), *train)  # nobody listens any more
+    assert status == 0, output
+    requests = output.splitlines()
     for request in ("hello", "set speed 8e-08", "row 0", "stop", "withdraw"):
-        assert request in shown
+        assert request in requests
 
 
 @pytest.mark.slow
 def test_ten_steps_of_training_then_an_evaluation(lab: Lab) -> None:
     with linescope(lab) as on:
         train = ["--env", "real", *SMOKE, "--steps", "10", "--run-dir", "run", *on]
-        status, said = lab.call(str(ROOT / "train.py"), *train)
-        assert status == 0, said
-        assert "scan stopped, tip withdrawn, settings restored" in said
-        status, said = lab.call(str(ROOT / "evaluate.py"), "--run", "run", "--episodes", "1")
-        assert status == 0, said
-        assert "the tip is withdrawn; automatic approach" in said
-        assert "random" in said
+        status, output = lab.call(str(ROOT / "train.py"), *train)
+        assert status == 0, output
+        assert "scan stopped, tip withdrawn, settings restored" in output
+        status, output = lab.call(str(ROOT / "evaluate.py"), "--run", "run", "--episodes", "1")
+        assert status == 0, output
+        assert "the tip is withdrawn; automatic approach" in output
+        assert "random" in output
 
 
 @pytest.mark.slow
 def test_twenty_images_a_kill_and_what_was_kept(lab: Lab) -> None:
     kept = lab.folder / "run" / SETTINGS_BEFORE
     with linescope(lab) as on:
-        said = lab.spm_gym("run", "--env", "real", "--scans", "20", "--run-dir", "short", *on)
-        assert "20 images are taken" in said
-        assert "tip withdrawn, settings restored" in said
-        status, said = lab.call("-m", "spm_gym", "restore", "short")
+        output = lab.spm_gym("run", "--env", "real", "--scans", "20", "--run-dir", "short", *on)
+        assert "20 images are taken" in output
+        assert "tip withdrawn, settings restored" in output
+        status, output = lab.call("-m", "spm_gym", "restore", "short")
         assert status == 2
-        assert "has restored its settings" in said
+        assert "has restored its settings" in output
 
         killed_at_work(lab, "--env", "real", "--hours", "100", *on)
         assert kept.is_file()
         killed_at_work(lab, "--resume")
         assert kept.is_file()
-        said = lab.spm_gym("restore", "run")
-        assert f"taken from {Path('run') / SETTINGS_BEFORE}" in said
-        assert "tip withdrawn, settings restored" in said
+        output = lab.spm_gym("restore", "run")
+        assert f"taken from {Path('run') / SETTINGS_BEFORE}" in output
+        assert "tip withdrawn, settings restored" in output
         assert not kept.exists()
-        said = lab.spm_gym("run", "--resume", "--run-dir", "run", "--scans", str(_images(lab) + 5))
-        assert "images are taken" in said
-        assert "tip withdrawn, settings restored" in said
-        status, said = lab.call("-m", "spm_gym", "journal", "run", "--json")
-        assert status == 0, said
+        output = lab.spm_gym(
+            "run", "--resume", "--run-dir", "run", "--scans", str(_images(lab) + 5)
+        )
+        assert "images are taken" in output
+        assert "tip withdrawn, settings restored" in output
+        status, output = lab.call("-m", "spm_gym", "journal", "run", "--json")
+        assert status == 0, output
 
 
 def killed_at_work(lab: Lab, *arguments: str) -> None:

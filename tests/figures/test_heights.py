@@ -169,7 +169,7 @@ def test_maps_are_levelled_as_the_run_has_levelled(
 
 
 def test_the_live_page_is_served_without_matplotlib() -> None:
-    told = "import sys, spm_gym.web.monitor; print('matplotlib' in sys.modules)"
-    command = [sys.executable, "-c", told]
+    program = "import sys, spm_gym.web.monitor; print('matplotlib' in sys.modules)"
+    command = [sys.executable, "-c", program]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False"]

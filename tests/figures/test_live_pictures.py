@@ -1,4 +1,4 @@
-"""What the live page shows of scans: one at a time, and the map that grows with the run."""
+"""Scans on the live page: one at a time, and the map that grows with the run."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class TestVirtualNanonis(InstrumentContract):
         return find_driver(real).capabilities(real)
 
     @pytest.fixture
-    def look(self, microscope: SimulatedMicroscope) -> Callable[[], Status]:
+    def status(self, microscope: SimulatedMicroscope) -> Callable[[], Status]:
         return microscope.status
 
 

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 
 from spm_gym.config import SimulatorConfig
-from spm_gym.config.operation import FaultConfig
 from spm_gym.errors import (
     ConnectionLost,
     ContactLost,
     InstrumentError,
     LimitExceeded,
-    OutcomeUnknown,
     TipCrashed,
 )
 from spm_gym.imaging import Diagnosis, diagnose
@@ -25,17 +23,10 @@ from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.sim.dynamics import Shape
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.plain_state import from_bytes, to_bytes
-from spm_gym.types import Dip, Direction, Frame, Pulse, Scan
+from spm_gym.types import Direction, Frame, Pulse
+from tests.support.faulty import NONE, bare, beset, faulty
 
 NM = 1e-9
-NONE: dict[str, Any] = {
-    "lost_contact": 0,
-    "crash": 0,
-    "connection": 0,
-    "outage": 0,
-    "missing_lines": 0,
-    "rough_region": 0,
-}
 OFTEN = NONE | {
     "lost_contact": 0.1,
     "crash": 0.1,
@@ -44,38 +35,7 @@ OFTEN = NONE | {
     "missing_lines": 0.2,
     "rough_region": 0.2,
 }
-CALM = SimulatorConfig(tip_change_rate=0, contact_loss_rate=0, crash_rate=0, rough_fraction=0)
-QUIET = {
-    "white_noise_pm": 0.0,
-    "line_noise_pm": 0.0,
-    "creep_fraction": 0.0,
-    "drift_pm_per_s": 0.0,
-}
 HERE = Frame(20 * NM, -30 * NM, 10 * NM, 64)
-
-
-def bare(area_nm: float = 120.0, **changes: Any) -> SimulatedMicroscope:
-    """Small areas are made quickly."""
-    return SimulatedMicroscope(CALM.model_copy(update=changes), area_nm)
-
-
-def beset(
-    microscope: SimulatedMicroscope,
-    seed: int = 0,
-    schedule: dict[int, str] | None = None,
-    **rates: float,
-) -> FaultyMicroscope:
-    due = [{"scan": scan, "fault": fault} for scan, fault in (schedule or {}).items()]
-    config = FaultConfig.model_validate(NONE | rates | {"schedule": due})
-    return FaultyMicroscope(microscope, config, seed)
-
-
-def faulty(seed: int = 0, schedule: dict[int, str] | None = None, **rates: Any) -> FaultyMicroscope:
-    return beset(bare(), seed, schedule, **rates)
-
-
-def same(this: Scan, other: Scan) -> bool:
-    return this.started == other.started and np.array_equal(this.z, other.z, equal_nan=True)
 
 
 def recovered(microscope: FaultyMicroscope) -> None:
@@ -165,19 +125,6 @@ def test_a_kept_state_goes_on_bit_for_bit(after: int) -> None:
     assert repr(other.get_state()) == repr(microscope.get_state())
 
 
-def test_a_broken_connection_is_kept_in_the_state() -> None:
-    microscope = faulty(schedule={1: "connection"})
-    with pytest.raises(ConnectionLost):
-        microscope.scan(HERE)
-    other = faulty(schedule={1: "connection"})
-    other.set_state(from_bytes(to_bytes(microscope.get_state())))
-    with pytest.raises(ConnectionLost):
-        other.status()
-    other.reconnect()
-    microscope.reconnect()
-    assert same(other.scan(HERE), microscope.scan(HERE))
-
-
 @pytest.mark.parametrize(
     ("fault", "diagnosis"),
     [
@@ -258,7 +205,7 @@ def test_missing_lines_are_one_block_anywhere_in_the_scan(fraction: float) -> No
     assert 0.45 < max(shares) <= 0.63
 
 
-def test_nothing_befalls_a_scan_of_no_lines_or_of_an_impossible_one() -> None:
+def test_no_fault_occurs_in_a_scan_of_no_lines_or_an_impossible_one() -> None:
     for fault in ("lost contact", "crash", "connection", "missing lines"):
         microscope = faulty(schedule={1: fault, 2: fault, 3: fault, 4: fault})
         assert np.isnan(microscope.scan(HERE, 0.0).z).all()
@@ -278,105 +225,6 @@ def test_what_the_microscope_refuses_is_refused(fault: str) -> None:
     with pytest.raises(LimitExceeded):
         microscope.scan(Frame(1e-3, 0, 10 * NM, 64))
     assert microscope.microscope.fault == ""
-    assert microscope.status().approached
-
-
-def test_a_connection_breaks_before_or_in_the_middle_of_a_scan() -> None:
-    before = faulty().status().time
-    whole = faulty()
-    whole.scan(HERE)
-    took = []
-    for seed in range(40):
-        microscope = faulty(seed, {1: "connection"})
-        with pytest.raises(ConnectionLost):
-            microscope.scan(HERE)
-        microscope.reconnect()
-        took.append(microscope.status().time - before)
-    assert 8 <= took.count(0.0) <= 32
-    assert len(set(took)) > 8
-    assert max(took) < whole.status().time - before
-
-
-def test_only_reconnect_wait_and_close_work_while_it_is_broken() -> None:
-    microscope = faulty(schedule={1: "connection"})
-    with pytest.raises(ConnectionLost):
-        microscope.scan(HERE)
-    state = repr(microscope.get_state())
-    calls: list[Callable[[], Any]] = [
-        microscope.status,
-        lambda: microscope.scan(HERE),
-        lambda: microscope.condition(Pulse(4.0), 0, 0),
-        microscope.approach,
-        microscope.withdraw,
-        microscope.retract,
-        lambda: microscope.move_area(Direction.X_PLUS),
-    ]
-    for call in calls:
-        with pytest.raises(ConnectionLost, match="reconnect first"):
-            call()
-    assert repr(microscope.get_state()) == state
-    time = microscope.microscope.status().time
-    microscope.wait(10)
-    microscope.close()
-    microscope.reconnect()
-    assert microscope.status().time == time + 10
-    for call in calls[:-1]:
-        if call == microscope.withdraw:
-            microscope.approach()
-        call()
-
-
-ACTS: list[Callable[[Instrument], None]] = [
-    lambda microscope: microscope.condition(Dip(1 * NM), 5 * NM, 5 * NM),
-    lambda microscope: microscope.approach(),
-    lambda microscope: microscope.withdraw(),
-    lambda microscope: microscope.retract(),
-    lambda microscope: microscope.move_area(Direction.Y_MINUS),
-]
-
-
-@pytest.mark.parametrize("act", ACTS, ids=["condition", "approach", "withdraw", "retract", "move"])
-def test_a_connection_breaks_before_or_after_an_act(act: Callable[[Instrument], None]) -> None:
-    """A lost act was not done, an unknown one was done exactly as without the fault."""
-    untouched, done = bare(), bare()
-    act(done)
-    outcomes = Counter[type[Exception]]()
-    for seed in range(40):
-        microscope = faulty(seed, connection=1.0)
-        with pytest.raises((ConnectionLost, OutcomeUnknown)) as info:
-            act(microscope)
-        expected = done if info.type is OutcomeUnknown else untouched
-        assert repr(microscope.microscope.get_state()) == repr(expected.get_state())
-        with pytest.raises(ConnectionLost, match="reconnect first"):
-            microscope.status()
-        outcomes[info.type] += 1
-    assert 8 <= outcomes[OutcomeUnknown] <= 32
-
-
-def test_a_connection_is_made_again_after_some_attempts() -> None:
-    attempts = []
-    for seed in range(300):
-        microscope = faulty(seed, {1: "connection"}, outage=0.7)
-        with pytest.raises(ConnectionLost):
-            microscope.scan(HERE, 0.1)
-        for attempt in range(1, 1000):
-            try:
-                microscope.reconnect()
-            except ConnectionLost:
-                with pytest.raises(ConnectionLost):
-                    microscope.status()
-            else:
-                attempts.append(attempt)
-                break
-    # The mean of 300 geometric numbers with p = 0.3: 3.33 +- 0.16.
-    assert len(attempts) == 300
-    assert 2.5 < np.mean(attempts) < 4.2
-
-
-def test_a_whole_connection_stays_whole() -> None:
-    microscope = faulty(outage=0.99)
-    for _ in range(20):
-        microscope.reconnect()
     assert microscope.status().approached
 
 
@@ -443,72 +291,6 @@ def test_scheduled_faults_strike_at_their_scans_and_once() -> None:
         elif number > 1 and np.isnan(scan.z).any():
             events[number] = "missing lines"
     assert events == schedule
-
-
-def test_scheduled_debris_stays_where_it_is() -> None:
-    microscope = faulty(schedule={2: "debris"})
-    elsewhere = Frame(-40 * NM, 40 * NM, 10 * NM, 64)
-    found = [diagnose(microscope.scan(frame)) for frame in (HERE, HERE, HERE, elsewhere, HERE)]
-    rough, fine = Diagnosis.ROUGH, Diagnosis.FINE
-    assert found == [fine, rough, rough, fine, rough]
-
-
-def _rough_places(microscope: Instrument, places: np.ndarray[Any, Any]) -> list[bool]:
-    frames = [Frame(x * NM, y * NM, 10 * NM, 32) for x, y in places]
-    return [diagnose(microscope.scan(frame)) is Diagnosis.ROUGH for frame in frames]
-
-
-def test_rough_regions_cover_their_share_and_belong_to_place_and_area() -> None:
-    places = np.random.default_rng(0).uniform(-410, 410, (200, 2))
-    microscope = beset(bare(850, **QUIET), 1, rough_region=0.3)
-    first = _rough_places(microscope, places)
-    assert first == _rough_places(microscope, places)
-    assert first == _rough_places(beset(bare(850, **QUIET), 2, rough_region=0.3), places)
-    microscope.move_area(Direction.X_PLUS)
-    assert first != _rough_places(microscope, places)
-    microscope.move_area(Direction.X_MINUS)
-    assert first == _rough_places(microscope, places)
-    assert not any(_rough_places(beset(bare(850, **QUIET)), places))
-    # Patches are few and large, so the share varies from area to area.
-    assert 0.1 < np.mean(first) < 0.55
-
-
-def test_outside_rough_regions_nothing_changes() -> None:
-    this, other = bare(850), beset(bare(850), rough_region=0.2)
-    unchanged = 0
-    for x, y in np.random.default_rng(0).uniform(-410, 410, (60, 2)):
-        frame = Frame(x * NM, y * NM, 10 * NM, 32)
-        unchanged += same(this.scan(frame), other.scan(frame))
-    assert 20 < unchanged < 60
-
-
-def test_rough_regions_come_besides_those_of_the_simulator() -> None:
-    microscope = beset(bare(rough_fraction=0.1), rough_region=0.2).microscope
-    assert microscope.config.rough_fraction == pytest.approx(0.28)
-
-
-def test_rough_regions_come_to_areas_seen_before_and_leave_what_was_done_there() -> None:
-    places = np.random.default_rng(0).uniform(-60, 60, (40, 2))
-    places = places[np.hypot(*places.T) > 25]  # away from the traces of the pulse
-    events = bare(**QUIET)
-    events.surface.mark(Pulse(8.0), 0, 0, np.random.default_rng(0))
-    kept = repr(events.surface.get_state())
-    found = _rough_places(beset(events, rough_region=0.5), places)
-    assert found == _rough_places(beset(bare(**QUIET), rough_region=0.5), places)
-    assert any(found)
-    assert repr(events.surface.get_state()) == kept
-
-
-def test_scheduled_debris_leaves_what_was_done_there() -> None:
-    microscope = faulty(schedule={1: "debris"})
-    microscope.condition(Pulse(8.0), HERE.x, HERE.y)
-    before = microscope.microscope.surface.get_state()
-    microscope.scan(HERE)
-    after = microscope.microscope.surface.get_state()
-    assert np.array_equal(before["taken"], after["taken"])
-    old, new = before["marks"], after["marks"]
-    assert len(new) > len(old) > 0
-    assert np.array_equal(old, new[: len(old)])
 
 
 def test_faults_do_not_follow_the_dice_of_a_microscope_of_the_same_seed() -> None:

@@ -229,14 +229,14 @@ def test_a_scan_of_a_real_microscope_is_stopped_in_the_middle(
 
 
 @contextmanager
-def aborting(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
-    """A runner whose microscope stops the scan in which the next thing is wanted."""
-    with lab(folder, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+def aborting(folder: Path, requested: list[Request | None]) -> Iterator[Lab]:
+    """A runner whose microscope stops the scan in which the next request comes."""
+    with lab(folder, Verdicts(0.99), requests=lambda: requested[0]) as it:
         scan = it.microscope.scan
 
         def stopped_if_asked(frame: Frame, fraction: float = 1.0) -> Scan:
-            if len(wanted) > 1:  # the request comes while the scan is under way
-                del wanted[0]
+            if len(requested) > 1:  # the request comes while the scan is under way
+                del requested[0]
                 raise Aborted("somebody asks for something")
             return scan(frame, fraction)
 
@@ -246,36 +246,36 @@ def aborting(folder: Path, wanted: list[Request | None]) -> Iterator[Lab]:
 
 @pytest.mark.parametrize("state", [State.PARTIAL, State.IMAGE])
 def test_an_aborted_scan_leaves_nothing_and_is_taken_again(tmp_path: Path, state: State) -> None:
-    wanted: list[Request | None] = [None]
-    with aborting(tmp_path, wanted) as it:
+    requested: list[Request | None] = [None]
+    with aborting(tmp_path, requested) as it:
         it.until(state)
         scans = len(it.labels())
         target = it.runner.run_state.place.frame
-        wanted.append(Request.PAUSE)
+        requested.append(Request.PAUSE)
         assert it.runner.step() is State.PAUSE
         assert len(it.labels()) == scans
         assert it.runner.step() is State.PAUSE
         with reading(tmp_path) as db:  # the withdrawal is no secret while the run is paused
             assert db.execute("SELECT result FROM acts").fetchall()[-1][0] == "done"
-        wanted[:] = [Request.RESUME]
+        requested[:] = [Request.RESUME]
         it.until(State.DIAGNOSE)
         assert it.runner.run_state.place.frame == target
         assert it.runner.run_state.counters["recoveries"] == 0
 
 
 def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [Request.PAUSE]
-    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+    requested: list[Request | None] = [Request.PAUSE]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: requested[0]) as it:
         assert it.runner.step() is State.PAUSE
         it.runner.step()
         assert not it.microscope.status().approached
-        wanted[0] = Request.RESUME
+        requested[0] = Request.RESUME
         assert it.runner.step() is State.APPROACH
         approach = it.microscope.approach
 
         def stopped() -> None:
             it.microscope.approach = approach  # type: ignore[method-assign]
-            wanted[0] = Request.PAUSE
+            requested[0] = Request.PAUSE
             raise Aborted("somebody asks for something")
 
         it.microscope.approach = stopped  # type: ignore[method-assign]
@@ -284,7 +284,7 @@ def test_an_aborted_approach_ends_withdrawn(tmp_path: Path) -> None:
         with reading(tmp_path) as db:
             acts = [tuple(row) for row in db.execute("SELECT act, result FROM acts ORDER BY id")]
         assert acts == [("withdraw", "done"), ("approach", "failed"), ("withdraw", "done")]
-        wanted[0] = Request.RESUME
+        requested[0] = Request.RESUME
         it.until(State.DIAGNOSE)
         assert it.runner.run_state.counters["recoveries"] == 0
 
@@ -300,10 +300,10 @@ def test_a_run_that_has_ended_is_read_where_nothing_may_be_written(tmp_path: Pat
 
 
 def test_a_request_that_is_taken_back_meanwhile_lets_the_scan_begin_again(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with aborting(tmp_path, wanted) as it:
+    requested: list[Request | None] = [None]
+    with aborting(tmp_path, requested) as it:
         it.until(State.IMAGE)
-        wanted.append(None)
+        requested.append(None)
         assert it.runner.step() is State.DIAGNOSE
         assert it.runner.run_state.imaging.images == 1
 
@@ -316,20 +316,20 @@ def test_what_may_interrupt_a_scan_is_obeyed_in_every_state_that_scans() -> None
 
 
 def test_a_stop_from_outside_withdraws_even_where_the_tip_may_stay(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0], may_stay=True) as it:
+    requested: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: requested[0], may_stay=True) as it:
         it.until(State.IMAGE)
-        wanted[0] = Request.STOP
+        requested[0] = Request.STOP
         outcome = it.runner.run()
         assert (outcome.safe, outcome.where) == (True, "tip withdrawn")
         assert not it.microscope.status().approached
 
 
 def test_a_withdrawal_that_fails_is_no_safe_end(tmp_path: Path) -> None:
-    wanted: list[Request | None] = [None]
-    with lab(tmp_path, Verdicts(0.99), requests=lambda: wanted[0]) as it:
+    requested: list[Request | None] = [None]
+    with lab(tmp_path, Verdicts(0.99), requests=lambda: requested[0]) as it:
         it.until(State.IMAGE)
-        wanted[0] = Request.STOP
+        requested[0] = Request.STOP
 
         def refused() -> None:
             raise CommandFailed("motor off")

@@ -20,13 +20,10 @@ from spm_gym.cli import main
 from spm_gym.intervals import FEWEST
 from spm_gym.journal.reader import reading
 from spm_gym.web.report import render_report
-from tests.runner.test_operation import LIVELY, summary
+from tests.support.command_runs import LIVELY, summary
 from tests.support.invented_runs import PULSE, InventedRun
 
-
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 @pytest.fixture
@@ -171,9 +168,9 @@ def test_skewed_intervals_are_those_of_a_studentised_bootstrap() -> None:
 def test_nineteen_of_twenty_intervals_have_the_true_mean(share_that_ends: float) -> None:
     rng = np.random.default_rng(3)
     intervals = [policy(rng.geometric(share_that_ends, 15)).interval for _ in range(2000)]
-    told = [each for each in intervals if each is not None]
-    assert len(told) > 1990
-    hit = np.mean([low <= 1 / share_that_ends <= high for low, high in told])
+    stated = [each for each in intervals if each is not None]
+    assert len(stated) > 1990
+    hit = np.mean([low <= 1 / share_that_ends <= high for low, high in stated])
     assert 0.93 < hit < 0.99  # Student's has it in 0.90 of them
 
 
@@ -226,8 +223,8 @@ def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]
     run.commit()
     folder = run.journal.run
     main(["journal", str(folder)])
-    told = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
+    stated = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
     page = render_report(folder).html
-    told += re.findall(r"95 % interval: (.+?)\. Below", page)
+    stated += re.findall(r"95 % interval: (.+?)\. Below", page)
     table = page.partition("Finished episodes by policy")[2].partition("</table>")[0]
-    return told + re.findall(r'<td class="n">([^<]* to [^<]*)</td>', table)
+    return stated + re.findall(r'<td class="n">([^<]* to [^<]*)</td>', table)

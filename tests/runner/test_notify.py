@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,64 +17,12 @@ from hypothesis import strategies as st
 
 from spm_gym.config import ConfigError
 from spm_gym.runner.notify import NotificationKind, Notifier, summary_due
+from tests.support.mailbox import PASSWORD, Mailbox, serving
 from tests.support.waiting import PATIENCE_S, wait_until
 
 # Apprise imports it for mails on Pythons that still have it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-
 DAY = 86400.0
-PASSWORD = "hunter2secret"
-
-
-class Mailbox(ThreadingHTTPServer):
-    """Takes JSON notifications; answers what it is told to, when it is told to."""
-
-    def __init__(self) -> None:
-        self.received: list[dict[str, Any]] = []
-        self.answer = 200
-        self.arrived = threading.Semaphore(0)
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        super().__init__(("127.0.0.1", 0), Letter)
-
-    def address(self, path: str = "") -> str:
-        port = self.server_address[1]
-        return f"json://me:{PASSWORD}@127.0.0.1:{port}/{path}?rto={PATIENCE_S:g}"
-
-    def await_letter(self) -> None:
-        assert self.arrived.acquire(timeout=PATIENCE_S)
-
-    def titles(self) -> list[str]:
-        return [letter["title"] for letter in self.received]
-
-
-class Letter(BaseHTTPRequestHandler):
-    server: Mailbox
-
-    def do_POST(self) -> None:
-        text = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append(json.loads(text))
-        self.server.arrived.release()
-        self.server.may_answer.wait(PATIENCE_S)
-        self.send_response(self.server.answer)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[Mailbox]:
-    with Mailbox() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.may_answer.set()
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -104,15 +49,15 @@ class Clock:
 
 
 def test_a_notification_arrives_with_title_and_body(mailbox: Mailbox, tmp_path: Path) -> None:
-    told: list[str] = []
-    notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run 7", told.append)
+    printed: list[str] = []
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 600, "run 7", printed.append)
     assert notifier.addresses == 1
     notifier.send(NotificationKind.STOP, "stopped", "the tip has crashed\nfive times")
     notifier.close(PATIENCE_S)
     [letter] = mailbox.received
     assert letter["title"] == "run 7: stopped"
     assert letter["message"] == "the tip has crashed\nfive times"
-    assert told == []
+    assert printed == []
 
 
 def test_yaml_is_read_too(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -209,9 +154,9 @@ def test_a_stop_overtakes_what_waits(mailbox: Mailbox, tmp_path: Path) -> None:
 
 def test_a_server_that_hangs_delays_neither_run_nor_end(mailbox: Mailbox, tmp_path: Path) -> None:
     """Everything here happens before the server has given its first answer."""
-    told: list[str] = []
+    printed: list[str] = []
     mailbox.may_answer.clear()
-    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", printed.append)
     notifier.send(NotificationKind.AREA_CHANGE, "under way", "")
     mailbox.await_letter()
     for number in range(1000):
@@ -222,10 +167,10 @@ def test_a_server_that_hangs_delays_neither_run_nor_end(mailbox: Mailbox, tmp_pa
     notifier.send(NotificationKind.STOP, "after the end", "")
     assert not mailbox.may_answer.is_set()
     assert mailbox.titles() == ["run: under way"]
-    assert len(told) == 2
-    assert "area change" in told[0]
-    assert "dropped" in told[0]
-    assert "52 notifications" in told[1]
+    assert len(printed) == 2
+    assert "area change" in printed[0]
+    assert "dropped" in printed[0]
+    assert "52 notifications" in printed[1]
 
 
 def test_what_was_let_go_is_not_sent_later(mailbox: Mailbox, tmp_path: Path) -> None:
@@ -258,18 +203,18 @@ def test_a_program_ends_although_a_server_hangs(mailbox: Mailbox, tmp_path: Path
 
 
 def test_refusals_are_told_once_for_every_kind(mailbox: Mailbox, tmp_path: Path) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     mailbox.answer = 500
-    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", printed.append)
     for _ in range(3):
         notifier.send(NotificationKind.AREA_CHANGE, "area", "")
         notifier.send(NotificationKind.DAILY_SUMMARY, "day", "")
     notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 6
-    assert len(told) == 2
-    assert all("did not reach 1 of 1 addresses (refused)" in line for line in told)
-    assert "'area change'" in told[0]
-    assert "'daily summary'" in told[1]
+    assert len(printed) == 2
+    assert all("did not reach 1 of 1 addresses (refused)" in line for line in printed)
+    assert "'area change'" in printed[0]
+    assert "'daily summary'" in printed[1]
 
 
 def test_exceptions_are_told_and_the_next_one_goes_out(
@@ -283,8 +228,8 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
     def explode(self: Any, **_: Any) -> bool:
         raise SurpriseError(f"cannot reach {mailbox.address()}")
 
-    told: list[str] = []
-    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", told.append)
+    printed: list[str] = []
+    notifier = Notifier(addressed(tmp_path, mailbox.address()), 0, "run", printed.append)
     with monkeypatch.context() as patch:
         patch.setattr(NotifyJSON, "send", explode)
         notifier.send(NotificationKind.DAILY_SUMMARY, "lost", "")
@@ -292,7 +237,7 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
     notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(PATIENCE_S)
     assert mailbox.titles() == ["run: stop"]
-    [line] = told
+    [line] = printed
     assert "SurpriseError" in line
     assert PASSWORD not in line
 
@@ -333,14 +278,14 @@ def test_an_address_that_fails_comes_last_the_next_time(mailbox: Mailbox, tmp_pa
 
 
 def test_nobody_listens_at_the_port(mailbox: Mailbox, tmp_path: Path) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     with Mailbox() as closed:
         nowhere = closed.address()
-    notifier = Notifier(addressed(tmp_path, nowhere, mailbox.address()), 0, "run", told.append)
+    notifier = Notifier(addressed(tmp_path, nowhere, mailbox.address()), 0, "run", printed.append)
     notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(60)
     assert mailbox.titles() == ["run: stop"]
-    assert ["did not reach 1 of 2 addresses" in line for line in told] == [True]
+    assert ["did not reach 1 of 2 addresses" in line for line in printed] == [True]
 
 
 @pytest.mark.parametrize(
@@ -402,15 +347,15 @@ def test_no_password_is_ever_told(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     mailbox.answer = answer
     caplog.set_level(logging.DEBUG)
     file = addressed(tmp_path, mailbox.address(f"hook/{PASSWORD}"))
-    notifier = Notifier(file, 0, "run", told.append)
+    notifier = Notifier(file, 0, "run", printed.append)
     notifier.send(NotificationKind.STOP, "stop", "")
     notifier.close(PATIENCE_S)
     assert len(mailbox.received) == 1
-    everything = [repr(notifier), str(notifier), *told, caplog.text, *capfd.readouterr()]
+    everything = [repr(notifier), str(notifier), *printed, caplog.text, *capfd.readouterr()]
     assert PASSWORD not in "".join(everything)
     assert "127.0.0.1" not in "".join(everything)
 

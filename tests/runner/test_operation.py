@@ -25,17 +25,14 @@ from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import locked_run
 from spm_gym.runner.control import Request, ask
 from spm_gym.runner.run_state import RunState, read_run_state
+from tests.support.command_runs import LIVELY, summary
 from tests.support.virtual import virtual_nanonis
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[2]
-LIVELY = ["simulator.tip_change_rate=0.1", "env.regions.area_nm=150",
-          "operation.condition_after=3"]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -49,15 +46,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate()
-    return process.returncode, said
-
-
-def summary(capsys: pytest.CaptureFixture[str], run: str = "run") -> dict[str, Any]:
-    capsys.readouterr()
-    main(["journal", run, "--json"])
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 @pytest.fixture(autouse=True)
@@ -155,8 +145,8 @@ def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
             progress.show(run_state)
         assert bar.initial == pytest.approx(5)
         # As if this tenth of an hour had taken ten seconds, so that 4.9 hours take 490.
-        told = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
-    assert "08:10 left" in told
+        bar_text = bar.format_meter(**(bar.format_dict | {"elapsed": 10.0, "rate": None}))
+    assert "08:10 left" in bar_text
 
 
 def test_a_run_directory_in_use_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +173,9 @@ def test_a_run_pauses_goes_on_and_stops_when_asked(capsys: pytest.CaptureFixture
     ask(Path("run"), Request.RESUME)
     wait_until(lambda: images() > taken + 3)
     ask(Path("run"), Request.STOP)
-    status, said = finish(process)
+    status, output = finish(process)
     assert status == 0
-    assert "asked to stop" in said
+    assert "asked to stop" in output
     found = summary(capsys)
     assert found["consistent"]
     assert found["acts"]["withdraw"] == {"done": 2}
@@ -198,8 +188,8 @@ def test_a_signal_withdraws_and_the_run_goes_on_later(
     process = start("run", "--hours", "1000", "--run-dir", "run")
     wait_until(lambda: images() > 3)
     process.send_signal(number)
-    status, said = finish(process)
-    assert status == 130, said
+    status, output = finish(process)
+    assert status == 130, output
     found = summary(capsys)
     assert found["consistent"]
     assert found["acts"]["withdraw"] == {"done": 1}
@@ -285,9 +275,9 @@ def test_a_terminated_run_on_a_nanonis_is_safe(capsys: pytest.CaptureFixture[str
         process = start("run", *nanonis(ports), "--hours", "1000")
         wait_until(lambda: images() > 5)
         process.terminate()
-        status, said = finish(process)
-        assert status == 130, said
-        assert "tip withdrawn, settings restored" in said
+        status, output = finish(process)
+        assert status == 130, output
+        assert "tip withdrawn, settings restored" in output
         assert is_withdrawn(ports)
     assert summary(capsys)["consistent"]
 
@@ -300,9 +290,9 @@ def test_what_an_operator_withdraws_stays_withdrawn(capsys: pytest.CaptureFixtur
         operator.connect()
         operator.call("ZCtrl.Withdraw", wait=1, timeout=10_000)
         operator.close()
-        status, said = finish(process)
+        status, output = finish(process)
         assert status == 2
-        assert "operation.approach_withdrawn" in said
+        assert "operation.approach_withdrawn" in output
         assert is_withdrawn(ports)
     found = summary(capsys)
     assert found["consistent"]

@@ -36,7 +36,7 @@ _MET_WITHOUT_NETWORK = ("data", "blob")
 
 
 class Faults:
-    """What a page did that it should not have done."""
+    """Faults of a page."""
 
     def __init__(self) -> None:
         self._painted: list[str] = []
@@ -92,7 +92,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def faults() -> Faults:
-    """What ``page`` must not have done by the end of the test."""
+    """Faults that ``page`` must not have made by the end of the test."""
     return Faults()
 
 

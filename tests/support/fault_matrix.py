@@ -65,7 +65,7 @@ ACTS = ("TipShaper.Start", "Bias.Pulse")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What came of one fault in one phase.
+    """Outcome of one fault in one phase.
 
     Attributes:
         went_on: Whether the step ended with an image; otherwise the run ended with ``error``.

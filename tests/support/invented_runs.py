@@ -176,3 +176,31 @@ class InventedRun:
         if episode is not None:
             run_state.conditioning.episode = OpenEpisode(episode, scan, steps)
         self.journal.commit(run_state.to_json(), None)
+
+
+def eventful(path: Path) -> InventedRun:
+    """Make a run with a bit of everything, still under way."""
+    run = InventedRun(path)
+    run.enter_area()
+    for number in range(12):
+        run.scan(Label.DISCARDED)
+        run.scan(Label.GOOD if number % 3 else Label.BAD_PROBE, 0.97 if number % 3 else 0.3)
+    run.condition([PULSE, PULSE, DIP])
+    run.condition([DIP], outcome="limit")
+    run.enter_area("the time limit of conditioning")
+    run.scan(Label.BAD_SAMPLE)
+    run.journal.add_mark(1, Mark(0.0, 0.0, 25 * NM, "bad sample"))
+    run.journal.add_mark(1, Mark(5e-8, 0.0, 25 * NM, "crash"))
+    run.scan(Label.UNUSABLE, z=np.full((64, 64), np.nan, np.float32))
+    run.scan(Label.GOOD, 0.99, angle=0.5)
+    run.condition([PULSE], outcome=None)
+    run.scan(None)
+    run.recovery("lost contact")
+    run.recovery("crash", "failed", "over-current")
+    run.recovery("connection", None)
+    run.act(1, "done")
+    run.act(2, "unknown")
+    run.act(3, None)
+    run.journal.add_event(0.0, "area", "the approach area was changed")
+    run.commit()
+    return run

@@ -53,8 +53,8 @@ class CallKiller(Killer):
         self._attempts = 0
 
     def kill(self) -> None:
-        """Start the run, have it killed at a call, look; now and then its disk breaks instead."""
-        profile = self._later if self._begun() else self._first
+        """Start the run, have it killed at a call, inspect; sometimes its disk breaks instead."""
+        profile = self._later if self._has_started() else self._first
         if self._attempts % _BREAK_EVERY == _BREAK_EVERY - 1:
             self._break_disk(profile)
         else:
@@ -87,7 +87,7 @@ class CallKiller(Killer):
         self._see(f"{error} from {at.kind} {at.number} of {at.target} on")
 
     def _session(self, tracer: Tracer) -> tuple[int, list[Call]]:
-        """How a session ends, and what it has called."""
+        """Run a session; returns its exit status and its calls."""
         child = self.start(f"--scans={self._images() + _IMAGES}", attach=tracer.attach)
         status = child.wait()
         return status, tracer.calls(child.pid)
@@ -102,7 +102,7 @@ class CallKiller(Killer):
         self._see_restored("after the end")
         return kept
 
-    def _begun(self) -> bool:
+    def _has_started(self) -> bool:
         return (self.run / SETTINGS).is_file()
 
     def _images(self) -> int:
@@ -136,8 +136,8 @@ class CallKiller(Killer):
             self.note(f"{when}: {kept.name} is not whole: {error}")
             return
         if self.trial.kills % _RESTORE_EVERY == 0:
-            said = self.run.parent / "restored.txt"
-            with said.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            output = self.run.parent / "restored.txt"
+            with output.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
                 restore(argparse.Namespace(run=self.run))
             self._see_restored(f"{when}, after spm-gym restore")
 
@@ -161,7 +161,7 @@ class CallKiller(Killer):
 
 
 def _profiles(kind: Kind, seed: int, folder: Path) -> tuple[list[Call], list[Call]]:
-    """What the first session of a run calls, and one that goes on with it; nobody is killed."""
+    """Calls of the first session of a run, and of one that goes on with it; nobody is killed."""
     folder.mkdir()
     with microscope(kind, seed, folder) as overrides:
         counted = Killer(kind, seed, folder, overrides)
@@ -173,11 +173,11 @@ def _profile(counted: Killer, folder: Path, images: int) -> list[Call]:
     tracer = Tracer(folder / "trace.txt")
     child = counted.start(f"--scans={images}", attach=tracer.attach)
     status = child.wait()
-    assert status == 0, f"the run that is only looked at ended with status {status}"
+    assert status == 0, f"the run that is only counted ended with status {status}"
     counted.inspect("counted")
     # Through pipes it only says how far it is, and what it opens to read has no second kind.
     calls = tracer.calls(child.pid)
-    wanted = [call for call in calls if call.target != "pipe" and call.kind != "openat"]
-    missing = {"write", "pwrite64", CREATES} - {call.kind for call in wanted}
+    useful = [call for call in calls if call.target != "pipe" and call.kind != "openat"]
+    missing = {"write", "pwrite64", CREATES} - {call.kind for call in useful}
     assert not missing, f"strace shows no {missing}"
-    return wanted
+    return useful

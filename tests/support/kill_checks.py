@@ -1,4 +1,4 @@
-"""What must hold of a run that was killed: nothing lost or repeated, memory and rows equal."""
+"""Checks of a run that was killed: nothing lost or repeated, memory and rows equal."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from spm_gym.envs.observation import process_scan
 from spm_gym.envs.regions import RegionMap
 from spm_gym.journal.reader import JOURNAL, Label, read_scan, reading
 from spm_gym.scale import NM
-from spm_gym.types import Dip, Direction, Pulse
+from spm_gym.types import Dip, Pulse
 
 Row = dict[str, Any]
-Wanted = tuple[str, tuple[float, ...]]
 
 TABLES = ("sessions", "areas", "marks", "scans", "acts", "episodes", "steps", "recoveries",
           "events")  # fmt: skip
 CONDITIONING = ("pulse", "dip", "stall")
 _WHEN = ("session", "wall", "wall_result", "pid")
-_MOTOR = {Direction.X_PLUS: 0, Direction.X_MINUS: 1, Direction.Y_PLUS: 2, Direction.Y_MINUS: 3}
-_AWAY = {"z+": 4, "z-": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a runner held in memory.
+    """State that a runner held in memory.
 
     Attributes:
         area: Number of the approach area.
@@ -79,7 +76,7 @@ def snapshot(run: Path) -> Snapshot:
 
 
 def changes(before: Snapshot, after: Snapshot) -> Iterator[str]:
-    """What a kill or a restart has lost or rewritten; rows may only come, and be completed."""
+    """Losses and changes by a kill or a restart; rows may only come, and be completed."""
     for table, rows in before.rows.items():
         for key, old in rows.items():
             new = after.rows[table].get(key)
@@ -144,9 +141,9 @@ def repetitions(run: Path, config: EnvConfig) -> Iterator[str]:
         yield "two steps claim one act"
     for step in steps:
         if step["act"] is not None:
-            wanted = config.actions[step["action"]].conditioning
-            if numbers(acts[step["act"]]) != _expected_numbers(wanted):
-                yield f"step {step['id']} decided {wanted}, act {step['act']} is another"
+            decided = config.actions[step["action"]].conditioning
+            if numbers(acts[step["act"]]) != _expected_numbers(decided):
+                yield f"step {step['id']} decided {decided}, act {step['act']} is another"
     done = {number: act for number, act in acts.items() if act["act"] in CONDITIONING}
     # The act under way is claimed by its step when the run goes on.
     under_way = sum(act["result"] is None for act in done.values())
@@ -219,7 +216,7 @@ def _forgotten(kept: Remembered, run: Path, config: EnvConfig) -> Iterator[str]:
         return
     for index, step in enumerate(steps):
         before, after = (
-            process_scan(read_scan(run, scans[step[name]]), _no_judge, config)  # type: ignore[arg-type]
+            process_scan(read_scan(run, scans[step[name]]), _no_classifier, config)  # type: ignore[arg-type]
             for name in ("scan", "scan_after")
         )
         expected: dict[str, Any] = {
@@ -233,7 +230,7 @@ def _forgotten(kept: Remembered, run: Path, config: EnvConfig) -> Iterator[str]:
                 yield f"experience {index}: {name} are not those of step {step['id']}"
 
 
-def _no_judge(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _no_classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.zeros(len(images), np.float32)
 
 

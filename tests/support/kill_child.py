@@ -1,7 +1,7 @@
-"""A run in a forked process that says what it does at every moment, so that it can be killed there.
+"""A run in a forked process that reports every moment of it, so that it can be killed there.
 
-Whoever forks one must have no threads; everything is imported before, so that a start costs no
-import.
+A process that forks one must have no threads; everything is imported before, so that a start costs
+no import.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ACTING = (State.APPROACH, State.CLEAN, State.CONDITION, State.RECOVER, State.CHA
 
 SHUTDOWN = "act on the shutdown"
 MOMENTS = (*map(str, State), *(f"act in {state}" for state in ACTING), SHUTDOWN)
-"""What a run says that it enters: a state, and an act from its intent to the end of the state."""
+"""Moments that a run reports: a state, and an act from its intent to the end of the state."""
 
 LONGEST_S = PATIENCE_S
 _ENTRY = struct.Struct("=Bd")
@@ -47,7 +47,7 @@ _SET_PTRACER = 0x59616D61
 
 
 class Watched(Runner):
-    """A runner that says which moment it enters, and what it holds in memory at the end.
+    """A runner that reports which moment it enters, and what it holds in memory at the end.
 
     Attributes:
         told: Descriptor of a pipe that takes moments and times.
@@ -57,37 +57,37 @@ class Watched(Runner):
         opened: Descriptor of a pipe from which comes a byte for every such state.
     """
 
-    told: ClassVar[int]
+    report_fd: ClassVar[int]
     kept: ClassVar[Path]
-    looks: ClassVar[bool] = False
+    memory_only: ClassVar[bool] = False
     gates: ClassVar[Collection[State]] = ()
     opened: ClassVar[int]
 
     def step(self) -> State:
-        self._tell(self.state)
+        self._report(self.state)
         if self.state in self.gates:
             os.read(self.opened, 1)
         following = super().step()
         if following is State.STOP:
-            self._tell(following)
+            self._report(following)
         return following
 
-    def tell_of_act(self, entry: dict[str, Any]) -> None:
+    def report_act(self, entry: dict[str, Any]) -> None:
         """To be called when an act is recorded."""
         if entry["result"] == "intended":
             moment = f"act in {self.state}"
-            self._tell(moment if moment in MOMENTS else SHUTDOWN)
+            self._report(moment if moment in MOMENTS else SHUTDOWN)
 
     def run(self) -> Outcome:
-        if self.looks:
+        if self.memory_only:
             self._keep()
             os._exit(0)
         outcome = super().run()
         self._keep()
         return outcome
 
-    def _tell(self, moment: str) -> None:
-        os.write(self.told, _ENTRY.pack(MOMENTS.index(moment), time.monotonic()))
+    def _report(self, moment: str) -> None:
+        os.write(self.report_fd, _ENTRY.pack(MOMENTS.index(moment), time.monotonic()))
 
     def _keep(self) -> None:
         m, regions = self.run_state, self.env.navigator.regions
@@ -120,11 +120,11 @@ def _watched(env: ProbeConditioningEnv, *arguments: Any, **options: Any) -> Watc
     assert isinstance(guard, Guard)
     record = guard._record
 
-    def record_and_tell(entry: dict[str, Any]) -> None:
+    def record_and_report(entry: dict[str, Any]) -> None:
         record(entry)
-        runner.tell_of_act(entry)
+        runner.report_act(entry)
 
-    guard._record = record_and_tell
+    guard._record = record_and_report
     return runner
 
 
@@ -138,7 +138,7 @@ class Child:
     Args:
         arguments: Of ``spm-gym run``.
         kept: File for the memory.
-        output: File for what it says.
+        output: File for its output.
         looks: Whether to keep the memory at the start and do nothing.
         gates: States that wait to be let in.
         attach: Is called with its number before it does anything.
@@ -149,28 +149,28 @@ class Child:
         arguments: Sequence[str],
         kept: Path,
         output: Path,
-        looks: bool = False,
+        memory_only: bool = False,
         gates: Collection[State] = (),
         attach: Callable[[int], None] | None = None,
     ) -> None:
         self.last = "start"
         self.entered: list[tuple[str, float]] = []
         self.started = time.monotonic()
-        self._pipe, told = os.pipe()
+        self._pipe, report_fd = os.pipe()
         opened, self._open = os.pipe()
         self._gates = gates
         self.pid = os.fork()
         if not self.pid:
             os.close(self._pipe)
             os.close(self._open)
-            Watched.told, Watched.kept, Watched.looks = told, kept, looks
+            Watched.report_fd, Watched.kept, Watched.memory_only = report_fd, kept, memory_only
             Watched.gates, Watched.opened = gates, opened
             if attach is not None:
                 # Where Yama guards processes, only a parent may trace one that does not ask for it.
                 ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(-1 % 2**64), 0, 0, 0)
                 os.read(opened, 1)
             _operate(arguments, output)
-        os.close(told)
+        os.close(report_fd)
         os.close(opened)
         if attach is not None:
             try:

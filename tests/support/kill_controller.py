@@ -23,7 +23,7 @@ from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Direction
 from tests.support.kill_checks import CONDITIONING, Row, numbers, rows_of
 
-Wanted = tuple[str, tuple[float, ...]]
+Expected = tuple[str, tuple[float, ...]]
 
 _MOTOR = {Direction.X_PLUS: 0, Direction.X_MINUS: 1, Direction.Y_PLUS: 2, Direction.Y_MINUS: 3}
 _AWAY = {"z+": 4, "z-": 5}
@@ -78,7 +78,7 @@ def _physical(
 
 
 def executed(ledger: Path) -> list[Command]:
-    """What a controller has done."""
+    """Read what a controller has done."""
     lines = ledger.read_text(encoding="utf-8").splitlines()
     return [Command(wall, kind, tuple(values)) for wall, kind, values in map(json.loads, lines)]
 
@@ -146,13 +146,13 @@ def reached(run: Path, config: Config, commands: Sequence[Command]) -> Reached:
         else:
             mine[index].append(command)
     for act, each in zip(acts, mine, strict=True):
-        wanted, sent = _commands(act, config), _strides(each)
+        expected, sent = _commands(act, config), _strides(each)
         result = act["result"] or "under way"
-        share = "all" if len(sent) == len(wanted) else "some" if sent else "none"
+        share = "all" if len(sent) == len(expected) else "some" if sent else "none"
         of = counts.setdefault(result, {"all": 0, "some": 0, "none": 0})
-        of[share] += bool(wanted)
-        if not _fits(result, wanted, sent, act["wall_result"]):
-            faults.append(f"act {act['number']} ({act['act']}, {result}): {wanted} and {sent}")
+        of[share] += bool(expected)
+        if not _fits(result, expected, sent, act["wall_result"]):
+            faults.append(f"act {act['number']} ({act['act']}, {result}): {expected} and {sent}")
     return Reached(counts, len(commands), tuple(faults))
 
 
@@ -173,25 +173,25 @@ def _strides(sent: Sequence[Command]) -> list[Command]:
 
 def _fits(
     result: str,
-    wanted: Sequence[Wanted],
+    expected: Sequence[Expected],
     sent: Sequence[Command],
     until: float | None,
 ) -> bool:
-    pairs = list(zip(sent, wanted, strict=False))
+    pairs = list(zip(sent, expected, strict=False))
     if result != "done" and pairs and _is_part(*pairs[-1]):
         del pairs[-1]  # the motor goes a few steps at a time, and may be cut off between them
-    same = len(sent) <= len(wanted) and all(
+    same = len(sent) <= len(expected) and all(
         command.kind == kind and _close(command.values, values) for command, (kind, values) in pairs
     )
     if result == "done":
         assert until is not None
-        return same and len(sent) == len(wanted) and all(each.wall <= until for each in sent)
+        return same and len(sent) == len(expected) and all(each.wall <= until for each in sent)
     return same and not (sent and result == "refused")
 
 
-def _is_part(command: Command, wanted: Wanted) -> bool:
+def _is_part(command: Command, expected: Expected) -> bool:
     """Whether these are the first steps of the motor, in the right direction, but not all."""
-    kind, values = wanted
+    kind, values = expected
     if not command.kind == kind == "motor":
         return False
     return command.values[0] == values[0] and 0 < command.values[1] < values[1]
@@ -203,16 +203,16 @@ def _close(left: Sequence[float], right: Sequence[float]) -> bool:
     )
 
 
-def _commands(act: Row, config: Config) -> list[Wanted]:
+def _commands(act: Row, config: Config) -> list[Expected]:
     """The physical commands of an act, withdrawing left out: it may be repeated at will."""
     details, coarse = json.loads(act["details"]), config.real.nanonis.coarse
     assert coarse.retract is not None
-    away: Wanted = ("motor", (_AWAY[coarse.retract], coarse.retract_steps))
+    away: Expected = ("motor", (_AWAY[coarse.retract], coarse.retract_steps))
     if act["act"] in CONDITIONING:
-        move: Wanted = ("move", (details["x"], details["y"]))
+        move: Expected = ("move", (details["x"], details["y"]))
         return [move] if act["act"] == "stall" else [move, (act["act"], numbers(act)[1])]
     if act["act"] == "move area":
         sideways = ("motor", (_MOTOR[Direction(details["direction"])], coarse.sideways_steps))
         return [("move", (0.0, 0.0)), away, sideways, ("approach", ())]
-    others: dict[str, list[Wanted]] = {"approach": [("approach", ())], "retract": [away]}
+    others: dict[str, list[Expected]] = {"approach": [("approach", ())], "retract": [away]}
     return others.get(act["act"], [])

@@ -32,14 +32,14 @@ def trial(kind: Kind, kills: int, seed: int, folder: Path, at_calls: bool = Fals
         done = killer.trial
         while done.kills < kills and done.ended < 2 * kills:
             killer.kill()
-        killer.look()
+        killer.inspect_memory()
         # How far it has come between two kills depends on the machine; what follows does not.
         disturbed = _kinds(folder) if kind in TIME_SCALES else []
         kept = killer.finish()
         while kind in TIME_SCALES and not _eventful(_kinds(folder)[len(disturbed) :]):
             kept = killer.finish()
     if kind == "quiet" and kept is not None:
-        killer.compare_with_undisturbed(kept)
+        killer.compare_with_unkilled(kept)
     rows = snapshot(killer.run).rows
     done.rows = {table: len(rows[table]) for table in rows}
     results = collections.Counter(str(row["result"]) for row in rows["acts"].values())
@@ -59,4 +59,4 @@ def _kinds(folder: Path) -> list[str]:
 
 def _eventful(kinds: Collection[str]) -> bool:
     """Whether there is something of everything."""
-    return all(wanted & set(kinds) for wanted in _EVENTFUL)
+    return all(required & set(kinds) for required in _EVENTFUL)

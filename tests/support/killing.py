@@ -55,21 +55,21 @@ KINDS: dict[Kind, tuple[str, ...]] = {
     "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS, "operation.policy=interleaved"),
     "real": (*LIVELY, *SERVED), "running": (*LIVELY, *SERVED),
 }  # fmt: skip
-"""A simulated microscope with faults, the same killed in `QUIET` only and with chance taking turns
-with the agent, a controller that lives on and whose waits take no time, the same with a clock that
-runs."""
+"""A simulated microscope with faults, the same killed in `QUIET` only and with a random
+policy taking turns with the agent, a controller that lives on and whose waits take no time, the
+same with a clock that runs."""
 
 TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 
 _PATIENCE_S = 8.0
-_WAY_OUT_S = 0.1
+_SHUTDOWN_S = 0.1
 _LAST_IMAGES = 10
 _INTERRUPTED = 130
 
 
 @dataclass(slots=True)
 class Trial:
-    """What came of killing one run.
+    """Outcome of killing one run.
 
     Attributes:
         kind: Of microscope.
@@ -101,7 +101,7 @@ class Trial:
 
 
 class Killer:
-    """Kills one run, looks at what is left, and lets it go on.
+    """Kills one run, inspects what is left, and lets it go on.
 
     Args:
         kind: Of microscope.
@@ -126,7 +126,7 @@ class Killer:
         self._last_images = 0
 
     def kill(self) -> None:
-        """Start the run, kill it, look."""
+        """Start the run, kill it, inspect what is left."""
         child = self.start()
         try:
             self._choose_moment()(child)
@@ -153,14 +153,14 @@ class Killer:
         self._complete(f"--scans={images}")
         return self._compare("end")
 
-    def look(self) -> None:
-        """Start the run only to see what it remembers."""
-        self._complete(looks=True)
-        self._compare("look")
+    def inspect_memory(self) -> None:
+        """Start the run only to compare what it remembers."""
+        self._complete(memory_only=True)
+        self._compare("in memory")
 
-    def _complete(self, *options: str, looks: bool = False) -> None:
+    def _complete(self, *options: str, memory_only: bool = False) -> None:
         self.kept.unlink(missing_ok=True)
-        child = self.start(*options, looks=looks)
+        child = self.start(*options, memory_only=memory_only)
         self._note_end(child.wait())
         self.inspect("after it ended")
 
@@ -175,24 +175,24 @@ class Killer:
     def _note_end(self, status: int) -> None:
         self.trial.ended += 1
         if status not in (0, _INTERRUPTED):
-            said = self._output.read_text(encoding="utf-8", errors="replace")
-            self.note(f"the run ended with status {status}: {said.splitlines()[-1]}")
+            output = self._output.read_text(encoding="utf-8", errors="replace")
+            self.note(f"the run ended with status {status}: {output.splitlines()[-1]}")
 
-    def compare_with_undisturbed(self, kept: Remembered) -> None:
+    def compare_with_unkilled(self, kept: Remembered) -> None:
         """See that the run has ended like one that nobody has killed, bit for bit."""
-        folder = self.run.parent / "ignoring_signals"
+        folder = self.run.parent / "unkilled"
         folder.mkdir()
         other = Killer(self.trial.kind, self.trial.seed, folder, [])
-        ignoring_signals = other.go_on(self._last_images)
-        assert ignoring_signals is not None
+        unkilled = other.go_on(self._last_images)
+        assert unkilled is not None
         for fault in (*other.trial.faults, *differences(self.run, other.run)):
-            self.note(f"ignoring_signals: {fault}")
+            self.note(f"unkilled: {fault}")
         for part in ("replay", "weights"):
-            mine, theirs = getattr(kept, part), getattr(ignoring_signals, part)
+            mine, theirs = getattr(kept, part), getattr(unkilled, part)
             if mine.keys() != theirs.keys() or any(
                 not np.array_equal(mine[name], theirs[name]) for name in mine
             ):
-                self.note(f"ignoring_signals: the {part} differ")
+                self.note(f"unkilled: the {part} differ")
 
     def note(self, fault: str) -> None:
         """Note something that is not as it should be."""
@@ -201,21 +201,23 @@ class Killer:
     def start(
         self,
         *options: str,
-        looks: bool = False,
+        memory_only: bool = False,
         attach: Callable[[int], None] | None = None,
     ) -> Child:
         """Start the run, or go on with it."""
         arguments = ["--run-dir", str(self.run), *options]
-        if self._begun():
+        if self._has_started():
             arguments.append("--resume")
         else:  # killed before there was anything to go on with
             shutil.rmtree(self.run, ignore_errors=True)
             env = "real" if self.trial.kind in TIME_SCALES else "sim"
             arguments += ["--env", env, "--seed", str(self.trial.seed), "--set", *self.settings]
-        gated = self.trial.kind == "quiet" and not options and not looks
-        return Child(arguments, self.kept, self._output, looks, ACTING if gated else (), attach)
+        gated = self.trial.kind == "quiet" and not options and not memory_only
+        return Child(
+            arguments, self.kept, self._output, memory_only, ACTING if gated else (), attach
+        )
 
-    def _begun(self) -> bool:
+    def _has_started(self) -> bool:
         return self._ever_ran or bool(self._before.rows["sessions"])
 
     def _choose_moment(self) -> Callable[[Child], None]:
@@ -223,7 +225,7 @@ class Killer:
         if kind < 0.1:
             return self._at_start
         if kind < 0.25 and self.trial.kind != "quiet":
-            return self._any_time if kind < 0.2 else self._on_the_way_out
+            return self._any_time if kind < 0.2 else self._during_shutdown
         return self._in_moment
 
     def _at_start(self, child: Child) -> None:
@@ -232,23 +234,23 @@ class Killer:
     def _any_time(self, child: Child) -> None:
         self._pass(child, (), child.started + self._starting + self._rng.uniform(0, 1.5))
 
-    def _on_the_way_out(self, child: Child) -> None:
+    def _during_shutdown(self, child: Child) -> None:
         self._any_time(child)
         child.interrupt()
         acts = () if self._rng.random() < 0.5 else MOMENTS[len(State) :]
-        self._pass(child, acts, time.monotonic() + self._rng.uniform(0, _WAY_OUT_S))
+        self._pass(child, acts, time.monotonic() + self._rng.uniform(0, _SHUTDOWN_S))
 
     def _in_moment(self, child: Child) -> None:
         """Wait for a moment that was met seldom so far, and for a part of its usual duration."""
-        wanted = self._seldom_met()
+        target = self._seldom_met()
         if child.next_moment(child.started + LONGEST_S) is None:
             return
         earliest = time.monotonic() + self._rng.uniform(0, 0.5)
         self._pass(child, (), earliest)
         for request, state in ((Request.PAUSE, State.PAUSE), (Request.STOP, State.STOP)):
-            if wanted.endswith(state):
+            if target.endswith(state):
                 ask(self.run, request)
-        self._pass(child, (wanted,), earliest + _PATIENCE_S)
+        self._pass(child, (target,), earliest + _PATIENCE_S)
         time.sleep(self._rng.random() * self._rng.choice(self._lasting[child.last]))
 
     def _seldom_met(self) -> str:
@@ -256,9 +258,9 @@ class Killer:
         met = np.array([self._met[moment] for moment in moments])
         return str(moments[int(self._rng.choice(np.flatnonzero(met <= met.min())))])
 
-    def _pass(self, child: Child, wanted: Collection[str], until: float) -> None:
+    def _pass(self, child: Child, awaited: Collection[str], until: float) -> None:
         while (moment := child.next_moment(until)) is not None:
-            if moment in wanted:
+            if moment in awaited:
                 return
 
     def _learn_durations(self, child: Child) -> None:
@@ -272,7 +274,7 @@ class Killer:
         """See what is left of the run, and note what is not as it should be."""
         now = snapshot(self.run)
         faults = list(changes(self._before, now))
-        if self._begun():
+        if self._has_started():
             faults += summarise(self.run).inconsistencies
             faults += repetitions(self.run, self.config.env)
         for fault in faults:
@@ -282,7 +284,7 @@ class Killer:
 
 @contextmanager
 def microscope(kind: Kind, seed: int, folder: Path) -> Iterator[list[str]]:
-    """What lives on when a run is killed; yields the settings that lead to it."""
+    """The controller that lives on when a run is killed; yields the settings that lead to it."""
     if kind not in TIME_SCALES:
         yield []
         return

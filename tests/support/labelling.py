@@ -1,4 +1,4 @@
-"""What tests of labelling have in common: scans, people who label them, and the page."""
+"""Scans, people who label them, and the page, for tests of labelling."""
 
 from __future__ import annotations
 

@@ -105,12 +105,12 @@ ACCEPTED: dict[str, Mistake] = {
         "another nm per pixel": "pixel",
     }.items()
 }
-"""Whoever insists is stopped by the budgets all the same."""
+"""A person who insists is stopped by the budgets all the same."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of one mistake with one command.
+    """Outcome of one mistake with one command.
 
     Attributes:
         status: Exit status.
@@ -142,7 +142,7 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
             _describe(ports[4], name, values)
         before = _settings(ports[4])
         with _company(mistake.others, ports[2:4], folder / "other"):
-            status, said = _run(mistake, command, ports, folder / "mine")
+            status, output = _run(mistake, command, ports, folder / "mine")
         after = _settings(ports[4])
         unsafe = _missing(ports[4])
     for name, _ in mistake.in_the_middle:
@@ -154,11 +154,11 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     faults = list(unsafe)
     if status == 0:
         faults.append("status 0")
-    if mistake.message not in said:
-        faults.append(f"said {said.strip().splitlines()[-1:]}")
+    if mistake.message not in output:
+        faults.append(f"said {output.strip().splitlines()[-1:]}")
     if acts > MOST_ACTS:
         faults.append(f"{acts} acts")
-    sentence = next((line for line in said.splitlines() if mistake.message in line), "")
+    sentence = next((line for line in output.splitlines() if mistake.message in line), "")
     return Cell(status, sentence, acts, tuple(unsafe), tuple(faults))
 
 
@@ -179,8 +179,8 @@ def _run(mistake: Mistake, command: str, ports: list[int], folder: Path) -> tupl
             target=_meddle, args=(mistake, ports[4], folder, process), daemon=True
         )
         meddler.start()
-    said, _ = process.communicate(timeout=_WITHIN_S)
-    return process.returncode, said.replace("\r", "\n")
+    output, _ = process.communicate(timeout=_WITHIN_S)
+    return process.returncode, output.replace("\r", "\n")
 
 
 def _start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:

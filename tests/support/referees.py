@@ -16,7 +16,7 @@ gwyddion_is_here = pytest.mark.skipif(
 
 
 def recognised_by_gwyddion(path: Path) -> str:
-    """What kind of file Gwyddion takes a file for."""
+    """Kind of file that Gwyddion takes a file for."""
     command = ["xvfb-run", "-a", "gwyddion", "--identify", path]
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 

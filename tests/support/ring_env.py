@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from agents.double_dqn import DoubleDQN
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.types import BoolArray
 
@@ -120,3 +121,9 @@ def mean_length(policy: Any, env: RingEnv, episodes: int = 60, seed: int = 1) ->
             steps += 1
         image, info = env.reset()
     return steps / episodes
+
+
+def ring_agent(**changes: Any) -> DoubleDQN:
+    """A small agent whose buffer is soon full."""
+    config = ring_config(prefill=20, buffer_steps=45, target_every=7, **changes)
+    return DoubleDQN(RingEnv(), config, seed=5)

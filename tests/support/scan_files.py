@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass
 class Header:
-    """What stands in a scan file; every field may be spoilt."""
+    """Content of a scan file; every field may be spoilt."""
 
     version: str = "2"
     type: str = "FLOAT            MSBFIRST"

@@ -29,7 +29,7 @@ def hang_up(client: socket.socket, request: bytes) -> None:
     client.shutdown(socket.SHUT_RDWR)
 
 
-def say_nothing(client: socket.socket, request: bytes) -> None:
+def stay_silent(client: socket.socket, request: bytes) -> None:
     """Take the request and do not answer."""
 
 

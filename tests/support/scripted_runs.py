@@ -95,7 +95,7 @@ class Lab:
         self.env = ProbeConditioningEnv(guard, classifier, self.config.env, budget=budget)
         self.policy = policy or FirstAllowed()
         hooks = {name: options.pop(name) for name in _HOOKS & options.keys()}
-        self.told: list[tuple[str, str]] = []
+        self.notified: list[tuple[str, str]] = []
         self.visited: list[State] = []
         self.runner = Runner(
             self.env,
@@ -104,7 +104,7 @@ class Lab:
             self.policy,
             RunnerHooks(
                 clock,
-                notify=lambda kind, text: self.told.append((kind, text)),
+                notify=lambda kind, text: self.notified.append((kind, text)),
                 watch=lambda run_state: self.visited.append(run_state.state),
                 **hooks,
             ),
@@ -120,7 +120,7 @@ class Lab:
         raise AssertionError(f"{state} was never reached")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the journal holds, as plain tuples."""
+        """Rows of the journal, as plain tuples."""
         return [tuple(row) for row in self.journal._db.execute(query, values)]
 
     def labels(self) -> list[str | None]:

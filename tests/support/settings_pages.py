@@ -19,6 +19,13 @@ CALM = SimulatorConfig(
     tip_change_rate=0, contact_loss_rate=0, crash_rate=0, rough_fraction=0, tilt_pm_per_nm=0
 )
 
+NM = 1e-9
+
+
+def frame(x: float = 0.0, y: float = 0.0, pixels: int = 64, angle: float = 0.0) -> Frame:
+    """Ten nanometres wide, around a place in nanometres."""
+    return Frame(x * NM, y * NM, 10 * NM, pixels, angle)
+
 
 class CommandPanel:
     """Virtual controller whose commands are called with positional arguments."""

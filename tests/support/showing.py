@@ -1,4 +1,4 @@
-"""What tests of spm-gym show have in common."""
+"""Common parts of the tests of spm-gym show."""
 
 from __future__ import annotations
 

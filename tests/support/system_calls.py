@@ -89,7 +89,7 @@ class Tracer:
             time.sleep(0.001)
 
     def calls(self, pid: int) -> list[Call]:
-        """What the main thread has called, after the process has ended."""
+        """Calls of the main thread, after the process has ended."""
         assert self._strace is not None
         self._strace.communicate()
         return _parse(self.trace.read_text(encoding="utf-8", errors="replace"), pid)

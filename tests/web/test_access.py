@@ -51,7 +51,7 @@ class Client:
 
     @property
     def own(self) -> dict[str, str]:
-        """What a browser says of a form of the page itself."""
+        """Headers that a browser sends with a form of the page itself."""
         return {"Origin": f"http://{self.netloc}", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -82,7 +82,7 @@ def remote() -> Iterator[Client]:
 
 
 def fields_of(page: str) -> dict[str, str]:
-    """What the form of a page sends by itself."""
+    """Fields that the form of a page sends by itself."""
     hidden = re.findall('<input type="hidden" name="(.*?)" value="(.*?)">', page)
     return {name: html.unescape(value) for name, value in hidden}
 

@@ -1,12 +1,9 @@
-"""What the server of the live page answers, without a browser."""
+"""Answers of the server of the live page, without a browser."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -15,18 +12,9 @@ import pytest
 from spm_gym.journal.reader import Label
 from tests.support.invented_runs import InventedRun
 from tests.support.waiting import wait_until
-from tests.support.watching import lively, watched
-
-if TYPE_CHECKING:
-    pass
+from tests.support.watching import watched
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[InventedRun]:
-    with lively(tmp_path) as run:
-        yield run
 
 
 def status_of(address: str, path: str) -> int:
@@ -91,12 +79,12 @@ def test_many_windows_at_once(run: InventedRun) -> None:
     statuses: list[int] = []
     with watched(run.journal.run) as address:
 
-        def look() -> None:
+        def ask() -> None:
             for _ in range(10):
                 statuses.append(status_of(address, "now"))
                 statuses.append(status_of(address, "areas/0/0_0.webp"))
 
-        threads = [threading.Thread(target=look) for _ in range(6)]
+        threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
         for number in range(20):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,25 +9,12 @@ import pytest
 from spm_gym.journal.reader import Label
 from tests.support.browsing import inaccessible, overflow
 from tests.support.invented_runs import NM, PULSE, InventedRun
-from tests.support.watching import PHONE, leave, lively, text_of, visit, wait_for, watched
+from tests.support.watching import PHONE, leave, text_of, visit, wait_for, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[InventedRun]:
-    with lively(tmp_path) as run:
-        yield run
-
-
-@pytest.fixture
-def address(run: InventedRun, page: Page) -> Iterator[str]:
-    with watched(run.journal.run) as address:
-        yield address
-        leave(page)
 
 
 def test_everything_is_there(page: Page, address: str) -> None:

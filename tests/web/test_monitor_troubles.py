@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,25 +19,12 @@ from spm_gym.web.monitor import monitor
 from tests.support.browsing import Faults, inaccessible, overflow, served
 from tests.support.invented_runs import HOSTILE, InventedRun
 from tests.support.waiting import wait_until
-from tests.support.watching import leave, lively, text_of, visit, wait_for, watched
+from tests.support.watching import leave, text_of, visit, wait_for, watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[InventedRun]:
-    with lively(tmp_path) as run:
-        yield run
-
-
-@pytest.fixture
-def address(run: InventedRun, page: Page) -> Iterator[str]:
-    with watched(run.journal.run) as address:
-        yield address
-        leave(page)
 
 
 def test_markup_in_a_run_is_shown_as_text(page: Page, tmp_path: Path) -> None:
@@ -56,12 +42,12 @@ def test_markup_in_a_run_is_shown_as_text(page: Page, tmp_path: Path) -> None:
         run.journal.add_event(0.0, HOSTILE, HOSTILE)
         run.journal.add_event(0.0, "trouble", HOSTILE)
         run.commit(state="recover", trouble=HOSTILE, episode=1, area=1)
-        shown = HOSTILE.replace("\x07", "").strip()
+        expected = HOSTILE.replace("\x07", "").strip()
         with watched(folder) as address:
             visit(page, address)
             page.wait_for_selector("#chart canvas")
             for place in ("#sentence", "#decision", "#events"):
-                assert shown[:40] in text_of(page, place)
+                assert expected[:40] in text_of(page, place)
             assert page.locator("#now script, #now [onerror], #now img[src=x]").count() == 0
             assert overflow(page) == 0
             leave(page)

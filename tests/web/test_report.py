@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import sqlite3
-import tracemalloc
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,19 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spm_gym.analysis.action_effects import achievements
-from spm_gym.analysis.report import episodes, good_over_time, overview
 from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
-from spm_gym.figures.mosaic import PaintLog, area_maps
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
 from spm_gym.web.report import render_report, write_report
 from tests.support.browsing import inaccessible, overflow
-from tests.support.invented_runs import DIP, HOSTILE, NM, PULSE, InventedRun, surface
+from tests.support.invented_runs import DIP, HOSTILE, PULSE, InventedRun, eventful, surface
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -38,35 +34,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[InventedRun]:
-    """A run with a bit of everything, still under way."""
-    with InventedRun(tmp_path) as run:
-        run.enter_area()
-        for number in range(12):
-            run.scan(Label.DISCARDED)
-            run.scan(Label.GOOD if number % 3 else Label.BAD_PROBE, 0.97 if number % 3 else 0.3)
-        run.condition([PULSE, PULSE, DIP])
-        run.condition([DIP], outcome="limit")
-        run.enter_area("the time limit of conditioning")
-        run.scan(Label.BAD_SAMPLE)
-        run.journal.add_mark(1, Mark(0.0, 0.0, 25 * NM, "bad sample"))
-        run.journal.add_mark(1, Mark(5e-8, 0.0, 25 * NM, "crash"))
-        run.scan(Label.UNUSABLE, z=np.full((64, 64), np.nan, np.float32))
-        run.scan(Label.GOOD, 0.99, angle=0.5)
-        run.condition([PULSE], outcome=None)
-        run.scan(None)
-        run.recovery("lost contact")
-        run.recovery("crash", "failed", "over-current")
-        run.recovery("connection", None)
-        run.act(1, "done")
-        run.act(2, "unknown")
-        run.act(3, None)
-        run.journal.add_event(0.0, "area", "the approach area was changed")
-        run.commit()
+    with eventful(tmp_path) as run:
         yield run
 
 
 class Read(HTMLParser):
-    """What a page consists of."""
+    """Tags, tables and words of a page."""
 
     VOID = {"meta", "img", "source", "br", "rect", "image", "path", "circle"}  # noqa: RUF012
 
@@ -157,35 +130,6 @@ def test_conditioning_is_told_action_by_action(run: InventedRun) -> None:
     ]
 
 
-def test_actions_are_credited_with_the_image_after_them(run: InventedRun) -> None:
-    with reading(run.journal.run) as db:
-        pulse, dip = achievements(db)
-    assert (pulse.name, pulse.chosen, pulse.classified, pulse.good) == (PULSE, 3, 3, 0)
-    assert pulse.change[0] == pytest.approx((0.1 + 0.0 + 0.1) / 3)
-    assert (dip.name, dip.classified, dip.good) == (DIP, 2, 1)
-    assert dip.change[0] == pytest.approx((0.75 + 0.1) / 2)
-    spread = np.std([0.75, 0.1], ddof=1) / np.sqrt(2)
-    assert dip.change[1] == pytest.approx(1.96 * spread)
-    assert dip.good_interval == pytest.approx((0.0945, 0.9055), abs=1e-3)
-
-
-def test_refused_and_uncertain_actions_get_no_credit(run: InventedRun) -> None:
-    for state in ({"refused": 1}, {"uncertain": 1}):
-        step = run.journal.add_step(
-            3, 9, scan=1, action=7, name=DIP, policy="agent", mask="[]", q="null", **state
-        )
-        run.journal.end_step(step, scan_after=run.scan(Label.CONDITIONING, 1.0), terminated=1)
-        run.commit()
-        with reading(run.journal.run) as db:
-            _, dip = achievements(db)
-            assert f"({next(iter(state))})" in episodes(db)[-1]["sequence"]
-        assert (dip.chosen, dip.refused, dip.uncertain) == (
-            3, state.get("refused", 0), state.get("uncertain", 0)
-        )  # fmt: skip
-        assert (dip.classified, dip.good) == (2, 1)
-        run.journal._db.execute("DELETE FROM steps WHERE id = ?", (step,))
-
-
 def test_acts_without_a_certain_outcome_are_named(run: InventedRun) -> None:
     rows = page_of(run.journal.run).table("Acts with unknown outcome")
     assert [row[:2] + row[4:5] for row in rows] == [
@@ -193,18 +137,6 @@ def test_acts_without_a_certain_outcome_are_named(run: InventedRun) -> None:
         ["3", "pulse", "none: under way, or the program was killed"],
     ]
     assert '"bias": 4.0' in rows[0][2]
-
-
-def test_good_images_add_up_over_the_hours(run: InventedRun) -> None:
-    with reading(run.journal.run) as db:
-        counted = overview(db)
-        good = good_over_time(db, counted.elapsed)
-    assert good.edges[-1] == pytest.approx(counted.elapsed)
-    assert good.good[-1] == counted.good
-    assert np.all(np.diff(good.good) >= 0)
-    known = good.share[np.isfinite(good.share)]
-    assert known.min() >= 0
-    assert known.max() <= 1
 
 
 def test_a_page_needs_nothing_from_elsewhere(run: InventedRun) -> None:
@@ -361,29 +293,6 @@ def test_a_sample_is_called_one(run: InventedRun, monkeypatch: pytest.MonkeyPatc
     assert f"The maps are a sample: {24 - painted} of 24 images are not painted" in text
 
 
-def test_images_lie_in_their_places(tmp_path: Path) -> None:
-    with InventedRun(tmp_path) as run:
-        run.enter_area()
-        for label in (Label.GOOD, Label.BAD_PROBE):
-            run.scan(label)  # at (0, 0) and (-10 nm, -10 nm)
-        run.commit()
-    with reading(tmp_path) as db:
-        (area,) = area_maps(db, tmp_path, PaintLog())
-    data = base64.b64decode(area.picture.partition(",")[2])
-    raster = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
-    per_nm = raster.shape[0] / area.side
-
-    def colour(x: float, y: float) -> Any:
-        return raster[int((area.top - y) * per_nm), int((x - area.left) * per_nm)]
-
-    assert colour(20, 20)[3] == 0
-    assert colour(0, 0)[3] == colour(-10, -10)[3] == 255
-    green, orange = colour(0, 4.8), colour(-10, -14.8)
-    assert green[1] > green[0]
-    assert orange[0] > orange[1]
-    assert colour(-10, 0)[3] == 0
-
-
 def test_substrate_is_dark_and_molecules_are_bright() -> None:
     tilted = surface(0)
     grey = grey_values(tilted, "levels")
@@ -425,28 +334,6 @@ def test_the_command_refuses_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert (run.journal.run / JOURNAL).read_bytes() == before
-
-
-@pytest.mark.slow
-def test_thousands_of_scans_take_no_more_memory_than_a_few(tmp_path: Path) -> None:
-    peaks = {}
-    for number in (600, 6000):
-        path = tmp_path / str(number)
-        path.mkdir()
-        with InventedRun(path) as run:
-            for place in range(number):
-                if place % (number // 4) == 0:
-                    run.enter_area()
-                run.scan(Label.GOOD if place % 4 else Label.BAD_PROBE, 0.95)
-            run.commit()
-        tracemalloc.start()
-        page = render_report(path)
-        peaks[number] = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert page.files.painted == number
-        assert len(page.html) < 10e6
-    # The maps are bigger, up to their bound; the heights alone would be another 96 MB.
-    assert peaks[6000] < peaks[600] + 40e6
 
 
 def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from spm_gym.instrument.nanonis.commands import RELEASES, commands
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.wire import encode_error, encode_reply
 from tests.support.damage import attack_client
-from tests.support.scripted_port import Answer, ScriptedPort, hang_up, say_nothing, send
+from tests.support.scripted_port import Answer, ScriptedPort, hang_up, send, stay_silent
 from tests.support.waiting import PATIENCE_S
 
 COMMANDS = commands(RELEASES[-1])
@@ -75,7 +75,7 @@ def patience(kind: type[InstrumentError]) -> float:
 
 broken = [
     pytest.param(hang_up, ConnectionLost, id="closed"),
-    pytest.param(say_nothing, TimedOut, id="silent"),
+    pytest.param(stay_silent, TimedOut, id="silent"),
     pytest.param(send(BIAS[:20]), TimedOut, id="half a header"),
     pytest.param(send(BIAS[:45]), TimedOut, id="half a body"),
     pytest.param(send(DONE), BadReply, id="another command's reply"),

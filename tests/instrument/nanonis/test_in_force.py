@@ -1,86 +1,31 @@
-"""Settings in force, no matter who has set them: limits, changes, ramps, ownership."""
+"""Settings in force, no matter who has set them: limits, changes, ramps."""
 
 from __future__ import annotations
 
-import math
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spm_gym.config import EnvConfig, SimulatorConfig
 from spm_gym.errors import (
-    BadReply,
     CommandFailed,
-    ContactLost,
     InstrumentError,
     LimitExceeded,
-    UnsafeToContinue,
 )
-from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument
-from spm_gym.instrument.nanonis.ownership import ControllerInUse
-from spm_gym.instrument.nanonis.preflight import inspect
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.servers.nanonis.controller import VirtualController
-from spm_gym.servers.nanonis.faults import Fault
-from spm_gym.servers.nanonis.server import VirtualNanonis
-from spm_gym.types import Direction, Frame, Pulse
-from tests.support.virtual import nanonis_settings, silent
-from tests.support.waiting import PATIENCE_S
-
-NM = 1e-9
-PA = 1e-12
-CALM = SimulatorConfig(
-    rough_fraction=0.0, tip_change_rate=0.0, contact_loss_rate=0.0, crash_rate=0.0
+from spm_gym.types import Direction, Pulse
+from tests.support.nanonis_lab import (
+    HERE,
+    PA,
+    Direct,
+    biased,
+    lab,
+    new_controller,
+    sent,
 )
-HERE = Frame(0.0, 0.0, 10 * NM, 64)
-OPERATOR = {
-    "Bias.Set": ("bias", -0.7),
-    "ZCtrl.SetpntSet": ("setpoint", 50 * PA),
-}
-
-
-def new_controller(**kept: Any) -> VirtualController:
-    return VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0, **kept)
-
-
-@contextmanager
-def lab(
-    *faults: Fault,
-    controller: VirtualController | None = None,
-    notes: list[str] | None = None,
-    keep: Path | None = None,
-    retract: str = "z+",
-    **settings: Any,
-) -> Iterator[tuple[NanonisInstrument, VirtualController]]:
-    controller = controller or new_controller(retract=retract)
-    with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = nanonis_settings(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
-        said = [] if notes is None else notes
-        instrument = connect(config, silent(keep, said))
-        controller.executed.clear()
-        try:
-            yield instrument, controller
-        finally:
-            instrument.close()
-
-
-def sent(controller: VirtualController, *names: str) -> list[tuple[str, dict[str, Any]]]:
-    return [entry for entry in controller.executed if entry[0] in names]
-
-
-def biased(bias: float = 1.0, setpoint: float = 25 * PA) -> VirtualController:
-    controller = new_controller()
-    controller.execute("Bias.Set", {"bias": bias})
-    controller.execute("ZCtrl.SetpntSet", {"setpoint": setpoint})
-    return controller
+from tests.support.virtual import nanonis_settings
 
 
 @pytest.mark.parametrize(
@@ -212,7 +157,7 @@ def test_bias_goes_in_small_steps_and_changes_sign_with_the_feedback_held(
 ) -> None:
     from spm_gym.instrument.nanonis.ramp import change_bias
 
-    direct = _Direct(biased(start))
+    direct = Direct(biased(start))
     if not at_the_surface:
         direct.call("ZCtrl.Withdraw", wait=1, timeout=1000)
     direct.controller.executed.clear()
@@ -229,18 +174,6 @@ def test_bias_goes_in_small_steps_and_changes_sign_with_the_feedback_held(
                 assert 1 / 1.21 < abs(after / now) < 1.21
             now = after
     assert not held
-
-
-class _Direct:
-    """A connection without a socket."""
-
-    release = 14718
-
-    def __init__(self, controller: VirtualController) -> None:
-        self.controller = controller
-
-    def call(self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any) -> Any:
-        return self.controller.execute(name, values)
 
 
 def test_a_run_at_another_bias_begins_and_ends_without_a_step() -> None:
@@ -263,77 +196,6 @@ def test_a_tip_lift_towards_the_sample_forbids_to_switch_the_feedback_off() -> N
         pass
 
 
-# Motion
-
-
-@pytest.mark.parametrize("wired", ["z+", "z-"])
-def test_a_wrong_direction_is_found_by_one_step_and_ends_the_run(wired: str) -> None:
-    typed = "z-" if wired == "z+" else "z+"
-    with lab(retract=wired, coarse={"retract": typed}) as (instrument, controller):
-        with pytest.raises(UnsafeToContinue, match=f"{typed.replace('+', '.')}.* NEARER"):
-            instrument.move_area(Direction.X_PLUS)
-        steps = [values["steps"] for _, values in sent(controller, "Motor.StartMove")]
-        assert steps == [1]
-        assert controller.microscope.fault == "", "the tip has not crashed"
-        assert not instrument.status().approached
-        assert not sent(controller, "AutoApproach.OnOffSet")
-
-
-def test_the_right_direction_is_verified_once() -> None:
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        instrument.verify_motor()
-        assert not instrument.status().approached
-        instrument.approach()
-        controller.executed.clear()
-        instrument.move_area(Direction.X_PLUS)
-        steps = [values["steps"] for _, values in sent(controller, "Motor.StartMove")]
-        assert 1 not in steps
-
-
-def test_a_lost_tip_is_found_again_before_the_direction_is_verified() -> None:
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        controller.inject("lost contact")
-        with pytest.raises(ContactLost, match="approach first"):
-            instrument.move_area(Direction.X_PLUS)
-        instrument.approach()
-        instrument.move_area(Direction.X_PLUS)
-        assert instrument.status().approached
-
-
-@pytest.mark.parametrize("typed", ["z+", "z-"])
-def test_no_direction_is_verified_by_the_height_of_a_crashed_tip(typed: str) -> None:
-    """At the upper end of the piezo, from where every surface is further down."""
-    with lab(coarse={"retract": typed}) as (instrument, controller):
-        controller.inject("crash")
-        with pytest.raises(ContactLost, match="approach first"):
-            instrument.verify_motor()
-        assert not sent(controller, "Motor.StartMove")
-
-
-def test_the_motor_frees_a_tip_that_is_in_deeper_than_the_piezo_lifts() -> None:
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        instrument.verify_motor()
-        instrument.approach()
-        controller.execute("Motor.StartMove", {"direction": 5, "steps": 4, "group": 0, "wait": 1})
-        instrument.retract()
-        assert not instrument.status().approached
-        assert instrument.status().current == 0
-        instrument.approach()
-        assert instrument.status().approached
-
-
-def test_steps_that_do_not_free_a_tip_end_after_the_first_few() -> None:
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        instrument.verify_motor()
-        instrument.approach()
-        controller.execute("Motor.StartMove", {"direction": 5, "steps": 40, "group": 0, "wait": 1})
-        controller.executed.clear()
-        with pytest.raises(UnsafeToContinue, match="touches the sample after 5 steps"):
-            instrument.retract()
-        assert [v["steps"] for _, v in sent(controller, "Motor.StartMove")] == [5]
-        controller.execute("Motor.StartMove", {"direction": 4, "steps": 60, "group": 0, "wait": 1})
-
-
 def test_the_sign_of_the_setpoint_is_that_of_the_preamplifier() -> None:
     controller = biased(setpoint=-50 * PA)
     stays = {"imaging": {"setpoint_pA": 200.0}, "withdraw_on_exit": False}
@@ -344,7 +206,7 @@ def test_the_sign_of_the_setpoint_is_that_of_the_preamplifier() -> None:
 
 
 def test_nothing_is_changed_under_a_scan_of_somebody_else() -> None:
-    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=1)
+    controller = new_controller(time_scale=1)
     controller.execute("Bias.Set", {"bias": -0.7})
     controller.execute("Scan.Action", {"action": 0, "direction": 0})
     controller.executed.clear()
@@ -352,236 +214,3 @@ def test_nothing_is_changed_under_a_scan_of_somebody_else() -> None:
     with refused, lab(controller=controller, imaging={"bias_V": 1.0}):
         pass
     assert not sent(controller, "Bias.Set", "ZCtrl.OnOffSet", "Scan.Action", "ZCtrl.Withdraw")
-
-
-def test_a_motor_that_does_not_move_is_said_to() -> None:
-    faults = [Fault(fault="ignore", command="Motor.StartMove", every=True)]
-    with lab(*faults, coarse={"retract": "z+"}) as (instrument, _):
-        with pytest.raises(UnsafeToContinue, match="does the coarse motor move"):
-            instrument.verify_motor()
-        assert not instrument.status().approached
-
-
-def test_after_a_crash_no_step_is_made_in_a_direction_nobody_has_verified() -> None:
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        controller.inject("crash")
-        with pytest.raises(LimitExceeded, match="not been verified"):
-            instrument.retract()
-        assert not sent(controller, "Motor.StartMove")
-
-
-def test_steps_end_as_soon_as_a_current_flows() -> None:
-    """The direction was right once; then somebody rewired the motor."""
-    with lab(coarse={"retract": "z+"}) as (instrument, controller):
-        instrument.verify_motor()
-        instrument.approach()
-        controller._coarse._away = -1
-        controller.executed.clear()
-        with pytest.raises(UnsafeToContinue, match="touches the sample after 5 steps"):
-            instrument.move_area(Direction.X_PLUS)
-        assert [v["steps"] for _, v in sent(controller, "Motor.StartMove")] == [5]
-        assert sent(controller, "Motor.StopMove")
-        with pytest.raises(UnsafeToContinue, match="still draws"):
-            instrument.withdraw()
-        controller.execute("Motor.StartMove", {"direction": 5, "steps": 30, "group": 0, "wait": 1})
-
-
-def test_an_approach_goes_on_after_false_landings_at_its_own_setpoint() -> None:
-    notes: list[str] = []
-    missed = [Fault(fault="false_landing", command="AutoApproach.OnOffSet", nth=n, when="before")
-              for n in range(1, 8)]  # fmt: skip
-    with lab(*missed, notes=notes, approach_setpoint_pA=120.0) as (instrument, controller):
-        instrument.withdraw()
-        controller.executed.clear()
-        instrument.approach()
-        assert instrument.status().approached
-        assert len([text for text in notes if "without contact" in text]) == 7
-        first = next(v for name, v in controller.executed if name == "ZCtrl.SetpntSet")
-        assert first["setpoint"] == pytest.approx(120 * PA)
-        assert instrument.scan(HERE).setpoint == pytest.approx(25 * PA)
-
-
-def test_an_approach_that_finds_nothing_ends_with_its_time() -> None:
-    missed = Fault(fault="false_landing", command="AutoApproach.OnOffSet", every=True)
-    with lab(missed, approach_timeout_s=0.5) as (instrument, _):
-        instrument.withdraw()
-        with pytest.raises(ContactLost, match="approach_timeout_s"):
-            instrument.approach()
-
-
-# Ownership
-
-
-def test_a_second_run_on_other_ports_is_refused_and_changes_nothing(tmp_path: Path) -> None:
-    controller = biased(0.7)
-    with VirtualNanonis(controller, ports=(0, 0, 0, 0)) as server:
-        first, second = server.ports[:2], server.ports[2:]
-        mine = connect(nanonis_settings(ports=first), silent(tmp_path / "one" / "before.json"))
-        before = controller.execute("Scan.PropsGet", {})["comment"]
-        with pytest.raises(ControllerInUse, match=r"driven by another run.*one"):
-            connect(nanonis_settings(ports=second), silent(tmp_path / "two.json"))
-        assert controller.execute("Scan.PropsGet", {})["comment"] == before
-        assert controller.microscope.status().approached
-        mine.close()
-        assert controller.execute("Scan.PropsGet", {})["comment"] == ""
-        connect(nanonis_settings(ports=second), silent(tmp_path / "two.json")).close()
-
-
-_KILLED = """
-import os, sys
-from pathlib import Path
-from spm_gym.instrument.nanonis.driver import connect
-from tests.support.virtual import nanonis_settings, silent
-ports = [int(port) for port in sys.argv[2:]]
-connect(nanonis_settings(ports=ports, imaging={"bias_V": 2.0}), silent(Path(sys.argv[1])))
-os.kill(os.getpid(), 9)
-"""
-
-
-def test_what_a_killed_run_has_not_restored_is_dealt_with_before_another_begins(
-    tmp_path: Path,
-) -> None:
-    controller, kept = biased(0.7), tmp_path / "killed" / "before.json"
-    kept.parent.mkdir()
-    with VirtualNanonis(controller, ports=(0, 0)) as server:
-        ports = server.ports
-        subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
-        assert controller.microscope.bias == 2.0
-        with pytest.raises(ControllerInUse, match=r"killed.* restore"):
-            connect(nanonis_settings(ports=ports), silent(tmp_path / "other.json"))
-        assert controller.microscope.bias == 2.0
-        connect(nanonis_settings(ports=ports), silent(kept)).close()
-        assert controller.microscope.bias == pytest.approx(0.7)
-        connect(nanonis_settings(ports=ports), silent(tmp_path / "other.json")).close()
-        assert controller.microscope.bias == pytest.approx(0.7)
-
-
-def test_a_killed_run_is_made_safe_whatever_is_in_force(tmp_path: Path) -> None:
-    from spm_gym.instrument.nanonis.driver import restore
-
-    controller, kept = biased(0.7), tmp_path / "before.json"
-    with VirtualNanonis(controller, ports=(0, 0)) as server:
-        ports = server.ports
-        subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
-        controller.execute("Bias.Set", {"bias": 0.0})
-        with pytest.raises(LimitExceeded):
-            connect(nanonis_settings(ports=ports), silent(kept))
-        restore(nanonis_settings(ports=ports), kept, notify=lambda text: None)
-    assert controller.microscope.bias == pytest.approx(0.7)
-    assert not controller.microscope.status().approached
-    assert not kept.exists()
-    assert controller.execute("Scan.PropsGet", {})["comment"] == ""
-
-
-def test_the_setpoint_of_an_approach_that_a_kill_has_cut_off_is_not_imaged_with(
-    tmp_path: Path,
-) -> None:
-    controller, kept = biased(setpoint=50 * PA), tmp_path / "before.json"
-    with VirtualNanonis(controller, ports=(0, 0)) as server:
-        ports = server.ports
-        subprocess.run([sys.executable, "-c", _KILLED, str(kept), *map(str, ports)], check=False)
-        controller.execute("ZCtrl.Withdraw", {"wait": 1, "timeout": 1000})
-        controller.execute("ZCtrl.SetpntSet", {"setpoint": 300 * PA})
-        config = nanonis_settings(ports=ports, approach_setpoint_pA=300.0)
-        assert inspect(config, EnvConfig(), kept).setpoint == pytest.approx(50 * PA)
-        instrument = connect(config, silent(kept))
-        instrument.approach()
-        assert instrument.scan(HERE).setpoint == pytest.approx(50 * PA)
-        instrument.close()
-
-
-def test_a_controller_that_keeps_a_text_for_an_empty_one_is_left_without_the_mark() -> None:
-    """What an empty text means in Scan.PropsSet, no document says."""
-    with lab() as (instrument, controller):
-        call = instrument._side.call
-
-        def keeping(name: str, **rest: Any) -> dict[str, Any]:
-            if name == "Scan.PropsSet" and rest["comment"] == "":
-                rest["comment"] = controller.execute("Scan.PropsGet", {})["comment"]
-            return call(name, **rest)
-
-        instrument._side.call = keeping  # type: ignore[method-assign]
-    assert controller.execute("Scan.PropsGet", {})["comment"] == " "
-
-
-def test_a_run_whose_controller_was_taken_stops() -> None:
-    with lab() as (instrument, controller):
-        properties = controller.execute("Scan.PropsGet", {})
-        taken = {"comment": "[spm-gym drives this: /home/else/before.json on elsewhere]"}
-        changes = {"continuous": 0, "bouncy": 0, "autosave": 0, "series_name": "",
-                   "module_names": [], "autopaste": 0}  # fmt: skip
-        controller.execute("Scan.PropsSet", {**changes, **taken})
-        with pytest.raises(UnsafeToContinue, match="elsewhere"):
-            instrument.scan(HERE)
-        controller.execute("Scan.PropsSet", {**changes, "comment": properties["comment"]})
-
-
-# Numbers that are none
-
-
-NUMBERS = {
-    "FolMe.XYPosGet": ("x", "y"),
-    "FolMe.SpeedGet": ("speed",),
-    "ZCtrl.ZPosGet": ("z",),
-    "ZCtrl.SetpntGet": ("setpoint",),
-    "Bias.Get": ("bias",),
-    "Current.Get": ("current",),
-    "Scan.SpeedGet": ("fwd_speed", "speed_ratio"),
-    "Scan.FrameGet": ("centre_x", "width", "angle"),
-    "TipShaper.PropsGet": ("tip_lift", "bias"),
-}
-
-
-PLACES = [(name, key) for name, keys in NUMBERS.items() for key in keys]
-_OF_SCANS = ("Bias.Get", "ZCtrl.SetpntGet", "Scan.SpeedGet", "Scan.FrameGet")
-ASKED_BY_SCANS = [place for place in PLACES if place[0] in _OF_SCANS]
-ASKED_BY_ACTS = [place for place in PLACES if place[1] != "speed_ratio"]
-
-
-@given(
-    place=st.sampled_from(PLACES),
-    value=st.sampled_from([math.nan, math.inf, -math.inf, 1e-40, -1e-40, 0.0]),
-    act=st.sampled_from(["pulse", "dip", "scan"]),
-)
-def test_whatever_number_a_controller_returns_no_act_is_done_elsewhere_and_none_is_unknown(
-    place: tuple[str, str], value: float, act: str
-) -> None:
-    from spm_gym.errors import OutcomeUnknown
-    from spm_gym.types import Dip
-
-    command, key = place
-    if act == "pulse" and command == "TipShaper.PropsGet":
-        return
-    with lab() as (instrument, controller):
-        call = instrument._main.call
-
-        def lying(name: str, **rest: Any) -> dict[str, Any]:
-            reply = call(name, **rest)
-            return {**reply, key: value} if name == command else reply
-
-        instrument._main.call = lying  # type: ignore[method-assign]
-        try:
-            if act == "scan":
-                instrument.scan(HERE)
-            else:
-                action = Pulse(4.0) if act == "pulse" else Dip(1 * NM)
-                instrument.condition(action, 5 * NM, 6 * NM)
-        except InstrumentError as error:
-            if isinstance(error, OutcomeUnknown):
-                assert sent(controller, "Bias.Pulse", "TipShaper.Start")
-            else:
-                assert not sent(controller, "Bias.Pulse", "TipShaper.Start")
-        else:
-            asked = ASKED_BY_SCANS if act == "scan" else ASKED_BY_ACTS
-            assert not math.isnan(value) or place not in asked
-        instrument._main.call = call  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize(("low", "high"), [(-math.inf, math.inf), (math.nan, 1e-7), (0.0, 0.0)])
-def test_a_z_range_that_is_none_is_refused(low: float, high: float) -> None:
-    from spm_gym.instrument.nanonis.reading import read_z_range
-
-    direct = _Direct(new_controller())
-    direct.call = lambda name, **rest: {"low": low, "high": high}  # type: ignore[method-assign]
-    with pytest.raises(BadReply):
-        read_z_range(direct)  # type: ignore[arg-type]

@@ -1,73 +1,36 @@
-"""What the client does on a controller, seen from the controller's side."""
+"""Acts and scans of the driver, observed at the controller."""
 
 from __future__ import annotations
 
 import math
 import select
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from spm_gym.config import SimulatorConfig
 from spm_gym.errors import (
     BadReply,
     CommandFailed,
     ConnectionLost,
     ContactLost,
     InstrumentError,
-    LimitExceeded,
     OutcomeUnknown,
-    TimedOut,
     TipCrashed,
 )
 from spm_gym.instrument.nanonis.commands import commands
-from spm_gym.instrument.nanonis.connection import Connection
-from spm_gym.instrument.nanonis.driver import connect
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.wire import encode_request
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
-from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Dip, Direction, Frame, Pulse
-from tests.support.virtual import nanonis_settings, silent
-from tests.support.waiting import PATIENCE_S
-
-NM = 1e-9
-CALM = SimulatorConfig(
-    rough_fraction=0.0, tip_change_rate=0.0, contact_loss_rate=0.0, crash_rate=0.0
+from tests.support.nanonis_lab import (
+    HERE,
+    NM,
+    lab,
+    new_controller,
+    sent,
 )
-HERE = Frame(0.0, 0.0, 10 * NM, 64)
-Lab = tuple[NanonisInstrument, VirtualController]
-
-
-@contextmanager
-def lab(
-    *faults: Fault,
-    keep: Path | None = None,
-    prepare: Callable[[VirtualController], None] = lambda controller: None,
-    **settings: Any,
-) -> Iterator[Lab]:
-    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-    prepare(controller)
-    with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = nanonis_settings(ports=server.ports, **{"timeout_s": PATIENCE_S, **settings})
-        instrument = connect(config, silent(keep))
-        controller.executed.clear()
-        try:
-            yield instrument, controller
-        finally:
-            instrument.close()
-
-
-def sent(controller: VirtualController, *names: str) -> list[tuple[str, dict[str, Any]]]:
-    return [entry for entry in controller.executed if entry[0] in names]
+from tests.support.waiting import PATIENCE_S
 
 
 def test_a_frame_is_centred_and_turned_as_the_controller_counts() -> None:
@@ -119,11 +82,14 @@ def test_safe_tip_is_off_during_acts_only() -> None:
 
 @pytest.mark.parametrize("release", [10862, 13742, 14718])
 def test_the_operators_names_and_flags_survive_a_run(release: int) -> None:
-    def mine(controller: VirtualController) -> None:
-        values = {"continuous": 1, "bouncy": 1, "autosave": 2, "series_name": "Ag", "comment": "x"}
-        controller.execute("Scan.PropsSet", {**values, "module_names": [], "autopaste": 1})
-
-    with lab(prepare=mine) as (instrument, controller):
+    controller = new_controller(release=release)
+    values: dict[str, Any] = {
+        "continuous": 1, "bouncy": 1, "autosave": 2, "series_name": "Ag", "comment": "x"
+    }  # fmt: skip
+    values |= {"module_names": [], "autopaste": 1}
+    known = {field.name for field in commands(release)["Scan.PropsSet"].request}
+    controller.execute("Scan.PropsSet", {key: values[key] for key in known})
+    with lab(controller=controller, release=release) as (instrument, _):
         during = controller.execute("Scan.PropsGet", {})
         assert (during["continuous"], during["bouncy"], during["autosave"]) == (0, 0, 2)
         assert during["series_name"] == "Ag"
@@ -135,11 +101,10 @@ def test_the_operators_names_and_flags_survive_a_run(release: int) -> None:
 
 
 def test_the_operators_channels_are_recorded_as_well() -> None:
-    def mine(controller: VirtualController) -> None:
-        channels = {"channel_indexes": [0, 24], "pixels": 128, "lines": 128}
-        controller.execute("Scan.BufferSet", channels)
-
-    with lab(prepare=mine) as (instrument, controller):
+    controller = new_controller()
+    channels = {"channel_indexes": [0, 24], "pixels": 128, "lines": 128}
+    controller.execute("Scan.BufferSet", channels)
+    with lab(controller=controller) as (instrument, _):
         instrument.scan(HERE)
         during = list(controller.execute("Scan.BufferGet", {})["channel_indexes"])
         assert during == [0, 24, 30]
@@ -235,14 +200,6 @@ def test_coarse_steps_whose_approach_is_lost_are_unknown_not_failed() -> None:
         assert [s["direction"] for _, s in sent(controller, "Motor.StartMove")][-1] == 0
 
 
-def test_the_motor_is_stopped_on_the_way_out_of_a_lost_step() -> None:
-    lost = pytest.raises(OutcomeUnknown, match=r"Motor\.StartMove")
-    with lab(drop("Motor.StartMove"), coarse={"retract": "z+"}) as (instrument, controller), lost:
-        instrument.move_area(Direction.X_PLUS)
-    assert len(sent(controller, "Motor.StartMove")) == 1
-    assert len(sent(controller, "Motor.StopMove")) == 1
-
-
 def test_an_act_done_before_the_connection_broke_is_not_called_failed() -> None:
     fault = drop("SafeTip.OnOffSet", nth=3)  # on at the start, off for the act, on again
     with lab(fault, shaping={"safe_tip_nA": 2.0}) as (instrument, controller):
@@ -267,95 +224,6 @@ def test_safe_tip_is_on_again_after_an_act_that_was_refused() -> None:
         with pytest.raises(CommandFailed, match="Pulse"):
             instrument.condition(Pulse(4.0), 0, 0)
         assert controller.execute("SafeTip.OnOffGet", {})["on"] == 1
-
-
-def test_a_way_out_that_was_interrupted_can_be_gone_again() -> None:
-    with lab(imaging={"bias_V": 2.0}) as (instrument, controller):
-        restore = instrument._side.call
-
-        def interrupt(name: str, **rest: Any) -> dict[str, Any]:
-            if name == "Bias.Set":
-                raise KeyboardInterrupt
-            return restore(name, **rest)
-
-        instrument._side.call = interrupt  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
-            instrument.close()
-        assert controller.microscope.bias == 2.0
-        instrument._side.call = restore  # type: ignore[method-assign]
-        instrument.close()
-        assert controller.microscope.bias == 1.0
-
-
-def test_what_a_killed_run_has_left_moving_is_stopped_by_the_next(tmp_path: Path) -> None:
-    before, heard, kept = tmp_path / "before.json", [], ""
-
-    class Deaf(VirtualController):
-        """Remembers what it is told while a run connects."""
-
-        def execute(self, *command: Any, **options: Any) -> Any:
-            heard.append(command[0])
-            return super().execute(*command, **options)
-
-    for killed in (False, True):
-        heard.clear()
-        controller = Deaf(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-        with VirtualNanonis(controller, ports=(0, 0)) as server:
-            config = nanonis_settings(ports=server.ports, timeout_s=PATIENCE_S)
-            if killed:
-                before.write_text(kept)
-            instrument = connect(config, silent(before))
-            kept = before.read_text()
-            assert ({"Motor.StopMove", "AutoApproach.OnOffSet"} <= set(heard)) is killed
-            instrument.close()
-
-
-def test_a_silent_controller_does_not_keep_the_operator_waiting_for_every_step() -> None:
-    silent = Fault(fault="late", command="Scan.Action", every=True, seconds=1.0)
-    with lab(silent, outage_s=2.0, withdraw_timeout_s=0.2) as (instrument, _):
-        for connection in (instrument._main, instrument._side):
-            connection.timeout = 0.2
-        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE .*scan not stopped") as said:
-            instrument.close()
-        assert str(said.value).count("no reply") == 1
-
-
-def test_an_outage_is_waited_for_on_the_way_out_and_in_a_run() -> None:
-    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-    with VirtualNanonis(controller, ports=(0, 0)) as server:
-        ports = server.ports
-        instrument = connect(nanonis_settings(ports=ports, outage_s=PATIENCE_S), silent())
-    servers = []
-
-    def repair_later() -> threading.Timer:
-        timer = threading.Timer(
-            1.0, lambda: servers.append(VirtualNanonis(controller, ports=ports))
-        )
-        timer.start()
-        return timer
-
-    first = repair_later()
-    with pytest.raises(ConnectionLost):
-        instrument.status()
-    instrument.reconnect()
-    assert instrument.status().approached
-    first.join()
-    servers.pop().close()
-    second = repair_later()
-    instrument.close()
-    assert not controller.microscope.status().approached
-    second.join()
-    servers.pop().close()
-
-
-def test_no_setting_can_make_the_way_out_unspeakable() -> None:
-    with pytest.raises(ValidationError, match="withdraw_timeout_s"):
-        nanonis_settings(withdraw_timeout_s=3e6)
-    with lab() as (instrument, _):
-        own = instrument.config.nanonis.model_copy(update={"withdraw_timeout_s": 3e6})
-        instrument.config = instrument.config.model_copy(update={"nanonis": own})
-        with pytest.raises(InstrumentError, match=r"NOT IN THE SAFE CONDITION.* tip not withdrawn"):
-            instrument.close()
 
 
 @pytest.mark.parametrize("command", ["SafeTip.PropsSet", "SafeTip.OnOffSet"])
@@ -389,13 +257,6 @@ def test_damaged_settings_of_an_earlier_run_are_named(tmp_path: Path) -> None:
     keep.write_text('{"bias": ')
     with pytest.raises(InstrumentError, match=r"before\.json are damaged"), lab(keep=keep):
         pass
-
-
-def test_no_coarse_step_unless_the_way_out_is_known() -> None:
-    with lab() as (instrument, controller):
-        with pytest.raises(LimitExceeded, match=r"real\.nanonis\.coarse\.retract"):
-            instrument.move_area(Direction.X_PLUS)
-        assert not controller.executed
 
 
 def test_a_change_of_area_steps_away_before_it_steps_sideways() -> None:
@@ -438,33 +299,3 @@ def test_an_image_that_somebody_else_scanned_is_not_taken() -> None:
         with pytest.raises(BadReply, match="upwards"):
             instrument.scan(HERE)
         controller.execute = real  # type: ignore[method-assign]
-
-
-def test_the_tip_stays_at_the_surface_if_so_configured() -> None:
-    with lab(withdraw_on_exit=False) as (instrument, controller):
-        instrument.scan(HERE)
-    assert controller.microscope.status().approached
-    assert not sent(controller, "ZCtrl.Withdraw")
-
-
-def test_a_port_that_serves_another_program_is_said_to() -> None:
-    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-    with VirtualNanonis(controller, ports=(0, 0)) as server:
-        first, second = (
-            Connection("127.0.0.1", server.ports[0], patience) for patience in (PATIENCE_S, 0.3)
-        )
-        first.connect()
-        assert first.call("Bias.Get") == {"bias": 1.0}
-        second.connect()
-        with pytest.raises(TimedOut, match="another program may be using this port"):
-            second.call("Bias.Get")
-        first.close()
-
-
-def test_what_was_never_opened_is_closed_without_a_command() -> None:
-    controller = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-    fault = Fault(fault="error", command="Signals.NamesGet", every=True)
-    with VirtualNanonis(controller, ports=(0, 0), faults=[fault]) as server:
-        with pytest.raises(CommandFailed, match=r"Signals\.NamesGet"):
-            connect(nanonis_settings(ports=server.ports), silent())
-        assert not sent(controller, "TipShaper.Start", "Scan.FrameDataGrab", "Motor.StartMove")

@@ -1,18 +1,14 @@
-"""What other controllers tell otherwise: zeros for NaN, what was set where a Get should count."""
+"""Controllers that answer otherwise: zeros for NaN, what was set where a Get should count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spm_gym.config import EnvConfig, SimulatorConfig
+from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis, diagnose
-from spm_gym.instrument.nanonis.driver import connect
-from spm_gym.instrument.nanonis.instrument import NanonisInstrument
 from spm_gym.instrument.nanonis.preflight import inspect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.instrument.unscanned import unscanned_as_nan
@@ -20,10 +16,13 @@ from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.faults import Fault
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from spm_gym.types import Frame, Pulse
-from tests.support.virtual import nanonis_settings, silent
-
-CALM = SimulatorConfig(rough_fraction=0, tip_change_rate=0, contact_loss_rate=0, crash_rate=0)
-HERE = Frame(0.0, 0.0, 10e-9, 64)
+from tests.support.nanonis_lab import (
+    CALM,
+    HERE,
+    lab,
+    new_controller,
+)
+from tests.support.virtual import nanonis_settings
 
 SWITCHES = {
     "AutoApproach.OnOffGet": ("on",),
@@ -42,19 +41,6 @@ class Echoing(VirtualController):
     def execute(self, name: str, *arguments: Any, **more: Any) -> dict[str, Any]:
         reply = super().execute(name, *arguments, **more)
         return reply | {key: reply[key] or 2 for key in SWITCHES.get(name, ())}
-
-
-@contextmanager
-def lab(
-    controller: VirtualController, *faults: Fault, **settings: Any
-) -> Iterator[NanonisInstrument]:
-    with VirtualNanonis(controller, ports=(0, 0), faults=faults) as server:
-        config = nanonis_settings(ports=server.ports, **{"timeout_s": 2.0, **settings})
-        instrument = connect(config, silent())
-        try:
-            yield instrument
-        finally:
-            instrument.close()
 
 
 def echoing() -> Echoing:
@@ -78,7 +64,7 @@ def test_a_controller_that_echoes_what_was_set_is_left_as_it_was(on: bool) -> No
     flags = {"auto_recovery": int(on), "auto_pause_scan": int(on)}
     controller.execute("SafeTip.PropsSet", {**flags, "threshold": 3e-9})
     before = stored(controller)
-    with lab(controller, **{"shaping": {"safe_tip_nA": 5.0}}) as instrument:
+    with lab(controller=controller, shaping={"safe_tip_nA": 5.0}) as (instrument, _):
         instrument.condition(Pulse(2.5), 0.0, 0.0)
         scan = instrument.scan(HERE)
         instrument.withdraw()
@@ -93,7 +79,10 @@ def test_a_safe_tip_that_is_told_to_be_off_is_not_taken_for_on() -> None:
     controller.execute(
         "SafeTip.PropsSet", {"auto_recovery": 0, "auto_pause_scan": 0, "threshold": 1e-12}
     )
-    with lab(controller) as instrument:  # a Safe Tip of 1 pA that were on would be refused
+    with lab(controller=controller) as (
+        instrument,
+        _,
+    ):  # a Safe Tip of 1 pA that were on would be refused
         instrument.scan(HERE)
 
 
@@ -104,16 +93,16 @@ def test_no_scan_runs_where_the_status_is_2() -> None:
 
 
 def test_a_bias_changes_its_sign_where_the_feedback_is_told_by_2() -> None:
-    with lab(echoing(), **{"imaging": {"bias_V": -1.0}}) as instrument:
+    with lab(controller=echoing(), imaging={"bias_V": -1.0}) as (instrument, _):
         assert instrument.status().bias == -1.0
 
 
 def test_what_a_stopped_scan_has_not_reached_is_not_a_height() -> None:
     """A long scan is stopped when the tip has left the surface; its buffer is full of zeros."""
-    microscope = SimulatedMicroscope(CALM, seed=2)
-    controller = VirtualController(microscope, time_scale=0, zero_filled=True)
+    controller = new_controller(zero_filled=True)
     loss = Fault(fault="lost_contact", command="Scan.WaitEndOfScan", nth=10)
-    with lab(controller, loss, **{"imaging": {"speed_nm_per_s": 4.0}}) as instrument:
+    slow = {"speed_nm_per_s": 4.0}
+    with lab(loss, controller=controller, imaging=slow) as (instrument, _):
         scan = instrument.scan(HERE)
         scanned = np.isfinite(scan.z).all(axis=1)
         assert 0 < scanned.sum() < 64

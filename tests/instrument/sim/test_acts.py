@@ -173,7 +173,7 @@ def test_an_injected_crash_is_a_crash() -> None:
         this.condition(Dip(1 * NM), 0, 0)
 
 
-def test_nothing_befalls_a_withdrawn_tip() -> None:
+def test_nothing_happens_to_a_withdrawn_tip() -> None:
     this = microscope()
     this.withdraw()
     with pytest.raises(ContactLost):

@@ -1,0 +1,24 @@
+"""A small classifier, trained once a module on images of blobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.classifier import ProbeClassifier
+from agents.classifier_training import Labelled, fit
+from tests.support.blobs import QUICK, blobs
+
+
+@pytest.fixture(scope="module")
+def data() -> Labelled:
+    return blobs(1500, seed=0)
+
+
+@pytest.fixture(scope="module")
+def others() -> Labelled:
+    return blobs(600, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Labelled) -> ProbeClassifier:
+    return fit(data, QUICK, seed=0)[0]
