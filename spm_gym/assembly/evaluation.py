@@ -87,7 +87,7 @@ def play(
 
 
 def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
-    """The agent of a checkpoint, for the settings that it was trained with.
+    """Load the agent of a checkpoint, for the settings that it was trained with.
 
     Raises:
         UsageError: These are others.

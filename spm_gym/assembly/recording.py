@@ -27,7 +27,7 @@ def recorded_microscope(
     weights: Path | None = None,
     resumed: bool = False,
 ) -> Iterator[Instrument]:
-    """The configured microscope; the acts of a real one go into the journal of the run.
+    """Give the configured microscope; the acts of a real one go into the journal of the run.
 
     Args:
         config: Settings of the run.
@@ -43,6 +43,7 @@ def recorded_microscope(
         return
     with Journal(run, references=None) as journal:
         journal.begin_session(session_record(config, weights, resumed), os.getpid())
+        # The budgets count such an act in any case; the record says that nobody knows its outcome.
         cut_off = journal.give_up_unfinished()
         if cut_off is not None:
             text = f"{cut_off['act']}: cut off in the middle of it; not repeated"
@@ -52,7 +53,7 @@ def recorded_microscope(
 
 
 def session_record(config: Config, weights: Path | None, resumed: bool) -> SessionRecord:
-    """Say what everything that a session does comes from."""
+    """Collect the hashes and versions that decide what a session does."""
     if config.env.ground_truth:
         classifier = "truth"
     else:

@@ -121,7 +121,7 @@ def _can_withdraw(config: Config) -> bool:
 def _prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
-    """Environment and policy, as they were left if the run goes on; the session is noted."""
+    """Build environment and policy, as they were left if the run goes on; note the session."""
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
     policy, learned, weights = _policy(config, run, env)
@@ -169,7 +169,7 @@ def _run(
 
 
 def _status(outcome: Outcome, run: Path) -> int:
-    """Say what can be done next; the exit status.
+    """Print what can be done next; returns the exit status.
 
     Raises:
         InstrumentError: The tip is not where it is to be.
@@ -215,13 +215,14 @@ def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
 def _policy(
     config: Config, run: Path, env: ProbeConditioningEnv
 ) -> tuple[RunPolicy, int, Path | None]:
-    """The policy, the last decision that it has learned from, and the file of its weights."""
+    """Build the policy; give its last learned decision and the file of its weights, too."""
     settings = config.operation
     random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
     if settings.policy == "random":
         return random, 0, None
     loaded = load_agent(config, env, run)
     agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
+    # A run that is killed before it has learned anything goes on with the same agent.
     if loaded.learned is None:
         agent.save(0)
     policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
@@ -229,7 +230,7 @@ def _policy(
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
-    """Another stream than that of the regions, the seed's own, and the agent's, its first two."""
+    """Give another stream than that of the regions, the seed's own, and the agent's first two."""
     return np.random.SeedSequence(seed).spawn(3)[2]
 
 
@@ -281,7 +282,7 @@ class _Progress:
             self._bar.close()
 
     def show(self, run_state: RunState) -> None:
-        """Move on."""
+        """Update the line."""
         images, counters = run_state.imaging.images, run_state.counters
         done = run_state.clock.elapsed / 3600 if self._by_hours else images
         good, bad = counters["good"], counters["bad probe"]
@@ -305,7 +306,7 @@ class _Progress:
 
 
 def _pacer(scale: float, control: Control) -> Callable[[float], None]:
-    """Lets time pass as on an instrument, unless something is asked for."""
+    """Let time pass as on an instrument, unless something is asked for."""
 
     def pace(seconds: float) -> None:
         end = time.monotonic() + seconds / scale

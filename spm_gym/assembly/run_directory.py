@@ -39,7 +39,7 @@ def new_run(
     file: str = SETTINGS,
     made_first: Collection[str] = (),
 ) -> Iterator[Path]:
-    """A new run directory with the settings in it, kept from other programs during the block.
+    """Make a run directory with the settings in it; keep other programs away during the block.
 
     If the block fails before anything has happened, what was made is removed again.
 
@@ -117,7 +117,7 @@ def existing_operation(path: Path | None) -> tuple[Path, Config]:
 
 
 def settings_file(run: Path) -> Path | None:
-    """The settings of a run of any command; None if the directory is no run's."""
+    """Find the settings of a run of any command; None if the directory is no run's."""
     return next((path for name in _SETTINGS_FILES if (path := run / name).is_file()), None)
 
 
@@ -143,12 +143,12 @@ def write_settings(path: Path, config: Config) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what a run does."""
+    """List the versions of Python and of the packages that decide what a run does."""
     return {"Python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def _unused(path: Path) -> Path:
-    """The path, or one with a number behind it if two runs begin in the same second."""
+    """Give the path, or one with a number behind it if two runs begin in the same second."""
     numbered = (path.with_name(f"{path.name}_{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], numbered) if not each.exists())
 

@@ -142,7 +142,7 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:
-    """Options that stand for settings, as ``key=value``."""
+    """List options that stand for settings, as ``key=value``."""
     settings: dict[str, str | int | float | Path | None] = {
         "run.microscope": arguments.env,
         "operation.hours": arguments.hours,
@@ -186,7 +186,7 @@ def _refuse_edited(folder: Path, config: Config) -> None:
 
 
 def _lasting(config: Config) -> dict[str, str]:
-    """Settings that decide what the states of microscope and agent mean, and numbers of actions."""
+    """Pick the settings that decide what the states of microscope and agent mean."""
     return {
         "run.microscope": config.run.microscope,
         "operation.policy": config.operation.policy,

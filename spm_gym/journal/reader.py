@@ -22,7 +22,7 @@ SCANS = "scans"
 VERSION = 1
 _SCAN_FILE = re.compile(rf"{SCANS}/[0-9]{{6,12}}\.gsf")
 SAFE_END, UNSAFE_END = "end", "unsafe end"
-"""Kinds of the last event of a session; after the second one, look at the instrument."""
+"""Kinds of the last event of a session; after the second one, the instrument needs a person."""
 
 
 class JournalError(ValueError):
@@ -89,7 +89,7 @@ def schema() -> str:
 
 
 def lacking(db: sqlite3.Connection) -> list[str]:
-    """Columns of a journal that a database lacks, such as "scans.id"."""
+    """List the columns of a journal that a database lacks, such as "scans.id"."""
     with contextlib.closing(sqlite3.connect(":memory:")) as whole:
         whole.executescript(schema())
         missing = columns(whole) - columns(db)
@@ -97,7 +97,7 @@ def lacking(db: sqlite3.Connection) -> list[str]:
 
 
 def columns(db: sqlite3.Connection) -> set[tuple[str, str, str, int, int]]:
-    """Of every table its columns: name, type, whether it must hold something, part of the key."""
+    """List all columns: table, name, type, whether they must hold something, part of the key."""
     found = db.execute(
         'SELECT m.name, c.name, c.type, c."notnull", c.pk FROM sqlite_master AS m'
         " JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"
@@ -132,14 +132,14 @@ def _is_left_whole(path: Path) -> bool:
 
 @contextlib.contextmanager
 def reading(run: Path) -> Iterator[sqlite3.Connection]:
-    """The journal of a run directory, to be read only; all that is read is of one moment.
+    """Open the journal of a run directory to be read only; all that is read is of one moment.
 
     Raises:
         JournalError: As for `open_journal`.
     """
     db = open_journal(run / JOURNAL)
     try:
-        db.execute("BEGIN")
+        db.execute("BEGIN")  # from the first SELECT on, the run may commit without being read
         yield db
     finally:
         db.close()
@@ -147,11 +147,12 @@ def reading(run: Path) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
-    """As `reading`, from a copy in memory: who takes minutes must not hold back the run's log.
+    """Open a copy in memory as by `reading`, for what takes minutes.
 
     Raises:
         JournalError: As for `open_journal`.
     """
+    # While a reader keeps its moment, SQLite cannot fold the log of a run into its journal.
     with contextlib.closing(sqlite3.connect(":memory:")) as copy:
         with reading(run) as db:
             db.backup(copy)
@@ -187,12 +188,12 @@ def has_started(run: Path) -> bool:
 
 
 def scan_file(number: int) -> str:
-    """Path of a scan, relative to the run directory."""
+    """Name the file of a scan, relative to the run directory."""
     return f"{SCANS}/{number:06d}.gsf"
 
 
 def scan_path(run: Path, file: str) -> Path:
-    """Where the file is that a row of the table ``scans`` names.
+    """Find the file that a row of the table ``scans`` names.
 
     Raises:
         FileFormatError: No run writes there: the journal would have other files read.
@@ -204,7 +205,7 @@ def scan_path(run: Path, file: str) -> Path:
 
 
 def read_scan(run: Path, row: sqlite3.Row) -> Scan:
-    """The scan of a row of the table ``scans``, to the last bit.
+    """Read the scan of a row of the table ``scans``, to the last bit.
 
     Raises:
         FileFormatError: Its file is gone, damaged or elsewhere.

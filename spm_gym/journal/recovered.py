@@ -1,4 +1,4 @@
-"""Journals that SQLite's own recovery has written again: told from foreign files, taken up again.
+"""Journals that SQLite's own recovery has written again: recognised, and continued.
 
 Recovery (``sqlite3 damaged.sqlite .recover``) and dumps keep tables and rows, but not the number of
 the format, which is 0 in what they write. Such a file is not an empty one.
@@ -94,18 +94,19 @@ def set_aside_scans(run: Path, last: int) -> int:
 
 
 def scans_beyond(run: Path, last: int) -> list[Path]:
-    """Files of scans with numbers greater than ``last``."""
+    """List the files of scans with numbers greater than ``last``."""
     files = (run / SCANS).glob("*.gsf")
     return [file for file in files if file.stem.isdecimal() and int(file.stem) > last]
 
 
 def _reasons_against(db: sqlite3.Connection, references: References | None) -> Iterator[str]:
-    """Why what was recovered is not enough to go on with."""
+    """Say why what was recovered is not enough to go on with."""
     if missing := lacking(db):
         yield f"it lacks {', '.join(missing[:5])}"
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield f"it is still damaged ({damage})"
+    # A training goes on from its checkpoint: the journal only has to hold its acts.
     if references is None:
         return
     row = db.execute("SELECT runner FROM state").fetchone()

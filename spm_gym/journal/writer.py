@@ -89,6 +89,7 @@ class Journal:
             begin_or_take_up(self._db, run, references)
             if references is None:
                 self._db.isolation_level = None
+            # Pages and reports read while the run writes: with a log neither waits for the other.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
@@ -130,7 +131,7 @@ class Journal:
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
-        """State of the runner and of a simulated microscope at the last commit, if there is one.
+        """Read the state of the runner and of a simulated microscope at the last commit.
 
         Raises:
             JournalError: It is damaged, or an older development version wrote it.
@@ -153,7 +154,7 @@ class Journal:
         return self._db.in_transaction
 
     def commit(self, runner: dict[str, Any], instrument: Any) -> None:
-        """End a transition: everything written since the last commit, and where the run goes on."""
+        """Commit a transition: all that was written since, and where the run goes on."""
         self._db.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?)",
             (json.dumps(runner), None if instrument is None else to_bytes(instrument)),
@@ -172,6 +173,7 @@ class Journal:
                 " WHERE number = ? AND result IS NULL",
                 (result, reason, wall, json.dumps(status), number),
             ).rowcount
+            # A second result would hide that an act was carried out twice.
             if changed != 1:
                 raise JournalError(f"act {number} has a result already, or no intent")
             return
@@ -189,11 +191,12 @@ class Journal:
             wall_result=None if intended else wall,
             after=json.dumps({} if intended else status),
         )
+        # Before the act: what was sent must be known even if nothing else of the transition is.
         if intended:
             self._db.commit()
 
     def acts(self) -> Iterator[dict[str, Any]]:
-        """Intents and results so far, as `Guard` takes them for its budgets."""
+        """Give intents and results so far, as `Guard` takes them for its budgets."""
         for row in self._db.execute("SELECT number, act, details, result FROM acts ORDER BY id"):
             entry = {"act": row["act"], "monotonic": json.loads(row["details"]).get("monotonic")}
             if row["number"] is not None:
@@ -202,7 +205,7 @@ class Journal:
                 yield entry | {"result": row["result"]}
 
     def last_act(self) -> int | None:
-        """Number of the last act."""
+        """Read the number of the last act."""
         number: int | None = self._db.execute("SELECT MAX(number) FROM acts").fetchone()[0]
         return number
 
@@ -240,7 +243,7 @@ class Journal:
         self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
 
     def marks(self, area: int) -> list[Mark]:
-        """Blocked places of an area, in the order in which they were blocked.
+        """Read the blocked places of an area, in the order in which they were blocked.
 
         Raises:
             JournalError: One is none.
@@ -270,6 +273,7 @@ class Journal:
             Number of the scan, from 1.
         """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        # The file comes before its row: a kill in between leaves a file too many, not too few.
         file = scan_file(last + 1)
         (self.run / SCANS).mkdir(exist_ok=True)
         write_gsf(self.run / file, scan, synchronise=self._durable)
@@ -299,7 +303,7 @@ class Journal:
         )
 
     def label_scan(self, number: int, label: Label, reason: str = "") -> None:
-        """Say what a scan is."""
+        """Note the label of a scan."""
         self._update("scans", number, label=label, reason=reason)
 
     def record_probability(self, number: int, probability: float, clean_side: float) -> None:
@@ -333,12 +337,12 @@ class Journal:
         self._update("steps", step, **values)
 
     def last_step(self) -> sqlite3.Row:
-        """The last decision."""
+        """Read the last decision."""
         row: sqlite3.Row = self._db.execute("SELECT * FROM steps ORDER BY id DESC").fetchone()
         return row
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
-        """Finished, certain steps with numbers beyond ``after``, in their order."""
+        """Read finished, certain steps with numbers beyond ``after``, in their order."""
         yield from self._db.execute(
             "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
             " ORDER BY id",
@@ -388,5 +392,5 @@ _STATUS_KEYS = ("z", "current", "approached", "status_error")
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Replace what JSON does not have, NaN and infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -43,6 +43,7 @@ class Areas:
         dx, dy = area_direction(place.area).stride
         place.area, place.coarse = place.area + 1, (place.coarse[0] + dx, place.coarse[1] + dy)
         place.frame, place.clean_at, place.leaving = None, None, ""
+        # The move may not have happened: then the tip still stands on what it has used up.
         used = [] if certain else self.navigator.regions.marks
         self.navigator.enter_area(place.area)
         self._note(certain, reason)
@@ -81,13 +82,14 @@ class Areas:
         self._place.clean_at = spot
 
     def take_cleaning_place(self) -> tuple[float, float]:
-        """Where the tip is to be cleaned, m; given once, since an act is never repeated."""
+        """Give the place where the tip is to be cleaned, m; once, since no act is repeated."""
         spot = required(self._place.clean_at, "a place to clean the tip")
+        # Before the act: a kill in the middle of it must not clean a second time.
         self._place.clean_at = None
         return spot
 
     def keep_map(self) -> None:
-        """Take up from the navigator what is not in the journal's table of blocked places."""
+        """Take from the navigator what the journal's table of blocked places does not hold."""
         place = self._place
         place.last_region, place.bad_sample = self.navigator.last_region, self.navigator.bad_sample
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def steady_clock() -> Callable[[], float]:
-    """Seconds since 1970 as the computer has them now, going on evenly from here.
+    """Make a clock of seconds since 1970 that goes on evenly from the computer's present time.
 
     What the computer's own time does later, when somebody sets it or a server corrects it, neither
     ends a run nor makes it endless.

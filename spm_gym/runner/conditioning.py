@@ -72,6 +72,7 @@ class Conditioning:
             refused=bool(refused),
         )
         self._state.actions += 1
+        # Uncertain until the environment has said otherwise: an error may come from within the act.
         episode.step = step = OpenStep(row, action, bool(refused), uncertain=True)
         before = self.journal.last_act()
         try:
@@ -91,6 +92,7 @@ class Conditioning:
         row = self.journal.last_step()
         self._episode.step = OpenStep(row["id"], row["action"], refused=False, uncertain=True)
         self._state.actions += 1
+        # Else a run that is killed in every act would never spend its budget.
         if self.env.budget is not None:
             self.env.budget.count_action()
         self.journal.end_step(row["id"], act=act)
@@ -186,7 +188,7 @@ class Conditioning:
         return outcome
 
     def _present(self, episode: OpenEpisode) -> ProcessedScan:
-        """The image that the decision rests on: at hand, or in the journal after a restart."""
+        """Give the image that the decision rests on, after a restart from the journal."""
         if self.env.processed is None:
             scan = self.journal.scan(episode.scan)
             processed = process_scan(scan, self.env.classifier, self.env.config)

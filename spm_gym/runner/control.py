@@ -87,6 +87,7 @@ class Control:
         if not written.word:
             return self._standing
         if self._key is not None:
+            # An old request is proven as well: its number keeps it from being used again.
             if written.number < self._latest or not written.is_proven(self._key):
                 return self._standing
             self._latest = written.number
@@ -155,7 +156,7 @@ def _written(file: Path) -> _Written:
 
 
 def _read(file: Path) -> str:
-    """The text of a small ordinary file; a pipe in its place would hold up the run for ever."""
+    """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -190,5 +191,6 @@ def _proof(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), "sha256").hexdigest()
 
 
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+def _same(left: str, right: str) -> bool:
+    # In constant time, or the proof could be guessed digit by digit.
+    return hmac.compare_digest(left.encode(), right.encode())

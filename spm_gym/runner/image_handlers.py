@@ -56,6 +56,7 @@ class ImageHandlers:
 
     def choose(self) -> State:
         """Choose the next region, or leave an area that has none."""
+        # An action is not left without the image that shows what it did.
         if self._context.run_state.between_images and self.ending.is_due():
             return State.STOP
         if self.env.budget is not None:
@@ -78,6 +79,7 @@ class ImageHandlers:
         trouble = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
         label = Label.UNUSABLE if trouble else Label.DISCARDED
         number = self._store(scan, self.env.config.settle_fraction, label)
+        # A partial image lacks lines by itself, and a rough place shows in the image as well.
         if trouble:
             self.journal.label_scan(number, label, diagnosis)
             self._raise_trouble(diagnosis, "seen in the partial image")
@@ -177,6 +179,7 @@ class ImageHandlers:
             Trouble: Anything else.
         """
         out_of_contact = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        # A tip that is pulled back leaves the same heights at the end of the z range as a crash.
         if out_of_contact and not self.env.instrument.status().approached:
             raise TipWithdrawn(f"the tip was withdrawn: {where}")
         raise Trouble(_TROUBLES[diagnosis], where)
@@ -226,7 +229,7 @@ class ImageHandlers:
         return outcome
 
     def _processed_in_hand(self) -> ProcessedScan:
-        """The usable image in hand; after a restart it is read again from the journal."""
+        """Give the usable image in hand; after a restart it is read again from the journal."""
         if self._processed is None:
             try:
                 self._processed = process_scan(

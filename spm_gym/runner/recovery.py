@@ -75,6 +75,7 @@ class Recovery:
         if trouble.in_a_row > config.max_recoveries:
             return f"{trouble.in_a_row} troubles in a row, the last one {kind}: {detail}"
         if kind == CRASH:
+            # Withdrawing by the piezo alone may leave a crashed tip in the surface.
             trouble.retract_due = True
             self._areas.clean_later(spot if config.clean_action is not None else None)
         if spot is not None and (kind == CRASH or trouble.at_frame >= config.spot_attempts):

@@ -19,7 +19,7 @@ class StateFault(RuntimeError):
 
 
 def required(value: _T | None, what: str) -> _T:
-    """Give what the present state rests on.
+    """Return what the present state rests on.
 
     Raises:
         StateFault: It is not there.
@@ -245,7 +245,7 @@ class RunState:
         return episode is None or episode.step is None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Give the state as plain values."""
         return asdict(self)
 
     @classmethod
@@ -262,7 +262,7 @@ class RunState:
 
     @classmethod
     def references(cls, values: Any) -> list[tuple[str, int | None]]:
-        """Tables and rows of the journal that a state refers to.
+        """List tables and rows of the journal that a state refers to.
 
         Raises:
             StateError: It is none.
@@ -280,7 +280,7 @@ class RunState:
 
 
 def read_run_state(db: sqlite3.Connection) -> RunState | None:
-    """State of a run at its last transition, for those who only read; None before the first.
+    """Read the state of a run at its last transition; None before the first.
 
     Raises:
         JournalError: It is damaged.

@@ -181,7 +181,7 @@ class Runner:
                 return asked_for
 
     def _asked_for(self) -> State | None:
-        """Where a request from outside leads, if it leads elsewhere."""
+        """Find where a request from outside leads, if it leads elsewhere."""
         state = self.state
         if not touches_instrument(state):
             return None
@@ -210,7 +210,7 @@ class Runner:
         return passed
 
     def summary(self) -> str:
-        """The run so far, in a sentence."""
+        """Describe the run so far in a sentence."""
         counters = self.run_state.counters
         good, bad = counters["good"], counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""

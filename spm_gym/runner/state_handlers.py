@@ -79,10 +79,11 @@ class StateHandlers:
         """
         try:
             return self._handlers[state]()
-        except Aborted:
+        except Aborted:  # an error of the instrument as well, but asked for
             raise
         except Trouble as trouble:
             return self._begin_recovery(trouble.kind, str(trouble), trouble.at)
+        # Nothing was sent, or nothing must be: trying again would end the same way.
         except (LimitExceeded, UnsafeToContinue) as error:
             return self._fail(str(error))
         except TipWithdrawn as error:
@@ -168,7 +169,7 @@ class StateHandlers:
         return self._resume_work()
 
     def _resume_work(self) -> State:
-        """Back to what was interrupted."""
+        """Go back to what was interrupted."""
         place = self._context.run_state.place
         if self._tip.settle_due:
             return State.SETTLE
@@ -198,6 +199,7 @@ class StateHandlers:
     def _recover(self) -> State:
         self.recovery.reconnect()
         if self.recovery.retract_due:
+            # It may have been done even if it fails, so contact is not taken for granted.
             self._tip.in_contact = False
             self.recovery.retract()
             return State.APPROACH
@@ -213,6 +215,7 @@ class StateHandlers:
 
     def _change_area(self) -> State:
         place = self._context.run_state.place
+        # Before the move: if it fails half-way, the tip is up and the piezos creep.
         self._tip.in_contact, self._tip.settle_due = False, True
         try:
             self.instrument.move_area(area_direction(place.area))
