@@ -58,9 +58,9 @@ def keep_freed_memory() -> None:
 
 
 class _Announcement(event.Listener):
-    """Says once that a compiler is at work."""
+    """Prints once that a compiler is at work."""
 
-    _said = False
+    _printed = False
 
     def on_start(self, event: Any) -> None:
         if not self._said:
@@ -69,7 +69,7 @@ class _Announcement(event.Listener):
             print("compiling, the first time only, up to half a minute ...", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class _Uninterrupted(event.Listener):

@@ -55,7 +55,7 @@ def recorded_microscope(
 
 
 def session_record(config: Config, weights: Path | None, resumed: bool) -> SessionRecord:
-    """Say what everything that a session does comes from."""
+    """Collect the hashes and versions that decide what a session does."""
     if config.env.ground_truth:
         classifier = "truth"
     else:

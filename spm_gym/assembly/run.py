@@ -230,6 +230,7 @@ def _policy(
         return random, 0, None
     loaded = load_agent(config, env, run)
     agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
+    # A run that is killed before it has learned anything goes on with the same agent.
     if loaded.learned is None:
         # So that a resumed run goes on with this agent, even if the file it came from has changed.
         agent.save(0)
@@ -290,7 +291,7 @@ class _Progress:
             self._bar.close()
 
     def show(self, run_state: RunState) -> None:
-        """Move on."""
+        """Update the line."""
         images, counters = run_state.imaging.images, run_state.counters
         done = run_state.clock.elapsed / 3600 if self._by_hours else images
         good, bad = counters["good"], counters["bad probe"]

@@ -1,4 +1,4 @@
-"""A run of the microscope in TensorBoard, told from its journal.
+"""A run of the microscope in TensorBoard, written from its journal.
 
 Whatever is written follows from the rows of the journal alone, so a run that goes on after a kill
 writes its file again, from the first image on, instead of leaving gaps and doubles.
@@ -10,8 +10,9 @@ import math
 import os
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
@@ -38,7 +39,7 @@ class RunTensorBoard:
     """Writes ``tensorboard/`` of a run; use it in a ``with`` block.
 
     It takes a fiftieth of the time at most and catches up at the end, for some seconds, in which
-    Ctrl-C changes nothing any more. What goes wrong is said once, and ends the writing only.
+    Ctrl-C changes nothing any more. What goes wrong is reported once, and ends the writing only.
 
     Attributes:
         completed: Whether the run has come to the end that was asked for; set by the caller.
@@ -53,8 +54,7 @@ class RunTensorBoard:
         self._config = config
         self.completed = False
         self._next = 0.0
-        self._file: EventFile | None = None
-        self._story: RunMetrics | None = None
+        self._open: _Open | None = None
 
     def __enter__(self) -> RunTensorBoard:
         try:
@@ -74,10 +74,10 @@ class RunTensorBoard:
     def show(self, *_: object) -> None:
         """Write what is new, unless it is too early."""
         began = time.perf_counter()
-        if self._story is None or began < self._next:
+        if self._open is None or began < self._next:
             return
         try:
-            self._write(_AT_ONCE_S)
+            self._write(self._open, _AT_ONCE_S)
         except Exception as error:  # for people only: it must not cost the measurement
             self._give_up(error)
         now = time.perf_counter()
@@ -102,33 +102,30 @@ class RunTensorBoard:
             each.unlink()
 
     def _end(self) -> None:
-        if self._story is None or self._file is None:
+        if self._open is None:
             return
-        if not self._write(_AT_THE_END_S):
-            told = f"only images 1 to {self._story.images} were told to TensorBoard in time"
-            print_line(f"{told}: --resume tells all, also of a run that is over")
-        self._file.add(closing(self.completed), 0, time.time())
+        if not self._write(self._open, _AT_THE_END_S):
+            written = f"only images 1 to {self._open.metrics.images} were written for TensorBoard"
+            print_line(f"{written} in time: --resume writes all, also of a run that is over")
+        self._open.file.add(closing(self.completed), 0, time.time())
 
-    def _write(self, seconds: float = math.inf) -> bool:
+    def _write(self, to: _Open, seconds: float = math.inf) -> bool:
         """Write what is new.
 
         Returns:
             Whether that was all in so many seconds.
         """
-        assert self._story is not None
-        assert self._file is not None
         end = time.perf_counter() + seconds
         complete = True
-        for moment in self._story:
-            self._file.add(_scalars(moment.values), moment.step, moment.wall)
+        for moment in to.metrics:
+            to.file.add(_scalars(moment.values), moment.step, moment.wall)
             if moment.picture is not None:
-                self._file.add(
-                    _image(moment.picture, self._config.env.plane), moment.step, moment.wall
-                )
+                image = _image(moment.picture, self._config.env.plane)
+                to.file.add(image, moment.step, moment.wall)
             if time.perf_counter() > end:
                 complete = False
                 break
-        self._file.flush()
+        to.file.flush()
         return complete
 
     def _give_up(self, error: Exception) -> None:
@@ -136,16 +133,16 @@ class RunTensorBoard:
         self._close()
 
     def _close(self) -> None:
-        story, file, self._story, self._file = self._story, self._file, None, None
-        if story is not None:
-            story.close()
-        if file is not None:
-            with suppress(OSError):  # the disk is full; that has been said
-                file.close()
+        if self._open is None:
+            return
+        to, self._open = self._open, None
+        to.metrics.close()
+        with suppress(OSError):  # the disk is full, which was reported
+            to.file.close()
 
 
 class EventFile:
-    """A file of events, written by the caller itself, so that it is the caller who hears of errors.
+    """A file of events, written by the calling thread, so that errors are raised there.
 
     Args:
         folder: Where it goes.
@@ -173,6 +170,13 @@ class EventFile:
     def close(self) -> None:
         """Let go of the file, also if it cannot take what is left."""
         self._file.close()
+
+
+class _Open(NamedTuple):
+    """The file that is being written, and what is read from the journal for it."""
+
+    file: EventFile
+    metrics: RunMetrics
 
 
 def _scalars(values: dict[str, float]) -> Summary:

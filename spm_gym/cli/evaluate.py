@@ -31,10 +31,10 @@ Results = dict[str, "list[Episode]"]
 EPILOG = """policies:
   agent     the trained network, greedy
   random    uniform over the allowed actions
-  blind     the best fixed mixture of actions that never looks at the image
+  blind     the best fixed mixture of actions that does not use the image
   mask      the best fixed mixture that sees the action mask, but not the image
-  counting  the best sequence of actions: it counts its steps, and never looks
-  counting-mask   the same, but it sees the action mask; who is better than it has looked
+  counting  the best sequence of actions: it counts its steps and does not use the image
+  counting-mask   the same, but it sees the action mask; a policy that is better uses the images
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other moments (a control: it must lose its skill)
 

@@ -22,7 +22,7 @@ SCANS = "scans"
 VERSION = 1
 _SCAN_FILE = re.compile(rf"{SCANS}/[0-9]{{6,12}}\.gsf")
 SAFE_END, UNSAFE_END = "end", "unsafe end"
-"""Kinds of the last event of a session; after the second one, look at the instrument."""
+"""Kinds of the last event of a session; after the second one, the instrument needs a person."""
 
 
 class JournalError(ValueError):
@@ -155,6 +155,7 @@ def snapshot(run: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         JournalError: As for `open_journal`.
     """
+    # While a reader keeps its moment, SQLite cannot fold the log of a run into its journal.
     with contextlib.closing(sqlite3.connect(":memory:")) as copy:
         with reading(run) as db:
             db.backup(copy)

@@ -1,4 +1,4 @@
-"""Journals that SQLite's own recovery has written again: told from foreign files, taken up again.
+"""Journals that SQLite's own recovery has written again: recognised, and continued.
 
 Recovery (``sqlite3 damaged.sqlite .recover``) and dumps keep tables and rows, but not the number of
 the format, which is 0 in what they write. Such a file is not an empty one.
@@ -109,6 +109,7 @@ def _reasons_against(db: sqlite3.Connection, references: References | None) -> I
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield f"it is still damaged ({damage})"
+    # A training goes on from its checkpoint: the journal only has to hold its acts.
     if references is None:
         return
     # Without its state the run would begin again in an area whose used places it does not know.

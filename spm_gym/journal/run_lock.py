@@ -36,7 +36,7 @@ def locked_run(run: Path) -> Iterator[None]:
         raise _in_use(run)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=1)  # somebody may just look whether it is held
+        lock.acquire(timeout=1)  # somebody may just be checking whether it is held
     except Timeout:
         raise _in_use(run) from None
     try:
@@ -54,13 +54,13 @@ def is_run_locked(run: Path) -> bool:
     try:
         with (run / LOCK).open("rb") as file:
             return _is_locked(file)
-    except OSError:  # nobody has ever been, or nobody may look
+    except OSError:  # nobody has ever been there, or nobody may read it
         return False
 
 
 def _is_locked(file: BinaryIO) -> bool:
     if sys.platform == "win32":
-        lock = FileLock(file.name)  # there is no other way to look
+        lock = FileLock(file.name)  # there is no other way to find out
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -155,7 +155,7 @@ class Journal:
         return self._db.in_transaction
 
     def commit(self, runner: dict[str, Any], instrument: Any) -> None:
-        """End a transition: everything written since the last commit, and where the run goes on."""
+        """Commit a transition: all that was written since, and where the run goes on."""
         self._db.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?)",
             (json.dumps(runner), None if instrument is None else to_bytes(instrument)),
@@ -175,6 +175,7 @@ class Journal:
                 " WHERE number = ? AND result IS NULL",
                 (result, reason, wall, json.dumps(status), number),
             ).rowcount
+            # A second result would hide that an act was carried out twice.
             if changed != 1:
                 raise JournalError(f"act {number} has a result already, or no intent")
             return
@@ -275,6 +276,7 @@ class Journal:
             Number of the scan, from 1.
         """
         last = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM scans").fetchone()[0]
+        # The file comes before its row: a kill in between leaves a file too many, not too few.
         file = scan_file(last + 1)
         (self.run / SCANS).mkdir(exist_ok=True)
         # The file first: a kill in between leaves one to be deleted, never a row without heights.
@@ -305,7 +307,7 @@ class Journal:
         )
 
     def label_scan(self, number: int, label: Label, reason: str = "") -> None:
-        """Say what a scan is."""
+        """Note the label of a scan."""
         self._update("scans", number, label=label, reason=reason)
 
     def record_probability(self, number: int, probability: float, clean_side: float) -> None:

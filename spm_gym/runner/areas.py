@@ -90,7 +90,7 @@ class Areas:
         return spot
 
     def keep_map(self) -> None:
-        """Take up from the navigator what is not in the journal's table of blocked places."""
+        """Take from the navigator what the journal's table of blocked places does not hold."""
         place = self._place
         place.last_region, place.bad_sample = self.navigator.last_region, self.navigator.bad_sample
 

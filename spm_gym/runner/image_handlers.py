@@ -79,6 +79,7 @@ class ImageHandlers:
         trouble = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
         label = Label.UNUSABLE if trouble else Label.DISCARDED
         number = self._store(scan, self.env.config.settle_fraction, label)
+        # A partial image lacks lines by itself, and a rough place shows in the image as well.
         if trouble:
             self.journal.label_scan(number, label, diagnosis)
             self._raise_trouble(diagnosis, "seen in the partial image")
@@ -182,6 +183,7 @@ class ImageHandlers:
             Trouble: Anything else.
         """
         out_of_contact = diagnosis in (Diagnosis.LOST_CONTACT, Diagnosis.CRASH)
+        # A tip that is pulled back leaves the same heights at the end of the z range as a crash.
         if out_of_contact and not self.env.instrument.status().approached:
             raise TipWithdrawn(f"the tip was withdrawn: {where}")
         raise Trouble(_TROUBLES[diagnosis], where)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _DAY_S = 86400.0
 # Bounded, for a network that is down for days must not fill the memory.
 _MOST_WAITING = 50
-_TELLTALE = ("apprise", "urllib3.connectionpool")
-"""Loggers that tell addresses."""
+_WRITE_ADDRESSES = ("apprise", "urllib3.connectionpool")
+"""Loggers whose lines hold addresses."""
 
 
 class NotificationKind(StrEnum):
@@ -81,7 +81,7 @@ class Notifier:
         self._closed = False
         self._sent: dict[NotificationKind, float] = {}
         self._withheld: Counter[NotificationKind] = Counter()
-        self._told: set[tuple[NotificationKind, str]] = set()
+        self._reported: set[tuple[NotificationKind, str]] = set()
         self._thread: threading.Thread | None = None
         if self._addresses:
             # A daemon: a mail server that never answers must not keep the program from ending.
@@ -159,10 +159,10 @@ class Notifier:
             )
 
     def _complain(self, kind: NotificationKind, what: str) -> None:
-        if (kind, what) in self._told:
+        if (kind, what) in self._reported:
             return
-        self._told.add((kind, what))
-        self._report(f"notifications of kind {kind.value!r} {what}; this is said once")
+        self._reported.add((kind, what))
+        self._report(f"notifications of kind {kind.value!r} {what}; this is reported once")
 
     def _report(self, line: str) -> None:
         # The listener may be gone, and that must not end a thread.
@@ -228,7 +228,7 @@ def _read_addresses(file: Path) -> list[NotifyBase]:
 
 @contextlib.contextmanager
 def _complaints() -> Iterator[list[int]]:
-    """Count apprise's warnings and errors; afterwards there are no more, for they tell addresses.
+    """Count apprise's warnings and errors; afterwards there are no more, for they hold addresses.
 
     Yields:
         Their levels so far.
@@ -248,5 +248,5 @@ def _complaints() -> Iterator[list[int]]:
         yield levels
     finally:
         logger.removeFilter(keep)
-        for name in _TELLTALE:
+        for name in _WRITE_ADDRESSES:
             logging.getLogger(name).disabled = True

@@ -19,7 +19,7 @@ class StateFault(RuntimeError):
 
 
 def required(value: _T | None, what: str) -> _T:
-    """Give what the present state rests on.
+    """Return what the present state rests on.
 
     Raises:
         StateFault: It is not there.

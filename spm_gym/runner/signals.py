@@ -1,4 +1,4 @@
-"""The way to the safe condition is not to be cut short."""
+"""Signals that ask a program to end, kept away while the instrument is made safe."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class StateHandlers:
         """
         try:
             return self._handlers[state]()
-        except Aborted:
+        except Aborted:  # an error of the instrument as well, but asked for
             raise
         except Trouble as trouble:
             return self._begin_recovery(trouble.kind, str(trouble), trouble.at)
@@ -205,6 +205,7 @@ class StateHandlers:
     def _recover(self) -> State:
         self.recovery.reconnect()
         if self.recovery.retract_due:
+            # It may have been done even if it fails, so contact is not taken for granted.
             self._tip.in_contact = False
             self.recovery.retract()
             return State.APPROACH

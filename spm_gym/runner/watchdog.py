@@ -1,4 +1,4 @@
-"""The look at the current that tells a crash from what was done on purpose."""
+"""The check of the current that recognises a crash among what is done on purpose."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def over_current(instrument: Instrument, limit: float, confirm_s: float) -> bool
         limit: Largest magnitude of the current, A; a current that is not known does not exceed it.
         confirm_s: The pause.
     """
+    # Written so that NaN, a current that is not known, counts as none.
     if not abs(instrument.status().current) > limit:
         return False
     instrument.wait(confirm_s)

@@ -286,7 +286,7 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
     assert status_of("run") == api_pb2.STATUS_SUCCESS
     assert main(["run", "--resume", "--run-dir", "run"]) == 0
     assert len(events_of("run").Scalars("yield/good")) == 8
-    assert "told to TensorBoard in time" not in capsys.readouterr().out
+    assert "written for TensorBoard in time" not in capsys.readouterr().out
 
 
 def test_an_interrupt_while_the_record_is_completed_changes_nothing(

@@ -244,7 +244,7 @@ def test_exceptions_are_told_and_the_next_one_goes_out(
 
 def _drain(notifier: Notifier) -> None:
     """Wait until everything sent so far is done with: a complaint is the last that is done."""
-    wait_until(lambda: notifier._told, "no complaint came")
+    wait_until(lambda: notifier._reported, "no complaint came")
 
 
 def test_a_listener_that_fails_ends_nothing(mailbox: Mailbox, tmp_path: Path) -> None:
