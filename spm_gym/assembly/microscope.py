@@ -51,20 +51,14 @@ def microscope(
     check_limits(config)
     check_classifier(config)
     if dry_run:
-        instrument = rehearse_microscope(config, print)
+        instrument: Instrument = rehearse_microscope(config, print)
     elif journal is None:
         raise ValueError("a real microscope needs a journal: no act is done that is not recorded")
     else:
         # By a connection of its own, before the driver changes its first setting: a command that is
         # refused finds the microscope as it was.
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
-
-        def note(text: str) -> None:
-            print_line(f"instrument: {text}")
-            journal.add_event(time.time(), "instrument", text)
-
-        context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
-        instrument = connect_microscope(config, context, journal.record_act, journal.acts())
+        instrument = _connect(config, run, journal, abort)
     try:
         if not able.coarse_motion:
             print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
@@ -82,6 +76,15 @@ def microscope(
             instrument.close()
             if not able.withdraw:
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
+
+
+def _connect(config: Config, run: Path, journal: Journal, abort: Callable[[], bool]) -> Instrument:
+    def note(text: str) -> None:
+        print_line(f"instrument: {text}")
+        journal.add_event(time.time(), "instrument", text)
+
+    context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
+    return connect_microscope(config, context, journal.record_act, journal.acts())
 
 
 def print_line(text: str) -> None:

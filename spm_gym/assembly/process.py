@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     """Have blocks of up to 32 MB used again instead of given back to the system and fetched again.
 
     Otherwise every gradient step touches two thousand new pages, a tenth of its time. Only the GNU
-    C library has to be told.
+    C library needs these settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -63,8 +63,8 @@ class _Announcement(event.Listener):
     _printed = False
 
     def on_start(self, event: Any) -> None:
-        if not self._said:
-            self._said = True
+        if not self._printed:
+            self._printed = True
             # On the error stream, so that JSON and figures on the other one stay whole.
             print("compiling, the first time only, up to half a minute ...", file=sys.stderr)
 
