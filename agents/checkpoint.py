@@ -251,9 +251,8 @@ def _read_meta(path: Path, required: Collection[str]) -> _Meta:
         raise CheckpointError(f"{path} is no checkpoint of this project")
     # Before the fields: those of another version may differ.
     if (version := meta.get("version")) != VERSION:
-        older = ", of an older development version" if version in range(VERSION) else ""
         raise CheckpointError(
-            f"{path} has checkpoint format {version!r}{older}; this program reads {VERSION}"
+            f"{path} has checkpoint format {version!r}; this program reads {VERSION}"
         )
     try:
         known = restored(_Meta, meta)

@@ -12,8 +12,8 @@ import numpy as np
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.process import limit_threads
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import load_config
 from spm_gym.datasets.simulated import prepared_images
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import limit_threads
 from spm_gym.config import load_config
 from spm_gym.envs.counting import counting_length, counting_plan

@@ -20,8 +20,8 @@ import numpy as np
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from agents.classifier_training import Labelled, train_classifier
-from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.process import limit_threads
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import ClassifierConfig, EnvConfig, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging.conditions import TrainingConditions

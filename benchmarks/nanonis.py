@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from spm_gym.assembly.build import world_seed
+from spm_gym.assembly.simulator import world_seed
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.driver import connect

@@ -23,7 +23,7 @@ from agents.double_dqn import DoubleDQN
 from agents.monitor import TensorBoardMonitor
 from agents.replay import FlipReplay
 from agents.schedules import epsilon
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import keep_freed_memory
 from spm_gym.config import Config, load_config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

@@ -15,7 +15,8 @@ from measure import Figure, compare
 from numpy.typing import NDArray
 
 import spm_gym  # noqa: F401  (registers the environment)
-from spm_gym.assembly.build import build_classifier, build_microscope
+from spm_gym.assembly.classifier import build_classifier
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config
 from spm_gym.envs import observation, vector
 

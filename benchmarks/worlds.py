@@ -20,8 +20,9 @@ from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
 from agents.evaluation import Episode, interleave, summarise
 from agents.weights import load_weights
-from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import limit_threads
+from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.envs.optimum import reference_process

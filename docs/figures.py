@@ -14,8 +14,9 @@ from small import shrink
 
 from agents.classifier import ProbeClassifier
 from spm_gym.analysis.report import episodes
-from spm_gym.assembly.build import make_env, shipped_agent, shipped_classifier
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.pictures.networks import probe_images
+from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.cli import main as spm_gym
 from spm_gym.config import EnvConfig
 from spm_gym.figures.canvas import save

@@ -18,7 +18,7 @@ from small import shrink
 from spm_gym.analysis.decisions import LastDecision, last_decision
 from spm_gym.analysis.policies import AGENT
 from spm_gym.analysis.session import last_session
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import load_config
 from spm_gym.imaging.files import write_gsf
 from spm_gym.instrument.sim.dynamics import HiddenState

@@ -11,8 +11,8 @@ __all__ = ["Config", "ConfigError", "load_config"]
 
 gymnasium.register(
     id="spm_gym/ProbeConditioning-v0",
-    entry_point="spm_gym.assembly.build:make_env",
-    vector_entry_point="spm_gym.assembly.build:make_vector_env",
+    entry_point="spm_gym.assembly.environment:make_env",
+    vector_entry_point="spm_gym.assembly.environment:make_vector_env",
     # Gymnasium's wrappers would hide action_masks(); what they check, the environment checks.
     order_enforce=False,
     disable_env_checker=True,

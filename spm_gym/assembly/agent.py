@@ -8,8 +8,8 @@ from typing import NamedTuple
 from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.weights import load_weights
-from spm_gym.assembly.build import shipped_agent
 from spm_gym.assembly.run_directory import CHECKPOINTS
+from spm_gym.assembly.shipped_weights import shipped_agent
 from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError

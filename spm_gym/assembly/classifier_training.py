@@ -16,9 +16,9 @@ from agents.classifier import ProbeClassifier
 from agents.classifier_training import Labelled
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG
-from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import TENSORBOARD
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.datasets.labelled_folder import LabelledImages, load_folder
 from spm_gym.datasets.simulated import prepared_images

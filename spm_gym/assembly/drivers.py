@@ -1,20 +1,26 @@
-"""The instrument drivers that settings can choose: ours, and those that other packages bring."""
+"""The microscope of the settings through its driver: ours, or one that another package brings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
-from spm_gym.config import RealConfig
+from spm_gym.assembly.simulator import build_microscope, world_seed
+from spm_gym.config import Config, ConfigError, RealConfig
 from spm_gym.config.drivers import load_outside_driver
+from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.driver import DeepSPMDriver
-from spm_gym.instrument.driver import Capabilities, Driver
+from spm_gym.instrument.driver import Capabilities, Driver, DriverContext
+from spm_gym.instrument.guard import Guard, Record
+from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.driver import NanonisDriver
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.scale import NM
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.rehearsal import Rehearsal
+from spm_gym.types import Frame
 
 
 def find_driver(real: RealConfig) -> Driver:
@@ -38,6 +44,68 @@ def capabilities(real: RealConfig) -> Capabilities:
         ConfigError: It is not installed, or cannot be used.
     """
     return find_driver(real).capabilities(real)
+
+
+def connect_microscope(
+    config: Config,
+    context: DriverContext | None = None,
+    record: Record = lambda entry: None,
+    history: Iterable[dict[str, Any]] = (),
+) -> Guard:
+    """Connect to the real microscope of these settings, within their limits.
+
+    Args:
+        config: All settings.
+        context: The run on whose behalf; None prints.
+        record: Takes an entry before and after every act.
+        history: What was recorded before.
+
+    Raises:
+        LimitExceeded: An action or the image of the settings lies outside the limits.
+        ConfigError: There is no such driver.
+        InstrumentError: The microscope cannot be reached or used.
+    """
+    check_limits(config)
+    # The guard is put here, not in the drivers: one from another package is limited like ours.
+    instrument = find_driver(config.real).connect(config.real, context or DriverContext())
+    return Guard(instrument, config.real.limits, record, history)
+
+
+def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
+    """Show every command instead of sending it; the replies come from a simulated microscope.
+
+    Raises:
+        ConfigError: The driver cannot do that.
+    """
+    able = capabilities(config.real)
+    if not able.rehearse:
+        raise ConfigError(
+            f"setting real.driver = {config.real.driver}: this driver {able.why_not('rehearse')}"
+        )
+    check_limits(config)
+    simulated = build_microscope(config, world_seed(config.seed))
+    instrument = find_driver(config.real).rehearse(config.real, simulated, show)
+    # Limits hold in a rehearsal as well, or it would show commands that are never sent.
+    return Guard(instrument, config.real.limits)
+
+
+def check_limits(config: Config) -> None:
+    """See that actions and images of the settings lie within the limits of the real microscope.
+
+    Raises:
+        LimitExceeded: One does not.
+    """
+    env = config.env
+    # The image at the corner of the area reaches furthest; its limits are those of all others.
+    furthest = (env.regions.area_nm - env.image_nm) / 2 * NM
+    frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels)
+    check_frame(frame, config.real.limits)
+    # All of them now: a run shall not end at midnight with an action that it was never allowed.
+    for action in config.env.actions:
+        try:
+            check_action(action.conditioning, config.real.limits)
+        except LimitExceeded as error:
+            raise LimitExceeded(f"action {action.name!r}: {error}") from error
 
 
 def _rehearsed(

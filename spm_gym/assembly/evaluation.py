@@ -21,7 +21,7 @@ from agents.baselines import (
 from agents.checkpoint import MODEL, load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from spm_gym.assembly.build import (
-    build_microscope,
-    check_classifier,
+from spm_gym.assembly.classifier import check_classifier
+from spm_gym.assembly.drivers import (
+    capabilities,
     check_limits,
     connect_microscope,
     rehearse_microscope,
 )
-from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext

@@ -9,15 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from spm_gym.assembly.build import (
-    build_classifier,
-    build_microscope,
-    check_classifier,
-    check_limits,
-    shipped_agent,
-    shipped_classifier,
-)
-from spm_gym.assembly.drivers import capabilities, find_driver
+from spm_gym.assembly.classifier import build_classifier, check_classifier
+from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
+from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError

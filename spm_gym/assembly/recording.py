@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.microscope import microscope
 from spm_gym.assembly.preflight import Purpose
 from spm_gym.assembly.run_directory import versions
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
 from spm_gym.journal.writer import Journal, SessionRecord

@@ -15,16 +15,13 @@ from tqdm import tqdm
 
 from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import load_agent
-from spm_gym.assembly.build import (
-    build_classifier,
-    build_microscope,
-    world_seed,
-)
+from spm_gym.assembly.classifier import build_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
+from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config
 from spm_gym.envs.budget import Budget

@@ -14,7 +14,7 @@ from agents.double_dqn import DoubleDQN
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from agents.summaries import close_logger, training_logger
 from agents.weights import save_weights
-from spm_gym.assembly.build import make_env, shipped_classifier
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import (
@@ -24,6 +24,7 @@ from spm_gym.assembly.run_directory import (
     TRAINING,
     write_settings,
 )
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.envs.ground_truth import with_truth
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import cast
 
-from spm_gym.assembly.build import connect_microscope
-from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.drivers import capabilities, connect_microscope
 from spm_gym.assembly.preflight import preflight
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import Config, load_config

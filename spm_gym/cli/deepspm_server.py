@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from spm_gym.assembly.build import build_microscope, compile_simulator, world_seed
 from spm_gym.assembly.process import announce_compiling
+from spm_gym.assembly.simulator import build_microscope, compile_simulator, world_seed
 from spm_gym.cli.options import add_config, add_set
 from spm_gym.config import load_config
 from spm_gym.errors import UsageError

@@ -104,8 +104,8 @@ def _classifier(config: Config, classifier: str | None) -> Classifier | None:
     if classifier == NO_CLASSIFIER:
         return None
     from agents.classifier import ProbeClassifier  # torch is slow to import
-    from spm_gym.assembly.build import shipped_classifier
     from spm_gym.assembly.process import prepare_process
+    from spm_gym.assembly.shipped_weights import shipped_classifier
 
     prepare_process(config.run.threads)
     # Whatever it was trained for: here it only puts images in order, and nothing is done on it.

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from spm_gym.assembly.build import compile_simulator, virtual_controller
 from spm_gym.assembly.process import announce_compiling
+from spm_gym.assembly.simulator import compile_simulator, virtual_controller
 from spm_gym.cli.options import add_config, add_set, time_scale
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError

@@ -73,12 +73,7 @@ class Journal:
         JournalError: It is not a journal, or one that cannot be continued.
     """
 
-    def __init__(
-        self,
-        run: Path,
-        references: References | None,
-        durable: bool = True,
-    ) -> None:
+    def __init__(self, run: Path, references: References | None, durable: bool = True) -> None:
         self.run = run
         self._durable = durable
         run.mkdir(parents=True, exist_ok=True)
@@ -135,7 +130,7 @@ class Journal:
         """Read the state of runner and simulated microscope at the last commit, if there is one.
 
         Raises:
-            JournalError: It is damaged, or an older development version wrote it.
+            JournalError: It is damaged, or another version of this program wrote it.
         """
         row = self._db.execute("SELECT runner, instrument FROM state").fetchone()
         if row is None:
@@ -145,8 +140,8 @@ class Journal:
             return parse_json(row["runner"]), None if kept is None else from_bytes(kept)
         except (TypeError, ValueError) as error:
             raise JournalError(
-                f"{self.run / JOURNAL} is damaged, or of an older development version: one cannot "
-                f"go on from its state: {error}"
+                f"{self.run / JOURNAL} is damaged, or of another version of this program: one "
+                f"cannot go on from its state: {error}"
             ) from error
 
     @property

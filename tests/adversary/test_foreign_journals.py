@@ -38,7 +38,7 @@ def test_a_journal_with_something_else_for_a_microscope(
     operated: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_journal(operated, "UPDATE state SET instrument = ?", NO_SAFETENSORS[kind])
-    refused(capsys, resume(), "journal.sqlite", "older development version")
+    refused(capsys, resume(), "journal.sqlite", "another version of this program")
 
 
 @pytest.mark.parametrize(("place", "value"), OF_A_MICROSCOPE)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 from safetensors import safe_open
 
-from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.cli import main
 from tests.support.foreign import NO_SAFETENSORS, SMOKE, WRONG_TENSORS, refused
 

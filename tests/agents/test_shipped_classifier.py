@@ -9,7 +9,7 @@ import pytest
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import SimulatorConfig
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.conditions import PIXEL_FACTOR

@@ -9,14 +9,10 @@ import numpy as np
 import pytest
 
 from agents.classifier import ProbeClassifier
-from spm_gym.assembly.build import (
-    build_classifier,
-    build_microscope,
-    check_classifier,
-    make_env,
-    make_vector_env,
-    shipped_classifier,
-)
+from spm_gym.assembly.classifier import build_classifier, check_classifier
+from spm_gym.assembly.environment import make_env, make_vector_env
+from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UnclassifiableImage

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spm_gym.assembly.build import make_env
 from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.environment import make_env
 from spm_gym.cli import main, train
 from spm_gym.config import RealConfig, SimulatorConfig, load_config
 from spm_gym.errors import LimitExceeded

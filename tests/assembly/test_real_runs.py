@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.cli import evaluate, main, train
 from spm_gym.config import load_config

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from agents.double_dqn import DoubleDQN
-from spm_gym.assembly.build import world_seed
 from spm_gym.assembly.run_directory import TRAINING
+from spm_gym.assembly.simulator import world_seed
 from spm_gym.cli import evaluate, main, run_command, train
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope

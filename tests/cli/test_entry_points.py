@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from agents.replay import FlipReplay
 from spm_gym.action_index import action_index, action_indices
-from spm_gym.assembly.build import build_microscope, make_env, make_vector_env
+from spm_gym.assembly.environment import make_env, make_vector_env
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, EnvConfig, load_config
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
 from spm_gym.analysis.scan_findings import ScanClassifier, ScanFindings, Subject, examine
-from spm_gym.assembly.build import shipped_agent, shipped_classifier
+from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig
 from spm_gym.figures.canvas import pixels_of
 from spm_gym.figures.scan import draw_scan

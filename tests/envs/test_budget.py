@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spm_gym.assembly.build import build_microscope, make_env
+from spm_gym.assembly.environment import make_env
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import BudgetConfig, load_config
 from spm_gym.envs.budget import Budget, BudgetSpent
 from spm_gym.instrument.guard import Guard

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.config import EnvConfig, SimulatorConfig, load_config
 from spm_gym.envs.navigation import Navigator
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

@@ -8,7 +8,7 @@ from scipy import stats
 
 from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.config import PAPER_ACTIONS, load_config
 from spm_gym.envs.counting import counting_length, counting_plan
 from spm_gym.envs.optimum import level_of, mask_levels, measure_masks, reference_process

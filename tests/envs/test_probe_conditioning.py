@@ -17,7 +17,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import spm_gym  # noqa: F401  (registers the environment)
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.config import PAPER_ACTIONS, Config, load_config
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.plain_state import from_bytes, to_bytes

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.config import PAPER_ACTIONS, EnvConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import (

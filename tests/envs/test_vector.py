@@ -10,7 +10,8 @@ import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import spm_gym  # noqa: F401  (registers the environment)
-from spm_gym.assembly.build import build_microscope, make_env, make_vector_env
+from spm_gym.assembly.environment import make_env, make_vector_env
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, EnvConfig, load_config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.envs.vector import ProbeConditioningVectorEnv

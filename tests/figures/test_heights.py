@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.colours import HEIGHTS
 from spm_gym.config import load_config
 from spm_gym.figures.heights import (

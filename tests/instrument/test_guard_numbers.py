@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import load_config
 from spm_gym.config.real import LimitsConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

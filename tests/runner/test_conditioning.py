@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.run_policies import RandomRunPolicy
-from spm_gym.assembly.build import build_classifier
+from spm_gym.assembly.classifier import build_classifier
 from spm_gym.config import PAPER_ACTIONS, Config
 from spm_gym.errors import (
     OutcomeUnknown,

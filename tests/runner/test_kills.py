@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from spm_gym.analysis.summary import summarise
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.journal.reader import reading

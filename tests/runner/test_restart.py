@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import load_config
 from spm_gym.runner.states import State
 from tests.support.mishaps import Mishap

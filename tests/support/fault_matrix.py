@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.assembly.build import world_seed
+from spm_gym.assembly.simulator import world_seed
 from spm_gym.config import Config, load_config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spm_gym.assembly.build import compile_simulator, virtual_controller
+from spm_gym.assembly.simulator import compile_simulator, virtual_controller
 from spm_gym.config import Config
 from spm_gym.journal.reader import reading
 from spm_gym.servers.nanonis.controller import VirtualController

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.classifier import ProbeClassifier
-from spm_gym.assembly.build import shipped_classifier
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.instrument.nanonis.connection import Connection
 from tests.support.virtual import virtual_nanonis
 

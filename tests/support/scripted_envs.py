@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, EnvConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from tests.support.scripted_runs import Verdicts

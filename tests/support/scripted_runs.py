@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spm_gym.assembly.build import build_microscope
+from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv

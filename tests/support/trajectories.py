@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spm_gym.assembly.build import make_env
+from spm_gym.assembly.environment import make_env
 from spm_gym.config import load_config
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.driver import connect

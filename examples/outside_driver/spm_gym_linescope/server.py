@@ -8,7 +8,7 @@ import socketserver
 import threading
 from collections.abc import Sequence
 
-from spm_gym.assembly.build import build_microscope, compile_simulator, world_seed
+from spm_gym.assembly.simulator import build_microscope, compile_simulator, world_seed
 from spm_gym.config import load_config
 from spm_gym_linescope.bench import Bench
 from spm_gym_linescope.protocol import LONGEST_LINE, PORT

@@ -17,10 +17,11 @@ from agents.classifier import ProbeClassifier
 from agents.classifier_training import Epoch
 from agents.inspection import AgentNetwork
 from agents.weights import load_weights
-from spm_gym.assembly.build import make_env, shipped_agent
+from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
 from spm_gym.assembly.run_directory import settings_file
+from spm_gym.assembly.shipped_weights import shipped_agent
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import Config, EnvConfig, load_config
 from spm_gym.config.json_file import JsonError, read_json

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from agents.classifier import ProbeClassifier
 from spm_gym.analysis.scan_findings import ScanClassifier, Subject, examine, verdict
-from spm_gym.assembly.build import shipped_classifier
 from spm_gym.assembly.pictures import Picture
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import EnvConfig
 from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save

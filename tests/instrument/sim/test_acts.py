@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from spm_gym.assembly.build import world_seed
+from spm_gym.assembly.simulator import world_seed
 from spm_gym.config import SimulatorConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import ContactLost, InstrumentError, LimitExceeded, TipCrashed

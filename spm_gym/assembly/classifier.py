@@ -1,0 +1,110 @@
+"""The classifier of the settings, and whether it is for the images that they describe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.config import Config, ConfigError
+from spm_gym.imaging import read_scans
+from spm_gym.imaging.conditions import TrainingConditions, classifier_findings
+from spm_gym.instrument.contract import Instrument
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.scale import PA
+from spm_gym.types import UNKNOWN_RANGE, Classifier
+
+
+def build_classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
+    """Build the configured classifier of images.
+
+    Args:
+        config: All settings.
+        microscope: Whose images it will classify; None for a real one that is not connected yet.
+
+    Raises:
+        ConfigError: The ground truth was asked for where there is no simulated microscope, or the
+            settings show that images will differ from those that the classifier was trained for.
+            What a real microscope has to say of that is left to `classifier_findings`.
+        ClassifierError: The classifier cannot be read.
+    """
+    if config.env.ground_truth:
+        if not isinstance(microscope, SimulatedMicroscope):
+            raise ConfigError("setting env.ground_truth = True: only the simulator knows the truth")
+        return GroundTruth(microscope)
+    import torch  # slow to import
+
+    from agents.classifier import ProbeClassifier
+
+    if config.run.threads is not None:
+        # With torch's own choice, all cores, classifying is eight times slower on a busy host.
+        torch.set_num_threads(config.run.threads)
+    classifier = ProbeClassifier.load(config.env.classifier or shipped_classifier())
+    side, taken = config.env.pixels, classifier.network.pixels
+    if side != taken:
+        raise ConfigError(
+            f"setting env.pixels = {side}: the classifier takes images of {taken} x {taken} px; "
+            "name another one (env.classifier)"
+        )
+    found = _settings_findings(classifier.conditions, config, microscope)
+    if found:
+        raise ConfigError(f"the classifier is not for these images: {'; '.join(found)}")
+    return classifier
+
+
+def check_classifier(config: Config) -> None:
+    """See that the classifier of a real microscope takes the images of these settings.
+
+    Raises:
+        ConfigError: It needs the simulator, or takes other images.
+        ClassifierError: It cannot be read.
+    """
+    pixels = config.env.pixels
+    # A forward pass, since a network that is loaded may still not take images of this size.
+    # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
+    blank = np.zeros((1, pixels, pixels), np.float32)
+    read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
+    build_classifier(config)(blank[None])
+
+
+def configured_imaging(config: Config) -> tuple[float, float]:
+    """Read bias (V) and setpoint (A) of a real microscope's images; NaN for the operator's."""
+    bias, setpoint = config.real.imaging.bias_V, config.real.imaging.setpoint_pA
+    return (
+        math.nan if bias is None else bias,
+        math.nan if setpoint is None else setpoint * PA,
+    )
+
+
+def _settings_findings(
+    conditions: TrainingConditions, config: Config, microscope: Instrument | None
+) -> list[str]:
+    """List reasons against a classifier as far as the settings alone say."""
+    if isinstance(microscope, SimulatedMicroscope):
+        found = classifier_findings(
+            conditions, config, microscope.bias, microscope.setpoint, "simulated"
+        )
+        return list(found.values())
+    bias, setpoint = configured_imaging(config)
+    found = classifier_findings(conditions, config, bias, setpoint, "real")
+    # The instrument may be a virtual one, and can say what the settings leave to the operator.
+    unsettled = {"origin"}
+    if capabilities(config.real).status:
+        unsettled |= {"bias"} if math.isnan(bias) and conditions.bias else set()
+        unsettled |= {"setpoint"} if math.isnan(setpoint) and conditions.setpoint else set()
+    return [text for name, text in found.items() if name not in unsettled]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The hidden state in place of a classifier; a class, so that environments can be pickled."""
+
+    microscope: SimulatedMicroscope
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give 1 for every image if the probe is good in truth, otherwise 0."""
+        return np.full(len(images), self.microscope.truth.good, dtype=np.float32)

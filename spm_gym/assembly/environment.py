@@ -1,0 +1,91 @@
+"""The environment of the settings; `gymnasium.make` builds it here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gymnasium.vector import AutoresetMode
+
+from spm_gym.assembly.classifier import GroundTruth, build_classifier
+from spm_gym.assembly.simulator import build_microscope
+from spm_gym.config import Config, ConfigError, load_config
+from spm_gym.envs.budget import Budget
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.envs.vector import ProbeConditioningVectorEnv
+from spm_gym.instrument.contract import Instrument, Restartable
+from spm_gym.instrument.guard import Guard
+from spm_gym.types import Classifier
+
+
+def make_env(
+    config: Config | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    render_mode: str | None = None,
+    instrument: Instrument | None = None,
+    guard: bool = True,
+) -> ProbeConditioningEnv:
+    """Build the environment; this is what `gymnasium.make` calls.
+
+    Args:
+        config: Settings, or a YAML file of them.
+        overrides: More settings as ``"key=value"``.
+        render_mode: None or "rgb_array".
+        instrument: The microscope; None simulates one.
+        guard: Whether a microscope that can be harmed is used within ``real.limits`` only.
+
+    Raises:
+        ConfigError: A setting is unknown or impossible.
+    """
+    config = _settings(config, overrides)
+    microscope = build_microscope(config) if instrument is None else instrument
+    classifier = build_classifier(config, microscope)
+    # Only software can be started again; everything else can be harmed, and gets limits and budget.
+    simulated = isinstance(microscope, Restartable)
+    if guard and not simulated and not (isinstance(microscope, Guard) and microscope.limits):
+        microscope = Guard(microscope, config.real.limits)
+    budget = None if simulated else Budget(config.budget)
+    return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget)
+
+
+def make_vector_env(
+    num_envs: int = 1,
+    config: Config | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    render_mode: str | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+) -> ProbeConditioningVectorEnv:
+    """Build the vector environment; this is what `gymnasium.make_vec` calls.
+
+    Args:
+        num_envs: How many microscopes are simulated.
+        config: As for `make_env`.
+        overrides: As for `make_env`.
+        render_mode: As for `make_env`.
+        autoreset_mode: When an environment whose episode has ended is reset.
+
+    Raises:
+        ConfigError: A setting is unknown or impossible.
+        ValueError: ``num_envs`` is less than 1, or a mode is unknown.
+    """
+    config = _settings(config, overrides)
+    microscopes = [build_microscope(config) for _ in range(num_envs)]
+    if config.env.ground_truth:
+        # The truth about one microscope says nothing of the others.
+        classifiers: list[Classifier] = [GroundTruth(microscope) for microscope in microscopes]
+    else:
+        # One for all, so that images are classified together.
+        classifiers = [
+            build_classifier(config, microscope) for microscope in microscopes[:1]
+        ] * num_envs
+    return ProbeConditioningVectorEnv(
+        microscopes, classifiers, config.env, render_mode, autoreset_mode
+    )
+
+
+def _settings(config: Config | Path | str | None, overrides: Sequence[str]) -> Config:
+    if not isinstance(config, Config):
+        return load_config(Path(config) if config else None, overrides)
+    if overrides:
+        raise ConfigError("overrides go with a configuration file, not with finished settings")
+    return config
