@@ -56,13 +56,7 @@ def microscope(
         raise ValueError("a real microscope needs a journal: no act is done that is not recorded")
     else:
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
-
-        def note(text: str) -> None:
-            print_line(f"instrument: {text}")
-            journal.add_event(time.time(), "instrument", text)
-
-        context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
-        instrument = connect_microscope(config, context, journal.record_act, journal.acts())
+        instrument = _connect(config, run, journal, abort)
     try:
         if not able.coarse_motion:
             print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
@@ -78,6 +72,15 @@ def microscope(
             instrument.close()
             if not able.withdraw:
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
+
+
+def _connect(config: Config, run: Path, journal: Journal, abort: Callable[[], bool]) -> Instrument:
+    def note(text: str) -> None:
+        print_line(f"instrument: {text}")
+        journal.add_event(time.time(), "instrument", text)
+
+    context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
+    return connect_microscope(config, context, journal.record_act, journal.acts())
 
 
 def print_line(text: str) -> None:

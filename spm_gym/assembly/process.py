@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     """Have blocks of up to 32 MB used again instead of given back to the system and fetched again.
 
     Otherwise every gradient step touches two thousand new pages, a tenth of its time. Only the GNU
-    C library has to be told.
+    C library needs these settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return

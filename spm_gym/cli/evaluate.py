@@ -81,6 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of the evaluation's world, which is no training's; default: 1",
     )
+    _add_learning(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    add_force(parser)
+    parser.set_defaults(command=evaluate)
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
     learning = parser.add_mutually_exclusive_group()
     learning.add_argument(
         "--learn",
@@ -90,10 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learning.add_argument(
         "--frozen", action="store_true", help="the agent is greedy and stays as it is (default)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
-    add_force(parser)
-    parser.set_defaults(command=evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

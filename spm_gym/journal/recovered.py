@@ -64,7 +64,7 @@ def refuse_scans_alone(run: Path) -> None:
     """
     if any((run / SCANS).glob("*")):
         raise JournalError(
-            f"{run} has scans, but no {JOURNAL} that tells of them: it cannot be continued; put a "
+            f"{run} has scans, but no {JOURNAL} that lists them: it cannot be continued; put a "
             "copy of the journal there, or begin another run"
         )
 

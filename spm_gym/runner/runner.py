@@ -293,8 +293,8 @@ class Runner:
             run_state.state = handlers.adopt_unknown_act(
                 run_state.state, unknown["act"], unknown["number"]
             )
-        # A real microscope has gone on living: whatever was to be done there begins with a look at
-        # whether the tip is at the surface.
+        # A real microscope has changed meanwhile: whatever was to be done there begins with the
+        # question whether the tip is at the surface.
         lived_on = self._simulated is None and touches_instrument(run_state.state)
         if lived_on or run_state.state in (State.STOP, State.PAUSE):
             run_state.state = State.APPROACH
