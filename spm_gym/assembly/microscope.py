@@ -19,6 +19,7 @@ from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext
+from spm_gym.instrument.guard import Guard
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
 
@@ -74,7 +75,7 @@ def microscope(
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
-def _connect(config: Config, run: Path, journal: Journal, abort: Callable[[], bool]) -> Instrument:
+def _connect(config: Config, run: Path, journal: Journal, abort: Callable[[], bool]) -> Guard:
     def note(text: str) -> None:
         print_line(f"instrument: {text}")
         journal.add_event(time.time(), "instrument", text)

@@ -126,6 +126,7 @@ def _prepare(
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
     policy, learned, weights = _policy(config, run, env)
     journal.begin_session(session_record(config, weights, resumed), os.getpid())
+    # A checkpoint is older than the journal, unless the run ended by itself.
     if config.operation.learn:
         _learn_again(journal, policy, learned, env)
     return env, policy
@@ -187,6 +188,7 @@ def _status(outcome: Outcome, run: Path) -> int:
 
 @contextmanager
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
+    # Before the microscope: a request is obeyed from its first command on.
     control = Control(run, token)
     if config.run.microscope == "real":
         abort = control.must_interrupt
@@ -198,6 +200,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
     if config.faults is not None:
         simulated = FaultyMicroscope(bare, config.faults, config.seed)
+    # Without limits, but recorded: a simulated run leaves what a real one leaves.
     guarded = Guard(simulated, None, journal.record_act, journal.acts())
     classifier = build_classifier(config, bare)
     yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)

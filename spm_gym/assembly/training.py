@@ -62,6 +62,7 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
         raise UsageError(
             f"--steps {steps}: {run} has done {done} already; name more to train it on"
         )
+    # Before anything is done: another kill must not bring back the old number of steps.
     write_settings(run / TRAINING, config)
 
     def resumed_model(env: ProbeConditioningEnv) -> DoubleDQN:

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def ask_run(arguments: argparse.Namespace) -> int:
     """Leave the request in the run directory."""
     run, _ = existing_operation(arguments.run)
+    # A request that waits for the next start would stop a run that somebody has just resumed.
     if not is_run_locked(run):
         raise UsageError(f"{run} is not at work: there is nobody to ask")
     ask(run, Request(arguments.request), arguments.token)

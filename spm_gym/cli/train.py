@@ -139,6 +139,7 @@ def train(arguments: argparse.Namespace) -> int:
                 write_weights(config, run, arguments.output)
         return _print_next_steps(run)
     if arguments.dry_run:
+        # A training writes checkpoints wherever it runs; those of a dry run are worth nothing.
         with TemporaryDirectory() as folder:
             train_agent(config, Path(folder), dry_run=True)
         print("dry run: nothing was sent, nothing was kept")

@@ -56,6 +56,7 @@ def open_journal(path: Path, writing: bool = False) -> sqlite3.Connection:
             f"{path.parent} has no journal: it is not the directory of a run, or its program was "
             "killed before it had done anything"
         )
+    # Before SQLite opens it: that alone may write the log into the file.
     _refuse_foreign_log(path)
     mode = "rwc" if writing else "ro"
     if not writing and _is_left_whole(path):
@@ -198,6 +199,7 @@ def scan_path(run: Path, file: str) -> Path:
     Raises:
         FileFormatError: No run writes there: the journal would have other files read.
     """
+    # Otherwise a journal of somebody else could have any file of this computer read and shown.
     if not (isinstance(file, str) and _SCAN_FILE.fullmatch(file)):
         raise FileFormatError(f"{run / JOURNAL} names {str(file)[:200]!r} as the file of a scan, "
                               f"not one like {scan_file(1)}")  # fmt: skip
@@ -210,6 +212,7 @@ def read_scan(run: Path, row: sqlite3.Row) -> Scan:
     Raises:
         FileFormatError: Its file is gone, damaged or elsewhere.
     """
+    # SQLite has no NaN: what is unknown is NULL there.
     z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
     path = scan_path(run, row["file"])
     return Scan(

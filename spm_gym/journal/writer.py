@@ -91,6 +91,7 @@ class Journal:
                 self._db.isolation_level = None
             # Pages and reports read while the run writes: with a log neither waits for the other.
             self._db.execute("PRAGMA journal_mode = WAL")
+            # Without FULL a power cut may cost the last commits: on a simulator only some time.
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
             self._db.close()
@@ -128,6 +129,7 @@ class Journal:
             config=session.config,
             versions=json.dumps(session.versions),
         )
+        # At once: the intents of acts name their session, and are committed by themselves.
         self._db.commit()
 
     def load_state(self) -> tuple[dict[str, Any], Any] | None:
@@ -343,6 +345,7 @@ class Journal:
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
         """Read finished, certain steps with numbers beyond ``after``, in their order."""
+        # Uncertain ones were not learned from the first time, either.
         yield from self._db.execute(
             "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
             " ORDER BY id",

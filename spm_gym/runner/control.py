@@ -61,6 +61,7 @@ class Control:
         self._key: bytes | None = None
         self._latest = 0
         self._standing: Request | None = None
+        # Requests to an earlier session must neither stop nor pause this one.
         for file in (self._file, run / PROTECTION):
             try:
                 file.unlink(missing_ok=True)
@@ -122,6 +123,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
         before = _written(run / CONTROL)
         # A forged number could be so large that none after it fits.
         latest = before.number if before.is_proven(key) else 0
+        # The time, since the file with the last number may be gone; clocks may be set back, too.
         number = max(latest + 1, time.time_ns())
         text = f"{request} {number} {_proof(key, f'{request} {number}')}"
     try:
@@ -157,6 +159,7 @@ def _written(file: Path) -> _Written:
 
 def _read(file: Path) -> str:
     """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
+    # Opening a pipe waits for its writer, unless asked not to.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -72,11 +72,13 @@ class Recovery:
         )
         trouble.total += 1
         self._context.add_event("trouble", f"{kind}: {detail}")
+        # An instrument that is broken, or used up, would be driven for days.
         if trouble.in_a_row > config.max_recoveries:
             return f"{trouble.in_a_row} troubles in a row, the last one {kind}: {detail}"
         if kind == CRASH:
             # Withdrawing by the piezo alone may leave a crashed tip in the surface.
             trouble.retract_due = True
+            # Where the tip has crashed: anywhere else the cleaning would spoil fresh sample.
             self._areas.clean_later(spot if config.clean_action is not None else None)
         if spot is not None and (kind == CRASH or trouble.at_frame >= config.spot_attempts):
             self._areas.block_spot(spot, kind)
@@ -117,6 +119,7 @@ class Recovery:
         try:
             self.instrument.retract()
         except LimitExceeded as error:
+            # Without a verified direction the motor could drive the tip further in.
             self._context.add_event("retract", f"no coarse step, only withdrawn: {error}")
             self.instrument.withdraw()
         except OutcomeUnknown:

@@ -132,8 +132,10 @@ class Runner:
         check_transition(before, following)
         passed = self._advance_clock()
         self.run_state.state = following
+        # A pause comes by twice a second and writes only if something has happened.
         if not before is following is State.PAUSE or self.journal.has_news:
             self._commit()
+        # After the commit: a checkpoint must not know steps that a kill takes out of the journal.
         if self.handlers.conditioning.checkpoint_due:
             self.handlers.conditioning.save()
         self._hooks.watch(self.run_state)
@@ -156,6 +158,7 @@ class Runner:
             raise
         with ignoring_signals():
             ending = self.run_state.ending
+            # The tip first: whatever comes after it may fail.
             outcome = self._end(ending.reason, ending.failed)
             self._note_end(outcome)
             self._commit()
@@ -224,6 +227,7 @@ class Runner:
         """Withdraw, and notify why."""
         interrupted = self.state is not State.STOP
         if interrupted:
+            # Acts in the half transition stay known: their intents were committed before them.
             with suppress(sqlite3.Error):
                 self.journal.rollback()
         may_stay = self._may_stay and not self._asked_to_stop
@@ -259,6 +263,7 @@ class Runner:
 
     def _commit(self) -> None:
         kept = self.run_state.kept
+        # With the rows of the transition, or a run that goes on would draw other regions.
         self.handlers.areas.keep_map()
         kept.rng = dict(self._rng.bit_generator.state)
         kept.policy = self.policy.get_state()
@@ -281,6 +286,7 @@ class Runner:
         handlers.areas.restore_map()
         if run_state.state is State.STOP:
             handlers.grant_new_attempts()
+        # Only a person who has looked refills a budget; a kill does not.
         elif self.env.budget is not None:
             self.env.budget.set_state(run_state.kept.budget)
         if self._simulated is not None:

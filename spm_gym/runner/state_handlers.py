@@ -149,6 +149,7 @@ class StateHandlers:
         return State.APPROACH
 
     def _approach(self) -> State:
+        # A crashed tip is taken away before anything is approached.
         if self.recovery.retract_due:
             return State.RECOVER
         if self._context.run_state.between_images and self.ending.is_due():
@@ -156,6 +157,7 @@ class StateHandlers:
         if not self.recovery.out_of_contact and self.instrument.status().approached:
             self._tip.in_contact = True
             return self._resume_work()
+        # Before it, since an approach that fails has moved the motor as well.
         self._tip.settle_due = True
         self.instrument.approach()
         self.recovery.end_trouble()
@@ -234,6 +236,7 @@ class StateHandlers:
             try:
                 self.instrument.withdraw()
             except CommandFailed as error:
+                # What was refused would be refused again; a lost connection is recovered from.
                 self._context.add_event("pause", f"not withdrawn: {error}")
         self._context.hooks.sleep(_POLL_S)
         return State.PAUSE
