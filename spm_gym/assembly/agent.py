@@ -40,6 +40,7 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
     Raises:
         UsageError: It is not there, or was trained for other images or actions.
     """
+    # What a run has learned itself comes before what it was started with.
     own = None if run is None else latest_checkpoint(run / CHECKPOINTS)
     # A run that goes on does so with what it has learned itself, whatever its settings name by now.
     given = own or config.operation.agent or shipped_agent()
@@ -50,6 +51,7 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
             raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
         checkpoint = load_checkpoint(path, device=config.agent.device)
         model, file = checkpoint.model, path / MODEL
+        # Of another run that number would name a decision of its own journal.
         if own is not None:
             learned = checkpoint.extra.get("learned")
             # A checkpoint of train.py has no such number: its steps are not decisions of this

@@ -128,6 +128,7 @@ def _prepare(
     env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
     policy, learned, weights = _policy(config, run, env)
     journal.begin_session(session_record(config, weights, resumed), os.getpid())
+    # A checkpoint is older than the journal, unless the run ended by itself.
     if config.operation.learn:
         _learn_again(journal, policy, learned, env)
     return env, policy
@@ -190,6 +191,7 @@ def _status(outcome: Outcome, run: Path) -> int:
 
 @contextmanager
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
+    # Before the microscope: a request is obeyed from its first command on.
     control = Control(run, token)
     if config.run.microscope == "real":
         abort = control.must_interrupt

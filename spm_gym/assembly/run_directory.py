@@ -130,6 +130,7 @@ def _existing(path: Path | None, command: str, file: str) -> tuple[Path, Config]
             raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
         # By the time of the settings: names may have been given by hand.
         path = max(files, key=lambda file: file.stat().st_mtime).parent
+    # A folder that is no run at all is another mistake than a run of another command.
     if settings_file(path) is None:
         raise UsageError(f"{path} is not a run directory: it has no {file}")
     if not (path / file).is_file():

@@ -121,6 +121,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     folder, _ = existing_operation(arguments.run_dir)
     with locked_run(folder):
         remove_leftovers(folder)
+        # Read under the lock: another program may just have changed the settings.
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)

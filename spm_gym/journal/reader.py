@@ -202,6 +202,7 @@ def scan_path(run: Path, file: str) -> Path:
     Raises:
         FileFormatError: No run writes there: the journal would have other files read.
     """
+    # Otherwise a journal of somebody else could have any file of this computer read and shown.
     if not (isinstance(file, str) and _SCAN_FILE.fullmatch(file)):
         raise FileFormatError(f"{run / JOURNAL} names {str(file)[:200]!r} as the file of a scan, "
                               f"not one like {scan_file(1)}")  # fmt: skip
@@ -214,6 +215,7 @@ def read_scan(run: Path, row: sqlite3.Row) -> Scan:
     Raises:
         FileFormatError: Its file is gone, damaged or elsewhere.
     """
+    # SQLite has no NaN: what is unknown is NULL there.
     z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
     path = scan_path(run, row["file"])
     return Scan(

@@ -39,6 +39,7 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References |
         return
     if not columns(db):
         refuse_scans_alone(run)
+        # In one transaction: a kill must not leave half of the tables.
         db.executescript(f"BEGIN; {schema()} PRAGMA user_version = {VERSION}; COMMIT;")
         return
     for reason in _reasons_against(db, references):

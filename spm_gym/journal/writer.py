@@ -86,6 +86,7 @@ class Journal:
                 self._db.isolation_level = None
             # So that pages that read and the run that writes never wait for each other.
             self._db.execute("PRAGMA journal_mode = WAL")
+            # Without FULL a power cut may cost the last commits: on a simulator only some time.
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         except BaseException:
             self._db.close()
@@ -343,6 +344,7 @@ class Journal:
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
         """Read finished, certain steps with numbers beyond ``after``, in their order."""
+        # Uncertain ones were not learned from the first time, either.
         yield from self._db.execute(
             "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
             " ORDER BY id",

@@ -42,6 +42,7 @@ class Areas:
         place = self._place
         dx, dy = area_direction(place.area).stride
         place.area, place.coarse = place.area + 1, (place.coarse[0] + dx, place.coarse[1] + dy)
+        # Places belong to one area: in the next one they mean nothing.
         place.frame, place.clean_at, place.leaving = None, None, ""
         # If the motor has not moved, the tip still stands above the places used in the old area.
         used = [] if certain else self.navigator.regions.marks
@@ -55,6 +56,7 @@ class Areas:
 
     def enter_unknown(self) -> None:
         """Note that the microscope was moved by hand, to an area that is fresh."""
+        # A person has chosen the place, so what was blocked in the old area is free here.
         self.navigator.enter_area(self._place.area)
         self.enter_next(certain=False, reason="moved by hand")
 
@@ -75,6 +77,7 @@ class Areas:
 
     def block_spot(self, spot: tuple[float, float], reason: str) -> None:
         """Let nothing more be done near a place (m) of trouble; the frame is given up."""
+        # A disc, not the frame alone: what a crash has torn out lies around.
         self.navigator.mark(*spot, self._context.config.spot_nm * NM, reason)
         self._place.frame = None
 

@@ -42,6 +42,7 @@ class Conditioning:
         number = self.journal.begin_episode(run_state.place.area, clock.now, clock.elapsed, scan)
         self._state.episode = OpenEpisode(number, scan)
         self._state.episodes += 1
+        # The probe is bad by itself: nothing is damaged on purpose, and the image is there already.
         self.env.reset(options={"damage": False, "processed": processed})
         text = f"conditioning {number} begins after {bad_probe} bad images"
         self._context.add_event("episode", text)
@@ -75,6 +76,7 @@ class Conditioning:
         self._state.actions += 1
         # Uncertain until the act has returned: an error on the way leaves it so.
         episode.step = step = OpenStep(row, action, bool(refused), uncertain=True)
+        # A refused action carries out no act: then the number stays the same.
         before = self.journal.last_act()
         try:
             self.env.act(action)

@@ -63,6 +63,7 @@ class Control:
         self._key: bytes | None = None
         self._latest = 0
         self._standing: Request | None = None
+        # Requests to an earlier session must neither stop nor pause this one.
         for file in (self._file, run / PROTECTION):
             try:
                 file.unlink(missing_ok=True)
@@ -163,6 +164,7 @@ def _written(file: Path) -> _Written:
 
 def _read(file: Path) -> str:
     """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
+    # Opening a pipe waits for its writer, unless asked not to.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

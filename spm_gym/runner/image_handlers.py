@@ -62,6 +62,7 @@ class ImageHandlers:
         if self.env.budget is not None:
             self.env.budget.check_episodes()
         if self.areas.navigator.bad_sample >= self._context.config.max_bad_sample:
+            # Rough wherever it was tried: searching on costs more than another area.
             self.areas.leave("bad sample")
         if not self._context.run_state.place.leaving:
             self.recovery.begin_frame()
@@ -90,6 +91,7 @@ class ImageHandlers:
         self._scan = self.areas.navigator.image(self.areas.frame)
         self._imaging.scan = self._store(self._scan, 1.0, None)
         self._imaging.images += 1
+        # Now, while the tip still stands where it may have crashed.
         self._imaging.over_current = self.draws_over_current()
         return State.DIAGNOSE
 
@@ -136,6 +138,7 @@ class ImageHandlers:
         processed = self._processed_in_hand()
         good = self.env.is_good(processed.probability)
         self._label(Label.GOOD if good else Label.BAD_PROBE)
+        # One bad image may be the fault of the sample; a row of them is that of the probe.
         self._imaging.bad_probe = 0 if good else self._imaging.bad_probe + 1
         if self._imaging.vouched is not None:
             self._check_vouched([*self._imaging.vouched, good])

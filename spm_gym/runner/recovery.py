@@ -73,11 +73,13 @@ class Recovery:
         )
         trouble.total += 1
         self._context.add_event("trouble", f"{kind}: {detail}")
+        # An instrument that is broken, or used up, would be driven for days.
         if trouble.in_a_row > config.max_recoveries:
             return f"{trouble.in_a_row} troubles in a row, the last one {kind}: {detail}"
         if kind == CRASH:
             # Only noted: it is done by the next state, so that a kill in between does not lose it.
             trouble.retract_due = True
+            # Where the tip has crashed: anywhere else the cleaning would spoil fresh sample.
             self._areas.clean_later(spot if config.clean_action is not None else None)
         # After a crash at once, for the surface is spoilt; else at the second trouble, since the
         # first may have been the tip's.
@@ -121,6 +123,7 @@ class Recovery:
             self.instrument.retract()
         # No step in a direction that nobody has verified: it may lead into the sample.
         except LimitExceeded as error:
+            # Without a verified direction the motor could drive the tip further in.
             self._context.add_event("retract", f"no coarse step, only withdrawn: {error}")
             self.instrument.withdraw()
         except OutcomeUnknown:

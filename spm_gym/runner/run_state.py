@@ -229,6 +229,7 @@ class RunState:
     @property
     def counters(self) -> dict[str, int]:
         """Rows of the journal by table, steps as actions, and scans by label."""
+        # Counted beside the tables, so that `spm-gym journal` finds rows that were lost.
         return {
             "scans": self.imaging.scans,
             "episodes": self.conditioning.episodes,
@@ -258,6 +259,7 @@ class RunState:
             StateError: It is something else.
         """
         run_state = restored(cls, values)
+        # The names of a dictionary are nothing that its type could check.
         if run_state.imaging.labels.keys() != ImagingState().labels.keys():
             raise StateError(f"it counts the labels {', '.join(run_state.imaging.labels)}")
         return run_state

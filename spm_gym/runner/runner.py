@@ -160,6 +160,7 @@ class Runner:
             raise
         with ignoring_signals():
             ending = self.run_state.ending
+            # The tip first: whatever comes after it may fail.
             outcome = self._end(ending.reason, ending.failed)
             self._note_end(outcome)
             self._commit()
@@ -272,6 +273,7 @@ class Runner:
 
     def _commit(self) -> None:
         kept = self.run_state.kept
+        # With the rows of the transition, or a run that goes on would draw other regions.
         self.handlers.areas.keep_map()
         kept.rng = dict(self._rng.bit_generator.state)
         kept.policy = self.policy.get_state()

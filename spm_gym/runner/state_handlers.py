@@ -243,6 +243,7 @@ class StateHandlers:
             try:
                 self.instrument.withdraw()
             except CommandFailed as error:
+                # What was refused would be refused again; a lost connection is recovered from.
                 self._context.add_event("pause", f"not withdrawn: {error}")
         self._context.hooks.sleep(_POLL_S)
         return State.PAUSE

@@ -74,6 +74,7 @@ _FOLLOWING: dict[State, set[State]] = {
     _S.STOP: set(),
 }
 
+# The end may come in any state, a pause in all that touch the instrument.
 TRANSITIONS: dict[State, frozenset[State]] = {
     state: frozenset(
         following
