@@ -40,7 +40,6 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
     Raises:
         UsageError: It is not there, or was trained for other images or actions.
     """
-    # What a run has learned itself comes before what it was started with.
     own = None if run is None else latest_checkpoint(run / CHECKPOINTS)
     # A run that goes on does so with what it has learned itself, whatever its settings name by now.
     given = own or config.operation.agent or shipped_agent()

@@ -19,7 +19,6 @@ from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import SETTINGS_BEFORE, DriverContext
-from spm_gym.instrument.guard import Guard
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.signals import ignoring_signals
 

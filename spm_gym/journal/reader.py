@@ -202,7 +202,6 @@ def scan_path(run: Path, file: str) -> Path:
     Raises:
         FileFormatError: No run writes there: the journal would have other files read.
     """
-    # Otherwise a journal of somebody else could have any file of this computer read and shown.
     if not (isinstance(file, str) and _SCAN_FILE.fullmatch(file)):
         raise FileFormatError(f"{run / JOURNAL} names {str(file)[:200]!r} as the file of a scan, "
                               f"not one like {scan_file(1)}")  # fmt: skip

@@ -12,6 +12,5 @@ def steady_clock() -> Callable[[], float]:
     What the computer's own time does later, when somebody sets it or a server corrects it, neither
     ends a run nor makes it endless.
     """
-    # The monotonic clock does not jump when somebody sets the time, but its zero means nothing.
     zero = time.time() - time.monotonic()
     return lambda: zero + time.monotonic()

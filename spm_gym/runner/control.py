@@ -164,7 +164,6 @@ def _written(file: Path) -> _Written:
 
 def _read(file: Path) -> str:
     """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
-    # Opening a pipe waits for its writer, unless asked not to.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -123,7 +123,6 @@ class Recovery:
             self.instrument.retract()
         # No step in a direction that nobody has verified: it may lead into the sample.
         except LimitExceeded as error:
-            # Without a verified direction the motor could drive the tip further in.
             self._context.add_event("retract", f"no coarse step, only withdrawn: {error}")
             self.instrument.withdraw()
         except OutcomeUnknown:

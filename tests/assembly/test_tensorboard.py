@@ -281,7 +281,7 @@ def test_the_end_is_told_before_the_record_is_completed_and_does_not_wait_for_it
         patch.setattr(tensorboard, "_AT_THE_END_S", 0.0)
         assert operate("--scans", "8") == 0
     output = capsys.readouterr().out
-    assert output.index("8 images are taken") < output.index("only images 1 to 1 were told")
+    assert output.index("8 images are taken") < output.index("only images 1 to 1 were written")
     assert [each.step for each in events_of("run").Scalars("yield/good")] == [1]
     assert status_of("run") == api_pb2.STATUS_SUCCESS
     assert main(["run", "--resume", "--run-dir", "run"]) == 0
