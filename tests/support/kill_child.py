@@ -50,9 +50,9 @@ class Watched(Runner):
     """A runner that reports which moment it enters, and what it holds in memory at the end.
 
     Attributes:
-        told: Descriptor of a pipe that takes moments and times.
+        report_fd: Descriptor of a pipe that takes moments and times.
         kept: File for the memory.
-        looks: Whether to keep the memory at the start and do nothing.
+        memory_only: Whether to keep the memory at the start and do nothing.
         gates: States that wait to be let in.
         opened: Descriptor of a pipe from which comes a byte for every such state.
     """
@@ -139,7 +139,7 @@ class Child:
         arguments: Of ``spm-gym run``.
         kept: File for the memory.
         output: File for its output.
-        looks: Whether to keep the memory at the start and do nothing.
+        memory_only: Whether to keep the memory at the start and do nothing.
         gates: States that wait to be let in.
         attach: Is called with its number before it does anything.
     """
