@@ -308,7 +308,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from tests.support.killing import Killer
 from spm_gym.runner.state_handlers import StateHandlers
-StateHandlers.adopt_unknown_act = lambda self, act, number: None
+StateHandlers.adopt_unknown_act = lambda self, state, act, number: state
 Killer._seldom_met = lambda self: f"act in {sys.argv[3]}"
 killer = Killer("sim", 3, Path(sys.argv[2]), [])
 while killer.trial.kills < 40 and not killer.trial.faults:
