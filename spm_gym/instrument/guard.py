@@ -80,13 +80,13 @@ class Guard:
         Raises:
             LimitExceeded: The frame is too small, too large, or reaches too far out.
             ValueError: It is not a frame, or the fraction is not within 0 to 1.
-            BadReply: The answer is not a possible scan.
+            BadReply: The answer is not a possible scan of that frame.
         """
         validate_scan(frame, fraction)
         if self.limits is not None:
             check_frame(frame, self.limits)
         scan = self.instrument.scan(frame, fraction)
-        validate_answered(scan)
+        validate_answered(scan, frame)
         return scan
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:

@@ -99,12 +99,20 @@ def validate_status(status: Status) -> None:
     _validate_range(status.z_range)
 
 
-def validate_answered(scan: Scan) -> None:
-    """Refuse an impossible scan.
+def validate_answered(scan: Scan, frame: Frame) -> None:
+    """Refuse an impossible scan, or one of another frame than was asked for.
 
     Raises:
-        BadReply: A number is infinite, or the z range has no extent.
+        BadReply: A number is infinite, the z range has no extent, or the heights are not
+            (pixels, pixels) float32.
     """
+    expected = (frame.pixels, frame.pixels)
+    if scan.z.shape != expected or scan.z.dtype != np.float32:
+        # Whatever reads the image further on is made for what was asked for, and drivers come from
+        # other packages too.
+        raise BadReply(
+            f"the scan has {scan.z.shape} heights of type {scan.z.dtype}, not {expected} of float32"
+        )
     for name in ("bias", "setpoint", "started"):
         _validate_answer(f"{name} of the scan", getattr(scan, name))
     if scan.z_range is not None:

@@ -162,6 +162,24 @@ def test_a_z_range_without_extent_is_a_bad_reply() -> None:
         Guard(odd, LIMITS).status()
 
 
+@pytest.mark.parametrize(
+    "z",
+    [
+        np.zeros((32, 32), np.float32),
+        np.zeros((64, 63), np.float32),
+        np.zeros(64 * 64, np.float32),
+        np.zeros((64, 64)),
+        np.zeros((64, 64), np.int16),
+    ],
+    ids=lambda z: f"{z.shape} {z.dtype}",
+)
+def test_a_driver_that_answers_another_image_than_was_asked_for_is_refused(z: np.ndarray) -> None:
+    driver = build_microscope(load_config())
+    driver.scan = lambda frame, fraction=1.0: Scan(frame, z)  # type: ignore[method-assign]
+    with pytest.raises(BadReply, match=r"heights of type \w+, not \(64, 64\) of float32"):
+        Guard(driver, LIMITS).scan(Frame(0, 0, 10 * NM, 64))
+
+
 def classifier(images: np.ndarray) -> np.ndarray:
     """Calls every probe bad, as far as an image lets it."""
     return np.clip(0.1 + 0 * images.mean(axis=(1, 2, 3)), 0, 1).astype(np.float32)
