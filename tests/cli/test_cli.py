@@ -152,13 +152,38 @@ def test_train_evaluate_and_look(capsys: pytest.CaptureFixture[str]) -> None:
         assert policy["ci95"] is None
         assert 0 <= policy["truly_good_rate"] <= 1
         assert policy["classifier"]["images"] == sum(policy["lengths"])
-    assert document["normalised_score"].keys() == {"value", "ci95"}
+        assert policy["mean_seconds"] == pytest.approx(np.mean(policy["seconds"]))
+        # An image of the simulator takes some ten seconds at least, and a decision much less.
+        assert policy["mean_seconds"] > 10 * policy["mean_length"] > 0
+        assert 0 < policy["mean_cpu_seconds"] < policy["mean_seconds"]
+        assert policy["resets"]["mean_seconds"] > 0
+    for key in ("normalised_score", "normalised_score_seconds"):
+        assert document[key].keys() == {"value", "ci95"}
     assert Path("e.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "truly good" in out
     assert "too few to tell" in out
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert before == after
+
+
+def test_an_evaluation_repeats_all_but_the_processor_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    documents = []
+    for name in ("a.json", "b.json"):
+        assert evaluate.main(
+            ["--config", SMOKE, "--policies", "random", "oracle", "--episodes", "3", "--json", name]
+        ) == 0  # fmt: skip
+        document = json.loads(Path(name).read_text())
+        del document["finished"]
+        for policy in document["policies"].values():
+            del policy["mean_cpu_seconds"], policy["cpu_seconds_ci95"]
+        documents.append(document)
+    assert documents[0] == documents[1]
+    out = capsys.readouterr().out
+    seconds = documents[0]["policies"]["random"]["mean_seconds"]
+    assert f"{seconds:.1f}" in out
 
 
 def test_figures_of_one_episode_are_json() -> None:
