@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_learning(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the distributions of actions and seconds"
+    )
     add_force(parser)
     parser.set_defaults(command=evaluate)
 
