@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.double_dqn import DoubleDQN
 from spm_gym.assembly.run_directory import TRAINING
@@ -340,6 +341,9 @@ def test_a_killed_run_continues_to_the_same_end() -> None:
     assert [*Path("killed/checkpoints").glob("step_*40")]
     assert train.main(["--resume", "--run-dir", "killed"]) == 0
     assert weights(Path("whole")) == weights(Path("killed"))
+    whole = instrument_hours(Path("whole"))
+    assert [step for step, _ in whole] == [50, 60, 100, 120]
+    assert whole == instrument_hours(Path("killed"))
 
 
 @pytest.mark.slow
@@ -349,6 +353,11 @@ def test_an_interrupted_run_says_so_and_continues() -> None:
     assert "Traceback" not in error
     assert list(Path("run").glob("checkpoints/step_*0"))
     assert train.main(["--resume", "--run-dir", "run"]) == 0
+
+
+def instrument_hours(run: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("progress/hours")]
 
 
 def weights(run: Path) -> dict[str, bytes]:

@@ -213,6 +213,30 @@ def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
     assert colours(Path("demo_learning_curve.png")) > 20
 
 
+def test_a_learning_curve_is_drawn_over_instrument_hours_where_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, path, **how: (drawn.append(figure), savefig(figure, path, **how))[1],
+    )
+    folder = tmp_path / "demo" / "tensorboard"
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(0, 1500, 50):
+            # No episode ended before the second value.
+            if step:
+                writer.add_scalar("episode/length", 30 - step / 50, step)
+            writer.add_scalar("progress/hours", step / 150, step)
+    assert show_command(tmp_path / "demo") == 0
+    panels = {axes.get_xlabel(): axes for axes in drawn[0].axes if axes.get_ylabel() != "loss"}
+    steps, hours = (panels[unit].lines[0].get_xydata() for unit in ("actions", "instrument hours"))
+    assert hours[:, 0] == pytest.approx(steps[:, 0] / 150)
+    assert hours[:, 1] == pytest.approx(steps[:, 1])
+
+
 def evaluation(**figures: Any) -> dict[str, Any]:
     policy = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]} | figures
     few = policy | {"ci95": None, "seconds_ci95": None}
