@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from spm_gym.intervals import FEWEST, length_interval
+from spm_gym.intervals import FEWEST, length_interval, price_interval
 from spm_gym.types import Policy, Transition
 
 BOOTSTRAP_SAMPLES = 4000
@@ -25,12 +26,21 @@ class Episode:
         total_reward: Sum of the rewards.
         success: Whether the classifier called the probe good in the end.
         truth: Whether it was good in truth, after each action; empty if that is unknown.
+        seconds: Time of the instrument that its steps took; None if that is unknown.
+        reset_actions: Damaging actions of the reset before it; None if that is unknown.
+        reset_seconds: Time of the instrument that the reset took; None if that is unknown.
+        cpu_seconds: Time of the processor that the decisions took.
     """
 
     length: int
     total_reward: float
     success: bool
     truth: tuple[bool, ...] = ()
+    seconds: float | None = None
+    reset_actions: int | None = None
+    reset_seconds: float | None = None
+    # No two runs agree in it, and yet they may have played the same episode.
+    cpu_seconds: float = field(default=0.0, compare=False)
 
 
 def run_episode(
@@ -42,15 +52,17 @@ def run_episode(
     """Play one episode; the policy is given the mask of every image.
 
     Args:
-        env: The environment; `info` has ``action_mask``, and ``truly_good`` where it is known.
+        env: The environment; `info` has ``action_mask``, and where they are known ``truly_good``,
+            ``episode_seconds``, ``reset_actions`` and ``reset_seconds``.
         policy: Chooses the actions, deterministically unless it learns.
         seed: Of the reset; None continues in the present world.
         on_transition: Called after every step, so that a policy can learn meanwhile.
     """
     observation, info = env.reset(seed=seed)
-    length, total, state = 0, 0.0, None
+    length, total, cpu_seconds, state = 0, 0.0, 0.0, None
     truth: list[bool] = []
     while True:
+        began = time.process_time()
         # A policy that learns has to explore; one that is only measured does its best.
         action, state = policy.predict(
             observation,
@@ -58,6 +70,7 @@ def run_episode(
             deterministic=on_transition is None,
             action_masks=info["action_mask"],
         )
+        cpu_seconds += time.process_time() - began
         following, reward, terminated, truncated, info = env.step(action)
         length, total = length + 1, total + float(reward)
         if "truly_good" in info:
@@ -77,7 +90,10 @@ def run_episode(
             )
         observation = following
         if terminated or truncated:
-            return Episode(length, total, bool(terminated), tuple(truth))
+            return Episode(
+                length, total, bool(terminated), tuple(truth), info.get("episode_seconds"),
+                info.get("reset_actions"), info.get("reset_seconds"), cpu_seconds,
+            )  # fmt: skip
 
 
 def interleave(
@@ -113,12 +129,12 @@ def normalised_score(
     oracle: Sequence[float],
     rng: np.random.Generator,
 ) -> tuple[float, tuple[float, float]]:
-    """Compute (random - agent) / (random - oracle) of mean lengths: 0 is random, 1 the optimum.
+    """Compute (random - agent) / (random - oracle) of mean prices: 0 is random, 1 the optimum.
 
     Args:
-        random: Episode lengths of the random policy.
-        agent: Episode lengths of the agent.
-        oracle: Episode lengths of the policy that knows the hidden state.
+        random: Price of every episode of the random policy, in actions or in seconds.
+        agent: The same of the agent.
+        oracle: The same of the policy that knows the hidden state.
         rng: For the bootstrap.
 
     Returns:
@@ -130,8 +146,8 @@ def normalised_score(
         return math.nan, (math.nan, math.nan)
     value = (means[0] - means[1]) / (means[0] - means[2])
     draws = [
-        rng.choice(np.asarray(lengths, float), (BOOTSTRAP_SAMPLES, len(lengths))).mean(axis=1)
-        for lengths in (random, agent, oracle)
+        rng.choice(np.asarray(prices, float), (BOOTSTRAP_SAMPLES, len(prices))).mean(axis=1)
+        for prices in (random, agent, oracle)
     ]
     # A draw in which the oracle does not win has no score, as above.
     span = draws[0] - draws[2]
@@ -141,30 +157,41 @@ def normalised_score(
 
 
 def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, Any]:
-    """Compute the figures of every policy, and the normalised score.
+    """Compute the figures of every policy, and the normalised scores.
 
     Args:
         results: Episodes by policy.
-        seed: Of the bootstrap.
+        seed: Of the bootstraps.
 
     Returns:
-        ``policies.<name>.{episodes, mean_length, ci95, success_rate, mean_return, lengths}``, where
-        the truth is known also ``truly_good_rate`` and ``classifier``, and
-        ``normalised_score.{value, ci95}``, which is None unless agent, random and oracle took
-        part. Figures that are undefined, or need more episodes, are None.
+        ``policies.<name>.{episodes, mean_length, ci95, mean_seconds, seconds_ci95,
+        mean_cpu_seconds, cpu_seconds_ci95, success_rate, mean_return, lengths, seconds}``, of the
+        resets ``policies.<name>.resets.{mean_actions, actions_ci95, mean_seconds, seconds_ci95}``,
+        where the truth is known also ``truly_good_rate`` and ``classifier``; and
+        ``normalised_score.{value, ci95}`` in actions and ``normalised_score_seconds`` in seconds of
+        the instrument, which are None unless agent, random and oracle took part. Figures that are
+        undefined or unknown, or need more episodes, are None.
     """
     policies: dict[str, Any] = {}
     for name, episodes in results.items():
         lengths = [episode.length for episode in episodes]
         interval = length_interval(lengths)
+        seconds = _known([episode.seconds for episode in episodes])
         # An episode that was cut off counts with its full length: left out, it would flatter.
         policies[name] = {
             "episodes": len(episodes),
             "mean_length": float(np.mean(lengths)),
             "ci95": None if interval is None else list(interval),
+            **_figures("seconds", seconds),
+            **_figures("cpu_seconds", [episode.cpu_seconds for episode in episodes]),
+            "resets": {
+                **_figures("actions", _known([episode.reset_actions for episode in episodes])),
+                **_figures("seconds", _known([episode.reset_seconds for episode in episodes])),
+            },
             "success_rate": float(np.mean([episode.success for episode in episodes])),
             "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
             "lengths": lengths,
+            "seconds": seconds,
         }
         if all(episode.truth for episode in episodes):
             ended = [episode.truth[-1] for episode in episodes]
@@ -172,19 +199,41 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
                 "truly_good_rate": float(np.mean(ended)),
                 "classifier": _classified(episodes),
             }
-    score = None
-    if {"random", "agent", "oracle"} <= policies.keys():
-        random, agent, oracle = (
-            policies[name]["lengths"] for name in ("random", "agent", "oracle")
-        )
-        value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
-        defined = math.isfinite(value)
-        enough = min(len(results[name]) for name in ("random", "agent", "oracle")) >= FEWEST
-        score = {
-            "value": value if defined else None,
-            "ci95": list(interval) if defined and enough else None,
-        }
-    return {"policies": policies, "normalised_score": score}
+    return {
+        "policies": policies,
+        "normalised_score": _score(policies, "lengths", seed),
+        "normalised_score_seconds": _score(policies, "seconds", seed),
+    }
+
+
+def _known(values: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def _figures(name: str, values: Sequence[float] | None) -> dict[str, Any]:
+    interval = None if values is None else price_interval(values)
+    return {
+        f"mean_{name}": None if values is None else float(np.mean(values)),
+        f"{name}_ci95": None if interval is None else list(interval),
+    }
+
+
+def _score(policies: Mapping[str, Any], price: str, seed: int) -> dict[str, Any] | None:
+    """Compute the normalised score of the episodes' prices that are kept under this key."""
+    if not {"random", "agent", "oracle"} <= policies.keys():
+        return None
+    prices = [policies[name][price] for name in ("random", "agent", "oracle")]
+    if None in prices:
+        return None
+    random, agent, oracle = prices
+    value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
+    defined = math.isfinite(value)
+    enough = min(map(len, prices)) >= FEWEST
+    return {
+        "value": value if defined else None,
+        "ci95": list(interval) if defined and enough else None,
+    }
 
 
 def _classified(episodes: Sequence[Episode]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from agents.summaries import captioned
 LOG_EVERY = 50
 """Steps between two sets of scalars."""
 
+_HOUR = 3600
 _HISTOGRAM_VALUES = 50_000
 _TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
 
@@ -85,6 +86,8 @@ class TensorBoardMonitor(BaseCallback):
                 self.logger.record_mean("episode/return", info["episode"]["r"])
             if done:
                 self.logger.record_mean("episode/success", not info["TimeLimit.truncated"])
+                if "episode_seconds" in info:
+                    self.logger.record_mean("episode/seconds", info["episode_seconds"])
                 if "truly_good" in info:
                     self.logger.record_mean("episode/truly_good", info["truly_good"])
         show_image = self._is_due(self._image_every)
@@ -106,6 +109,10 @@ class TensorBoardMonitor(BaseCallback):
             self.logger.record(f"q/{name}", float(values[index]))
             self.logger.record(f"actions/{name}", self._chosen[index])
         self._chosen.clear()
+        # Beside every other value, so that any curve can be drawn over it instead of the steps.
+        seconds = [info.get("instrument_seconds") for info in self.locals["infos"]]
+        if None not in seconds:
+            self.logger.record("progress/hours", sum(seconds) / _HOUR)
 
     def _record_image(self) -> None:
         info = self.locals["infos"][0]

@@ -61,11 +61,21 @@ def length_interval(lengths: Sequence[int]) -> Interval | None:
     Returns:
         None for fewer than `FEWEST` episodes, or if all are equally long.
     """
-    if not _has_interval(lengths):
-        return None
+    interval = price_interval(lengths)
     # An episode has one action at least, and so has the true mean.
-    low, high = _skewed_interval(float(np.mean(lengths)), _cumulants(lengths))
-    return max(low, 1.0), high
+    return None if interval is None else (max(interval[0], 1.0), interval[1])
+
+
+def price_interval(prices: Sequence[float]) -> Interval | None:
+    """Compute the interval of the mean price of an episode, in any unit; never below zero.
+
+    Returns:
+        None for fewer than `FEWEST` episodes, or if all cost the same.
+    """
+    if not _has_interval(prices):
+        return None
+    low, high = _skewed_interval(float(np.mean(prices)), _cumulants(prices))
+    return max(low, 0.0), high
 
 
 def length_difference_interval(lengths: Sequence[int], less: Sequence[int]) -> Interval | None:
@@ -80,7 +90,7 @@ def length_difference_interval(lengths: Sequence[int], less: Sequence[int]) -> I
     return _skewed_interval(difference, _cumulants(lengths), _cumulants(less, -1))
 
 
-def _has_interval(lengths: Sequence[int]) -> bool:
+def _has_interval(lengths: Sequence[float]) -> bool:
     # Equal lengths have no variance: an interval without width would promise certainty.
     return len(lengths) >= FEWEST and len(set(lengths)) > 1
 
@@ -94,7 +104,7 @@ class _Cumulants:
     freedom: int
 
 
-def _cumulants(lengths: Sequence[int], sign: int = 1) -> _Cumulants:
+def _cumulants(lengths: Sequence[float], sign: int = 1) -> _Cumulants:
     number = len(lengths)
     away = np.asarray(lengths, np.float64) - np.mean(lengths)
     # Unbiased for any distribution (k-statistics); of a mean the second shrinks with the number of

@@ -14,6 +14,7 @@ from spm_gym.intervals import (
     length_interval,
     mean_interval,
     normal_reach,
+    price_interval,
     wilson_interval,
 )
 
@@ -56,6 +57,17 @@ def test_intervals_of_lengths_need_enough_episodes_that_differ() -> None:
         assert length_interval(lengths) is None
         assert length_difference_interval(lengths, enough) is None
         assert length_difference_interval(enough, lengths) is None
+
+
+def test_an_interval_of_prices_scales_with_their_unit_and_is_never_negative() -> None:
+    lengths = [1] * 18 + [2, 30]
+    hours = price_interval([length / 3600 for length in lengths])
+    seconds = price_interval(lengths)
+    assert hours is not None
+    assert seconds is not None
+    assert np.multiply(hours, 3600) == pytest.approx(seconds)
+    assert price_interval([0.0] * 40 + [1.0]) == pytest.approx((0, 0.2), abs=0.2)
+    assert price_interval([2.5] * 50) is price_interval([1.0, 2.0]) is None
 
 
 def test_a_difference_of_lengths_changes_its_sign_with_the_order() -> None:

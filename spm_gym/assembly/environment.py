@@ -11,10 +11,14 @@ from spm_gym.assembly.classifier import GroundTruth, build_classifier
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.envs.budget import Budget
+from spm_gym.envs.ground_truth import ImageEnv, with_truth
+from spm_gym.envs.instrument_time import with_instrument_time
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.envs.vector import ProbeConditioningVectorEnv
 from spm_gym.instrument.contract import Instrument, Restartable
 from spm_gym.instrument.guard import Guard
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.runner.clock import steady_clock
 from spm_gym.types import Classifier
 
 
@@ -46,6 +50,19 @@ def make_env(
         microscope = Guard(microscope, config.real.limits)
     budget = None if simulated else Budget(config.budget)
     return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget)
+
+
+def measured(env: ProbeConditioningEnv) -> ImageEnv:
+    """Wrap an environment so that its ``info`` has what training and evaluation report.
+
+    That is what it costs of the instrument's time, and on the simulator whether the probe is good
+    in truth.
+    """
+    microscope = env.instrument
+    simulated = isinstance(microscope, SimulatedMicroscope)
+    # A real one is not asked: it has no answer while its connection is lost.
+    clock = (lambda: microscope.status().time) if simulated else steady_clock()
+    return with_instrument_time(with_truth(env), clock)
 
 
 def make_vector_env(

@@ -21,14 +21,13 @@ from agents.baselines import (
 from agents.checkpoint import MODEL, load_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
-from spm_gym.assembly.environment import make_env
+from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import EVALUATION, new_run
 from spm_gym.config import Config
 from spm_gym.envs.counting import counting_plan
-from spm_gym.envs.ground_truth import with_truth
 from spm_gym.envs.hidden_process import HiddenProcess
 from spm_gym.envs.optimum import level_of, reference_process
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -84,7 +83,7 @@ def play(
         first = int(world.generate_state(1)[0])
         # In turn, one episode each (paper, *Double DQN*): the hours, the area and the tip are the
         # same for all, so only the policy makes a difference.
-        turns = interleave(with_truth(env), policies, episodes, first, learners)
+        turns = interleave(measured(env), policies, episodes, first, learners)
         for name, episode in tqdm(turns, "episodes", episodes * len(policies), mininterval=1):
             results[name].append(episode)
 

@@ -14,7 +14,7 @@ from agents.double_dqn import DoubleDQN
 from agents.monitor import Checkpoints, ProgressBar, TensorBoardMonitor
 from agents.summaries import close_logger, training_logger
 from agents.weights import save_weights
-from spm_gym.assembly.environment import make_env
+from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import (
@@ -26,7 +26,6 @@ from spm_gym.assembly.run_directory import (
 )
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
-from spm_gym.envs.ground_truth import with_truth
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.figures.learning_curve import plot_learning_curve
@@ -69,7 +68,7 @@ def resume_agent(config: Config, run: Path, fresh_area: bool = False) -> None:
     def resumed_model(env: ProbeConditioningEnv) -> DoubleDQN:
         if newest is None:
             return _new_model(config, env)
-        model = load_checkpoint(newest, Monitor(with_truth(env)), config.agent.device).model
+        model = load_checkpoint(newest, Monitor(measured(env)), config.agent.device).model
         model.config = model.config.model_copy(update={"steps": steps})
         print(f"from step {model.num_timesteps} of {steps}")
         if fresh_area:
@@ -140,7 +139,7 @@ def _train(model: DoubleDQN, config: Config, run: Path) -> None:
 
 
 def _new_model(config: Config, env: ProbeConditioningEnv) -> DoubleDQN:
-    model = DoubleDQN(Monitor(with_truth(env)), config.agent, seed=config.seed)
+    model = DoubleDQN(Monitor(measured(env)), config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_learning(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the length distributions")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the distributions of actions and seconds"
+    )
     add_force(parser)
     parser.set_defaults(command=evaluate)
 
@@ -185,13 +187,43 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(
             "success is what the classifier called good; precision, how much of that is so"
         )
-    score = summary["normalised_score"]
-    if score is not None and score["value"] is not None:
-        lines.append(
-            f"normalised score {score['value']:.3f} ({_interval(score['ci95'], 3)}); "
-            "0 is random choice, 1 the optimum"
+    lines += _prices(policies)
+    scores = [
+        f"{score['value']:.3f} ({_interval(score['ci95'], 3)}) in {unit}"
+        for key, unit in (
+            ("normalised_score", "actions"),
+            ("normalised_score_seconds", "instrument seconds"),
         )
+        if (score := summary[key]) is not None and score["value"] is not None
+    ]
+    if scores:
+        lines.append(f"normalised score {', '.join(scores)}; 0 is random choice, 1 the optimum")
     return "\n".join(lines)
+
+
+def _prices(policies: dict[str, Any]) -> Iterator[str]:
+    """Format the seconds of the policies, and their resets."""
+    yield (
+        f"{'seconds of':13} {'instrument':>10} {'95 % interval':>16} {'CPU':>8} "
+        f"{'95 % interval':>16} {'resets':>8} {'95 % interval':>16} {'actions':>8} "
+        f"{'95 % interval':>16}"
+    )
+    for name, policy in policies.items():
+        resets = policy["resets"]
+        yield (
+            f"{name:13} {_mean(policy['mean_seconds'], 1):>10} "
+            f"{_interval(policy['seconds_ci95'], 1):>16} "
+            f"{_mean(policy['mean_cpu_seconds'], 4):>8} "
+            f"{_interval(policy['cpu_seconds_ci95'], 4):>16} "
+            f"{_mean(resets['mean_seconds'], 1):>8} {_interval(resets['seconds_ci95'], 1):>16} "
+            f"{_mean(resets['mean_actions'], 2):>8} {_interval(resets['actions_ci95'], 2):>16}"
+        )
+    yield "an episode's seconds are those of its actions and images, of the CPU those of decisions;"
+    yield "resets damage the probe before an episode, and are counted apart"
+
+
+def _mean(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(bounds: Sequence[float] | None, digits: int) -> str:

@@ -1,11 +1,13 @@
-"""Picture of an evaluation: how long the episodes of every policy were."""
+"""Picture of an evaluation: what the episodes of every policy cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -24,36 +26,70 @@ _LINES = {
 """Line of every policy; its colour is among `spm_gym.colours.POLICIES`."""
 
 
+_HORIZON = 40
+"""Actions that the share of unfinished episodes is drawn over, and as many mean steps in time."""
+
+
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
-    """Draw means with their intervals, and the share of episodes still running after n actions.
+    """Draw means with their intervals, and the share of episodes still running at a price.
+
+    The first row is in actions, the second in seconds of the instrument, where these are known.
 
     Args:
         summary: From `agents.evaluation.summarise`.
         path: File to write; its ending chooses the format.
     """
     policies = summary["policies"]
-    figure = Figure(figsize=(10, 3.8), dpi=120, layout="constrained")
+    timed = all(policy["seconds"] is not None for policy in policies.values())
+    rows = 2 if timed else 1
+    figure = Figure(figsize=(10, 3.8 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    means, survival = figure.subplots(1, 2, width_ratios=[1, 1.4])
+    panels = figure.subplots(rows, 2, width_ratios=[1, 1.4], squeeze=False)
+    _draw_price(panels[0], policies, ("mean_length", "ci95", "lengths"), "actions", _HORIZON)
+    _score(panels[0][1], summary["normalised_score"])
+    if timed:
+        keys = ("mean_seconds", "seconds_ci95", "seconds")
+        actions = sum(sum(policy["lengths"]) for policy in policies.values())
+        seconds = sum(sum(policy["seconds"]) for policy in policies.values())
+        _draw_price(panels[1], policies, keys, "instrument seconds", _HORIZON * seconds / actions)
+        _score(panels[1][1], summary["normalised_score_seconds"])
+    figure.savefig(path)
+
+
+def _draw_price(
+    panels: Sequence[Axes],
+    policies: dict[str, Any],
+    keys: tuple[str, str, str],
+    unit: str,
+    horizon: float,
+) -> None:
+    """Draw one price of all policies; its mean, interval and values are under these keys."""
+    means, survival = panels
     for position, (name, policy) in enumerate(policies.items()):
         colour, line = POLICIES.get(name, "tab:gray"), _LINES.get(name, "-")
-        mean = policy["mean_length"]
+        mean, interval, values = (policy[key] for key in keys)
         # Without an interval no error bar, rather than a wrong one.
-        low, high = policy["ci95"] or (mean, mean)
+        low, high = interval or (mean, mean)
         errors = [[mean - low], [high - mean]]
         means.bar(position, mean, color=colour, yerr=errors, capsize=4)
-        means.text(position, mean / 2, f"{mean:.2f}", ha="center", color="white", weight="bold")
-        lengths = np.sort(policy["lengths"])
-        # Lengths are skewed: a mean alone hides how many probes take very long.
-        running = 1 - np.arange(1, lengths.size + 1) / lengths.size
+        text = f"{mean:.3g}"
+        means.text(position, mean / 2, text, ha="center", color="white", weight="bold")
+        # Prices are skewed: a mean alone hides how many probes take very long.
+        running = 1 - np.arange(1, len(values) + 1) / len(values)
         survival.step(
-            np.r_[0, lengths], np.r_[1, running], where="post", color=colour, ls=line, label=name
+            np.r_[0, np.sort(values)],
+            np.r_[1, running],
+            where="post",
+            color=colour,
+            ls=line,
+            label=name,
         )
     means.set_xticks(range(len(policies)), list(policies))
-    means.set_ylabel("actions per episode (mean, 95 %)")
-    survival.set(xlabel="actions", ylabel="share of probes not yet good", xlim=(0, 40), ylim=(0, 1))
+    means.set_ylabel(f"{unit} per episode (mean, 95 %)")
+    survival.set(xlabel=unit, ylabel="share of probes not yet good", xlim=(0, horizon), ylim=(0, 1))
     survival.legend(frameon=False, handlelength=3)
-    score = summary["normalised_score"]
+
+
+def _score(axes: Axes, score: dict[str, Any] | None) -> None:
     if score is not None and score["value"] is not None:
-        survival.set_title(f"normalised score {score['value']:.3f}", fontsize=10)
-    figure.savefig(path)
+        axes.set_title(f"normalised score {score['value']:.3f}", fontsize=10)

@@ -16,7 +16,9 @@ SMOOTHED = 10
 
 
 def plot_learning_curve(tensorboard: Path, path: Path) -> None:
-    """Draw episode length, loss and epsilon over the steps of a run.
+    """Draw episode length, loss and epsilon of a run over its actions.
+
+    Where the run knows what time of the instrument it took, the length is drawn over that as well.
 
     Args:
         tensorboard: Directory of the run's event files; those of a resumed run join up.
@@ -25,11 +27,18 @@ def plot_learning_curve(tensorboard: Path, path: Path) -> None:
     # 0 stands for all points; otherwise ten thousand are drawn at random.
     events = EventAccumulator(str(tensorboard), size_guidance={"scalars": 0})
     events.Reload()
-    figure = Figure(figsize=(9, 3.4), dpi=120, layout="constrained")
+    timed = _scalars(events, "progress/hours")[0].size > 0
+    figure = Figure(figsize=(13.5 if timed else 9, 3.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    lengths, losses = figure.subplots(1, 2)
-    _draw(lengths, *_scalars(events, "episode/length"), "actions per episode", "tab:blue")
-    _draw(losses, *_scalars(events, "learn/loss"), "loss", "tab:purple")
+    lengths, *by_time, losses = figure.subplots(1, 3 if timed else 2)
+    steps, values = _scalars(events, "episode/length")
+    _draw(lengths, steps, values, "actions", "actions per episode", "tab:blue")
+    for axes in by_time:
+        # Values that were logged together have the same step.
+        hours = np.interp(steps, *_scalars(events, "progress/hours"))
+        _draw(axes, hours, values, "instrument hours", "actions per episode", "tab:blue")
+        axes.set_ylim(bottom=0)
+    _draw(losses, *_scalars(events, "learn/loss"), "actions", "loss", "tab:purple")
     # Losses span orders of magnitude.
     losses.set_yscale("log")
     exploring = lengths.twinx()
@@ -45,11 +54,16 @@ def _scalars(events: EventAccumulator, tag: str) -> tuple[NDArray[np.int64], NDA
 
 
 def _draw(
-    axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64], label: str, colour: str
+    axes: Axes,
+    price: NDArray[np.int64] | NDArray[np.float64],
+    values: NDArray[np.float64],
+    unit: str,
+    label: str,
+    colour: str,
 ) -> None:
-    axes.plot(steps, values, ".", color=colour, alpha=0.25, ms=4)
+    axes.plot(price, values, ".", color=colour, alpha=0.25, ms=4)
     if values.size >= SMOOTHED:
         # Only where the mean is of all its points: towards the ends it would bend.
         smooth = np.convolve(values, np.full(SMOOTHED, 1 / SMOOTHED), "valid")
-        axes.plot(steps[SMOOTHED - 1 :], smooth, color=colour)
-    axes.set(xlabel="steps", ylabel=label)
+        axes.plot(price[SMOOTHED - 1 :], smooth, color=colour)
+    axes.set(xlabel=unit, ylabel=label)

@@ -208,6 +208,8 @@ OF_THE_ENVIRONMENT: list[tuple[str, Any]] = [
     ("env.0.processed.square", (1,)),
     ("env.0.processed.scan.frame.pixels", 10**9),
     ("env.0.chosen", 12),
+    ("env.0.instrument_time.reset_actions", -1),
+    ("env.0.instrument_time", None),
     ("env.0.last_act", 5),
     *((f"env.0.instrument.{place}".rstrip("."), value) for place, value in OF_A_MICROSCOPE),
 ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from typing import Any, ClassVar
 
 import gymnasium
@@ -46,6 +47,17 @@ class Countdown(gymnasium.Env):
         return {"action_mask": np.array([True, len(self.played) % 2 == 0, False])}
 
 
+class Priced(Countdown):
+    """Every step takes ten seconds of the instrument, and every reset two acts and five."""
+
+    def _info(self) -> dict[str, Any]:
+        return super()._info() | {
+            "episode_seconds": 10.0 * len(self.played[-1]),
+            "reset_actions": 2,
+            "reset_seconds": 5.0,
+        }
+
+
 class Constant:
     def __init__(self, action: int) -> None:
         self.action = action
@@ -82,6 +94,60 @@ def test_transitions_join_up() -> None:
     for earlier, later in itertools.pairwise(taken):
         assert np.array_equal(earlier.next_observation, later.observation)
     assert [t.terminated for t in taken] == [False, False, True]
+
+
+def test_seconds_are_those_of_the_steps_and_the_reset_is_counted_apart() -> None:
+    results = list(interleave(Priced(), {"a": Constant(0)}, 3, seed=5))
+    assert [episode.seconds for _, episode in results] == [10, 20, 30]
+    summary = summarise({"a": [episode for _, episode in results]}, seed=0)["policies"]["a"]
+    assert summary["mean_seconds"] == 20
+    assert summary["seconds"] == [10, 20, 30]
+    assert summary["resets"] == {
+        "mean_actions": 2, "actions_ci95": None, "mean_seconds": 5, "seconds_ci95": None,
+    }  # fmt: skip
+
+
+def test_seconds_of_an_instrument_without_a_clock_are_unknown() -> None:
+    results = [episode for _, episode in interleave(Countdown(), {"a": Constant(0)}, 12, seed=5)]
+    summary = summarise(dict.fromkeys(("agent", "random", "oracle"), results), seed=0)
+    figures = summary["policies"]["agent"]
+    assert figures["mean_seconds"] is figures["seconds_ci95"] is figures["seconds"] is None
+    assert set(figures["resets"].values()) == {None}
+    assert summary["normalised_score_seconds"] is None
+    assert figures["mean_length"] == 6.5
+
+
+def test_processor_time_is_that_of_the_decisions_and_makes_no_other_episode() -> None:
+    class Slow(Constant):
+        def predict(self, *arguments, **others):  # type: ignore[no-untyped-def]
+            began = time.process_time()
+            while time.process_time() < began + 0.01:
+                pass
+            return super().predict(*arguments, **others)
+
+    slow, quick = run_episode(Countdown(), Slow(0)), run_episode(Countdown(), Constant(0))
+    assert slow.cpu_seconds >= 0.01 > quick.cpu_seconds
+    assert slow == quick
+
+
+def test_seconds_are_scored_and_bounded_as_actions_are() -> None:
+    rng = np.random.default_rng(1)
+    results = {
+        name: [
+            Episode(int(n), 11.0 - n, True, seconds=20.0 * n, cpu_seconds=rng.random())
+            for n in 1 + rng.geometric(1 / mean, 50)
+        ]
+        for name, mean in {"agent": 4, "random": 11, "oracle": 3}.items()
+    }
+    summary = summarise(results, seed=0)
+    actions, seconds = (summary[key] for key in ("normalised_score", "normalised_score_seconds"))
+    assert seconds["value"] == pytest.approx(actions["value"])
+    assert seconds["ci95"] == pytest.approx(actions["ci95"])
+    figures = summary["policies"]["agent"]
+    assert figures["mean_seconds"] == pytest.approx(20 * figures["mean_length"])
+    assert figures["seconds_ci95"] == pytest.approx([20 * end for end in figures["ci95"]])
+    low, high = figures["cpu_seconds_ci95"]
+    assert low < figures["mean_cpu_seconds"] < high
 
 
 def test_score_is_nought_for_random_and_one_for_the_optimum() -> None:

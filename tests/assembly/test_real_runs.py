@@ -77,7 +77,11 @@ def test_train_and_evaluate_on_a_nanonis(
     assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
     out = capsys.readouterr().out
     assert "automatic approach" in out
-    assert set(json.loads(Path("found.json").read_text())["policies"]) == {"agent", "random"}
+    policies = json.loads(Path("found.json").read_text())["policies"]
+    assert set(policies) == {"agent", "random"}
+    for policy in policies.values():
+        assert min(policy["seconds"]) > 0
+        assert policy["resets"]["mean_seconds"] > 0
     Path("run").rename("runs/trained")
     assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
     assert is_safe(fresh_ports)

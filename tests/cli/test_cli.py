@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.double_dqn import DoubleDQN
 from spm_gym.assembly.run_directory import TRAINING
@@ -152,13 +153,38 @@ def test_train_evaluate_and_look(capsys: pytest.CaptureFixture[str]) -> None:
         assert policy["ci95"] is None
         assert 0 <= policy["truly_good_rate"] <= 1
         assert policy["classifier"]["images"] == sum(policy["lengths"])
-    assert document["normalised_score"].keys() == {"value", "ci95"}
+        assert policy["mean_seconds"] == pytest.approx(np.mean(policy["seconds"]))
+        # An image of the simulator takes some ten seconds at least, and a decision much less.
+        assert policy["mean_seconds"] > 10 * policy["mean_length"] > 0
+        assert 0 < policy["mean_cpu_seconds"] < policy["mean_seconds"]
+        assert policy["resets"]["mean_seconds"] > 0
+    for key in ("normalised_score", "normalised_score_seconds"):
+        assert document[key].keys() == {"value", "ci95"}
     assert Path("e.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "truly good" in out
     assert "too few to tell" in out
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert before == after
+
+
+def test_an_evaluation_repeats_all_but_the_processor_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    documents = []
+    for name in ("a.json", "b.json"):
+        assert evaluate.main(
+            ["--config", SMOKE, "--policies", "random", "oracle", "--episodes", "3", "--json", name]
+        ) == 0  # fmt: skip
+        document = json.loads(Path(name).read_text())
+        del document["finished"]
+        for policy in document["policies"].values():
+            del policy["mean_cpu_seconds"], policy["cpu_seconds_ci95"]
+        documents.append(document)
+    assert documents[0] == documents[1]
+    out = capsys.readouterr().out
+    seconds = documents[0]["policies"]["random"]["mean_seconds"]
+    assert f"{seconds:.1f}" in out
 
 
 def test_figures_of_one_episode_are_json() -> None:
@@ -315,6 +341,9 @@ def test_a_killed_run_continues_to_the_same_end() -> None:
     assert [*Path("killed/checkpoints").glob("step_*40")]
     assert train.main(["--resume", "--run-dir", "killed"]) == 0
     assert weights(Path("whole")) == weights(Path("killed"))
+    whole = instrument_hours(Path("whole"))
+    assert [step for step, _ in whole] == [50, 60, 100, 120]
+    assert whole == instrument_hours(Path("killed"))
 
 
 @pytest.mark.slow
@@ -324,6 +353,11 @@ def test_an_interrupted_run_says_so_and_continues() -> None:
     assert "Traceback" not in error
     assert list(Path("run").glob("checkpoints/step_*0"))
     assert train.main(["--resume", "--run-dir", "run"]) == 0
+
+
+def instrument_hours(run: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("progress/hours")]
 
 
 def weights(run: Path) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.checkpoint import save_checkpoint
@@ -212,13 +213,52 @@ def test_a_training_gives_its_learning_curve(tmp_path: Path) -> None:
     assert colours(Path("demo_learning_curve.png")) > 20
 
 
-def test_an_evaluation_gives_its_lengths(tmp_path: Path) -> None:
-    policy = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]}
-    few = policy | {"ci95": None}
-    document = {"policies": {"agent": policy, "random": few}, "normalised_score": None}
-    (tmp_path / "evaluation.json").write_text(json.dumps(document))
-    assert show_command("evaluation.json") == 0
-    assert colours(Path("evaluation.png")) > 5
+def test_a_learning_curve_is_drawn_over_instrument_hours_where_they_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, path, **how: (drawn.append(figure), savefig(figure, path, **how))[1],
+    )
+    folder = tmp_path / "demo" / "tensorboard"
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(0, 1500, 50):
+            # No episode ended before the second value.
+            if step:
+                writer.add_scalar("episode/length", 30 - step / 50, step)
+            writer.add_scalar("progress/hours", step / 150, step)
+    assert show_command(tmp_path / "demo") == 0
+    panels = {axes.get_xlabel(): axes for axes in drawn[0].axes if axes.get_ylabel() != "loss"}
+    steps, hours = (panels[unit].lines[0].get_xydata() for unit in ("actions", "instrument hours"))
+    assert hours[:, 0] == pytest.approx(steps[:, 0] / 150)
+    assert hours[:, 1] == pytest.approx(steps[:, 1])
+
+
+def evaluation(**figures: Any) -> dict[str, Any]:
+    policy = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]} | figures
+    few = policy | {"ci95": None, "seconds_ci95": None}
+    scores = {"normalised_score": None, "normalised_score_seconds": None}
+    return {"policies": {"agent": policy, "random": few}, **scores}
+
+
+def test_an_evaluation_gives_its_lengths_and_its_seconds_where_they_are_known() -> None:
+    heights = []
+    for seconds in (None, [20.0, 40.0, 60.5]):
+        known = seconds is not None
+        document = evaluation(
+            seconds=seconds,
+            mean_seconds=40.2 if known else None,
+            seconds_ci95=[30.0, 50.0] if known else None,
+        )
+        Path("evaluation.json").write_text(json.dumps(document))
+        assert show_command("evaluation.json", "--force") == 0
+        assert colours(Path("evaluation.png")) > 5
+        with Image.open("evaluation.png") as picture:
+            heights.append(picture.height)
+    assert heights[1] == 2 * heights[0]
 
 
 def test_the_settings_say_from_where_on_a_probe_is_good(
@@ -292,7 +332,10 @@ def test_nothing_is_overwritten(scan: Path, capsys: pytest.CaptureFixture[str]) 
         (["half.json"], "half.json is damaged, or no JSON: Unterminated string starting at"),
         (["armless.json"], "is not what evaluate.py --json writes: 'policies' is missing"),
         (["listed.json"], "'policies' is not an object"),
-        (["short.json"], "of 'agent' 'ci95', 'lengths' is missing"),
+        (
+            ["short.json"],
+            "of 'agent' 'ci95', 'lengths', 'mean_seconds', 'seconds_ci95'",
+        ),
         (["broken.gsf"], "not a readable .gsf image"),
         (["blind"], "learned nothing yet"),
     ],
@@ -313,8 +356,8 @@ def test_what_cannot_be_shown_is_said_in_one_line(
         "other": "[1, 2]",
         "half": '{"policy',
         "armless": "{}",
-        "listed": '{"policies": [], "normalised_score": null}',
-        "short": '{"policies": {"agent": {"mean_length": 2}}, "normalised_score": null}',
+        "listed": json.dumps(evaluation() | {"policies": []}),
+        "short": json.dumps(evaluation() | {"policies": {"agent": {"mean_length": 2}}}),
     }
     for name, text in texts.items():
         (tmp_path / f"{name}.json").write_text(text)

@@ -42,7 +42,8 @@ from spm_gym.plain_state import StateError, restored
 _SEED = 8
 """Of the images of the sixteen classes of probes."""
 
-_OF_A_POLICY = ("mean_length", "ci95", "lengths")
+_OF_AN_EVALUATION = ("policies", "normalised_score", "normalised_score_seconds")
+_OF_A_POLICY = ("mean_length", "ci95", "lengths", "mean_seconds", "seconds_ci95", "seconds")
 _FIGURES = {
     "good": "good images",
     "bad": "bad images",
@@ -142,7 +143,7 @@ def _evaluation(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(summary, dict):
         raise _foreign(path, f"it is a {type(summary).__name__}, not an object")
-    for key in ("policies", "normalised_score"):
+    for key in _OF_AN_EVALUATION:
         if key not in summary:
             raise _foreign(path, f"{key!r} is missing")
     if not isinstance(summary["policies"], dict):
