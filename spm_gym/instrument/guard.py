@@ -86,7 +86,7 @@ class Guard:
         if self.limits is not None:
             check_frame(frame, self.limits)
         scan = self.instrument.scan(frame, fraction)
-        validate_answered(scan)
+        validate_answered(scan, frame)
         return scan
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
