@@ -7,7 +7,7 @@ and y up; row 0 of an image lies at the largest y.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -36,12 +36,16 @@ def read_only(array: NDArray[_Kind]) -> NDArray[_Kind]:
 class Frame:
     """A square scan frame in piezo coordinates.
 
+    A frame with fewer lines than pixels is a preview: a full scan of which only every k-th line is
+    recorded, over the whole frame, in a k-th of the time.
+
     Attributes:
         x: Centre of the frame, m.
         y: Centre of the frame, m.
         size: Side length, m.
-        pixels: Pixels per side.
+        pixels: Pixels of a line.
         angle: Counter-clockwise rotation about the centre, rad.
+        lines: Number of lines, a divisor of the pixels; by default as many.
     """
 
     x: float
@@ -49,11 +53,42 @@ class Frame:
     size: float
     pixels: int
     angle: float = 0.0
+    lines: int = None  # type: ignore[assignment]  # a default cannot name another field
+
+    def __post_init__(self) -> None:
+        if self.lines is None:
+            object.__setattr__(self, "lines", self.pixels)
 
     @property
     def pixel(self) -> float:
-        """Side of one pixel, m."""
+        """Distance of neighbouring pixels of a line, m."""
         return self.size / self.pixels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the image: lines, pixels."""
+        return self.lines, self.pixels
+
+    @property
+    def line_step(self) -> int:
+        """Distance of neighbouring lines, in pixels."""
+        return self.pixels // self.lines
+
+    @property
+    def rows(self) -> slice:
+        """Rows of a full scan of the same place that the lines of this one are."""
+        # Each line stands for a strip of the frame and runs through its middle, as controllers
+        # spread few lines over a frame; an even strip has none there, but one half a pixel below.
+        return slice(self.line_step // 2, None, self.line_step)
+
+    @property
+    def corners(self) -> list[tuple[float, float]]:
+        """Piezo coordinates (m) of the corners: top left, top right, bottom right, bottom left."""
+        full = replace(self, lines=self.pixels)
+        # Positions are those of the middles of pixels; the frame reaches half a pixel further.
+        low, high = -0.5, self.pixels - 0.5
+        ends = ((low, low), (low, high), (high, high), (high, low))
+        return [full.position(row, col) for row, col in ends]
 
     def position(self, row: float, col: float) -> tuple[float, float]:
         """Return the piezo coordinates (m) of a place in the image.
@@ -61,6 +96,7 @@ class Frame:
         Row and column count from 0; whole numbers are pixel centres.
         """
         middle = (self.pixels - 1) / 2
+        row = self.rows.start + self.line_step * row
         u, v = (col - middle) * self.pixel, (middle - row) * self.pixel
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return float(self.x + cos * u - sin * v), float(self.y + sin * u + cos * v)
@@ -72,7 +108,7 @@ class Scan:
 
     Attributes:
         frame: Where it was taken.
-        z: Tip height, (pixels, pixels) float32, m; larger is further from the sample; NaN where
+        z: Tip height, (lines, pixels) float32, m; larger is further from the sample; NaN where
             nothing was scanned. Read-only.
         z_range: Lowest and highest height that the z piezo reaches, m; None if unknown.
         bias: Sample bias, V.

@@ -40,7 +40,7 @@ class LimitsConfig(Section):
         position_nm: Largest distance from the centre along either axis; an image must lie within
             it as a whole.
         image_nm: Smallest and largest image.
-        pixels: Fewest and most pixels along a side.
+        pixels: Fewest and most pixels of a line, and lines of an image.
         coarse_steps: Most steps of one coarse move.
         actions_per_area: Most pulses and dips in one approach area.
         actions_per_hour: Most pulses and dips in any hour; None sets no bound. A microscope does

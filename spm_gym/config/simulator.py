@@ -37,13 +37,13 @@ class SimulatorConfig(Section):
         creep_time_s: Of creep that never ends, s; None: it is over after two minutes.
         terrace_nm: Mean width of a terrace.
         rough_fraction: Share of the area that is bad sample.
-        tip_change_rate: Probability that the tip changes by itself during a scan.
+        tip_change_rate: Probability that the tip changes by itself during a full scan.
         tip_change_per_s: Probability of the same per second at 1 V and 25 pA, beside
             ``tip_change_rate``; it grows in proportion to bias and current.
         tip_change_after_pulse: By how much ``tip_change_per_s`` is higher after a pulse, until a
             dip of at most 1.2 nm.
-        contact_loss_rate: Probability that contact is lost during a scan.
-        crash_rate: Probability that the tip crashes during a scan, or in a dip.
+        contact_loss_rate: Probability that contact is lost during a full scan.
+        crash_rate: Probability that the tip crashes during a full scan, or in a dip.
         z_range_nm: Full range of the z piezo.
         preamplifier_nA: Largest current that the preamplifier shows.
         approach_spikes_pA: Smallest and largest current that a step of the coarse motor couples

@@ -159,7 +159,4 @@ def _extent(
 
 
 def _corners(frame: Frame) -> str:
-    # Positions are those of the middles of pixels; the frame reaches half a pixel further.
-    ends = (-0.5, frame.pixels - 0.5)
-    places = [frame.position(ends[i], ends[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
-    return " ".join(f"{x / NM:.1f},{-y / NM:.1f}" for x, y in places)
+    return " ".join(f"{x / NM:.1f},{-y / NM:.1f}" for x, y in frame.corners)

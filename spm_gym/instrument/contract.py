@@ -18,7 +18,10 @@ class Instrument(Protocol):
         ...
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
-        """Move to the frame and record its first ``fraction`` of lines; the others are NaN."""
+        """Move to the frame and record its first ``fraction`` of lines; the others are NaN.
+
+        A frame with fewer lines than pixels is a preview: its lines cover the whole frame.
+        """
         ...
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:

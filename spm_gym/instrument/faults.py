@@ -98,7 +98,7 @@ class FaultyMicroscope:
         kind, where, extent = self._rng.random(3)
         fault = self._schedule.get(self._scans) or self._random_fault(kind)
         # Requests that the microscope refuses must reach it unchanged.
-        lines = math.ceil(fraction * frame.pixels) if 0 < fraction <= 1 else 0
+        lines = math.ceil(fraction * frame.lines) if 0 < fraction <= 1 else 0
         if lines and (fault == "lost contact" or fault == "crash"):
             return self._interrupted(frame, lines, int(where * lines), fault)
         if lines and fault == "connection":
@@ -205,7 +205,7 @@ class FaultyMicroscope:
             raise ConnectionLost("the connection broke before the scan started")
         self.microscope.begin_scan(frame).advance(lines)
         self._broken = True
-        raise ConnectionLost(f"the connection broke after {lines} of {frame.pixels} lines")
+        raise ConnectionLost(f"the connection broke after {lines} of {frame.lines} lines")
 
     def _act(self, name: str, act: Callable[[], None]) -> None:
         self._check_connection()

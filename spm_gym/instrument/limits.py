@@ -22,11 +22,10 @@ def check_frame(frame: Frame, limits: LimitsConfig) -> None:
     """
     _within("image_nm", frame.size / NM, limits.image_nm, "an image of {} nm")
     _within("pixels", frame.pixels, limits.pixels, "an image of {} pixels")
+    _within("pixels", frame.lines, limits.pixels, "an image of {} lines")
     # The corners count, not the centre: a rotated frame reaches further out.
-    ends = (-0.5, frame.pixels - 0.5)
-    for row in ends:
-        for col in ends:
-            check_place(*frame.position(row, col), limits)
+    for x, y in frame.corners:
+        check_place(x, y, limits)
 
 
 def check_action(action: Conditioning, limits: LimitsConfig) -> None:

@@ -19,19 +19,27 @@ def validate_scan(frame: object, fraction: object = 1.0) -> None:
     """Refuse an impossible frame or share of its lines.
 
     Raises:
-        ValueError: It is not a frame, its pixels are not an integer, or the fraction is not within
-            0 to 1.
+        ValueError: It is not a frame, its pixels or lines are not an integer, the lines do not
+            divide the pixels, or the fraction is not within 0 to 1.
         LimitExceeded: The frame is at no finite place, or has no extent.
     """
     if not isinstance(frame, Frame):
         raise ValueError(f"a scan needs a Frame, not {brief(frame)}")
     for name in ("x", "y", "size", "angle"):
         _validate_number(f"the frame's {name}", getattr(frame, name))
-    if not isinstance(frame.pixels, int | np.integer) or isinstance(frame.pixels, bool):
-        raise ValueError(f"the frame's pixels must be an integer, not {brief(frame.pixels)}")
-    if frame.size <= 0 or frame.pixels < 1:
+    for name in ("pixels", "lines"):
+        number = getattr(frame, name)
+        if not isinstance(number, int | np.integer) or isinstance(number, bool):
+            raise ValueError(f"the frame's {name} must be an integer, not {brief(number)}")
+    if frame.size <= 0 or min(frame.shape) < 1:
         raise LimitExceeded(
-            f"a frame has an extent: size {frame.size:g} m, {frame.pixels} pixels are refused"
+            f"a frame has an extent: size {frame.size:g} m, {frame.pixels} pixels, "
+            f"{frame.lines} lines are refused"
+        )
+    if frame.pixels % frame.lines:
+        raise ValueError(
+            f"the frame's lines must divide its pixels: {frame.lines} lines of {frame.pixels} "
+            "pixels are refused"
         )
     if not _is_number(fraction) or not 0 <= fraction <= 1:  # type: ignore[operator]
         raise ValueError(f"fraction must be within 0 to 1, not {brief(fraction)}")
@@ -104,14 +112,14 @@ def validate_answered(scan: Scan, frame: Frame) -> None:
 
     Raises:
         BadReply: A number is infinite, the z range has no extent, or the heights are not
-            (pixels, pixels) float32.
+            (lines, pixels) float32.
     """
-    expected = (frame.pixels, frame.pixels)
-    if scan.z.shape != expected or scan.z.dtype != np.float32:
+    if scan.z.shape != frame.shape or scan.z.dtype != np.float32:
         # Whatever reads the image further on is made for what was asked for, and drivers come from
-        # other packages too.
+        # other packages too; one that does not know of previews would answer with a full scan.
         raise BadReply(
-            f"the scan has {scan.z.shape} heights of type {scan.z.dtype}, not {expected} of float32"
+            f"the scan has {scan.z.shape} heights of type {scan.z.dtype}, "
+            f"not {frame.shape} of float32"
         )
     for name in ("bias", "setpoint", "started"):
         _validate_answer(f"{name} of the scan", getattr(scan, name))

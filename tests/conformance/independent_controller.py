@@ -285,12 +285,12 @@ class IndependentController(Ports):
             self.scanning = False
         elif action == 0 and direction == 0:
             x, y, width, _, angle = self.frame
-            pixels = self.buffer[1]
+            _, pixels, lines = self.buffer
             self.place = [x, y]
-            self._picture = np.full((pixels, pixels), self.z)
+            self._picture = np.full((lines, pixels), self.z)
             if self.feedback and self.surface >= LOW:
                 level = self.surface
-                self._picture = level + self.world.image(x, y, width, pixels, angle)
+                self._picture = level + self.world.image(x, y, width, pixels, lines, angle)
             self._scan_began, self._lines, self.scanning = self._clock, 0, True
         else:
             raise Refused("this controller starts scans downwards and stops them")

@@ -15,7 +15,7 @@ class World(Protocol):
     """The surface below the tip, and what an act does to it."""
 
     def image(
-        self, x: float, y: float, size: float, pixels: int, clockwise: float
+        self, x: float, y: float, size: float, pixels: int, lines: int, clockwise: float
     ) -> NDArray[np.floating[Any]]:
         """Heights (m) of a frame turned clockwise by so many degrees; row 0 at the top."""
 
@@ -44,11 +44,11 @@ class Bumps:
         return z
 
     def image(
-        self, x: float, y: float, size: float, pixels: int, clockwise: float
+        self, x: float, y: float, size: float, pixels: int, lines: int, clockwise: float
     ) -> NDArray[np.floating[Any]]:
         """Look at the surface along the lines of a turned frame."""
-        along = (np.arange(pixels) + 0.5) / pixels - 0.5
-        right, up = np.meshgrid(size * along, -size * along)
+        along, down = ((np.arange(number) + 0.5) / number - 0.5 for number in (pixels, lines))
+        right, up = np.meshgrid(size * along, -size * down)
         turn = math.radians(clockwise)
         picture: NDArray[np.floating[Any]] = self.height(
             x + right * math.cos(turn) + up * math.sin(turn),

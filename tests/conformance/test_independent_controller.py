@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ class Molecules:
         self._level = self.microscope.status().z
 
     def image(
-        self, x: float, y: float, size: float, pixels: int, clockwise: float
+        self, x: float, y: float, size: float, pixels: int, lines: int, clockwise: float
     ) -> NDArray[np.floating[Any]]:
         if self.microscope.fault:
             self.microscope.withdraw()
             self.microscope.approach()
-        frame = Frame(x, y, size, pixels, -math.radians(clockwise))
+        frame = Frame(x, y, size, pixels, -math.radians(clockwise), lines)
         return self.microscope.scan(frame).z - self._level
 
     def pulse(self, bias: float, width: float, x: float, y: float) -> None:
@@ -97,7 +98,9 @@ def is_safe(controller: IndependentController) -> bool:
 
 def heights(frame: Frame) -> NDArray[np.floating[Any]]:
     """Heights of the surface at every pixel of a frame."""
-    places = [[frame.position(row, col) for col in range(frame.pixels)] for row in range(64)]
+    places = [
+        [frame.position(row, col) for col in range(frame.pixels)] for row in range(frame.lines)
+    ]
     x, y = np.moveaxis(np.array(places), -1, 0)
     return np.asarray(Bumps().height(x, y))
 
@@ -155,6 +158,22 @@ def test_a_turned_frame_shows_the_surface_turned_the_right_way(
     z = instrument.scan(centred).z - controller.surface
     assert z == pytest.approx(heights(centred), abs=1e-13)
     assert np.abs(z - heights(mirrored)).max() > 0.1 * NM
+
+
+def test_a_preview_covers_the_whole_frame_with_few_lines(
+    controller: IndependentController, instrument: NanonisInstrument
+) -> None:
+    instrument.scan(FRAME)
+    preview = replace(FRAME, lines=16)
+    z = instrument.scan(preview).z - controller.surface
+    assert controller.buffer[1:] == [64, 16]
+    # This controller's lines lie in the middles of strips, ours half a pixel further down.
+    half = FRAME.pixel / 2
+    x, y = FRAME.x - half * math.sin(FRAME.angle), FRAME.y + half * math.cos(FRAME.angle)
+    between = replace(preview, x=x, y=y)
+    assert z == pytest.approx(heights(between), abs=1e-13)
+    assert z == pytest.approx(heights(preview), abs=0.05 * NM)
+    assert instrument.scan(FRAME).z.shape == (64, 64)
 
 
 def test_the_speed_is_right_though_the_controller_keeps_the_time_of_a_line(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import (
+    BadReply,
     CommandFailed,
     ConnectionLost,
     LimitExceeded,
@@ -35,7 +36,7 @@ class Recorder:
 
     def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
         self.received.append(("scan", frame, fraction))
-        return Scan(frame, np.zeros((frame.pixels, frame.pixels), np.float32))
+        return Scan(frame, np.zeros(frame.shape, np.float32))
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
         self._act("condition", action, x, y)
@@ -108,7 +109,9 @@ def test_places_outside_are_refused(action: Conditioning, place: tuple[float, fl
     ("frame", "limit"),
     [(Frame(0, 0, 0.9 * NM, 64), "image_nm"), (Frame(0, 0, 201 * NM, 64), "image_nm"),
      (Frame(0, 0, 10 * NM, 7), "pixels"), (Frame(0, 0, 10 * NM, 1025), "pixels"),
+     (Frame(0, 0, 10 * NM, 64, lines=4), "pixels"),
      (Frame(426 * NM, 0, 10 * NM, 64), "position_nm"),
+     (Frame(426 * NM, 0, 10 * NM, 64, lines=16), "position_nm"),
      (Frame(0, -426 * NM, 10 * NM, 64), "position_nm"),
      (Frame(424 * NM, 0, 10 * NM, 64, math.pi / 4), "position_nm")],
 )  # fmt: skip
@@ -169,11 +172,32 @@ def test_another_kind_of_value_reaches_no_microscope(
         lambda: guard.condition(Pulse(1, -0.1), 0, 0),
         lambda: guard.scan(Frame(0, 0, 0, 64)),
         lambda: guard.scan(Frame(0, 0, 10 * NM, 0)),
+        lambda: guard.scan(Frame(0, 0, 10 * NM, 64, lines=0)),
     ):
         with pytest.raises(LimitExceeded):
             impossible()
     assert not recorder.received
     assert not entries
+
+
+@pytest.mark.parametrize("limits", [LIMITS, None], ids=["limits", "no limits"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 16.0, True, "16", (16,), 24, 128])
+def test_lines_that_are_none_reach_no_microscope(wrong: Any, limits: LimitsConfig | None) -> None:
+    recorder = Recorder()
+    with pytest.raises(ValueError, match="the frame's lines must"):
+        Guard(recorder, limits).scan(Frame(0, 0, 10 * NM, 64, lines=wrong))
+    assert not recorder.received
+
+
+def test_a_scan_of_another_shape_than_the_frame_is_an_impossible_answer() -> None:
+    class Ignorant(Recorder):
+        def scan(self, frame: Frame, fraction: float = 1.0) -> Scan:
+            return super().scan(replace(frame, lines=frame.pixels), fraction)
+
+    guard = Guard(Ignorant(), LIMITS)
+    assert guard.scan(Frame(0, 0, 10 * NM, 64)).z.shape == (64, 64)
+    with pytest.raises(BadReply, match=r"16 lines of 64 pixels has heights \(64, 64\)"):
+        guard.scan(Frame(0, 0, 10 * NM, 64, lines=16))
 
 
 @given(

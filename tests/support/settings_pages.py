@@ -44,14 +44,14 @@ class CommandPanel:
     def start(self, frame: Frame, direction: int = DOWN) -> None:
         angle = -math.degrees(frame.angle)
         self("Scan.FrameSet", frame.x, frame.y, frame.size, frame.size, angle)
-        self("Scan.BufferSet", [CURRENT, Z], frame.pixels, frame.pixels)
+        self("Scan.BufferSet", [CURRENT, Z], frame.pixels, frame.lines)
         self("Scan.Action", START, direction)
 
     def scan(self, frame: Frame, fraction: float = 1.0, direction: int = DOWN) -> Any:
         self.start(frame, direction)
         if fraction < 1:
             line = 2 * frame.size / 80e-9
-            self("Scan.WaitEndOfScan", round(fraction * frame.pixels * line * 1e3))
+            self("Scan.WaitEndOfScan", round(fraction * frame.lines * line * 1e3))
             self("Scan.Action", STOP, DOWN)
         else:
             self("Scan.WaitEndOfScan", -1)

@@ -69,7 +69,7 @@ class Scanner:
         self._controller = controller
         self._config = config
         self._abort = abort
-        self._prepared: tuple[float, int] | None = None
+        self._prepared: tuple[float, tuple[int, int]] | None = None
         self._line_time = self._speed = 0.0
         self._frame: tuple[float, ...] = ()
         self._channels: list[int] = []
@@ -116,31 +116,34 @@ class Scanner:
             Aborted: It was stopped on request.
             InstrumentError: The controller does not scan such a frame, or any other failure.
         """
-        if self._prepared != (frame.size, frame.pixels):
-            self._set_buffer(frame.pixels)
+        prepared = frame.size, frame.shape
+        if self._prepared != prepared:
+            self._set_buffer(frame)
         # The frame goes first: a controller may keep the time of a line when the size changes.
         self._set_frame(frame)
-        if self._prepared != (frame.size, frame.pixels):
+        if self._prepared != prepared:
             self._set_speed(frame.size)
-            self._prepared = (frame.size, frame.pixels)
+            self._prepared = prepared
         started = time.time()
-        lines = math.ceil(fraction * frame.pixels)
-        self._record(lines, frame.pixels, z_range)
-        z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
+        lines = math.ceil(fraction * frame.lines)
+        self._record(lines, lines == frame.lines, z_range)
+        z = np.full(frame.shape, np.nan, dtype=np.float32)
         if lines:
-            z[:lines] = self._grab(frame.pixels)[:lines]
+            z[:lines] = self._grab(frame.shape)[:lines]
         bias, setpoint = read_bias(self._controller), read_setpoint(self._controller)
         return Scan(frame, z, z_range, bias, setpoint, started)
 
-    def _set_buffer(self, pixels: int) -> None:
+    def _set_buffer(self, frame: Frame) -> None:
         call = self._controller.call
-        call("Scan.BufferSet", channel_indexes=self._channels, pixels=pixels, lines=pixels)
+        # The height of the scan frame stays, so that fewer lines lie further apart.
+        lines, pixels = frame.shape
+        call("Scan.BufferSet", channel_indexes=self._channels, pixels=pixels, lines=lines)
         buffer = call("Scan.BufferGet")
         # Pixels are made a multiple of 16 without a word (protocol document, Scan.BufferSet).
-        if (buffer["pixels"], buffer["lines"]) != (pixels, pixels):
+        if (buffer["lines"], buffer["pixels"]) != (lines, pixels):
             raise InstrumentError(
-                f"the controller scans {buffer['pixels']} x {buffer['lines']} pixels instead of "
-                f"{pixels} x {pixels}: choose a multiple of 16"
+                f"the controller scans {buffer['lines']} lines of {buffer['pixels']} pixels "
+                f"instead of {lines} of {pixels}: choose a multiple of 16 for the pixels"
             )
 
     def _set_speed(self, size: float) -> None:
@@ -177,9 +180,8 @@ class Scanner:
                     f"{value:.6g}: the frame does not fit into its range"
                 )
 
-    def _record(self, lines: int, pixels: int, z_range: tuple[float, float]) -> None:
-        """Scan so many lines from the top and stop."""
-        whole = lines == pixels
+    def _record(self, lines: int, whole: bool, z_range: tuple[float, float]) -> None:
+        """Scan so many lines from the top, the whole frame or less, and stop."""
         seconds = lines * self._line_time
         if whole:
             seconds = _PATIENCE * seconds + self._config.nanonis.timeout_s
@@ -217,17 +219,17 @@ class Scanner:
         z = read_z(self._controller)
         return retracted(z, z_range) or out_of_reach(z, z_range)
 
-    def _grab(self, pixels: int) -> NDArray[np.float32]:
+    def _grab(self, shape: tuple[int, int]) -> NDArray[np.float32]:
         grabbed = self._controller.call(
             "Scan.FrameDataGrab", channel_index=self._channel, direction=_FORWARD
         )
         data: NDArray[np.float32] = grabbed["data"].astype(np.float32)
         name = grabbed["channel_name"]
         # The index counts differently in other releases: the name tells what was really grabbed.
-        if name != self._config.nanonis.channel or data.shape != (pixels, pixels):
+        if name != self._config.nanonis.channel or data.shape != shape:
             raise BadReply(
                 f"Scan.FrameDataGrab: {data.shape} pixels of {name!r} instead of "
-                f"{(pixels, pixels)} of {self._config.nanonis.channel!r}"
+                f"{shape} of {self._config.nanonis.channel!r}"
             )
         if grabbed["scan_direction"] != DOWN:
             raise BadReply("Scan.FrameDataGrab: an image scanned upwards; somebody else scans")

@@ -85,17 +85,21 @@ class LineImager:
         if at.fault:
             return height + white_noise(words, _SATURATED_NOISE)
         rows = course.rows(lines)
+        # Whatever lies within reach of the tip counts, so the rows between the lines of a preview
+        # are imaged too, each at the moment of its line.
+        step = frame.line_step
+        shift = course.in_rows(shift_of_lines(course, at.moved, config)).repeat(step, axis=0)
         view = View(
-            frame.x, frame.y, frame.angle, frame.pixel, frame.pixels, rows.start, rows.stop,
-            course.in_rows(shift_of_lines(course, at.moved, config)), height, surface.slope,
+            frame.x, frame.y, frame.angle, frame.pixel, frame.pixels,
+            step * rows.start, step * rows.stop, shift, height, surface.slope,
         )  # fmt: skip
         # At positive sample bias electrons tunnel into empty orbitals, else out of filled ones.
         picture = template("lumo" if bias > 0 else "homo", config.molecule)
         z = scan_lines(
             surface.ground, view, at.probe, picture, config,
-            course.in_rows(away), course.in_rows(words),
+            course.in_rows(away).repeat(step, axis=0), course.in_rows(words).repeat(step, axis=0),
         )  # fmt: skip
-        z = course.in_rows(z)
+        z = course.in_rows(z[frame.rows])
         if config.z_drift_pm_per_s:
             times = course.started + course.line_time * np.arange(lines.start, lines.stop)
             z += at.rise(times, config.z_drift_pm_per_s * 1e-12)[:, None]

@@ -30,18 +30,18 @@ def shift_of_lines(
         config: Strength of creep and drift.
 
     Returns:
-        Shift along both axes in order of acquisition, m (pixels, 2).
+        Shift along both axes in order of acquisition, m (lines, 2).
     """
     dx, dy, when = moved
     return _shift(
-        course.frame.pixels, course.line_time, course.started - when, (dx, dy),
+        course.frame.lines, course.line_time, course.started - when, (dx, dy),
         config.creep_fraction, config.creep_time_s or 0.0, config.drift_pm_per_s * 1e-12,
     )  # fmt: skip
 
 
 @compiled
 def _shift(
-    pixels: int,
+    lines: int,
     line_time: float,
     since: float,
     moved: tuple[float, float],
@@ -49,11 +49,11 @@ def _shift(
     creep_time: float,
     drift: float,
 ) -> NDArray[np.float64]:
-    shift = np.empty((pixels, 2))
+    shift = np.empty((lines, 2))
     # Creep follows the logarithm of the time since the move. With a creep time, as fitted to a real
     # microscope, it goes on for ever; without one it ends after the wait of the paper, 120 s.
     whole = math.log1p(CREEP_OVER_S / _CREEP_ONSET_S)
-    for line in range(pixels):
+    for line in range(lines):
         elapsed = line_time * line
         if creep_time > 0:
             creep = creep_fraction * math.log1p(min(since + elapsed, _FOR_EVER_S) / creep_time)

@@ -21,7 +21,8 @@ def single(value: float) -> float:
 def sent_frame(frame: Frame) -> Frame:
     """Round a frame; the protocol counts its angle in degrees, clockwise."""
     angle = -math.radians(single(-math.degrees(frame.angle)))
-    return Frame(single(frame.x), single(frame.y), single(frame.size), frame.pixels, angle)
+    x, y, size = single(frame.x), single(frame.y), single(frame.size)
+    return Frame(x, y, size, frame.pixels, angle, frame.lines)
 
 
 def sent_action(action: Conditioning) -> Conditioning:

@@ -52,7 +52,7 @@ class Course:
         """Return the rows of the image, with falling y, that these lines fill."""
         if not self.upward:
             return lines
-        return slice(self.frame.pixels - lines.stop, self.frame.pixels - lines.start)
+        return slice(self.frame.lines - lines.stop, self.frame.lines - lines.start)
 
     def in_rows(self, lines: NDArray[_T]) -> NDArray[_T]:
         """Convert an array from order of acquisition to order of rows, or back."""
@@ -60,7 +60,12 @@ class Course:
 
 
 def change_probability(
-    config: SimulatorConfig, duration: float, bias: float, setpoint: float, pulsed: bool = False
+    config: SimulatorConfig,
+    duration: float,
+    bias: float,
+    setpoint: float,
+    pulsed: bool = False,
+    share: float = 1.0,
 ) -> float:
     """Compute the probability that the tip changes by itself during a scan.
 
@@ -70,39 +75,44 @@ def change_probability(
         bias: Sample bias, V.
         setpoint: Current setpoint, A.
         pulsed: Whether there was a pulse and no shallow dip since.
+        share: Of the lines of a full scan.
     """
+    # A preview risks as much as the same number of lines of a full scan.
+    rate = config.tip_change_rate * share
     # On a real microscope, changes were found to be more frequent at higher bias and current; that
     # the rate is proportional to them is an assumption.
     if not config.tip_change_per_s:
-        return config.tip_change_rate
+        return rate
     expected = config.tip_change_per_s * duration * abs(bias / BIAS * setpoint / SETPOINT)
     if pulsed:
         expected *= config.tip_change_after_pulse
-    return 1 - (1 - config.tip_change_rate) * math.exp(-expected)
+    return 1 - (1 - rate) * math.exp(-expected)
 
 
 def draw_events(
     config: SimulatorConfig,
-    pixels: int,
+    lines: int,
     rng: np.random.Generator,
     change_rate: float,
+    share: float = 1.0,
 ) -> tuple[tuple[int, Event], ...]:
     """Draw the events of a whole image and their lines, in order.
 
     Args:
         config: The simulation.
-        pixels: Lines of the image.
+        lines: Of the image.
         rng: Random numbers; four are drawn, whatever happens.
         change_rate: Probability of a tip change.
+        share: Of the lines of a full scan.
     """
     change, accident, changed, happened = rng.random(4).tolist()
-    change_at, accident_at = int(changed * pixels), int(happened * pixels)
+    change_at, accident_at = int(changed * lines), int(happened * lines)
     events: list[tuple[int, Event]] = []
     if change < change_rate:
         events.append((change_at, "tip change"))
-    if accident < config.contact_loss_rate:
+    if accident < config.contact_loss_rate * share:
         events.append((accident_at, "lost contact"))
-    elif accident < config.contact_loss_rate + config.crash_rate:
+    elif accident < (config.contact_loss_rate + config.crash_rate) * share:
         events.append((accident_at, "crash"))
     return tuple(sorted(events, key=lambda event: event[0]))
 
@@ -170,7 +180,7 @@ class RunningScan:
     @property
     def finished(self) -> bool:
         """Whether every line has been recorded."""
-        return self.lines_done == self.frame.pixels
+        return self.lines_done == self.frame.lines
 
     def advance(self, lines: int, render_ahead: bool = False) -> None:
         """Record until ``lines`` lines in all are done; the clock runs by `line_time` for each.
@@ -184,8 +194,8 @@ class RunningScan:
             ValueError: The frame has fewer lines.
             InstrumentError: The microscope has done something else since.
         """
-        if lines > self.frame.pixels:
-            raise ValueError(f"the frame has {self.frame.pixels} lines, not {lines}")
+        if lines > self.frame.lines:
+            raise ValueError(f"the frame has {self.frame.lines} lines, not {lines}")
         if lines > self.lines_done:
             self._lines[self.lines_done : lines] = self._record(
                 slice(self.lines_done, lines), render_ahead

@@ -139,7 +139,7 @@ class SimulatedMicroscope:
         """
         validate_scan(frame, fraction)
         running = self.begin_scan(frame)
-        running.advance(math.ceil(fraction * frame.pixels))
+        running.advance(math.ceil(fraction * frame.lines))
         return running.scan()
 
     def settle(self, frame: Frame, fraction: float) -> None:
@@ -154,7 +154,7 @@ class SimulatedMicroscope:
             ValueError: It is not a frame, or the fraction is not within 0 to 1.
         """
         validate_scan(frame, fraction)
-        lines = math.ceil(fraction * frame.pixels)
+        lines = math.ceil(fraction * frame.lines)
         course = self._begin(frame)
         for part in self._pass_through(course, slice(0, lines)):
             self._imager.draw_noise(course, part, self._at)
@@ -178,7 +178,7 @@ class SimulatedMicroscope:
         """
         validate_scan(frame)
         course = self._begin(frame, upward, line_time)
-        z = np.full((frame.pixels, frame.pixels), np.nan, dtype=np.float32)
+        z = np.full(frame.shape, np.nan, dtype=np.float32)
         blank = Scan(frame, z, self.z_range, self.bias, self.setpoint, course.started)
         return RunningScan(blank, course, partial(self._record, course))
 
@@ -329,10 +329,11 @@ class SimulatedMicroscope:
         self._at.away = False
         if line_time is None:
             line_time = 2 * sent.size / single(self.config.speed_nm_per_s * NM)
+        lines, share = frame.lines, frame.lines / frame.pixels
         change = change_probability(
-            self.config, frame.pixels * line_time, self.bias, self.setpoint, self._at.pulsed
+            self.config, lines * line_time, self.bias, self.setpoint, self._at.pulsed, share
         )
-        events = draw_events(self.config, frame.pixels, self._fate, change)
+        events = draw_events(self.config, lines, self._fate, change, share)
         self._course = Course(sent, line_time, upward, self._at.time, events)
         return self._course
 
@@ -350,7 +351,7 @@ class SimulatedMicroscope:
 
         parts = []
         for part in self._pass_through(course, lines):
-            until = min([n for n, _ in course.events if n > part.start] + [course.frame.pixels])
+            until = min([n for n, _ in course.events if n > part.start] + [course.frame.lines])
             made_of = (course, self._at.probe, self._at.fault, self.bias > 0)
             until = until if render_ahead else part.stop
             parts.append(self._rendered.lines(made_of, part, until, render))

@@ -62,7 +62,8 @@ class Raster:
 class _Excerpt:
     """Square scan that covers a raster, and its pixels that make up the image; None if all do.
 
-    The simulated microscope scans squares only, a controller any rectangle.
+    The simulated microscope scans squares only, and previews whose lines divide the pixels; a
+    controller scans any rectangle with any numbers of lines and pixels.
     """
 
     frame: Frame
@@ -76,9 +77,9 @@ class _Excerpt:
         # In both directions at least as fine as the image.
         fine = math.ceil(max(r.pixels * size / r.width, r.lines * size / r.height) - 1e-6)
         pixels = int(max(min(fine, LARGEST, size / _SMALLEST_PIXEL), 1))
+        if r.width == r.height and r.pixels == pixels and pixels % r.lines == 0:
+            return _Excerpt(Frame(r.x, r.y, size, pixels, angle, r.lines), None)
         frame = Frame(r.x, r.y, size, pixels, angle)
-        if r.width == r.height and r.pixels == r.lines == pixels:
-            return _Excerpt(frame, None)
         rows = _nearest(r.lines, r.height / frame.pixel, pixels)
         return _Excerpt(frame, (rows, _nearest(r.pixels, r.width / frame.pixel, pixels)))
 
@@ -87,11 +88,13 @@ class _Excerpt:
 
     def lines_needed(self, lines: int, raster: Raster) -> int:
         """Count the lines of the square scan that the first lines of the image need."""
-        if self.chosen is None or lines in (0, raster.lines):
-            return self.frame.pixels if lines == raster.lines else lines
+        if self.chosen is None or lines == 0:
+            return lines
+        if lines == raster.lines:
+            return self.frame.lines
         rows = self.chosen[0]
         if raster.upward:
-            return self.frame.pixels - int(rows[-lines])
+            return self.frame.lines - int(rows[-lines])
         return int(rows[lines - 1]) + 1
 
 
@@ -144,7 +147,7 @@ class Acquisition:
             frame = self._excerpt.frame
             line_time = raster.line_time
             if self._excerpt.chosen is not None:
-                line_time *= raster.lines / frame.pixels
+                line_time *= raster.lines / frame.lines
             self._running = microscope.begin_scan(frame, raster.upward, line_time)
 
     @property

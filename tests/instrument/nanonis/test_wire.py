@@ -94,6 +94,12 @@ def same(sent: Any, received: Any) -> bool:
             "5363616e2e427566666572536574" + 18 * "00" + "00000014" "0001" "0000"
             "00000002" "00000000" "0000001e" "00000040" "00000040",
         ),
+        (
+            "Scan.BufferSet",
+            {"channel_indexes": [30], "pixels": 64, "lines": 16},
+            "5363616e2e427566666572536574" + 18 * "00" + "00000010" "0001" "0000"
+            "00000001" "0000001e" "00000040" "00000010",
+        ),
     ],
 )  # fmt: skip
 def test_requests_byte_by_byte(name: str, values: dict[str, Any], frame: str) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from spm_gym.imaging.files import read_topography
 from spm_gym.servers.nanonis.autosave import dated
 from spm_gym.servers.nanonis.controller import Refused
 from spm_gym.servers.nanonis.session import plain_name
 from tests.support.settings_pages import (
+    DOWN,
     UP,
     CommandPanel,
     frame,
@@ -38,6 +41,21 @@ def test_saved_scans_can_be_read(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "session").iterdir()) == [
         "tip0001.sxm", "tip0002.sxm", "tip0003.sxm",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", [DOWN, UP])
+def test_a_saved_preview_can_be_read(tmp_path: Path, direction: int) -> None:
+    panel = CommandPanel(session=tmp_path / "session")
+    panel("Scan.PropsSet", 0, 0, 1, "", "", [], 0)
+    z = panel.scan(replace(frame(20, -30), lines=16), direction=direction)
+    path = Path(panel("Scan.WaitEndOfScan", -1)["path"])
+    read = read_topography(path)
+    assert z.shape == (16, 64)
+    assert np.array_equal(read.z.astype(np.float32), z)
+    assert (read.width, read.height) == pytest.approx((10e-9, 10e-9))
+    text = path.read_bytes().partition(b"\x1a")[0].decode()
+    assert re.search(r":SCAN_PIXELS:\n +64 +16\n", text)
+    assert re.search(r":ACQ_TIME:\n +4\.0\n", text)
 
 
 def test_a_series_name_cannot_leave_the_session(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spm_gym.instrument.sim.dynamics import HiddenState
+from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.controller import Refused
 from tests.support.settings_pages import (
     BIAS,
@@ -100,6 +102,30 @@ def test_frames_that_are_not_square(
     z = panel.grab()
     assert z.shape == (lines, pixels)
     assert np.isfinite(z).all()
+
+
+@pytest.mark.parametrize("direction", [DOWN, UP])
+def test_a_running_preview_has_the_lines_that_are_done(panel: CommandPanel, direction: int) -> None:
+    preview = replace(frame(), lines=16)
+    whole = CommandPanel().scan(preview, direction=direction)
+    panel.start(preview, direction)
+    panel("Scan.WaitEndOfScan", 1000)  # four lines of a quarter of a second
+    z = panel.grab()
+    assert z.shape == (16, 64)
+    done = np.isfinite(z).all(axis=1)
+    assert done.tolist() == [row < 4 for row in range(16)][:: 1 if direction == DOWN else -1]
+    assert np.array_equal(z[done], whole[done])
+    before = panel.microscope.status().time
+    panel("Scan.WaitEndOfScan", -1)
+    assert panel.microscope.status().time - before == pytest.approx(12 * 0.25)
+    assert np.array_equal(panel.grab(), whole)
+
+
+@pytest.mark.parametrize("lines", [8, 16, 32])
+def test_a_preview_is_that_of_the_simulated_microscope(panel: CommandPanel, lines: int) -> None:
+    preview = replace(frame(20, -30), lines=lines)
+    simulated = SimulatedMicroscope(CALM, seed=5)
+    assert np.array_equal(panel.scan(preview), simulated.scan(preview).z)
 
 
 def test_a_wide_frame_shows_the_middle_of_the_square_one() -> None:
