@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
 
 from agents.double_dqn import DoubleDQN
+from agents.network_file import write_network
 from agents.vgg import VGG, check_finite_output, check_fit
-from spm_gym.atomic_file import written_whole
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import StateError, restored
@@ -57,9 +55,7 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         "pixels": model.pixels,
         "steps": model.num_timesteps,
     }
-    state = {key: value.contiguous() for key, value in model.q_net.state_dict().items()}
-    with written_whole(path) as beside:
-        beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
+    write_network(model.q_net, about, path)
 
 
 def format_of_file(path: Path) -> str:

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from spm_gym.actions_to_go import GOOD, actions_to_go, cheapest, onward_steps
 from spm_gym.config import ActionConfig
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
 from spm_gym.types import BoolArray
 
-GOOD = 0
-_ITERATIONS = 10_000
 _RESTARTS = 4
 
 
@@ -85,7 +84,9 @@ class HiddenProcess:
         Args:
             policy: Probabilities (L, A) of the actions.
         """
-        return _onward(np.einsum("sl,la,ast->st", self.levels, policy, self.steps, optimize=True))
+        return onward_steps(
+            np.einsum("sl,la,ast->st", self.levels, policy, self.steps, optimize=True)
+        )
 
     @property
     def random_length(self) -> float:
@@ -106,27 +107,12 @@ class HiddenProcess:
     @cached_property
     def oracle(self) -> NDArray[np.float64]:
         """Negative mean number of actions to go, (16, A), if the policy then is optimal."""
-        # Value iteration without a discount: it converges because from every state some action
-        # leads to the good one, where the costs end.
-        value = np.zeros(STATES)
-        for _ in range(_ITERATIONS):
-            cost = 1 + np.einsum("ast,t->sa", _onward(self.steps), value)
-            improved = self._best_value(cost)
-            if np.abs(improved - value).max() < 1e-10:
-                break
-            value = improved
-        return np.asarray(-cost)
+        return -actions_to_go(self.steps, self.levels, self.allowed)
 
     @property
     def oracle_length(self) -> float:
         """Mean number of actions of the optimal policy, which knows the hidden state."""
-        return float(self.start @ self._best_value(-self.oracle))
-
-    def _best_value(self, cost: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean over the mask levels of the cheapest allowed action, (16,)."""
-        # The minimum within the mean: the mask is known when the action is chosen.
-        masked = np.where(self.allowed[None], cost[:, None, :], np.inf)
-        return np.asarray((self.levels * masked.min(axis=2)).sum(axis=1))
+        return float(self.start @ cheapest(-self.oracle, self.levels, self.allowed))
 
     def _best_mixture(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         # Logits make a constrained problem free: probabilities stay positive and sum to 1.
@@ -172,11 +158,6 @@ def hidden_process(
         damaging=np.array([action.damaging for action in actions]),
         damage_actions=damage_actions,
     )
-
-
-def _onward(step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Set the probabilities of transitions that end the episode to 0."""
-    return np.asarray(np.where(np.arange(STATES) == GOOD, 0, step))
 
 
 def _rows(weights: NDArray[np.float64]) -> NDArray[np.float64]:

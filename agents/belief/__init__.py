@@ -1,0 +1,1 @@
+"""Belief agent: recognise the probe's class, filter, learn the transitions, plan."""
