@@ -196,7 +196,7 @@ def test_a_scan_of_another_shape_than_the_frame_is_an_impossible_answer() -> Non
 
     guard = Guard(Ignorant(), LIMITS)
     assert guard.scan(Frame(0, 0, 10 * NM, 64)).z.shape == (64, 64)
-    with pytest.raises(BadReply, match=r"16 lines of 64 pixels has heights \(64, 64\)"):
+    with pytest.raises(BadReply, match=r"\(64, 64\) heights of type float32, not \(16, 64\)"):
         guard.scan(Frame(0, 0, 10 * NM, 64, lines=16))
 
 
