@@ -38,6 +38,7 @@ METRICS = (
     "episode/length",
     "episode/length_agent",
     "episode/length_random",
+    "episode/seconds",
     "episode/success",
     "learn/loss",
     "yield/good_share",

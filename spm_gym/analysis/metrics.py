@@ -165,17 +165,22 @@ class RunMetrics:
         if self._episode is None:
             return
         number, wall = self._episode
-        query = f"SELECT actions, outcome, {EPISODE_POLICY} AS policy FROM episodes WHERE id = ?"
+        query = (
+            f"SELECT actions, elapsed_end - elapsed AS seconds, outcome, {EPISODE_POLICY} AS policy"
+            " FROM episodes WHERE id = ?"
+        )
         episode = self._db.execute(query, (number,)).fetchone()
         if episode["outcome"] is None:
             return
         self._episode = None
         values: dict[str, float] = {
             "episode/length": episode["actions"],
+            "episode/seconds": episode["seconds"],
             "episode/success": episode["outcome"] == "good",
         }
         if episode["policy"] is not None:
             values[f"episode/length_{episode['policy']}"] = episode["actions"]
+            values[f"episode/seconds_{episode['policy']}"] = episode["seconds"]
         values |= {f"actions/{name}": self._chosen[name] for name in self._actions}
         # Counts are of one episode, for every curve has one point an episode.
         self._chosen.clear()

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spm_gym.intervals import FEWEST, Interval, length_difference_interval, length_interval
+from spm_gym.intervals import (
+    FEWEST,
+    Interval,
+    length_difference_interval,
+    length_interval,
+    price_interval,
+)
 
 AGENT, RANDOM = "agent", "random"
 
@@ -24,11 +30,13 @@ class PolicyEpisodes:
     Attributes:
         episodes: Their numbers, in order.
         lengths: Their numbers of actions, in the same order; those cut off count as they are.
+        seconds: Their times on the instrument's clock, in the same order, pauses not counted.
         good: How many ended with a good image.
     """
 
     episodes: tuple[int, ...]
     lengths: tuple[int, ...]
+    seconds: tuple[float, ...]
     good: int
 
     @property
@@ -42,9 +50,24 @@ class PolicyEpisodes:
         return length_interval(self.lengths)
 
     @property
+    def mean_seconds(self) -> float:
+        """Mean time; NaN without an episode."""
+        return float(np.mean(self.seconds)) if self.seconds else math.nan
+
+    @property
+    def seconds_interval(self) -> Interval | None:
+        """95 % interval of that; None as for `interval`."""
+        return price_interval(self.seconds)
+
+    @property
     def interval_in_words(self) -> str:
-        """That interval, or why there is none."""
+        """The interval of the number of actions, or why there is none."""
         return interval_in_words(self.interval, len(self.lengths))
+
+    @property
+    def seconds_in_words(self) -> str:
+        """The interval of the time, or why there is none."""
+        return interval_in_words(self.seconds_interval, len(self.seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,8 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
     """Read finished episodes with at least one action, by policy: `AGENT`, `RANDOM`, or both."""
     found: dict[str, list[sqlite3.Row]] = {}
     for row in db.execute(
-        f"SELECT id, actions, outcome = 'good' AS good, {EPISODE_POLICY} AS policy FROM episodes"
+        "SELECT id, actions, elapsed_end - elapsed AS seconds, outcome = 'good' AS good,"
+        f" {EPISODE_POLICY} AS policy FROM episodes"
         " WHERE outcome IS NOT NULL AND policy IS NOT NULL ORDER BY id"
     ):
         found.setdefault(row["policy"], []).append(row)
@@ -81,6 +105,7 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
             # Episodes that were cut off count with their full length: to leave them out would
             # favour the policy that fails more often.
             tuple(row["actions"] for row in found[name]),
+            tuple(row["seconds"] for row in found[name]),
             sum(row["good"] for row in found[name]),
         )
         for name in (AGENT, RANDOM)
@@ -99,7 +124,7 @@ def interval_in_words(interval: Interval | None, episodes: int) -> str:
     """Write a 95 % interval, or why there is none.
 
     Args:
-        interval: Of a mean number of actions, or of a difference.
+        interval: Of a mean number of actions or time, or of a difference.
         episodes: How many it is from; of the policy with fewer.
     """
     if interval is not None:

@@ -42,7 +42,8 @@ class Summary:
         episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
             those that are over (None without any).
         policies: Of the episodes that are over, by who chose the actions ("agent", "random"):
-            "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell).
+            "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell), and
+            "mean_seconds" on the instrument's clock with "seconds_ci95".
         actions: Decisions in them: "total", "refused", "uncertain", and "by_name".
         acts: Physical acts by kind and result.
         unknown_outcomes: Acts of which nobody knows whether they were carried out.
@@ -159,6 +160,8 @@ def _policy_figures(policy: PolicyEpisodes) -> dict[str, Any]:
         "good": policy.good,
         "mean_actions": policy.mean,
         "ci95": policy.interval,
+        "mean_seconds": policy.mean_seconds,
+        "seconds_ci95": policy.seconds_interval,
     }
 
 

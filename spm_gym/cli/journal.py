@@ -78,9 +78,13 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _policy_text(figures: dict[str, Any]) -> str:
-    interval = interval_in_words(figures["ci95"], figures["episodes"])
-    mean = f"{figures['episodes']} over, {figures['mean_actions']:.1f} actions on average"
-    return f"{mean} (95 % interval: {interval})"
+    count = figures["episodes"]
+    actions = interval_in_words(figures["ci95"], count)
+    seconds = interval_in_words(figures["seconds_ci95"], count)
+    return (
+        f"{count} over, {figures['mean_actions']:.1f} actions on average (95 % interval: {actions})"
+        f", {figures['mean_seconds']:.1f} s of the instrument (95 % interval: {seconds})"
+    )
 
 
 def _listed(counts: dict[str, Any]) -> str:

@@ -123,6 +123,9 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
     with reading(Path("run")) as db:
         rows = db.execute("SELECT * FROM scans WHERE fraction = 1 ORDER BY id").fetchall()
         lengths = db.execute("SELECT actions FROM episodes WHERE outcome IS NOT NULL").fetchall()
+        times = db.execute(
+            "SELECT elapsed_end - elapsed FROM episodes WHERE outcome IS NOT NULL"
+        ).fetchall()
     good = events.Scalars("yield/good")
     assert [each.step for each in good] == list(range(1, 81))
     assert [each.wall_time for each in good] == [row["wall"] for row in rows]
@@ -132,6 +135,9 @@ def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
     assert reported == pytest.approx(classified)
     found = [each.value for each in events.Scalars("episode/length")]
     assert found == [length for (length,) in lengths]
+    seconds = [each.value for each in events.Scalars("episode/seconds")]
+    assert seconds == pytest.approx([time for (time,) in times])
+    assert min(seconds) > 0
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("episode/length_")]
     assert sum(len(events.Scalars(tag)) for tag in tags) == len(found)
 

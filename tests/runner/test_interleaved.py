@@ -56,6 +56,11 @@ def test_every_other_episode_is_left_to_random_also_after_a_resume(
     over = figures["episodes"]["good"] + figures["episodes"]["limit"]
     assert sum(each["episodes"] for each in figures["policies"].values()) == over
     with reading(Path("run")) as db:
+        query = "SELECT SUM(elapsed_end - elapsed) FROM episodes WHERE outcome IS NOT NULL"
+        total = db.execute(query).fetchone()[0]
+    times = [each["episodes"] * each["mean_seconds"] for each in figures["policies"].values()]
+    assert sum(times) == pytest.approx(total)
+    with reading(Path("run")) as db:
         certain = "SELECT COUNT(*) FROM steps WHERE scan_after IS NOT NULL AND NOT uncertain"
         learned = db.execute(certain).fetchone()[0]
     newest = latest_checkpoint(Path("run/checkpoints"))
@@ -93,15 +98,21 @@ def invented(episodes: Sequence[tuple[str | None, list[str]]]) -> sqlite3.Connec
     """A journal with these outcomes, and the policies of the steps that led to them."""
     db = sqlite3.connect(":memory:")
     db.row_factory = sqlite3.Row
-    db.execute("CREATE TABLE episodes (id INTEGER, actions INTEGER, outcome TEXT)")
+    db.execute(
+        "CREATE TABLE episodes"
+        " (id INTEGER, actions INTEGER, outcome TEXT, elapsed REAL, elapsed_end REAL)"
+    )
     db.execute("CREATE TABLE steps (episode INTEGER, policy TEXT)")
     for number, (outcome, values) in enumerate(episodes, 1):
-        db.execute("INSERT INTO episodes VALUES (?, ?, ?)", (number, len(values), outcome))
+        # Twenty seconds an action, and a time that has passed before the first episode.
+        began, ended = 1000.0 * number, 1000.0 * number + 20 * len(values)
+        row = (number, len(values), outcome, began, ended if outcome else None)
+        db.execute("INSERT INTO episodes VALUES (?, ?, ?, ?, ?)", row)
         db.executemany("INSERT INTO steps VALUES (?, ?)", [(number, each) for each in values])
     return db
 
 
-def test_lengths_go_to_those_who_chose() -> None:
+def test_lengths_and_seconds_go_to_those_who_chose() -> None:
     db = invented(
         [
             ("good", ["agent"] * 2),
@@ -116,13 +127,15 @@ def test_lengths_go_to_those_who_chose() -> None:
     finally:
         db.close()
     assert found == {
-        "agent": PolicyEpisodes((1, 4), (2, 4), 2),
-        "random": PolicyEpisodes((2,), (7,), 0),
+        "agent": PolicyEpisodes((1, 4), (2, 4), (40.0, 80.0), 2),
+        "random": PolicyEpisodes((2,), (7,), (140.0,), 0),
     }
 
 
 def policy(lengths: Sequence[int]) -> PolicyEpisodes:
-    return PolicyEpisodes(tuple(range(len(lengths))), tuple(map(int, lengths)), len(lengths))
+    whole = tuple(map(int, lengths))
+    seconds = tuple(20.0 * length for length in whole)
+    return PolicyEpisodes(tuple(range(len(lengths))), whole, seconds, len(lengths))
 
 
 def mirrored(rng: np.random.Generator, number: int) -> list[int]:
@@ -210,20 +223,24 @@ def test_pages_and_journal_say_what_is_too_few(
         values = [0.1, 0.2] if number % 2 else None
         run.condition([PULSE] * (1 + number % 5), values=values)
         if number == 17:
-            assert intervals(run, capsys) == ["too few to tell (9 of 10 episodes)"] * 5
-    agent, random, *report = intervals(run, capsys)
-    assert agent == random == policy([1, 2, 3, 4, 5] * 2).interval_in_words
-    saved = report.pop(0)
-    assert report == [agent, random]
+            assert intervals(run, capsys) == ["too few to tell (9 of 10 episodes)"] * 9
+    *journal, saved = intervals(run, capsys)[:5]
+    report = intervals(run, capsys)[5:]
+    assert report == journal
+    assert journal[0] == journal[2] == policy([1, 2, 3, 4, 5] * 2).interval_in_words
+    assert all(re.fullmatch(r"\d+\.\d to \d+\.\d", seconds) for seconds in journal[1::2])
     assert re.fullmatch(r"-\d\.\d to \d\.\d", saved)
 
 
 def intervals(run: InventedRun, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Intervals in the journal (agent, random) and in the report (saved, agent, random)."""
+    """Intervals in the journal and in the report, which begins with that of the saved actions.
+
+    Of actions and seconds in turn, first the agent's, then those of the random policy.
+    """
     run.commit()
     folder = run.journal.run
     main(["journal", str(folder)])
-    stated = re.findall(r"95 % interval: (.+)\)", capsys.readouterr().out)
+    stated = re.findall(r"95 % interval: ((?:\(.+?\)|[^()])+)\)", capsys.readouterr().out)
     page = render_report(folder).html
     stated += re.findall(r"95 % interval: (.+?)\. Below", page)
     table = page.partition("Finished episodes by policy")[2].partition("</table>")[0]

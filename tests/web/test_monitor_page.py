@@ -24,6 +24,7 @@ def test_everything_is_there(page: Page, address: str) -> None:
     assert page.locator("#scan .picture img").evaluate("image => image.decode().then(() => true)")
     assert f"{PULSE}, action 1 of episode 2" in text_of(page, "#decision")
     assert "2.0 actions on average" in text_of(page, "#lengths")
+    assert "s of the instrument" in text_of(page, "#lengths")
     assert "crash: seen in the image" in text_of(page, "#events")
     assert page.locator("#scan svg[role=img]").get_attribute("aria-label").endswith(" pm")
     page.wait_for_selector("#chart canvas")
