@@ -9,7 +9,8 @@ module before it is imported, in ``conftest.py``::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from spm_gym.imaging import level
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import Capabilities
 from spm_gym.scale import NM
-from spm_gym.types import Dip, Direction, Frame, Pulse, Stall, Status
+from spm_gym.types import Dip, Direction, FloatImage, Frame, Pulse, Stall, Status
 
 
 class AbortSwitch:
@@ -36,6 +37,11 @@ class AbortSwitch:
 def frame(x_nm: float = 0.0, y_nm: float = 0.0) -> Frame:
     """Make a frame of 10 nm, 64 x 64 pixels, around a place near the centre."""
     return Frame(x_nm * NM, y_nm * NM, 10 * NM, 64)
+
+
+def correlation(one: FloatImage, other: FloatImage) -> float:
+    """Correlate the heights of two images."""
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
 class InstrumentContract:
@@ -63,8 +69,8 @@ class InstrumentContract:
     def capabilities(self) -> Capabilities:
         """Capabilities of the driver; to be overridden where they are fewer than all."""
         return Capabilities(
-            status=True, withdraw=True, retract=True, coarse_motion=True, abort=True, restore=True,
-            rehearse=True, verify_motor=True,
+            status=True, withdraw=True, retract=True, coarse_motion=True, previews=True,
+            abort=True, restore=True, rehearse=True, verify_motor=True,
         )  # fmt: skip
 
     @pytest.fixture
@@ -119,6 +125,44 @@ class InstrumentContract:
         z = instrument.scan(frame(), fraction).z
         assert np.isfinite(z[:lines]).all()
         assert np.isnan(z[lines:]).all()
+
+    @pytest.mark.parametrize("lines", [8, 16, 32])
+    def test_a_preview_has_few_lines_over_the_whole_frame(
+        self, instrument: Instrument, capabilities: Capabilities, lines: int
+    ) -> None:
+        preview = replace(frame(), lines=lines)
+        if not capabilities.previews:
+            with pytest.raises(InstrumentError):
+                instrument.scan(preview)
+            # Nothing was sent, so nothing is in the way of the next scan.
+            assert np.isfinite(instrument.scan(frame()).z).all()
+            return
+        instrument.scan(frame())  # to settle there
+        whole = instrument.scan(frame()).z
+        scan = instrument.scan(preview)
+        assert scan.frame == preview
+        assert scan.z.shape == (lines, 64)
+        assert scan.z.dtype == np.float32
+        assert np.isfinite(scan.z).all()
+        # Correlated with the same rows of a full scan, and not with as many of its first lines.
+        found, there, elsewhere = map(level, (scan.z, whole[preview.rows], whole[:lines]))
+        assert correlation(found, there) > max(0.5, correlation(found, elsewhere))
+        assert instrument.scan(frame()).z.shape == (64, 64)
+
+    def test_a_partial_preview_has_its_first_lines(
+        self, instrument: Instrument, capabilities: Capabilities
+    ) -> None:
+        if capabilities.previews:
+            z = instrument.scan(replace(frame(), lines=16), 0.25).z
+            assert np.isfinite(z[:4]).all()
+            assert np.isnan(z[4:]).all()
+
+    @pytest.mark.parametrize("lines", [0, -1, 24, 128, 16.0, float("nan")])
+    def test_lines_that_do_not_divide_the_pixels_are_refused(
+        self, instrument: Instrument, lines: Any
+    ) -> None:
+        with pytest.raises((ValueError, InstrumentError)):
+            instrument.scan(replace(frame(), lines=lines))
 
     @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
     def test_a_fraction_is_a_fraction(self, instrument: Instrument, fraction: float) -> None:

@@ -32,6 +32,7 @@ _MISSING = {
     "retract": "cannot step away from the sample: a crash is recovered from without a coarse step, "
     "or ends the run",
     "coarse_motion": "makes no coarse step: a run ends when the approach area is used up",
+    "previews": "cannot scan fewer lines than pixels: preview scans are refused",
     "abort": "cannot end a scan or an approach early: a pause or a stop waits for it",
     "restore": "keeps no settings of the operator: what it changes stays changed",
     "rehearse": "cannot show commands without sending them: --dry-run is refused",
@@ -48,6 +49,7 @@ class Capabilities:
         withdraw: Withdraw the tip.
         retract: Step away from the sample after a crash.
         coarse_motion: Change the approach area.
+        previews: Scan frames with fewer lines than pixels.
         abort: End a scan or an approach when the run is asked for something else.
         restore: Keep the operator's settings during a run and put them back, also afterwards.
         rehearse: Show commands instead of sending them.
@@ -60,6 +62,7 @@ class Capabilities:
     withdraw: bool = False
     retract: bool = False
     coarse_motion: bool = False
+    previews: bool = False
     abort: bool = False
     restore: bool = False
     rehearse: bool = False

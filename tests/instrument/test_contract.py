@@ -61,7 +61,9 @@ class TestSimulator(InstrumentContract):
 
     @pytest.fixture
     def capabilities(self) -> Capabilities:
-        return Capabilities(status=True, withdraw=True, retract=True, coarse_motion=True)
+        return Capabilities(
+            status=True, withdraw=True, retract=True, coarse_motion=True, previews=True
+        )
 
 
 class TestVirtualNanonis(InstrumentContract):

@@ -34,7 +34,10 @@ class LinescopeDriver(Driver):
             abort=True,
             restore=True,
             rehearse=True,
-            reasons={"verify_motor": "a linescope makes no single steps"},
+            reasons={
+                "previews": "a linescope's lines lie as close as its pixels",
+                "verify_motor": "a linescope makes no single steps",
+            },
         )
 
     def connect(self, real: RealConfig, context: DriverContext) -> Instrument:

@@ -86,15 +86,20 @@ class LinescopeInstrument:
 
         Raises:
             ContactLost: The tip is withdrawn.
-            LimitExceeded: The frame is turned, or out of reach.
+            LimitExceeded: The frame is turned, a preview, or out of reach.
             Aborted: The run is asked for something else; the scan was stopped.
             InstrumentError: Any other failure.
         """
         if frame.angle:
             raise LimitExceeded(f"a linescope turns no frame, asked for {frame.angle:g} rad")
-        lines = math.ceil(fraction * frame.pixels)
+        if frame.lines != frame.pixels:
+            raise LimitExceeded(
+                f"a linescope's lines lie as close as its pixels: {frame.lines} lines of "
+                f"{frame.pixels} pixels are refused"
+            )
+        lines = math.ceil(fraction * frame.lines)
         status = self.status()
-        z = np.full((frame.pixels, frame.pixels), np.nan, np.float32)
+        z = np.full(frame.shape, np.nan, np.float32)
         # A row is answered when it has been scanned: forward and backward at the speed that is set.
         row_s = 2 * frame.size / (self._real.imaging.speed_nm_per_s * NM)
         self._line.ask(line("scan", frame.x, frame.y, frame.size, frame.pixels, lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,20 @@ def test_a_second_program_is_refused(real: RealConfig, monkeypatch: pytest.Monke
     instrument.close()
     findings = DRIVER.preflight(real, EnvConfig(), None).findings
     assert not any(finding.trouble for finding in findings)
+
+
+def test_a_preview_is_refused_before_anything_is_sent(
+    real: RealConfig, microscope: SimulatedMicroscope
+) -> None:
+    assert "lines lie as close as its pixels" in DRIVER.capabilities(real).missing()["previews"]
+    unbroken = Breaking(Bench(microscope), "nothing")
+    instrument = LinescopeInstrument(unbroken, real, quiet())
+    instrument.open()
+    unbroken.sent.clear()
+    with pytest.raises(LimitExceeded, match="4 lines of 16 pixels are refused"):
+        instrument.scan(replace(HERE, lines=4))
+    assert unbroken.sent == []
+    instrument.close()
 
 
 class Breaking:

@@ -116,8 +116,8 @@ class DeepSPMInstrument:
         """Scan the whole frame, whatever the fraction; lines beyond it are made NaN.
 
         Raises:
-            LimitExceeded: The frame is rotated, a number not finite, or the server finds something
-                out of bounds.
+            LimitExceeded: The frame is rotated or a preview, a number not finite, or the server
+                finds something out of bounds.
             CommandFailed: The server answered in words instead of an image.
             ConnectionLost: There is no connection, or it broke.
             TimedOut: The image did not come in time.
@@ -129,6 +129,12 @@ class DeepSPMInstrument:
         if frame.angle:
             raise LimitExceeded(
                 f"the text protocol knows no rotated frames, asked for {frame.angle:g} rad"
+            )
+        # A scan request has one number for both, and a full scan would take the time of one.
+        if frame.lines != frame.pixels:
+            raise LimitExceeded(
+                f"the text protocol knows no previews, asked for {frame.lines} lines of "
+                f"{frame.pixels} pixels"
             )
         request = ScanRequest(frame.x, frame.y, frame.size, frame.pixels)
         format_request(request)  # a frame that cannot be sent is refused before any question
@@ -143,7 +149,7 @@ class DeepSPMInstrument:
         height = float(np.median(scanned)) if scanned.size else math.nan
         self._know((frame.x, frame.y), approached=True, z=height)
         # There is no partial scan; the caller gets what it has asked for, and no more.
-        z[math.ceil(fraction * frame.pixels) :] = np.nan
+        z[math.ceil(fraction * frame.lines) :] = np.nan
         return Scan(frame, z, z_range, self.bias, self.setpoint, started)
 
     def condition(self, action: Conditioning, x: float, y: float) -> None:
@@ -270,4 +276,4 @@ class DeepSPMInstrument:
         self._place, self._approached, self._z = place, approached, z
 
     def _scan_time(self, frame: Frame) -> float:
-        return 2 * frame.pixels * frame.size / self.speed  # forward and backward
+        return 2 * frame.lines * frame.size / self.speed  # forward and backward

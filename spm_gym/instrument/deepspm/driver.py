@@ -14,7 +14,9 @@ from spm_gym.instrument.deepspm.client import DeepSPMInstrument
 from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Finding, Inspection
 from spm_gym.scale import NM, PA
 
-_UNABLE = ("status", "withdraw", "retract", "abort", "restore", "rehearse", "verify_motor")
+_UNABLE = (
+    "status", "withdraw", "retract", "previews", "abort", "restore", "rehearse", "verify_motor"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

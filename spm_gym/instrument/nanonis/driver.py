@@ -57,8 +57,8 @@ class NanonisDriver(Driver):
         steps = real.nanonis.coarse.retract is not None
         why = {} if steps else dict.fromkeys(_STEPS, "real.nanonis.coarse.retract is not set")
         return Capabilities(
-            status=True, withdraw=True, retract=steps, coarse_motion=steps, abort=True,
-            restore=True, rehearse=True, verify_motor=steps, reasons=why,
+            status=True, withdraw=True, retract=steps, coarse_motion=steps, previews=True,
+            abort=True, restore=True, rehearse=True, verify_motor=steps, reasons=why,
         )  # fmt: skip
 
     def connect(self, real: RealConfig, context: DriverContext) -> Instrument:

@@ -208,6 +208,7 @@ def test_a_z_range_that_the_server_does_not_know_is_asked_for_once() -> None:
         (lambda client: client.clean_tip("1", 0), ValueError),
         (lambda client: client.scan(FRAME, 1.5), ValueError),
         (lambda client: client.scan(Frame(0, 0, 10 * NM, 16, 0.1)), LimitExceeded),
+        (lambda client: client.scan(Frame(0, 0, 10 * NM, 16, lines=4)), LimitExceeded),
     ],
 )
 def test_what_cannot_be_asked_is_not_sent(
