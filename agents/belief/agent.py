@@ -1,0 +1,222 @@
+"""The belief agent: filters the class of the probe, learns the transitions, plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from agents.belief.belief import VerdictRates, correct, likelihood, update
+from agents.belief.errors import BeliefError
+from agents.belief.planning import MaskFrequencies, Plan
+from agents.belief.recogniser import Recogniser
+from agents.belief.transitions import LearnedTransitions, table_prior, uninformed_prior
+from spm_gym.action_index import action_index
+from spm_gym.plain_state import StateError, array_of, restore_generator, restored
+from spm_gym.types import BoolArray, Transition
+
+Floats = NDArray[np.float64]
+
+_RANDOM_UNTIL, _GREEDY_UNTIL = 100, 500
+"""Actions, without a prior: random ones, then those of the mean plan with few random ones, then
+those of drawn tables."""
+
+_RANDOM_SHARE = 0.05
+_LEARN_EVERY, _ROUNDS = 25, 8
+
+
+_ToGo = Annotated[Floats, array_of(np.float64, None, None)]
+
+
+class BeliefState(NamedTuple):
+    """Memory of `BeliefAgent.predict` from one image of an episode to the next.
+
+    Attributes:
+        belief: Over the classes at the last image, (S,).
+        action: Chosen on it.
+    """
+
+    belief: Floats
+    action: int
+
+
+@dataclass(frozen=True, slots=True)
+class _AgentState:
+    """State of a `BeliefAgent` without that of its parts."""
+
+    steps: Annotated[int, Field(ge=0)]
+    informed: bool
+    open: bool
+    skipping: bool
+    plan: _ToGo
+    drawn: _ToGo | None
+    rng: dict[str, Any]
+
+
+class BeliefAgent:
+    """Chooses and learns on one microscope; fulfils `spm_gym.types.Policy`.
+
+    Args:
+        recogniser: Gives the probability of each of S classes.
+        rates: Of the classifier that ends the episodes.
+        actions: A.
+        rng: Of exploration.
+        table: Transitions of another world as a prior, (A, S, S); None without.
+
+    Attributes:
+        transitions: All that was learned of the actions.
+        masks: How often each mask has occurred.
+        steps: Number of actions learned from.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        rates: VerdictRates,
+        actions: int,
+        rng: np.random.Generator,
+        table: Floats | None = None,
+    ) -> None:
+        classes = len(recogniser.shares)
+        if table is None:
+            prior = uninformed_prior(actions, classes)
+        else:
+            prior = table_prior(table, actions, classes)
+        self._informed = table is not None
+        self._recogniser, self._rng = recogniser, rng
+        self._verdicts = [rates.probabilities(good, classes) for good in (False, True)]
+        self.transitions, self.masks = LearnedTransitions(prior), MaskFrequencies(actions)
+        self.steps = 0
+        # An uncertain act breaks an episode: of the rest nothing is stored.
+        self._open = self._skipping = False
+        self._drawn: Plan | None = None
+        self._latest: tuple[NDArray[np.float32], Floats] | None = None
+        self._mean = self.transitions.mean()
+        self._plan = Plan.of(self._mean, self.masks)
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Choose an action on an image (1, H, W); see `spm_gym.types.Policy`.
+
+        Args:
+            observation: An image that the classifier has called bad.
+            state: `BeliefState`; None begins an episode.
+            episode_start: Ignored.
+            deterministic: Whether to follow the plan on the mean table, without exploring.
+            action_masks: (A,); None allows everything.
+
+        Raises:
+            BeliefError: The image has other pixels, or nothing is allowed.
+        """
+        mask = np.ones(len(self._mean), bool) if action_masks is None else action_masks
+        belief = self.follow(observation, state)
+        action = self._plan.choose(belief, mask) if deterministic else self._explore(belief, mask)
+        return action, BeliefState(belief, action)
+
+    def follow(self, observation: NDArray[np.float32], state: BeliefState | None) -> Floats:
+        """Compute the belief (S,) at an image that the classifier has called bad.
+
+        Args:
+            observation: The image, (1, H, W).
+            state: Of the image before; None at the first one of an episode.
+        """
+        found = self._likelihood(observation, called_good=False)
+        if state is None:
+            return correct(self.transitions.start(), found)
+        return update(state.belief, self._mean[state.action], found)
+
+    def expected_actions(self, belief: Floats) -> Floats:
+        """Compute the mean number of actions to a good probe after each action, (A,)."""
+        return self._plan.expected(belief)
+
+    def learn_from(self, transition: Transition) -> None:
+        """Learn from one step; the episodes come one after the other."""
+        ended = transition.terminated or transition.truncated
+        self._skipping = self._skipping or transition.uncertain
+        if not self._skipping:
+            # Checked before anything is stored, or a wrong one would leave half a step behind.
+            action = action_index(transition.action, len(self._mean))
+            if not self._open:
+                self.transitions.begin(self._likelihood(transition.observation, False))
+            after = self._likelihood(transition.next_observation, transition.terminated)
+            self.transitions.add(action, after)
+            self._open = True
+        if not ended:
+            self.masks.add(transition.next_mask)
+        self.steps += 1
+        if self.steps % _LEARN_EVERY == 0:
+            self.transitions.learn(_ROUNDS)
+            self._mean = self.transitions.mean()
+            self._plan = Plan.of(self._mean, self.masks)
+        if ended:
+            self._open = self._skipping = False
+            self._drawn = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Collect all that is needed to continue."""
+        drawn = None if self._drawn is None else self._drawn.to_go.copy()
+        return {
+            "transitions": self.transitions.get_state(),
+            "masks": self.masks.get_state(),
+            "steps": self.steps,
+            "informed": self._informed,
+            "open": self._open,
+            "skipping": self._skipping,
+            "drawn": drawn,
+            "rng": dict(self._rng.bit_generator.state),
+            "plan": self._plan.to_go.copy(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` gave.
+
+        Raises:
+            StateError: It belongs to another agent, or is damaged; then this one must not be used.
+        """
+        rest = dict(state)
+        try:
+            transitions, masks = rest.pop("transitions"), rest.pop("masks")
+        except KeyError as error:
+            raise StateError(f"the kept state of a belief agent lacks {error}") from None
+        own = restored(_AgentState, rest)
+        shape = self._plan.to_go.shape
+        for plan in (own.plan, own.drawn):
+            if plan is not None and plan.shape != shape:
+                raise StateError(f"a kept plan has the shape {plan.shape}, not {shape}")
+        self.transitions.set_state(transitions)
+        self.masks.set_state(masks)
+        restore_generator(self._rng, own.rng)
+        self.steps, self._informed = own.steps, own.informed
+        self._open, self._skipping = own.open, own.skipping
+        self._drawn = None if own.drawn is None else Plan(own.drawn.copy())
+        self._mean, self._plan = self.transitions.mean(), Plan(own.plan.copy())
+
+    def _explore(self, belief: Floats, mask: BoolArray) -> int:
+        if not mask.any():
+            raise BeliefError("the action mask allows no action at all")
+        if not self._informed and self.steps < _GREEDY_UNTIL:
+            share = 1.0 if self.steps < _RANDOM_UNTIL else _RANDOM_SHARE
+            if self._rng.random() < share:
+                return int(self._rng.choice(np.flatnonzero(mask)))
+            return self._plan.choose(belief, mask)
+        # One table for a whole episode: what a chain of actions is worth shows only at its end.
+        if self._drawn is None:
+            self._drawn = Plan.of(self.transitions.draw(self._rng), self.masks)
+        return self._drawn.choose(belief, mask)
+
+    def _likelihood(self, observation: NDArray[np.float32], called_good: bool) -> Floats:
+        # Every image is asked about twice, to choose and to learn: the last answer is kept.
+        if self._latest is None or not np.array_equal(self._latest[0], observation):
+            answer = self._recogniser.logarithms(observation[None])[0]
+            self._latest = observation.copy(), answer
+        verdict = self._verdicts[called_good]
+        return likelihood(self._latest[1], self._recogniser.shares, verdict)

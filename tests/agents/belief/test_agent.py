@@ -1,0 +1,129 @@
+"""The agent learns to condition a probe whose class its images show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agents.belief.agent import BeliefAgent
+from agents.belief.belief import VerdictRates
+from agents.belief.errors import BeliefError
+from agents.belief.recogniser import Recogniser
+from agents.vgg import VGG
+from spm_gym.config import NetworkConfig
+from spm_gym.plain_state import StateError, from_bytes, to_bytes
+from spm_gym.types import Transition
+
+PIXELS, CLASSES, ACTIONS = 8, 3, 3
+RATES = VerdictRates(0.95, 0.01)
+TINY = NetworkConfig(channels=(2,), pooled_sets=1, stem_stride=2, hidden=())
+TABLE = np.stack([np.eye(3), np.eye(3)[[0, 0, 2]], np.eye(3)[[0, 2, 1]]])
+"""Action 1 makes class 1 good, action 2 exchanges 1 and 2, action 0 does nothing."""
+
+
+class _Pointer(Recogniser):
+    """Reads the class from the first pixel, and is right in nine cases out of ten."""
+
+    def __init__(self) -> None:
+        shares = np.full(CLASSES, 1 / CLASSES)
+        super().__init__(VGG(TINY, CLASSES, PIXELS), shares, "")
+
+    def logarithms(self, images: np.ndarray) -> np.ndarray:
+        named = images[:, 0, 0, 0].astype(int)
+        return np.asarray(np.log(np.where(np.arange(CLASSES) == named[:, None], 0.9, 0.05)))
+
+
+def agent(seed: int = 0, table: np.ndarray | None = None) -> BeliefAgent:
+    return BeliefAgent(_Pointer(), RATES, ACTIONS, np.random.default_rng(seed), table)
+
+
+def image(state: int, rng: np.random.Generator) -> np.ndarray:
+    named = state if rng.random() < 0.9 else int(rng.integers(CLASSES))
+    return np.full((1, PIXELS, PIXELS), named, np.float32)
+
+
+def play(player: BeliefAgent, steps: int, learn: bool, seed: int = 1) -> list[int]:
+    """Lengths of the finished episodes; every action is allowed."""
+    rng = np.random.default_rng(seed)
+    mask, lengths = np.ones(ACTIONS, bool), []
+    true, memory, length = 2, None, 0
+    present = image(true, rng)
+    for _ in range(steps):
+        action, memory = player.predict(present, memory, deterministic=not learn, action_masks=mask)
+        true = int(rng.choice(CLASSES, p=TABLE[action, true]))
+        following = image(true, rng)
+        length += 1
+        if learn:
+            done = true == 0
+            player.learn_from(Transition(present, action, -1.0, following, mask, done, False))
+        present = following
+        if true == 0:
+            lengths.append(length)
+            true, memory, length = int(rng.integers(1, 3)), None, 0
+            present = image(true, rng)
+    return lengths
+
+
+def test_it_learns_without_knowledge() -> None:
+    learner = agent()
+    before = np.mean(play(agent(), 300, learn=True)[:10])
+    play(learner, 600, learn=True)
+    after = np.mean(play(learner, 300, learn=False))
+    assert after < 2.1 < before
+    assert learner.transitions.mean()[1, 1, 0] > 0.9
+    belief = np.array([0.0, 0.0, 1.0])
+    assert learner.expected_actions(belief)[2] == pytest.approx(2, abs=0.3)
+
+
+def test_with_a_true_table_it_needs_no_learning() -> None:
+    assert np.mean(play(agent(table=TABLE), 300, learn=False)) < 2.1
+
+
+def test_the_same_seed_gives_the_same_run_and_kept_state_goes_on() -> None:
+    for table in (None, TABLE):
+        first, again = agent(3, table), agent(3, table)
+        assert play(first, 130, learn=True) == play(again, 130, learn=True)
+        other = agent(99)
+        other.set_state(from_bytes(to_bytes(first.get_state())))
+        assert play(first, 130, True, seed=5) == play(other, 130, True, seed=5)
+        assert np.array_equal(first.transitions.mean(), other.transitions.mean())
+
+
+def test_acts_of_unknown_outcome_and_what_follows_them_teach_nothing() -> None:
+    learner, mask = agent(), np.ones(ACTIONS, bool)
+    dark = np.zeros((1, PIXELS, PIXELS), np.float32)
+    step = Transition(dark, 1, -1.0, dark, mask, False, False)
+    for each in (step, replace(step, uncertain=True), step, replace(step, terminated=True)):
+        learner.learn_from(each)
+    assert (learner.transitions.actions, learner.steps) == (1, 4)
+    learner.learn_from(step)
+    assert learner.transitions.actions == 2
+    with pytest.raises(ValueError, match="integer from 0 to 2"):
+        learner.learn_from(replace(step, action=3))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_only_allowed_actions_are_chosen(deterministic: bool) -> None:
+    bright = np.ones((1, PIXELS, PIXELS), np.float32)
+    for table in (None, TABLE):
+        player = agent(table=table)
+        mask = np.array([False, False, True])
+        action, state = player.predict(bright, None, None, deterministic, mask)
+        assert action == 2
+        assert state.belief.sum() == pytest.approx(1)
+        with pytest.raises(BeliefError, match="no action"):
+            player.predict(bright, None, None, deterministic, ~mask & mask)
+
+
+def test_a_state_of_another_agent_is_refused() -> None:
+    state = agent().get_state()
+    for key in state:
+        with pytest.raises(StateError):
+            agent().set_state({name: value for name, value in state.items() if name != key})
+    for wrong in ({"plan": np.zeros((2, 2))}, {"drawn": np.zeros((2, 2))}, {"steps": -1}):
+        with pytest.raises(StateError):
+            agent().set_state(state | wrong)
+    with pytest.raises(BeliefError, match="3 actions"):
+        agent(table=TABLE[:2])
