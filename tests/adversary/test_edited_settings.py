@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from spm_gym.assembly.run_directory import SETTINGS
+from spm_gym.assembly.run_directory import SETTINGS, TRAINING
 from spm_gym.cli import main
 from spm_gym.journal.run_lock import LOCK
 from spm_gym.journal.writer import SessionRecord
@@ -80,11 +80,11 @@ def emptied(tree: Any) -> None:
 ACTIONS = (two_actions, one_more, renamed, reversed_)
 
 
-def edited(made: Path, folder: Path, edit: Any) -> Path:
+def edited(made: Path, folder: Path, edit: Any, settings: str = SETTINGS) -> Path:
     run = Path(shutil.copytree(made, folder / NAME))
-    tree = yaml.safe_load((run / SETTINGS).read_text())
+    tree = yaml.safe_load((run / settings).read_text())
     edit(tree)
-    (run / SETTINGS).write_text(yaml.safe_dump(tree))
+    (run / settings).write_text(yaml.safe_dump(tree))
     return run
 
 
@@ -138,6 +138,6 @@ def test_an_agent_is_not_evaluated_with_other_actions(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--run-dir", NAME, "--config", str(smoke)]) == 0
     for edit in (two_actions, one_more):
-        run = edited(tmp_path / NAME, tmp_path / edit.__name__, edit)
+        run = edited(tmp_path / NAME, tmp_path / edit.__name__, edit, TRAINING)
         assert main(["evaluate", "--run", str(run), "--episodes", "1"]) == 2
         assert "env.actions" in capsys.readouterr().err.replace("actions: give", "env.actions")
