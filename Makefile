@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench bench-check claims figures classifier agent clean
+.PHONY: help install demo test lint bench bench-check claims figures classifier recogniser agent clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -50,6 +50,9 @@ lint: install  ## style, types, import contracts
 
 classifier: install  ## make the shipped classifier again
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
+
+recogniser: install  ## make the shipped recogniser of probe classes again
+	$(BIN)/python benchmarks/belief.py --train --steps --save spm_gym/data/recogniser.safetensors
 
 agent: install  ## make the shipped agent again
 	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force

@@ -1,11 +1,15 @@
 """Belief agent: actions per episode after some hundred actions of learning.
 
-    python benchmarks/belief.py --save recogniser.safetensors
-    python benchmarks/belief.py --recogniser recogniser.safetensors --prior simulator --seeds 3
+    python benchmarks/belief.py --seeds 2 --steps 100 300 1500 5360
+    python benchmarks/belief.py --prior simulator --steps 0 300
 
-The first command trains the recogniser first, in some two minutes of one core. An agent learns on
-the simulator; after each number of actions it is evaluated without exploring, in turns with random
-choice and the oracle on another microscope. An episode is finished before an evaluation begins.
+The included recogniser is made again by
+
+    python benchmarks/belief.py --train --steps --save spm_gym/data/recogniser.safetensors
+
+in some two minutes of one core. An agent learns on the simulator; after each number of actions it
+is evaluated without exploring, in turns with random choice and the oracle on another microscope. An
+episode is finished before an evaluation begins.
 Score: (random - agent) / (random - oracle) of the mean actions per episode.
 """
 
@@ -33,7 +37,7 @@ from agents.evaluation import Episode, interleave, run_episode, summarise
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recogniser_training import train_recogniser
-from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
 from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.envs.ground_truth import with_truth
@@ -49,14 +53,15 @@ _TEST_IMAGES = 3000
 
 
 def main() -> None:
-    """Train or load a recogniser, let agents learn, print a row for every evaluation."""
+    """Load or train a recogniser, let agents learn, print a row for every evaluation."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recogniser", type=Path, help="a file; default: train one")
+    parser.add_argument("--recogniser", type=Path, default=shipped_recogniser())
+    parser.add_argument("--train", action="store_true", help="train a recogniser, load none")
     parser.add_argument("--images", type=int, default=30_000, help="to train it with")
     parser.add_argument("--save", type=Path, help="where to write the recogniser")
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300, 1500])
+    parser.add_argument("--steps", type=int, nargs="*", default=[100, 300, 1500])
     parser.add_argument("--prior", choices=("none", "simulator"), default="none")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -73,7 +78,7 @@ def main() -> None:
 
 def recognise(arguments: argparse.Namespace, config: Config) -> Recogniser:
     """Load or train the recogniser, and print its score on images of the settings."""
-    if arguments.recogniser is not None:
+    if not arguments.train:
         recogniser = Recogniser.load(arguments.recogniser)
     else:
         started = time.process_time()

@@ -158,8 +158,12 @@ class BeliefAgent:
             self._mean = self.transitions.mean()
             self._plan = Plan.of(self._mean, self.masks)
         if ended:
-            self._open = self._skipping = False
-            self._drawn = None
+            self.end_episode()
+
+    def end_episode(self) -> None:
+        """Let the next transition begin an episode, also if the present one was broken off."""
+        self._open = self._skipping = False
+        self._drawn = None
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue."""

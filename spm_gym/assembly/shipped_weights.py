@@ -14,3 +14,8 @@ def shipped_classifier() -> Path:
 def shipped_agent() -> Path:
     """Find the weights of the agent that comes with the package."""
     return Path(str(resources.files("spm_gym") / "data" / "agent.safetensors"))
+
+
+def shipped_recogniser() -> Path:
+    """Find the recogniser of the probe's class that comes with the package."""
+    return Path(str(resources.files("spm_gym") / "data" / "recogniser.safetensors"))

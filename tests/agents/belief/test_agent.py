@@ -10,6 +10,7 @@ import pytest
 from agents.belief.agent import BeliefAgent
 from agents.belief.belief import VerdictRates
 from agents.belief.errors import BeliefError
+from agents.belief.forward_backward import FIRST
 from agents.belief.recogniser import Recogniser
 from agents.vgg import VGG
 from spm_gym.config import NetworkConfig
@@ -102,6 +103,15 @@ def test_acts_of_unknown_outcome_and_what_follows_them_teach_nothing() -> None:
     assert learner.transitions.actions == 2
     with pytest.raises(ValueError, match="integer from 0 to 2"):
         learner.learn_from(replace(step, action=3))
+
+
+def test_an_episode_that_was_broken_off_is_not_continued() -> None:
+    learner, mask = agent(), np.ones(ACTIONS, bool)
+    dark = np.zeros((1, PIXELS, PIXELS), np.float32)
+    for _ in range(2):
+        learner.learn_from(Transition(dark, 1, -1.0, dark, mask, False, False))
+        learner.end_episode()
+    assert learner.get_state()["transitions"]["actions"].tolist() == [FIRST, 1, FIRST, 1]
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

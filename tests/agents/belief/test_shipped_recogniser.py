@@ -1,0 +1,28 @@
+"""The recogniser that comes with the package, on images that are not in its training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.belief.recogniser import Recogniser
+from agents.belief.recogniser_training import ClassedImages, score_recogniser
+from spm_gym.assembly.shipped_weights import shipped_recogniser
+from spm_gym.config import load_config
+from spm_gym.datasets.simulated import prepared_images
+from spm_gym.instrument.sim.dynamics import STATES
+
+
+def test_it_is_small_and_knows_every_class() -> None:
+    assert shipped_recogniser().stat().st_size < 2_000_000
+    assert Recogniser.load(shipped_recogniser()).shares.shape == (STATES,)
+
+
+@pytest.mark.parametrize("mode", ["current", "linear"])
+def test_it_recognises_unseen_images(mode: str) -> None:
+    config = load_config(None, [f"simulator.mode={mode}"])
+    images = prepared_images(config, 500, 2718281)
+    data = ClassedImages(images.observations.astype(np.float16), images.state)
+    found = score_recogniser(Recogniser.load(shipped_recogniser()), data)
+    assert found.accuracy > 0.62
+    assert found.cross_entropy < 0.9
