@@ -115,17 +115,18 @@ def _integrity(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _unreadable_scans(run: Path, db: sqlite3.Connection) -> Iterator[str]:
-    for number, file, pixels in db.execute("SELECT id, file, pixels FROM scans ORDER BY id"):
+    query = "SELECT id, file, lines, pixels FROM scans ORDER BY id"
+    for number, file, *expected in db.execute(query):
         try:
             # The whole file is read, since its size alone does not show a damaged header.
-            shape = read_gsf_scan(run / file).shape
+            shape = [*read_gsf_scan(run / file).shape]
         except FileFormatError as error:
             missing = not (run / file).exists()
             yield f"scan {number}: {f'its file {file} is missing' if missing else error}"
             continue
-        if shape != (pixels, pixels):
-            found = " x ".join(map(str, shape))
-            yield f"scan {number}: {file} has {found} pixels, its row says {pixels} x {pixels}"
+        if shape != expected:
+            found, stated = (" x ".join(map(str, sides)) for sides in (shape, expected))
+            yield f"scan {number}: {file} has {found} pixels, its row says {stated}"
 
 
 def _files_without_row(

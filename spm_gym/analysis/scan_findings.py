@@ -149,10 +149,11 @@ def _for_network(
 
 def _diagnosed(subject: Subject) -> Diagnosis:
     z = subject.z
-    if subject.z_range is None or z.shape[0] != z.shape[1]:
+    if subject.z_range is None:
         return diagnose(z)
     # Its size does not matter for what is looked at.
-    frame = Frame(0.0, 0.0, subject.width or 1.0, z.shape[0])
+    lines, pixels = z.shape
+    frame = Frame(0.0, 0.0, subject.width or 1.0, pixels, lines=lines)
     return diagnose(Scan(frame, z, subject.z_range))
 
 

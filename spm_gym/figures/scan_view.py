@@ -20,7 +20,7 @@ from spm_gym.figures.heights import (
 from spm_gym.imaging import level, read_scans
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
-from spm_gym.journal.reader import Label, read_scan
+from spm_gym.journal.reader import Label, read_frame, read_scan
 from spm_gym.runner.run_state import RunState
 from spm_gym.scale import round_length
 from spm_gym.types import UNKNOWN_RANGE, Frame, Scan
@@ -109,7 +109,7 @@ def scan_view(
         scales = height_scales(scan.z, method)
     except (FileFormatError, ValueError) as error:
         problem = str(error)
-    frame = Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"])
+    frame = read_frame(row)
     # At their recorded places: the square may have been found with other settings.
     marks = [_mark(frame, action) for action in facts.actions]
     # Until it is done an action has no place of its own.

@@ -208,6 +208,11 @@ def scan_path(run: Path, file: str) -> Path:
     return run / file
 
 
+def read_frame(row: sqlite3.Row) -> Frame:
+    """Read the frame of a row of the table ``scans``."""
+    return Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"], row["lines"])
+
+
 def read_scan(run: Path, row: sqlite3.Row) -> Scan:
     """Read the scan of a row of the table ``scans``, to the last bit.
 
@@ -218,7 +223,7 @@ def read_scan(run: Path, row: sqlite3.Row) -> Scan:
     z_range = None if row["z_low"] is None else (row["z_low"], row["z_high"])
     path = scan_path(run, row["file"])
     return Scan(
-        frame=Frame(row["x"], row["y"], row["size"], row["pixels"], row["angle"]),
+        frame=read_frame(row),
         z=read_gsf_scan(path),
         z_range=z_range,
         # SQLite has no NaN: it keeps NULL for it.

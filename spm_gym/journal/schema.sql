@@ -38,7 +38,8 @@ CREATE TABLE scans (               -- every row has its file
     x REAL NOT NULL,
     y REAL NOT NULL,
     size REAL NOT NULL,
-    pixels INTEGER NOT NULL,
+    pixels INTEGER NOT NULL,       -- of a line
+    lines INTEGER NOT NULL,        -- fewer than pixels: a preview
     angle REAL NOT NULL,
     fraction REAL NOT NULL,        -- share of the lines that was asked for
     bias REAL,

@@ -290,6 +290,7 @@ class Journal:
             y=frame.y,
             size=frame.size,
             pixels=frame.pixels,
+            lines=frame.lines,
             angle=frame.angle,
             fraction=fraction,
             bias=_plain(scan.bias),

@@ -119,6 +119,20 @@ def test_gsf_gives_back_what_was_written(
         assert np.array_equal(read_heights(path, min_finite=0), z, equal_nan=True)
 
 
+def test_gsf_gives_back_a_preview(tmp_path: Path) -> None:
+    z = np.random.default_rng(0).normal(0, 1e-10, (16, 64)).astype(np.float32)
+    path = tmp_path / "preview.gsf"
+    write_gsf(path, Scan(Frame(0.0, 0.0, 1e-8, 64, lines=16), z))
+    heights, header = gsffile.read_gsf(path)
+    assert np.array_equal(heights, z)
+    assert b"\nXRes = 64\nYRes = 16\n" in path.read_bytes()
+    # Few lines cover the whole frame.
+    assert header["XReal"] == header["YReal"] == 1e-8
+    assert np.array_equal(read_gsf_scan(path), z)
+    read = read_topography(path)
+    assert (read.width, read.height) == (1e-8, 1e-8)
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
