@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,28 @@ def test_faults_do_not_follow_the_dice_of_a_microscope_of_the_same_seed() -> Non
     state = faulty(0).get_state()
     for name in ("fate", "noise", "jumps"):
         assert state["rng"] != bare().get_state()[name]
+
+
+@pytest.mark.parametrize(
+    ("fault", "diagnosis"),
+    [
+        ("lost contact", Diagnosis.LOST_CONTACT),
+        ("crash", Diagnosis.CRASH),
+        ("missing lines", Diagnosis.PARTIAL),
+        ("debris", Diagnosis.ROUGH),
+    ],
+)
+def test_faults_strike_previews_too(fault: Any, diagnosis: Diagnosis) -> None:
+    scan = faulty(3, schedule={1: fault}).scan(replace(HERE, lines=16))
+    assert scan.z.shape == (16, 64)
+    assert diagnose(scan) is diagnosis
+
+
+def test_a_broken_connection_counts_the_lines_of_a_preview() -> None:
+    for seed in range(12):
+        microscope = faulty(seed, schedule={1: "connection"})
+        before = microscope.microscope.status().time
+        with pytest.raises(ConnectionLost, match=r"before the scan|of 16 lines"):
+            microscope.scan(replace(HERE, lines=16))
+        # Four seconds for all of it, and somewhat for the way there.
+        assert microscope.microscope.status().time - before < 5

@@ -29,5 +29,5 @@ class TestLinescope(InstrumentContract):
         return DRIVER.capabilities(real)
 
     @pytest.fixture
-    def look(self, microscope: SimulatedMicroscope) -> Callable[[], Status]:
+    def status(self, microscope: SimulatedMicroscope) -> Callable[[], Status]:
         return microscope.status
