@@ -30,9 +30,11 @@ def microscope() -> SimulatedMicroscope:
 def real(microscope: SimulatedMicroscope) -> Iterator[RealConfig]:
     """Settings for a linescope that listens."""
     with LinescopeServer(Bench(microscope)) as server:
+        port = server.server_address[1]
+        # Before the thread, which would keep pytest from ending if the driver is not installed.
+        settings = load_config(None, ["real.driver=linescope", f"real.linescope.port={port}"])
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        port = server.server_address[1]
-        yield load_config(None, ["real.driver=linescope", f"real.linescope.port={port}"]).real
+        yield settings.real
         server.shutdown()
         thread.join()
