@@ -46,13 +46,13 @@ def plot_lengths(summary: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, 2, width_ratios=[1, 1.4], squeeze=False)
     _draw_price(panels[0], policies, ("mean_length", "ci95", "lengths"), "actions", _HORIZON)
-    _score(panels[0][1], summary["normalised_score"])
+    _score(panels[0][1], summary["normalised_score"], "actions")
     if timed:
         keys = ("mean_seconds", "seconds_ci95", "seconds")
         actions = sum(sum(policy["lengths"]) for policy in policies.values())
         seconds = sum(sum(policy["seconds"]) for policy in policies.values())
         _draw_price(panels[1], policies, keys, "instrument seconds", _HORIZON * seconds / actions)
-        _score(panels[1][1], summary["normalised_score_seconds"])
+        _score(panels[1][1], summary["normalised_score_seconds"], "instrument seconds")
     figure.savefig(path)
 
 
@@ -84,12 +84,13 @@ def _draw_price(
             ls=line,
             label=name,
         )
-    means.set_xticks(range(len(policies)), list(policies))
+    # Long names in two lines, or neighbours would run into one another.
+    means.set_xticks(range(len(policies)), [name.replace("-", "-\n") for name in policies])
     means.set_ylabel(f"{unit} per episode (mean, 95 %)")
     survival.set(xlabel=unit, ylabel="share of probes not yet good", xlim=(0, horizon), ylim=(0, 1))
     survival.legend(frameon=False, handlelength=3)
 
 
-def _score(axes: Axes, score: dict[str, Any] | None) -> None:
+def _score(axes: Axes, score: dict[str, Any] | None, unit: str) -> None:
     if score is not None and score["value"] is not None:
-        axes.set_title(f"normalised score {score['value']:.3f}", fontsize=10)
+        axes.set_title(f"normalised score in {unit} {score['value']:.3f}", fontsize=10)
