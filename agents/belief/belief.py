@@ -44,7 +44,12 @@ def likelihood(logarithms: Vector, shares: Vector, verdict: Vector) -> Vector:
         logarithms: Of the probability of each class given the image, up to a constant.
         shares: Of the classes in the recogniser's training, all positive.
         verdict: Probability of the verdict given each class.
+
+    Raises:
+        BeliefError: A logarithm is NaN, or infinitely large: there is no answer to act upon.
     """
+    if not (logarithms < np.inf).all():  # fails for NaN, too
+        raise BeliefError(f"the recogniser's answer is no probabilities: {logarithms.tolist()}")
     # By Bayes' rule P(image | s) is proportional to q(s | image) / share(s).
     with np.errstate(divide="ignore"):
         exponents = logarithms - np.log(shares) + np.log(verdict)
@@ -55,10 +60,16 @@ def likelihood(logarithms: Vector, shares: Vector, verdict: Vector) -> Vector:
 
 
 def correct(predicted: Vector, likelihoods: Vector) -> Vector:
-    """Update a belief (S,) by an image; one that no believed class explains changes nothing."""
+    """Update a belief (S,) by an image; one that no believed class explains changes nothing.
+
+    Raises:
+        BeliefError: A likelihood is NaN, infinite or negative.
+    """
+    if not (np.isfinite(likelihoods) & (likelihoods >= 0)).all():
+        raise BeliefError(f"likelihoods are finite and not negative, not {likelihoods.tolist()}")
     # Scaled first: products of two tiny numbers would underflow.
     highest = likelihoods.max()
-    if not (np.isfinite(highest) and highest > 0):
+    if highest == 0:
         return predicted.copy()
     joint = predicted * (likelihoods / highest)
     total = joint.sum()

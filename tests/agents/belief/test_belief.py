@@ -36,10 +36,18 @@ def test_an_update_is_bayes_rule() -> None:
     assert found == pytest.approx(np.array([0.6 * 0.2, 0.4 * 0.8]) / (0.6 * 0.2 + 0.4 * 0.8))
 
 
-@pytest.mark.parametrize("impossible", [0.0, np.nan, np.inf])
-def test_an_image_that_nothing_explains_changes_nothing(impossible: float) -> None:
+@pytest.mark.parametrize("impossible", [np.nan, np.inf, -1.0])
+def test_an_answer_that_is_no_number_is_an_error(impossible: float) -> None:
+    with pytest.raises(BeliefError, match="finite and not negative"):
+        correct(np.array([0.25, 0.75]), np.array([0.5, impossible]))
+    if impossible != -1.0:
+        with pytest.raises(BeliefError, match="no probabilities"):
+            likelihood(np.array([0.0, impossible]), np.full(2, 0.5), np.ones(2))
+
+
+def test_an_image_that_nothing_explains_changes_nothing() -> None:
     belief = np.array([0.25, 0.75])
-    assert np.array_equal(correct(belief, np.full(2, impossible)), belief)
+    assert np.array_equal(correct(belief, np.zeros(2)), belief)
     assert np.array_equal(correct(np.array([1.0, 0.0]), np.array([0.0, 1.0])), [1.0, 0.0])
     assert np.array_equal(correct(np.array([1.0, 0.0]), np.array([1e-320, 1.0])), [1.0, 0.0])
 
@@ -57,7 +65,6 @@ def test_a_likelihood_of_nothing_decides_nothing() -> None:
     shares = np.full(3, 1 / 3)
     nowhere = likelihood(np.full(3, -np.inf), shares, np.ones(3))
     assert np.array_equal(nowhere, np.ones(3))
-    assert np.array_equal(likelihood(np.full(3, np.nan), shares, np.ones(3)), np.ones(3))
     assert likelihood(np.array([-2000.0, 0, 0]), shares, np.ones(3)).tolist() == [0, 1, 1]
 
 
