@@ -8,7 +8,7 @@ module before it is imported, in ``conftest.py``::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -47,7 +47,7 @@ def correlation(one: FloatImage, other: FloatImage) -> float:
 class InstrumentContract:
     """Everything that the commands rely on, test by test.
 
-    A subclass, whose name begins with ``Test``, overrides the fixture `instrument`: it connects as
+    A subclass, whose name begins with ``Test``, has the fixture `instrument`: it connects as
     the driver does, yields ``Guard(instrument, real.limits)`` with the tip at the surface of a
     sample that may be spoilt, without accidents of its own, and closes it. The tests work within
     50 nm of the centre. What the driver says that it cannot do has to be refused.
@@ -59,11 +59,6 @@ class InstrumentContract:
 
     may_act: ClassVar[bool] = True
     may_step: ClassVar[bool] = True
-
-    @pytest.fixture
-    def instrument(self) -> Iterator[Instrument]:
-        """Connect to the instrument under test; to be overridden."""
-        raise NotImplementedError("override the fixture 'instrument'")
 
     @pytest.fixture
     def capabilities(self) -> Capabilities:
