@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +160,20 @@ def test_no_class_name_stands_for_two_ideas() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_comments_give_reasons_where_code_cannot() -> None:
+    lines = comments = 0
+    for path in sources(*CODE):
+        text = path.read_text()
+        lines += text.count("\n")
+        comments += len(
+            {
+                token.start[0]
+                for token in tokenize.generate_tokens(io.StringIO(text).readline)
+                if token.type == tokenize.COMMENT
+                and not re.search("noqa|type: ignore|fmt:", token.string)
+            }
+        )
+    # Well-kept projects have 3 to 8 %.
+    assert comments / lines >= 0.03, f"{comments} of {lines} lines have a comment"

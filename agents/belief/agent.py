@@ -115,7 +115,8 @@ class BeliefAgent:
             action_masks: (A,); None allows everything.
 
         Raises:
-            BeliefError: The image has other pixels, or nothing is allowed.
+            BeliefError: The image has other pixels or no answer that is a number, or nothing is
+                allowed.
         """
         mask = np.ones(len(self._mean), bool) if action_masks is None else action_masks
         belief = self.follow(observation, state)
