@@ -110,7 +110,7 @@ def measure(
             run_episode(env, agent, first, agent.learn_from)
             first = None
         spent += time.process_time() - started
-        summary = evaluate(config, agent, process, arguments.episodes, seed)
+        summary = evaluate(make_env(config), agent, process, arguments.episodes, seed)
         print(row(seed, agent, summary, spent), flush=True)
 
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from agents.baselines import OraclePolicy, RandomPolicy
 from agents.belief.agent import BeliefAgent
 from agents.belief.belief import VerdictRates
 from agents.belief.recogniser import Recogniser
 from agents.classifier import ProbeClassifier
 from agents.evaluation import Episode, interleave, summarise
-from spm_gym.assembly.environment import make_env, measured
+from spm_gym.assembly.environment import measured
+from spm_gym.assembly.evaluation import baseline_policy
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config
 from spm_gym.envs.hidden_process import HiddenProcess
 from spm_gym.envs.optimum import reference_process
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.types import Policy
 
 _LEARNING, _EVALUATION = 1, 2
@@ -31,14 +31,13 @@ def learning_seeds(seed: int) -> tuple[int, np.random.SeedSequence]:
 
 
 def evaluate(
-    config: Config, policy: Policy, process: HiddenProcess, episodes: int, seed: int
+    env: ProbeConditioningEnv, policy: Policy, process: HiddenProcess, episodes: int, seed: int
 ) -> dict[str, Any]:
     """Play episodes of a policy, frozen and greedy, in turns with random choice and the oracle.
 
-    The microscope is another one than any agent has learned on with the same seed.
-
     Args:
-        config: Settings of simulator and environment.
+        env: With a simulated microscope that no agent has learned on. It begins in another world
+            than the agents of the same seed did.
         policy: Is called "agent" in the summary.
         process: The settings' hidden process.
         episodes: Of each of the three.
@@ -47,15 +46,10 @@ def evaluate(
     Returns:
         Figures as of `agents.evaluation.summarise`.
     """
-    env = make_env(config)
-    microscope = env.instrument
-    assert isinstance(microscope, SimulatedMicroscope)
     world, draws = np.random.SeedSequence([_EVALUATION, seed]).spawn(2)
-    policies = {
-        "agent": policy,
-        "random": RandomPolicy(np.random.default_rng(draws)),
-        "oracle": OraclePolicy(process.oracle, lambda: microscope.truth.index),
-    }
+    rng = np.random.default_rng(draws)
+    references = {name: baseline_policy(name, process, env, rng) for name in ("random", "oracle")}
+    policies = {"agent": policy} | references
     results: dict[str, list[Episode]] = {name: [] for name in policies}
     first = int(world.generate_state(1)[0])
     for name, episode in interleave(measured(env), policies, episodes, first):
