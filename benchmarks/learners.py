@@ -8,6 +8,7 @@ network for images has six times as many weights, and nothing that was learned b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
-from scoring import belief_agent, learning_seeds, reference_table
+from scoring import belief_agent, learning_seeds, reference_table, settings_classifier
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,10 +24,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from agents.belief.recogniser import Recogniser
-from agents.classifier import ProbeClassifier
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import run_episode
-from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
+from agents.vgg import VGG
+from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, load_config
 from spm_gym.types import BoolArray, Policy
 
@@ -39,7 +40,7 @@ _MEMORY = 64
 """Units of the recurrent layer."""
 
 _QUANTILES = 50
-"""Of the returns; the library's 200 are for returns of thousands of steps."""
+"""Of the returns; with the library's 200 a gradient step takes twice as long."""
 
 
 class Learner(Protocol):
@@ -136,10 +137,10 @@ class Maskless:
 class ClassifierTrunk(BaseFeaturesExtractor):
     """The trunk of a classifier, as it was trained, in front of a library's own layers."""
 
-    def __init__(self, observation_space: gym.Space[Any], file: Path) -> None:
-        network = ProbeClassifier.load(file).network
+    def __init__(self, observation_space: gym.Space[Any], network: VGG) -> None:
         super().__init__(observation_space, network.features)
-        self.trunk = network.trunk.train().requires_grad_(True)
+        # A copy for each: online and target network, or two policies, must not share weights.
+        self.trunk = deepcopy(network.trunk).train()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 1, H, W) to features (N, F)."""
@@ -156,7 +157,7 @@ def _double_dqn(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) 
     world, _ = learning_seeds(seed)
     model = DoubleDQN(env, settings, seed=world)
     if settings.from_classifier:
-        model.initialise_from(ProbeClassifier.load(_classifier(config)).network)
+        model.initialise_from(settings_classifier(config).network)
     return LibraryLearner(model, takes_masks=True)
 
 
@@ -202,15 +203,11 @@ def _eyes(config: Config) -> dict[str, Any]:
     """Settings of a library's policy with the network of the classifier before a linear output."""
     return {
         "features_extractor_class": ClassifierTrunk,
-        "features_extractor_kwargs": {"file": _classifier(config)},
+        "features_extractor_kwargs": {"network": settings_classifier(config).network},
         "net_arch": [],
         # Images are heights, not bytes.
         "normalize_images": False,
     }
-
-
-def _classifier(config: Config) -> Path:
-    return config.env.classifier or shipped_classifier()
 
 
 LEARNERS: dict[str, Build] = {

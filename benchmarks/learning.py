@@ -174,8 +174,8 @@ def compare(arguments: argparse.Namespace) -> int:
     done = {(result["agent"], result["seed"]) for result in results}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     # All agents of a seed before the next one: what is there early is a comparison already.
-    due = [(agent, seed) for seed in seeds for agent in arguments.agents]
-    due = [each for each in due if each not in done]
+    agents = dict.fromkeys(arguments.agents)
+    due = [(agent, seed) for seed in seeds for agent in agents if (agent, seed) not in done]
     workers = joblib.Parallel(arguments.jobs, return_as="generator_unordered")
     found = workers(joblib.delayed(measure)(agent, seed, plan) for agent, seed in due)
     for result in tqdm(found, "agents", len(due), unit="agent", disable=not due):
@@ -206,11 +206,13 @@ def begin(plan: Plan, path: Path | None) -> dict[str, Any]:
         kept = read_json(path)
     except JsonError as error:
         raise UsageError(f"--json {path}: {error}; name another file") from error
+    if not isinstance(kept, dict) or not isinstance(kept.get("results"), list):
+        raise UsageError(f"--json {path} has no figures of this program: name another file")
     for key in own:
         # Of other settings, figures side by side would not be a comparison.
-        if not isinstance(kept, dict) or kept.get(key) != own[key]:
+        if kept.get(key) != own[key]:
             raise UsageError(f"--json {path} was not made with the same {key}: name another file")
-    return dict(kept)
+    return kept
 
 
 def keep(document: dict[str, Any], path: Path | None) -> None:

@@ -71,13 +71,14 @@ def belief_agent(
         rng: Of its exploration.
         table: Transitions of another world as a prior, (A, 16, 16); None without.
     """
-    return BeliefAgent(recogniser, classifier_rates(), len(config.env.actions), rng, table)
+    found = settings_classifier(config).summary["validation"]
+    rates = VerdictRates(found["tpr"], found["fpr"])
+    return BeliefAgent(recogniser, rates, len(config.env.actions), rng, table)
 
 
-def classifier_rates() -> VerdictRates:
-    """Read how often the included classifier is right, from its validation."""
-    found = ProbeClassifier.load(shipped_classifier()).summary["validation"]
-    return VerdictRates(found["tpr"], found["fpr"])
+def settings_classifier(config: Config) -> ProbeClassifier:
+    """Load the classifier that ends the episodes."""
+    return ProbeClassifier.load(config.env.classifier or shipped_classifier())
 
 
 def reference_table(config: Config) -> np.ndarray:

@@ -241,9 +241,10 @@ def test_agents_of_the_libraries_begin_with_the_classifier_s_eyes(agent: str) ->
     config = load_config(None, [])
     learner = learners.LEARNERS[agent](config, measured(make_env(config)), 0, 100)
     model = learner.policy if agent == "maskable-ppo" else learner.policy._model  # type: ignore[attr-defined]
-    network = learners.ProbeClassifier.load(learners.shipped_classifier()).network
+    network = learners.settings_classifier(config).network
     weights = model.policy.state_dict()
     trunks = [name for name in weights if name.endswith("trunk.0.weight")]
     assert trunks
     for name in trunks:
         assert np.array_equal(weights[name], network.trunk[0].weight.detach())
+    assert all(parameter.requires_grad for parameter in model.policy.parameters())
