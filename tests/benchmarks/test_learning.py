@@ -182,10 +182,14 @@ def test_scores_are_means_over_seeds_with_their_interval() -> None:
     ]
 
 
-@pytest.mark.parametrize("agents", [["belief", "random"], ["random"], ["mask"], []])
+@pytest.mark.parametrize("agents", [["belief", "random"], ["random"], ["mask"], ["ppo"], []])
 def test_whatever_there_is_can_be_drawn(agents: list[str], tmp_path: Path) -> None:
-    of = {"belief": [evaluation(0, 0.8), evaluation(64, 0.9)], "random": [evaluation(0, 0.0)],
-          "mask": [evaluation(0, None)]}  # fmt: skip
+    of = {
+        "belief": [evaluation(0, 0.8, [0.7, 0.9]), evaluation(64, 0.9)],
+        "random": [evaluation(0, 0.0)],
+        "mask": [evaluation(0, None)],
+        "ppo": [evaluation(64, None)],
+    }
     results = [{"agent": agent, "seed": 0, "evaluations": of[agent]} for agent in agents]
     learning_report.plot(results, learning.AGENTS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
