@@ -122,6 +122,16 @@ def test_figures_of_other_settings_are_not_mixed(
     assert path.read_bytes() == before
 
 
+def test_two_comparisons_do_not_write_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "learning.json"
+    with learning.reserved(path):
+        assert run(path, "--seeds", "1", "--agents", "random") == 2
+    assert "another comparison is at work" in capsys.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"stages": [1]}'])
 def test_a_file_of_something_else_is_refused_and_stays(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
