@@ -25,19 +25,18 @@ from tqdm import tqdm
 
 from agents.baselines import OraclePolicy, RandomPolicy
 from agents.belief.agent import BeliefAgent
-from agents.belief.belief import VerdictRates
 from agents.belief.recogniser import Recogniser
 from agents.belief.recogniser_training import (
     ClassedImages,
     RecogniserTraining,
     score_recogniser,
 )
-from agents.classifier import ProbeClassifier
 from agents.evaluation import Episode, interleave, run_episode, summarise
+from spm_gym.assembly.belief import new_belief_agent
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recogniser_training import train_recogniser
-from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
+from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.envs.ground_truth import with_truth
@@ -69,14 +68,18 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     arguments = parser.parse_args()
     prepare_process(1)
-    config = load_config(None, arguments.set)
-    recogniser = recognise(arguments, config)
+    own = [
+        f"agent.belief.prior={arguments.prior}",
+        f"agent.belief.recogniser={arguments.recogniser}",
+    ]
+    config = load_config(None, [*own, *arguments.set])
+    recognise(arguments, config)
     process = reference_process(config)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        measure(arguments, config, recogniser, process, seed)
+        measure(arguments, config, process, seed)
 
 
-def recognise(arguments: argparse.Namespace, config: Config) -> Recogniser:
+def recognise(arguments: argparse.Namespace, config: Config) -> None:
     """Load or train the recogniser, and print its score on images of the settings."""
     if not arguments.train:
         recogniser = Recogniser.load(arguments.recogniser)
@@ -94,23 +97,17 @@ def recognise(arguments: argparse.Namespace, config: Config) -> Recogniser:
     images = ClassedImages(test.observations.astype(np.float16), test.state)
     score = score_recogniser(recogniser, images)
     print(f"recogniser: accuracy {score.accuracy:.3f}, cross-entropy {score.cross_entropy:.3f}")
-    return recogniser
 
 
 def measure(
     arguments: argparse.Namespace,
     config: Config,
-    recogniser: Recogniser,
     process: HiddenProcess,
     seed: int,
 ) -> None:
     """Let one agent learn, and evaluate it after each number of actions."""
-    world, *draws = np.random.SeedSequence([_LEARNING, seed]).spawn(2)
-    table = reference_table(config) if arguments.prior == "simulator" else None
-    agent = BeliefAgent(
-        recogniser, classifier_rates(), len(config.env.actions), np.random.default_rng(draws[0]),
-        table,
-    )  # fmt: skip
+    world, draws = np.random.SeedSequence([_LEARNING, seed]).spawn(2)
+    agent = new_belief_agent(config, np.random.default_rng(draws))
     env = make_env(config)
     first: int | None = int(world.generate_state(1)[0])
     spent = 0.0
@@ -123,18 +120,6 @@ def measure(
         print(
             row(seed, agent, evaluate(arguments, config, agent, process, seed), spent), flush=True
         )
-
-
-def classifier_rates() -> VerdictRates:
-    """Read how often the included classifier is right, from its validation."""
-    found = ProbeClassifier.load(shipped_classifier()).summary["validation"]
-    return VerdictRates(found["tpr"], found["fpr"])
-
-
-def reference_table(config: Config) -> np.ndarray:
-    """Transitions of the included table, also if the settings name another."""
-    simulator = config.simulator.model_copy(update={"transitions": None})
-    return reference_process(config.model_copy(update={"simulator": simulator})).steps
 
 
 def evaluate(

@@ -267,6 +267,21 @@ PolicyName = Literal["agent", "random"]
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """Belief of a policy about the probe, and what it expects of each of the A actions.
+
+    Attributes:
+        belief: Probability of each of the S classes of probes.
+        good: Probability of a good probe after each action.
+        actions_to_go: Mean number of actions to a good probe, beginning with each.
+    """
+
+    belief: tuple[float, ...]
+    good: tuple[float, ...]
+    actions_to_go: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """An action that a policy has chosen in an autonomous run.
 
@@ -274,8 +289,10 @@ class Decision:
         action: Its number.
         policy: Name of the policy.
         values: Values of all actions; None of a policy that has none.
+        forecast: What the policy expects; None of a policy that expects nothing.
     """
 
     action: int
     policy: PolicyName
     values: tuple[float, ...] | None = None
+    forecast: Forecast | None = None

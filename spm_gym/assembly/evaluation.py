@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from gymnasium.spaces import Discrete
 from tqdm import tqdm
 
 from agents.baselines import (
@@ -18,9 +17,10 @@ from agents.baselines import (
     RandomPolicy,
     ShuffledPolicy,
 )
-from agents.checkpoint import MODEL, load_checkpoint
+from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
+from spm_gym.assembly.agent import Agent, read_agent, why_not
 from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
@@ -88,27 +88,22 @@ def play(
             results[name].append(episode)
 
 
-def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
+def _agent(checkpoint: Path, config: Config) -> Agent:
     """Load the agent of a checkpoint, for the settings that it was trained with.
 
     Raises:
         UsageError: These are others.
     """
-    model = load_checkpoint(checkpoint).model
-    env = config.env
+    model, _ = read_agent(checkpoint)
     # Values are told apart by their place alone: of other actions they would mean something else.
-    if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
-        raise UsageError(
-            f"{checkpoint} was trained with images of {model.pixels} px and actions "
-            f"{model.action_space}; the settings have env.pixels = {env.pixels} and "
-            f"{len(env.actions)} actions: give those it was trained with (--config)"
-        )
+    if misfit := why_not(model, config):
+        raise UsageError(f"{checkpoint}: {misfit} (--config)")
     return model
 
 
 def _policy(
     name: str,
-    model: DoubleDQN | None,
+    model: Agent | None,
     process: HiddenProcess | None,
     env: ProbeConditioningEnv,
     rng: np.random.Generator,
@@ -132,8 +127,8 @@ def _policy(
     return OraclePolicy(process.oracle, lambda: microscope.truth.index)
 
 
-def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
-    # A checkpoint of mid-training has the epsilon of its time.
-    model.exploration_rate = model.config.epsilon_end
-
+def _learner(model: Agent) -> Callable[[Transition], None]:
+    # A checkpoint of mid-training has the epsilon of its time; the belief agent goes by its steps.
+    if isinstance(model, DoubleDQN):
+        model.exploration_rate = model.config.epsilon_end
     return model.learn_from

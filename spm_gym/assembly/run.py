@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
-from spm_gym.assembly.agent import load_agent
+from agents.belief.agent import BeliefAgent
+from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
+from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
@@ -228,13 +229,21 @@ def _policy(
     if settings.policy == "random":
         return random, 0, None
     loaded = load_agent(config, env, run)
-    agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
+    agent = _agent_policy(loaded, run / CHECKPOINTS, settings.learn)
     # A run that is killed before it has learned anything goes on with the same agent.
     if loaded.learned is None:
         # So that a resumed run goes on with this agent, even if the file it came from has changed.
         agent.save(0)
-    policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
+    policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random, config.seed)
     return policy, loaded.learned or 0, loaded.file
+
+
+def _agent_policy(
+    loaded: LoadedAgent, checkpoints: Path, learns: bool
+) -> DoubleDQNPolicy | BeliefPolicy:
+    if isinstance(loaded.model, BeliefAgent):
+        return BeliefPolicy(loaded.model, checkpoints, learns, loaded.episode)
+    return DoubleDQNPolicy(loaded.model, checkpoints, learns)
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
@@ -260,7 +269,9 @@ def _learn_again(
                 after.mask,
                 bool(step["terminated"]),
                 bool(step["truncated"]),
-            )
+                bool(step["uncertain"]),
+            ),
+            step["episode"],
         )
 
 

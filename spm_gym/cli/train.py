@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,9 @@ from spm_gym.paths import as_typed, is_text
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
   python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
+  python train.py --agent belief                    learn what the actions do to the probe, which
+                                                    takes hundreds of actions, not thousands
+  python train.py --agent belief --prior RUN        ... going on from what an earlier run learned
   python train.py --resume                          continue the newest run after a kill
   python train.py --resume --steps 10000            ... or train a finished one on
   python train.py --seed 3 --reproducible           the same agent again, bit for bit
@@ -59,6 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="show every command to the real microscope instead of sending it",
+    )
+    parser.add_argument(
+        "--agent",
+        choices=["double-dqn", "belief"],
+        help="sets agent.kind: the paper's double DQN (default) or the belief agent, "
+        "docs/belief.md",
+    )
+    parser.add_argument(
+        "--prior",
+        metavar="none|simulator|RUN",
+        help="sets agent.belief.prior, what the belief agent knows of the actions: nothing "
+        "(default), the table of transitions in the package, or what an earlier run has learned",
     )
     parser.add_argument(
         "--steps",
@@ -129,7 +145,8 @@ def train(arguments: argparse.Namespace) -> int:
 
         create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
-    from spm_gym.assembly.training import resume_agent, train_agent, write_weights
+    from spm_gym.assembly.double_dqn_training import write_weights
+    from spm_gym.assembly.training import resume_agent, train_agent
 
     if arguments.resume:
         with locked_run(run):
@@ -168,6 +185,11 @@ def _settings(arguments: argparse.Namespace) -> Config:
         overrides.append(f"seed={arguments.seed}")
     if arguments.reproducible:
         overrides.append("agent.parallel=false")
+    if arguments.agent is not None:
+        overrides.append(f"agent.kind={arguments.agent}")
+    if arguments.prior is not None:
+        # Quoted: a folder may have a name that YAML would take for a number or a list.
+        overrides.append(f"agent.belief.prior={json.dumps(arguments.prior)}")
     return load_config(arguments.config, overrides)
 
 
@@ -179,6 +201,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             "--set": arguments.set,
             "--seed": arguments.seed,
             "--reproducible": arguments.reproducible,
+            "--agent": arguments.agent,
+            "--prior": arguments.prior,
         }.items()
         if value
     ]
@@ -206,6 +230,13 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError(
             f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "
             "takes no other"
+        )
+    if arguments.prior is not None and config.agent.kind != "belief":
+        raise UsageError("--prior belongs to the belief agent: add --agent belief")
+    if arguments.output and arguments.what == "agent" and config.agent.kind == "belief":
+        raise UsageError(
+            "--output belongs to the double DQN: what a belief agent has learned is its run "
+            "directory, which 'evaluate.py --run' and 'spm-gym run --agent' take"
         )
     if arguments.what == "agent" and arguments.data:
         raise UsageError("--data belongs to 'train.py classifier'")

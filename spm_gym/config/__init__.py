@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model, model_vali
 
 from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
-from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
+from spm_gym.config.learning import AgentConfig, BeliefConfig, ClassifierConfig, NetworkConfig
 from spm_gym.config.operation import (
     BudgetConfig,
     FaultConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "PAPER_ACTIONS",
     "ActionConfig",
     "AgentConfig",
+    "BeliefConfig",
     "BudgetConfig",
     "ClassifierConfig",
     "Config",

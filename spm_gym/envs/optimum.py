@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, Config
-from spm_gym.envs.hidden_process import HiddenProcess, hidden_process
+from spm_gym.envs.hidden_process import (
+    HiddenProcess,
+    hidden_process,
+    imaging_table,
+    step_tables,
+)
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.envs.simulated_images import read_session
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
@@ -63,15 +68,29 @@ def reference_process(
 
     It leaves out that pulses may leave a tip ready to change (`tip_change_after_pulse`).
     """
-    simulator = config.simulator
-    # Every line is scanned forth and back.
-    duration = config.env.pixels * 2 * config.env.image_nm / simulator.speed_nm_per_s
-    rate = change_probability(simulator, duration, BIAS, SETPOINT)
     return hidden_process(
         config.env.actions,
-        ProbeDynamics(simulator.transitions),
-        [rate * part for part in (config.env.settle_fraction, 1.0)],
+        ProbeDynamics(config.simulator.transitions),
+        _tip_change_rates(config),
         measure_masks(config, images_per_state, seed),
         mask_levels(config.env.actions),
         config.env.damage_actions,
     )
+
+
+def included_table(config: Config) -> NDArray[np.float64]:
+    """Compute the probabilities (A, 16, 16) of each action and the image after it.
+
+    They follow from the table of transitions in the package, whatever table the settings name.
+    """
+    dynamics = ProbeDynamics(None)
+    imaging = imaging_table(dynamics, _tip_change_rates(config))
+    return step_tables(config.env.actions, dynamics, imaging)
+
+
+def _tip_change_rates(config: Config) -> list[float]:
+    """Probability of a tip change in the partial image and in the image."""
+    # Every line is scanned forth and back.
+    duration = config.env.pixels * 2 * config.env.image_nm / config.simulator.speed_nm_per_s
+    rate = change_probability(config.simulator, duration, BIAS, SETPOINT)
+    return [rate * part for part in (config.env.settle_fraction, 1.0)]

@@ -88,6 +88,7 @@ CREATE TABLE steps (               -- of an episode: a decision, and what came o
     policy TEXT NOT NULL,          -- that has chosen it: agent, random
     mask TEXT NOT NULL,            -- JSON: which actions were allowed
     q TEXT NOT NULL,               -- JSON: the policy's values of the actions, or null
+    forecast TEXT,                 -- JSON: belief, and what was expected of each action, or NULL
     act INTEGER,                   -- number of the act; NULL if refused
     refused INTEGER NOT NULL DEFAULT 0,
     uncertain INTEGER NOT NULL DEFAULT 0,

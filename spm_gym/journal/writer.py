@@ -344,12 +344,9 @@ class Journal:
         return row
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
-        """Read finished, certain steps with numbers beyond ``after``, in their order."""
-        # Uncertain ones were not learned from the first time, either.
+        """Read finished steps with numbers beyond ``after``, in their order."""
         yield from self._db.execute(
-            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
-            " ORDER BY id",
-            (after,),
+            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL ORDER BY id", (after,)
         )
 
     def add_recovery(self, trouble: str, **values: Any) -> int:

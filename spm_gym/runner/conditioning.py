@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 from spm_gym.action_index import action_index
 from spm_gym.envs.observation import ProcessedScan, process_scan
@@ -71,6 +72,7 @@ class Conditioning:
             policy=decision.policy,
             mask=json.dumps(processed.mask.tolist()),
             q=json.dumps(decision.values),
+            forecast=None if decision.forecast is None else json.dumps(asdict(decision.forecast)),
             refused=bool(refused),
         )
         self._state.actions += 1
@@ -170,8 +172,7 @@ class Conditioning:
         )
         change = f"{before.probability:.3f} -> {processed.probability:.3f}"
         self._context.add_event("action", f"{info['action']}: probability of a good probe {change}")
-        # An action that may not have been carried out would teach that it does nothing.
-        if self._context.config.learn and not step.uncertain:
+        if self._context.config.learn:
             self._context.policy.learn(
                 Transition(
                     before.observation.copy(),
@@ -181,9 +182,11 @@ class Conditioning:
                     info["action_mask"],
                     terminated,
                     truncated,
-                )
+                    step.uncertain,
+                ),
+                episode.number,
             )
-            self._state.unsaved += 1
+            self._state.unsaved += not step.uncertain
         return terminated, truncated
 
     def _end(self, outcome: str) -> str:

@@ -52,8 +52,9 @@ class FirstAllowed:
     def choose(self, observation: np.ndarray, mask: BoolArray, episode: int) -> Decision:
         return Decision(int(np.flatnonzero(mask)[-1]), "random")
 
-    def learn(self, transition: Transition) -> None:
-        self.taught.append((transition.action, transition.reward, transition.terminated))
+    def learn(self, transition: Transition, episode: int) -> None:
+        if not transition.uncertain:
+            self.taught.append((transition.action, transition.reward, transition.terminated))
 
     def save(self, learned: int) -> None:
         self.saved.append(learned)
