@@ -154,6 +154,11 @@ class LearnedTransitions:
         return np.asarray(self._prior + self._counts)
 
     @property
+    def seen(self) -> Floats:
+        """Expected number of times that each action was done on each class, (A, S)."""
+        return np.asarray(self._counts.sum(axis=2))
+
+    @property
     def prior_mean(self) -> Floats:
         """Mean table (A, S, S) of the prior."""
         return np.asarray(self._prior / self._prior.sum(axis=2, keepdims=True))

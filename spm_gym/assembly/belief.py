@@ -13,13 +13,15 @@ from agents.belief.checkpoint import load_belief_checkpoint
 from agents.belief.errors import BeliefError
 from agents.belief.recogniser import Recogniser
 from agents.belief.transitions import carried_over, table_prior
-from agents.checkpoint import CheckpointError, latest_checkpoint
+from agents.checkpoint import latest_checkpoint
 from agents.classifier import ProbeClassifier
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
 from spm_gym.config import Config, ConfigError
+from spm_gym.datasets.transitions import write_transitions
 from spm_gym.envs.optimum import included_table
-from spm_gym.instrument.sim.dynamics import STATES
+from spm_gym.errors import UsageError
+from spm_gym.instrument.sim.dynamics import CLASS_NAMES, STATES
 
 _UNKNOWN_RATES = (0.95, 0.02)
 _TRUTH_RATES = (0.999, 0.001)
@@ -93,16 +95,13 @@ def _prior(config: Config, names: list[str]) -> NDArray[np.float64] | None:
 def _learned_weights(given: Path, names: list[str], most: float) -> NDArray[np.float64]:
     """Take the weights that an earlier run has learned."""
     setting = f"setting agent.belief.prior = {given}"
-    path = given if (given / "meta.json").is_file() else latest_checkpoint(given / CHECKPOINTS)
-    if path is None:
-        raise ConfigError(
-            f"{setting}: there is no checkpoint in it; allowed are none, simulator, and the run "
-            "directory or a checkpoint of a belief agent"
-        )
     try:
-        earlier = load_belief_checkpoint(path).agent
-    except CheckpointError as error:
-        raise ConfigError(f"{setting}: {error}") from error
+        earlier = earlier_agent(given)
+    except ValueError as error:
+        raise ConfigError(
+            f"{setting}: {error}; allowed are none, simulator, and the run directory or a "
+            "checkpoint of a belief agent"
+        ) from error
     if list(earlier.actions) != names:
         raise ConfigError(
             f"{setting}: it was learned with the actions {', '.join(earlier.actions)}; the "
@@ -112,3 +111,30 @@ def _learned_weights(given: Path, names: list[str], most: float) -> NDArray[np.f
     if weights.shape[1] != STATES:
         raise ConfigError(f"{setting}: it is of {weights.shape[1]} classes of probes, not {STATES}")
     return carried_over(weights, most)
+
+
+def earlier_agent(given: Path) -> BeliefAgent:
+    """Load the belief agent of a checkpoint, or of the newest one of a run.
+
+    Raises:
+        CheckpointError: It is damaged, or of another kind of agent.
+        UsageError: There is none.
+    """
+    path = given if (given / "meta.json").is_file() else latest_checkpoint(given / CHECKPOINTS)
+    if path is None:
+        raise UsageError(f"there is no checkpoint in {given}")
+    return load_belief_checkpoint(path).agent
+
+
+def export_transitions(given: Path, output: Path) -> None:
+    """Write what the belief agent of a run or of a checkpoint has learned; CSV.
+
+    Raises:
+        CheckpointError: It is damaged, or of another kind of agent.
+        UsageError: There is no checkpoint.
+    """
+    agent = earlier_agent(given)
+    learned = agent.transitions
+    write_transitions(
+        output, learned.prior_mean, learned.mean(), learned.seen, agent.actions, CLASS_NAMES
+    )

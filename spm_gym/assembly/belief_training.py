@@ -19,7 +19,8 @@ from agents.summaries import close_logger, training_logger
 from agents.training_record import LOG_EVERY, TrainingRecord, is_due
 from spm_gym.assembly.belief import new_belief_agent
 from spm_gym.assembly.environment import measured
-from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
+from spm_gym.assembly.pictures.networks import write_table
+from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD, TRANSITIONS
 from spm_gym.config import Config
 from spm_gym.envs.ground_truth import ImageEnv
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -93,6 +94,7 @@ class BeliefTrainer:
                 bar.update()
         self.keep()
         close_logger(logger)
+        write_table(self.agent, self._run / TRANSITIONS)
 
     def keep(self) -> None:
         """Write a checkpoint."""

@@ -29,6 +29,7 @@ _SETTINGS_FILES = (SETTINGS, TRAINING, EVALUATION, CLASSIFIER)
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
+TRANSITIONS = "transitions.png"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spm_gym.analysis.episodes import episode_record, remark
+from spm_gym.analysis.forecasts import read_forecast
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
@@ -40,7 +41,8 @@ class Still:
         square: Its largest clean square.
         probability: That the probe is good.
         action: Name of what was done next; empty if nothing was.
-        values: The agent's, of all actions; empty if there are none.
+        values: The agent's, of all actions: those of a double DQN, or of a belief agent minus the
+            expected number of actions to go; empty if there are none.
         allowed: Which actions the clean square allows.
         note: What is special about that action.
     """
@@ -64,12 +66,14 @@ class EpisodeFrames:
         actions: Names of all actions.
         good_above: A probe is good above this probability.
         stills: In their order.
+        value: What the values of the actions are, in words.
     """
 
     title: str
     actions: Sequence[str]
     good_above: float
     stills: Sequence[Still]
+    value: str = "agent's value"
 
 
 def recorded_episode(
@@ -90,7 +94,9 @@ def recorded_episode(
     record = episode_record(db, run, episode, config)
     stills = [_recorded(run, scan, step, config) for scan, step in record.scans]
     title = f"{display_name(run)}, conditioning {record.number}"
-    return EpisodeFrames(title, record.actions, config.good_above, stills)
+    believes = any(step is not None and step["forecast"] for _, step in record.scans)
+    value = "minus the expected actions to go" if believes else "agent's value"
+    return EpisodeFrames(title, record.actions, config.good_above, stills, value)
 
 
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
@@ -103,7 +109,12 @@ def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: Env
     still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
     if step is None:
         return still
-    values, allowed = json.loads(step["q"]) or (), json.loads(step["mask"])
+    forecast = read_forecast(step["forecast"])
+    if forecast is None:
+        values = json.loads(step["q"]) or ()
+    else:
+        values = [-actions for actions in forecast.actions_to_go]
+    allowed = json.loads(step["mask"])
     note = remark(step, values, allowed)
     return replace(still, action=step["name"], values=values, allowed=allowed, note=note)
 
@@ -194,7 +205,7 @@ def _draw_values(axes: Axes, frames: EpisodeFrames, still: Still) -> None:
     axes.set(xlim=(low - margin, high + margin), ylim=(len(frames.actions) - 0.4, -0.6))
     axes.set_yticks(range(len(frames.actions)), [plain(name, 16) for name in frames.actions])
     axes.tick_params(labelsize=7.5, length=2)
-    axes.set_xlabel("agent's value (hollow: not allowed)", fontsize=8)
+    axes.set_xlabel(f"{frames.value} (hollow: not allowed)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     for place, value in enumerate(still.values):
         chosen = frames.actions[place] == still.action

@@ -51,9 +51,9 @@ def events_of(run: str | Path) -> EventAccumulator:
 
 
 def tags_of(run: str) -> set[str]:
-    found = events_of(run).Tags()
     kinds = ("scalars", "images", "histograms", "tensors")
-    return {tag for kind in kinds for tag in found[kind]}
+    found = [events_of(folder.parent).Tags() for folder in Path(run).rglob("tensorboard")]
+    return {tag for tags in found for kind in kinds for tag in tags[kind]}
 
 
 def documented(kind: str) -> dict[str, re.Pattern[str]]:
@@ -71,8 +71,10 @@ def operate(*options: str) -> int:
     return main(["run", "--run-dir", "run", *options])
 
 
-def train_agent() -> None:
-    assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
+def train_agents() -> None:
+    assert train.main(["--config", SMOKE, "--run-dir", "run/dqn"]) == 0
+    belief = ["--agent", "belief", "--steps", "60", "--set", "run.image_every=50"]
+    assert train.main([*belief, "--run-dir", "run/belief"]) == 0
 
 
 def train_classifier() -> None:
@@ -81,12 +83,15 @@ def train_classifier() -> None:
 
 def operate_with_troubles() -> None:
     assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
+    belief = ["agent.kind=belief", "simulator.tip_change_rate=0.3"]
+    options = ["--scans", "60", "--set", *INTERLEAVED, *belief]
+    assert main(["run", "--run-dir", "run/belief", *options]) == 0
 
 
 @pytest.mark.parametrize(
     ("kind", "go"),
     [
-        ("agent", train_agent),
+        ("agent", train_agents),
         ("operation", operate_with_troubles),
         ("classifier", train_classifier),
     ],
