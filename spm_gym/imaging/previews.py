@@ -29,6 +29,8 @@ def interpolate_lines(z: NDArray[np.float32], pixels: int) -> NDArray[np.float32
         raise ValueError(
             f"{lines} lines cannot be spread over {pixels} rows: they must divide them"
         )
+    if lines == pixels:
+        return z
     rows = np.arange(pixels)
     recorded = rows[Frame(0, 0, 1, pixels, lines=lines).rows]
     place = np.interp(rows, recorded, np.arange(lines))
