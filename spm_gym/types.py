@@ -65,6 +65,16 @@ class Frame:
         return self.size / self.pixels
 
     @property
+    def is_preview(self) -> bool:
+        """Whether it has fewer lines than pixels."""
+        return self.lines < self.pixels
+
+    @property
+    def full(self) -> Frame:
+        """Frame of a full scan of the same place."""
+        return replace(self, lines=self.pixels)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Shape of the image: lines, pixels."""
         return self.lines, self.pixels
@@ -84,7 +94,7 @@ class Frame:
     @property
     def corners(self) -> list[tuple[float, float]]:
         """Piezo coordinates (m) of the corners: top left, top right, bottom right, bottom left."""
-        full = replace(self, lines=self.pixels)
+        full = self.full
         # Positions are those of the middles of pixels; the frame reaches half a pixel further.
         low, high = -0.5, self.pixels - 0.5
         ends = ((low, low), (low, high), (high, high), (high, low))

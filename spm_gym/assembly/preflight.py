@@ -11,9 +11,10 @@ from typing import Literal
 
 from spm_gym.assembly.classifier import build_classifier, check_classifier
 from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
+from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.assembly.simulator import build_microscope
-from spm_gym.config import Config
+from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
@@ -62,10 +63,15 @@ def refuse_troubles(findings: list[Finding]) -> None:
 
 def _unable(config: Config) -> list[Finding]:
     """List what the driver cannot do: nothing that it cannot is to be promised."""
-    return [
+    found = [
         Finding(name.replace("_", " "), f"{config.real.driver} {what}")
         for name, what in capabilities(config.real).missing().items()
     ]
+    try:
+        check_previews(config)
+    except ConfigError as error:
+        found.append(Finding("previews", str(error), trouble=True))
+    return found
 
 
 def _limits(config: Config) -> Finding:
@@ -81,7 +87,9 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     whose = "the one in the package" if config.env.classifier is None else str(file)
     try:
         check_classifier(config)
-        conditions = conditions_of(build_classifier(config))
+        classifier = build_classifier(config)
+        build_preview_classifier(config, classifier)
+        conditions = conditions_of(classifier)
     except (InstrumentError, ValueError) as error:
         return [Finding("classifier", f"{whose}: {error}", trouble=True)]
     assert conditions is not None, "the true classifier is refused before"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,12 @@ class Readings:
     squares: tuple[Square, ...]
 
 
-def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") -> Readings:
+def read_scans(
+    z: SingleArray,
+    z_ranges: FloatArray,
+    method: Method = "levels",
+    line_steps: Sequence[int] | None = None,
+) -> Readings:
     """Diagnose, level and normalise scans and find their clean squares.
 
     Each comes out, bit for bit, as by `diagnose`, `level`, `normalise` and `largest_clean_square`.
@@ -52,6 +58,8 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
         z: Topographies (N, H, W), m; NaN where nothing was scanned.
         z_ranges: Lowest and highest heights (N, 2) that the z piezo reaches, m; NaN if unknown.
         method: As in `fit_plane`.
+        line_steps: Distances of the rows that were recorded (N,); rows between them were
+            interpolated. None: every row was.
 
     Raises:
         ValueError: The shapes are wrong, or no such method.
@@ -70,7 +78,8 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
     observations = np.full((len(z), 1, *z.shape[1:]), -1, dtype=np.float32)
     squares = np.zeros((len(z), 3), dtype=np.int64)
     ends = z_ranges.astype(np.float64)
-    _read(z, ends, USUAL, by_levels, planes, kinds, observations, squares)
+    steps = np.ones(len(z), np.int64) if line_steps is None else np.array(line_steps, np.int64)
+    _read(z, ends, steps, USUAL, by_levels, planes, kinds, observations, squares)
     return Readings(
         tuple(DIAGNOSES[kind] for kind in kinds.tolist()),
         observations,
@@ -82,6 +91,7 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
 def _read(
     z: SingleArray,
     z_ranges: FloatArray,
+    line_steps: NDArray[np.int64],
     limits: Limits,
     by_levels: bool,
     planes: FloatArray,
@@ -94,6 +104,7 @@ def _read(
     Args:
         z: Topographies (N, H, W), m.
         z_ranges: Ranges of the z piezo (N, 2), m.
+        line_steps: Distances of the recorded rows (N,).
         limits: Of the diagnoses.
         by_levels: Whether the planes are found here, by levels; otherwise they are given.
         planes: Offset and slopes (N, 3).
@@ -123,7 +134,11 @@ def _read(
             flat[pixel] = np.float32(flat[pixel])
         normalise_into(flat, observations[index].ravel())
         to_metres(flat)
-        _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
+        # Rows that were interpolated have no noise of their own: with the tolerance of an image
+        # without noise hardly a recorded pixel would count as clean.
+        step = line_steps[index]
+        recorded = np.ascontiguousarray(above[step // 2 :: step])
+        _, noise = noise_between_rows(recorded, min(FEW_LINES, z.shape[2]))
         mark_clean(above, tolerance_for(noise), clean)
         squares[index, 0], squares[index, 1], squares[index, 2] = find_square(clean)
 

@@ -124,7 +124,7 @@ class Conditioning:
             # The program was stopped between two steps: the next decision rests on a fresh image.
             self.env.resume_episode(processed, episode.steps)
             episode.scan = scan
-            return self._end("good") if self.env.is_good(processed.probability) else ""
+            return self._end("good") if self.env.is_good(processed) else ""
         terminated, truncated = self._finish_step(episode, episode.step, processed, scan)
         self._state.learned, episode.scan = episode.step.row, scan
         episode.steps, episode.step = episode.steps + 1, None

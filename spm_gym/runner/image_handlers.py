@@ -119,7 +119,7 @@ class ImageHandlers:
         processed, scan = self._processed_in_hand(), self._scan_number
         self.journal.record_probability(scan, processed.probability, processed.clean_side)
         if self.env.budget is not None:
-            self.env.budget.observe_image(self.env.is_good(processed.probability))
+            self.env.budget.observe_image(self.env.is_good(processed))
         if self._context.run_state.conditioning.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
@@ -136,7 +136,7 @@ class ImageHandlers:
     def collect(self) -> State:
         """Collect a good image, or start conditioning after enough bad ones."""
         processed = self._processed_in_hand()
-        good = self.env.is_good(processed.probability)
+        good = self.env.is_good(processed)
         self._label(Label.GOOD if good else Label.BAD_PROBE)
         # One bad image may be the fault of the sample; a row of them is that of the probe.
         self._imaging.bad_probe = 0 if good else self._imaging.bad_probe + 1
