@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from agents.belief.agent import BeliefAgent
 from agents.belief.belief import VerdictRates
 from agents.belief.checkpoint import load_belief_checkpoint
-from agents.belief.errors import BeliefError
-from agents.belief.recogniser import Recogniser
 from agents.belief.transitions import carried_over, table_prior
 from agents.checkpoint import latest_checkpoint
 from agents.classifier import ProbeClassifier
+from spm_gym.assembly.recogniser import load_recogniser
 from spm_gym.assembly.run_directory import CHECKPOINTS
-from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.datasets.transitions import write_transitions
 from spm_gym.envs.optimum import included_table
@@ -46,27 +45,6 @@ def new_belief_agent(config: Config, rng: np.random.Generator) -> BeliefAgent:
     return BeliefAgent(
         recogniser, verdict_rates(config), names, rng, _prior(config, names), settings
     )
-
-
-def load_recogniser(config: Config) -> Recogniser:
-    """Load the recogniser of the settings.
-
-    Raises:
-        ConfigError: It cannot be read, or is for other images or classes.
-    """
-    path = config.agent.belief.recogniser or shipped_recogniser()
-    try:
-        recogniser = Recogniser.load(path)
-    except BeliefError as error:
-        raise ConfigError(f"setting agent.belief.recogniser: {error}") from error
-    given = recogniser.network.pixels, len(recogniser.shares)
-    if given != (config.env.pixels, STATES):
-        raise ConfigError(
-            f"setting agent.belief.recogniser = {path}: it is for images of {given[0]} px and "
-            f"{given[1]} classes of probes, the settings have env.pixels = {config.env.pixels} and "
-            f"there are {STATES} classes: name another one, or train it (train.py recogniser)"
-        )
-    return recogniser
 
 
 def verdict_rates(config: Config) -> VerdictRates:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.assembly.drivers import capabilities
-from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.conditions import TrainingConditions, conditions_of
 from spm_gym.types import Classifier
@@ -40,23 +39,15 @@ def build_preview_classifier(config: Config, classifier: Classifier) -> Classifi
         classifier: The one of images.
 
     Raises:
-        ConfigError: The recogniser takes images of other pixels.
-        BeliefError: The recogniser cannot be read.
+        ConfigError: The recogniser cannot be read, or takes images of other pixels.
     """
     if config.env.preview_lines is None:
         return None
     if config.env.ground_truth:
         return classifier  # the truth needs no image
-    from agents.belief.recogniser import Recogniser  # torch is slow to import
+    from spm_gym.assembly.recogniser import load_recogniser  # torch is slow to import
 
-    recogniser = Recogniser.load(shipped_recogniser())
-    side, taken = config.env.pixels, recogniser.network.pixels
-    if side != taken:
-        raise ConfigError(
-            f"setting env.pixels = {side}: the recogniser that classifies previews takes images of "
-            f"{taken} x {taken} px; take no previews (env.preview_lines=null)"
-        )
-    return PreviewClassifier(recogniser, conditions_of(classifier))
+    return PreviewClassifier(load_recogniser(config), conditions_of(classifier))
 
 
 def check_previews(config: Config) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from agents.belief.recogniser import Recogniser
-from agents.belief.recogniser_training import ClassedImages, score_recogniser
+from agents.belief.recogniser_report import score_recogniser
+from agents.belief.recogniser_training import ClassedImages
 from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import load_config
 from spm_gym.datasets.simulated import prepared_images
