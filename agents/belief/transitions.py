@@ -154,7 +154,7 @@ class LearnedTransitions:
         return np.asarray(self._prior + self._counts)
 
     @property
-    def seen(self) -> Floats:
+    def observed(self) -> Floats:
         """Expected number of times that each action was done on each class, (A, S)."""
         return np.asarray(self._counts.sum(axis=2))
 

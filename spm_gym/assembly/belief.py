@@ -114,5 +114,5 @@ def export_transitions(given: Path, output: Path) -> None:
     agent = earlier_agent(given)
     learned = agent.transitions
     write_transitions(
-        output, learned.prior_mean, learned.mean(), learned.seen, agent.actions, CLASS_NAMES
+        output, learned.prior_mean, learned.mean(), learned.observed, agent.actions, CLASS_NAMES
     )

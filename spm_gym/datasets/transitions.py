@@ -20,7 +20,7 @@ def write_transitions(
     path: Path,
     prior: Table,
     learned: Table,
-    seen: Table,
+    observed: Table,
     actions: Sequence[str],
     classes: Sequence[str],
 ) -> None:
@@ -30,7 +30,7 @@ def write_transitions(
         path: The file, CSV.
         prior: Mean table before learning, (A, S, S).
         learned: Mean table after it, (A, S, S).
-        seen: Expected number of times that each action was done on each class, (A, S).
+        observed: Expected number of times that each action was done on each class, (A, S).
         actions: Names of the actions.
         classes: Names of the classes.
     """
@@ -43,6 +43,6 @@ def write_transitions(
                 [
                     actions[action], classes[before], classes[after],
                     repr(float(prior[action, before, after])), repr(float(probability)),
-                    repr(float(seen[action, before])),
+                    repr(float(observed[action, before])),
                 ]
             )  # fmt: skip

@@ -20,14 +20,14 @@ _SIDE, _TITLE = 1.75, 0.34
 
 
 def draw_transitions(
-    prior: Table, learned: Table, seen: Table, actions: Sequence[str], classes: Sequence[str]
+    prior: Table, learned: Table, observed: Table, actions: Sequence[str], classes: Sequence[str]
 ) -> Figure:
     """Draw the probabilities of every action: left before learning, right after it.
 
     Args:
         prior: Mean table before, (A, S, S).
         learned: Mean table after, (A, S, S).
-        seen: Expected number of observations of each row, (A, S); rows that were hardly seen are
+        observed: Expected number of observations of each row, (A, S); rows that were hardly observed are
             drawn pale.
         actions: Names of the actions.
         classes: Names of the classes.
@@ -42,9 +42,9 @@ def draw_transitions(
         left, right = grid[row, 2 * pair], grid[row, 2 * pair + 1]
         image = _draw_table(left, prior[number])
         # Half of the colour at one observation: below it the row is the prior's, not the tip's.
-        _draw_table(right, learned[number], seen[number] / (seen[number] + 1))
+        _draw_table(right, learned[number], observed[number] / (observed[number] + 1))
         left.set_title(f"{name}: before", fontsize=7)
-        right.set_title(f"learned, {seen[number].sum():.0f} times", fontsize=7)
+        right.set_title(f"learned, {observed[number].sum():.0f} times", fontsize=7)
         if not pair:
             left.set_yticks(range(len(classes)), classes, fontsize=4.5)
         if row == rows - 1:

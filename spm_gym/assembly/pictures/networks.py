@@ -122,7 +122,7 @@ def write_table(agent: BeliefAgent, output: Path) -> None:
     learned = agent.transitions
     save(
         draw_transitions(
-            learned.prior_mean, learned.mean(), learned.seen, agent.actions, CLASS_NAMES
+            learned.prior_mean, learned.mean(), learned.observed, agent.actions, CLASS_NAMES
         ),
         output,
     )
