@@ -27,7 +27,7 @@ def draw_transitions(
     Args:
         prior: Mean table before, (A, S, S).
         learned: Mean table after, (A, S, S).
-        observed: Expected number of observations of each row, (A, S); rows that were hardly observed are
+        observed: Expected number of observations of each row, (A, S); rows with hardly any are
             drawn pale.
         actions: Names of the actions.
         classes: Names of the classes.
