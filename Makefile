@@ -52,7 +52,7 @@ classifier: install  ## make the shipped classifier again
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
 
 recogniser: install  ## make the shipped recogniser of probe classes again
-	$(BIN)/python benchmarks/belief.py --train --steps --save spm_gym/data/recogniser.safetensors
+	$(BIN)/python train.py recogniser --output spm_gym/data/recogniser.safetensors --force
 
 agent: install  ## make the shipped agent again
 	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force

@@ -22,6 +22,8 @@ FORMAT = "spm-gym probe recogniser 1"
 class Recogniser:
     """Gives the probability of each class of probes from an image.
 
+    As a `spm_gym.types.Classifier` it tells good from bad probes, on previews too.
+
     Args:
         network: Trained network with an output for each of S classes.
         shares: Of the classes among the images of its training, (S,).

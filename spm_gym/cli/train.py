@@ -1,4 +1,4 @@
-"""Train the agent (default) or the image classifier."""
+"""Train the agent (default), the image classifier, or the recogniser of probe classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from spm_gym.assembly.run_directory import (
     CLASSIFIER,
     LEARNING_CURVE,
+    RECOGNISER,
+    TENSORBOARD,
     TRAINING,
     existing_training,
     new_run,
@@ -40,6 +42,7 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+  python train.py recogniser                        which of the sixteen classes a probe is of
 
 A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
 which instrument is used (docs/safety.md, "Files from others").
@@ -51,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument(
-        "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
-    )
+        "what", nargs="?", choices=["agent", "classifier", "recogniser"], default="agent",
+        help="default: agent",
+    )  # fmt: skip
     add_config(parser)
     add_env(parser)
     parser.add_argument(
@@ -99,7 +103,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="also write the trained agent, or classifier, here (.safetensors)",
+        help="also write the trained agent, classifier or recogniser here (.safetensors)",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
@@ -129,6 +133,13 @@ def train(arguments: argparse.Namespace) -> int:
 
         create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
+    if arguments.what == "recogniser":
+        from spm_gym.assembly.recogniser_training import train_recogniser
+
+        create = partial(
+            new_run, arguments.run_dir, config, "recogniser", RECOGNISER, [TENSORBOARD]
+        )
+        return train_recogniser(config, create, arguments.output)
     from spm_gym.assembly.training import resume_agent, train_agent, write_weights
 
     if arguments.resume:
@@ -207,10 +218,12 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
             f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "
             "takes no other"
         )
-    if arguments.what == "agent" and arguments.data:
+    if arguments.what != "classifier" and arguments.data:
         raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:
         raise UsageError("--dry-run keeps nothing: leave out --output")
     refuse_unwritable("--output", arguments.output, arguments.force)
-    if arguments.what == "classifier" and arguments.resume:
-        raise UsageError("the classifier trains in minutes and cannot be resumed: start it again")
+    if arguments.what != "agent" and arguments.resume:
+        raise UsageError(
+            f"the {arguments.what} trains in minutes and cannot be resumed: start it again"
+        )

@@ -17,7 +17,12 @@ from pydantic import BaseModel, Field, ValidationError, create_model, model_vali
 
 from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
-from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
+from spm_gym.config.learning import (
+    AgentConfig,
+    ClassifierConfig,
+    NetworkConfig,
+    RecogniserConfig,
+)
 from spm_gym.config.operation import (
     BudgetConfig,
     FaultConfig,
@@ -45,6 +50,7 @@ __all__ = [
     "OperationConfig",
     "Positive",
     "RealConfig",
+    "RecogniserConfig",
     "RegionConfig",
     "RunConfig",
     "ScheduledFault",
@@ -77,6 +83,7 @@ class Config(Section):
     env: EnvConfig = EnvConfig()
     simulator: SimulatorConfig = SimulatorConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    recogniser: RecogniserConfig = RecogniserConfig()
     agent: AgentConfig = AgentConfig()
     run: RunConfig = RunConfig()
     operation: OperationConfig = OperationConfig()

@@ -39,6 +39,7 @@ SECTIONS = {
     "agent": "Training the agent",
     "operation": "Operation",
     "classifier": "Training the classifier",
+    "recogniser": "Training the recogniser",
 }
 
 
@@ -79,6 +80,10 @@ def train_classifier() -> None:
     assert train.main(["classifier", "--config", SMOKE, "--run-dir", "run"]) == 0
 
 
+def train_recogniser() -> None:
+    assert train.main(["recogniser", "--config", SMOKE, "--run-dir", "run"]) == 0
+
+
 def operate_with_troubles() -> None:
     assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
 
@@ -89,6 +94,7 @@ def operate_with_troubles() -> None:
         ("agent", train_agent),
         ("operation", operate_with_troubles),
         ("classifier", train_classifier),
+        ("recogniser", train_recogniser),
     ],
 )
 def test_the_glossary_has_what_is_written_and_nothing_else(kind: str, go: object) -> None:
@@ -107,8 +113,8 @@ def test_the_glossary_has_what_is_written_and_nothing_else(kind: str, go: object
 
 
 def test_metrics_beside_the_settings_are_in_the_glossary() -> None:
-    known = documented("agent") | documented("operation") | documented("classifier")
-    assert set(METRICS) <= known.keys()
+    known = {tag for kind in SECTIONS for tag in documented(kind)}
+    assert set(METRICS) <= known
 
 
 def test_a_resumed_run_is_told_once_from_its_first_image() -> None:
