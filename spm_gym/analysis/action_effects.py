@@ -58,13 +58,15 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
 
 
 # Summed up by SQLite, with outer joins: a recovered journal may have lost scans. Uncertain steps
-# count as chosen, but say nothing of what the action does.
+# count as chosen, but say nothing of what the action does. Without previews the effects would be
+# those of the steps alone that two images lie around, which are the most promising ones.
 _ACHIEVEMENTS = f"""
 WITH outcomes AS (
     SELECT name, action, refused, {UNCERTAIN} AS uncertain,
            NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS classified,
            COALESCE(terminated, 0) AS good,
-           later.probability - earlier.probability AS change,
+           COALESCE(later.probability, later.preview_probability)
+           - COALESCE(earlier.probability, earlier.preview_probability) AS change,
            CASE WHEN json_valid(forecast)
                 THEN json_extract(forecast, '$.good[' || action || ']') END AS expected
     FROM steps

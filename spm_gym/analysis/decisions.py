@@ -220,7 +220,9 @@ def _flaw(row: sqlite3.Row) -> str:
 
 
 _STEPS = """
-SELECT steps.name, refused, uncertain, earlier.probability AS before, later.probability AS after
+SELECT steps.name, refused, uncertain,
+       COALESCE(earlier.probability, earlier.preview_probability) AS before,
+       COALESCE(later.probability, later.preview_probability) AS after
 FROM steps LEFT JOIN scans AS earlier ON earlier.id = steps.scan
 LEFT JOIN scans AS later ON later.id = steps.scan_after
 WHERE steps.episode = ? ORDER BY steps.number DESC LIMIT ?

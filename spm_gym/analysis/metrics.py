@@ -17,7 +17,7 @@ from spm_gym.analysis.policies import EPISODE_POLICY
 from spm_gym.analysis.report import HOUR
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.instrument.sim.dynamics import CLASS_NAMES
-from spm_gym.journal.conditions import CLASSIFIED, IMAGE
+from spm_gym.journal.conditions import CLASSIFIED, WHOLE
 from spm_gym.journal.reader import JOURNAL, Label, open_journal, read_scan
 from spm_gym.scale import NM
 from spm_gym.types import FloatImage
@@ -29,7 +29,7 @@ PICTURES = 10
 """Images of every label that are sampled; of the next ones every second, fourth, eighth, ..."""
 
 _ROWS = 100
-_NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORDER BY id LIMIT ?"
+_NEXT = f"SELECT * FROM scans WHERE id > ? AND {WHOLE} AND label IS NOT NULL ORDER BY id LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,12 @@ class RunMetrics:
         if self._episode is not None and row["episode"] != self._episode[0]:
             yield from self._end_episode()
         self._scan = row["id"]
+        if row["label"] == Label.PREVIEW:
+            # No image, but it may be the outcome of a decision, even the last one of its episode.
+            self._episode = row["episode"], row["wall"]
+            if values := self._decision(row):
+                yield Moment(self._images, row["wall"], values)
+            return
         self._images += 1
         values = {**self._image(row), **self._yield(row), **self._trouble(row)}
         if row["episode"] is not None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spm_gym.assembly.classifier import build_classifier, check_classifier
 from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
@@ -120,7 +123,9 @@ def _agent(config: Config) -> Finding:
     try:
         microscope = build_microscope(config)
         # Whether the agent fits is a matter of shapes: nothing is classified here.
-        env = ProbeConditioningEnv(microscope, lambda images: images[:, 0, 0, 0], config.env)
+        env = ProbeConditioningEnv(
+            microscope, _no_classifier, config.env, preview_classifier=_no_classifier
+        )
         load_agent(config, env)
     except (UsageError, ValueError) as error:
         file = settings.agent or shipped_agent()
@@ -128,3 +133,7 @@ def _agent(config: Config) -> Finding:
     learns = "goes on learning" if settings.learn else "stays as it is"
     pixels = config.env.pixels
     return Finding("agent", f"{whose}, for {pixels} x {pixels} px; it {learns}")
+
+
+def _no_classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return images[:, 0, 0, 0]

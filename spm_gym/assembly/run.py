@@ -19,6 +19,7 @@ from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
+from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
@@ -126,7 +127,10 @@ def _prepare(
     """Build environment and policy, as they were left if the run goes on; note the session."""
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
-    env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
+    previews = build_preview_classifier(config, lab.classifier)
+    env = ProbeConditioningEnv(
+        lab.instrument, lab.classifier, config.env, budget=budget, preview_classifier=previews
+    )
     policy, learned, weights = _policy(config, run, env)
     journal.begin_session(session_record(config, weights, resumed), os.getpid())
     # A checkpoint is older than the journal, unless the run ended by itself.
@@ -256,10 +260,8 @@ def _learn_again(
 ) -> None:
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
-        before, after = (
-            process_scan(journal.scan(step[name]), env.classifier, env.config)
-            for name in ("scan", "scan_after")
-        )
+        scans = [journal.scan(step[name]) for name in ("scan", "scan_after")]
+        before, after = (process_scan(scan, env.classifier_of(scan), env.config) for scan in scans)
         policy.learn(
             Transition(
                 before.observation,

@@ -102,6 +102,8 @@ class RecogniserConfig(Section):
             score it on.
         line_steps: Pixels from line to line, of which each training image gets one at random: 1 is
             a full image, more a preview. Divisors of ``env.pixels``.
+        bent_share: Share of the training images whose heights are bent by a random curve, so that
+            other models of imaging than the simulator's are recognised.
         epochs: Passes through the training images.
         learning_rate: The highest, of a one-cycle schedule.
         shift_pixels: Most pixels by which an image is moved along either axis.
@@ -109,9 +111,10 @@ class RecogniserConfig(Section):
 
     network: NetworkConfig = NetworkConfig()
     # Of fewer a class of probes may be missing, and of the latter a good one.
-    images: Annotated[int, Field(ge=400)] = 30_000
+    images: Annotated[int, Field(ge=400)] = 60_000
     validation_images: Annotated[int, Field(ge=100)] = 3_000
     line_steps: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 4, 4, 2, 1)
+    bent_share: Fraction = 0.0
     epochs: Count = 10
     batch_size: Count = 64
     learning_rate: Positive = 2e-3

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
-from spm_gym.imaging import Diagnosis, Readings, Square, interpolate_lines, read_scans
+from spm_gym.imaging import Diagnosis, Readings, Square, readings_of
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
 from spm_gym.plain_state import array_of
 from spm_gym.scale import NM
@@ -184,7 +184,7 @@ def process_scans(
     Returns:
         For each scan the processed one, or why it cannot be used.
     """
-    readings = _readings(scans, config)
+    readings = readings_of(scans, config.plane)
     outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
         unclassifiable(scan, classifier, config) or diagnosis
         for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
@@ -209,7 +209,7 @@ def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> Proce
     error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    [processed] = _classified([scan], _readings([scan], config), [0], [classifier], config)
+    [processed] = _classified([scan], readings_of([scan], config.plane), [0], [classifier], config)
     if isinstance(processed, UnclassifiableImage):
         raise processed
     return processed
@@ -229,17 +229,6 @@ def classify_all(
         rows = np.flatnonzero(np.equal(identities, identity))
         probabilities[rows] = classifiers[rows[0]](images[rows])
     return probabilities
-
-
-def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
-    # Heights beyond single precision become infinite, which counts as not scanned.
-    with np.errstate(over="ignore"):
-        single = [scan.z.astype(np.float32, casting="same_kind", copy=False) for scan in scans]
-    # Before anything is read, so that the same code reads both, and a square of pixels is a square.
-    heights = np.stack([interpolate_lines(z, config.pixels) for z in single])
-    ranges = np.array([scan.z_range_or_nan for scan in scans])
-    steps = [scan.frame.line_step for scan in scans]
-    return read_scans(heights, ranges, config.plane, steps)
 
 
 def _classified(

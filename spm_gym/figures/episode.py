@@ -20,7 +20,7 @@ from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
-from spm_gym.imaging import Square, read_scans
+from spm_gym.imaging import Square, readings_of
 from spm_gym.journal.reader import read_scan
 from spm_gym.paths import display_name
 
@@ -36,9 +36,9 @@ class Still:
     """One image of an episode, and the decision that rests on it.
 
     Attributes:
-        image: As the networks see it, (pixels, pixels).
+        image: As the networks see it, (lines, pixels).
         width: Of the image, m.
-        square: Its largest clean square.
+        square: Its largest clean square, in pixels of a line.
         probability: That the probe is good.
         action: Name of what was done next; empty if nothing was.
         values: The agent's, of all actions: those of a double DQN, or of a belief agent minus the
@@ -55,6 +55,16 @@ class Still:
     values: Sequence[float] = ()
     allowed: Sequence[bool] = ()
     note: str = ""
+
+    @property
+    def preview(self) -> bool:
+        """Whether it has fewer lines than pixels."""
+        lines, pixels = self.image.shape
+        return bool(lines < pixels)
+
+    def is_good(self, good_above: float) -> bool:
+        """Whether it ended the episode with a good probe; a preview never does."""
+        return not self.preview and self.probability > good_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +111,13 @@ def recorded_episode(
 
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
-    heights = scan.z.astype(np.float32)[None]
     # Read again as the environment reads: the journal has the side of the square, not its place.
-    readings = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
+    readings = readings_of([scan], config.plane)
+    known = [row[name] for name in ("probability", "preview_probability") if row[name] is not None]
     # NaN leaves a gap in the curve; 0 would be a verdict.
-    probability = np.nan if row["probability"] is None else row["probability"]
-    still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
+    probability = known[0] if known else np.nan
+    image = readings.observations[0, 0, scan.frame.rows]
+    still = Still(image, row["size"], readings.squares[0], probability)
     if step is None:
         return still
     forecast = read_forecast(step["forecast"])
@@ -153,14 +164,17 @@ def _event(frames: EpisodeFrames, still: Still) -> str:
     if still.action:
         note = f" ({still.note})" if still.note else ""
         return f"Next: {plain(still.action, 30)}{note}"
-    if still.probability > frames.good_above:
+    if still.is_good(frames.good_above):
         return "The probe is good"
     return "No further action"
 
 
 def _draw_image(axes: Axes, still: Still) -> None:
     show_normalised(axes, still.image, still.width)
-    shape = (still.image.shape[0], still.image.shape[1])
+    lines, pixels = still.image.shape
+    if still.preview:
+        axes.set_title(f"preview, {lines} lines", fontsize=9)
+    shape = pixels, pixels
     add_square(axes, still.square, shape)
     if still.action:
         add_action(axes, still.square, shape)
@@ -168,8 +182,9 @@ def _draw_image(axes: Axes, still: Still) -> None:
 
 
 def _draw_curve(axes: Axes, frames: EpisodeFrames, index: int) -> None:
-    so_far = np.array([still.probability for still in frames.stills[: index + 1]])
-    good = so_far > frames.good_above
+    stills = frames.stills[: index + 1]
+    so_far = np.array([still.probability for still in stills])
+    good = [still.is_good(frames.good_above) for still in stills]
     axes.plot(so_far, color=INK, lw=1)
     axes.scatter(
         np.arange(len(so_far)), so_far, 22, np.where(good, GOOD, BAD), zorder=3, linewidths=0
@@ -189,7 +204,7 @@ def _draw_end(axes: Axes, frames: EpisodeFrames, index: int) -> None:
     axes.set_axis_off()
     if index + 1 < len(frames.stills):
         return
-    good = frames.stills[index].probability > frames.good_above
+    good = frames.stills[index].is_good(frames.good_above)
     times = "1 action" if index == 1 else f"{index} actions"
     verdict = f"good after {times}" if good else f"not good after {times}"
     axes.text(0.5, 0.5, verdict, ha="center", fontsize=15, weight="bold",

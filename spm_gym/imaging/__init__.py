@@ -5,7 +5,7 @@ from spm_gym.imaging.diagnosis import Diagnosis, diagnose
 from spm_gym.imaging.normalisation import normalise
 from spm_gym.imaging.plane import Plane, Terraces, find_terraces, fit_plane, level
 from spm_gym.imaging.previews import interpolate_lines
-from spm_gym.imaging.reading import Readings, read_scans
+from spm_gym.imaging.reading import Readings, read_scans, readings_of
 from spm_gym.imaging.robust import noise
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "noise",
     "normalise",
     "read_scans",
+    "readings_of",
 ]

@@ -20,9 +20,11 @@ from spm_gym.imaging.diagnosis import (
 )
 from spm_gym.imaging.normalisation import normalise_into, to_metres
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
+from spm_gym.imaging.previews import interpolate_lines
 from spm_gym.imaging.robust import FEW_LINES, noise_between_rows
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.jit import compiled
+from spm_gym.types import Scan
 
 FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]
@@ -42,6 +44,23 @@ class Readings:
     diagnoses: tuple[Diagnosis, ...]
     observations: SingleArray
     squares: tuple[Square, ...]
+
+
+def readings_of(scans: Sequence[Scan], method: Method = "levels") -> Readings:
+    """Read scans as `read_scans` does, images and previews with the same number of pixels.
+
+    Raises:
+        ValueError: Their pixels differ, or no such method.
+    """
+    # Heights beyond single precision become infinite, which counts as not scanned.
+    with np.errstate(over="ignore"):
+        single = [scan.z.astype(np.float32, casting="same_kind", copy=False) for scan in scans]
+    # Before anything is read, so that the same code reads both, and a square of pixels is a square.
+    heights = np.stack(
+        [interpolate_lines(z, scan.frame.pixels) for z, scan in zip(single, scans, strict=True)]
+    )
+    ranges = np.array([scan.z_range_or_nan for scan in scans])
+    return read_scans(heights, ranges, method, [scan.frame.line_step for scan in scans])
 
 
 def read_scans(

@@ -49,7 +49,8 @@ CREATE TABLE scans (               -- every row has its file
     time REAL NOT NULL,
     wall REAL NOT NULL,
     elapsed REAL NOT NULL,         -- seconds of operation on the instrument's clock
-    probability REAL,              -- classifier's, that the probe is good
+    probability REAL,              -- that the probe is good, by the classifier; NULL for a preview
+    preview_probability REAL,      -- the same, by the classifier of previews; NULL for an image
     clean_side REAL,
     episode INTEGER
 );

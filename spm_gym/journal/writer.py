@@ -307,9 +307,9 @@ class Journal:
         """Note the label of a scan."""
         self._update("scans", number, label=label, reason=reason)
 
-    def record_probability(self, number: int, probability: float, clean_side: float) -> None:
-        """Note what was read from a scan."""
-        self._update("scans", number, probability=probability, clean_side=clean_side)
+    def record_reading(self, number: int, **values: float) -> None:
+        """Note what was read from a scan, by the columns of the table."""
+        self._update("scans", number, **values)
 
     def scan(self, number: int) -> Scan:
         """Read a scan back, to the last bit.

@@ -170,7 +170,7 @@ class Conditioning:
             truncated=truncated,
             uncertain=step.uncertain,
         )
-        change = f"{before.probability:.3f} -> {processed.probability:.3f}"
+        change = f"{_probability(before)} -> {_probability(processed)}"
         self._context.add_event("action", f"{info['action']}: probability of a good probe {change}")
         if self._context.config.learn:
             self._context.policy.learn(
@@ -201,7 +201,7 @@ class Conditioning:
         """Return the image that the decision rests on; after a restart it is in the journal."""
         if self.env.processed is None:
             scan = self.journal.scan(episode.scan)
-            processed = process_scan(scan, self.env.classifier, self.env.config)
+            processed = process_scan(scan, self.env.classifier_of(scan), self.env.config)
             step = episode.step
             if step is None:
                 self.env.resume_episode(processed, episode.steps)
@@ -211,3 +211,8 @@ class Conditioning:
                 )
             return processed
         return self.env.processed
+
+
+def _probability(processed: ProcessedScan) -> str:
+    # Another classifier's than that of images, so the two are not to be compared to the last digit.
+    return f"{processed.probability:.3f}{' (preview)' if processed.preview else ''}"

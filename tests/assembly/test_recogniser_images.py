@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spm_gym.assembly.recogniser_images import (
+    bend_heights,
     randomised,
     randomised_images,
     settings_hash,
@@ -30,6 +31,34 @@ def test_settings_vary_about_the_given_ones_log_uniformly() -> None:
     assert {each.terrace_nm for each in drawn} == {base.terrace_nm}
 
 
+def test_curves_raise_what_is_low_and_leave_substrate_and_molecules() -> None:
+    rng = np.random.default_rng(0)
+    hills = np.linspace(-1, 1.5, 32)[:, None].repeat(32, axis=1).astype(np.float32)
+    images = np.stack([np.full((32, 32), -1, np.float32), hills])[:, None].repeat(100, axis=0)
+    clean, contaminated = np.zeros(200, int), np.full(200, 2)
+    bent = bend_heights(images, clean, 1.0, rng)
+    raised = bent[100:] - images[100:]
+    assert np.array_equal(bent[:100], images[:100])
+    assert raised.min() >= 0
+    assert bent.max() <= 1.5
+    # A tenth of the height of a molecule would appear as half of it.
+    assert raised[:, 0, 3].min() > 0.3
+    assert np.abs(raised[:, 0, -5:]).max() < 0.1
+    assert np.diff(bent[100:, 0, :, 0], axis=1).min() > -0.02
+    lower = bend_heights(images, contaminated, 1.0, rng)[100:] - images[100:]
+    assert np.abs(lower[:, 0, -12:]).max() < 0.1
+    changed = np.any(bend_heights(images, clean, 0.5, rng) != images, axis=(1, 2, 3))[100:]
+    assert 0.3 < changed.mean() < 0.7
+    assert np.array_equal(bend_heights(images, clean, 0.0, rng), images)
+
+
+def test_noise_on_the_substrate_is_not_amplified() -> None:
+    rng = np.random.default_rng(1)
+    noise = (-1 + rng.normal(0, 0.03, (50, 1, 32, 32))).astype(np.float32)
+    bent = bend_heights(noise, np.zeros(50, int), 1.0, rng)
+    assert bent.std() < 1.1 * noise.std()
+
+
 def test_the_seed_decides_the_images() -> None:
     counted: list[int] = []
     first = randomised_images(small(), 40, 1, counted.append)
@@ -43,8 +72,8 @@ def test_the_seed_decides_the_images() -> None:
 
 
 def test_a_hash_tells_settings_apart() -> None:
-    changes = ((), ("simulator.mode=linear",), ("recogniser.line_steps=[1]",), ())
-    assert len({settings_hash(small(*change)) for change in changes}) == 3
+    changes = ["simulator.mode=linear"], ["recogniser.line_steps=[1]"], ["recogniser.bent_share=1"]
+    assert len({settings_hash(small(*change)) for change in ([], *changes, [])}) == 4
 
 
 def curvature(images: np.ndarray) -> float:
@@ -55,7 +84,9 @@ def curvature(images: np.ndarray) -> float:
 
 def test_every_number_of_lines_is_among_the_images() -> None:
     full, previews, mixed = (
-        randomised_images(small(f"recogniser.line_steps={steps}"), 200, 3).images
+        randomised_images(
+            small(f"recogniser.line_steps={steps}", "recogniser.bent_share=0"), 200, 3
+        ).images
         for steps in ("[1]", "[8]", "[8, 1]")
     )
     # Between the lines of a preview heights go straight.

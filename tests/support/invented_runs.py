@@ -111,7 +111,7 @@ class InventedRun:
             episode=episode,
         )
         if probability is not None:
-            self.journal.record_probability(number, probability, 3 * NM)
+            self.journal.record_reading(number, probability=probability, clean_side=3 * NM)
         self.journal.add_mark(self.area, Mark(x, y, 5 * NM, "image"))
         return number
 
