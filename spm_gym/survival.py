@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # loads scipy.stats when it is needed: it takes a second, and pages do without
 from numpy.typing import NDArray
-from scipy.stats import CensoredData, ecdf, logrank
 
 from spm_gym.intervals import FEWEST, Interval, price_interval
 
@@ -38,7 +38,7 @@ class Endings:
     def censored(self) -> Any:
         """As scipy takes them."""
         prices, good = np.asarray(self.prices, float), np.asarray(self.good, bool)
-        return CensoredData(uncensored=prices[good], right=prices[~good])
+        return scipy.stats.CensoredData(uncensored=prices[good], right=prices[~good])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class SurvivalCurve:
 
 def survival_curve(endings: Endings) -> SurvivalCurve:
     """Estimate a survival curve (Kaplan-Meier)."""
-    found = ecdf(endings.censored()).sf
+    found = scipy.stats.ecdf(endings.censored()).sf
     with warnings.catch_warnings():
         # The formula has no value at shares of 0 and 1, which is filled in below.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -97,7 +97,7 @@ def logrank_p(one: Endings, other: Endings) -> float | None:
     if min(len(one.prices), len(other.prices)) < FEWEST:
         return None
     with np.errstate(invalid="ignore"):
-        p = float(logrank(one.censored(), other.censored()).pvalue)
+        p = float(scipy.stats.logrank(one.censored(), other.censored()).pvalue)
     return p if math.isfinite(p) else None
 
 
