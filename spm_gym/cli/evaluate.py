@@ -97,7 +97,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         "--until-halfwidth",
         type=float,
         metavar="W",
-        help="end at the first planned analysis at which the 95 %% interval of the normalised "
+        help="end when at two planned analyses in a row the 95 %% interval of the normalised "
         "score (without the oracle: of the share of random choice's actions that the agent saves) "
         "is no wider than +-W; docs/evaluation.md",
     )

@@ -101,7 +101,7 @@ def test_what_was_interrupted_says_so(run: str, monkeypatch: pytest.MonkeyPatch)
         (["0", "--policies", "agent", "random"], "between 0 and 1, not 0"),
         (["nan", "--policies", "agent", "random"], "between 0 and 1, not nan"),
         (["0.1", "--policies", "random", "oracle"], "agent and random"),
-        (["0.1", "--policies", "agent", "random", "--episodes", "11"], "12 episodes"),
+        (["0.1", "--policies", "agent", "random", "--episodes", "14"], "15 episodes"),
     ],
 )
 def test_an_impossible_rule_gets_one_line(
