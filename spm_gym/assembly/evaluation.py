@@ -20,6 +20,7 @@ from agents.baselines import (
 from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
+from agents.stopping import StoppingRule
 from spm_gym.assembly.agent import Agent, read_agent, why_not
 from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
@@ -43,9 +44,11 @@ def play(
     config: Config,
     checkpoint: Path | None,
     results: dict[str, list[Episode]],
-    episodes: int,
+    order: list[str],
+    rule: StoppingRule,
     seed: int,
     learn: bool,
+    in_turn: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Let the policies take turns, with a progress bar.
@@ -54,9 +57,11 @@ def play(
         config: Settings of environment and microscope.
         checkpoint: The agent; None if no policy needs it.
         results: Gets the episodes of every policy that it names, in the order of their turns.
-        episodes: Of each policy.
-        seed: Of the world and of the policies' own draws.
+        order: Gets the names of the policies as they had their turns.
+        rule: Says after how many episodes the evaluation ends.
+        seed: Of the world, of the order, and of the policies' own draws.
         learn: Whether the agent goes on learning at its final epsilon.
+        in_turn: Whether every block has the order of ``results`` instead of a random one.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
     prepare_process(config.run.threads)
@@ -74,18 +79,24 @@ def play(
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         # Streams of their own: how many numbers one policy draws changes nothing for the others.
-        world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
+        world, *own_seeds, turn_seed = np.random.SeedSequence([_EVALUATION, seed]).spawn(
+            2 + len(results)
+        )
         policies = {
             name: _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
-        # In turn, one episode each (paper, *Double DQN*): the hours, the area and the tip are the
-        # same for all, so only the policy makes a difference.
-        turns = interleave(measured(env), policies, episodes, first, learners)
-        for name, episode in tqdm(turns, "episodes", episodes * len(policies), mininterval=1):
+        # One episode each (paper, *Double DQN*): the hours, the area and the tip are the same for
+        # all, so only the policy makes a difference.
+        rng = None if in_turn else np.random.default_rng(turn_seed)
+        turns = interleave(measured(env), policies, rule.blocks, first, learners, rng)
+        for name, episode in tqdm(turns, "episodes", rule.blocks * len(policies), mininterval=1):
             results[name].append(episode)
+            order.append(name)
+            if rule.met(results, seed):
+                break
 
 
 def _agent(checkpoint: Path, config: Config) -> Agent:

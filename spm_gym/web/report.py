@@ -21,7 +21,12 @@ from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
 from spm_gym.figures.mosaic import PaintLog, area_maps, examples
-from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
+from spm_gym.figures.report_charts import (
+    actions_chart,
+    lengths_chart,
+    survival_chart,
+    yield_chart,
+)
 from spm_gym.journal.reader import Label, snapshot
 from spm_gym.paths import display_name
 from spm_gym.scale import duration_text, time_unit
@@ -93,6 +98,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "mean_length": facts.mean_length(lengths),
         "policies": policies,
         "saved_actions": saved_actions(**policies) if len(policies) > 1 else None,
+        "survival_chart": survival_chart(policies) if len(policies) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,
         "forecasts": forecasts,

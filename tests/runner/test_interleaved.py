@@ -130,15 +130,15 @@ def test_lengths_and_seconds_go_to_those_who_chose() -> None:
     finally:
         db.close()
     assert found == {
-        "agent": PolicyEpisodes((1, 4), (2, 4), (40.0, 80.0), 2),
-        "random": PolicyEpisodes((2,), (7,), (140.0,), 0),
+        "agent": PolicyEpisodes((1, 4), (2, 4), (40.0, 80.0), (True, True)),
+        "random": PolicyEpisodes((2,), (7,), (140.0,), (False,)),
     }
 
 
 def policy(lengths: Sequence[int]) -> PolicyEpisodes:
     whole = tuple(map(int, lengths))
     seconds = tuple(20.0 * length for length in whole)
-    return PolicyEpisodes(tuple(range(len(lengths))), whole, seconds, len(lengths))
+    return PolicyEpisodes(tuple(range(len(lengths))), whole, seconds, (True,) * len(lengths))
 
 
 def mirrored(rng: np.random.Generator, number: int) -> list[int]:

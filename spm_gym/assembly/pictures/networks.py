@@ -47,7 +47,9 @@ _SEED = 8
 """Of the images of the sixteen classes of probes."""
 
 _OF_AN_EVALUATION = ("policies", "normalised_score", "normalised_score_seconds")
-_OF_A_POLICY = ("mean_length", "ci95", "lengths", "mean_seconds", "seconds_ci95", "seconds")
+_OF_A_POLICY = (
+    "mean_length", "ci95", "lengths", "mean_seconds", "seconds_ci95", "seconds", "cut_off",
+)  # fmt: skip
 _FIGURES = {
     "good": "good images",
     "bad": "bad images",
