@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ _EVALUATION = 0x6576616C
 def play(
     config: Config,
     checkpoint: Path | None,
+    others: Mapping[str, Path],
     results: dict[str, list[Episode]],
     order: list[str],
     rule: StoppingRule,
@@ -56,6 +57,7 @@ def play(
     Args:
         config: Settings of environment and microscope.
         checkpoint: The agent; None if no policy needs it.
+        others: Checkpoints of further agents, frozen, by the names in ``results``.
         results: Gets the episodes of every policy that it names, in the order of their turns.
         order: Gets the names of the policies as they had their turns.
         rule: Says after how many episodes the evaluation ends.
@@ -66,6 +68,7 @@ def play(
     """
     prepare_process(config.run.threads)
     model = None if checkpoint is None else _agent(checkpoint, config)
+    further = {name: _agent(path, config) for name, path in others.items()}
     real = config.run.microscope == "real" and not dry_run
     with ExitStack() as stack:
         run = Path()
@@ -83,7 +86,9 @@ def play(
             2 + len(results)
         )
         policies = {
-            name: _policy(name, model, process, env, np.random.default_rng(own_seed))
+            name: further[name]
+            if name in further
+            else _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}

@@ -87,6 +87,25 @@ def test_what_was_learned_is_the_prior_of_the_next_run(capsys: pytest.CaptureFix
     assert lengths["agent"] < lengths["shuffled"]
 
 
+def test_agents_of_several_runs_are_compared_side_by_side(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    informed = [*BELIEF, "--prior", "simulator", "--steps", "0"]
+    for name in ("one", "other"):
+        assert train.main([*informed, "--run-dir", name]) == 0
+    assert evaluate.main(["--run", "one", "--against", "other", "--episodes", "20", "--policies",
+                          "agent", "random", "oracle", "--json", "both.json",
+                          "--plot", "both.png"]) == 0  # fmt: skip
+    policies = json.loads(Path("both.json").read_text())["policies"]
+    assert list(policies) == ["agent", "random", "oracle", "other"]
+    assert policies["other"]["normalised_score"]["value"] > 0.5
+    assert "normalised score of other" in capsys.readouterr().out
+    assert evaluate.main(["--run", "one", "--against", "other", "other"]) == 2
+    assert "already" in capsys.readouterr().err
+    assert evaluate.main(["--run", "one", "--against", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_a_run_learns_and_explains_and_goes_on_from_its_journal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
