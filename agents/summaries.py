@@ -52,7 +52,8 @@ METRICS = (
 """Scalars whose last values stand beside the hyper-parameters."""
 
 _ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
-           "env.plane", "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
+           "env.plane", "env.preview_lines", "agent.belief.prior", "simulator.mode",
+           "simulator.tip_change_rate")  # fmt: skip
 _PROMINENT = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
 _LETTERS = 13

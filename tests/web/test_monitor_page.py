@@ -45,7 +45,7 @@ def test_a_belief_agent_explains_itself_also_on_a_phone(
     page.goto(address)
     assert "believed to be weak (90 %), or good (10 %)" in text_of(page, "#decision")
     cells = page.locator("#decision table.choices tbody tr").first.inner_text().split()
-    assert {"40", "%", "2.0", "s"} <= set(cells)
+    assert {"40", "%", "2.0,", "s"} <= set(cells)
     assert not overflow(page)
     assert not inaccessible(page)
 
