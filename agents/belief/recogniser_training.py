@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -57,11 +58,13 @@ def fit_recogniser(
         progress: Called after every epoch with its number, from 1, and its mean loss.
 
     Raises:
-        BeliefError: A class does not occur, or training diverged.
+        BeliefError: A class does not occur, batches are too small, or training diverged.
     """
     counts = np.bincount(data.states, minlength=classes)
     if len(counts) != classes or not counts.all():
         raise BeliefError(f"images of all {classes} classes are needed, not {counts.tolist()}")
+    if config.network.norm == "batch" and config.batch_size < 2:
+        raise BeliefError("batch normalisation needs recogniser.batch_size of at least 2")
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     network = VGG(config.network, classes, data.images.shape[-1], generator)
@@ -83,6 +86,11 @@ def fit_recogniser(
                 optimiser.step()
                 schedule.step()
                 summed += loss.item()
+            if not math.isfinite(summed):
+                raise BeliefError(
+                    f"training diverged in epoch {epoch + 1}, for its loss is not finite: lower "
+                    "recogniser.learning_rate"
+                )
             losses.append(summed / steps)
             progress(epoch + 1, losses[-1])
     summary = {"seed": seed, "settings": config.model_dump(mode="json"), "losses": losses}

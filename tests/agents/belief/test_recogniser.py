@@ -140,6 +140,11 @@ def test_images_that_cannot_be_learned_from_are_refused() -> None:
     data = classed(30, 0)
     with pytest.raises(BeliefError, match="all 4 classes"):
         fit_recogniser(data, 4, "", 0, QUICK)
+    alone = QUICK.model_copy(
+        update={"batch_size": 1, "network": TINY.model_copy(update={"norm": "batch"})}
+    )
+    with pytest.raises(BeliefError, match=r"recogniser.batch_size of at least 2"):
+        fit_recogniser(data, 3, "", 0, alone)
     with pytest.raises(BeliefError, match="as many classes"):
         ClassedImages(data.images, data.states[1:])
     with pytest.raises(BeliefError, match="square"):
@@ -148,5 +153,5 @@ def test_images_that_cannot_be_learned_from_are_refused() -> None:
 
 def test_training_that_diverges_is_refused() -> None:
     wild = RecogniserConfig(network=TINY, epochs=2, batch_size=32, learning_rate=1e30)
-    with pytest.raises(BeliefError, match="finite"):
+    with pytest.raises(BeliefError, match=r"not finite: lower recogniser.learning_rate"):
         fit_recogniser(classed(100, 0), 3, "", 0, wild)
