@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,11 +131,18 @@ class OraclePolicy(_ImagelessPolicy):
         return np.where(masks, values, -np.inf).argmax(axis=-1), state
 
 
-class ShuffledPolicy:
-    """Negative control: gives a policy earlier images in place of the present one.
+class _ShuffledState(NamedTuple):
+    """Memory of a `ShuffledPolicy`: that of the policy it deceives, which may be None."""
 
-    The mask stays that of the present image. An advantage over random choice that remains does not
-    come from the image. The very first image is kept, for there is no earlier one.
+    inner: Any
+
+
+class ShuffledPolicy:
+    """Negative control: gives a policy images of earlier episodes in place of the present ones.
+
+    Mask, memory and the actions that a policy remembers are those of the present episode: an
+    advantage over random choice that remains does not come from the images. In the very first
+    episode there is no other, and earlier images of it are given, at first the present one.
 
     Args:
         policy: The policy to deceive.
@@ -147,6 +154,7 @@ class ShuffledPolicy:
         self._policy = policy
         self._rng = rng
         self._earlier: deque[NDArray[np.float32]] = deque(maxlen=pool)
+        self._episode: list[NDArray[np.float32]] = []
 
     def predict(
         self,
@@ -156,17 +164,20 @@ class ShuffledPolicy:
         deterministic: bool = False,
         action_masks: BoolArray | None = None,
     ) -> tuple[Any, Any]:
-        """Ask the wrapped policy about other images; see `spm_gym.types.Policy`."""
-        images = observation.reshape(-1, *observation.shape[-3:])
-        others = np.stack([self._exchange(image) for image in images]).reshape(observation.shape)
-        return self._policy.predict(others, state, episode_start, deterministic, action_masks)
-
-    def _exchange(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        # Drawn before the present image joins the pool, or it could be its own substitute.
-        pool = self._earlier
-        earlier = pool[self._rng.integers(len(pool))] if pool else image
-        pool.append(image.copy())
-        return earlier
+        """Ask the wrapped policy about another image; see `spm_gym.types.Policy`."""
+        if state is None:
+            # Not before: after a stall an earlier image of the episode has the same probe, and a
+            # policy with a memory would go on with what that image has taught it.
+            self._earlier.extend(self._episode)
+            self._episode = []
+            state = _ShuffledState(None)
+        images = self._earlier or self._episode or [observation]
+        other = images[self._rng.integers(len(images))]
+        self._episode.append(observation.copy())
+        action, inner = self._policy.predict(
+            other, state.inner, episode_start, deterministic, action_masks
+        )
+        return action, _ShuffledState(inner)
 
 
 def _draw(

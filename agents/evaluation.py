@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from spm_gym.intervals import FEWEST, length_interval, price_interval
+from spm_gym.survival import Endings, logrank_p, restricted_means, survival_curve
 from spm_gym.types import Policy, Transition
 
 BOOTSTRAP_SAMPLES = 4000
+
+_COSTS_NOTHING = (0.0,) * FEWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,9 @@ def interleave(
     episodes: int,
     seed: int,
     learners: Mapping[str, Callable[[Transition], None]] | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Iterator[tuple[str, Episode]]:
-    """Let the policies alternate after every episode, in the order given, on the same microscope.
+    """Let the policies take turns on the same microscope: each has one episode in every block.
 
     Args:
         env: One environment for all policies.
@@ -111,15 +115,20 @@ def interleave(
         episodes: Episodes of each policy.
         seed: Of the first reset; afterwards the world goes on.
         learners: For policies that learn meanwhile, the function that takes their transitions.
+        rng: Of the order within each block; None keeps that of ``policies``.
 
     Yields:
         Name of the policy and its finished episode.
     """
-    # In turns on one microscope, so that wear and drift of the instrument affect all alike.
+    # In turns on one microscope, so that wear and drift of the instrument affect all alike. A fixed
+    # order would let every policy inherit the probe and the sample of always the same other one.
     first: int | None = seed
+    names = list(policies)
     for _ in range(episodes):
-        for name, policy in policies.items():
-            yield name, run_episode(env, policy, first, (learners or {}).get(name))
+        if rng is not None:
+            rng.shuffle(names)
+        for name in names:
+            yield name, run_episode(env, policies[name], first, (learners or {}).get(name))
             first = None
 
 
@@ -156,8 +165,33 @@ def normalised_score(
     return float(value), (float(low), float(high))
 
 
+def score(
+    prices: Mapping[str, Sequence[float] | None], seed: int, policy: str = "agent"
+) -> dict[str, Any] | None:
+    """Compute the normalised score of a policy from the prices of every policy's episodes.
+
+    Args:
+        prices: By policy, in actions or in seconds; None where they are unknown.
+        seed: Of the bootstrap.
+        policy: Whose score it is.
+
+    Returns:
+        ``value`` and ``ci95``, None where undefined or of fewer than `FEWEST` episodes; None unless
+        random, the policy and oracle took part.
+    """
+    return _figure([prices.get(name) for name in ("random", policy, "oracle")], seed)
+
+
+def saved_share(prices: Mapping[str, Sequence[float] | None], seed: int) -> dict[str, Any] | None:
+    """Compute which share of random choice's mean price the agent saves, as `score`.
+
+    An instrument has no oracle; this is the normalised score with one that costs nothing.
+    """
+    return _figure([prices.get("random"), prices.get("agent"), _COSTS_NOTHING], seed)
+
+
 def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, Any]:
-    """Compute the figures of every policy, and the normalised scores.
+    """Compute the figures of every policy, and compare the agent with random choice and the oracle.
 
     Args:
         results: Episodes by policy.
@@ -165,44 +199,71 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
 
     Returns:
         ``policies.<name>.{episodes, mean_length, ci95, mean_seconds, seconds_ci95,
-        mean_cpu_seconds, cpu_seconds_ci95, success_rate, mean_return, lengths, seconds}``, of the
-        resets ``policies.<name>.resets.{mean_actions, actions_ci95, mean_seconds, seconds_ci95}``,
-        where the truth is known also ``truly_good_rate`` and ``classifier``; and
-        ``normalised_score.{value, ci95}`` in actions and ``normalised_score_seconds`` in seconds of
-        the instrument, which are None unless agent, random and oracle took part. Figures that are
-        undefined or unknown, or need more episodes, are None.
+        mean_cpu_seconds, cpu_seconds_ci95, success_rate, truly_good_rate, classifier, mean_return,
+        lengths, seconds, cut_off}``, the last one the indices of episodes that did not end; of the
+        resets ``policies.<name>.resets.{mean_actions, actions_ci95, mean_seconds, seconds_ci95}``;
+        ``policies.<name>.{normalised_score, normalised_score_seconds}.{value, ci95}``;
+        ``policies.<name>.survival.{actions, seconds}.{prices, shares, low, high}``.
+        ``normalised_score`` and ``saved_share`` (see the functions) in actions, and with
+        ``_seconds`` in seconds of the instrument; ``logrank.{actions, seconds}``, the p value of
+        agent against random; ``restricted_means.{actions, seconds}.{until, means}``. Figures that
+        are undefined or unknown, or need more episodes, are None.
     """
-    policies: dict[str, Any] = {}
-    for name, episodes in results.items():
-        lengths = [episode.length for episode in episodes]
-        interval = length_interval(lengths)
-        seconds = _known([episode.seconds for episode in episodes])
-        # An episode that was cut off counts with its full length: left out, it would flatter.
-        policies[name] = {
-            "episodes": len(episodes),
-            "mean_length": float(np.mean(lengths)),
-            "ci95": None if interval is None else list(interval),
-            **_figures("seconds", seconds),
-            **_figures("cpu_seconds", [episode.cpu_seconds for episode in episodes]),
-            "resets": {
-                **_figures("actions", _known([episode.reset_actions for episode in episodes])),
-                **_figures("seconds", _known([episode.reset_seconds for episode in episodes])),
-            },
-            "success_rate": float(np.mean([episode.success for episode in episodes])),
-            "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
-            "lengths": lengths,
-            "seconds": seconds,
+    policies = {name: _policy(episodes) for name, episodes in results.items()}
+    lengths, seconds = (
+        {name: policy[price] for name, policy in policies.items()}
+        for price in ("lengths", "seconds")
+    )
+    endings = {
+        unit: {
+            name: Endings(prices[name], [episode.success for episode in episodes])
+            for name, episodes in results.items()
+            if prices[name] is not None
         }
-        if all(episode.truth for episode in episodes):
-            ended = [episode.truth[-1] for episode in episodes]
-            policies[name] |= {
-                "truly_good_rate": float(np.mean(ended)),
-                "classifier": _classified(episodes),
-            }
+        for unit, prices in (("actions", lengths), ("seconds", seconds))
+    }
+    for name, policy in policies.items():
+        policy["normalised_score"] = score(lengths, seed, name)
+        policy["normalised_score_seconds"] = score(seconds, seed, name)
+        policy["survival"] = {
+            unit: survival_curve(found[name]).compact() if name in found else None
+            for unit, found in endings.items()
+        }
     return {
         "policies": policies,
-        "normalised_score": _score(policies, "lengths", seed),
-        "normalised_score_seconds": _score(policies, "seconds", seed),
+        "normalised_score": score(lengths, seed),
+        "normalised_score_seconds": score(seconds, seed),
+        "saved_share": saved_share(lengths, seed),
+        "saved_share_seconds": saved_share(seconds, seed),
+        "logrank": {unit: _logrank(found) for unit, found in endings.items()},
+        "restricted_means": {unit: _restricted(found) for unit, found in endings.items()},
+    }
+
+
+def _policy(episodes: Sequence[Episode]) -> dict[str, Any]:
+    lengths = [episode.length for episode in episodes]
+    interval = length_interval(lengths)
+    seconds = _known([episode.seconds for episode in episodes])
+    ended = [episode.success for episode in episodes]
+    known = all(episode.truth for episode in episodes)
+    # An episode that was cut off counts with its full length: left out, it would flatter.
+    return {
+        "episodes": len(episodes),
+        "mean_length": float(np.mean(lengths)),
+        "ci95": None if interval is None else list(interval),
+        **_figures("seconds", seconds),
+        **_figures("cpu_seconds", [episode.cpu_seconds for episode in episodes]),
+        "resets": {
+            **_figures("actions", _known([episode.reset_actions for episode in episodes])),
+            **_figures("seconds", _known([episode.reset_seconds for episode in episodes])),
+        },
+        "success_rate": float(np.mean(ended)),
+        "truly_good_rate": float(np.mean([each.truth[-1] for each in episodes])) if known else None,
+        "classifier": _classified(episodes) if known else None,
+        "mean_return": float(np.mean([episode.total_reward for episode in episodes])),
+        "lengths": lengths,
+        "seconds": seconds,
+        "cut_off": [number for number, good in enumerate(ended) if not good],
     }
 
 
@@ -219,21 +280,30 @@ def _figures(name: str, values: Sequence[float] | None) -> dict[str, Any]:
     }
 
 
-def _score(policies: Mapping[str, Any], price: str, seed: int) -> dict[str, Any] | None:
-    """Compute the normalised score of the episodes' prices that are kept under this key."""
-    if not {"random", "agent", "oracle"} <= policies.keys():
+def _figure(prices: Sequence[Sequence[float] | None], seed: int) -> dict[str, Any] | None:
+    """Compute the normalised score of the prices of random, agent and oracle."""
+    known = [each for each in prices if each is not None]
+    if len(known) < len(prices):
         return None
-    prices = [policies[name][price] for name in ("random", "agent", "oracle")]
-    if None in prices:
-        return None
-    random, agent, oracle = prices
+    random, agent, oracle = known
     value, interval = normalised_score(random, agent, oracle, np.random.default_rng(seed))
     defined = math.isfinite(value)
-    enough = min(map(len, prices)) >= FEWEST
+    enough = min(map(len, known)) >= FEWEST
     return {
         "value": value if defined else None,
         "ci95": list(interval) if defined and enough else None,
     }
+
+
+def _logrank(endings: Mapping[str, Endings]) -> float | None:
+    if not {"agent", "random"} <= endings.keys():
+        return None
+    return logrank_p(endings["agent"], endings["random"])
+
+
+def _restricted(endings: Mapping[str, Endings]) -> dict[str, Any] | None:
+    found = restricted_means(endings)
+    return None if found is None else asdict(found)
 
 
 def _classified(episodes: Sequence[Episode]) -> dict[str, Any]:

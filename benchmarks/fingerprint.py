@@ -93,7 +93,7 @@ def training(folder: Path, steps: int) -> Iterator[tuple[str, str]]:
     for name, values in sorted(load_file(weights).items()):
         _add(digest, name, values)
     yield "weights after training", digest.hexdigest()[:16]
-    _call("evaluate.py", "--run", run, "--episodes", "30", "--json", figures)
+    _call("evaluate.py", "--run", run, "--episodes", "30", "--in-turn", "--json", figures)
     evaluation = json.loads(figures.read_text())
     yield "episodes of evaluation", _hash(dict(_lengths(evaluation)))
     yield "normalised score", repr(evaluation["normalised_score"]["value"])

@@ -16,18 +16,17 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
-from scoring import belief_agent, learning_seeds, reference_table, settings_classifier
+from scoring import learning_seeds, settings_classifier
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from agents.belief.recogniser import Recogniser
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import run_episode
 from agents.vgg import VGG
-from spm_gym.assembly.shipped_weights import shipped_recogniser
+from spm_gym.assembly.belief import new_belief_agent
 from spm_gym.config import Config, load_config
 from spm_gym.types import BoolArray, Policy
 
@@ -60,9 +59,11 @@ class BeliefLearner:
     def __init__(self, config: Config, env: gym.Env[Any, Any], seed: int, informed: bool) -> None:
         self._env = env
         self._world, draws = learning_seeds(seed)
-        recogniser = Recogniser.load(shipped_recogniser())
-        table = reference_table(config) if informed else None
-        self.policy = belief_agent(config, recogniser, np.random.default_rng(draws), table)
+        prior = {"prior": "simulator" if informed else "none"}
+        belief = config.agent.belief.model_copy(update=prior)
+        agent = config.agent.model_copy(update={"belief": belief})
+        config = config.model_copy(update={"agent": agent})
+        self.policy = new_belief_agent(config, np.random.default_rng(draws))
 
     def learn(self, stages: Sequence[int], pause: Callable[[int], None]) -> None:
         """Learn from whole episodes."""

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.belief.agent import BeliefAgent
-from agents.belief.belief import VerdictRates
-from agents.belief.recogniser import Recogniser
 from agents.classifier import ProbeClassifier
 from agents.evaluation import Episode, interleave, summarise
 from spm_gym.assembly.environment import measured
@@ -16,7 +13,6 @@ from spm_gym.assembly.evaluation import baseline_policy
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config
 from spm_gym.envs.hidden_process import HiddenProcess
-from spm_gym.envs.optimum import reference_process
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.types import Policy
 
@@ -57,31 +53,6 @@ def evaluate(
     return summarise(results, seed)
 
 
-def belief_agent(
-    config: Config,
-    recogniser: Recogniser,
-    rng: np.random.Generator,
-    table: np.ndarray | None = None,
-) -> BeliefAgent:
-    """Make a belief agent that has learned nothing yet.
-
-    Args:
-        config: Settings of the environment.
-        recogniser: Knows the classes of probes.
-        rng: Of its exploration.
-        table: Transitions of another world as a prior, (A, 16, 16); None without.
-    """
-    found = settings_classifier(config).summary["validation"]
-    rates = VerdictRates(found["tpr"], found["fpr"])
-    return BeliefAgent(recogniser, rates, len(config.env.actions), rng, table)
-
-
 def settings_classifier(config: Config) -> ProbeClassifier:
     """Load the classifier that ends the episodes."""
     return ProbeClassifier.load(config.env.classifier or shipped_classifier())
-
-
-def reference_table(config: Config) -> np.ndarray:
-    """Transitions of the included table, also if the settings name another."""
-    simulator = config.simulator.model_copy(update={"transitions": None})
-    return reference_process(config.model_copy(update={"simulator": simulator})).steps

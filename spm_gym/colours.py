@@ -37,6 +37,7 @@ LABELS = {
     "bad probe": BAD,
     "bad sample": _PINK,
     "conditioning": _SKY,
+    "preview": _BLUE,
     "unusable": _YELLOW,
     "undecided": "#999999",
 }

@@ -15,6 +15,7 @@ from spm_gym.intervals import (
     length_interval,
     price_interval,
 )
+from spm_gym.survival import Endings, logrank_p
 
 AGENT, RANDOM = "agent", "random"
 
@@ -31,13 +32,23 @@ class PolicyEpisodes:
         episodes: Their numbers, in order.
         lengths: Their numbers of actions, in the same order; those cut off count as they are.
         seconds: Their times on the instrument's clock, in the same order, pauses not counted.
-        good: How many ended with a good image.
+        ended_good: Whether each ended with a good image; the others were cut off.
     """
 
     episodes: tuple[int, ...]
     lengths: tuple[int, ...]
     seconds: tuple[float, ...]
-    good: int
+    ended_good: tuple[bool, ...]
+
+    @property
+    def good(self) -> int:
+        """How many ended with a good image."""
+        return sum(self.ended_good)
+
+    @property
+    def in_actions(self) -> Endings:
+        """Numbers of actions for a survival curve."""
+        return Endings(self.lengths, self.ended_good)
 
     @property
     def mean(self) -> float:
@@ -78,11 +89,13 @@ class Saving:
         actions: Difference of the means.
         interval: 95 % interval; None unless both have theirs.
         episodes: How many there are of the policy with fewer.
+        logrank: p value of the log-rank test of their numbers of actions; None of few episodes.
     """
 
     actions: float
     interval: Interval | None
     episodes: int
+    logrank: float | None
 
     @property
     def interval_in_words(self) -> str:
@@ -106,7 +119,7 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
             # favour the policy that fails more often.
             tuple(row["actions"] for row in found[name]),
             tuple(row["seconds"] for row in found[name]),
-            sum(row["good"] for row in found[name]),
+            tuple(bool(row["good"]) for row in found[name]),
         )
         for name in (AGENT, RANDOM)
         if name in found
@@ -117,7 +130,9 @@ def saved_actions(agent: PolicyEpisodes, random: PolicyEpisodes) -> Saving:
     """Compare the agent with the random policy."""
     interval = length_difference_interval(random.lengths, agent.lengths)
     # The smaller number decides whether the comparison can be believed.
-    return Saving(random.mean - agent.mean, interval, min(len(agent.lengths), len(random.lengths)))
+    fewer = min(len(agent.lengths), len(random.lengths))
+    p = logrank_p(agent.in_actions, random.in_actions)
+    return Saving(random.mean - agent.mean, interval, fewer, p)
 
 
 def interval_in_words(interval: Interval | None, episodes: int) -> str:

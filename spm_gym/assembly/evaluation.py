@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from gymnasium.spaces import Discrete
 from tqdm import tqdm
 
 from agents.baselines import (
@@ -18,9 +17,11 @@ from agents.baselines import (
     RandomPolicy,
     ShuffledPolicy,
 )
-from agents.checkpoint import MODEL, load_checkpoint
+from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
+from agents.stopping import StoppingRule
+from spm_gym.assembly.agent import Agent, read_agent, why_not
 from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
@@ -42,10 +43,13 @@ _EVALUATION = 0x6576616C
 def play(
     config: Config,
     checkpoint: Path | None,
+    others: Mapping[str, Path],
     results: dict[str, list[Episode]],
-    episodes: int,
+    order: list[str],
+    rule: StoppingRule,
     seed: int,
     learn: bool,
+    in_turn: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Let the policies take turns, with a progress bar.
@@ -53,14 +57,18 @@ def play(
     Args:
         config: Settings of environment and microscope.
         checkpoint: The agent; None if no policy needs it.
+        others: Checkpoints of further agents, frozen, by the names in ``results``.
         results: Gets the episodes of every policy that it names, in the order of their turns.
-        episodes: Of each policy.
-        seed: Of the world and of the policies' own draws.
+        order: Gets the names of the policies as they had their turns.
+        rule: Says after how many episodes the evaluation ends.
+        seed: Of the world, of the order, and of the policies' own draws.
         learn: Whether the agent goes on learning at its final epsilon.
+        in_turn: Whether every block has the order of ``results`` instead of a random one.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
     """
     prepare_process(config.run.threads)
     model = None if checkpoint is None else _agent(checkpoint, config)
+    further = {name: _agent(path, config) for name, path in others.items()}
     real = config.run.microscope == "real" and not dry_run
     with ExitStack() as stack:
         run = Path()
@@ -74,41 +82,44 @@ def play(
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         # Streams of their own: how many numbers one policy draws changes nothing for the others.
-        world, *own_seeds = np.random.SeedSequence([_EVALUATION, seed]).spawn(1 + len(results))
+        world, *own_seeds, turn_seed = np.random.SeedSequence([_EVALUATION, seed]).spawn(
+            2 + len(results)
+        )
         policies = {
-            name: _policy(name, model, process, env, np.random.default_rng(own_seed))
+            name: further[name]
+            if name in further
+            else _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
-        # In turn, one episode each (paper, *Double DQN*): the hours, the area and the tip are the
-        # same for all, so only the policy makes a difference.
-        turns = interleave(measured(env), policies, episodes, first, learners)
-        for name, episode in tqdm(turns, "episodes", episodes * len(policies), mininterval=1):
+        # One episode each (paper, *Double DQN*): the hours, the area and the tip are the same for
+        # all, so only the policy makes a difference.
+        rng = None if in_turn else np.random.default_rng(turn_seed)
+        turns = interleave(measured(env), policies, rule.blocks, first, learners, rng)
+        for name, episode in tqdm(turns, "episodes", rule.blocks * len(policies), mininterval=1):
             results[name].append(episode)
+            order.append(name)
+            if rule.met(results, seed):
+                break
 
 
-def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
+def _agent(checkpoint: Path, config: Config) -> Agent:
     """Load the agent of a checkpoint, for the settings that it was trained with.
 
     Raises:
         UsageError: These are others.
     """
-    model = load_checkpoint(checkpoint).model
-    env = config.env
+    model, _ = read_agent(checkpoint)
     # Values are told apart by their place alone: of other actions they would mean something else.
-    if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
-        raise UsageError(
-            f"{checkpoint} was trained with images of {model.pixels} px and actions "
-            f"{model.action_space}; the settings have env.pixels = {env.pixels} and "
-            f"{len(env.actions)} actions: give those it was trained with (--config)"
-        )
+    if misfit := why_not(model, config):
+        raise UsageError(f"{checkpoint}: {misfit} (--config)")
     return model
 
 
 def _policy(
     name: str,
-    model: DoubleDQN | None,
+    model: Agent | None,
     process: HiddenProcess | None,
     env: ProbeConditioningEnv,
     rng: np.random.Generator,
@@ -151,8 +162,8 @@ def baseline_policy(
     return OraclePolicy(process.oracle, lambda: microscope.truth.index)
 
 
-def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
-    # A checkpoint of mid-training has the epsilon of its time.
-    model.exploration_rate = model.config.epsilon_end
-
+def _learner(model: Agent) -> Callable[[Transition], None]:
+    # A checkpoint of mid-training has the epsilon of its time; the belief agent goes by its steps.
+    if isinstance(model, DoubleDQN):
+        model.exploration_rate = model.config.epsilon_end
     return model.learn_from

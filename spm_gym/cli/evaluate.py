@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ from spm_gym.cli import run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
+from spm_gym.paths import display_name
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
+    from agents.stopping import StoppingRule
 
 Results = dict[str, "list[Episode]"]
 
@@ -37,7 +39,7 @@ EPILOG = """policies:
   counting  the best sequence of actions: it counts its steps and does not use the image
   counting-mask   the same, but it sees the action mask; a policy that is better uses the images
   oracle    the optimum: it reads the simulator's hidden state
-  shuffled  the agent, fed images of other moments (a control: it must lose its skill)
+  shuffled  the agent, fed images of other episodes (a control: it must lose its skill)
 
 Runs and checkpoints of others hold data: nothing in them is run; but the settings of a run decide
 which instrument is used (docs/safety.md, "Files from others").
@@ -56,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a checkpoint (step_... folder) instead of a run's newest",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="further runs whose agents take part, frozen, by the names of their directories",
+    )
     add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
     add_set(parser, "real.nanonis.host=192.168.1.5")
@@ -72,8 +82,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"any of {', '.join(POLICIES)}; default: {' '.join(DEFAULT_POLICIES)}, "
         f"with --env real {' '.join(REAL_POLICIES)}",
     )
+    _add_plan(parser)
+    _add_learning(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument(
-        "--episodes", type=int, default=200, metavar="N", help="of each policy; default: 200"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw means and survival curves, in actions and seconds",
+    )
+    add_force(parser)
+    parser.set_defaults(command=evaluate)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=200,
+        metavar="N",
+        help="of each policy, with --until-halfwidth at most; default: 200",
+    )
+    parser.add_argument(
+        "--until-halfwidth",
+        type=float,
+        metavar="W",
+        help="end when at two planned analyses in a row the 95 %% interval of the normalised "
+        "score (without the oracle: of the share of random choice's actions that the agent saves) "
+        "is no wider than +-W; docs/evaluation.md",
+    )
+    parser.add_argument(
+        "--in-turn",
+        action="store_true",
+        help="policies take turns as they are named, as in the paper, and not in a random order "
+        "within every block",
     )
     parser.add_argument(
         "--seed",
@@ -82,13 +124,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="of the evaluation's world, which is no training's; default: 1",
     )
-    _add_learning(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the distributions of actions and seconds"
-    )
-    add_force(parser)
-    parser.set_defaults(command=evaluate)
 
 
 def _add_learning(parser: argparse.ArgumentParser) -> None:
@@ -118,27 +153,76 @@ def evaluate(arguments: argparse.Namespace) -> int:
     refuse_unwritable("--json", arguments.json, arguments.force)
     refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, policies = _subject(arguments)
+    others = _others(arguments.against)
+    policies = [*policies, *others]
+    rule = _stopping_rule(arguments, policies)
     if checkpoint is not None:
         print(f"the agent of {checkpoint}")
+    for name, other in others.items():
+        print(f"{name} is the agent of {other}")
+    # Before the first episode: a rule that is made up later proves nothing.
+    print(f"the evaluation {rule.text}")
 
     from spm_gym.assembly.evaluation import play
 
     results: Results = {name: [] for name in policies}
+    order: list[str] = []
     try:
         play(
-            config, checkpoint, results, arguments.episodes, arguments.seed, arguments.learn,
-            arguments.dry_run,
+            config, checkpoint, others, results, order, rule, arguments.seed, arguments.learn,
+            arguments.in_turn, arguments.dry_run,
         )  # fmt: skip
     finally:
         # On an instrument every episode is dear: report what there is, whatever ended it.
         finished = {name: episodes for name, episodes in results.items() if episodes}
         if finished:
-            _report(finished, config, checkpoint, arguments)
+            plan = {
+                "stopping_rule": rule.document(),
+                "ended": rule.ending(results, arguments.seed),
+                "order": [
+                    " ".join(order[first : first + len(policies)])
+                    for first in range(0, len(order), len(policies))
+                ],
+            }
+            _report(finished, plan, config, checkpoint, arguments)
     return 0
 
 
+def _others(runs: Sequence[Path]) -> dict[str, Path]:
+    """Find the newest checkpoints of further runs, by names that tell them apart."""
+    found: dict[str, Path] = {}
+    if not runs:
+        return found
+    from agents.checkpoint import latest_checkpoint  # torch is slow to import
+
+    for run in runs:
+        existing_training(run)
+        name, checkpoint = display_name(run), latest_checkpoint(run / CHECKPOINTS)
+        if checkpoint is None:
+            raise UsageError(f"--against {run}: it has no checkpoint yet: train it first")
+        if name in (*POLICIES, *found):
+            raise UsageError(f"--against {run}: another policy is called {name!r} already")
+        found[name] = checkpoint
+    return found
+
+
+def _stopping_rule(arguments: argparse.Namespace, policies: Sequence[str]) -> StoppingRule:
+    from agents.stopping import StoppingRule
+
+    if arguments.until_halfwidth is None:
+        return StoppingRule(arguments.episodes)
+    try:
+        return StoppingRule.of(policies, arguments.episodes, arguments.until_halfwidth)
+    except ValueError as error:
+        raise UsageError(f"--until-halfwidth: {error}") from error
+
+
 def _report(
-    results: Results, config: Config, checkpoint: Path | None, arguments: argparse.Namespace
+    results: Results,
+    plan: dict[str, Any],
+    config: Config,
+    checkpoint: Path | None,
+    arguments: argparse.Namespace,
 ) -> None:
     from agents.evaluation import summarise
     from spm_gym.figures.evaluation import plot_lengths
@@ -147,6 +231,7 @@ def _report(
     print(table(summary))
     if arguments.json:
         document = {
+            **plan,
             **summary,
             "run": None if checkpoint is None else str(checkpoint.resolve().parent.parent),
             "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
@@ -168,7 +253,7 @@ def _report(
 def table(summary: dict[str, Any]) -> str:
     """Format a summary of `agents.evaluation.summarise` for the terminal."""
     policies = summary["policies"]
-    known = any("classifier" in policy for policy in policies.values())
+    known = any(policy["classifier"] is not None for policy in policies.values())
     truth = f" {'truly good':>10} {'precision':>9}" if known else ""
     lines = [
         f"{'policy':13} {'episodes':>8} {'actions':>8} {'95 % interval':>16} {'success':>8}{truth} "
@@ -189,17 +274,47 @@ def table(summary: dict[str, Any]) -> str:
             "success is what the classifier called good; precision, how much of that is so"
         )
     lines += _prices(policies)
-    scores = [
-        f"{score['value']:.3f} ({_interval(score['ci95'], 3)}) in {unit}"
-        for key, unit in (
-            ("normalised_score", "actions"),
-            ("normalised_score_seconds", "instrument seconds"),
-        )
-        if (score := summary[key]) is not None and score["value"] is not None
-    ]
-    if scores:
-        lines.append(f"normalised score {', '.join(scores)}; 0 is random choice, 1 the optimum")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_comparisons(summary)])
+
+
+def _comparisons(summary: dict[str, Any]) -> Iterator[str]:
+    """Format what compares the policies, where it is known."""
+    for key, text in (
+        ("normalised_score", "normalised score {}; 0 is random choice, 1 the optimum"),
+        ("saved_share", "of random choice's price the agent saves {}"),
+    ):
+        figures = ((summary[key], "actions"), (summary[f"{key}_seconds"], "instrument seconds"))
+        if values := _values(figures):
+            yield text.format(values)
+    for name in summary["policies"].keys() - set(POLICIES):
+        scores = (
+            (summary["policies"][name][key], unit)
+            for key, unit in (("normalised_score", "actions"),
+                              ("normalised_score_seconds", "instrument seconds"))
+        )  # fmt: skip
+        if values := _values(scores):
+            yield f"normalised score of {name} {values}"
+    tests = [f"{p:.2g} in {unit}" for unit, p in summary["logrank"].items() if p is not None]
+    if tests:
+        yield f"log-rank test of agent against random choice: p = {', '.join(tests)}"
+    for unit, restricted in summary["restricted_means"].items():
+        if restricted is not None:
+            means = (
+                f"{name} {mean:.2f} ({_interval(interval, 2)})"
+                for name, (mean, interval) in restricted["means"].items()
+            )
+            yield (
+                f"mean {unit} up to {restricted['until']:.4g}, the first at which one was cut "
+                f"off: {', '.join(means)}"
+            )
+
+
+def _values(figures: Iterable[tuple[dict[str, Any] | None, str]]) -> str:
+    return ", ".join(
+        f"{figure['value']:.3f} ({_interval(figure['ci95'], 3)}) in {unit}"
+        for figure, unit in figures
+        if figure is not None and figure["value"] is not None
+    )
 
 
 def _prices(policies: dict[str, Any]) -> Iterator[str]:

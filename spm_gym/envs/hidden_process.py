@@ -161,17 +161,35 @@ def hidden_process(
         allowed: Actions that each level allows, (L, A).
         damage_actions: Most actions of a damaging reset.
     """
-    imaging = np.linalg.multi_dot(
-        [np.eye(STATES), *(dynamics.scan_matrix(rate) for rate in tip_change_rates), np.eye(STATES)]
-    )
+    imaging = imaging_table(dynamics, tip_change_rates)
     return HiddenProcess(
-        steps=np.stack([dynamics.action_matrix(a.conditioning) @ imaging for a in actions]),
+        steps=step_tables(actions, dynamics, imaging),
         imaging=imaging,
         levels=levels,
         allowed=allowed,
         damaging=np.array([action.damaging for action in actions]),
         damage_actions=damage_actions,
     )
+
+
+def imaging_table(
+    dynamics: ProbeDynamics, tip_change_rates: Sequence[float]
+) -> NDArray[np.float64]:
+    """Probabilities (16, 16) of what the scans of one image do to the probe.
+
+    Args:
+        dynamics: Of the probe.
+        tip_change_rates: Probability of a tip change in each of the scans.
+    """
+    scans = [dynamics.scan_matrix(rate) for rate in tip_change_rates]
+    return np.asarray(np.linalg.multi_dot([np.eye(STATES), *scans, np.eye(STATES)]))
+
+
+def step_tables(
+    actions: Sequence[ActionConfig], dynamics: ProbeDynamics, imaging: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities (A, 16, 16) of each action and the image after it."""
+    return np.stack([dynamics.action_matrix(a.conditioning) @ imaging for a in actions])
 
 
 def _rows(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spm_gym.colours import POLICIES
+from spm_gym.figures.survival import draw_survival
+from spm_gym.survival import Endings
 
 _LINES = {
     "agent": "-",
@@ -32,7 +33,7 @@ _HORIZON = 40
 
 
 def plot_lengths(summary: dict[str, Any], path: Path) -> None:
-    """Draw means with their intervals, and the share of episodes still running at a price.
+    """Draw means and survival curves, both with their 95 % intervals.
 
     The first row is in actions, the second in seconds of the instrument, where these are known.
 
@@ -76,14 +77,13 @@ def _draw_price(
         text = f"{mean:.3g}"
         means.text(position, mean / 2, text, ha="center", color="white", weight="bold")
         # Prices are skewed: a mean alone hides how many probes take very long.
-        running = 1 - np.arange(1, len(values) + 1) / len(values)
-        survival.step(
-            np.r_[0, np.sort(values)],
-            np.r_[1, running],
-            where="post",
-            color=colour,
-            ls=line,
-            label=name,
+        cut_off = set(policy["cut_off"])
+        draw_survival(
+            survival,
+            Endings(values, [number not in cut_off for number in range(len(values))]),
+            colour,
+            line,
+            name,
         )
     # Long names in two lines, or neighbours would run into one another.
     means.set_xticks(range(len(policies)), [name.replace("-", "-\n") for name in policies])

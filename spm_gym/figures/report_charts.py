@@ -15,9 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from spm_gym.analysis.action_effects import Achievement
+from spm_gym.analysis.policies import PolicyEpisodes
 from spm_gym.analysis.report import Moments, Yield
 from spm_gym.colours import DARK, LIGHT, Theme
+from spm_gym.figures.survival import draw_survival
 from spm_gym.scale import duration_text, round_length, time_unit
+from spm_gym.survival import Endings
 
 _MOST_BINS = 40
 _LAST_KNOWN_LETTER = "\u04ff"
@@ -97,6 +100,29 @@ def lengths_chart(lengths: dict[str, dict[int, int]]) -> Chart:
     number = sum(sum(each.values()) for each in lengths.values())
     alt = f"Histogram of the lengths of {number} conditioning episodes, the longest {longest}"
     return draw((4.8, 3.2), alt, paint)
+
+
+def survival_chart(policies: dict[str, PolicyEpisodes]) -> Chart:
+    """Draw which share of the episodes of each policy was under way after how much."""
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        actions, minutes = figure.subplots(1, 2, sharey=True)
+        styles = ((theme.share, "-"), (theme.limit, "--"))
+        for (name, policy), (colour, line) in zip(policies.items(), styles, strict=True):
+            draw_survival(actions, policy.in_actions, colour, line, name)
+            in_minutes = [seconds / 60 for seconds in policy.seconds]
+            draw_survival(minutes, Endings(in_minutes, policy.ended_good), colour, line, name)
+        actions.set(xlabel="actions", ylabel="share not yet good", xlim=(0, None), ylim=(0, 1.02))
+        minutes.set(xlabel="minutes", xlim=(0, None))
+        for axes in (actions, minutes):
+            style_axes(axes, theme)
+        add_legend(actions, theme)
+
+    alt = "Survival curves of the episodes of " + " and ".join(
+        f"{name}, {policy.good} of {len(policy.lengths)} ended good"
+        for name, policy in policies.items()
+    )
+    return replace(draw((7.4, 3.2), alt, paint), narrow=draw((4.8, 3.2), alt, paint))
 
 
 def actions_chart(achieved: list[Achievement]) -> Chart:

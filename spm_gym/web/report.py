@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -14,12 +15,18 @@ import jinja2
 from spm_gym import colours
 from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
-from spm_gym.analysis.policies import policy_episodes, saved_actions
+from spm_gym.analysis.decisions import last_decision
+from spm_gym.analysis.policies import AGENT, policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
 from spm_gym.figures.mosaic import PaintLog, area_maps, examples
-from spm_gym.figures.report_charts import actions_chart, lengths_chart, yield_chart
+from spm_gym.figures.report_charts import (
+    actions_chart,
+    lengths_chart,
+    survival_chart,
+    yield_chart,
+)
 from spm_gym.journal.reader import Label, snapshot
 from spm_gym.paths import display_name
 from spm_gym.scale import duration_text, time_unit
@@ -70,6 +77,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
     timeline = _timeline(db, overview)
     settings = run / _SETTINGS
     achieved = achievements(db)
+    forecasts = not all(math.isnan(each.expected) for each in achieved)
     lengths = facts.episode_lengths(db)
     policies = policy_episodes(db)
     return {
@@ -90,8 +98,12 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "mean_length": facts.mean_length(lengths),
         "policies": policies,
         "saved_actions": saved_actions(**policies) if len(policies) > 1 else None,
+        "survival_chart": survival_chart(policies) if len(policies) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,
+        "forecasts": forecasts,
+        # Random choice, which may have had the last one, expects nothing.
+        "last_forecast": last_decision(db, last_session(db), AGENT) if forecasts else None,
         "actions_chart": actions_chart(achieved) if achieved else None,
         "acts": facts.acts(db),
         "recoveries": facts.recoveries(db),

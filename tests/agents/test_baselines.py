@@ -133,6 +133,41 @@ def test_shuffled_shows_earlier_images_with_the_present_mask() -> None:
     assert len({float(image.max()) for image in recorder.images}) > 15
 
 
+class Remembers(Recorder):
+    """Counts the images of an episode, whatever they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def predict(self, observation, state=None, *arguments, **others):  # type: ignore[no-untyped-def]
+        self.counts.append(0 if state is None else state)
+        super().predict(observation, state, *arguments, **others)
+        return np.int64(0), self.counts[-1] + 1
+
+
+@pytest.mark.parametrize("inner", [Recorder(), Remembers()])  # the former has no memory
+def test_shuffled_shows_no_image_of_the_present_episode(inner: Recorder) -> None:
+    policy = ShuffledPolicy(inner, rng())
+    for episode in range(20):
+        state = None
+        for _ in range(5):
+            _, state = policy.predict(IMAGE + episode, state, action_masks=np.ones(1, bool))
+    origins = [float(image.max()) for image in inner.images]
+    assert all(origin < number // 5 for number, origin in enumerate(origins) if number >= 5)
+    assert len(set(origins[50:])) > 5
+
+
+def test_shuffled_hands_the_memory_on_and_clears_it_at_the_end_of_an_episode() -> None:
+    inner = Remembers()
+    policy = ShuffledPolicy(inner, rng())
+    for length in (3, 1, 4):
+        state = None
+        for _ in range(length):
+            _, state = policy.predict(IMAGE, state, action_masks=np.ones(1, bool))
+    assert inner.counts == [0, 1, 2, 0, 0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("mask", [None, np.zeros(RINGS, bool)])
 def test_a_mask_is_needed(mask: NDArray[np.bool_] | None) -> None:
     weights = np.ones((1, RINGS))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections import Counter
 from typing import Any, ClassVar
 
 import gymnasium
@@ -77,6 +78,31 @@ def test_policies_alternate_on_one_world() -> None:
     assert env.seeds == [5, None, None, None]
     assert [episode.length for _, episode in results] == [1, 2, 3, 4]
     assert results[2][1] == Episode(3, 8.0, True)
+
+
+def test_every_block_has_each_policy_once_in_an_order_of_its_own() -> None:
+    class Draws(Constant):
+        def __init__(self, numbers: int) -> None:
+            super().__init__(0)
+            self.rng, self.numbers = np.random.default_rng(0), numbers
+
+        def predict(self, *arguments, **others):  # type: ignore[no-untyped-def]
+            self.rng.random(self.numbers)
+            return super().predict(*arguments, **others)
+
+    def orders(numbers: int, seed: int = 3, share: bool = False) -> list[tuple[str, ...]]:
+        policies = {name: Draws(numbers) for name in "abc"}
+        turns = interleave(Countdown(), policies, 60, 5, rng=np.random.default_rng(seed))
+        names = [name for name, _ in turns]
+        return [tuple(names[first : first + 3]) for first in range(0, 180, 3)]
+
+    found = orders(0)
+    assert all(sorted(block) == ["a", "b", "c"] for block in found)
+    counts = Counter(found)
+    assert len(counts) == 6
+    assert max(counts.values()) < 25
+    assert orders(7) == found
+    assert orders(0, seed=4) != found
 
 
 def test_policies_are_given_the_mask_of_every_image() -> None:
@@ -194,7 +220,8 @@ def test_what_the_classifier_says_is_held_against_the_truth() -> None:
         "false_positive_rate": pytest.approx(1 / 3),
     }  # fmt: skip
     unknown = summarise({"agent": [Episode(2, 9.0, True)]}, seed=0)["policies"]["agent"]
-    assert not {"classifier", "truly_good_rate"} & unknown.keys()
+    assert unknown["classifier"] is unknown["truly_good_rate"] is None
+    assert unknown.keys() == policy.keys()
     never = summarise({"agent": [Episode(1, -1.0, False, (False,))]}, seed=0)["policies"]["agent"]
     assert never["classifier"]["precision"] is None
 
@@ -209,6 +236,45 @@ def test_a_policy_gets_its_own_state_back_within_an_episode() -> None:
 
     list(interleave(Countdown(), {"a": Counts(0)}, 3, seed=0))
     assert Counts.taken == [None, None, 1, None, 1, 2]
+
+
+def test_without_an_oracle_the_share_of_saved_actions_compares() -> None:
+    rng = np.random.default_rng(3)
+    lengths = {"random": rng.geometric(0.1, 80), "agent": rng.geometric(0.3, 80)}
+    results = {
+        name: [Episode(int(n), 0.0, True, seconds=30.0 * n) for n in found]
+        for name, found in lengths.items()
+    }
+    summary = summarise(results, seed=0)
+    assert summary["normalised_score"] is summary["normalised_score_seconds"] is None
+    saved = 1 - lengths["agent"].mean() / lengths["random"].mean()
+    for key in ("saved_share", "saved_share_seconds"):
+        assert summary[key]["value"] == pytest.approx(saved)
+        low, high = summary[key]["ci95"]
+        assert saved - 0.2 < low < saved < high < saved + 0.2
+    assert summary["logrank"]["actions"] == pytest.approx(summary["logrank"]["seconds"])
+    assert summary["logrank"]["actions"] < 1e-6
+    few = summarise({name: found[:9] for name, found in results.items()}, seed=0)
+    assert few["saved_share"]["ci95"] is few["logrank"]["actions"] is None
+    alone = summarise({"random": results["random"]}, seed=0)
+    assert alone["saved_share"] is alone["logrank"]["actions"] is None
+
+
+def test_episodes_that_were_cut_off_are_censored() -> None:
+    results = {
+        "agent": [Episode(n, 0.0, n < 12, seconds=20.0 * n) for n in (1, 2, 3, 12)],
+        "random": [Episode(n, 0.0, True, seconds=20.0 * n) for n in (4, 8, 12, 16)],
+    }
+    summary = summarise(results, seed=0)
+    assert summary["policies"]["agent"]["cut_off"] == [3]
+    assert summary["policies"]["random"]["cut_off"] == []
+    curves = {name: each["survival"] for name, each in summary["policies"].items()}
+    assert curves["agent"]["actions"]["prices"] == [1, 2, 3, 12]
+    assert curves["agent"]["actions"]["shares"] == [0.75, 0.5, 0.25, 0.25]
+    assert curves["random"]["seconds"]["shares"] == [0.75, 0.5, 0.25, 0]
+    assert summary["restricted_means"]["actions"]["until"] == 12
+    assert summary["restricted_means"]["seconds"]["means"]["random"] == (180, None)
+    json.dumps(summary, allow_nan=False)
 
 
 def test_few_episodes_leave_finite_intervals() -> None:

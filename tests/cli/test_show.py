@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.double_dqn_checkpoint import save_checkpoint
 from spm_gym.analysis.scan_findings import ScanClassifier, ScanFindings, Subject, examine
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig
@@ -238,7 +238,9 @@ def test_a_learning_curve_is_drawn_over_instrument_hours_where_they_are_known(
 
 
 def evaluation(**figures: Any) -> dict[str, Any]:
-    policy = {"mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3]} | figures
+    policy = {
+        "mean_length": 2.0, "ci95": [1.5, 2.5], "lengths": [1, 2, 3], "cut_off": [2]
+    } | figures  # fmt: skip
     few = policy | {"ci95": None, "seconds_ci95": None}
     scores = {"normalised_score": None, "normalised_score_seconds": None}
     return {"policies": {"agent": policy, "random": few}, **scores}
