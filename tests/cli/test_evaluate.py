@@ -63,7 +63,9 @@ def test_the_rule_is_stated_before_the_results(
 
 @pytest.mark.parametrize("learning", ["--frozen", "--learn"])
 @pytest.mark.parametrize("policies", [["agent", "random", "oracle"], ["random", "agent"]])
-def test_it_ends_early_at_a_planned_analysis(run: str, learning: str, policies: list[str]) -> None:
+def test_it_ends_early_at_a_planned_analysis(
+    run: str, learning: str, policies: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     found = evaluated(run, "--policies", *policies, "--episodes", "20", learning,
                       *BRIEF, "--until-halfwidth", "0.99")  # fmt: skip
     rule, blocks = found["stopping_rule"], len(found["order"])
@@ -75,6 +77,12 @@ def test_it_ends_early_at_a_planned_analysis(run: str, learning: str, policies: 
     low, high = found[key]["ci95"]
     assert (found["ended"] == "precise") == (high - low <= 1.98 and blocks < 20)
     assert {policy["episodes"] for policy in found["policies"].values()} == {blocks}
+    assert "log-rank test of agent against random choice: p = " in capsys.readouterr().out
+
+
+def test_a_policy_that_is_named_twice_plays_once(run: str) -> None:
+    found = evaluated(run, *BRIEF, "--policies", "random", "agent", "random", "--episodes", "2")
+    assert {" ".join(sorted(block.split())) for block in found["order"]} == {"agent random"}
 
 
 def test_what_was_interrupted_says_so(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
