@@ -35,9 +35,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -c 'import gymnasium, spm_gym; gymnasium.make("spm_gym/ProbeConditioning-v0").reset(seed=0)'
 	@touch $@
 
-demo: install  ## train the default agent, evaluate it against random, blind and oracle
+demo: install  ## train both agents, evaluate them against random, blind and oracle
 	$(BIN)/python train.py --run-dir runs/demo $(if $(wildcard runs/demo/training.yaml),--resume)
-	$(BIN)/python evaluate.py --run runs/demo --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
+	$(BIN)/python train.py --run-dir runs/demo-belief $(if $(wildcard runs/demo-belief/training.yaml),--resume,--agent belief --steps 300)
+	$(BIN)/python evaluate.py --run runs/demo --against runs/demo-belief --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
 
 test: install lint  ## all tests, the slow ones too
 	$(BIN)/pytest --numprocesses 2
@@ -52,7 +53,7 @@ classifier: install  ## make the shipped classifier again
 	$(BIN)/python train.py classifier --output spm_gym/data/classifier.safetensors --force
 
 recogniser: install  ## make the shipped recogniser of probe classes again
-	$(BIN)/python benchmarks/belief.py --train --steps --save spm_gym/data/recogniser.safetensors
+	$(BIN)/python train.py recogniser --output spm_gym/data/recogniser.safetensors --force
 
 agent: install  ## make the shipped agent again
 	$(BIN)/python train.py --output spm_gym/data/agent.safetensors --force

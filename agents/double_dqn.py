@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -272,11 +271,6 @@ class DoubleDQN(DQN):
         self.num_timesteps = self.config.steps
         self._n_updates = self._due()
         self.exploration_rate = epsilon(self.config, self.num_timesteps)
-
-    def fits(self, env: gym.Env[Any, Any]) -> bool:
-        """Whether it takes the images and chooses among the actions of an environment."""
-        ours = (self.observation_space, self.action_space)
-        return ours == (env.observation_space, env.action_space)
 
     @property
     def pixels(self) -> int:

@@ -165,18 +165,21 @@ def normalised_score(
     return float(value), (float(low), float(high))
 
 
-def score(prices: Mapping[str, Sequence[float] | None], seed: int) -> dict[str, Any] | None:
-    """Compute the normalised score of the agent from the prices of every policy's episodes.
+def score(
+    prices: Mapping[str, Sequence[float] | None], seed: int, policy: str = "agent"
+) -> dict[str, Any] | None:
+    """Compute the normalised score of a policy from the prices of every policy's episodes.
 
     Args:
         prices: By policy, in actions or in seconds; None where they are unknown.
         seed: Of the bootstrap.
+        policy: Whose score it is.
 
     Returns:
         ``value`` and ``ci95``, None where undefined or of fewer than `FEWEST` episodes; None unless
-        random, agent and oracle took part.
+        random, the policy and oracle took part.
     """
-    return _figure([prices.get(name) for name in ("random", "agent", "oracle")], seed)
+    return _figure([prices.get(name) for name in ("random", policy, "oracle")], seed)
 
 
 def saved_share(prices: Mapping[str, Sequence[float] | None], seed: int) -> dict[str, Any] | None:
@@ -199,6 +202,7 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         mean_cpu_seconds, cpu_seconds_ci95, success_rate, truly_good_rate, classifier, mean_return,
         lengths, seconds, cut_off}``, the last one the indices of episodes that did not end; of the
         resets ``policies.<name>.resets.{mean_actions, actions_ci95, mean_seconds, seconds_ci95}``;
+        ``policies.<name>.{normalised_score, normalised_score_seconds}.{value, ci95}``;
         ``policies.<name>.survival.{actions, seconds}.{prices, shares, low, high}``.
         ``normalised_score`` and ``saved_share`` (see the functions) in actions, and with
         ``_seconds`` in seconds of the instrument; ``logrank.{actions, seconds}``, the p value of
@@ -219,6 +223,8 @@ def summarise(results: Mapping[str, Sequence[Episode]], seed: int) -> dict[str, 
         for unit, prices in (("actions", lengths), ("seconds", seconds))
     }
     for name, policy in policies.items():
+        policy["normalised_score"] = score(lengths, seed, name)
+        policy["normalised_score_seconds"] = score(seconds, seed, name)
         policy["survival"] = {
             unit: survival_curve(found[name]).compact() if name in found else None
             for unit, found in endings.items()

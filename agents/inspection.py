@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from agents.checkpoint import read_network
+from agents.double_dqn_checkpoint import read_network
 from agents.vgg import VGG, check_finite_output
 from agents.weights import AgentFileError, read_file, weights_network
 

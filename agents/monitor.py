@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
-from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
-from agents.summaries import captioned
+from agents.double_dqn_checkpoint import save_checkpoint
+from agents.training_record import LOG_EVERY, TENSORBOARD_ONLY, TrainingRecord, is_due
 
-LOG_EVERY = 50
-"""Steps between two sets of scalars."""
-
-_HOUR = 3600
 _HISTOGRAM_VALUES = 50_000
-_TENSORBOARD_ONLY = ("stdout", "log", "json", "csv")
 
 
 class ProgressBar(BaseCallback):
@@ -76,43 +70,25 @@ class TensorBoardMonitor(BaseCallback):
         super().__init__()
         self._names = tuple(action_names)
         self._image_every = image_every
-        self._chosen: Counter[int] = Counter()
+
+    def _on_training_start(self) -> None:
+        self._record = TrainingRecord(self.logger, self._names)
 
     def _on_step(self) -> bool:
-        self._chosen.update(int(action) for action in self.locals["actions"])
-        for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True):
-            if "episode" in info:
-                self.logger.record_mean("episode/length", info["episode"]["l"])
-                self.logger.record_mean("episode/return", info["episode"]["r"])
-            if done:
-                self.logger.record_mean("episode/success", not info["TimeLimit.truncated"])
-                if "episode_seconds" in info:
-                    self.logger.record_mean("episode/seconds", info["episode_seconds"])
-                if "truly_good" in info:
-                    self.logger.record_mean("episode/truly_good", info["truly_good"])
-        show_image = self._is_due(self._image_every)
+        self._record.add(self.locals["actions"], self.locals["infos"], self.locals["dones"])
+        step, stride = self.num_timesteps, self.training_env.num_envs
+        show_image = is_due(step, self._image_every, stride)
         if show_image:
             self._record_image()
-        if show_image or self._is_due(LOG_EVERY):
+        if show_image or is_due(step, LOG_EVERY, stride):
             self._record_scalars()
-            self.logger.dump(self.num_timesteps)
+            self.logger.dump(step)
         return True
-
-    def _is_due(self, every: int) -> bool:
-        # The count grows by the number of environments and may jump over a multiple.
-        return self.num_timesteps % every < self.training_env.num_envs
 
     def _record_scalars(self) -> None:
         self.logger.record("explore/epsilon", self.model.exploration_rate)
-        values = self.model.q_values(self.locals["new_obs"][0])
-        for index, name in enumerate(self._names):
-            self.logger.record(f"q/{name}", float(values[index]))
-            self.logger.record(f"actions/{name}", self._chosen[index])
-        self._chosen.clear()
-        # Beside every other value, so that any curve can be drawn over it instead of the steps.
-        seconds = [info.get("instrument_seconds") for info in self.locals["infos"]]
-        if None not in seconds:
-            self.logger.record("progress/hours", sum(seconds) / _HOUR)
+        self._record.record_values("q", self.model.q_values(self.locals["new_obs"][0]))
+        self._record.record_counts(self.locals["infos"])
 
     def _record_image(self) -> None:
         info = self.locals["infos"][0]
@@ -120,19 +96,13 @@ class TensorBoardMonitor(BaseCallback):
         image = info.get("terminal_observation", self.locals["new_obs"][0])
         space = self.model.observation_space
         assert isinstance(space, spaces.Box)
-        low, high = space.low.min(), space.high.max()
-        grey = np.clip((image - low) / (high - low), 0, 1)
         probability = info.get("probability", np.nan)
-        caption = f"step {self.num_timesteps}: p = {probability:.3f}"
-        picture = captioned(np.rint(grey[0] * 255).astype(np.uint8), caption)
-        figures: dict[str, Any] = {
-            "observation/image": Image(picture, "HW"),
-            "histogram/q": self.model.q_values(image),
-        }
+        self._record.record_image(image, space, self.num_timesteps, probability)
+        figures: dict[str, Any] = {"histogram/q": self.model.q_values(image)}
         for name, weights in self.model.weights(_HISTOGRAM_VALUES).items():
             figures[f"histogram/{name}"] = weights
         for name, value in figures.items():
-            self.logger.record(name, value, exclude=_TENSORBOARD_ONLY)
+            self.logger.record(name, value, exclude=TENSORBOARD_ONLY)
 
 
 class Checkpoints(BaseCallback):

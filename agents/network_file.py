@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import parse_json
+from spm_gym.errors import one_line
 
 
 def write_network(module: nn.Module, about: dict[str, Any], path: Path) -> None:
@@ -59,11 +60,7 @@ def refusing(path: Path, kind: str, error: Callable[[str], Exception]) -> Iterat
     except KeyError as missing:
         reason = f"its metadata lack {missing}"
     except (OSError, SafetensorError, ValidationError, ValueError) as refusal:
-        reason = _one_line(refusal)
+        reason = one_line(refusal)
     except (TypeError, RuntimeError) as refusal:
-        reason = f"its weights do not fit its network: {_one_line(refusal)}"
+        reason = f"its weights do not fit its network: {one_line(refusal)}"
     raise error(f"{path} is not {kind} written by this project: {reason}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -26,10 +26,10 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from spm_gym.config import Config
 from spm_gym.paths import display_name
 
-RunKind = Literal["agent", "classifier", "operation"]
+RunKind = Literal["agent", "classifier", "recogniser", "operation"]
 """Kind of a run, which is also the name of its section of the settings."""
 
-KINDS: tuple[RunKind, ...] = ("agent", "classifier", "operation")
+KINDS: tuple[RunKind, ...] = ("agent", "classifier", "recogniser", "operation")
 
 SETTINGS = "settings/config"
 """Tag of the settings, YAML."""
@@ -47,11 +47,13 @@ METRICS = (
     "classifier/auc",
     "classifier/tpr",
     "classifier/fpr",
+    "recogniser/loss",
 )
 """Scalars whose last values stand beside the hyper-parameters."""
 
 _ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
-           "env.plane", "simulator.mode", "simulator.tip_change_rate")  # fmt: skip
+           "env.plane", "env.preview_lines", "agent.belief.prior", "simulator.mode",
+           "simulator.tip_change_rate")  # fmt: skip
 _PROMINENT = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
 _LETTERS = 13

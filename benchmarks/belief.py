@@ -3,64 +3,43 @@
     python benchmarks/belief.py --seeds 2 --steps 100 300 1500 5360
     python benchmarks/belief.py --prior simulator --steps 0 300
 
-The included recogniser is made again by
-
-    python benchmarks/belief.py --train --steps --save spm_gym/data/recogniser.safetensors
-
-in some two minutes of one core. An agent learns on the simulator; after each number of actions it
-is evaluated without exploring, in turns with random choice and the oracle on another microscope. An
-episode is finished before an evaluation begins.
+The recogniser, the included one or one of train.py recogniser, is scored first. An agent learns on
+the simulator; after each number of actions it is evaluated without exploring, in turns with random
+choice and the oracle on another microscope. An episode is finished before an evaluation begins.
 Score: (random - agent) / (random - oracle) of the mean actions per episode.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from scoring import evaluate, learning_seeds
 
-from agents.baselines import OraclePolicy, RandomPolicy
 from agents.belief.agent import BeliefAgent
-from agents.belief.belief import VerdictRates
-from agents.belief.recogniser import Recogniser
-from agents.belief.recogniser_training import (
-    ClassedImages,
-    RecogniserTraining,
-    score_recogniser,
-)
-from agents.classifier import ProbeClassifier
-from agents.evaluation import Episode, interleave, run_episode, summarise
+from agents.belief.recogniser_report import report_table, score_recogniser
+from agents.evaluation import run_episode
+from spm_gym.assembly.belief import new_belief_agent
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import prepare_process
-from spm_gym.assembly.recogniser_training import train_recogniser
-from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
+from spm_gym.assembly.recogniser import load_recogniser
+from spm_gym.assembly.recogniser_images import validation_images
 from spm_gym.config import Config, load_config
-from spm_gym.datasets.simulated import prepared_images
-from spm_gym.envs.ground_truth import with_truth
 from spm_gym.envs.hidden_process import HiddenProcess
 from spm_gym.envs.optimum import reference_process
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-
-_LEARNING, _EVALUATION = 1, 2
-"""Set the worlds of learning and evaluation apart."""
 
 _TEST_SEED = 0x726563
-_TEST_IMAGES = 3000
 
 
 def main() -> None:
-    """Load or train a recogniser, let agents learn, print a row for every evaluation."""
+    """Score a recogniser, let agents learn, print a row for every evaluation."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recogniser", type=Path, default=shipped_recogniser())
-    parser.add_argument("--train", action="store_true", help="train a recogniser, load none")
-    parser.add_argument("--images", type=int, default=30_000, help="to train it with")
-    parser.add_argument("--save", type=Path, help="where to write the recogniser")
+    parser.add_argument("--recogniser", metavar="FILE", help="default: the included one")
     parser.add_argument("--steps", type=int, nargs="*", default=[100, 300, 1500])
     parser.add_argument("--prior", choices=("none", "simulator"), default="none")
     parser.add_argument("--seeds", type=int, default=1)
@@ -69,50 +48,32 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     arguments = parser.parse_args()
     prepare_process(1)
-    config = load_config(None, arguments.set)
-    recogniser = recognise(arguments, config)
+    own = [
+        f"agent.belief.prior={arguments.prior}",
+        f"agent.belief.recogniser={json.dumps(arguments.recogniser)}",
+    ]
+    config = load_config(None, [*own, *arguments.set])
+    recogniser = load_recogniser(config)
+    images = validation_images(config, _TEST_SEED)
+    print(
+        report_table({lines: score_recogniser(recogniser, each) for lines, each in images.items()})
+    )
     process = reference_process(config)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        measure(arguments, config, recogniser, process, seed)
-
-
-def recognise(arguments: argparse.Namespace, config: Config) -> Recogniser:
-    """Load or train the recogniser, and print its score on images of the settings."""
-    if not arguments.train:
-        recogniser = Recogniser.load(arguments.recogniser)
-    else:
-        started = time.process_time()
-        with tqdm(total=arguments.images, desc="images", unit="image", mininterval=1) as bar:
-            recogniser = train_recogniser(
-                config, arguments.images, 0, RecogniserTraining(), bar.update,
-                lambda epoch, loss: bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}"),
-            )  # fmt: skip
-        print(f"recogniser trained in {time.process_time() - started:.0f} CPU seconds")
-    if arguments.save is not None:
-        recogniser.save(arguments.save)
-    test = prepared_images(config, _TEST_IMAGES, _TEST_SEED)
-    images = ClassedImages(test.observations.astype(np.float16), test.state)
-    score = score_recogniser(recogniser, images)
-    print(f"recogniser: accuracy {score.accuracy:.3f}, cross-entropy {score.cross_entropy:.3f}")
-    return recogniser
+        measure(arguments, config, process, seed)
 
 
 def measure(
     arguments: argparse.Namespace,
     config: Config,
-    recogniser: Recogniser,
     process: HiddenProcess,
     seed: int,
 ) -> None:
     """Let one agent learn, and evaluate it after each number of actions."""
-    world, *draws = np.random.SeedSequence([_LEARNING, seed]).spawn(2)
-    table = reference_table(config) if arguments.prior == "simulator" else None
-    agent = BeliefAgent(
-        recogniser, classifier_rates(), len(config.env.actions), np.random.default_rng(draws[0]),
-        table,
-    )  # fmt: skip
+    first: int | None
+    first, draws = learning_seeds(seed)
+    agent = new_belief_agent(config, np.random.default_rng(draws))
     env = make_env(config)
-    first: int | None = int(world.generate_state(1)[0])
     spent = 0.0
     for steps in arguments.steps:
         started = time.process_time()
@@ -120,45 +81,8 @@ def measure(
             run_episode(env, agent, first, agent.learn_from)
             first = None
         spent += time.process_time() - started
-        print(
-            row(seed, agent, evaluate(arguments, config, agent, process, seed), spent), flush=True
-        )
-
-
-def classifier_rates() -> VerdictRates:
-    """Read how often the included classifier is right, from its validation."""
-    found = ProbeClassifier.load(shipped_classifier()).summary["validation"]
-    return VerdictRates(found["tpr"], found["fpr"])
-
-
-def reference_table(config: Config) -> np.ndarray:
-    """Transitions of the included table, also if the settings name another."""
-    simulator = config.simulator.model_copy(update={"transitions": None})
-    return reference_process(config.model_copy(update={"simulator": simulator})).steps
-
-
-def evaluate(
-    arguments: argparse.Namespace,
-    config: Config,
-    agent: BeliefAgent,
-    process: HiddenProcess,
-    seed: int,
-) -> dict[str, Any]:
-    """Play episodes of the agent, random choice and the oracle in turn."""
-    env = make_env(config)
-    microscope = env.instrument
-    assert isinstance(microscope, SimulatedMicroscope)
-    world, draws = np.random.SeedSequence([_EVALUATION, seed]).spawn(2)
-    policies = {
-        "agent": agent,
-        "random": RandomPolicy(np.random.default_rng(draws)),
-        "oracle": OraclePolicy(process.oracle, lambda: microscope.truth.index),
-    }
-    results: dict[str, list[Episode]] = {name: [] for name in policies}
-    first = int(world.generate_state(1)[0])
-    for name, episode in interleave(with_truth(env), policies, arguments.episodes, first):
-        results[name].append(episode)
-    return summarise(results, seed)
+        summary = evaluate(make_env(config), agent, process, arguments.episodes, seed)
+        print(row(seed, agent, summary, spent), flush=True)
 
 
 def row(seed: int, agent: BeliefAgent, summary: dict[str, Any], spent: float) -> str:

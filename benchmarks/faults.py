@@ -24,10 +24,14 @@ def main() -> int:
     """Fill the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lines", type=int, help="of previews; by default there are none")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/safety.md")
     arguments = parser.parse_args()
     cells = [(phase, fault) for phase in PHASES for fault in FAULTS if possible(fault, phase)]
-    found = {cell: break_step(cell[1], cell[0], arguments.seed) for cell in tqdm(cells)}
+    found = {
+        (phase, fault): break_step(fault, phase, arguments.seed, arguments.lines)
+        for phase, fault in tqdm(cells)
+    }
     rows = [["phase", *FAULTS], ["---"] * (len(FAULTS) + 1)]
     for phase in PHASES:
         marks = [found[phase, fault].mark if possible(fault, phase) else "–" for fault in FAULTS]

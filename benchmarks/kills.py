@@ -3,10 +3,11 @@
 Run ``python benchmarks/kills.py``; it ends with status 1 if anything was lost or repeated. "sim"
 is a simulated microscope that dies with the run, "real" a virtual Nanonis that lives on and counts
 what it does, "quiet" the first again, killed only where no act is under way: it must end bit for
-bit like a run that was not killed. "sim-calls" and "real-calls" are killed exactly at chosen
-system calls (write, fsync, rename, sendto ...), and every fourth time their disk breaks instead
-(EIO, full) from such a call on. That needs strace, without which they are left out with a message;
-of these there are at most fifty kills each, unless ``--system-calls`` asks for them.
+bit like a run that was not killed. "previews" is the first with previews. "sim-calls" and
+"real-calls" are killed exactly at chosen system calls (write, fsync, rename, sendto ...), and every
+fourth time their disk breaks instead (EIO, full) from such a call on. That needs strace, without
+which they are left out with a message; of these there are at most fifty kills each, unless
+``--system-calls`` asks for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""Autonomous operation: days with faults, and the agent against the random policy.
+"""Autonomous operation: days with faults, and the agents against one another.
 
     python benchmarks/operation.py soak                  86 simulated hours with random faults
     python benchmarks/operation.py compare --seeds 8     good images per simulated hour
+    python benchmarks/operation.py compare --policy interleaved --tip-change-rate 0.05
+
+What is compared works in the same worlds, a run each, and learns meanwhile. With ``--policy
+interleaved`` each agent takes turns with random choice.
 
 Every run is the command of the user, ``spm-gym run``, in a process of its own, whose memory is read
 from outside. Tips change as often as the simulator's default says; ``--tip-change-rate`` makes a
@@ -28,6 +32,18 @@ from spm_gym.journal.reader import JOURNAL, JournalError, open_journal
 from spm_gym.runner.run_state import read_run_state
 
 COMMAND = (sys.executable, "-m", "spm_gym")
+_BELIEF = ["agent.kind=belief"]
+_INFORMED = [*_BELIEF, "agent.belief.prior=simulator"]
+CONTENDERS = {
+    "random": None,
+    "double-dqn": ["agent.kind=double-dqn"],
+    "belief": _BELIEF,
+    "belief-prior": _INFORMED,
+    "belief-previews": [*_INFORMED, "env.preview_lines=16"],
+}
+"""Settings of each agent: the double DQN as it comes with the package, the belief agent without and
+with its table, and on previews. Random choice has none."""
+
 _SETTLED_H = 10.0
 _PAGE = 4096
 
@@ -37,6 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=["soak", "compare"])
     parser.add_argument("--hours", type=float, help="default: 86 for the soak, 24 to compare")
+    parser.add_argument(
+        "--contenders", nargs="+", choices=CONTENDERS, default=["double-dqn", "belief", "random"],
+        help="what is compared, each with the first; default: double-dqn belief random",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", choices=["agent", "interleaved"], default="agent", help="default: agent"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tip-change-rate", type=float, help="sets simulator.tip_change_rate")
@@ -46,15 +69,18 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     world = []
     if arguments.tip_change_rate is not None:
-        world = ["--set", f"simulator.tip_change_rate={arguments.tip_change_rate}"]
+        world = [f"simulator.tip_change_rate={arguments.tip_change_rate}"]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         if arguments.what == "soak":
-            runs = pool.map(lambda seed: soak(seed, arguments.hours or 86.0, world), seeds)
+            runs = pool.map(lambda seed: soak(seed, arguments.hours or 86.0, _set(world)), seeds)
             figures: Any = list(runs)
             for each in figures:
                 show(each)
         else:
-            figures = compare(pool, seeds, arguments.hours or 24.0, world)
+            contenders = {
+                name: _options(name, arguments.policy, world) for name in arguments.contenders
+            }
+            figures = compare(pool, seeds, arguments.hours or 24.0, contenders)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -78,24 +104,47 @@ def _growth(memory: dict[float, int]) -> float | None:
     return float(np.median(last) / np.median(first)) - 1 if first else None
 
 
+def _options(contender: str, policy: str, world: list[str]) -> list[str]:
+    settings = CONTENDERS[contender]
+    if settings is None:
+        return ["--policy", "random", *_set(world)]
+    return ["--policy", policy, *_set([*settings, *world])]
+
+
+def _set(settings: list[str]) -> list[str]:
+    return ["--set", *settings] if settings else []
+
+
 def compare(
-    pool: ThreadPoolExecutor, seeds: range, hours: float, world: list[str]
+    pool: ThreadPoolExecutor, seeds: range, hours: float, contenders: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """Compare agent and random policy in the same worlds; prints and returns the figures."""
-    policies = ("agent", "random")
-    kinds = list(itertools.product(seeds, policies))
-    found = list(pool.map(lambda kind: _yield(kind[0], kind[1], hours, world), kinds))
-    rates = {
-        policy: [rate for (_, chosen), rate in zip(kinds, found, strict=True) if chosen == policy]
-        for policy in policies
-    }
-    for policy, values in rates.items():
+    """Compare contenders in the same worlds; prints and returns the figures.
+
+    Args:
+        pool: Runs the runs.
+        seeds: Of the worlds.
+        hours: Of each run.
+        contenders: Options of ``spm-gym run`` by name; each is compared with the first.
+    """
+    kinds = list(itertools.product(seeds, contenders))
+    found = list(pool.map(lambda kind: _yield(kind[0], hours, contenders[kind[1]]), kinds))
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for (_, name), rate in zip(kinds, found, strict=True):
+        rates[name].append(rate)
+    figures: dict[str, Any] = {"hours": hours, "rates": rates, "gains": {}}
+    first = next(iter(contenders))
+    for name, values in rates.items():
         mean, (low, high) = mean_interval(values)
-        print(f"{policy:8}{mean:8.2f} good images per hour ({low:.2f} .. {high:.2f})")
-    gains = np.array(rates["agent"]) / np.array(rates["random"]) - 1
-    mean, (low, high) = mean_interval(list(gains))
-    print(f"gain    {mean:+8.2%} ({low:+.2%} .. {high:+.2%}), {len(gains)} worlds of {hours:g} h")
-    return {"hours": hours, "rates": rates, "gain": mean, "gain_ci95": [low, high]}
+        text = f"{name:16}{mean:8.2f} good images per hour ({low:.2f} .. {high:.2f})"
+        if name != first:
+            # Each world with itself: worlds differ more than agents do.
+            gain, interval = mean_interval(list(np.array(values) / np.array(rates[first]) - 1))
+            figures["gains"][name] = {"mean": gain, "ci95": list(interval)}
+            low, high = interval
+            text += f", {gain:+.2%} on {first} ({low:+.2%} .. {high:+.2%})"
+        print(text)
+    print(f"{len(seeds)} worlds of {hours:g} h")
+    return figures
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -120,10 +169,10 @@ def journal(run: Path) -> dict[str, Any]:
     return figures
 
 
-def _yield(seed: int, policy: str, hours: float, world: list[str]) -> float:
+def _yield(seed: int, hours: float, options: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        _finish(_start(run, seed, hours, ["--policy", policy, *world]), run)
+        _finish(_start(run, seed, hours, options), run)
         figures = journal(run)
     assert figures["consistent"], figures["inconsistencies"]
     return float(figures["labels"]["good"] / figures["hours"])

@@ -19,6 +19,7 @@ WORLDS = {
     "default": [],
     "small areas": [AREA],
     "accidents, small areas": [AREA, *LIVELY],
+    "accidents, small areas, previews": [AREA, *LIVELY, "env.preview_lines=16"],
     "20 nm, long scans": [
         AREA,
         "env.image_nm=20",

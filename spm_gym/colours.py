@@ -37,6 +37,7 @@ LABELS = {
     "bad probe": BAD,
     "bad sample": _PINK,
     "conditioning": _SKY,
+    "preview": _BLUE,
     "unusable": _YELLOW,
     "undecided": "#999999",
 }
@@ -48,6 +49,7 @@ BLOCKED = {"bad sample": "#b0488a", "conditioning": "#2b86c5", "other": "#d98200
 POLICIES = {
     "agent": _BLUE,
     "random": _VERMILION,
+    "single": _YELLOW,
     "blind": _ORANGE,
     "mask": _PINK,
     "counting": "#777777",

@@ -11,6 +11,11 @@ def brief(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
+def one_line(error: BaseException) -> str:
+    """Put the message of an error on one line."""
+    return " ".join(str(error).split())
+
+
 class UsageError(ValueError):
     """The command line requests the impossible; the message names the possible."""
 

@@ -23,6 +23,8 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from spm_gym.errors import one_line
+
 _T = TypeVar("_T")
 
 _DEPTH = 50
@@ -66,7 +68,7 @@ def from_bytes(data: bytes) -> Any:
     except RecursionError:
         raise StateError("it is nested too deeply") from None
     except (LookupError, SafetensorError, TypeError, ValueError) as error:
-        raise StateError(f"it is not a state of this program: {_one_line(error)}") from None
+        raise StateError(f"it is not a state of this program: {one_line(error)}") from None
 
 
 def restored(kind: type[_T], values: Any) -> _T:
@@ -98,7 +100,7 @@ def restore_generator(generator: np.random.Generator, state: Any) -> None:
     try:
         generator.bit_generator.state = state
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise StateError(f"no state of a random generator: {_one_line(error)}") from None
+        raise StateError(f"no state of a random generator: {one_line(error)}") from None
 
 
 def array_of(
@@ -196,7 +198,3 @@ def _checked(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
         raise StateError("a truth value is neither 0 nor 1")
     return array
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -65,6 +65,16 @@ class Frame:
         return self.size / self.pixels
 
     @property
+    def is_preview(self) -> bool:
+        """Whether it has fewer lines than pixels."""
+        return self.lines < self.pixels
+
+    @property
+    def full(self) -> Frame:
+        """Frame of a full scan of the same place."""
+        return replace(self, lines=self.pixels)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Shape of the image: lines, pixels."""
         return self.lines, self.pixels
@@ -84,7 +94,7 @@ class Frame:
     @property
     def corners(self) -> list[tuple[float, float]]:
         """Piezo coordinates (m) of the corners: top left, top right, bottom right, bottom left."""
-        full = replace(self, lines=self.pixels)
+        full = self.full
         # Positions are those of the middles of pixels; the frame reaches half a pixel further.
         low, high = -0.5, self.pixels - 0.5
         ends = ((low, low), (low, high), (high, high), (high, low))
@@ -267,6 +277,21 @@ PolicyName = Literal["agent", "random"]
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """Belief of a policy about the probe, and what it expects of each of the A actions.
+
+    Attributes:
+        belief: Probability of each of the S classes of probes.
+        good: Probability of a good probe after each action.
+        actions_to_go: Mean number of actions to a good probe, beginning with each.
+    """
+
+    belief: tuple[float, ...]
+    good: tuple[float, ...]
+    actions_to_go: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """An action that a policy has chosen in an autonomous run.
 
@@ -274,8 +299,10 @@ class Decision:
         action: Its number.
         policy: Name of the policy.
         values: Values of all actions; None of a policy that has none.
+        forecast: What the policy expects; None of a policy that expects nothing.
     """
 
     action: int
     policy: PolicyName
     values: tuple[float, ...] | None = None
+    forecast: Forecast | None = None

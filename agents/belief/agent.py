@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -13,20 +14,14 @@ from agents.belief.belief import VerdictRates, correct, likelihood, update
 from agents.belief.errors import BeliefError
 from agents.belief.planning import MaskFrequencies, Plan
 from agents.belief.recogniser import Recogniser
-from agents.belief.transitions import LearnedTransitions, table_prior, uninformed_prior
+from agents.belief.transitions import LearnedTransitions, uninformed_prior
 from spm_gym.action_index import action_index
+from spm_gym.actions_to_go import GOOD
+from spm_gym.config import BeliefConfig
 from spm_gym.plain_state import StateError, array_of, restore_generator, restored
-from spm_gym.types import BoolArray, Transition
+from spm_gym.types import BoolArray, Forecast, Transition
 
 Floats = NDArray[np.float64]
-
-_RANDOM_UNTIL, _GREEDY_UNTIL = 100, 500
-"""Actions, without a prior: random ones, then those of the mean plan with few random ones, then
-those of drawn tables."""
-
-_RANDOM_SHARE = 0.05
-_LEARN_EVERY, _ROUNDS = 25, 8
-
 
 _ToGo = Annotated[Floats, array_of(np.float64, None, None)]
 
@@ -56,17 +51,27 @@ class _AgentState:
     rng: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Exploration:
+    """State of exploration."""
+
+    rng: dict[str, Any]
+    drawn: list[list[float]] | None
+
+
 class BeliefAgent:
     """Chooses and learns on one microscope; fulfils `spm_gym.types.Policy`.
 
     Args:
         recogniser: Gives the probability of each of S classes.
         rates: Of the classifier that ends the episodes.
-        actions: A.
+        actions: Names of the A actions.
         rng: Of exploration.
-        table: Transitions of another world as a prior, (A, S, S); None without.
+        prior: Dirichlet weights (A, S, S) of what is known of the actions; None if nothing is.
+        config: How it explores and learns.
 
     Attributes:
+        actions: Names of the actions.
         transitions: All that was learned of the actions.
         masks: How often each mask has occurred.
         steps: Number of actions learned from.
@@ -76,19 +81,21 @@ class BeliefAgent:
         self,
         recogniser: Recogniser,
         rates: VerdictRates,
-        actions: int,
+        actions: Sequence[str],
         rng: np.random.Generator,
-        table: Floats | None = None,
+        prior: Floats | None = None,
+        config: BeliefConfig | None = None,
     ) -> None:
+        self.config = config or BeliefConfig()
+        self.recogniser, self.rates, self.actions = recogniser, rates, tuple(actions)
         classes = len(recogniser.shares)
-        if table is None:
-            prior = uninformed_prior(actions, classes)
-        else:
-            prior = table_prior(table, actions, classes)
-        self._informed = table is not None
-        self._recogniser, self._rng = recogniser, rng
+        self._informed = prior is not None
+        if prior is None:
+            prior = uninformed_prior(len(self.actions), classes)
+        self._rng = rng
         self._verdicts = [rates.probabilities(good, classes) for good in (False, True)]
-        self.transitions, self.masks = LearnedTransitions(prior), MaskFrequencies(actions)
+        self.transitions = LearnedTransitions(prior)
+        self.masks = MaskFrequencies(len(self.actions))
         self.steps = 0
         # An uncertain act breaks an episode: of the rest nothing is stored.
         self._open = self._skipping = False
@@ -96,6 +103,11 @@ class BeliefAgent:
         self._latest: tuple[NDArray[np.float32], Floats] | None = None
         self._mean = self.transitions.mean()
         self._plan = Plan.of(self._mean, self.masks)
+
+    @property
+    def pixels(self) -> int:
+        """Side of the images it takes."""
+        return self.recogniser.network.pixels
 
     def predict(
         self,
@@ -118,7 +130,7 @@ class BeliefAgent:
             BeliefError: The image has other pixels or no answer that is a number, or nothing is
                 allowed.
         """
-        mask = np.ones(len(self._mean), bool) if action_masks is None else action_masks
+        mask = np.ones(len(self.actions), bool) if action_masks is None else action_masks
         belief = self.follow(observation, state)
         action = self._plan.choose(belief, mask) if deterministic else self._explore(belief, mask)
         return action, BeliefState(belief, action)
@@ -135,9 +147,13 @@ class BeliefAgent:
             return correct(self.transitions.start(), found)
         return update(state.belief, self._mean[state.action], found)
 
-    def expected_actions(self, belief: Floats) -> Floats:
-        """Compute the mean number of actions to a good probe after each action, (A,)."""
-        return self._plan.expected(belief)
+    def forecast(self, belief: Floats) -> Forecast:
+        """Say what is believed (S,) and what each action is expected to lead to."""
+        return Forecast(
+            belief=tuple(belief.tolist()),
+            good=tuple((belief @ self._mean)[:, GOOD].tolist()),
+            actions_to_go=tuple(self._plan.expected(belief).tolist()),
+        )
 
     def learn_from(self, transition: Transition) -> None:
         """Learn from one step; the episodes come one after the other."""
@@ -145,7 +161,7 @@ class BeliefAgent:
         self._skipping = self._skipping or transition.uncertain
         if not self._skipping:
             # Checked before anything is stored, or a wrong one would leave half a step behind.
-            action = action_index(transition.action, len(self._mean))
+            action = action_index(transition.action, len(self.actions))
             if not self._open:
                 self.transitions.begin(self._likelihood(transition.observation, False))
             after = self._likelihood(transition.next_observation, transition.terminated)
@@ -154,8 +170,8 @@ class BeliefAgent:
         if not ended:
             self.masks.add(transition.next_mask)
         self.steps += 1
-        if self.steps % _LEARN_EVERY == 0:
-            self.transitions.learn(_ROUNDS)
+        if self.steps % self.config.learn_every == 0:
+            self.transitions.learn(self.config.rounds)
             self._mean = self.transitions.mean()
             self._plan = Plan.of(self._mean, self.masks)
         if ended:
@@ -165,6 +181,21 @@ class BeliefAgent:
         """Let the next transition begin an episode, also if the present one was broken off."""
         self._open = self._skipping = False
         self._drawn = None
+
+    @property
+    def exploration_state(self) -> dict[str, Any]:
+        """State of the generator, and the plan drawn for this episode, as JSON has them."""
+        drawn = None if self._drawn is None else self._drawn.to_go.tolist()
+        return {"rng": dict(self._rng.bit_generator.state), "drawn": drawn}
+
+    @exploration_state.setter
+    def exploration_state(self, state: dict[str, Any]) -> None:
+        kept = restored(_Exploration, state)
+        drawn = None if kept.drawn is None else np.array(kept.drawn, np.float64)
+        if drawn is not None and drawn.shape != self._plan.to_go.shape:
+            raise StateError(f"a kept plan has the shape {drawn.shape}")
+        restore_generator(self._rng, kept.rng)
+        self._drawn = None if drawn is None else Plan(drawn)
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue."""
@@ -208,8 +239,8 @@ class BeliefAgent:
     def _explore(self, belief: Floats, mask: BoolArray) -> int:
         if not mask.any():
             raise BeliefError("the action mask allows no action at all")
-        if not self._informed and self.steps < _GREEDY_UNTIL:
-            share = 1.0 if self.steps < _RANDOM_UNTIL else _RANDOM_SHARE
+        if not self._informed and self.steps < self.config.greedy_until:
+            share = 1.0 if self.steps < self.config.random_actions else self.config.random_share
             if self._rng.random() < share:
                 return int(self._rng.choice(np.flatnonzero(mask)))
             return self._plan.choose(belief, mask)
@@ -221,7 +252,7 @@ class BeliefAgent:
     def _likelihood(self, observation: NDArray[np.float32], called_good: bool) -> Floats:
         # Every image is asked about twice, to choose and to learn: the last answer is kept.
         if self._latest is None or not np.array_equal(self._latest[0], observation):
-            answer = self._recogniser.logarithms(observation[None])[0]
+            answer = self.recogniser.logarithms(observation[None])[0]
             self._latest = observation.copy(), answer
         verdict = self._verdicts[called_good]
-        return likelihood(self._latest[1], self._recogniser.shares, verdict)
+        return likelihood(self._latest[1], self.recogniser.shares, verdict)

@@ -13,6 +13,7 @@ from agents.belief.errors import BeliefError
 from agents.inference import Inference
 from agents.network_file import read_network, refusing, write_network
 from agents.vgg import VGG
+from spm_gym.actions_to_go import GOOD
 from spm_gym.config import NetworkConfig
 
 FORMAT = "spm-gym probe recogniser 1"
@@ -20,6 +21,8 @@ FORMAT = "spm-gym probe recogniser 1"
 
 class Recogniser:
     """Gives the probability of each class of probes from an image.
+
+    As a `spm_gym.types.Classifier` it tells good from bad probes, on previews too.
 
     Args:
         network: Trained network with an output for each of S classes.
@@ -49,6 +52,17 @@ class Recogniser:
         self.network, self.shares, self.settings = network, shares, settings
         self.summary = summary or {}
         self._answer = Inference(network, "recogniser", BeliefError)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map normalised images (N, 1, H, W) to the probability (N,) that the probe is good.
+
+        Good probes are as frequent in it as in the training.
+
+        Raises:
+            BeliefError: The images are of other pixels.
+        """
+        # Rounding may exceed 1 by a bit, which would be no probability.
+        return np.exp(np.minimum(self.logarithms(images)[:, GOOD], 0)).astype(np.float32)
 
     def logarithms(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Map normalised images (N, 1, H, W) to the logarithms (N, S) of the probabilities.

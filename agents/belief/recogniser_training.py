@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,26 +16,7 @@ from agents.belief.errors import BeliefError
 from agents.belief.recogniser import Recogniser
 from agents.gathering import gather
 from agents.vgg import VGG
-from spm_gym.config import NetworkConfig
-
-
-@dataclass(frozen=True, slots=True)
-class RecogniserTraining:
-    """How to train a recogniser.
-
-    Attributes:
-        network: Member of the network family.
-        epochs: Passes through the images.
-        batch_size: Images of a gradient step.
-        learning_rate: The highest, of a one-cycle schedule.
-        shift: Most pixels by which an image is moved along either axis.
-    """
-
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    shift: int = 4
+from spm_gym.config import RecogniserConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +39,12 @@ class ClassedImages:
             raise BeliefError(f"{shape[0]} images have as many classes, not {self.states.shape}")
 
 
-@dataclass(frozen=True, slots=True)
-class RecogniserScore:
-    """Quality on images that were not trained on.
-
-    Attributes:
-        accuracy: Share of images whose most probable class is the true one.
-        cross_entropy: Mean negative logarithm of the probability of the true class.
-    """
-
-    accuracy: float
-    cross_entropy: float
-
-
 def fit_recogniser(
     data: ClassedImages,
     classes: int,
     settings: str,
     seed: int,
-    training: RecogniserTraining,
+    config: RecogniserConfig,
     progress: Callable[[int, float], object] = lambda epoch, loss: None,
 ) -> Recogniser:
     """Train on the CPU; the same arguments give the same weights on the same machine.
@@ -85,40 +54,46 @@ def fit_recogniser(
         classes: S.
         settings: Hash of the settings of the images, kept with the recogniser.
         seed: Of the weights, the order of the images, flips and shifts.
-        training: How to train.
+        config: How to train.
         progress: Called after every epoch with its number, from 1, and its mean loss.
 
     Raises:
-        BeliefError: A class does not occur, or training diverged.
+        BeliefError: A class does not occur, batches are too small, or training diverged.
     """
     counts = np.bincount(data.states, minlength=classes)
     if len(counts) != classes or not counts.all():
         raise BeliefError(f"images of all {classes} classes are needed, not {counts.tolist()}")
+    if config.network.norm == "batch" and config.batch_size < 2:
+        raise BeliefError("batch normalisation needs recogniser.batch_size of at least 2")
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = VGG(training.network, classes, data.images.shape[-1], generator)
-    optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
-    steps = max(1, len(data.states) // training.batch_size)
+    network = VGG(config.network, classes, data.images.shape[-1], generator)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    steps = max(1, len(data.states) // config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, training.learning_rate, total_steps=max(2, training.epochs * steps)
+        optimiser, config.learning_rate, total_steps=max(2, config.epochs * steps)
     )
     losses: list[float] = []
     # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for epoch in range(training.epochs):
+        for epoch in range(config.epochs):
             summed = 0.0
-            for images, states in _batches(data, steps, training.shift, rng):
+            for images, states in _batches(data, steps, config.shift_pixels, rng):
                 loss = cross_entropy(network(images), states)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
                 summed += loss.item()
+            if not math.isfinite(summed):
+                raise BeliefError(
+                    f"training diverged in epoch {epoch + 1}, for its loss is not finite: lower "
+                    "recogniser.learning_rate"
+                )
             losses.append(summed / steps)
             progress(epoch + 1, losses[-1])
-    how = asdict(training) | {"network": training.network.model_dump(mode="json")}
-    summary = {"seed": seed, "images": len(data.states), "training": how, "losses": losses}
+    summary = {"seed": seed, "settings": config.model_dump(mode="json"), "losses": losses}
     return Recogniser(network, counts / counts.sum(), settings, summary)
 
 
@@ -133,11 +108,3 @@ def _batches(
         images = np.empty((len(rows), *data.images.shape[1:]), np.float16)
         gather(data.images, rows, flips, offsets, images)
         yield torch.from_numpy(images).float(), torch.from_numpy(data.states[rows])
-
-
-def score_recogniser(recogniser: Recogniser, data: ClassedImages) -> RecogniserScore:
-    """Compare the answers of a recogniser with the true classes."""
-    logarithms = recogniser.logarithms(data.images.astype(np.float32))
-    right = logarithms.argmax(axis=1) == data.states
-    true = logarithms[np.arange(len(data.states)), data.states]
-    return RecogniserScore(float(right.mean()), float(-true.mean()))

@@ -21,9 +21,6 @@ UNKNOWN = 0.1
 NOTHING_HAPPENS = 1.0
 """Weight of staying in the class, if nothing is known: most acts leave the probe as it is."""
 
-TABLE_STRENGTH = 3.0
-"""Number of observations of each row that a table of another world is worth."""
-
 _ROUNDING = 1e-6
 
 _Table = Annotated[Floats, array_of(np.float64, None, None, None)]
@@ -49,8 +46,14 @@ def uninformed_prior(actions: int, classes: int) -> Floats:
     return np.tile(row, (actions, 1, 1))
 
 
-def table_prior(table: Floats, actions: int, classes: int) -> Floats:
+def table_prior(table: Floats, actions: int, classes: int, strength: float) -> Floats:
     """Dirichlet weights (A, S, S) from a table of another world.
+
+    Args:
+        table: Of transitions, (A, S, S).
+        actions: A.
+        classes: S.
+        strength: Number of observations of each row that it is worth.
 
     Raises:
         BeliefError: It is of other actions or classes, or its rows are no distributions.
@@ -64,7 +67,17 @@ def table_prior(table: Floats, actions: int, classes: int) -> Floats:
     if not ((table >= 0).all() and (np.abs(table.sum(axis=2) - 1) <= _ROUNDING).all()):
         raise BeliefError("every row of a table of transitions must be probabilities that sum to 1")
     # A trace of doubt, or what the table calls impossible could never be learned.
-    return TABLE_STRENGTH * table + UNKNOWN / classes
+    return strength * table + UNKNOWN / classes
+
+
+def carried_over(weights: Floats, most: float) -> Floats:
+    """Dirichlet weights (A, S, S) from those that were learned in an earlier run.
+
+    A row of which little was learned stays as open as it was; of the others none weighs more than
+    ``most`` observations, so that another tip can still be learned.
+    """
+    total = weights.sum(axis=2, keepdims=True)
+    return np.asarray(weights * np.minimum(1.0, most / total))
 
 
 class LearnedTransitions:
@@ -135,14 +148,29 @@ class LearnedTransitions:
             self._counts, self._starts = counts, starts
         return objective
 
+    @property
+    def weights(self) -> Floats:
+        """Dirichlet weights (A, S, S) of the posterior."""
+        return np.asarray(self._prior + self._counts)
+
+    @property
+    def observed(self) -> Floats:
+        """Expected number of times that each action was done on each class, (A, S)."""
+        return np.asarray(self._counts.sum(axis=2))
+
+    @property
+    def prior_mean(self) -> Floats:
+        """Mean table (A, S, S) of the prior."""
+        return np.asarray(self._prior / self._prior.sum(axis=2, keepdims=True))
+
     def mean(self) -> Floats:
         """Mean table (A, S, S) of the posterior."""
-        weights = self._prior + self._counts
+        weights = self.weights
         return np.asarray(weights / weights.sum(axis=2, keepdims=True))
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Draw a table (A, S, S) from the posterior (Thompson sampling)."""
-        weights = rng.standard_gamma(self._prior + self._counts)
+        weights = rng.standard_gamma(self.weights)
         # Tiny weights may all underflow; such a row is its mean.
         total = weights.sum(axis=2, keepdims=True)
         drawn = np.divide(weights, total, out=self.mean(), where=total > 0)

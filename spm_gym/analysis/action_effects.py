@@ -24,6 +24,8 @@ class Achievement:
             too few.
         good: Of the classified, with a good image next.
         good_interval: 95 % interval of that share (Wilson).
+        expected: Mean probability of a good probe that the belief agent expected before those that
+            it chose; NaN of other policies.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Achievement:
     change: tuple[float, float]
     good: int
     good_interval: tuple[float, float]
+    expected: float
 
 
 def achievements(db: sqlite3.Connection) -> list[Achievement]:
@@ -48,19 +51,24 @@ def achievements(db: sqlite3.Connection) -> list[Achievement]:
             change=_mean(row["changes"], row["change"], row["square"]),
             good=row["good"],
             good_interval=wilson_interval(row["good"], row["classified"]),
+            expected=math.nan if row["expected"] is None else row["expected"],
         )
         for row in db.execute(_ACHIEVEMENTS)
     ]
 
 
 # Summed up by SQLite, with outer joins: a recovered journal may have lost scans. Uncertain steps
-# count as chosen, but say nothing of what the action does.
+# count as chosen, but say nothing of what the action does. Without previews the effects would be
+# those of the steps alone that two images lie around, which are the most promising ones.
 _ACHIEVEMENTS = f"""
 WITH outcomes AS (
     SELECT name, action, refused, {UNCERTAIN} AS uncertain,
            NOT refused AND NOT ({UNCERTAIN}) AND scan_after IS NOT NULL AS classified,
            COALESCE(terminated, 0) AS good,
-           later.probability - earlier.probability AS change
+           COALESCE(later.probability, later.preview_probability)
+           - COALESCE(earlier.probability, earlier.preview_probability) AS change,
+           CASE WHEN json_valid(forecast)
+                THEN json_extract(forecast, '$.good[' || action || ']') END AS expected
     FROM steps
     LEFT JOIN scans AS earlier ON earlier.id = steps.scan
     LEFT JOIN scans AS later ON later.id = steps.scan_after
@@ -69,7 +77,8 @@ SELECT name, COUNT(*) AS chosen, SUM(refused) AS refused, SUM(uncertain) AS unce
        SUM(classified) AS classified, SUM(classified AND good) AS good,
        COUNT(change) FILTER (WHERE classified) AS changes,
        AVG(change) FILTER (WHERE classified) AS change,
-       AVG(change * change) FILTER (WHERE classified) AS square
+       AVG(change * change) FILTER (WHERE classified) AS square,
+       AVG(expected) FILTER (WHERE classified) AS expected
 FROM outcomes GROUP BY name ORDER BY MIN(action), name
 """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from spm_gym.analysis.queries import count_rows, single
 from spm_gym.envs.regions import kind_of_mark
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.conditions import IMAGE, UNDECIDED, WHOLE
 from spm_gym.scale import NM
 
 _SMALLEST_SIDE_NM = 100.0
@@ -44,8 +44,8 @@ def area_title(db: sqlite3.Connection, area: int) -> str:
 
 
 def images_of_area(db: sqlite3.Connection, area: int, after: int = 0) -> Iterator[sqlite3.Row]:
-    """Read the rows of an area's images with greater numbers than ``after``, in their order."""
-    query = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {IMAGE} ORDER BY id"
+    """Read the rows of an area's images and previews after the scan ``after``, in their order."""
+    query = f"SELECT * FROM scans WHERE area = ? AND id > ? AND {WHOLE} ORDER BY id"
     yield from db.execute(query, (area, after))
 
 
@@ -55,10 +55,10 @@ def image_count(db: sqlite3.Connection) -> int:
 
 
 def images_by_label(db: sqlite3.Connection, area: int) -> dict[str, int]:
-    """Count the images of an area by label, `UNDECIDED` for none."""
+    """Count the images and previews of an area by label, `UNDECIDED` for none."""
     query = (
         f"SELECT COALESCE(label, '{UNDECIDED}'), COUNT(*) FROM scans"
-        f" WHERE area = ? AND {IMAGE} GROUP BY 1"
+        f" WHERE area = ? AND {WHOLE} GROUP BY 1"
     )
     return dict(map(tuple, db.execute(query, (area,))))
 
@@ -67,7 +67,7 @@ def first_image_size(db: sqlite3.Connection, area: int) -> float | None:
     """Return the side of the first image of an area whose size makes sense, m; None before it."""
     query = (
         # Tiles are laid out by this size, so a damaged row must not decide it.
-        f"SELECT size FROM scans WHERE area = ? AND {IMAGE} AND size BETWEEN 1e-12 AND 1e-3"
+        f"SELECT size FROM scans WHERE area = ? AND {WHOLE} AND size BETWEEN 1e-12 AND 1e-3"
         " ORDER BY id LIMIT 1"
     )
     size: float | None = single(db, query, area)
@@ -94,7 +94,7 @@ def bounds(db: sqlite3.Connection, area: int) -> tuple[float, float, float]:
 _EXTENT = f"""
 SELECT MIN(x - reach), MAX(x + reach), MIN(y - reach), MAX(y + reach) FROM (
     SELECT x, y, size * CASE WHEN angle THEN 0.71 ELSE 0.5 END AS reach FROM scans
-    WHERE area = :area AND {IMAGE}
+    WHERE area = :area AND {WHOLE}
     UNION ALL SELECT x, y, radius FROM marks WHERE area = :area)
 """
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spm_gym.analysis.forecasts import read_forecast
 from spm_gym.analysis.policies import EPISODE_POLICY
 from spm_gym.analysis.report import HOUR
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.journal.conditions import CLASSIFIED, IMAGE
+from spm_gym.instrument.sim.dynamics import CLASS_NAMES
+from spm_gym.journal.conditions import CLASSIFIED, WHOLE
 from spm_gym.journal.reader import JOURNAL, Label, open_journal, read_scan
 from spm_gym.scale import NM
 from spm_gym.types import FloatImage
@@ -27,7 +29,7 @@ PICTURES = 10
 """Images of every label that are sampled; of the next ones every second, fourth, eighth, ..."""
 
 _ROWS = 100
-_NEXT = f"SELECT * FROM scans WHERE id > ? AND {IMAGE} AND label IS NOT NULL ORDER BY id LIMIT ?"
+_NEXT = f"SELECT * FROM scans WHERE id > ? AND {WHOLE} AND label IS NOT NULL ORDER BY id LIMIT ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,12 @@ class RunMetrics:
         if self._episode is not None and row["episode"] != self._episode[0]:
             yield from self._end_episode()
         self._scan = row["id"]
+        if row["label"] == Label.PREVIEW:
+            # No image, but it may be the outcome of a decision, even the last one of its episode.
+            self._episode = row["episode"], row["wall"]
+            if values := self._decision(row):
+                yield Moment(self._images, row["wall"], values)
+            return
         self._images += 1
         values = {**self._image(row), **self._yield(row), **self._trouble(row)}
         if row["episode"] is not None:
@@ -148,17 +156,25 @@ class RunMetrics:
     def _decision(self, row: sqlite3.Row) -> dict[str, float]:
         """Read the values of the decision whose outcome this image has."""
         step = self._db.execute(
-            "SELECT id, name, q FROM steps WHERE id > ? AND scan_after = ?",
+            "SELECT id, name, q, forecast FROM steps WHERE id > ? AND scan_after = ?",
             (self._step, row["id"]),
         ).fetchone()
         if step is None:  # the first image after a restart between two decisions
             return {}
         self._step = step["id"]
         self._chosen[step["name"]] += 1
-        values = json.loads(step["q"])
-        if values is None:
-            return {}
-        return {f"q/{name}": q for name, q in zip(self._actions, values, strict=True)}
+        values = self._of_actions("q", json.loads(step["q"]))
+        forecast = read_forecast(step["forecast"])
+        if forecast is not None:
+            values |= self._of_actions("actions_to_go", forecast.actions_to_go)
+            values |= self._of_actions("p_good_after", forecast.good)
+            named = zip(CLASS_NAMES, forecast.belief, strict=True)
+            values |= {f"belief/{name}": share for name, share in named}
+        return values
+
+    def _of_actions(self, tag: str, values: Sequence[float] | None) -> dict[str, float]:
+        named = zip(self._actions, values or (), strict=values is not None)
+        return {f"{tag}/{name}": value for name, value in named}
 
     def _end_episode(self) -> Iterator[Moment]:
         """Close the episode of the last image, if that has ended it."""

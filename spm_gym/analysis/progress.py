@@ -22,7 +22,7 @@ class Progress:
 
     Attributes:
         elapsed: Time of operation, s.
-        images: Whole scans that were not discarded.
+        images: Whole scans that were not discarded, previews not counted.
         good: Good images.
         classified: Images outside conditioning that were good or bad by their probe.
         recent: Share of good ones among the last `RECENT` classified; None without any.

@@ -59,7 +59,7 @@ class Overview:
 
     @property
     def images(self) -> int:
-        """Whole scans that were not discarded."""
+        """Whole scans that were not discarded, previews not counted."""
         return sum(images for _, images, _ in self.labels.values())
 
     @property

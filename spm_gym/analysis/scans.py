@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spm_gym.analysis.queries import single
-from spm_gym.journal.conditions import IMAGE, UNDECIDED
+from spm_gym.journal.conditions import IMAGE, UNDECIDED, WHOLE
 from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.states import State
@@ -32,7 +32,7 @@ class ScanFacts:
 
     Attributes:
         row: Of the table ``scans``.
-        number: Of the image, from 1; 0 for a partial scan.
+        number: Of the image, from 1; 0 for a partial scan or a preview.
         before: Scan before it; None if it is the first.
         after: Scan after it; None if it is the last.
         actions: Done after it.
@@ -90,10 +90,10 @@ def last_scan_number(db: sqlite3.Connection) -> int:
 
 
 def scan_at(db: sqlite3.Connection, area: int | None, x: float, y: float) -> int | None:
-    """Return the number of the last image that covers a place (m) of an area; None without one."""
+    """Return the last image or preview that covers a place (m) of an area; None without one."""
     number: int | None = single(
         db,
-        f"SELECT MAX(id) FROM scans WHERE area = ? AND {IMAGE}"
+        f"SELECT MAX(id) FROM scans WHERE area = ? AND {WHOLE}"
         # Rotation is neglected: a click near the corner of a rotated image may miss it.
         " AND MAX(ABS(x - ?), ABS(y - ?)) <= size / 2",
         area,
@@ -116,7 +116,7 @@ def spread_scans(db: sqlite3.Connection, label: Label, most: int) -> list[sqlite
 def classified_files(db: sqlite3.Connection, labels: Sequence[Label]) -> list[sqlite3.Row]:
     """Read ``file`` and ``area`` of the whole images that were classified and have such a label."""
     query = (
-        "SELECT file, area FROM scans WHERE fraction = 1 AND probability IS NOT NULL"
+        f"SELECT file, area FROM scans WHERE {IMAGE} AND probability IS NOT NULL"
         f" AND label IN ({', '.join('?' * len(labels))}) ORDER BY id"
     )
     return db.execute(query, tuple(labels)).fetchall()
@@ -147,7 +147,7 @@ def _first(
 
 
 def _image_number(db: sqlite3.Connection, row: sqlite3.Row) -> int:
-    if row["fraction"] != 1:
+    if row["fraction"] != 1 or row["lines"] < row["pixels"]:
         return 0
     return single(db, f"SELECT COUNT(*) FROM scans WHERE id <= ? AND {IMAGE}", row["id"]) or 0
 

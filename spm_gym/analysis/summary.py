@@ -11,7 +11,7 @@ from spm_gym.analysis.consistency import find_inconsistencies, scan_files
 from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
 from spm_gym.analysis.queries import count_rows
-from spm_gym.journal.conditions import UNCERTAIN, UNDECIDED
+from spm_gym.journal.conditions import IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.runner.run_state import read_run_state
@@ -35,7 +35,7 @@ class Summary:
         sessions: Starts of the program.
         resumes: How many of these continued the run.
         scans: Of all kinds, partial ones too.
-        images: Whole ones that were not discarded.
+        images: Whole ones that were not discarded, previews not counted.
         labels: Scans by label; "undecided" are those that have none yet.
         share_good: good / (good + bad probe); None without either.
         good_per_hour: Good images per hour of operation; None at the very start.
@@ -119,9 +119,7 @@ def _summarise(run: Path, db: sqlite3.Connection, files: set[str], at_work: bool
         sessions=count_rows(db, "SELECT COUNT(*) FROM sessions"),
         resumes=count_rows(db, "SELECT COUNT(*) FROM sessions WHERE resumed"),
         scans=sum(labels.values()),
-        images=count_rows(
-            db, "SELECT COUNT(*) FROM scans WHERE fraction = 1 AND label IS NOT ?", Label.DISCARDED
-        ),
+        images=count_rows(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}"),
         labels=labels,
         share_good=good / classified if classified else None,
         good_per_hour=good / hours if hours else None,

@@ -1,18 +1,29 @@
-"""The agent that an autonomous run begins with, or goes on with."""
+"""The agent that an evaluation or an autonomous run begins with, or goes on with."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from agents.checkpoint import MODEL, latest_checkpoint, load_checkpoint
+import numpy as np
+
+from agents.belief.agent import BeliefAgent
+from agents.belief.checkpoint import load_belief_checkpoint
+from agents.checkpoint import MODEL, kind_of, latest_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.double_dqn_checkpoint import load_checkpoint
 from agents.weights import load_weights
+from spm_gym.assembly.belief import new_belief_agent
 from spm_gym.assembly.run_directory import CHECKPOINTS
-from spm_gym.assembly.shipped_weights import shipped_agent
+from spm_gym.assembly.shipped_weights import shipped_agent, shipped_recogniser
 from spm_gym.config import Config
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
+
+Agent = DoubleDQN | BeliefAgent
+
+_EXPLORING = 0x6F70
+"""Sets the draws of a new belief agent apart from those of the run with the same seed."""
 
 
 class LoadedAgent(NamedTuple):
@@ -22,11 +33,13 @@ class LoadedAgent(NamedTuple):
         model: The agent.
         file: Its weights.
         learned: The last decision that it has learned from in this run; None for one from outside.
+        episode: Episode of that decision, if the agent has to know.
     """
 
-    model: DoubleDQN
+    model: Agent
     file: Path
-    learned: int | None
+    learned: int | None = None
+    episode: int | None = None
 
 
 def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = None) -> LoadedAgent:
@@ -38,21 +51,27 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         run: Directory of a run that goes on; None looks at the settings only.
 
     Raises:
+        ConfigError: The recogniser or the prior of a new belief agent do not fit the settings.
         UsageError: It is not there, or was trained for other images or actions.
     """
     own = None if run is None else latest_checkpoint(run / CHECKPOINTS)
     # A run that goes on does so with what it has learned itself, whatever its settings name by now.
-    given = own or config.operation.agent or shipped_agent()
-    learned = None
+    given = own or config.operation.agent
+    if given is None and config.agent.kind == "belief":
+        rng = np.random.default_rng([_EXPLORING, config.seed])
+        recogniser = config.agent.belief.recogniser or shipped_recogniser()
+        return LoadedAgent(new_belief_agent(config, rng), recogniser)
+    given = given or shipped_agent()
+    learned = episode = None
     if given.is_dir():
         path = given if (given / "meta.json").is_file() else latest_checkpoint(given / CHECKPOINTS)
         if path is None:
             raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
-        checkpoint = load_checkpoint(path, device=config.agent.device)
-        model, file = checkpoint.model, path / MODEL
+        model, extra = read_agent(path, config.agent.device)
+        file = path / MODEL
         # Of another run that number would name a decision of its own journal.
         if own is not None:
-            learned = checkpoint.extra.get("learned")
+            learned, episode = extra.get("learned"), extra.get("episode")
             # A checkpoint of train.py has no such number: its steps are not decisions of this
             # journal.
             if type(learned) is not int:
@@ -61,7 +80,37 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         names = [action.name for action in config.env.actions]
         model, file = load_weights(given, env, config.agent, names, config.seed), given
     # The number of an action is all that a network knows of it: others would be done in its place.
-    if not model.fits(env):
-        raise UsageError(f"setting operation.agent = {given}: it was trained for other images or "
-                         "actions than these settings have")  # fmt: skip
-    return LoadedAgent(model, file, learned)
+    if misfit := why_not(model, config):
+        raise UsageError(f"setting operation.agent = {given}: {misfit}")
+    return LoadedAgent(model, file, learned, episode)
+
+
+def read_agent(checkpoint: Path, device: str = "auto") -> tuple[Agent, dict[str, Any]]:
+    """Read the agent of a checkpoint, of whatever kind it is, and what else was kept with it.
+
+    Raises:
+        CheckpointError: It is missing, damaged or foreign.
+    """
+    if kind_of(checkpoint) == "belief":
+        belief = load_belief_checkpoint(checkpoint)
+        return belief.agent, belief.extra
+    kept = load_checkpoint(checkpoint, device=device)
+    return kept.model, kept.extra
+
+
+def why_not(agent: Agent, config: Config) -> str | None:
+    """Say in which images or actions an agent differs from the settings; None if in none."""
+    names = [action.name for action in config.env.actions]
+    if isinstance(agent, BeliefAgent):
+        given, count = agent.pixels, len(agent.actions)
+        # It knows its actions by name, and the double DQN by their number alone.
+        if list(agent.actions) != names:
+            return f"it has learned the actions {', '.join(agent.actions)}, and no others"
+    else:
+        given, count = agent.pixels, int(agent.action_space.n)  # type: ignore[attr-defined]
+    if (given, count) == (config.env.pixels, len(names)):
+        return None
+    return (
+        f"it was trained with images of {given} px and {count} actions, the settings have "
+        f"env.pixels = {config.env.pixels} and {len(names)}: give those it was trained with"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from spm_gym.assembly.simulator import build_microscope, world_seed
@@ -100,6 +101,8 @@ def check_limits(config: Config) -> None:
     furthest = (env.regions.area_nm - env.image_nm) / 2 * NM
     frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels)
     check_frame(frame, config.real.limits)
+    if env.preview_lines is not None:
+        check_frame(replace(frame, lines=env.preview_lines), config.real.limits)
     # All of them now: a run shall not end at midnight with an action that it was never allowed.
     for action in config.env.actions:
         try:

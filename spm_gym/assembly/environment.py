@@ -8,6 +8,7 @@ from pathlib import Path
 from gymnasium.vector import AutoresetMode
 
 from spm_gym.assembly.classifier import GroundTruth, build_classifier
+from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.envs.budget import Budget
@@ -48,8 +49,11 @@ def make_env(
     simulated = isinstance(microscope, Restartable)
     if guard and not simulated and not (isinstance(microscope, Guard) and microscope.limits):
         microscope = Guard(microscope, config.real.limits)
+    if not simulated:
+        check_previews(config)
     budget = None if simulated else Budget(config.budget)
-    return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget)
+    previews = build_preview_classifier(config, classifier)
+    return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget, previews)
 
 
 def measured(env: ProbeConditioningEnv) -> ImageEnv:
@@ -95,8 +99,15 @@ def make_vector_env(
         classifiers = [
             build_classifier(config, microscope) for microscope in microscopes[:1]
         ] * num_envs
+    # One that is shared stays so.
+    previews = {id(each): build_preview_classifier(config, each) for each in classifiers}
     return ProbeConditioningVectorEnv(
-        microscopes, classifiers, config.env, render_mode, autoreset_mode
+        microscopes,
+        classifiers,
+        config.env,
+        render_mode,
+        autoreset_mode,
+        [previews[id(each)] for each in classifiers],
     )
 
 

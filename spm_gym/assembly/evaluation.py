@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from gymnasium.spaces import Discrete
 from tqdm import tqdm
 
 from agents.baselines import (
@@ -18,10 +17,11 @@ from agents.baselines import (
     RandomPolicy,
     ShuffledPolicy,
 )
-from agents.checkpoint import MODEL, load_checkpoint
+from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
 from agents.stopping import StoppingRule
+from spm_gym.assembly.agent import Agent, read_agent, why_not
 from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
@@ -43,6 +43,7 @@ _EVALUATION = 0x6576616C
 def play(
     config: Config,
     checkpoint: Path | None,
+    others: Mapping[str, Path],
     results: dict[str, list[Episode]],
     order: list[str],
     rule: StoppingRule,
@@ -56,6 +57,7 @@ def play(
     Args:
         config: Settings of environment and microscope.
         checkpoint: The agent; None if no policy needs it.
+        others: Checkpoints of further agents, frozen, by the names in ``results``.
         results: Gets the episodes of every policy that it names, in the order of their turns.
         order: Gets the names of the policies as they had their turns.
         rule: Says after how many episodes the evaluation ends.
@@ -66,6 +68,7 @@ def play(
     """
     prepare_process(config.run.threads)
     model = None if checkpoint is None else _agent(checkpoint, config)
+    further = {name: _agent(path, config) for name, path in others.items()}
     real = config.run.microscope == "real" and not dry_run
     with ExitStack() as stack:
         run = Path()
@@ -83,7 +86,9 @@ def play(
             2 + len(results)
         )
         policies = {
-            name: _policy(name, model, process, env, np.random.default_rng(own_seed))
+            name: further[name]
+            if name in further
+            else _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         learners = {"agent": _learner(model)} if learn and model is not None else {}
@@ -99,37 +104,51 @@ def play(
                 break
 
 
-def _agent(checkpoint: Path, config: Config) -> DoubleDQN:
+def _agent(checkpoint: Path, config: Config) -> Agent:
     """Load the agent of a checkpoint, for the settings that it was trained with.
 
     Raises:
         UsageError: These are others.
     """
-    model = load_checkpoint(checkpoint).model
-    env = config.env
+    model, _ = read_agent(checkpoint)
     # Values are told apart by their place alone: of other actions they would mean something else.
-    if model.action_space != Discrete(len(env.actions)) or model.pixels != env.pixels:
-        raise UsageError(
-            f"{checkpoint} was trained with images of {model.pixels} px and actions "
-            f"{model.action_space}; the settings have env.pixels = {env.pixels} and "
-            f"{len(env.actions)} actions: give those it was trained with (--config)"
-        )
+    if misfit := why_not(model, config):
+        raise UsageError(f"{checkpoint}: {misfit} (--config)")
     return model
 
 
 def _policy(
     name: str,
-    model: DoubleDQN | None,
+    model: Agent | None,
     process: HiddenProcess | None,
     env: ProbeConditioningEnv,
     rng: np.random.Generator,
 ) -> Policy:
+    if name not in AGENT_POLICIES:
+        return baseline_policy(name, process, env, rng)
+    assert model is not None
+    return model if name == "agent" else ShuffledPolicy(model, rng)
+
+
+def baseline_policy(
+    name: str,
+    process: HiddenProcess | None,
+    env: ProbeConditioningEnv,
+    rng: np.random.Generator,
+) -> Policy:
+    """Make a policy that does not learn.
+
+    Args:
+        name: Of `spm_gym.assembly.policy_names.POLICIES`, but not of `AGENT_POLICIES`.
+        process: The settings' hidden process; only random choice does without.
+        env: Its microscope is the one that the oracle reads the state of.
+        rng: Of its draws.
+    """
     if name == "random":
         return RandomPolicy(rng)
-    if name in AGENT_POLICIES:
-        assert model is not None
-        return model if name == "agent" else ShuffledPolicy(model, rng)
     assert process is not None
+    if name == "single":
+        return MixturePolicy(process.single, rng)
     if name == "blind":
         return MixturePolicy(process.blind, rng)
     level = partial(level_of, levels=process.allowed)
@@ -143,8 +162,8 @@ def _policy(
     return OraclePolicy(process.oracle, lambda: microscope.truth.index)
 
 
-def _learner(model: DoubleDQN) -> Callable[[Transition], None]:
-    # A checkpoint of mid-training has the epsilon of its time.
-    model.exploration_rate = model.config.epsilon_end
-
+def _learner(model: Agent) -> Callable[[Transition], None]:
+    # A checkpoint of mid-training has the epsilon of its time; the belief agent goes by its steps.
+    if isinstance(model, DoubleDQN):
+        model.exploration_rate = model.config.epsilon_end
     return model.learn_from

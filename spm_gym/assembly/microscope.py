@@ -15,6 +15,7 @@ from spm_gym.assembly.drivers import (
     rehearse_microscope,
 )
 from spm_gym.assembly.preflight import Purpose, preflight, refuse_troubles
+from spm_gym.assembly.previews import check_previews
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config
 from spm_gym.instrument.contract import Instrument
@@ -49,6 +50,7 @@ def microscope(
     able = capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
     check_limits(config)
+    check_previews(config)
     check_classifier(config)
     if dry_run:
         instrument: Instrument = rehearse_microscope(config, print)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spm_gym.assembly.classifier import build_classifier, check_classifier
 from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
+from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.assembly.simulator import build_microscope
-from spm_gym.config import Config
+from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
@@ -62,10 +66,15 @@ def refuse_troubles(findings: list[Finding]) -> None:
 
 def _unable(config: Config) -> list[Finding]:
     """List what the driver cannot do: nothing that it cannot is to be promised."""
-    return [
+    found = [
         Finding(name.replace("_", " "), f"{config.real.driver} {what}")
         for name, what in capabilities(config.real).missing().items()
     ]
+    try:
+        check_previews(config)
+    except ConfigError as error:
+        found.append(Finding("previews", str(error), trouble=True))
+    return found
 
 
 def _limits(config: Config) -> Finding:
@@ -81,7 +90,9 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     whose = "the one in the package" if config.env.classifier is None else str(file)
     try:
         check_classifier(config)
-        conditions = conditions_of(build_classifier(config))
+        classifier = build_classifier(config)
+        build_preview_classifier(config, classifier)
+        conditions = conditions_of(classifier)
     except (InstrumentError, ValueError) as error:
         return [Finding("classifier", f"{whose}: {error}", trouble=True)]
     assert conditions is not None, "the true classifier is refused before"
@@ -112,7 +123,9 @@ def _agent(config: Config) -> Finding:
     try:
         microscope = build_microscope(config)
         # Whether the agent fits is a matter of shapes: nothing is classified here.
-        env = ProbeConditioningEnv(microscope, lambda images: images[:, 0, 0, 0], config.env)
+        env = ProbeConditioningEnv(
+            microscope, _no_classifier, config.env, preview_classifier=_no_classifier
+        )
         load_agent(config, env)
     except (UsageError, ValueError) as error:
         file = settings.agent or shipped_agent()
@@ -120,3 +133,7 @@ def _agent(config: Config) -> Finding:
     learns = "goes on learning" if settings.learn else "stays as it is"
     pixels = config.env.pixels
     return Finding("agent", f"{whose}, for {pixels} x {pixels} px; it {learns}")
+
+
+def _no_classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return images[:, 0, 0, 0]

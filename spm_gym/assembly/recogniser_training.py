@@ -1,113 +1,105 @@
-"""Simulated images for the recogniser, from many settings of the simulator."""
+"""One training run of the recogniser, on simulated images."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
-import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from agents.belief.recogniser import Recogniser
-from agents.belief.recogniser_training import (
-    ClassedImages,
-    RecogniserTraining,
-    fit_recogniser,
-)
-from spm_gym.config import Config, SimulatorConfig
-from spm_gym.datasets.simulated import prepared_images
+from agents.belief.recogniser_report import RecogniserScore, report_table, score_recogniser
+from agents.belief.recogniser_training import fit_recogniser
+from agents.summaries import write_closing, write_opening
+from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.recogniser_images import randomised_images, settings_hash, validation_images
+from spm_gym.assembly.run_directory import TENSORBOARD
+from spm_gym.atomic_file import written_whole
+from spm_gym.config import Config, ConfigError
+from spm_gym.figures.canvas import save
+from spm_gym.figures.confusion import draw_confusion
 from spm_gym.instrument.sim.dynamics import STATES
-
-PER_SETTINGS = 500
-"""Images of each draw of the settings; as many as those of one surface."""
-
-_LINEAR_EVERY = 4
-
-# No microscope is like the simulator: a recogniser of its default settings alone would take
-# another noise for another probe.
-_FACTORS = {
-    "white_noise_pm": (0.6, 2.2),
-    "line_noise_pm": (0.6, 2.2),
-    "molecules_per_nm2": (0.5, 1.6),
-    "tilt_pm_per_nm": (0.5, 1.5),
-    "drift_pm_per_s": (0.3, 3.0),
-}
-"""Lowest and highest factor on each randomised setting."""
-
-
-def randomised(
-    simulator: SimulatorConfig, linear: bool, rng: np.random.Generator
-) -> SimulatorConfig:
-    """Draw settings about the given ones, each log-uniformly.
-
-    Args:
-        simulator: The settings.
-        linear: Whether to take the mode "linear" instead of the given one.
-        rng: Of the draws.
-    """
-    update: dict[str, object] = {
-        name: getattr(simulator, name) * float(np.exp(rng.uniform(*np.log(bounds))))
-        for name, bounds in _FACTORS.items()
-    }
-    if linear:
-        update["mode"] = "linear"
-    return simulator.model_copy(update=update)
-
-
-def randomised_images(
-    config: Config,
-    count: int,
-    seed: int,
-    progress: Callable[[int], object] = lambda images: None,
-) -> ClassedImages:
-    """Simulate images of randomised settings, and process them as the environment does.
-
-    Args:
-        config: Settings to randomise, and those of the environment.
-        count: N.
-        seed: The same seed gives the same images.
-        progress: Called with the number of images finished since the last call.
-    """
-    rng = np.random.default_rng(seed)
-    pixels = config.env.pixels
-    images, states = np.empty((count, 1, pixels, pixels), np.float16), np.empty(count, np.int64)
-    for number, begin in enumerate(range(0, count, PER_SETTINGS)):
-        linear = number % _LINEAR_EVERY == _LINEAR_EVERY - 1
-        drawn = randomised(config.simulator, linear, rng)
-        part = slice(begin, min(begin + PER_SETTINGS, count))
-        prepared = prepared_images(
-            config.model_copy(update={"simulator": drawn}),
-            part.stop - begin,
-            int(rng.integers(2**63)),
-            progress=progress,
-        )
-        images[part], states[part] = prepared.observations, prepared.state
-    return ClassedImages(images, states)
-
-
-def settings_hash(config: Config) -> str:
-    """Hash the settings that decide what the images of a recogniser's training are like."""
-    env = config.env
-    text = f"{config.simulator.model_dump_json()} {env.image_nm} {env.pixels} {env.plane}"
-    return hashlib.sha256(text.encode()).hexdigest()
+from spm_gym.paths import as_typed
 
 
 def train_recogniser(
     config: Config,
-    count: int,
-    seed: int,
-    training: RecogniserTraining,
-    simulated: Callable[[int], object] = lambda images: None,
-    trained: Callable[[int, float], object] = lambda epoch, loss: None,
-) -> Recogniser:
-    """Simulate images and train on them.
+    create_run: Callable[[], AbstractContextManager[Path]],
+    output: Path | None,
+) -> int:
+    """Train on simulated images and previews of randomised settings, and score the result.
 
     Args:
-        config: Settings of simulator and environment.
-        count: Number of images.
-        seed: Of images and training.
-        training: How to train.
-        simulated: Called with the number of images finished since the last call.
-        trained: Called after every epoch with its number and its loss.
+        config: Settings of the run.
+        create_run: Makes the run directory, which gets the recogniser and its report, and keeps it
+            from others.
+        output: Where else to write the recogniser.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ConfigError: The lines of a preview do not divide the image.
     """
-    images = randomised_images(config, count, seed, simulated)
-    return fit_recogniser(images, STATES, settings_hash(config), seed, training, trained)
+    prepare_process(config.run.threads)
+    _check_line_steps(config)
+    settings = config.recogniser
+    with create_run() as run, SummaryWriter(str(run / TENSORBOARD)) as writer:
+        write_opening(writer, config, "recogniser", run)
+        with _bar("images", settings.images, "image") as bar:
+            images = randomised_images(config, settings.images, config.seed, bar.update)
+        with _bar("recogniser", settings.epochs, "epoch") as bar:
+
+            def note(epoch: int, loss: float) -> None:
+                bar.set_postfix(loss=f"{loss:.4f}")
+                bar.update()
+                writer.add_scalar("recogniser/loss", loss, epoch - 1)
+
+            recogniser = fit_recogniser(
+                images, STATES, settings_hash(config), config.seed, settings, note
+            )
+        scores = _score(recogniser, config)
+        _write_report(recogniser, scores, run)
+        write_closing(writer)
+        recogniser.save(run / "recogniser.safetensors")
+        if output is not None:
+            recogniser.save(output)
+    print(report_table(scores))
+    written = output or run / "recogniser.safetensors"
+    print(f"trained on {settings.images} images: {as_typed(written)}")
+    return 0
+
+
+def _check_line_steps(config: Config) -> None:
+    pixels = config.env.pixels
+    for step in config.recogniser.line_steps:
+        if pixels % step:
+            raise ConfigError(
+                f"setting recogniser.line_steps: {step} does not divide env.pixels = {pixels}"
+            )
+
+
+def _score(recogniser: Recogniser, config: Config) -> dict[int, RecogniserScore]:
+    """Score by number of lines on other images, and keep the figures with the recogniser."""
+    total = config.recogniser.validation_images * len({*config.recogniser.line_steps})
+    with _bar("validation", total, "image") as bar:
+        images = validation_images(config, config.seed, bar.update)
+    scores = {lines: score_recogniser(recogniser, data) for lines, data in images.items()}
+    recogniser.summary["validation"] = {
+        str(lines): score.figures() for lines, score in scores.items()
+    }
+    return scores
+
+
+def _write_report(recogniser: Recogniser, scores: dict[int, RecogniserScore], run: Path) -> None:
+    with written_whole(run / "report.json") as beside:
+        beside.write_text(json.dumps(recogniser.summary, indent=1) + "\n", encoding="utf-8")
+    matrices = {lines: score.confusion for lines, score in scores.items()}
+    save(draw_confusion(matrices), run / "report.png")
+
+
+def _bar(what: str, total: int, unit: str) -> tqdm:
+    return tqdm(total=total, desc=what, unit=unit, mininterval=1)

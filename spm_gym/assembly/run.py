@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from agents.run_policies import AgentPolicy, InterleavedPolicy, RandomRunPolicy
-from spm_gym.assembly.agent import load_agent
+from agents.belief.agent import BeliefAgent
+from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
+from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
+from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
@@ -125,7 +127,10 @@ def _prepare(
     """Build environment and policy, as they were left if the run goes on; note the session."""
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
-    env = ProbeConditioningEnv(lab.instrument, lab.classifier, config.env, budget=budget)
+    previews = build_preview_classifier(config, lab.classifier)
+    env = ProbeConditioningEnv(
+        lab.instrument, lab.classifier, config.env, budget=budget, preview_classifier=previews
+    )
     policy, learned, weights = _policy(config, run, env)
     journal.begin_session(session_record(config, weights, resumed), os.getpid())
     # A checkpoint is older than the journal, unless the run ended by itself.
@@ -228,13 +233,21 @@ def _policy(
     if settings.policy == "random":
         return random, 0, None
     loaded = load_agent(config, env, run)
-    agent = AgentPolicy(loaded.model, run / CHECKPOINTS, settings.learn)
+    agent = _agent_policy(loaded, run / CHECKPOINTS, settings.learn)
     # A run that is killed before it has learned anything goes on with the same agent.
     if loaded.learned is None:
         # So that a resumed run goes on with this agent, even if the file it came from has changed.
         agent.save(0)
-    policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random)
+    policy = agent if settings.policy == "agent" else InterleavedPolicy(agent, random, config.seed)
     return policy, loaded.learned or 0, loaded.file
+
+
+def _agent_policy(
+    loaded: LoadedAgent, checkpoints: Path, learns: bool
+) -> DoubleDQNPolicy | BeliefPolicy:
+    if isinstance(loaded.model, BeliefAgent):
+        return BeliefPolicy(loaded.model, checkpoints, learns, loaded.episode)
+    return DoubleDQNPolicy(loaded.model, checkpoints, learns)
 
 
 def _own_stream(seed: int) -> np.random.SeedSequence:
@@ -247,10 +260,8 @@ def _learn_again(
 ) -> None:
     """Learn what was learned after the last checkpoint, from the journal and its scans."""
     for step in journal.learned_steps(learned):
-        before, after = (
-            process_scan(journal.scan(step[name]), env.classifier, env.config)
-            for name in ("scan", "scan_after")
-        )
+        scans = [journal.scan(step[name]) for name in ("scan", "scan_after")]
+        before, after = (process_scan(scan, env.classifier_of(scan), env.config) for scan in scans)
         policy.learn(
             Transition(
                 before.observation,
@@ -260,7 +271,9 @@ def _learn_again(
                 after.mask,
                 bool(step["terminated"]),
                 bool(step["truncated"]),
-            )
+                bool(step["uncertain"]),
+            ),
+            step["episode"],
         )
 
 

@@ -23,12 +23,14 @@ SETTINGS = "config.yaml"
 TRAINING = "training.yaml"
 EVALUATION = "evaluation.yaml"
 CLASSIFIER = "classifier.yaml"
-_SETTINGS_FILES = (SETTINGS, TRAINING, EVALUATION, CLASSIFIER)
+RECOGNISER = "recogniser.yaml"
+_SETTINGS_FILES = (SETTINGS, TRAINING, EVALUATION, CLASSIFIER, RECOGNISER)
 """Of a run of ``spm-gym run``, and of the other commands: by its name it is known which it was."""
 
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 LEARNING_CURVE = "learning_curve.png"
+TRANSITIONS = "transitions.png"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from spm_gym.cli import run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
+from spm_gym.paths import display_name
 
 if TYPE_CHECKING:
     from agents.evaluation import Episode
@@ -32,6 +33,7 @@ Results = dict[str, "list[Episode]"]
 EPILOG = """policies:
   agent     the trained network, greedy
   random    uniform over the allowed actions
+  single    the best single action; where it is not allowed, a random one that is
   blind     the best fixed mixture of actions that does not use the image
   mask      the best fixed mixture that sees the action mask, but not the image
   counting  the best sequence of actions: it counts its steps and does not use the image
@@ -55,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="a checkpoint (step_... folder) instead of a run's newest",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="further runs whose agents take part, frozen, by the names of their directories",
     )
     add_config(parser, "instead of the run's settings")
     parser.add_argument("--env", choices=["sim", "real"], help="default: the run's")
@@ -143,9 +153,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     refuse_unwritable("--json", arguments.json, arguments.force)
     refuse_unwritable("--plot", arguments.plot, arguments.force)
     config, checkpoint, policies = _subject(arguments)
+    others = _others(arguments.against)
+    policies = [*policies, *others]
     rule = _stopping_rule(arguments, policies)
     if checkpoint is not None:
         print(f"the agent of {checkpoint}")
+    for name, other in others.items():
+        print(f"{name} is the agent of {other}")
     # Before the first episode: a rule that is made up later proves nothing.
     print(f"the evaluation {rule.text}")
 
@@ -155,7 +169,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     order: list[str] = []
     try:
         play(
-            config, checkpoint, results, order, rule, arguments.seed, arguments.learn,
+            config, checkpoint, others, results, order, rule, arguments.seed, arguments.learn,
             arguments.in_turn, arguments.dry_run,
         )  # fmt: skip
     finally:
@@ -166,12 +180,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
                 "stopping_rule": rule.document(),
                 "ended": rule.ending(results, arguments.seed),
                 "order": [
-                    " ".join(order[first : first + len(results)])
+                    order[first : first + len(results)]
                     for first in range(0, len(order), len(results))
                 ],
             }
             _report(finished, plan, config, checkpoint, arguments)
     return 0
+
+
+def _others(runs: Sequence[Path]) -> dict[str, Path]:
+    """Find the newest checkpoints of further runs, by names that tell them apart."""
+    found: dict[str, Path] = {}
+    if not runs:
+        return found
+    from agents.checkpoint import latest_checkpoint  # torch is slow to import
+
+    for run in runs:
+        existing_training(run)
+        name, checkpoint = display_name(run), latest_checkpoint(run / CHECKPOINTS)
+        if checkpoint is None:
+            raise UsageError(f"--against {run}: it has no checkpoint yet: train it first")
+        if name in (*POLICIES, *found):
+            raise UsageError(f"--against {run}: another policy is called {name!r} already")
+        found[name] = checkpoint
+    return found
 
 
 def _stopping_rule(arguments: argparse.Namespace, policies: Sequence[str]) -> StoppingRule:
@@ -252,13 +284,16 @@ def _comparisons(summary: dict[str, Any]) -> Iterator[str]:
         ("saved_share", "of random choice's price the agent saves {}"),
     ):
         figures = ((summary[key], "actions"), (summary[f"{key}_seconds"], "instrument seconds"))
-        values = [
-            f"{figure['value']:.3f} ({_interval(figure['ci95'], 3)}) in {unit}"
-            for figure, unit in figures
-            if figure is not None and figure["value"] is not None
-        ]
-        if values:
-            yield text.format(", ".join(values))
+        if values := _values(figures):
+            yield text.format(values)
+    for name in summary["policies"].keys() - set(POLICIES):
+        scores = (
+            (summary["policies"][name][key], unit)
+            for key, unit in (("normalised_score", "actions"),
+                              ("normalised_score_seconds", "instrument seconds"))
+        )  # fmt: skip
+        if values := _values(scores):
+            yield f"normalised score of {name} {values}"
     tests = [f"{p:.2g} in {unit}" for unit, p in summary["logrank"].items() if p is not None]
     if tests:
         yield f"log-rank test of agent against random choice: p = {', '.join(tests)}"
@@ -272,6 +307,14 @@ def _comparisons(summary: dict[str, Any]) -> Iterator[str]:
                 f"mean {unit} up to {restricted['until']:.4g}, the first at which one was cut "
                 f"off: {', '.join(means)}"
             )
+
+
+def _values(figures: Iterable[tuple[dict[str, Any] | None, str]]) -> str:
+    return ", ".join(
+        f"{figure['value']:.3f} ({_interval(figure['ci95'], 3)}) in {unit}"
+        for figure, unit in figures
+        if figure is not None and figure["value"] is not None
+    )
 
 
 def _prices(policies: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Make datasets of a run: for training a classifier, for offline reinforcement learning."""
+"""Export a run: images for a classifier, episodes for offline learning, a learned table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from spm_gym.assembly.run_directory import existing_operation
+from spm_gym.cli.options import add_force, refuse_unwritable
 from spm_gym.datasets.export import export_images
 from spm_gym.datasets.offline import DATASET, export_episodes
 from spm_gym.errors import UsageError
@@ -32,16 +33,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write the finished conditioning episodes as a Minari dataset",
     )
+    parser.add_argument(
+        "--transitions",
+        type=Path,
+        metavar="FILE",
+        help="write what a belief agent has learned of the actions, and its prior (.csv); also of "
+        "a run of train.py, or of a checkpoint",
+    )
+    add_force(parser)
     parser.set_defaults(command=export)
 
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the datasets, and print what was left out."""
     images, episodes = arguments.classifier, arguments.offline
-    if images is None and episodes is None:
-        raise UsageError("name what to make: --classifier FOLDER, --offline FOLDER, or both")
+    transitions = arguments.transitions
+    if images is None and episodes is None and transitions is None:
+        raise UsageError(
+            "name what to make: --classifier FOLDER, --offline FOLDER, --transitions FILE"
+        )
+    refuse_unwritable("--transitions", transitions, arguments.force)
     if arguments.conditioning and images is None:
         raise UsageError("--conditioning goes with --classifier")
+    if transitions is not None:
+        from spm_gym.assembly.belief import export_transitions  # torch is slow to import
+
+        export_transitions(arguments.run, transitions)
+        print(f"{transitions}: {transitions.stat().st_size / 1e3:.0f} kB")
+    if images is None and episodes is None:
+        return 0
     run, config = existing_operation(arguments.run)
     if images is not None:
         print(f"{images}: {export_images(run, images, config.env, arguments.conditioning)}")

@@ -26,6 +26,7 @@ EPILOG = """examples:
   spm-gym show runs/demo                    a run of train.py: its learning curve
   spm-gym show runs/demo/evaluation.json    what evaluate.py --json has written
   spm-gym show agent.safetensors            an agent's values; also a checkpoint (step_...)
+  spm-gym show runs/belief/checkpoints/step_0000300   what a belief agent has learned of the actions
   spm-gym show classifier.safetensors       a classifier's probabilities
 
 Files and folders of others may be shown: nothing in them is run (docs/safety.md, "Files from

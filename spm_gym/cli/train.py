@@ -1,8 +1,9 @@
-"""Train the agent (default) or the image classifier."""
+"""Train the agent (default), the image classifier, or the recogniser of probe classes."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from tempfile import TemporaryDirectory
 from spm_gym.assembly.run_directory import (
     CLASSIFIER,
     LEARNING_CURVE,
+    RECOGNISER,
+    TENSORBOARD,
     TRAINING,
     existing_training,
     new_run,
@@ -33,6 +36,9 @@ from spm_gym.paths import as_typed, is_text
 EPILOG = """examples:
   python train.py                                   the default agent on the simulator
   python train.py --config configs/smoke.yaml       a few seconds, to see that all is well
+  python train.py --agent belief                    learn what the actions do to the probe, which
+                                                    takes hundreds of actions, not thousands
+  python train.py --agent belief --prior RUN        ... going on from what an earlier run learned
   python train.py --resume                          continue the newest run after a kill
   python train.py --resume --steps 10000            ... or train a finished one on
   python train.py --seed 3 --reproducible           the same agent again, bit for bit
@@ -40,6 +46,7 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+  python train.py recogniser                        which of the sixteen classes a probe is of
 
 A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
 which instrument is used (docs/safety.md, "Files from others").
@@ -51,14 +58,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument(
-        "what", nargs="?", choices=["agent", "classifier"], default="agent", help="default: agent"
-    )
+        "what", nargs="?", choices=["agent", "classifier", "recogniser"], default="agent",
+        help="default: agent",
+    )  # fmt: skip
     add_config(parser)
     add_env(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="show every command to the real microscope instead of sending it",
+    )
+    parser.add_argument(
+        "--agent",
+        choices=["double-dqn", "belief"],
+        help="sets agent.kind: the paper's double DQN (default) or the belief agent, "
+        "docs/belief.md",
+    )
+    parser.add_argument(
+        "--prior",
+        metavar="none|simulator|RUN",
+        help="sets agent.belief.prior, what the belief agent knows of the actions: nothing "
+        "(default), the table of transitions in the package, or what an earlier run has learned",
     )
     parser.add_argument(
         "--steps",
@@ -99,7 +119,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="also write the trained agent, or classifier, here (.safetensors)",
+        help="also write the trained agent, classifier or recogniser here (.safetensors)",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings in force and stop"
@@ -129,7 +149,15 @@ def train(arguments: argparse.Namespace) -> int:
 
         create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
-    from spm_gym.assembly.training import resume_agent, train_agent, write_weights
+    if arguments.what == "recogniser":
+        from spm_gym.assembly.recogniser_training import train_recogniser
+
+        create = partial(
+            new_run, arguments.run_dir, config, "recogniser", RECOGNISER, [TENSORBOARD]
+        )
+        return train_recogniser(config, create, arguments.output)
+    from spm_gym.assembly.double_dqn_training import write_weights
+    from spm_gym.assembly.training import resume_agent, train_agent
 
     if arguments.resume:
         with locked_run(run):
@@ -168,6 +196,11 @@ def _settings(arguments: argparse.Namespace) -> Config:
         overrides.append(f"seed={arguments.seed}")
     if arguments.reproducible:
         overrides.append("agent.parallel=false")
+    if arguments.agent is not None:
+        overrides.append(f"agent.kind={arguments.agent}")
+    if arguments.prior is not None:
+        # Quoted: a folder may have a name that YAML would take for a number or a list.
+        overrides.append(f"agent.belief.prior={json.dumps(arguments.prior)}")
     return load_config(arguments.config, overrides)
 
 
@@ -179,6 +212,8 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             "--set": arguments.set,
             "--seed": arguments.seed,
             "--reproducible": arguments.reproducible,
+            "--agent": arguments.agent,
+            "--prior": arguments.prior,
         }.items()
         if value
     ]
@@ -207,10 +242,19 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
             f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "
             "takes no other"
         )
-    if arguments.what == "agent" and arguments.data:
+    if arguments.prior is not None and config.agent.kind != "belief":
+        raise UsageError("--prior belongs to the belief agent: add --agent belief")
+    if arguments.output and arguments.what == "agent" and config.agent.kind == "belief":
+        raise UsageError(
+            "--output belongs to the double DQN: what a belief agent has learned is its run "
+            "directory, which 'evaluate.py --run' and 'spm-gym run --agent' take"
+        )
+    if arguments.what != "classifier" and arguments.data:
         raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:
         raise UsageError("--dry-run keeps nothing: leave out --output")
     refuse_unwritable("--output", arguments.output, arguments.force)
-    if arguments.what == "classifier" and arguments.resume:
-        raise UsageError("the classifier trains in minutes and cannot be resumed: start it again")
+    if arguments.what != "agent" and arguments.resume:
+        raise UsageError(
+            f"the {arguments.what} trains in minutes and cannot be resumed: start it again"
+        )

@@ -17,7 +17,13 @@ from pydantic import BaseModel, Field, ValidationError, create_model, model_vali
 
 from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
-from spm_gym.config.learning import AgentConfig, ClassifierConfig, NetworkConfig
+from spm_gym.config.learning import (
+    AgentConfig,
+    BeliefConfig,
+    ClassifierConfig,
+    NetworkConfig,
+    RecogniserConfig,
+)
 from spm_gym.config.operation import (
     BudgetConfig,
     FaultConfig,
@@ -33,6 +39,7 @@ __all__ = [
     "PAPER_ACTIONS",
     "ActionConfig",
     "AgentConfig",
+    "BeliefConfig",
     "BudgetConfig",
     "ClassifierConfig",
     "Config",
@@ -45,6 +52,7 @@ __all__ = [
     "OperationConfig",
     "Positive",
     "RealConfig",
+    "RecogniserConfig",
     "RegionConfig",
     "RunConfig",
     "ScheduledFault",
@@ -77,6 +85,7 @@ class Config(Section):
     env: EnvConfig = EnvConfig()
     simulator: SimulatorConfig = SimulatorConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    recogniser: RecogniserConfig = RecogniserConfig()
     agent: AgentConfig = AgentConfig()
     run: RunConfig = RunConfig()
     operation: OperationConfig = OperationConfig()

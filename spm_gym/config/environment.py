@@ -119,7 +119,12 @@ class EnvConfig(Section):
 
     Attributes:
         creep_wait_s: Pause after a coarse move for the piezos to settle.
-        settle_fraction: Share of the lines that is scanned and discarded before every image.
+        settle_fraction: Share of the lines that is scanned and discarded before every image that no
+            preview comes before.
+        preview_lines: Lines of the preview that is taken after every action; None takes a full
+            image at once, as the paper does. 16 are recommended.
+        preview_until: A full image follows a preview that leaves a good probe at least this
+            probability.
         plane: Method that finds the substrate; "ransac" is the paper's.
         ground_truth: Whether the simulator's hidden state says that a probe is good, instead of the
             classifier.
@@ -145,6 +150,9 @@ class EnvConfig(Section):
     # an image is thrown away the paper leaves open.
     creep_wait_s: NonNegative = 120.0
     settle_fraction: Fraction = 0.25
+    # Fewer than eight lines do not show molecules of 1.4 nm in an image of 10 nm.
+    preview_lines: Annotated[int, Field(ge=8)] | None = None
+    preview_until: Fraction = 0.02
     # RANSAC locks on to molecules that cover half of an image, and tilts at step edges.
     plane: Literal["levels", "ransac"] = "levels"
     ground_truth: bool = False
@@ -176,4 +184,22 @@ class EnvConfig(Section):
             raise ValueError("action names must differ")
         if self.regions.area_nm < self.image_nm:
             raise ValueError("regions.area_nm must be at least image_nm")
+        return self
+
+    @model_validator(mode="after")
+    def _previews(self) -> EnvConfig:
+        if self.preview_lines is None:
+            return self
+        allowed = [lines for lines in range(8, self.pixels) if self.pixels % lines == 0]
+        if self.preview_lines not in allowed:
+            numbers = ", ".join(map(str, allowed)) or "none"
+            raise ValueError(
+                f"preview_lines = {self.preview_lines} must divide pixels = {self.pixels} and be "
+                f"fewer; allowed: {numbers}"
+            )
+        # Otherwise a probe that is as good as an episode asks for would get no image that says so.
+        if self.preview_until >= self.good_above:
+            raise ValueError(
+                f"preview_until = {self.preview_until} must be below good_above = {self.good_above}"
+            )
         return self

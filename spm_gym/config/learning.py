@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -92,13 +93,75 @@ class ClassifierConfig(Section):
     image_nm: Positive | None = None
 
 
-class AgentConfig(Section):
-    """The double DQN (paper, *Double DQN*).
+class RecogniserConfig(Section):
+    """Training of the recogniser of the probe's class.
 
     Attributes:
+        images: Simulated images to train on, of randomised settings.
+        validation_images: Further images of the settings as they are, for each number of lines, to
+            score it on.
+        line_steps: Pixels from line to line, of which each training image gets one at random: 1 is
+            a full image, more a preview. Divisors of ``env.pixels``.
+        bent_share: Share of the training images whose heights are bent by a random curve, so that
+            other models of imaging than the simulator's are recognised.
+        epochs: Passes through the training images.
+        learning_rate: The highest, of a one-cycle schedule.
+        shift_pixels: Most pixels by which an image is moved along either axis.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    # Of fewer a class of probes may be missing, and of the latter a good one.
+    images: Annotated[int, Field(ge=400)] = 60_000
+    validation_images: Annotated[int, Field(ge=100)] = 3_000
+    line_steps: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 4, 4, 2, 1)
+    bent_share: Fraction = 0.0
+    epochs: Count = 10
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    shift_pixels: Annotated[int, Field(ge=0)] = 4
+
+
+class BeliefConfig(Section):
+    """The belief agent: what it begins with, how it explores and learns.
+
+    Attributes:
+        recogniser: File of the recogniser of the probe's class; None for the one in the package.
+        prior: What is known of the actions before the first one: "none"; "simulator", the table of
+            transitions in the package, whatever `simulator.transitions` names; or the run directory
+            or checkpoint of a belief agent, to go on from what it has learned.
+        table_strength: Observations of each row that the table in the package counts for.
+        run_strength: Observations of a row that those of an earlier run count for at most.
+        random_actions: Random ones at the beginning, without a prior.
+        greedy_until: Actions, without a prior, until which it follows the plan on the mean table;
+            afterwards, and always with a prior, a table drawn for each episode.
+        random_share: Of random actions until then.
+        learn_every: Actions between two updates of the table.
+        rounds: Of expectation-maximisation in an update.
+    """
+
+    recogniser: Path | None = None
+    prior: Literal["none", "simulator"] | Path = "none"
+    table_strength: Positive = 3.0
+    # The tip of another day was another one, and the sample perhaps, too: thirty observations of
+    # today outweigh whatever was learned on them.
+    run_strength: Positive = 30.0
+    random_actions: Annotated[int, Field(ge=0)] = 100
+    greedy_until: Annotated[int, Field(ge=0)] = 500
+    random_share: Fraction = 0.05
+    learn_every: Count = 25
+    rounds: Count = 8
+
+
+class AgentConfig(Section):
+    """The agent: a double DQN (paper, *Double DQN*), to which all but the first three belong.
+
+    Attributes:
+        kind: Which agent learns: "double-dqn", the paper's, or "belief", which learns what the
+            actions do to the probe instead of their values (docs/belief.md).
+        steps: Actions of a whole training run, prefill included.
+        belief: Settings of the belief agent.
         network: Of the Q-values; the classifier's, with another output layer, if `from_classifier`.
         from_classifier: Whether to begin with the weights of the environment's classifier.
-        steps: Actions of a whole training run, prefill included.
         prefill: Random actions before learning begins.
         buffer_steps: Steps that the replay buffer keeps; the paper's 15,000 experiences are 3,750
             steps in four orientations.
@@ -117,9 +180,11 @@ class AgentConfig(Section):
         compile: Whether learning goes through torch.compile, which takes a minute at the start.
     """
 
+    kind: Literal["double-dqn", "belief"] = "double-dqn"
+    steps: Annotated[int, Field(ge=0)] = 5_360
+    belief: BeliefConfig = BeliefConfig()
     network: NetworkConfig = NetworkConfig()
     from_classifier: bool = True
-    steps: Count = 5_360
     prefill: Annotated[int, Field(ge=0)] = 500
     # All of a run, unlike the paper: the early random actions are what a greedy one is compared
     # with.

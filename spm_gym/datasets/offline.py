@@ -28,7 +28,7 @@ from spm_gym.config import Config, EnvConfig
 from spm_gym.datasets.export import Exported, ExportError, make_empty
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.envs.spaces import spaces
-from spm_gym.imaging import level, normalise
+from spm_gym.imaging import readings_of
 from spm_gym.journal.reader import read_scan, reading
 from spm_gym.journal.rows import (
     config_hashes,
@@ -180,7 +180,8 @@ def _episode(
         "truncations": truncated,
         "infos": {
             "action_mask": np.array([json.loads(s["mask"]) for s in part] + [last_mask.tolist()]),
-            "probability": np.array([scan["probability"] for scan in scans_used]),
+            "probability": np.array([_probability(scan) for scan in scans_used]),
+            "preview": np.array([scan["lines"] < scan["pixels"] for scan in scans_used]),
             "uncertain": np.array([False, *(bool(step["doubtful"]) for step in part)]),
             "refused": np.array([False, *(bool(step["refused"]) for step in part)]),
             "scan": np.array([scan["id"] for scan in scans_used]),
@@ -190,7 +191,14 @@ def _episode(
 
 def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.float32]:
     # Made again from the heights, bit for bit: the journal keeps no observations.
-    return normalise(level(read_scan(run, scan).z, method=config.plane))[None]
+    [observation] = readings_of([read_scan(run, scan)], config.plane).observations
+    return np.asarray(observation)
+
+
+def _probability(scan: sqlite3.Row) -> float | None:
+    """Read what the environment's ``info`` had: that of a preview is its own classifier's."""
+    known: float | None = scan["preview_probability"]
+    return scan["probability"] if known is None else known
 
 
 def _env_spec(config: Config) -> Any:

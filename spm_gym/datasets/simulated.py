@@ -43,6 +43,7 @@ def prepared_images(
     states: NDArray[np.int64] | None = None,
     processes: int = 1,
     progress: Callable[[int], object] = lambda images: None,
+    line_steps: NDArray[np.int64] | None = None,
 ) -> PreparedImages:
     """Simulate images and process them as the environment does.
 
@@ -54,8 +55,9 @@ def prepared_images(
         processes: How many work at a time. They are processes because a third of the time is
             Python's, in which threads would wait for one another.
         progress: Called with the number of images finished since the last call.
+        line_steps: Of the images (N,), more than 1 of previews; by default all are full ones.
     """
-    work = sessions(count, seed, states)
+    work = sessions(count, seed, states, line_steps)
     observations = np.empty((count, 1, config.env.pixels, config.env.pixels), np.float32)
     sides, labels = np.empty((2, count), np.int64)
     done = 0

@@ -94,6 +94,11 @@ class HiddenProcess:
         return self.length(np.ones(len(self.steps)))
 
     @cached_property
+    def single(self) -> NDArray[np.float64]:
+        """The best single action, as a mixture (A,) that has no other."""
+        return min(np.eye(len(self.steps)), key=self._length_alone)
+
+    @cached_property
     def blind(self) -> NDArray[np.float64]:
         """The best mixture (A,) that ignores both the image and its mask."""
         (mixture,) = self._best_mixture((1, len(self.steps)))
@@ -113,6 +118,15 @@ class HiddenProcess:
     def oracle_length(self) -> float:
         """Mean number of actions of the optimal policy, which knows the hidden state."""
         return float(self.start @ cheapest(-self.oracle, self.levels, self.allowed))
+
+    def _length_alone(self, weights: NDArray[np.float64]) -> float:
+        # One action may never repair some probes: then there is no mean, and what the solver makes
+        # of a matrix that is singular but for rounding may even be negative.
+        try:
+            length = self.length(weights)
+        except np.linalg.LinAlgError:
+            return np.inf
+        return length if length >= 1 else np.inf
 
     def _best_mixture(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         # Logits make a constrained problem free: probabilities stay positive and sum to 1.
@@ -147,17 +161,35 @@ def hidden_process(
         allowed: Actions that each level allows, (L, A).
         damage_actions: Most actions of a damaging reset.
     """
-    imaging = np.linalg.multi_dot(
-        [np.eye(STATES), *(dynamics.scan_matrix(rate) for rate in tip_change_rates), np.eye(STATES)]
-    )
+    imaging = imaging_table(dynamics, tip_change_rates)
     return HiddenProcess(
-        steps=np.stack([dynamics.action_matrix(a.conditioning) @ imaging for a in actions]),
+        steps=step_tables(actions, dynamics, imaging),
         imaging=imaging,
         levels=levels,
         allowed=allowed,
         damaging=np.array([action.damaging for action in actions]),
         damage_actions=damage_actions,
     )
+
+
+def imaging_table(
+    dynamics: ProbeDynamics, tip_change_rates: Sequence[float]
+) -> NDArray[np.float64]:
+    """Probabilities (16, 16) of what the scans of one image do to the probe.
+
+    Args:
+        dynamics: Of the probe.
+        tip_change_rates: Probability of a tip change in each of the scans.
+    """
+    scans = [dynamics.scan_matrix(rate) for rate in tip_change_rates]
+    return np.asarray(np.linalg.multi_dot([np.eye(STATES), *scans, np.eye(STATES)]))
+
+
+def step_tables(
+    actions: Sequence[ActionConfig], dynamics: ProbeDynamics, imaging: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities (A, 16, 16) of each action and the image after it."""
+    return np.stack([dynamics.action_matrix(a.conditioning) @ imaging for a in actions])
 
 
 def _rows(weights: NDArray[np.float64]) -> NDArray[np.float64]:

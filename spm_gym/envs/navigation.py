@@ -94,14 +94,17 @@ class Navigator:
         return self.instrument.scan(frame, self.config.settle_fraction)
 
     def image(self, frame: Frame) -> Scan:
-        """Scan an image; its place is used up."""
+        """Scan an image or a preview; its place is used up."""
         scan = self.instrument.scan(frame)
         self.use_up(frame)
         return scan
 
     def use_up(self, frame: Frame) -> None:
         """Block the place of an image: scanning wears it, and the next must be a fresh view."""
-        self.mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
+        mark = Mark(frame.x, frame.y, self.config.regions.image_blocked_nm * NM, "image")
+        # A full image uses up no more than the preview before it.
+        if self.regions.marks[-1:] != [mark]:
+            self.mark(mark.x, mark.y, mark.radius, mark.reason)
 
     def reject(self, frame: Frame) -> None:
         """Block the neighbourhood of bad sample, the wider the more there was in a row."""

@@ -7,7 +7,7 @@ training, evaluation and operation.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
-from spm_gym.imaging import Diagnosis, Readings, Square, read_scans
+from spm_gym.imaging import Diagnosis, Readings, Square, readings_of
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
 from spm_gym.plain_state import array_of
 from spm_gym.scale import NM
@@ -27,13 +27,14 @@ _SMALLEST_SIDE = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class ProcessedScan:
-    """One usable image and everything that was computed from it.
+    """One usable image, or preview, and everything that was computed from it.
 
     Attributes:
         scan: The raw topography.
         observation: Levelled and normalised image, (1, pixels, pixels); read-only.
-        square: Largest clean square, pixels.
-        probability: The classifier's probability that the probe is good.
+        square: Largest clean square, pixels of the observation.
+        probability: Probability that the probe is good, by the classifier of images or by that of
+            previews.
         mask: Which actions the clean square allows; read-only.
     """
 
@@ -52,6 +53,11 @@ class ProcessedScan:
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
     @property
+    def preview(self) -> bool:
+        """Whether it has fewer lines than an image."""
+        return self.scan.frame.is_preview
+
+    @property
     def clean_side(self) -> float:
         """Side of the largest clean square, m."""
         return self.square.side * self.scan.frame.pixel
@@ -59,7 +65,7 @@ class ProcessedScan:
     @property
     def place(self) -> tuple[float, float]:
         """Where an action is carried out, m: in the middle of the clean square, or the image."""
-        frame = self.scan.frame
+        frame = self.scan.frame.full  # the square counts the rows between the lines, too
         return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
 
 
@@ -88,6 +94,24 @@ ScanOutcome = ProcessedScan | Diagnosis | InstrumentError
 
 Imaging = Generator[Frame, ScanOutcome, None]
 """Yields the frames to scan and is sent the outcome of each."""
+
+
+def image_frame(frame: Frame, config: EnvConfig) -> Generator[Frame, ScanOutcome, ScanOutcome]:
+    """Image a frame: with previews by few lines first, and by all only if these leave a question.
+
+    Returns:
+        Outcome of the last scan.
+    """
+    if config.preview_lines is not None:
+        outcome = yield replace(frame, lines=config.preview_lines)
+        if not isinstance(outcome, ProcessedScan) or not may_be_good(outcome, config):
+            return outcome
+    return (yield frame)
+
+
+def may_be_good(preview: ProcessedScan, config: EnvConfig) -> bool:
+    """Whether a full image has to decide about the probe of a preview."""
+    return preview.probability >= config.preview_until
 
 
 def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | None:
@@ -131,20 +155,36 @@ def unclassifiable(
     return UnclassifiableImage(f"the image is not classified: {'; '.join(mismatches.values())}")
 
 
+def classifier_of(scan: Scan, images: Classifier, previews: Classifier | None) -> Classifier:
+    """Choose between the classifier of images and that of previews.
+
+    Raises:
+        UnclassifiableImage: The scan is a preview, and there is none of previews.
+    """
+    if not scan.frame.is_preview:
+        return images
+    if previews is None:
+        raise UnclassifiableImage(
+            f"a preview of {scan.frame.lines} lines is not classified: the settings take none "
+            "(env.preview_lines)"
+        )
+    return previews
+
+
 def process_scans(
     scans: Sequence[Scan], classifiers: Sequence[Classifier], config: EnvConfig
 ) -> list[ProcessedScan | Diagnosis | UnclassifiableImage]:
     """Process the scans of several microscopes together.
 
     Args:
-        scans: N, all with the same number of pixels.
+        scans: N, all with the same number of pixels; some may be previews.
         classifiers: One for each scan; only usable scans are classified.
         config: Settings of the environment.
 
     Returns:
         For each scan the processed one, or why it cannot be used.
     """
-    readings = _readings(scans, config)
+    readings = readings_of(scans, config.plane)
     outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
         unclassifiable(scan, classifier, config) or diagnosis
         for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
@@ -169,7 +209,7 @@ def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> Proce
     error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    [processed] = _classified([scan], _readings([scan], config), [0], [classifier], config)
+    [processed] = _classified([scan], readings_of([scan], config.plane), [0], [classifier], config)
     if isinstance(processed, UnclassifiableImage):
         raise processed
     return processed
@@ -178,24 +218,17 @@ def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> Proce
 def classify_all(
     classifiers: Sequence[Classifier], images: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Let each classifier classify its own image (1, H, W); one shared by all does it in a batch.
+    """Let each classifier classify its own image (1, H, W); one shared by some does it in a batch.
 
     Returns:
         Probabilities (N,) of a good probe.
     """
-    if all(classifier is classifiers[0] for classifier in classifiers):
-        return classifiers[0](images)
-    return np.concatenate(
-        [classifier(images[k : k + 1]) for k, classifier in enumerate(classifiers)]
-    )
-
-
-def _readings(scans: Sequence[Scan], config: EnvConfig) -> Readings:
-    # Heights beyond single precision become infinite, which counts as not scanned.
-    with np.errstate(over="ignore"):
-        heights = np.stack([scan.z for scan in scans], dtype=np.float32, casting="same_kind")
-    ranges = np.array([scan.z_range_or_nan for scan in scans])
-    return read_scans(heights, ranges, config.plane)
+    probabilities = np.empty(len(images), np.float32)
+    identities = [id(classifier) for classifier in classifiers]
+    for identity in dict.fromkeys(identities):
+        rows = np.flatnonzero(np.equal(identities, identity))
+        probabilities[rows] = classifiers[rows[0]](images[rows])
+    return probabilities
 
 
 def _classified(

@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import ActionConfig, Config
-from spm_gym.envs.hidden_process import HiddenProcess, hidden_process
+from spm_gym.envs.hidden_process import (
+    HiddenProcess,
+    hidden_process,
+    imaging_table,
+    step_tables,
+)
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.envs.simulated_images import read_session
 from spm_gym.instrument.sim.dynamics import STATES, ProbeDynamics
@@ -47,7 +52,9 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
     levels = mask_levels(config.env.actions)
     counts = np.zeros((STATES, len(levels)))
     pixel = config.env.image_nm * NM / config.env.pixels
-    for session in sessions(len(states), seed, states):
+    # Actions are chosen on previews, if there are any: the image of a good probe ends the episode.
+    step = config.env.pixels // (config.env.preview_lines or config.env.pixels)
+    for session in sessions(len(states), seed, states, np.full(len(states), step)):
         readings = read_session(session, config)
         sides = np.array([square.side for square in readings.squares], float) * pixel
         masks = allowed_actions(config.env.actions, sides)
@@ -61,17 +68,34 @@ def reference_process(
 ) -> HiddenProcess:
     """Build the decision process behind the environment whose episodes the truth ends.
 
-    It leaves out that pulses may leave a tip ready to change (`tip_change_after_pulse`).
+    It leaves out that pulses may leave a tip ready to change (`tip_change_after_pulse`), and with
+    previews the image of a good probe, which may change it, too.
     """
-    simulator = config.simulator
-    # Every line is scanned forth and back.
-    duration = config.env.pixels * 2 * config.env.image_nm / simulator.speed_nm_per_s
-    rate = change_probability(simulator, duration, BIAS, SETPOINT)
     return hidden_process(
         config.env.actions,
-        ProbeDynamics(simulator.transitions),
-        [rate * part for part in (config.env.settle_fraction, 1.0)],
+        ProbeDynamics(config.simulator.transitions),
+        _tip_change_rates(config),
         measure_masks(config, images_per_state, seed),
         mask_levels(config.env.actions),
         config.env.damage_actions,
     )
+
+
+def included_table(config: Config) -> NDArray[np.float64]:
+    """Compute the probabilities (A, 16, 16) of each action and the image after it.
+
+    They follow from the table of transitions in the package, whatever table the settings name.
+    """
+    dynamics = ProbeDynamics(None)
+    imaging = imaging_table(dynamics, _tip_change_rates(config))
+    return step_tables(config.env.actions, dynamics, imaging)
+
+
+def _tip_change_rates(config: Config) -> list[float]:
+    """Probability of a tip change in the partial image and in the image, or in the preview."""
+    # Every line is scanned forth and back.
+    duration = config.env.pixels * 2 * config.env.image_nm / config.simulator.speed_nm_per_s
+    rate = change_probability(config.simulator, duration, BIAS, SETPOINT)
+    if config.env.preview_lines is not None:
+        return [rate * config.env.preview_lines / config.env.pixels]
+    return [rate * part for part in (config.env.settle_fraction, 1.0)]

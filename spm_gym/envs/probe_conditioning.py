@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from spm_gym.envs.observation import (
     Imaging,
     ProcessedScan,
     ScanOutcome,
+    classifier_of,
     next_frame,
     process_scans,
     validate_processed_scan,
@@ -24,7 +26,7 @@ from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
-from spm_gym.types import BoolArray, Classifier, Frame
+from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
 
 class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
@@ -35,6 +37,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     conditioning actions, which is carried out at the centre of the largest clean square of that
     image (or of the image, if no pixel is clean), and sees the next image, taken at another place.
     The episode ends when the classifier calls the probe good.
+    With ``env.preview_lines`` a preview of few lines over the whole frame comes first, and a full
+    image of the same frame only if it leaves the probe a probability of being good.
     Source: Krull et al., Commun. Phys. 3, 54 (2020).
 
     ## Action space
@@ -47,7 +51,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     ## Observation space
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
-    the apparent height of a molecule (2 Å) at +1.
+    the apparent height of a molecule (2 Å) at +1. A preview has the same shape: the rows between
+    its lines are interpolated.
 
     ## Rewards
     -1 for every action; +10 *instead* for the one that leads to a good probe.
@@ -60,15 +65,16 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     `reset(options={"damage": False})` only takes an image.
 
     ## Episode end
-    Terminated when the classifier's probability exceeds 0.9; truncated after 100 steps unless the
-    hundredth succeeded.
+    Terminated when the classifier's probability exceeds 0.9, on a full image; truncated after 100
+    steps unless the hundredth succeeded.
 
     ## Information
     | key | meaning |
     |---|---|
     | `action_mask` | (12,) bool: actions allowed for the present image |
-    | `probability` | classifier's probability that the probe is good |
-    | `good` | whether that exceeds the threshold |
+    | `probability` | that the probe is good, by the classifier of images or that of previews |
+    | `good` | whether a full image exceeds the threshold |
+    | `preview` | whether the present image is a preview |
     | `x`, `y` | centre of the present image, m, piezo coordinates |
     | `area` | number of changes of the approach area so far |
     | `clean_side` | side of the largest clean square, m |
@@ -87,6 +93,10 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         config: Settings of the environment; None for the defaults.
         render_mode: None or "rgb_array".
         budget: Limits of trying without success, for a microscope that can be harmed.
+        preview_classifier: Does the same for previews, which `classifier` was not trained for.
+
+    Raises:
+        ValueError: The settings ask for previews, and nothing classifies them.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared by Gymnasium)
@@ -101,11 +111,14 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         config: EnvConfig | None = None,
         render_mode: str | None = None,
         budget: Budget | None = None,
+        preview_classifier: Classifier | None = None,
     ) -> None:
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
+        check_preview_classifiers(self.config, [preview_classifier])
         self.instrument = instrument
         self.classifier = classifier
+        self.preview_classifier = preview_classifier
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(self.config)
         self._task = ConditioningTask(instrument, self.config, budget)
@@ -219,9 +232,17 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         """Whether the last action may not have been carried out."""
         return self._task.uncertain
 
-    def is_good(self, probability: float) -> bool:
-        """Whether this probability means a good probe."""
-        return self._task.is_good(probability)
+    def is_good(self, processed: ProcessedScan) -> bool:
+        """Whether an image means a good probe; a preview never does."""
+        return self._task.is_good(processed)
+
+    def classifier_of(self, scan: Scan) -> Classifier:
+        """Return the classifier of images or that of previews, whichever the scan is.
+
+        Raises:
+            UnclassifiableImage: It is a preview, and there is none of previews.
+        """
+        return classifier_of(scan, self.classifier, self.preview_classifier)
 
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the present scan beside the region map, (height, width, 3)."""
@@ -267,11 +288,26 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     def _scan(self, frame: Frame) -> ScanOutcome:
         try:
             # The piezo creeps after the move; the first lines at a new place would be distorted.
-            self.navigator.settle(frame)
+            # A preview bears that, and during it the piezo settles for the image that follows.
+            if self.config.preview_lines is None:
+                self.navigator.settle(frame)
             scan = self.navigator.image(frame)
         except InstrumentError as error:
             return error
-        return process_scans([scan], [self.classifier], self.config)[0]
+        return process_scans([scan], [self.classifier_of(scan)], self.config)[0]
+
+
+def check_preview_classifiers(config: EnvConfig, classifiers: Sequence[Classifier | None]) -> None:
+    """Refuse settings with previews that nothing classifies.
+
+    Raises:
+        ValueError: There are such settings.
+    """
+    if config.preview_lines is not None and None in classifiers:
+        raise ValueError(
+            f"env.preview_lines = {config.preview_lines} needs a preview_classifier beside the "
+            "classifier of images"
+        )
 
 
 def check_render_mode(render_mode: str | None) -> None:

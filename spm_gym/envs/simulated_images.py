@@ -18,4 +18,4 @@ def read_session(session: ImagingSession, config: Config) -> Readings:
     """
     images = take(session, config.simulator, config.env.image_nm, config.env.pixels)
     ranges = np.tile(images.z_range, (len(images.z), 1))
-    return read_scans(images.z, ranges, config.env.plane)
+    return read_scans(images.z, ranges, config.env.plane, session.line_steps.tolist())

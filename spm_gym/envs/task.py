@@ -17,7 +17,12 @@ from spm_gym.action_index import action_index
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.navigation import Navigator
-from spm_gym.envs.observation import Imaging, ProcessedScan, validate_processed_scan
+from spm_gym.envs.observation import (
+    Imaging,
+    ProcessedScan,
+    image_frame,
+    validate_processed_scan,
+)
 from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
     BadReply,
@@ -162,7 +167,7 @@ class ConditioningTask:
         # Refused and uncertain actions count, too: they have cost the time of an image.
         self._elapsed += 1
         config = self.config
-        good = self.is_good(processed.probability)
+        good = self.is_good(processed)
         # Success in the last step is success: an episode never ends in both ways.
         truncated = not good and self._elapsed >= config.max_steps
         if self.budget is not None and truncated:
@@ -198,9 +203,9 @@ class ConditioningTask:
         self._elapsed, self._chosen, self._acted = elapsed, chosen, chosen is not None
         self._refused, self.uncertain = refused, uncertain
 
-    def is_good(self, probability: float) -> bool:
-        """Whether this probability means a good probe."""
-        return probability > self.config.good_above
+    def is_good(self, processed: ProcessedScan) -> bool:
+        """Whether an image means a good probe; a preview never does."""
+        return not processed.preview and processed.probability > self.config.good_above
 
     def info(self) -> dict[str, Any]:
         """Build the ``info`` that comes with the present image."""
@@ -209,7 +214,8 @@ class ConditioningTask:
         return {
             "action_mask": processed.mask.copy(),
             "probability": processed.probability,
-            "good": self.is_good(processed.probability),
+            "good": self.is_good(processed),
+            "preview": processed.preview,
             "x": frame.x,
             "y": frame.y,
             "area": self.navigator.area,
@@ -228,8 +234,10 @@ class ConditioningTask:
         # matplotlib is slow to import and seldom needed.
         from spm_gym.envs.rendering import draw_processed_scan
 
-        probability = self.processed.probability
-        verdict = f"{'good' if self.is_good(probability) else 'bad'} probe, p = {probability:.3f}"
+        verdict = "good probe" if self.is_good(self.processed) else "bad probe"
+        if self.processed.preview:
+            verdict = f"preview, {self.processed.scan.frame.lines} lines"
+        verdict += f", p = {self.processed.probability:.3f}"
         names = [action.name for action in self.config.actions]
         regions = self.navigator.regions
         return draw_processed_scan(self.processed, verdict, regions, names, self.last_act)
@@ -338,12 +346,12 @@ class ConditioningTask:
         retry: Frame | None = None
         for _ in range(self.config.max_attempts):
             frame = retry or self._next_frame(rng)
-            outcome = yield frame
+            outcome = yield from image_frame(frame, self.config)
             if isinstance(outcome, ProcessedScan):
                 self.navigator.bad_sample = 0
                 self.processed = outcome
                 if self.budget is not None:
-                    self.budget.observe_image(self.is_good(outcome.probability))
+                    self.budget.observe_image(self.is_good(outcome))
                 return
             retry = frame if self._recover(frame, outcome) else None
         raise InstrumentError(

@@ -59,13 +59,14 @@ class TaskState:
             if self.mid_episode:
                 raise StateError("the kept state is in mid-episode without an image")
             return
-        processed = self.processed
+        processed, frame = self.processed, self.processed.scan.frame
         sizes = (
-            processed.scan.frame.pixels,
+            frame.pixels,
             processed.scan.z.shape,
             processed.observation.shape,
             processed.mask.shape,
         )
-        if sizes != (pixels, (pixels, pixels), (1, pixels, pixels), (actions,)):
+        fits = sizes == (pixels, frame.shape, (1, pixels, pixels), (actions,))
+        if not fits or frame.lines not in (pixels, config.preview_lines):
             raise StateError(f"the kept state has an image or a mask of other sizes, {sizes}, than "
                              f"{pixels} px and {actions} actions")  # fmt: skip

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 
 from spm_gym.action_index import action_indices
 from spm_gym.config import EnvConfig
-from spm_gym.envs.observation import Imaging, ScanOutcome, next_frame, process_scans
-from spm_gym.envs.probe_conditioning import ProbeConditioningEnv, check_render_mode
+from spm_gym.envs.observation import (
+    Imaging,
+    ScanOutcome,
+    classifier_of,
+    next_frame,
+    process_scans,
+)
+from spm_gym.envs.probe_conditioning import (
+    ProbeConditioningEnv,
+    check_preview_classifiers,
+    check_render_mode,
+)
 from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
 from spm_gym.envs.task import ConditioningTask
@@ -48,9 +58,10 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         config: Settings of the environment; None for the defaults.
         render_mode: None or "rgb_array".
         autoreset_mode: When an environment whose episode has ended is reset.
+        preview_classifiers: Do the same for previews; one for each microscope.
 
     Raises:
-        ValueError: There is no microscope, or a mode is unknown.
+        ValueError: There is no microscope, a mode is unknown, or nothing classifies previews.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         config: EnvConfig | None = None,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        preview_classifiers: Sequence[Classifier | None] | None = None,
     ) -> None:
         if not microscopes or len(classifiers) != len(microscopes):
             raise ValueError(
@@ -69,6 +81,8 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         check_render_mode(render_mode)
         self.config = config or EnvConfig()
         self.num_envs = len(microscopes)
+        previews = preview_classifiers or [None] * self.num_envs
+        check_preview_classifiers(self.config, previews)
         self.microscopes = tuple(microscopes)
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -76,7 +90,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
         self.single_observation_space, self.single_action_space = spaces(self.config)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._classifiers = tuple(classifiers)
+        self._classifiers = tuple(zip(classifiers, previews, strict=True))
         self._tasks = [ConditioningTask(microscope, self.config) for microscope in microscopes]
         self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * self.num_envs
         self._ended = np.zeros(self.num_envs, dtype=bool)
@@ -200,7 +214,9 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
 
     def _scan(self, frames: dict[int, Frame]) -> dict[int, ScanOutcome | None]:
         microscopes = [self.microscopes[i] for i in frames]
-        taken = scan_all(microscopes, list(frames.values()), self.config.settle_fraction)
+        # As in the single environment: during a preview the piezo settles.
+        settled = self.config.settle_fraction if self.config.preview_lines is None else 0.0
+        taken = scan_all(microscopes, list(frames.values()), settled)
         outcomes: dict[int, ScanOutcome | None] = {}
         scans: dict[int, Scan] = {}
         for (i, frame), scan in zip(frames.items(), taken, strict=True):
@@ -211,7 +227,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 self._tasks[i].navigator.use_up(frame)
         # All images of a round go to the classifier in one batch, which is much faster.
         if scans:
-            classifiers = [self._classifiers[i] for i in scans]
+            classifiers = [classifier_of(scan, *self._classifiers[i]) for i, scan in scans.items()]
             processed = process_scans(list(scans.values()), classifiers, self.config)
             outcomes.update(zip(scans, processed, strict=True))
         return outcomes

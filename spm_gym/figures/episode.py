@@ -15,11 +15,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from spm_gym.analysis.episodes import episode_record, remark
+from spm_gym.analysis.forecasts import read_forecast
 from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
-from spm_gym.imaging import Square, read_scans
+from spm_gym.imaging import Square, readings_of
 from spm_gym.journal.reader import read_scan
 from spm_gym.paths import display_name
 
@@ -35,12 +36,13 @@ class Still:
     """One image of an episode, and the decision that rests on it.
 
     Attributes:
-        image: As the networks see it, (pixels, pixels).
+        image: As the networks see it, (lines, pixels).
         width: Of the image, m.
-        square: Its largest clean square.
+        square: Its largest clean square, in pixels of a line.
         probability: That the probe is good.
         action: Name of what was done next; empty if nothing was.
-        values: The agent's, of all actions; empty if there are none.
+        values: The agent's, of all actions: those of a double DQN, or of a belief agent minus the
+            expected number of actions to go; empty if there are none.
         allowed: Which actions the clean square allows.
         note: What is special about that action.
     """
@@ -54,6 +56,16 @@ class Still:
     allowed: Sequence[bool] = ()
     note: str = ""
 
+    @property
+    def preview(self) -> bool:
+        """Whether it has fewer lines than pixels."""
+        lines, pixels = self.image.shape
+        return bool(lines < pixels)
+
+    def is_good(self, good_above: float) -> bool:
+        """Whether it ended the episode with a good probe; a preview never does."""
+        return not self.preview and self.probability > good_above
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeFrames:
@@ -64,12 +76,14 @@ class EpisodeFrames:
         actions: Names of all actions.
         good_above: A probe is good above this probability.
         stills: In their order.
+        value: What the values of the actions are, in words.
     """
 
     title: str
     actions: Sequence[str]
     good_above: float
     stills: Sequence[Still]
+    value: str = "agent's value"
 
 
 def recorded_episode(
@@ -90,20 +104,28 @@ def recorded_episode(
     record = episode_record(db, run, episode, config)
     stills = [_recorded(run, scan, step, config) for scan, step in record.scans]
     title = f"{display_name(run)}, conditioning {record.number}"
-    return EpisodeFrames(title, record.actions, config.good_above, stills)
+    believes = any(step is not None and step["forecast"] for _, step in record.scans)
+    value = "minus the expected actions to go" if believes else "agent's value"
+    return EpisodeFrames(title, record.actions, config.good_above, stills, value)
 
 
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
-    heights = scan.z.astype(np.float32)[None]
     # Read again as the environment reads: the journal has the side of the square, not its place.
-    readings = read_scans(heights, np.array([scan.z_range_or_nan]), config.plane)
+    readings = readings_of([scan], config.plane)
+    known = [row[name] for name in ("probability", "preview_probability") if row[name] is not None]
     # NaN leaves a gap in the curve; 0 would be a verdict.
-    probability = np.nan if row["probability"] is None else row["probability"]
-    still = Still(readings.observations[0, 0], row["size"], readings.squares[0], probability)
+    probability = known[0] if known else np.nan
+    image = readings.observations[0, 0, scan.frame.rows]
+    still = Still(image, row["size"], readings.squares[0], probability)
     if step is None:
         return still
-    values, allowed = json.loads(step["q"]) or (), json.loads(step["mask"])
+    forecast = read_forecast(step["forecast"])
+    if forecast is None:
+        values = json.loads(step["q"]) or ()
+    else:
+        values = [-actions for actions in forecast.actions_to_go]
+    allowed = json.loads(step["mask"])
     note = remark(step, values, allowed)
     return replace(still, action=step["name"], values=values, allowed=allowed, note=note)
 
@@ -142,14 +164,17 @@ def _event(frames: EpisodeFrames, still: Still) -> str:
     if still.action:
         note = f" ({still.note})" if still.note else ""
         return f"Next: {plain(still.action, 30)}{note}"
-    if still.probability > frames.good_above:
+    if still.is_good(frames.good_above):
         return "The probe is good"
     return "No further action"
 
 
 def _draw_image(axes: Axes, still: Still) -> None:
     show_normalised(axes, still.image, still.width)
-    shape = (still.image.shape[0], still.image.shape[1])
+    lines, pixels = still.image.shape
+    if still.preview:
+        axes.set_title(f"preview, {lines} lines", fontsize=9)
+    shape = pixels, pixels
     add_square(axes, still.square, shape)
     if still.action:
         add_action(axes, still.square, shape)
@@ -157,8 +182,9 @@ def _draw_image(axes: Axes, still: Still) -> None:
 
 
 def _draw_curve(axes: Axes, frames: EpisodeFrames, index: int) -> None:
-    so_far = np.array([still.probability for still in frames.stills[: index + 1]])
-    good = so_far > frames.good_above
+    stills = frames.stills[: index + 1]
+    so_far = np.array([still.probability for still in stills])
+    good = [still.is_good(frames.good_above) for still in stills]
     axes.plot(so_far, color=INK, lw=1)
     axes.scatter(
         np.arange(len(so_far)), so_far, 22, np.where(good, GOOD, BAD), zorder=3, linewidths=0
@@ -178,7 +204,7 @@ def _draw_end(axes: Axes, frames: EpisodeFrames, index: int) -> None:
     axes.set_axis_off()
     if index + 1 < len(frames.stills):
         return
-    good = frames.stills[index].probability > frames.good_above
+    good = frames.stills[index].is_good(frames.good_above)
     times = "1 action" if index == 1 else f"{index} actions"
     verdict = f"good after {times}" if good else f"not good after {times}"
     axes.text(0.5, 0.5, verdict, ha="center", fontsize=15, weight="bold",
@@ -194,7 +220,7 @@ def _draw_values(axes: Axes, frames: EpisodeFrames, still: Still) -> None:
     axes.set(xlim=(low - margin, high + margin), ylim=(len(frames.actions) - 0.4, -0.6))
     axes.set_yticks(range(len(frames.actions)), [plain(name, 16) for name in frames.actions])
     axes.tick_params(labelsize=7.5, length=2)
-    axes.set_xlabel("agent's value (hollow: not allowed)", fontsize=8)
+    axes.set_xlabel(f"{frames.value} (hollow: not allowed)", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     for place, value in enumerate(still.values):
         chosen = frames.actions[place] == still.action

@@ -17,7 +17,7 @@ from spm_gym.figures.heights import (
     picture,
     png,
 )
-from spm_gym.imaging import level, read_scans
+from spm_gym.imaging import level, read_scans, readings_of
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import SMALLEST_SIDE, Method
 from spm_gym.journal.reader import Label, read_frame, read_scan
@@ -30,6 +30,7 @@ LABELS = {
     Label.BAD_PROBE: "bad probe",
     Label.BAD_SAMPLE: "bad sample",
     Label.CONDITIONING: "after an action",
+    Label.PREVIEW: "preview",
     Label.UNUSABLE: "unusable",
     None: "not classified yet",
 }
@@ -120,8 +121,8 @@ def scan_view(
 
 def _square(scan: Scan, method: Method) -> Box | None:
     """Find the largest clean square as the run has found it."""
-    pixels = scan.z.shape[0]
-    found = read_scans(scan.z[None], np.array([scan.z_range_or_nan]), method).squares[0]
+    pixels = scan.frame.pixels
+    found = readings_of([scan], method).squares[0]
     if not found.side:
         return None
     percent = 100 / pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,11 @@ from spm_gym.imaging.diagnosis import (
 )
 from spm_gym.imaging.normalisation import normalise_into, to_metres
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
+from spm_gym.imaging.previews import interpolate_lines
 from spm_gym.imaging.robust import FEW_LINES, noise_between_rows
 from spm_gym.imaging.terraces import FEWEST_PIXELS, first_tilt, fit_terraces
 from spm_gym.jit import compiled
+from spm_gym.types import Scan
 
 FloatArray = NDArray[np.float64]
 SingleArray = NDArray[np.float32]
@@ -43,7 +46,29 @@ class Readings:
     squares: tuple[Square, ...]
 
 
-def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") -> Readings:
+def readings_of(scans: Sequence[Scan], method: Method = "levels") -> Readings:
+    """Read scans as `read_scans` does, images and previews with the same number of pixels.
+
+    Raises:
+        ValueError: Their pixels differ, or no such method.
+    """
+    # Heights beyond single precision become infinite, which counts as not scanned.
+    with np.errstate(over="ignore"):
+        single = [scan.z.astype(np.float32, casting="same_kind", copy=False) for scan in scans]
+    # Before anything is read, so that the same code reads both, and a square of pixels is a square.
+    heights = np.stack(
+        [interpolate_lines(z, scan.frame.pixels) for z, scan in zip(single, scans, strict=True)]
+    )
+    ranges = np.array([scan.z_range_or_nan for scan in scans])
+    return read_scans(heights, ranges, method, [scan.frame.line_step for scan in scans])
+
+
+def read_scans(
+    z: SingleArray,
+    z_ranges: FloatArray,
+    method: Method = "levels",
+    line_steps: Sequence[int] | None = None,
+) -> Readings:
     """Diagnose, level and normalise scans and find their clean squares.
 
     Each comes out, bit for bit, as by `diagnose`, `level`, `normalise` and `largest_clean_square`.
@@ -52,6 +77,8 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
         z: Topographies (N, H, W), m; NaN where nothing was scanned.
         z_ranges: Lowest and highest heights (N, 2) that the z piezo reaches, m; NaN if unknown.
         method: As in `fit_plane`.
+        line_steps: Distances of the rows that were recorded (N,); rows between them were
+            interpolated. None: every row was.
 
     Raises:
         ValueError: The shapes are wrong, or no such method.
@@ -70,7 +97,8 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
     observations = np.full((len(z), 1, *z.shape[1:]), -1, dtype=np.float32)
     squares = np.zeros((len(z), 3), dtype=np.int64)
     ends = z_ranges.astype(np.float64)
-    _read(z, ends, USUAL, by_levels, planes, kinds, observations, squares)
+    steps = np.ones(len(z), np.int64) if line_steps is None else np.array(line_steps, np.int64)
+    _read(z, ends, steps, USUAL, by_levels, planes, kinds, observations, squares)
     return Readings(
         tuple(DIAGNOSES[kind] for kind in kinds.tolist()),
         observations,
@@ -82,6 +110,7 @@ def read_scans(z: SingleArray, z_ranges: FloatArray, method: Method = "levels") 
 def _read(
     z: SingleArray,
     z_ranges: FloatArray,
+    line_steps: NDArray[np.int64],
     limits: Limits,
     by_levels: bool,
     planes: FloatArray,
@@ -94,6 +123,7 @@ def _read(
     Args:
         z: Topographies (N, H, W), m.
         z_ranges: Ranges of the z piezo (N, 2), m.
+        line_steps: Distances of the recorded rows (N,).
         limits: Of the diagnoses.
         by_levels: Whether the planes are found here, by levels; otherwise they are given.
         planes: Offset and slopes (N, 3).
@@ -123,7 +153,11 @@ def _read(
             flat[pixel] = np.float32(flat[pixel])
         normalise_into(flat, observations[index].ravel())
         to_metres(flat)
-        _, noise = noise_between_rows(above, min(FEW_LINES, z.shape[2]))
+        # Rows that were interpolated have no noise of their own: with the tolerance of an image
+        # without noise hardly a recorded pixel would count as clean.
+        step = line_steps[index]
+        recorded = np.ascontiguousarray(above[step // 2 :: step])
+        _, noise = noise_between_rows(recorded, min(FEW_LINES, z.shape[2]))
         mark_clean(above, tolerance_for(noise), clean)
         squares[index, 0], squares[index, 1], squares[index, 2] = find_square(clean)
 

@@ -13,7 +13,10 @@ CLASSIFIED = (Label.GOOD, Label.BAD_PROBE)
 CLASSIFIED_SQL = ", ".join(f"'{label}'" for label in CLASSIFIED)
 
 # IS NOT, for "<>" is never true of NULL, the label of an image that is still to be classified.
-IMAGE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
+WHOLE = f"fraction = 1 AND label IS NOT '{Label.DISCARDED}'"
+"""Scans that are images or previews."""
+
+IMAGE = f"{WHOLE} AND lines = pixels"
 """Scans that are images."""
 
 UNCERTAIN = "uncertain OR (act IS NULL AND NOT refused AND scan_after IS NOT NULL)"

@@ -37,6 +37,7 @@ class Label(StrEnum):
     BAD_SAMPLE = "bad sample"
     DISCARDED = "discarded"
     CONDITIONING = "conditioning"
+    PREVIEW = "preview"
     UNUSABLE = "unusable"
 
 

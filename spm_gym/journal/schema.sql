@@ -49,7 +49,8 @@ CREATE TABLE scans (               -- every row has its file
     time REAL NOT NULL,
     wall REAL NOT NULL,
     elapsed REAL NOT NULL,         -- seconds of operation on the instrument's clock
-    probability REAL,              -- classifier's, that the probe is good
+    probability REAL,              -- that the probe is good, by the classifier; NULL for a preview
+    preview_probability REAL,      -- the same, by the classifier of previews; NULL for an image
     clean_side REAL,
     episode INTEGER
 );
@@ -88,6 +89,7 @@ CREATE TABLE steps (               -- of an episode: a decision, and what came o
     policy TEXT NOT NULL,          -- that has chosen it: agent, random
     mask TEXT NOT NULL,            -- JSON: which actions were allowed
     q TEXT NOT NULL,               -- JSON: the policy's values of the actions, or null
+    forecast TEXT,                 -- JSON: belief, and what was expected of each action, or NULL
     act INTEGER,                   -- number of the act; NULL if refused
     refused INTEGER NOT NULL DEFAULT 0,
     uncertain INTEGER NOT NULL DEFAULT 0,

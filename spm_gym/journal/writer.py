@@ -307,9 +307,9 @@ class Journal:
         """Note the label of a scan."""
         self._update("scans", number, label=label, reason=reason)
 
-    def record_probability(self, number: int, probability: float, clean_side: float) -> None:
-        """Note what was read from a scan."""
-        self._update("scans", number, probability=probability, clean_side=clean_side)
+    def record_reading(self, number: int, **values: float) -> None:
+        """Note what was read from a scan, by the columns of the table."""
+        self._update("scans", number, **values)
 
     def scan(self, number: int) -> Scan:
         """Read a scan back, to the last bit.
@@ -344,12 +344,9 @@ class Journal:
         return row
 
     def learned_steps(self, after: int) -> Iterator[sqlite3.Row]:
-        """Read finished, certain steps with numbers beyond ``after``, in their order."""
-        # Uncertain ones were not learned from the first time, either.
+        """Read finished steps with numbers beyond ``after``, in their order."""
         yield from self._db.execute(
-            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL AND NOT uncertain"
-            " ORDER BY id",
-            (after,),
+            "SELECT * FROM steps WHERE id > ? AND scan_after IS NOT NULL ORDER BY id", (after,)
         )
 
     def add_recovery(self, trouble: str, **values: Any) -> int:

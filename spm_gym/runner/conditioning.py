@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 from spm_gym.action_index import action_index
 from spm_gym.envs.observation import ProcessedScan, process_scan
@@ -71,6 +72,7 @@ class Conditioning:
             policy=decision.policy,
             mask=json.dumps(processed.mask.tolist()),
             q=json.dumps(decision.values),
+            forecast=None if decision.forecast is None else json.dumps(asdict(decision.forecast)),
             refused=bool(refused),
         )
         self._state.actions += 1
@@ -122,7 +124,7 @@ class Conditioning:
             # The program was stopped between two steps: the next decision rests on a fresh image.
             self.env.resume_episode(processed, episode.steps)
             episode.scan = scan
-            return self._end("good") if self.env.is_good(processed.probability) else ""
+            return self._end("good") if self.env.is_good(processed) else ""
         terminated, truncated = self._finish_step(episode, episode.step, processed, scan)
         self._state.learned, episode.scan = episode.step.row, scan
         episode.steps, episode.step = episode.steps + 1, None
@@ -168,10 +170,9 @@ class Conditioning:
             truncated=truncated,
             uncertain=step.uncertain,
         )
-        change = f"{before.probability:.3f} -> {processed.probability:.3f}"
+        change = f"{_probability(before)} -> {_probability(processed)}"
         self._context.add_event("action", f"{info['action']}: probability of a good probe {change}")
-        # An action that may not have been carried out would teach that it does nothing.
-        if self._context.config.learn and not step.uncertain:
+        if self._context.config.learn:
             self._context.policy.learn(
                 Transition(
                     before.observation.copy(),
@@ -181,9 +182,11 @@ class Conditioning:
                     info["action_mask"],
                     terminated,
                     truncated,
-                )
+                    step.uncertain,
+                ),
+                episode.number,
             )
-            self._state.unsaved += 1
+            self._state.unsaved += not step.uncertain
         return terminated, truncated
 
     def _end(self, outcome: str) -> str:
@@ -198,7 +201,7 @@ class Conditioning:
         """Return the image that the decision rests on; after a restart it is in the journal."""
         if self.env.processed is None:
             scan = self.journal.scan(episode.scan)
-            processed = process_scan(scan, self.env.classifier, self.env.config)
+            processed = process_scan(scan, self.env.classifier_of(scan), self.env.config)
             step = episode.step
             if step is None:
                 self.env.resume_episode(processed, episode.steps)
@@ -208,3 +211,8 @@ class Conditioning:
                 )
             return processed
         return self.env.processed
+
+
+def _probability(processed: ProcessedScan) -> str:
+    # Another classifier's than that of images, so the two are not to be compared to the last digit.
+    return f"{processed.probability:.3f}{' (preview)' if processed.preview else ''}"

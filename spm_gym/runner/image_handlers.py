@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NoReturn
 
-from spm_gym.envs.observation import ProcessedScan, process_scan, process_scans
+from spm_gym.envs.observation import ProcessedScan, may_be_good, process_scan, process_scans
 from spm_gym.errors import InstrumentError, TipWithdrawn, UnclassifiableImage, UnsafeToContinue
 from spm_gym.imaging import Diagnosis, diagnose
 from spm_gym.journal.reader import Label
@@ -16,7 +17,7 @@ from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery
 from spm_gym.runner.run_state import required
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import over_current
-from spm_gym.types import Scan
+from spm_gym.types import Frame, Scan
 
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
 """So many of the first images of a good tip are to be called good: one may be unlucky."""
@@ -72,7 +73,13 @@ class ImageHandlers:
         return State.CHANGE_AREA
 
     def partial(self) -> State:
-        """Let the piezos settle at the new place; a lost tip shows in that image already."""
+        """Let the piezos settle at the new place; a lost tip shows in that image already.
+
+        In conditioning a preview does so, if the settings have previews.
+        """
+        lines = self.env.config.preview_lines
+        if lines is not None and self._context.run_state.conditioning.episode is not None:
+            return self._take(replace(self.areas.frame, lines=lines))
         scan = self.areas.navigator.settle(self.areas.frame)
         if scan is None:
             return State.IMAGE
@@ -88,18 +95,19 @@ class ImageHandlers:
 
     def image(self) -> State:
         """Take the image."""
-        self._scan = self.areas.navigator.image(self.areas.frame)
-        self._imaging.scan = self._store(self._scan, 1.0, None)
+        following = self._take(self.areas.frame)
         self._imaging.images += 1
-        # Now, while the tip still stands where it may have crashed.
-        self._imaging.over_current = self.draws_over_current()
-        return State.DIAGNOSE
+        return following
 
     def diagnose(self) -> State:
-        """Decide whether the image is usable."""
+        """Decide whether the image or preview is usable, and whether an image follows a preview."""
         outcome = self._read_outcome()
         if isinstance(outcome, ProcessedScan) and not self._imaging.over_current:
             self._processed = outcome
+            if outcome.preview and may_be_good(outcome, self.env.config):
+                self._record(outcome)
+                self._label(Label.PREVIEW)
+                return State.IMAGE
             # Only a usable image ends a trouble: an approach that succeeds and crashes again would
             # otherwise go on for ever.
             self.recovery.succeed()
@@ -112,14 +120,15 @@ class ImageHandlers:
             self.areas.reject_frame()
             return State.CHOOSE
         self._label(Label.UNUSABLE, diagnosis)
-        self._raise_trouble(diagnosis, "seen in the image")
+        preview = self._scan_in_hand().frame.is_preview
+        self._raise_trouble(diagnosis, f"seen in the {'preview' if preview else 'image'}")
 
     def classify(self) -> State:
         """Note how the classifier calls the probe; in conditioning that ends the step."""
         processed, scan = self._processed_in_hand(), self._scan_number
-        self.journal.record_probability(scan, processed.probability, processed.clean_side)
+        self._record(processed)
         if self.env.budget is not None:
-            self.env.budget.observe_image(self.env.is_good(processed.probability))
+            self.env.budget.observe_image(self.env.is_good(processed))
         if self._context.run_state.conditioning.episode is None:
             return State.COLLECT
         self._label(Label.CONDITIONING)
@@ -136,7 +145,7 @@ class ImageHandlers:
     def collect(self) -> State:
         """Collect a good image, or start conditioning after enough bad ones."""
         processed = self._processed_in_hand()
-        good = self.env.is_good(processed.probability)
+        good = self.env.is_good(processed)
         self._label(Label.GOOD if good else Label.BAD_PROBE)
         # One bad image may be the fault of the sample; a row of them is that of the probe.
         self._imaging.bad_probe = 0 if good else self._imaging.bad_probe + 1
@@ -191,6 +200,20 @@ class ImageHandlers:
             raise TipWithdrawn(f"the tip was withdrawn: {where}")
         raise Trouble(_TROUBLES[diagnosis], where)
 
+    def _take(self, frame: Frame) -> State:
+        """Take a whole image, or a preview."""
+        self._scan = self.areas.navigator.image(frame)
+        self._imaging.scan = self._store(self._scan, 1.0, None)
+        # Now, while the tip still stands where it may have crashed.
+        self._imaging.over_current = self.draws_over_current()
+        return State.DIAGNOSE
+
+    def _record(self, processed: ProcessedScan) -> None:
+        # In columns apart: another classifier gives that of a preview, and no figure may mix them.
+        column = "preview_probability" if processed.preview else "probability"
+        values = {column: processed.probability, "clean_side": processed.clean_side}
+        self.journal.record_reading(self._scan_number, **values)
+
     def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:
         run_state = self._context.run_state
         episode = run_state.conditioning.episode
@@ -213,6 +236,10 @@ class ImageHandlers:
         return required(self._imaging.scan, "an image")
 
     def _label(self, label: Label, reason: str = "") -> None:
+        # The other labels are those of images, and counted as such; what is wrong with a preview
+        # its reason says.
+        if self._scan_in_hand().frame.is_preview:
+            label = Label.PREVIEW
         self.journal.label_scan(self._scan_number, label, reason)
         self._imaging.labels[label] += 1
 
@@ -229,7 +256,8 @@ class ImageHandlers:
         """
         # Whether the classifier takes the image comes before its diagnosis: what another bias or
         # scale makes look rough is no bad sample.
-        [outcome] = process_scans([self._scan_in_hand()], [self.env.classifier], self.env.config)
+        scan = self._scan_in_hand()
+        [outcome] = process_scans([scan], [self.env.classifier_of(scan)], self.env.config)
         if isinstance(outcome, UnclassifiableImage):
             self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
             raise outcome
@@ -239,9 +267,8 @@ class ImageHandlers:
         """Return the usable image in hand; after a restart it is read again from the journal."""
         if self._processed is None:
             try:
-                self._processed = process_scan(
-                    self._scan_in_hand(), self.env.classifier, self.env.config
-                )
+                scan = self._scan_in_hand()
+                self._processed = process_scan(scan, self.env.classifier_of(scan), self.env.config)
             except UnclassifiableImage:
                 self._label(Label.UNUSABLE, _NOT_CLASSIFIED)
                 raise

@@ -17,8 +17,8 @@ class RunPolicy(Protocol):
         """Choose an allowed action for an image (1, H, W) in an episode, counted from 1."""
         ...
 
-    def learn(self, transition: Transition) -> None:
-        """Learn from one step of the environment."""
+    def learn(self, transition: Transition, episode: int) -> None:
+        """Learn from one step of an episode; they come in their order, uncertain ones too."""
         ...
 
     def save(self, learned: int) -> None:

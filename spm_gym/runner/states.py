@@ -7,15 +7,18 @@ The usual way, one cycle for every image, and conditioning by the same way::
                                |                                               v          v
                                +------------- condition <----------------------+----------+
 
+In conditioning with previews, a preview takes the place of the partial image; from its diagnosis
+the run goes on to the image of the same frame, or to the classification without one.
+
 All of it::
 
     approach ->      settle, clean, choose region, partial, recover, pause, stop
     settle ->        clean, choose region, partial, recover, pause, stop
     clean ->         choose region, recover, pause, stop
     choose region -> partial, change area, pause, stop
-    partial ->       image, recover, pause, stop
+    partial ->       image, diagnose, recover, pause, stop
     image ->         diagnose, recover, pause, stop
-    diagnose ->      choose region, classify, recover, stop
+    diagnose ->      choose region, image, classify, recover, stop
     classify ->      choose region, collect, condition, stop
     collect ->       choose region, condition, stop
     condition ->     choose region, recover, pause, stop
@@ -62,9 +65,9 @@ _FOLLOWING: dict[State, set[State]] = {
     _S.SETTLE: {_S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
     _S.CLEAN: {_S.CHOOSE, _S.RECOVER},
     _S.CHOOSE: {_S.PARTIAL, _S.CHANGE_AREA},
-    _S.PARTIAL: {_S.IMAGE, _S.RECOVER},
+    _S.PARTIAL: {_S.IMAGE, _S.DIAGNOSE, _S.RECOVER},
     _S.IMAGE: {_S.DIAGNOSE, _S.RECOVER},
-    _S.DIAGNOSE: {_S.CLASSIFY, _S.CHOOSE, _S.RECOVER},
+    _S.DIAGNOSE: {_S.CLASSIFY, _S.IMAGE, _S.CHOOSE, _S.RECOVER},
     _S.CLASSIFY: {_S.COLLECT, _S.CONDITION, _S.CHOOSE},
     _S.COLLECT: {_S.CHOOSE, _S.CONDITION},
     _S.CONDITION: {_S.CHOOSE, _S.RECOVER},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import jinja2
 from spm_gym import colours
 from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
-from spm_gym.analysis.policies import policy_episodes, saved_actions
+from spm_gym.analysis.decisions import last_decision
+from spm_gym.analysis.policies import AGENT, policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
 from spm_gym.atomic_file import written_whole
@@ -75,6 +77,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
     timeline = _timeline(db, overview)
     settings = run / _SETTINGS
     achieved = achievements(db)
+    forecasts = not all(math.isnan(each.expected) for each in achieved)
     lengths = facts.episode_lengths(db)
     policies = policy_episodes(db)
     return {
@@ -98,6 +101,9 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "survival_chart": survival_chart(policies) if len(policies) > 1 else None,
         "lengths_chart": lengths_chart(lengths) if lengths else None,
         "achieved": achieved,
+        "forecasts": forecasts,
+        # Random choice, which may have had the last one, expects nothing.
+        "last_forecast": last_decision(db, last_session(db), AGENT) if forecasts else None,
         "actions_chart": actions_chart(achieved) if achieved else None,
         "acts": facts.acts(db),
         "recoveries": facts.recoveries(db),

@@ -13,17 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.checkpoint import (
-    MODEL,
-    REPLAY,
-    STATE,
-    Checkpoint,
-    CheckpointError,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from agents.checkpoint import MODEL, REPLAY, STATE, CheckpointError, latest_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.double_dqn_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agents.monitor import Checkpoints
 from spm_gym.config import NetworkConfig
 from tests.support.ring_env import RINGS, RingEnv, ring_agent, ring_config, ring_image
@@ -202,8 +194,8 @@ def test_foreign_directories_are_refused(tmp_path: Path, text: str, message: str
 def test_a_later_format_is_refused(intact: Path, tmp_path: Path) -> None:
     path = shutil.copytree(intact, tmp_path / intact.name)
     meta = json.loads((path / "meta.json").read_text())
-    (path / "meta.json").write_text(json.dumps(meta | {"version": 3}))
-    with pytest.raises(CheckpointError, match="format 3; this program reads 2"):
+    (path / "meta.json").write_text(json.dumps(meta | {"version": 4}))
+    with pytest.raises(CheckpointError, match="format 4; this program reads 3"):
         load_checkpoint(path)
 
 

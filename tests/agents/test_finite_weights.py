@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from agents import inspection
-from agents.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from agents.checkpoint import CheckpointError
 from agents.double_dqn import DoubleDQN
+from agents.double_dqn_checkpoint import load_checkpoint, save_checkpoint
 from agents.weights import AgentFileError, load_weights, save_weights
 from tests.support.ring_env import RingEnv, ring_config
 

@@ -11,19 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spm_gym.analysis.action_effects import achievements
 from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.events import event_log
+from spm_gym.analysis.forecasts import read_forecast, step_seconds
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.series import CODES, series
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.wording import ordinal, plural
-from spm_gym.journal.reader import Label, reading
+from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.runner.run_state import read_run_state
 from spm_gym.scale import duration_text
+from spm_gym.types import Forecast
 from spm_gym.web.monitor_words import percent, quantity, whole_percent
-from tests.support.invented_runs import HOSTILE, PULSE, InventedRun
+from spm_gym.web.report import render_report
+from tests.support.invented_runs import DIP, HOSTILE, PULSE, InventedRun
 
 
 def test_the_instrument_is_what_was_last_seen_of_it(run: InventedRun) -> None:
@@ -58,6 +62,48 @@ def test_a_decision_is_told_with_values_mask_and_outcome(run: InventedRun) -> No
     assert decision.result == "Probability of a good probe 0.100 → 0.950. The probe is good."
     assert [step.name for step in decision.steps] == [PULSE]
     assert decision.outcome == "good"
+
+
+def forecast(*to_go: float) -> Forecast:
+    """Of an agent that is nearly sure of a double tip."""
+    belief = np.zeros(16)
+    belief[[8, 4, 1]] = 0.8, 0.19, 0.01
+    good = [0.9 / actions for actions in to_go]
+    return Forecast(tuple(belief.tolist()), tuple(good), to_go)
+
+
+def test_a_belief_is_told_with_what_is_expected_of_every_action(run: InventedRun) -> None:
+    run.condition([PULSE, DIP], forecast=forecast(*range(12, 0, -1)), mask=[True] * 11 + [False])
+    run.commit()
+    with reading(run.journal.run) as db:
+        decision = last_decision(db, last_session(db))
+        # The invented microscope takes 20 s for a scan.
+        assert step_seconds(db) == 20.0
+    assert decision is not None
+    assert decision.belief == [("double", 0.8), ("weak", pytest.approx(0.19))]
+    assert [choice.actions_to_go for choice in decision.choices] == list(range(1, 13))
+    assert decision.choices[2].seconds_to_go == 60.0
+    assert decision.choices[2].good == pytest.approx(0.3)
+    assert decision.explanation.startswith("Chosen to explore")
+    assert "dip 2.5 nm is the shortest way" in decision.explanation
+
+
+def test_a_damaged_forecast_is_an_error_of_the_journal(run: InventedRun) -> None:
+    for text in ("{", "[]", '{"belief": 1}', '{"belief": [NaN], "good": [], "actions_to_go": []}'):
+        with pytest.raises(JournalError, match="forecast"):
+            read_forecast(text)
+    assert read_forecast(None) is None
+
+
+def test_effects_say_how_often_a_good_probe_was_expected(run: InventedRun) -> None:
+    run.condition([PULSE, PULSE, DIP], forecast=forecast(*[3.0] * 12))
+    run.condition([DIP])
+    run.commit()
+    with reading(run.journal.run) as db:
+        found = {each.name: each.expected for each in achievements(db)}
+    assert found == {PULSE: pytest.approx(0.3), DIP: pytest.approx(0.3)}
+    html = render_report(run.journal.run).html
+    assert "when it believed the probe to be double (80 %) or weak (19 %)" in html
 
 
 def test_a_decision_by_random_has_no_values(run: InventedRun) -> None:

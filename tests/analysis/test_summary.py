@@ -108,6 +108,7 @@ def test_figures_of_a_run(finished: Path) -> None:
         "bad sample": 0,
         "discarded": 8,
         "conditioning": 2,
+        "preview": 0,
         "unusable": 0,
         "undecided": 0,
     }

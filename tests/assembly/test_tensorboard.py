@@ -39,6 +39,7 @@ SECTIONS = {
     "agent": "Training the agent",
     "operation": "Operation",
     "classifier": "Training the classifier",
+    "recogniser": "Training the recogniser",
 }
 
 
@@ -51,9 +52,9 @@ def events_of(run: str | Path) -> EventAccumulator:
 
 
 def tags_of(run: str) -> set[str]:
-    found = events_of(run).Tags()
     kinds = ("scalars", "images", "histograms", "tensors")
-    return {tag for kind in kinds for tag in found[kind]}
+    found = [events_of(folder.parent).Tags() for folder in Path(run).rglob("tensorboard")]
+    return {tag for tags in found for kind in kinds for tag in tags[kind]}
 
 
 def documented(kind: str) -> dict[str, re.Pattern[str]]:
@@ -71,24 +72,34 @@ def operate(*options: str) -> int:
     return main(["run", "--run-dir", "run", *options])
 
 
-def train_agent() -> None:
-    assert train.main(["--config", SMOKE, "--run-dir", "run"]) == 0
+def train_agents() -> None:
+    assert train.main(["--config", SMOKE, "--run-dir", "run/dqn"]) == 0
+    belief = ["--agent", "belief", "--steps", "60", "--set", "run.image_every=50"]
+    assert train.main([*belief, "--run-dir", "run/belief"]) == 0
 
 
 def train_classifier() -> None:
     assert train.main(["classifier", "--config", SMOKE, "--run-dir", "run"]) == 0
 
 
+def train_recogniser() -> None:
+    assert train.main(["recogniser", "--config", SMOKE, "--run-dir", "run"]) == 0
+
+
 def operate_with_troubles() -> None:
     assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
+    belief = ["agent.kind=belief", "simulator.tip_change_rate=0.3"]
+    options = ["--scans", "60", "--set", *INTERLEAVED, *belief]
+    assert main(["run", "--run-dir", "run/belief", *options]) == 0
 
 
 @pytest.mark.parametrize(
     ("kind", "go"),
     [
-        ("agent", train_agent),
+        ("agent", train_agents),
         ("operation", operate_with_troubles),
         ("classifier", train_classifier),
+        ("recogniser", train_recogniser),
     ],
 )
 def test_the_glossary_has_what_is_written_and_nothing_else(kind: str, go: object) -> None:
@@ -107,8 +118,8 @@ def test_the_glossary_has_what_is_written_and_nothing_else(kind: str, go: object
 
 
 def test_metrics_beside_the_settings_are_in_the_glossary() -> None:
-    known = documented("agent") | documented("operation") | documented("classifier")
-    assert set(METRICS) <= known.keys()
+    known = {tag for kind in SECTIONS for tag in documented(kind)}
+    assert set(METRICS) <= known
 
 
 def test_a_resumed_run_is_told_once_from_its_first_image() -> None:

@@ -361,7 +361,8 @@ def instrument_hours(run: Path) -> list[tuple[int, float]]:
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    from agents.checkpoint import latest_checkpoint, load_checkpoint
+    from agents.checkpoint import latest_checkpoint
+    from agents.double_dqn_checkpoint import load_checkpoint
 
     newest = latest_checkpoint(run / "checkpoints")
     assert newest is not None

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.checkpoint import save_checkpoint
 from agents.double_dqn import DoubleDQN
+from agents.double_dqn_checkpoint import save_checkpoint
 from spm_gym.analysis.scan_findings import ScanClassifier, ScanFindings, Subject, examine
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig

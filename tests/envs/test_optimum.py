@@ -32,10 +32,12 @@ def test_measured_masks_are_distributions_and_blunt_probes_allow_less() -> None:
 
 
 @pytest.mark.slow
-def test_the_environment_reproduces_the_exact_values() -> None:
+@pytest.mark.parametrize("previews", ["null", "16"])
+def test_the_environment_reproduces_the_exact_values(previews: str) -> None:
     """With the ground truth, mean lengths of every policy lie within 4 standard errors."""
-    process = reference_process(TRUTH, images_per_state=80, seed=5)
-    env = make_env(TRUTH)
+    config = load_config(None, ["env.ground_truth=true", f"env.preview_lines={previews}"])
+    process = reference_process(config, images_per_state=80, seed=5)
+    env = make_env(config)
     rng = np.random.default_rng(0)
     level = partial(level_of, levels=process.allowed)
     plans = {f"counting, mask {sees}": counting_plan(process, sees) for sees in (False, True)}

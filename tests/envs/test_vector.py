@@ -20,6 +20,7 @@ from spm_gym.errors import CommandFailed, InstrumentError
 ID = "spm_gym/ProbeConditioning-v0"
 TRUTH = ("env.ground_truth=true",)
 SHORT = (*TRUTH, "env.max_steps=7")
+PREVIEWS = "env.preview_lines=16"
 MODES = [mode.value for mode in AutoresetMode]
 
 
@@ -67,10 +68,14 @@ def check_same(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == theirs, where
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_everything_is_what_single_environments_in_a_loop_give(mode: str) -> None:
-    ours = play(native(3, SHORT, autoreset_mode=mode), 5, mode)
-    theirs = play(looped(3, SHORT, mode), 5, mode)
+@pytest.mark.parametrize(
+    ("mode", "overrides"), [*((mode, SHORT) for mode in MODES), ("NextStep", (*SHORT, PREVIEWS))]
+)
+def test_everything_is_what_single_environments_in_a_loop_give(
+    mode: str, overrides: tuple[str, ...]
+) -> None:
+    ours = play(native(3, overrides, autoreset_mode=mode), 5, mode)
+    theirs = play(looped(3, overrides, mode), 5, mode)
     ends = 0
     for step, (mine, other) in enumerate(itertools.islice(zip(ours, theirs, strict=True), 50)):
         for part, (one, two) in enumerate(zip(mine, other, strict=True)):
@@ -79,8 +84,11 @@ def test_everything_is_what_single_environments_in_a_loop_give(mode: str) -> Non
     assert ends >= 5
 
 
-def test_troubles_at_the_microscopes_are_dealt_with_as_one_by_one() -> None:
-    troubles = (*TRUTH, "simulator.contact_loss_rate=0.1", "simulator.crash_rate=0.05",
+@pytest.mark.parametrize("settings", [TRUTH, (*TRUTH, PREVIEWS)])
+def test_troubles_at_the_microscopes_are_dealt_with_as_one_by_one(
+    settings: tuple[str, ...],
+) -> None:
+    troubles = (*settings, "simulator.contact_loss_rate=0.1", "simulator.crash_rate=0.05",
                 "simulator.rough_fraction=0.1", "env.regions.area_nm=120")  # fmt: skip
     occurred = ""
     for mine, other in itertools.islice(
@@ -93,7 +101,7 @@ def test_troubles_at_the_microscopes_are_dealt_with_as_one_by_one() -> None:
         assert event in occurred
 
 
-@pytest.mark.parametrize("overrides", [TRUTH, ()])
+@pytest.mark.parametrize("overrides", [TRUTH, (), (PREVIEWS,)])
 def test_a_batch_of_one_is_the_single_environment(overrides: tuple[str, ...]) -> None:
     one, many = make_env(overrides=overrides), native(1, overrides)
     rng = np.random.default_rng(0)

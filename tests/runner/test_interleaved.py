@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from agents.checkpoint import latest_checkpoint, load_checkpoint
+from agents.checkpoint import latest_checkpoint
+from agents.double_dqn_checkpoint import load_checkpoint
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes, saved_actions
 from spm_gym.cli import main
 from spm_gym.intervals import FEWEST
@@ -42,15 +43,17 @@ def policies_by_steps(run: str) -> dict[int, set[str]]:
         return found
 
 
-def test_every_other_episode_is_left_to_random_also_after_a_resume(
+def test_of_every_two_episodes_one_is_left_to_random_also_after_a_resume(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ["--run-dir", "run", "--set", *LIVELY, "operation.checkpoint_every=3"]
+    options = ["--run-dir", "run", "--set", *LIVELY, "operation.checkpoint_every=3",
+               "simulator.tip_change_rate=0.3"]  # fmt: skip
     assert main(["run", "--policy", "interleaved", "--scans", "90", *options]) == 0
     assert main(["run", "--resume", "--run-dir", "run", "--scans", "180"]) == 0
     found = policies_by_steps("run")
     assert len(found) >= 4
-    assert found == {number: {"agent" if number % 2 else "random"} for number in found}
+    for first in range(1, len(found), 2):
+        assert sorted([*found[first], *found[first + 1]]) == ["agent", "random"]
     figures = summary(capsys)
     assert figures["consistent"], figures["inconsistencies"]
     over = figures["episodes"]["good"] + figures["episodes"]["limit"]

@@ -75,7 +75,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sim", "quiet", "running"])
+@pytest.mark.parametrize("kind", ["sim", "quiet", "previews", "running"])
 def test_nothing_is_lost_and_nothing_repeated_however_often_a_run_is_killed(
     tmp_path: Path, kind: str
 ) -> None:

@@ -102,17 +102,19 @@ def possible(fault: str, phase: str) -> bool:
     return at_the_surface or fault not in ("crash", "lost contact", "stuck approach")
 
 
-def break_step(fault: str, phase: str, seed: int = 1) -> Cell:
-    """Play one step with a fault in it, leave, and look."""
+def break_step(fault: str, phase: str, seed: int = 1, lines: int | None = None) -> Cell:
+    """Play one step with a fault in it, with previews of so many lines, leave, and look."""
     command, nth, action = PHASES[phase]
-    before = _commands_before_the_step(seed)
+    before = _commands_before_the_step(seed, lines)
     rules = [Fault(command=command, nth=before[command] + nth, **FAULTS[fault])]
     if fault == "stuck approach":
         rules.append(Fault(fault="stuck_approach", command="AutoApproach.Open"))
-    return play(seed, rules, action)
+    return play(seed, rules, action, lines)
 
 
-def settings_on(ports: tuple[int, ...], reply_s: float = PATIENCE_S) -> Config:
+def settings_on(
+    ports: tuple[int, ...], reply_s: float = PATIENCE_S, lines: int | None = None
+) -> Config:
     """Short waits, and no accidents but those of the matrix."""
     return load_config(None, [
         f"real.nanonis.ports={list(ports)}", f"real.nanonis.timeout_s={reply_s}",
@@ -122,6 +124,7 @@ def settings_on(ports: tuple[int, ...], reply_s: float = PATIENCE_S) -> Config:
         "real.imaging.bias_V=1.0", "simulator.rough_fraction=0", "simulator.crash_rate=0",
         "simulator.molecules_per_nm2=0",
         "simulator.tip_change_rate=0", "simulator.contact_loss_rate=0", "env.max_attempts=4",
+        f"env.preview_lines={'null' if lines is None else lines}",
     ])  # fmt: skip
 
 
@@ -150,27 +153,32 @@ def _read(controller: VirtualController) -> dict[str, bytes]:
     return {name: encode_reply(known[name], controller.execute(name, {})) for name in READ}
 
 
-def _commands_before_the_step(seed: int) -> Counter[str]:
+def _commands_before_the_step(seed: int, lines: int | None) -> Counter[str]:
     controller = new_controller(seed)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
         controller.executed.clear()
-        env = _environment(server.ports, [], seed)
+        env = _environment(server.ports, [], seed, lines=lines)
         counted = Counter(name for name, _ in controller.executed)
         env.close()
     return counted
 
 
 def _environment(
-    ports: tuple[int, ...], record: list[dict[str, Any]], seed: int, reply_s: float = PATIENCE_S
+    ports: tuple[int, ...],
+    record: list[dict[str, Any]],
+    seed: int,
+    reply_s: float = PATIENCE_S,
+    lines: int | None = None,
 ) -> ProbeConditioningEnv:
-    config = settings_on(ports, reply_s)
+    config = settings_on(ports, reply_s, lines)
     instrument = Guard(connect(config.real, silent()), config.real.limits, record.append)
-    env = ProbeConditioningEnv(instrument, _classifier, config.env)
+    # Every preview leaves a question, so a step has two scans, as with a partial image.
+    env = ProbeConditioningEnv(instrument, _classifier, config.env, preview_classifier=_classifier)
     env.reset(seed=seed, options={"damage": False})
     return env
 
 
-def play(seed: int, rules: list[Fault], action: str) -> Cell:
+def play(seed: int, rules: list[Fault], action: str, lines: int | None = None) -> Cell:
     """Play one step under these rules, leave, and look."""
     controller = new_controller(seed)
     settings = _read(controller)
@@ -178,7 +186,7 @@ def play(seed: int, rules: list[Fault], action: str) -> Cell:
     error, admitted = "", False
     with VirtualNanonis(controller, ports=(0, 0), faults=rules) as server:
         late = any(rule.fault == "late" for rule in rules)
-        env = _environment(server.ports, record, seed, REPLY_S if late else PATIENCE_S)
+        env = _environment(server.ports, record, seed, REPLY_S if late else PATIENCE_S, lines)
         del record[:]
         names = [each.name for each in env.config.actions]
         controller.executed.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from spm_gym.journal.run_lock import locked_run
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import OpenEpisode, RunState
 from spm_gym.runner.states import State
-from spm_gym.types import Frame, Scan
+from spm_gym.types import Forecast, Frame, Scan
 
 NM = 1e-9
 HOSTILE = "</pre></td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }} $x_{$ \x07"
@@ -110,7 +111,7 @@ class InventedRun:
             episode=episode,
         )
         if probability is not None:
-            self.journal.record_probability(number, probability, 3 * NM)
+            self.journal.record_reading(number, probability=probability, clean_side=3 * NM)
         self.journal.add_mark(self.area, Mark(x, y, 5 * NM, "image"))
         return number
 
@@ -120,6 +121,7 @@ class InventedRun:
         outcome: str | None = "good",
         values: Sequence[float] | None = None,
         mask: Sequence[bool] = (),
+        forecast: Forecast | None = None,
     ) -> None:
         """An episode; only its last image is good, if any."""
         processed = self.scan(Label.BAD_PROBE, 0.1)
@@ -131,9 +133,10 @@ class InventedRun:
                 scan=processed,
                 action=ACTIONS[name],
                 name=name,
-                policy="random" if values is None else "agent",
+                policy="random" if values is None and forecast is None else "agent",
                 mask=json.dumps(mask),
                 q=json.dumps(values),
+                forecast=None if forecast is None else json.dumps(asdict(forecast)),
                 act=1,
             )
             good = number == len(actions) and outcome == "good"

@@ -186,7 +186,7 @@ def disagreements(kept: Remembered, run: Path, config: Config) -> Iterator[str]:
     for name, count in _counted(rows).items():
         if kept.counters[name] != count:
             yield f"counter {name}: {kept.counters[name]}, the journal has {count}"
-    images = sum(row["fraction"] == 1 for row in rows["scans"])
+    images = sum(row["fraction"] == 1 and row["lines"] == row["pixels"] for row in rows["scans"])
     if kept.images != images:
         yield f"{kept.images} images, the journal has {images}"
     if kept.replay:

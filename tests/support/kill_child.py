@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NoReturn
 import torch._dynamo  # noqa: F401 (an optimiser imports it)
 
 import agents.classifier  # noqa: F401 (building a classifier imports it)
-from agents.run_policies import AgentPolicy, InterleavedPolicy
+from agents.run_policies import DoubleDQNPolicy, InterleavedPolicy
 from spm_gym.assembly import run as operate
 from spm_gym.cli import run, run_command
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -102,7 +102,7 @@ class Watched(Runner):
 def _learned(policy: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(policy, InterleavedPolicy):
         policy = policy.agent
-    if not isinstance(policy, AgentPolicy):
+    if not isinstance(policy, DoubleDQNPolicy):
         return {}, {}
     replay = policy.model.replay_buffer.arrays()
     networks = {"q": policy.model.q_net, "target": policy.model.q_net_target}

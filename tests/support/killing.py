@@ -32,7 +32,7 @@ from tests.support.kill_child import ACTING, LONGEST_S, MOMENTS, Child
 from tests.support.kill_controller import controller
 from tests.support.patience import PATIENT
 
-Kind = Literal["sim", "quiet", "real", "running"]
+Kind = Literal["sim", "quiet", "previews", "real", "running"]
 
 QUIET = tuple(state for state in State if state not in ACTING)
 """States in which no act is carried out."""
@@ -53,11 +53,12 @@ SERVED = (
 )  # fmt: skip
 KINDS: dict[Kind, tuple[str, ...]] = {
     "sim": (*LIVELY, FAULTS), "quiet": (*LIVELY, FAULTS, "operation.policy=interleaved"),
+    "previews": (*LIVELY, FAULTS, "env.preview_lines=16"),
     "real": (*LIVELY, *SERVED), "running": (*LIVELY, *SERVED),
 }  # fmt: skip
 """A simulated microscope with faults, the same killed in `QUIET` only and with a random
-policy taking turns with the agent, a controller that lives on and whose waits take no time, the
-same with a clock that runs."""
+policy taking turns with the agent, the first with previews, a controller that lives on and whose
+waits take no time, the same with a clock that runs."""
 
 TIME_SCALES: dict[Kind, float] = {"real": 0.0, "running": 500.0}
 

@@ -52,8 +52,9 @@ class FirstAllowed:
     def choose(self, observation: np.ndarray, mask: BoolArray, episode: int) -> Decision:
         return Decision(int(np.flatnonzero(mask)[-1]), "random")
 
-    def learn(self, transition: Transition) -> None:
-        self.taught.append((transition.action, transition.reward, transition.terminated))
+    def learn(self, transition: Transition, episode: int) -> None:
+        if not transition.uncertain:
+            self.taught.append((transition.action, transition.reward, transition.terminated))
 
     def save(self, learned: int) -> None:
         self.saved.append(learned)
@@ -74,6 +75,7 @@ class Lab:
         settings: As on the command line.
         microscope: Another simulated one than the plain one of the settings.
         policy: Another one than `FirstAllowed`.
+        previews: Verdicts about previews, if the settings have them.
         options: Of the `Runner` and its `RunnerHooks`.
     """
 
@@ -84,6 +86,7 @@ class Lab:
         *settings: str,
         microscope: SimulatedMicroscope | None = None,
         policy: Any = None,
+        previews: Callable[[np.ndarray], np.ndarray] | None = None,
         **options: Any,
     ) -> None:
         self.config: Config = load_config(None, [*CALM, *PATIENT, *settings])
@@ -92,7 +95,9 @@ class Lab:
         guard = Guard(self.microscope, None, self.journal.record_act, self.journal.acts())
         clock = options.pop("clock", lambda: self.microscope.status().time)
         budget = Budget(self.config.budget, clock)
-        self.env = ProbeConditioningEnv(guard, classifier, self.config.env, budget=budget)
+        self.env = ProbeConditioningEnv(
+            guard, classifier, self.config.env, budget=budget, preview_classifier=previews
+        )
         self.policy = policy or FirstAllowed()
         hooks = {name: options.pop(name) for name in _HOOKS & options.keys()}
         self.notified: list[tuple[str, str]] = []

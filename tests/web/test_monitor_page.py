@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spm_gym.journal.reader import Label
+from spm_gym.types import Forecast
 from tests.support.browsing import inaccessible, overflow
 from tests.support.invented_runs import NM, PULSE, InventedRun
 from tests.support.watching import PHONE, leave, text_of, visit, wait_for, watched
@@ -30,6 +31,23 @@ def test_everything_is_there(page: Page, address: str) -> None:
     page.wait_for_selector("#chart canvas")
     page.wait_for_selector("#map image", state="attached")
     assert page.title().startswith("Taking image 13")
+
+
+def test_a_belief_agent_explains_itself_also_on_a_phone(
+    page: Page, address: str, run: InventedRun
+) -> None:
+    belief = (0.1, 0.0, 0.0, 0.0, 0.9, *[0.0] * 11)
+    to_go = tuple(float(number) for number in range(2, 14))
+    forecast = Forecast(belief, tuple(0.8 / actions for actions in to_go), to_go)
+    run.condition([PULSE], outcome=None, mask=[True] * 12, forecast=forecast)
+    run.commit()
+    page.set_viewport_size(PHONE)
+    page.goto(address)
+    assert "believed to be weak (90 %), or good (10 %)" in text_of(page, "#decision")
+    cells = page.locator("#decision table.choices tbody tr").first.inner_text().split()
+    assert {"40", "%", "2.0,", "s"} <= set(cells)
+    assert not overflow(page)
+    assert not inaccessible(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

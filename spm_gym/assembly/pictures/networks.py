@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import classifier, inspection, weights
-from agents.checkpoint import latest_checkpoint
+from agents.belief.agent import BeliefAgent
+from agents.belief.checkpoint import load_belief_checkpoint
+from agents.checkpoint import kind_of, latest_checkpoint
 from agents.classifier import ProbeClassifier
 from agents.classifier_training import Epoch
 from agents.inspection import AgentNetwork
@@ -32,9 +34,11 @@ from spm_gym.figures.episode import EpisodeFrames, Still
 from spm_gym.figures.evaluation import plot_lengths
 from spm_gym.figures.learning_curve import plot_learning_curve
 from spm_gym.figures.networks import PROBES, draw_values, draw_verdicts
+from spm_gym.figures.transitions import draw_transitions
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.conditions import described
 from spm_gym.imaging.plane import Method
+from spm_gym.instrument.sim.dynamics import CLASS_NAMES
 from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.paths import display_name
 from spm_gym.plain_state import StateError, restored
@@ -99,6 +103,9 @@ def newest_checkpoint(path: Path) -> Path | None:
 
 def of_checkpoint(path: Path) -> Picture:
     """Draw the agent of a checkpoint; its run knows the names of the actions."""
+    if kind_of(path) == "belief":
+        agent = load_belief_checkpoint(path).agent
+        return Picture(f"{display_name(path)}_transitions", partial(write_table, agent))
     found = inspection.read_checkpoint(path)
     # Checkpoints are in RUN_DIR/checkpoints/step_...; weights alone do not name their actions.
     settings = settings_file(path.resolve().parent.parent)
@@ -110,6 +117,17 @@ def of_checkpoint(path: Path) -> Picture:
         found = AgentNetwork(found.network, names, found.steps)
     name = display_name(path)
     return Picture(name, partial(_write_agent, found, name, method=method))
+
+
+def write_table(agent: BeliefAgent, output: Path) -> None:
+    """Draw what a belief agent has learned of the actions, beside its prior."""
+    learned = agent.transitions
+    save(
+        draw_transitions(
+            learned.prior_mean, learned.mean(), learned.observed, agent.actions, CLASS_NAMES
+        ),
+        output,
+    )
 
 
 def of_training(run: Path, tensorboard: Path) -> Picture:

@@ -111,9 +111,10 @@ def _draw_scan(
         raise UsageError(f"there is no scan {number}: {run} has {has}")
     scan = read_scan(run, row)
     size = scan.frame.size
+    preview = f"preview, {scan.frame.lines} lines; " if scan.frame.is_preview else ""
     about = (
-        f"at x = {scan.frame.x * 1e9:.1f} nm, y = {scan.frame.y * 1e9:.1f} nm of approach area "
-        f"{row['area']}; {scan.bias:g} V, {scan.setpoint * 1e12:g} pA; after "
+        f"{preview}at x = {scan.frame.x * 1e9:.1f} nm, y = {scan.frame.y * 1e9:.1f} nm of "
+        f"approach area {row['area']}; {scan.bias:g} V, {scan.setpoint * 1e12:g} pA; after "
         f"{row['elapsed'] / 3600:.2f} h; filed as {row['label'] or 'undecided'}"
     )
     name = f"{display_name(run)}, scan {number}"

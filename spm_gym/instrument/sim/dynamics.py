@@ -54,6 +54,15 @@ class HiddenState:
         return HiddenState(Shape(index // 4), bool(index // 2 % 2), bool(index % 2))
 
 
+def _class_name(index: int) -> str:
+    state = HiddenState.of(index)
+    flaws = {"contaminated": state.contaminated, "unstable": state.unstable}
+    return " ".join([state.shape.name.lower(), *(name for name, there in flaws.items() if there)])
+
+
+CLASS_NAMES = ("good", *map(_class_name, range(1, STATES)))
+"""Names of the classes of probes, in the order of their indices."""
+
 Row = tuple[Fraction, Fraction, Fraction, Fraction]
 
 

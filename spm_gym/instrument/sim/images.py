@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import SimulatorConfig
+from spm_gym.imaging import interpolate_lines
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.scale import NM
@@ -28,7 +29,7 @@ class SimulatedImages:
     """Raw images (N) and the labels that only a simulator knows.
 
     Attributes:
-        z: (N, pixels, pixels) float32, m.
+        z: (N, pixels, pixels) float32, m; of previews with the rows between the lines interpolated.
         state: Index of the probe's class, (N,).
         z_range: Of the z piezo, m.
     """
@@ -50,14 +51,19 @@ class ImagingSession:
     Attributes:
         seed: Seed of surface, probes and places.
         states: Classes of the probes, one for each image.
+        line_steps: Of each image, pixels from line to line: 1 of a full image, more of a preview.
     """
 
     seed: np.random.SeedSequence
     states: NDArray[np.int64]
+    line_steps: NDArray[np.int64]
 
 
 def sessions(
-    count: int, seed: int, states: NDArray[np.int64] | None = None
+    count: int,
+    seed: int,
+    states: NDArray[np.int64] | None = None,
+    line_steps: NDArray[np.int64] | None = None,
 ) -> list[ImagingSession]:
     """Divide the images among surfaces.
 
@@ -65,6 +71,7 @@ def sessions(
         count: Total number of images.
         seed: The same seed gives the same images.
         states: Classes of the probes (count,); by default 30 % good and the others equally often.
+        line_steps: Of the images (count,), as in `ImagingSession`; by default all are full ones.
     """
     # A surface each: sessions may be taken in any order, or by several processes.
     drawing, *surfaces = np.random.SeedSequence(seed).spawn(1 + -(-count // PER_AREA))
@@ -72,9 +79,11 @@ def sessions(
         rng = np.random.default_rng(drawing)
         states = np.where(rng.random(count) < GOOD_SHARE, 0, rng.integers(1, STATES, count))
     states = np.asarray(states, dtype=np.int64)
+    steps = np.ones(count, np.int64) if line_steps is None else line_steps
+    parts = [slice(PER_AREA * index, PER_AREA * (index + 1)) for index in range(len(surfaces))]
     return [
-        ImagingSession(surface, states[PER_AREA * index : PER_AREA * (index + 1)])
-        for index, surface in enumerate(surfaces)
+        ImagingSession(surface, states[part], steps[part])
+        for surface, part in zip(surfaces, parts, strict=True)
     ]
 
 
@@ -101,11 +110,16 @@ def take(
     rng = np.random.default_rng(session.seed)
     microscope = SimulatedMicroscope(calm, _AREA_NM, int(rng.integers(2**63)))
     z = np.empty((len(session.states), pixels, pixels), dtype=np.float32)
-    for image, state in zip(z, session.states.tolist(), strict=True):
+    work = zip(z, session.states.tolist(), session.line_steps.tolist(), strict=True)
+    for image, state, step in work:
         microscope.set_probe(HiddenState.of(state))
         frame = _frame(microscope, image_nm * NM, pixels, rng)
         microscope.wait(rng.uniform(0, 10))  # images with much creep after a move, and with little
-        image[:] = microscope.scan(frame).z
+        # Previews are scanned as such, not thinned out of full images: in a quarter of the time
+        # the sample drifts a quarter as far, and an unstable probe jumps less from line to line.
+        image[:] = interpolate_lines(
+            microscope.scan(replace(frame, lines=pixels // step)).z, pixels
+        )
     return SimulatedImages(z, session.states, microscope.z_range)
 
 

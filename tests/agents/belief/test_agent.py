@@ -9,36 +9,14 @@ import pytest
 
 from agents.baselines import ShuffledPolicy
 from agents.belief.agent import BeliefAgent, BeliefState
-from agents.belief.belief import VerdictRates
 from agents.belief.errors import BeliefError
 from agents.belief.forward_backward import FIRST
-from agents.belief.recogniser import Recogniser
-from agents.vgg import VGG
-from spm_gym.config import NetworkConfig
 from spm_gym.plain_state import StateError, from_bytes, to_bytes
 from spm_gym.types import Transition
+from tests.support.pointing import ACTIONS, CLASSES, PIXELS, pointing_agent
 
-PIXELS, CLASSES, ACTIONS = 8, 3, 3
-RATES = VerdictRates(0.95, 0.01)
-TINY = NetworkConfig(channels=(2,), pooled_sets=1, stem_stride=2, hidden=())
 TABLE = np.stack([np.eye(3), np.eye(3)[[0, 0, 2]], np.eye(3)[[0, 2, 1]]])
 """Action 1 makes class 1 good, action 2 exchanges 1 and 2, action 0 does nothing."""
-
-
-class _Pointer(Recogniser):
-    """Reads the class from the first pixel, and is right in nine cases out of ten."""
-
-    def __init__(self) -> None:
-        shares = np.full(CLASSES, 1 / CLASSES)
-        super().__init__(VGG(TINY, CLASSES, PIXELS), shares, "")
-
-    def logarithms(self, images: np.ndarray) -> np.ndarray:
-        named = images[:, 0, 0, 0].astype(int)
-        return np.asarray(np.log(np.where(np.arange(CLASSES) == named[:, None], 0.9, 0.05)))
-
-
-def agent(seed: int = 0, table: np.ndarray | None = None) -> BeliefAgent:
-    return BeliefAgent(_Pointer(), RATES, ACTIONS, np.random.default_rng(seed), table)
 
 
 def image(state: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,22 +48,22 @@ def play(player: BeliefAgent | ShuffledPolicy, steps: int, learn: bool, seed: in
 
 
 def test_it_learns_without_knowledge() -> None:
-    learner = agent()
-    before = np.mean(play(agent(), 300, learn=True)[:10])
+    learner = pointing_agent()
+    before = np.mean(play(pointing_agent(), 300, learn=True)[:10])
     play(learner, 600, learn=True)
     after = np.mean(play(learner, 300, learn=False))
     assert after < 2.1 < before
     assert learner.transitions.mean()[1, 1, 0] > 0.9
     belief = np.array([0.0, 0.0, 1.0])
-    assert learner.expected_actions(belief)[2] == pytest.approx(2, abs=0.3)
+    assert learner.forecast(belief).actions_to_go[2] == pytest.approx(2, abs=0.3)
 
 
 def test_with_a_true_table_it_needs_no_learning() -> None:
-    assert np.mean(play(agent(table=TABLE), 300, learn=False)) < 2.1
+    assert np.mean(play(pointing_agent(table=TABLE), 300, learn=False)) < 2.1
 
 
 def test_with_images_of_other_episodes_it_loses_its_skill() -> None:
-    for player in (agent(table=TABLE), agent()):
+    for player in (pointing_agent(table=TABLE), pointing_agent()):
         play(player, 600, learn=True)
         shuffled = ShuffledPolicy(player, np.random.default_rng(4))
         with_images, without = (play(each, 600, learn=False) for each in (player, shuffled))
@@ -93,8 +71,8 @@ def test_with_images_of_other_episodes_it_loses_its_skill() -> None:
 
 
 def test_a_control_with_other_images_remembers_what_was_done() -> None:
-    control = ShuffledPolicy(agent(table=TABLE), np.random.default_rng(0))
-    plain, mask = agent(table=TABLE), np.ones(ACTIONS, bool)
+    control = ShuffledPolicy(pointing_agent(table=TABLE), np.random.default_rng(0))
+    plain, mask = pointing_agent(table=TABLE), np.ones(ACTIONS, bool)
     for named in (2, 2, 2):  # always the same image, so that none is another
         shown, state, inner = np.full((1, PIXELS, PIXELS), named, np.float32), None, None
         for _ in range(4):
@@ -107,16 +85,16 @@ def test_a_control_with_other_images_remembers_what_was_done() -> None:
 
 def test_the_same_seed_gives_the_same_run_and_kept_state_goes_on() -> None:
     for table in (None, TABLE):
-        first, again = agent(3, table), agent(3, table)
+        first, again = pointing_agent(3, table), pointing_agent(3, table)
         assert play(first, 130, learn=True) == play(again, 130, learn=True)
-        other = agent(99)
+        other = pointing_agent(99)
         other.set_state(from_bytes(to_bytes(first.get_state())))
         assert play(first, 130, True, seed=5) == play(other, 130, True, seed=5)
         assert np.array_equal(first.transitions.mean(), other.transitions.mean())
 
 
 def test_acts_of_unknown_outcome_and_what_follows_them_teach_nothing() -> None:
-    learner, mask = agent(), np.ones(ACTIONS, bool)
+    learner, mask = pointing_agent(), np.ones(ACTIONS, bool)
     dark = np.zeros((1, PIXELS, PIXELS), np.float32)
     step = Transition(dark, 1, -1.0, dark, mask, False, False)
     for each in (step, replace(step, uncertain=True), step, replace(step, terminated=True)):
@@ -129,7 +107,7 @@ def test_acts_of_unknown_outcome_and_what_follows_them_teach_nothing() -> None:
 
 
 def test_an_episode_that_was_broken_off_is_not_continued() -> None:
-    learner, mask = agent(), np.ones(ACTIONS, bool)
+    learner, mask = pointing_agent(), np.ones(ACTIONS, bool)
     dark = np.zeros((1, PIXELS, PIXELS), np.float32)
     for _ in range(2):
         learner.learn_from(Transition(dark, 1, -1.0, dark, mask, False, False))
@@ -141,7 +119,7 @@ def test_an_episode_that_was_broken_off_is_not_continued() -> None:
 def test_only_allowed_actions_are_chosen(deterministic: bool) -> None:
     bright = np.ones((1, PIXELS, PIXELS), np.float32)
     for table in (None, TABLE):
-        player = agent(table=table)
+        player = pointing_agent(table=table)
         mask = np.array([False, False, True])
         action, state = player.predict(bright, None, None, deterministic, mask)
         assert action == 2
@@ -151,12 +129,14 @@ def test_only_allowed_actions_are_chosen(deterministic: bool) -> None:
 
 
 def test_a_state_of_another_agent_is_refused() -> None:
-    state = agent().get_state()
+    state = pointing_agent().get_state()
     for key in state:
         with pytest.raises(StateError):
-            agent().set_state({name: value for name, value in state.items() if name != key})
+            pointing_agent().set_state(
+                {name: value for name, value in state.items() if name != key}
+            )
     for wrong in ({"plan": np.zeros((2, 2))}, {"drawn": np.zeros((2, 2))}, {"steps": -1}):
         with pytest.raises(StateError):
-            agent().set_state(state | wrong)
+            pointing_agent().set_state(state | wrong)
     with pytest.raises(BeliefError, match="3 actions"):
-        agent(table=TABLE[:2])
+        pointing_agent(table=TABLE[:2])

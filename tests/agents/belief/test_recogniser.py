@@ -13,16 +13,13 @@ from safetensors.torch import save_file
 
 from agents.belief.errors import BeliefError
 from agents.belief.recogniser import FORMAT, Recogniser
-from agents.belief.recogniser_training import (
-    ClassedImages,
-    RecogniserTraining,
-    fit_recogniser,
-    score_recogniser,
-)
+from agents.belief.recogniser_report import score_recogniser
+from agents.belief.recogniser_training import ClassedImages, fit_recogniser
 from agents.vgg import VGG
+from spm_gym.config import RecogniserConfig
 from tests.support.blobs import PIXELS, TINY, blobs
 
-QUICK = RecogniserTraining(network=TINY, epochs=4, batch_size=32, learning_rate=5e-3, shift=2)
+QUICK = RecogniserConfig(network=TINY, epochs=4, batch_size=32, learning_rate=5e-3, shift_pixels=2)
 
 
 def classed(count: int, seed: int) -> ClassedImages:
@@ -48,6 +45,17 @@ def test_classes_are_learned(recogniser: Recogniser) -> None:
     assert logarithms.shape == (300, 3)
     assert np.exp(logarithms).sum(axis=1) == pytest.approx(1)
     assert recogniser.shares == pytest.approx([0.2, 0.467, 0.333], abs=0.04)
+
+
+def test_it_classifies_good_and_bad_probes(recogniser: Recogniser) -> None:
+    others = classed(300, 1)
+    images = others.images.astype(np.float32)
+    probability = recogniser(images)
+    assert probability.shape == (300,)
+    assert probability.dtype == np.float32
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert probability == pytest.approx(np.exp(recogniser.logarithms(images)[:, 0]))
+    assert probability[others.states == 0].min() > probability[others.states == 2].max()
 
 
 def test_mirrored_images_have_the_same_answer(recogniser: Recogniser) -> None:
@@ -132,6 +140,11 @@ def test_images_that_cannot_be_learned_from_are_refused() -> None:
     data = classed(30, 0)
     with pytest.raises(BeliefError, match="all 4 classes"):
         fit_recogniser(data, 4, "", 0, QUICK)
+    alone = QUICK.model_copy(
+        update={"batch_size": 1, "network": TINY.model_copy(update={"norm": "batch"})}
+    )
+    with pytest.raises(BeliefError, match=r"recogniser.batch_size of at least 2"):
+        fit_recogniser(data, 3, "", 0, alone)
     with pytest.raises(BeliefError, match="as many classes"):
         ClassedImages(data.images, data.states[1:])
     with pytest.raises(BeliefError, match="square"):
@@ -139,6 +152,6 @@ def test_images_that_cannot_be_learned_from_are_refused() -> None:
 
 
 def test_training_that_diverges_is_refused() -> None:
-    wild = RecogniserTraining(network=TINY, epochs=2, batch_size=32, learning_rate=1e30)
-    with pytest.raises(BeliefError, match="finite"):
+    wild = RecogniserConfig(network=TINY, epochs=2, batch_size=32, learning_rate=1e30)
+    with pytest.raises(BeliefError, match=r"not finite: lower recogniser.learning_rate"):
         fit_recogniser(classed(100, 0), 3, "", 0, wild)

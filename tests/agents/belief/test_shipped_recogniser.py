@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from agents.belief.recogniser import Recogniser
-from agents.belief.recogniser_training import ClassedImages, score_recogniser
+from agents.belief.recogniser_report import score_recogniser
+from agents.belief.recogniser_training import ClassedImages
+from spm_gym.assembly.recogniser_images import settings_hash
 from spm_gym.assembly.shipped_weights import shipped_recogniser
-from spm_gym.config import load_config
+from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.instrument.sim.dynamics import STATES
 
@@ -18,11 +20,22 @@ def test_it_is_small_and_knows_every_class() -> None:
     assert Recogniser.load(shipped_recogniser()).shares.shape == (STATES,)
 
 
+def test_it_was_trained_with_the_default_settings() -> None:
+    found = Recogniser.load(shipped_recogniser())
+    assert found.settings == settings_hash(Config())
+    assert found.summary["settings"] == Config().recogniser.model_dump(mode="json")
+    figures = found.summary["validation"]["16"]
+    assert figures["auc"] > 0.996
+    assert figures["bad_found"] > 0.978
+
+
 @pytest.mark.parametrize("mode", ["current", "linear"])
-def test_it_recognises_unseen_images(mode: str) -> None:
+@pytest.mark.parametrize("lines", [16, 64])
+def test_it_recognises_unseen_images_and_previews(mode: str, lines: int) -> None:
     config = load_config(None, [f"simulator.mode={mode}"])
-    images = prepared_images(config, 500, 2718281)
+    images = prepared_images(config, 500, 2718281, line_steps=np.full(500, 64 // lines))
     data = ClassedImages(images.observations.astype(np.float16), images.state)
     found = score_recogniser(Recogniser.load(shipped_recogniser()), data)
     assert found.accuracy > 0.62
     assert found.cross_entropy < 0.9
+    assert found.auc > 0.99

@@ -71,7 +71,7 @@ def test_a_draw_is_a_table(seed: int, weight: float) -> None:
 
 
 def test_a_good_table_needs_few_episodes() -> None:
-    informed = observed(0.75, episodes=3, prior=table_prior(TABLE, ACTIONS, CLASSES))
+    informed = observed(0.75, episodes=3, prior=table_prior(TABLE, ACTIONS, CLASSES, 3.0))
     ignorant = observed(0.75, episodes=3)
     errors = []
     for learned in (informed, ignorant):
@@ -82,10 +82,10 @@ def test_a_good_table_needs_few_episodes() -> None:
 
 def test_a_table_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BeliefError, match="3 actions"):
-        table_prior(TABLE, 3, CLASSES)
+        table_prior(TABLE, 3, CLASSES, 3.0)
     for wrong in (TABLE * 1.1, TABLE - 0.1, np.full_like(TABLE, np.nan)):
         with pytest.raises(BeliefError, match="sum to 1"):
-            table_prior(wrong, ACTIONS, CLASSES)
+            table_prior(wrong, ACTIONS, CLASSES, 3.0)
     with pytest.raises(BeliefError, match="positive"):
         LearnedTransitions(TABLE)
 

@@ -19,6 +19,8 @@ from tests.support.fault_matrix import (
 
 CELLS = [(fault, phase) for fault in FAULTS for phase in PHASES if possible(fault, phase)]
 ACTS = ("dip", "pulse")
+IMAGING = ("frame", "start scan", "scan", "data")
+"""Phases in which a step with previews differs."""
 
 
 def check(cell: Cell) -> None:
@@ -34,6 +36,8 @@ def test_every_fault_in_every_phase_ends_safely_and_no_act_is_repeated(
 ) -> None:
     cell = break_step(fault, phase, seed=3)
     check(cell)
+    if phase in IMAGING:
+        check(break_step(fault, phase, seed=3, lines=16))
     if phase in ACTS and fault in (
         "late reply", "dropped before", "dropped after", "foreign reply", "short reply"
     ):  # fmt: skip
