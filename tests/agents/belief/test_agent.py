@@ -73,11 +73,12 @@ def test_with_images_of_other_episodes_it_loses_its_skill() -> None:
 def test_a_control_with_other_images_remembers_what_was_done() -> None:
     control = ShuffledPolicy(pointing_agent(table=TABLE), np.random.default_rng(0))
     plain, mask = pointing_agent(table=TABLE), np.ones(ACTIONS, bool)
-    for named in (2, 2, 2):  # always the same image, so that none is another
-        shown, state, inner = np.full((1, PIXELS, PIXELS), named, np.float32), None, None
+    same = np.full((1, PIXELS, PIXELS), 2, np.float32)  # always, so that no image is another
+    for _ in range(3):
+        state, inner = None, None
         for _ in range(4):
-            action, state = control.predict(shown, state, None, True, mask)
-            expected, inner = plain.predict(shown, inner, None, True, mask)
+            action, state = control.predict(same, state, None, True, mask)
+            expected, inner = plain.predict(same, inner, None, True, mask)
             assert action == expected
             assert isinstance(state.inner, BeliefState)
             assert state.inner.belief == pytest.approx(inner.belief)
