@@ -83,7 +83,7 @@ claims: install  ## how good it is: values, classifiers, agents, Nanonis, faults
 	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
 	$(BIN)/python benchmarks/kills.py
 
-figures: demo  ## make the pictures of README and docs again
+figures: demo  ## make the pictures of README and docs again (some hours unless runs/learning.json is there)
 	$(BIN)/python docs/figures.py --run runs/demo
 	$(BIN)/python docs/screenshots.py
 
