@@ -43,13 +43,11 @@ _QUANTILES = 50
 
 
 class Learner(Protocol):
-    """An agent that learns in stages.
+    """An agent that learns in stages."""
 
-    Attributes:
-        policy: Acts as well as the agent can at present.
-    """
-
-    policy: Policy
+    @property
+    def policy(self) -> Policy:
+        """Acts as well as the agent can at present."""
 
     def learn(self, stages: Sequence[int], pause: Callable[[int], None]) -> None:
         """Act and learn; call ``pause`` with each number of actions once there are so many."""
@@ -58,9 +56,7 @@ class Learner(Protocol):
 class BeliefLearner:
     """The belief agent; it finishes an episode before it pauses."""
 
-    def __init__(
-        self, config: Config, env: gym.Env[Any, Any], seed: int, budget: int, informed: bool
-    ) -> None:
+    def __init__(self, config: Config, env: gym.Env[Any, Any], seed: int, informed: bool) -> None:
         self._env = env
         self._world, draws = learning_seeds(seed)
         prior = {"prior": "simulator" if informed else "none"}
@@ -214,8 +210,8 @@ def _eyes(config: Config) -> dict[str, Any]:
 LEARNERS: dict[str, Build] = {
     "double-dqn": _double_dqn,
     "double-dqn-paper": _paper_double_dqn,
-    "belief": lambda *given: BeliefLearner(*given, informed=False),
-    "belief-prior": lambda *given: BeliefLearner(*given, informed=True),
+    "belief": lambda config, env, seed, _: BeliefLearner(config, env, seed, informed=False),
+    "belief-prior": lambda config, env, seed, _: BeliefLearner(config, env, seed, informed=True),
     "dqn": _q_learner(DQN),
     "qr-dqn": _q_learner(QRDQN, n_quantiles=_QUANTILES),
     "ppo": _ppo(PPO),

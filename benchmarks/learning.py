@@ -18,7 +18,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import gymnasium as gym
 import joblib
 import numpy as np
+from filelock import FileLock, Timeout
 from learners import LEARNERS
 from learning_report import curves, plot, prices
 from scoring import evaluate
@@ -169,8 +171,42 @@ def compare(arguments: argparse.Namespace) -> int:
         load_config(arguments.config, arguments.set), tuple(stages), arguments.episodes,
         progress=arguments.jobs == 1,
     )  # fmt: skip
+    with reserved(arguments.json):
+        results = measure_all(arguments, plan)
+    print(curves(results, AGENTS), prices(results, AGENTS), sep="\n\n")
+    if arguments.plot is not None:
+        with written_whole(arguments.plot) as beside:
+            plot(results, AGENTS, beside)
+    return 0
+
+
+@contextmanager
+def reserved(path: Path | None) -> Iterator[None]:
+    """Keep other comparisons from the JSON file.
+
+    Raises:
+        UsageError: One is at work on it.
+    """
+    if path is None:
+        yield
+        return
+    # Each writes all figures that it knows of: of two, the second would lose those of the first.
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"--json {path}: another comparison is at work on it; name another file, or have it "
+            "measure several agents at a time (--jobs)"
+        ) from None
+    with held:
+        yield
+
+
+def measure_all(arguments: argparse.Namespace, plan: Plan) -> list[dict[str, Any]]:
+    """Measure the agents and seeds that are not in the file yet; gives all that are then."""
     document = begin(plan, arguments.json)
-    results = document["results"]
+    results: list[dict[str, Any]] = document["results"]
     done = {(result["agent"], result["seed"]) for result in results}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     # All agents of a seed before the next one: what is there early is a comparison already.
@@ -181,11 +217,7 @@ def compare(arguments: argparse.Namespace) -> int:
     for result in tqdm(found, "agents", len(due), unit="agent", disable=not due):
         results.append(result)
         keep(document, arguments.json)
-    print(curves(results, AGENTS), prices(results, AGENTS), sep="\n\n")
-    if arguments.plot is not None:
-        with written_whole(arguments.plot) as beside:
-            plot(results, AGENTS, beside)
-    return 0
+    return results
 
 
 def begin(plan: Plan, path: Path | None) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def plot(results: Results, order: Sequence[str], path: Path) -> None:
     _draw(panels[1], found, lambda spent: spent["instrument_seconds"] / _HOUR)
     panels[0].set(xlabel="actions of learning", ylabel="normalised score in actions")
     panels[1].set_xlabel("instrument hours of learning, resets included")
-    panels[0].set_title("mean over seeds; band: lowest to highest seed", fontsize=10)
+    panels[0].set_title("mean and range of the seeds; of one seed, its 95 % interval", fontsize=10)
     panels[1].set_title("dashed: without learning", fontsize=10)
     # Outside: lines end too close to one another for labels beside them.
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
@@ -97,26 +97,35 @@ def _draw(axes: Axes, found: Stages, price: Callable[[Mapping[str, float]], floa
     all_paid: list[float] = []
     learners = 0
     for agent, at in found.items():
-        stages = [stage for stage in at.values() if _scores(stage)]
-        scores = [_scores(stage) for stage in stages]
-        means = [float(np.mean(values)) for values in scores]
+        stages = [at[number] for number in sorted(at) if _scores(at[number])]
+        if not stages:
+            continue
+        means = [float(np.mean(_scores(stage))) for stage in stages]
         if max(at) == 0:
-            line = {"ls": "--", "lw": 1, "color": POLICIES[agent], "label": agent}
             for mean in means:
-                axes.axhline(mean, **line)
+                axes.axhline(mean, ls="--", lw=1, color=POLICIES[agent], label=agent)
             continue
         paid = [float(np.mean([price(each["spent"]) for each in stage])) for stage in stages]
         colour, marker = f"C{learners}", _MARKERS[learners % len(_MARKERS)]
         learners += 1
         all_paid += [each for each in paid if each > 0]
         axes.plot(paid, means, color=colour, marker=marker, ms=5, label=agent)
-        low, high = ([end(values) for values in scores] for end in (min, max))
+        low, high = np.transpose([_band(stage) for stage in stages])
         axes.fill_between(paid, low, high, color=colour, alpha=0.12, lw=0)
     if all_paid:
         # Not quite a logarithm: nothing is paid yet where a prior is evaluated.
         axes.set_xscale("symlog", linthresh=min(all_paid))
     axes.set_ylim(_LOWEST, _HIGHEST)
     axes.grid(alpha=0.3)
+
+
+def _band(evaluations: Evaluations) -> tuple[float, float]:
+    """Give the lowest and highest score; of a single seed, the interval of its episodes."""
+    scores = _scores(evaluations)
+    own = evaluations[0]["normalised_score"]["ci95"]
+    if len(evaluations) == 1 and own is not None:
+        return own[0], own[1]
+    return min(scores), max(scores)
 
 
 def _by_stage(results: Results, order: Sequence[str]) -> Stages:

@@ -180,8 +180,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
                 "stopping_rule": rule.document(),
                 "ended": rule.ending(results, arguments.seed),
                 "order": [
-                    " ".join(order[first : first + len(policies)])
-                    for first in range(0, len(order), len(policies))
+                    order[first : first + len(results)]
+                    for first in range(0, len(order), len(results))
                 ],
             }
             _report(finished, plan, config, checkpoint, arguments)

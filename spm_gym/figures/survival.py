@@ -17,6 +17,7 @@ def draw_survival(axes: Axes, endings: Endings, colour: str, line: Any, label: s
         prices, [1, *curve.low], [1, *curve.high], step="post", color=colour, alpha=0.15, lw=0
     )
     axes.step(prices, shares, where="post", color=colour, ls=line, label=label)
-    cut_off = [(p, s) for p, s in zip(prices, shares, strict=True) if p in endings.cut_off]
-    if cut_off:
-        axes.plot(*zip(*cut_off, strict=True), "|", color=colour, ms=7)
+    cut_off = set(endings.cut_off)
+    ticks = [(p, s) for p, s in zip(prices, shares, strict=True) if p in cut_off]
+    if ticks:
+        axes.plot(*zip(*ticks, strict=True), "|", color=colour, ms=7)

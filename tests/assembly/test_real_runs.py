@@ -83,9 +83,19 @@ def test_train_and_evaluate_on_a_nanonis(
     for policy in policies.values():
         assert min(policy["seconds"]) > 0
         assert policy["resets"]["mean_seconds"] > 0
+    simulated = ["--env", "sim", "--policies", "agent", "random", "--episodes", "2"]
+    assert evaluate.main(["--run", "run", *simulated, "--json", "simulated.json"]) == 0
+    assert keys("found.json") == keys("simulated.json")
     Path("run").rename("runs/trained")
     assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
     assert is_safe(fresh_ports)
+
+
+def keys(file: str) -> dict[str, Any]:
+    """Keys of an evaluation, and those of each policy."""
+    document = json.loads(Path(file).read_text())
+    policies = {name: set(policy) for name, policy in document["policies"].items()}
+    return {"document": set(document), **policies}
 
 
 @pytest.mark.slow

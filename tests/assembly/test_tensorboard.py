@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "metrics.md"
 SMOKE = str(ROOT / "configs" / "smoke.yaml")
 INTERLEAVED = [*LIVELY, "operation.policy=interleaved"]
+KINDS = ("scalars", "images", "histograms", "tensors")
 CRASHES = "faults={schedule: [{scan: 9, fault: crash}, {scan: 30, fault: lost contact}]}"
 SECTIONS = {
     "agent": "Training the agent",
@@ -42,19 +43,16 @@ SECTIONS = {
     "recogniser": "Training the recogniser",
 }
 
-
 pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
 def events_of(run: str | Path) -> EventAccumulator:
-    everything = {"tensors": 0, "scalars": 0, "images": 0, "histograms": 0}
-    return EventAccumulator(str(Path(run) / "tensorboard"), everything).Reload()
+    return EventAccumulator(str(Path(run) / "tensorboard"), dict.fromkeys(KINDS, 0)).Reload()
 
 
 def tags_of(run: str) -> set[str]:
-    kinds = ("scalars", "images", "histograms", "tensors")
-    found = [events_of(folder.parent).Tags() for folder in Path(run).rglob("tensorboard")]
-    return {tag for tags in found for kind in kinds for tag in tags[kind]}
+    runs = [events_of(folder.parent).Tags() for folder in Path(run).rglob("tensorboard")]
+    return {tag for tags in runs for kind in KINDS for tag in tags[kind]}
 
 
 def documented(kind: str) -> dict[str, re.Pattern[str]]:
@@ -74,8 +72,8 @@ def operate(*options: str) -> int:
 
 def train_agents() -> None:
     assert train.main(["--config", SMOKE, "--run-dir", "run/dqn"]) == 0
-    belief = ["--agent", "belief", "--steps", "60", "--set", "run.image_every=50"]
-    assert train.main([*belief, "--run-dir", "run/belief"]) == 0
+    belief = ["--agent", "belief", "--steps", "60", "--run-dir", "run/belief"]
+    assert train.main([*belief, "--set", "run.image_every=50"]) == 0
 
 
 def train_classifier() -> None:
@@ -88,9 +86,8 @@ def train_recogniser() -> None:
 
 def operate_with_troubles() -> None:
     assert operate("--scans", "90", "--set", *INTERLEAVED, CRASHES) == 0
-    belief = ["agent.kind=belief", "simulator.tip_change_rate=0.3"]
-    options = ["--scans", "60", "--set", *INTERLEAVED, *belief]
-    assert main(["run", "--run-dir", "run/belief", *options]) == 0
+    belief = ["--set", *INTERLEAVED, "agent.kind=belief", "simulator.tip_change_rate=0.3"]
+    assert main(["run", "--run-dir", "run/belief", "--scans", "60", *belief]) == 0
 
 
 @pytest.mark.parametrize(

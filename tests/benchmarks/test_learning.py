@@ -122,6 +122,16 @@ def test_figures_of_other_settings_are_not_mixed(
     assert path.read_bytes() == before
 
 
+def test_two_comparisons_do_not_write_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "learning.json"
+    with learning.reserved(path):
+        assert run(path, "--seeds", "1", "--agents", "random") == 2
+    assert "another comparison is at work" in capsys.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"stages": [1]}'])
 def test_a_file_of_something_else_is_refused_and_stays(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -182,10 +192,14 @@ def test_scores_are_means_over_seeds_with_their_interval() -> None:
     ]
 
 
-@pytest.mark.parametrize("agents", [["belief", "random"], ["random"], ["mask"], []])
+@pytest.mark.parametrize("agents", [["belief", "random"], ["random"], ["mask"], ["ppo"], []])
 def test_whatever_there_is_can_be_drawn(agents: list[str], tmp_path: Path) -> None:
-    of = {"belief": [evaluation(0, 0.8), evaluation(64, 0.9)], "random": [evaluation(0, 0.0)],
-          "mask": [evaluation(0, None)]}  # fmt: skip
+    of = {
+        "belief": [evaluation(0, 0.8, [0.7, 0.9]), evaluation(64, 0.9)],
+        "random": [evaluation(0, 0.0)],
+        "mask": [evaluation(0, None)],
+        "ppo": [evaluation(64, None)],
+    }
     results = [{"agent": agent, "seed": 0, "evaluations": of[agent]} for agent in agents]
     learning_report.plot(results, learning.AGENTS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000

@@ -40,14 +40,14 @@ def evaluated(run: str, *arguments: str) -> dict[str, Any]:
 def test_blocks_are_in_an_order_that_the_seed_repeats(run: str) -> None:
     found = evaluated(run, *THREE, "--episodes", "8")
     assert len(found["order"]) == 8
-    assert all(sorted(block.split()) == ["agent", "random", "shuffled"] for block in found["order"])
-    assert len(set(found["order"])) > 2
+    assert all(sorted(block) == ["agent", "random", "shuffled"] for block in found["order"])
+    assert len(set(map(tuple, found["order"]))) > 2
     again = evaluated(run, *THREE, "--episodes", "8")
     assert again["order"] == found["order"]
     assert again["policies"]["random"]["lengths"] == found["policies"]["random"]["lengths"]
     assert evaluated(run, *THREE, "--episodes", "8", "--seed", "5")["order"] != found["order"]
     alternating = evaluated(run, *THREE, "--episodes", "3", "--in-turn")
-    assert alternating["order"] == ["random agent shuffled"] * 3
+    assert alternating["order"] == [["random", "agent", "shuffled"]] * 3
 
 
 def test_the_rule_is_stated_before_the_results(
@@ -63,7 +63,9 @@ def test_the_rule_is_stated_before_the_results(
 
 @pytest.mark.parametrize("learning", ["--frozen", "--learn"])
 @pytest.mark.parametrize("policies", [["agent", "random", "oracle"], ["random", "agent"]])
-def test_it_ends_early_at_a_planned_analysis(run: str, learning: str, policies: list[str]) -> None:
+def test_it_ends_early_at_a_planned_analysis(
+    run: str, learning: str, policies: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     found = evaluated(run, "--policies", *policies, "--episodes", "20", learning,
                       *BRIEF, "--until-halfwidth", "0.99")  # fmt: skip
     rule, blocks = found["stopping_rule"], len(found["order"])
@@ -75,6 +77,12 @@ def test_it_ends_early_at_a_planned_analysis(run: str, learning: str, policies: 
     low, high = found[key]["ci95"]
     assert (found["ended"] == "precise") == (high - low <= 1.98 and blocks < 20)
     assert {policy["episodes"] for policy in found["policies"].values()} == {blocks}
+    assert "log-rank test of agent against random choice: p = " in capsys.readouterr().out
+
+
+def test_a_policy_that_is_named_twice_plays_once(run: str) -> None:
+    found = evaluated(run, *BRIEF, "--policies", "random", "agent", "random", "--episodes", "2")
+    assert [sorted(block) for block in found["order"]] == [["agent", "random"]] * 2
 
 
 def test_what_was_interrupted_says_so(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +98,7 @@ def test_what_was_interrupted_says_so(run: str, monkeypatch: pytest.MonkeyPatch)
     assert evaluate.main(["--run", run, *THREE, "--episodes", "30", "--json", "e.json"]) == 130
     found = json.loads(Path("e.json").read_text())
     assert found["ended"] == "interrupted"
-    played = " ".join(found["order"]).split()
+    played = [name for block in found["order"] for name in block]
     for name, policy in found["policies"].items():
         assert policy["episodes"] == played.count(name)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.belief.agent import BeliefAgent
+from agents.baselines import ShuffledPolicy
+from agents.belief.agent import BeliefAgent, BeliefState
 from agents.belief.errors import BeliefError
 from agents.belief.forward_backward import FIRST
 from spm_gym.plain_state import StateError, from_bytes, to_bytes
@@ -23,7 +24,7 @@ def image(state: int, rng: np.random.Generator) -> np.ndarray:
     return np.full((1, PIXELS, PIXELS), named, np.float32)
 
 
-def play(player: BeliefAgent, steps: int, learn: bool, seed: int = 1) -> list[int]:
+def play(player: BeliefAgent | ShuffledPolicy, steps: int, learn: bool, seed: int = 1) -> list[int]:
     """Lengths of the finished episodes; every action is allowed."""
     rng = np.random.default_rng(seed)
     mask, lengths = np.ones(ACTIONS, bool), []
@@ -35,6 +36,7 @@ def play(player: BeliefAgent, steps: int, learn: bool, seed: int = 1) -> list[in
         following = image(true, rng)
         length += 1
         if learn:
+            assert isinstance(player, BeliefAgent)
             done = true == 0
             player.learn_from(Transition(present, action, -1.0, following, mask, done, False))
         present = following
@@ -58,6 +60,28 @@ def test_it_learns_without_knowledge() -> None:
 
 def test_with_a_true_table_it_needs_no_learning() -> None:
     assert np.mean(play(pointing_agent(table=TABLE), 300, learn=False)) < 2.1
+
+
+def test_with_images_of_other_episodes_it_loses_its_skill() -> None:
+    for player in (pointing_agent(table=TABLE), pointing_agent()):
+        play(player, 600, learn=True)
+        shuffled = ShuffledPolicy(player, np.random.default_rng(4))
+        with_images, without = (play(each, 600, learn=False) for each in (player, shuffled))
+        assert np.mean(without) > 1.2 * np.mean(with_images)
+
+
+def test_a_control_with_other_images_remembers_what_was_done() -> None:
+    control = ShuffledPolicy(pointing_agent(table=TABLE), np.random.default_rng(0))
+    plain, mask = pointing_agent(table=TABLE), np.ones(ACTIONS, bool)
+    same = np.full((1, PIXELS, PIXELS), 2, np.float32)  # always, so that no image is another
+    for _ in range(3):
+        state, inner = None, None
+        for _ in range(4):
+            action, state = control.predict(same, state, None, True, mask)
+            expected, inner = plain.predict(same, inner, None, True, mask)
+            assert action == expected
+            assert isinstance(state.inner, BeliefState)
+            assert state.inner.belief == pytest.approx(inner.belief)
 
 
 def test_the_same_seed_gives_the_same_run_and_kept_state_goes_on() -> None:
