@@ -64,7 +64,7 @@ bench: install  ## how fast it is: all figures against their references, in some
 bench-check: install  ## fail if a figure of speed has fallen by more than a third
 	$(BIN)/python benchmarks/speed.py --check benchmarks/results.json
 
-claims: install  ## how good it is: values, classifiers, agents, Nanonis, faults, kills (takes three hours)
+claims: install  ## how good it is: values, classifiers, agents, Nanonis, faults, kills (takes five hours)
 	$(BIN)/python benchmarks/exact_values.py
 	$(BIN)/python benchmarks/nanonis.py
 	$(BIN)/python benchmarks/trajectories.py
@@ -78,6 +78,7 @@ claims: install  ## how good it is: values, classifiers, agents, Nanonis, faults
 		--runs runs/started --set agent.steps=1500
 	$(BIN)/python benchmarks/agent.py --seeds 3 --episodes 200 --policies agent random oracle \
 		--runs runs/scratch --set agent.steps=1500 agent.from_classifier=false
+	$(BIN)/python benchmarks/learning.py --json runs/learning.json
 	$(BIN)/python benchmarks/operation.py soak
 	$(BIN)/python benchmarks/operation.py compare --seeds 8 --tip-change-rate 0.02
 	$(BIN)/python benchmarks/kills.py

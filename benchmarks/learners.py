@@ -23,12 +23,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from agents.double_dqn import DoubleDQN
 from agents.evaluation import run_episode
 from agents.vgg import VGG
 from spm_gym.assembly.belief import new_belief_agent
+from spm_gym.assembly.double_dqn_training import new_double_dqn
 from spm_gym.config import Config, load_config
-from spm_gym.types import BoolArray, Policy
+from spm_gym.types import BoolArray, Policy, Transition
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper.yaml"
 
@@ -53,25 +53,33 @@ class Learner(Protocol):
         """Act and learn; call ``pause`` with each number of actions once there are so many."""
 
 
-class BeliefLearner:
-    """The belief agent; it finishes an episode before it pauses."""
+class EpisodePolicy(Policy, Protocol):
+    """A policy that learns from one step after the other."""
 
-    def __init__(self, config: Config, env: gym.Env[Any, Any], seed: int, informed: bool) -> None:
-        self._env = env
-        self._world, draws = learning_seeds(seed)
-        prior = {"prior": "simulator" if informed else "none"}
-        belief = config.agent.belief.model_copy(update=prior)
-        agent = config.agent.model_copy(update={"belief": belief})
-        config = config.model_copy(update={"agent": agent})
-        self.policy = new_belief_agent(config, np.random.default_rng(draws))
+    def learn_from(self, transition: Transition) -> None:
+        """Learn from one step."""
+
+
+class EpisodeLearner:
+    """An agent that learns from whole episodes; it finishes one before it pauses.
+
+    Args:
+        policy: Acts and learns.
+        env: Where it learns.
+        world: Seed of the first reset.
+    """
+
+    def __init__(self, policy: EpisodePolicy, env: gym.Env[Any, Any], world: int) -> None:
+        self.policy, self._env, self._world = policy, env, world
 
     def learn(self, stages: Sequence[int], pause: Callable[[int], None]) -> None:
-        """Learn from whole episodes."""
+        """Learn from the episodes of one world."""
         first: int | None = self._world
+        actions = 0
         for stage in stages:
-            while self.policy.steps < stage:
-                run_episode(self._env, self.policy, first, self.policy.learn_from)
-                first = None
+            while actions < stage:
+                episode = run_episode(self._env, self.policy, first, self.policy.learn_from)
+                actions, first = actions + episode.length, None
             pause(stage)
 
 
@@ -148,14 +156,23 @@ class ClassifierTrunk(BaseFeaturesExtractor):
 Build = Callable[[Config, gym.Env[Any, Any], int, int], Learner]
 
 
+def _belief(prior: str) -> Build:
+    def build(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) -> Learner:
+        world, draws = learning_seeds(seed)
+        belief = config.agent.belief.model_copy(update={"prior": prior})
+        agent = config.agent.model_copy(update={"belief": belief})
+        own = config.model_copy(update={"agent": agent})
+        return EpisodeLearner(new_belief_agent(own, np.random.default_rng(draws)), env, world)
+
+    return build
+
+
 def _double_dqn(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) -> Learner:
     # Taking turns, not in two threads: the same seed gives the same figures.
-    settings = config.agent.model_copy(update={"steps": budget, "parallel": False})
+    agent = config.agent.model_copy(update={"steps": budget, "parallel": False})
     world, _ = learning_seeds(seed)
-    model = DoubleDQN(env, settings, seed=world)
-    if settings.from_classifier:
-        model.initialise_from(settings_classifier(config).network)
-    return LibraryLearner(model, takes_masks=True)
+    own = config.model_copy(update={"agent": agent, "seed": world})
+    return LibraryLearner(new_double_dqn(own, env), takes_masks=True)
 
 
 def _paper_double_dqn(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) -> Learner:
@@ -210,8 +227,8 @@ def _eyes(config: Config) -> dict[str, Any]:
 LEARNERS: dict[str, Build] = {
     "double-dqn": _double_dqn,
     "double-dqn-paper": _paper_double_dqn,
-    "belief": lambda config, env, seed, _: BeliefLearner(config, env, seed, informed=False),
-    "belief-prior": lambda config, env, seed, _: BeliefLearner(config, env, seed, informed=True),
+    "belief": _belief("none"),
+    "belief-prior": _belief("simulator"),
     "dqn": _q_learner(DQN),
     "qr-dqn": _q_learner(QRDQN, n_quantiles=_QUANTILES),
     "ppo": _ppo(PPO),

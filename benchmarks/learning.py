@@ -122,24 +122,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--budget", type=_from(1), default=5360, metavar="STEPS", help="actions; default: 5360"
+        "--budget",
+        type=whole_number(1),
+        default=5360,
+        metavar="STEPS",
+        help="actions; default: 5360",
     )
     parser.add_argument(
-        "--at", type=_from(0), nargs="+", default=[100, 300, 1500], metavar="STEPS",
+        "--at", type=whole_number(0), nargs="+", default=[100, 300, 1500], metavar="STEPS",
         help="evaluate after as many actions, too, if the budget allows; default: 100 300 1500",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=_from(1), default=3, metavar="N", help="default: 3")
-    parser.add_argument("--first-seed", type=_from(0), default=0, metavar="S")
+    parser.add_argument("--seeds", type=whole_number(1), default=3, metavar="N", help="default: 3")
+    parser.add_argument("--first-seed", type=whole_number(0), default=0, metavar="S")
     parser.add_argument(
         "--agents", nargs="+", choices=AGENTS, default=AGENTS, metavar="AGENT",
         help=f"any of {', '.join(AGENTS)}; default: all",
     )  # fmt: skip
     parser.add_argument(
-        "--episodes", type=_from(1), default=200, metavar="N",
+        "--episodes", type=whole_number(1), default=200, metavar="N",
         help="of each policy in an evaluation; default: 200",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs", type=_from(1), default=1, metavar="N", help="agents at a time; default: 1"
+        "--jobs", type=whole_number(1), default=1, metavar="N", help="agents at a time; default: 1"
     )
     add_config(parser)
     add_set(parser, "simulator.mode=linear")
@@ -149,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(parser, arguments)
 
 
-def _from(least: int) -> Callable[[str], int]:
+def whole_number(least: int) -> Callable[[str], int]:
     """Make a parser of whole numbers from this one up."""
 
     def parse(text: str) -> int:
@@ -205,7 +209,12 @@ def reserved(path: Path | None) -> Iterator[None]:
 
 def measure_all(arguments: argparse.Namespace, plan: Plan) -> list[dict[str, Any]]:
     """Measure the agents and seeds that are not in the file yet; gives all that are then."""
-    document = begin(plan, arguments.json)
+    settings = {
+        "stages": list(plan.stages),
+        "episodes": plan.episodes,
+        "config": plan.config.model_dump(mode="json"),
+    }
+    document = begin(settings, arguments.json)
     results: list[dict[str, Any]] = document["results"]
     done = {(result["agent"], result["seed"]) for result in results}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
@@ -220,18 +229,13 @@ def measure_all(arguments: argparse.Namespace, plan: Plan) -> list[dict[str, Any
     return results
 
 
-def begin(plan: Plan, path: Path | None) -> dict[str, Any]:
+def begin(settings: dict[str, Any], path: Path | None) -> dict[str, Any]:
     """Read the figures that were kept with the same settings, or begin without any.
 
     Raises:
         UsageError: The file has others, or is none of this program.
     """
-    own = {
-        "stages": list(plan.stages),
-        "episodes": plan.episodes,
-        "config": plan.config.model_dump(mode="json"),
-        "versions": versions(),
-    }
+    own = settings | {"versions": versions()}
     if path is None or not path.exists():
         return own | {"results": []}
     try:

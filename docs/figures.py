@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,9 +37,10 @@ GOOD_SCAN = 2
 
 @dataclass(frozen=True)
 class Sources:
-    """What pictures are made of: a run of train.py, and two of ``spm-gym run``."""
+    """What pictures are made of: runs of train.py and ``spm-gym run``, a comparison of learners."""
 
     training: Path
+    learning: Path
     operation: Path
     area: Path
 
@@ -51,13 +54,21 @@ def main() -> None:
     parser.add_argument(
         "--operation", type=Path, help="of spm-gym run; default: one is made, in half a minute"
     )
+    parser.add_argument(
+        "--learning",
+        type=Path,
+        default=Path("runs/learning.json"),
+        metavar="FILE",
+        help="of benchmarks/learning.py; what is missing in it is measured, all of it takes some "
+        "hours; default: runs/learning.json",
+    )
     parser.add_argument("--only", nargs="+", choices=MAKERS, metavar="NAME", help=", ".join(MAKERS))
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         half_a_day = arguments.operation or operate(Path(folder) / "half a day", HOURS)
         morning = operate(Path(folder) / "a morning", HOURS_OF_AREA)
-        sources = Sources(arguments.run, half_a_day, morning)
+        sources = Sources(arguments.run, arguments.learning, half_a_day, morning)
         for name in arguments.only or MAKERS:
             MAKERS[name](sources, PICTURES / name)
             shrink(PICTURES / name)
@@ -112,11 +123,19 @@ def draw_episode(sources: Sources, path: Path) -> None:
     show(sources.operation, "--episode", number, "-o", path)
 
 
+def draw_learning(sources: Sources, path: Path) -> None:
+    """Scores of all agents over what their learning has cost."""
+    script = PICTURES.parents[1] / "benchmarks" / "learning.py"
+    command = [sys.executable, script, "--json", sources.learning, "--plot", path]
+    subprocess.run(command, check=True)
+
+
 MAKERS: dict[str, Callable[[Sources, Path], None]] = {
     "probes.png": draw_probes,
     "environment.png": draw_environment,
     "learning_curve.png": lambda of, path: show(of.training, "-o", path),
     "evaluation.png": lambda of, path: show(of.training / "evaluation.json", "-o", path),
+    "learning.png": draw_learning,
     "agent.png": lambda of, path: show(shipped_agent(), "-o", path),
     "classifier.png": lambda of, path: show(shipped_classifier(), "-o", path),
     "scan.png": lambda of, path: show(of.operation, "--scan", GOOD_SCAN, "-o", path),

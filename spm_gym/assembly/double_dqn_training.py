@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.monitor import Monitor
 
@@ -42,7 +44,7 @@ class DoubleDQNTrainer:
             )
         monitored = Monitor(measured(env))
         if newest is None:
-            self.model = _new_model(config, monitored)
+            self.model = new_double_dqn(config, monitored)
         else:
             self.model = load_checkpoint(newest, monitored, config.agent.device).model
             steps = {"steps": config.agent.steps}
@@ -98,7 +100,16 @@ def write_weights(config: Config, run: Path, output: Path) -> None:
     print(f"weights: {output}")
 
 
-def _new_model(config: Config, env: Monitor) -> DoubleDQN:
+def new_double_dqn(config: Config, env: gym.Env[Any, Any]) -> DoubleDQN:
+    """Build a double DQN that has not learned anything yet but to see.
+
+    Args:
+        config: Settings of agent and classifier, and the seed.
+        env: What it is to learn in.
+
+    Raises:
+        ConfigError: The classifier is of another network.
+    """
     model = DoubleDQN(env, config.agent, seed=config.seed)
     if config.agent.from_classifier:
         path = config.env.classifier or shipped_classifier()
