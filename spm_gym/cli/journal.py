@@ -47,7 +47,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "state", _state(summary)
     yield "sessions", f"{summary.sessions}{resumes}"
     yield "time of operation", duration_text(3600 * summary.hours)
-    yield "images", f"{summary.images} ({summary.scans} scans with the discarded ones)"
+    yield "images", f"{summary.images} ({summary.scans} scans with discarded ones and previews)"
     yield "", _listed(summary.labels)
     yield "share good", _figure(summary.share_good, "of good and bad probe")
     yield "good per hour", _figure(summary.good_per_hour, "images per hour of operation")

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("fresh_folder")
         (0, []),
         (4, LIVELY),
         (22, ["env.image_nm=20", "env.accept_mismatch=[pixel]", "env.settle_fraction=0.5"]),
-        (4, [*LIVELY, "env.preview_lines=16"]),
+        (1, [*LIVELY, "env.preview_lines=16"]),
     ],
 )
 def test_an_episode_through_tcp_is_the_same_as_in_the_process(
