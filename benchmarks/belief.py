@@ -21,32 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scoring import belief_agent, evaluate, learning_seeds, reference_table
 from tqdm import tqdm
 
-from agents.baselines import OraclePolicy, RandomPolicy
 from agents.belief.agent import BeliefAgent
-from agents.belief.belief import VerdictRates
 from agents.belief.recogniser import Recogniser
 from agents.belief.recogniser_training import (
     ClassedImages,
     RecogniserTraining,
     score_recogniser,
 )
-from agents.classifier import ProbeClassifier
-from agents.evaluation import Episode, interleave, run_episode, summarise
+from agents.evaluation import run_episode
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recogniser_training import train_recogniser
-from spm_gym.assembly.shipped_weights import shipped_classifier, shipped_recogniser
+from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, load_config
 from spm_gym.datasets.simulated import prepared_images
-from spm_gym.envs.ground_truth import with_truth
 from spm_gym.envs.hidden_process import HiddenProcess
 from spm_gym.envs.optimum import reference_process
-from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-
-_LEARNING, _EVALUATION = 1, 2
-"""Set the worlds of learning and evaluation apart."""
 
 _TEST_SEED = 0x726563
 _TEST_IMAGES = 3000
@@ -105,14 +98,11 @@ def measure(
     seed: int,
 ) -> None:
     """Let one agent learn, and evaluate it after each number of actions."""
-    world, *draws = np.random.SeedSequence([_LEARNING, seed]).spawn(2)
+    first: int | None
+    first, draws = learning_seeds(seed)
     table = reference_table(config) if arguments.prior == "simulator" else None
-    agent = BeliefAgent(
-        recogniser, classifier_rates(), len(config.env.actions), np.random.default_rng(draws[0]),
-        table,
-    )  # fmt: skip
+    agent = belief_agent(config, recogniser, np.random.default_rng(draws), table)
     env = make_env(config)
-    first: int | None = int(world.generate_state(1)[0])
     spent = 0.0
     for steps in arguments.steps:
         started = time.process_time()
@@ -120,45 +110,8 @@ def measure(
             run_episode(env, agent, first, agent.learn_from)
             first = None
         spent += time.process_time() - started
-        print(
-            row(seed, agent, evaluate(arguments, config, agent, process, seed), spent), flush=True
-        )
-
-
-def classifier_rates() -> VerdictRates:
-    """Read how often the included classifier is right, from its validation."""
-    found = ProbeClassifier.load(shipped_classifier()).summary["validation"]
-    return VerdictRates(found["tpr"], found["fpr"])
-
-
-def reference_table(config: Config) -> np.ndarray:
-    """Transitions of the included table, also if the settings name another."""
-    simulator = config.simulator.model_copy(update={"transitions": None})
-    return reference_process(config.model_copy(update={"simulator": simulator})).steps
-
-
-def evaluate(
-    arguments: argparse.Namespace,
-    config: Config,
-    agent: BeliefAgent,
-    process: HiddenProcess,
-    seed: int,
-) -> dict[str, Any]:
-    """Play episodes of the agent, random choice and the oracle in turn."""
-    env = make_env(config)
-    microscope = env.instrument
-    assert isinstance(microscope, SimulatedMicroscope)
-    world, draws = np.random.SeedSequence([_EVALUATION, seed]).spawn(2)
-    policies = {
-        "agent": agent,
-        "random": RandomPolicy(np.random.default_rng(draws)),
-        "oracle": OraclePolicy(process.oracle, lambda: microscope.truth.index),
-    }
-    results: dict[str, list[Episode]] = {name: [] for name in policies}
-    first = int(world.generate_state(1)[0])
-    for name, episode in interleave(with_truth(env), policies, arguments.episodes, first):
-        results[name].append(episode)
-    return summarise(results, seed)
+        summary = evaluate(make_env(config), agent, process, arguments.episodes, seed)
+        print(row(seed, agent, summary, spent), flush=True)
 
 
 def row(seed: int, agent: BeliefAgent, summary: dict[str, Any], spent: float) -> str:

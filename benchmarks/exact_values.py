@@ -45,6 +45,7 @@ def main() -> None:
     }
     exact = {
         "random": process.random_length,
+        "single": process.length(process.single),
         "blind": process.length(process.blind),
         "mask": process.length(process.mask_only),
         **{name: counting_length(process, plan) for name, plan in plans.items()},
@@ -54,6 +55,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     policies = {
         "random": RandomPolicy(rng),
+        "single": MixturePolicy(process.single, rng),
         "blind": MixturePolicy(process.blind, rng),
         "mask": MixturePolicy(process.mask_only, rng, level),
         **{name: CountingPolicy(plan, rng, level) for name, plan in plans.items()},

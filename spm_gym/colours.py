@@ -48,6 +48,7 @@ BLOCKED = {"bad sample": "#b0488a", "conditioning": "#2b86c5", "other": "#d98200
 POLICIES = {
     "agent": _BLUE,
     "random": _VERMILION,
+    "single": _YELLOW,
     "blind": _ORANGE,
     "mask": _PINK,
     "counting": "#777777",

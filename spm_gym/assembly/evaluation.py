@@ -113,12 +113,31 @@ def _policy(
     env: ProbeConditioningEnv,
     rng: np.random.Generator,
 ) -> Policy:
+    if name not in AGENT_POLICIES:
+        return baseline_policy(name, process, env, rng)
+    assert model is not None
+    return model if name == "agent" else ShuffledPolicy(model, rng)
+
+
+def baseline_policy(
+    name: str,
+    process: HiddenProcess | None,
+    env: ProbeConditioningEnv,
+    rng: np.random.Generator,
+) -> Policy:
+    """Make a policy that does not learn.
+
+    Args:
+        name: Of `spm_gym.assembly.policy_names.POLICIES`, but not of `AGENT_POLICIES`.
+        process: The settings' hidden process; only random choice does without.
+        env: Its microscope is the one that the oracle reads the state of.
+        rng: Of its draws.
+    """
     if name == "random":
         return RandomPolicy(rng)
-    if name in AGENT_POLICIES:
-        assert model is not None
-        return model if name == "agent" else ShuffledPolicy(model, rng)
     assert process is not None
+    if name == "single":
+        return MixturePolicy(process.single, rng)
     if name == "blind":
         return MixturePolicy(process.blind, rng)
     level = partial(level_of, levels=process.allowed)

@@ -2,8 +2,10 @@
 
 AGENT_POLICIES = {"agent", "shuffled"}
 """Need a trained agent."""
-SIMULATOR_POLICIES = {"blind", "mask", "counting", "counting-mask", "oracle"}
+SIMULATOR_POLICIES = {"single", "blind", "mask", "counting", "counting-mask", "oracle"}
 """Are computed from the simulator."""
-POLICIES = ("agent", "random", "blind", "mask", "counting", "counting-mask", "oracle", "shuffled")
+POLICIES = (
+    "agent", "random", "single", "blind", "mask", "counting", "counting-mask", "oracle", "shuffled",
+)  # fmt: skip
 DEFAULT_POLICIES = ("agent", "random", "blind", "counting-mask", "oracle")
 REAL_POLICIES = ("agent", "random")

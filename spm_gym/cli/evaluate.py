@@ -31,6 +31,7 @@ Results = dict[str, "list[Episode]"]
 EPILOG = """policies:
   agent     the trained network, greedy
   random    uniform over the allowed actions
+  single    the best single action; where it is not allowed, a random one that is
   blind     the best fixed mixture of actions that does not use the image
   mask      the best fixed mixture that sees the action mask, but not the image
   counting  the best sequence of actions: it counts its steps and does not use the image

@@ -94,6 +94,11 @@ class HiddenProcess:
         return self.length(np.ones(len(self.steps)))
 
     @cached_property
+    def single(self) -> NDArray[np.float64]:
+        """The best single action, as a mixture (A,) that has no other."""
+        return min(np.eye(len(self.steps)), key=self._length_alone)
+
+    @cached_property
     def blind(self) -> NDArray[np.float64]:
         """The best mixture (A,) that ignores both the image and its mask."""
         (mixture,) = self._best_mixture((1, len(self.steps)))
@@ -113,6 +118,15 @@ class HiddenProcess:
     def oracle_length(self) -> float:
         """Mean number of actions of the optimal policy, which knows the hidden state."""
         return float(self.start @ cheapest(-self.oracle, self.levels, self.allowed))
+
+    def _length_alone(self, weights: NDArray[np.float64]) -> float:
+        # One action may never repair some probes: then there is no mean, and what the solver makes
+        # of a matrix that is singular but for rounding may even be negative.
+        try:
+            length = self.length(weights)
+        except np.linalg.LinAlgError:
+            return np.inf
+        return length if length >= 1 else np.inf
 
     def _best_mixture(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         # Logits make a constrained problem free: probabilities stay positive and sum to 1.

@@ -16,6 +16,7 @@ from spm_gym.colours import POLICIES
 _LINES = {
     "agent": "-",
     "random": "--",
+    "single": (0, (3, 3)),
     "blind": "-.",
     "mask": (0, (5, 1, 1, 1, 1, 1)),
     "counting": (0, (8, 2)),

@@ -97,6 +97,12 @@ def test_the_optimum_takes_the_better_coin_and_the_blind_one_too() -> None:
     assert process.length(process.blind) == pytest.approx(1 / 0.8, rel=1e-2)
 
 
+def test_the_best_single_action_is_one_that_repairs() -> None:
+    # Action 0 never does: alone it has no mean length, and is not taken for a good one.
+    assert by_hand(0.2, 0.8).single.tolist() == [0, 0, 1]
+    assert by_hand(0.8, 0.2).single.tolist() == [0, 1, 0]
+
+
 def test_uniform_choice_is_a_mean_of_coins() -> None:
     assert by_hand(0.2, 0.7).random_length == pytest.approx(3 / 0.9)
 
@@ -133,6 +139,8 @@ def test_lengths_of_the_papers_actions_are_neither_trivial_nor_hopeless() -> Non
     process = open_process()
     assert 8 < process.random_length < 15
     assert 2.5 < process.oracle_length < 4
+    blind, single = process.length(process.blind), process.length(process.single)
+    assert blind < single <= min(process.length(alone) for alone in np.eye(len(PAPER_ACTIONS)))
     assert process.oracle_length + 2 < process.length(process.blind) < process.random_length - 2
 
 
