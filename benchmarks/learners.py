@@ -29,7 +29,7 @@ from agents.evaluation import run_episode
 from agents.vgg import VGG
 from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, load_config
-from spm_gym.types import BoolArray, Policy
+from spm_gym.types import BoolArray, Policy, Transition
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper.yaml"
 
@@ -44,37 +44,43 @@ _QUANTILES = 50
 
 
 class Learner(Protocol):
-    """An agent that learns in stages.
+    """An agent that learns in stages."""
 
-    Attributes:
-        policy: Acts as well as the agent can at present.
-    """
-
-    policy: Policy
+    @property
+    def policy(self) -> Policy:
+        """Acts as well as the agent can at present."""
 
     def learn(self, stages: Sequence[int], pause: Callable[[int], None]) -> None:
         """Act and learn; call ``pause`` with each number of actions once there are so many."""
 
 
-class BeliefLearner:
-    """The belief agent; it finishes an episode before it pauses."""
+class EpisodePolicy(Policy, Protocol):
+    """A policy that learns from one step after the other."""
 
-    def __init__(
-        self, config: Config, env: gym.Env[Any, Any], seed: int, budget: int, informed: bool
-    ) -> None:
-        self._env = env
-        self._world, draws = learning_seeds(seed)
-        recogniser = Recogniser.load(shipped_recogniser())
-        table = reference_table(config) if informed else None
-        self.policy = belief_agent(config, recogniser, np.random.default_rng(draws), table)
+    def learn_from(self, transition: Transition) -> None:
+        """Learn from one step."""
+
+
+class EpisodeLearner:
+    """An agent that learns from whole episodes; it finishes one before it pauses.
+
+    Args:
+        policy: Acts and learns.
+        env: Where it learns.
+        world: Seed of the first reset.
+    """
+
+    def __init__(self, policy: EpisodePolicy, env: gym.Env[Any, Any], world: int) -> None:
+        self.policy, self._env, self._world = policy, env, world
 
     def learn(self, stages: Sequence[int], pause: Callable[[int], None]) -> None:
-        """Learn from whole episodes."""
+        """Learn from the episodes of one world."""
         first: int | None = self._world
+        actions = 0
         for stage in stages:
-            while self.policy.steps < stage:
-                run_episode(self._env, self.policy, first, self.policy.learn_from)
-                first = None
+            while actions < stage:
+                episode = run_episode(self._env, self.policy, first, self.policy.learn_from)
+                actions, first = actions + episode.length, None
             pause(stage)
 
 
@@ -151,6 +157,17 @@ class ClassifierTrunk(BaseFeaturesExtractor):
 Build = Callable[[Config, gym.Env[Any, Any], int, int], Learner]
 
 
+def _belief(informed: bool) -> Build:
+    def build(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) -> Learner:
+        world, draws = learning_seeds(seed)
+        recogniser = Recogniser.load(shipped_recogniser())
+        table = reference_table(config) if informed else None
+        rng = np.random.default_rng(draws)
+        return EpisodeLearner(belief_agent(config, recogniser, rng, table), env, world)
+
+    return build
+
+
 def _double_dqn(config: Config, env: gym.Env[Any, Any], seed: int, budget: int) -> Learner:
     # Taking turns, not in two threads: the same seed gives the same figures.
     settings = config.agent.model_copy(update={"steps": budget, "parallel": False})
@@ -213,8 +230,8 @@ def _eyes(config: Config) -> dict[str, Any]:
 LEARNERS: dict[str, Build] = {
     "double-dqn": _double_dqn,
     "double-dqn-paper": _paper_double_dqn,
-    "belief": lambda *given: BeliefLearner(*given, informed=False),
-    "belief-prior": lambda *given: BeliefLearner(*given, informed=True),
+    "belief": _belief(informed=False),
+    "belief-prior": _belief(informed=True),
     "dqn": _q_learner(DQN),
     "qr-dqn": _q_learner(QRDQN, n_quantiles=_QUANTILES),
     "ppo": _ppo(PPO),

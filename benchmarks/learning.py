@@ -120,24 +120,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--budget", type=_from(1), default=5360, metavar="STEPS", help="actions; default: 5360"
+        "--budget",
+        type=whole_number(1),
+        default=5360,
+        metavar="STEPS",
+        help="actions; default: 5360",
     )
     parser.add_argument(
-        "--at", type=_from(0), nargs="+", default=[100, 300, 1500], metavar="STEPS",
+        "--at", type=whole_number(0), nargs="+", default=[100, 300, 1500], metavar="STEPS",
         help="evaluate after as many actions, too, if the budget allows; default: 100 300 1500",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=_from(1), default=3, metavar="N", help="default: 3")
-    parser.add_argument("--first-seed", type=_from(0), default=0, metavar="S")
+    parser.add_argument("--seeds", type=whole_number(1), default=3, metavar="N", help="default: 3")
+    parser.add_argument("--first-seed", type=whole_number(0), default=0, metavar="S")
     parser.add_argument(
         "--agents", nargs="+", choices=AGENTS, default=AGENTS, metavar="AGENT",
         help=f"any of {', '.join(AGENTS)}; default: all",
     )  # fmt: skip
     parser.add_argument(
-        "--episodes", type=_from(1), default=200, metavar="N",
+        "--episodes", type=whole_number(1), default=200, metavar="N",
         help="of each policy in an evaluation; default: 200",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs", type=_from(1), default=1, metavar="N", help="agents at a time; default: 1"
+        "--jobs", type=whole_number(1), default=1, metavar="N", help="agents at a time; default: 1"
     )
     add_config(parser)
     add_set(parser, "simulator.mode=linear")
@@ -147,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(parser, arguments)
 
 
-def _from(least: int) -> Callable[[str], int]:
+def whole_number(least: int) -> Callable[[str], int]:
     """Make a parser of whole numbers from this one up."""
 
     def parse(text: str) -> int:
@@ -169,7 +173,12 @@ def compare(arguments: argparse.Namespace) -> int:
         load_config(arguments.config, arguments.set), tuple(stages), arguments.episodes,
         progress=arguments.jobs == 1,
     )  # fmt: skip
-    document = begin(plan, arguments.json)
+    own = {
+        "stages": list(plan.stages),
+        "episodes": plan.episodes,
+        "config": plan.config.model_dump(mode="json"),
+    }
+    document = begin(own, arguments.json)
     results = document["results"]
     done = {(result["agent"], result["seed"]) for result in results}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
@@ -188,18 +197,13 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def begin(plan: Plan, path: Path | None) -> dict[str, Any]:
+def begin(settings: dict[str, Any], path: Path | None) -> dict[str, Any]:
     """Read the figures that were kept with the same settings, or begin without any.
 
     Raises:
         UsageError: The file has others, or is none of this program.
     """
-    own = {
-        "stages": list(plan.stages),
-        "episodes": plan.episodes,
-        "config": plan.config.model_dump(mode="json"),
-        "versions": versions(),
-    }
+    own = settings | {"versions": versions()}
     if path is None or not path.exists():
         return own | {"results": []}
     try:

@@ -40,7 +40,7 @@ def curves(results: Results, order: Sequence[str]) -> str:
         [agent, *(_score(at.get(stage, []), "normalised_score") for stage in stages)]
         for agent, at in found.items()
     ]
-    return _table(["score after actions", *(f"{stage:,}" for stage in stages)], rows)
+    return markdown_table(["score after actions", *(f"{stage:,}" for stage in stages)], rows)
 
 
 def prices(results: Results, order: Sequence[str]) -> str:
@@ -67,7 +67,7 @@ def prices(results: Results, order: Sequence[str]) -> str:
         "per episode", "actions", "instrument s", "CPU s", "score in s", "learning: actions",
         "instrument h", "resets, h", "reset actions", "CPU s",
     ]  # fmt: skip
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def plot(results: Results, order: Sequence[str], path: Path) -> None:
@@ -155,7 +155,8 @@ def _over_seeds(values: Sequence[float], own: Sequence[float] | None, digits: in
     return f"{mean:.{digits}f} ({bounds[0]:.{digits}f} to {bounds[1]:.{digits}f})"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a table in Markdown, its columns aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(
