@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from spm_gym.config.sections import Fraction, NonNegative, Positive, Section
 
-Molecule = Literal["MgPc", "PTCDA"]
+Molecule = Literal["MgPc", "PTCDA", "HBC", "CO"]
+
+CO_APART_NM = 0.6
+"""Least distance of two carbon monoxide molecules."""
 
 
 def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -25,8 +28,9 @@ class SimulatorConfig(Section):
     """The simulated microscope; `spm_gym.instrument.sim.provenance` says where numbers come from.
 
     Attributes:
-        molecule: Adsorbate on the Ag(100): magnesium phthalocyanine, a cross, or perylene
-            tetracarboxylic dianhydride, a rectangle, to try a classifier on what it does not know.
+        molecule: Adsorbate on the Ag(100): magnesium phthalocyanine, a cross, or, to try
+            networks on what they do not know, perylene tetracarboxylic dianhydride, a rectangle,
+            hexa-peri-hexabenzocoronene, six lobes, or carbon monoxide, a dark spot.
         mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
         drift_pm_per_s: Of the sample along either axis.
@@ -78,6 +82,15 @@ class SimulatorConfig(Section):
     preamplifier_nA: Positive = 100.0
     approach_spikes_pA: Annotated[tuple[NonNegative, NonNegative] | None, _RISING] = None
     transitions: Path | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> SimulatorConfig:
+        # Dark spots add up: where several overlap there would be less than no current.
+        if self.molecule == "CO" and self.min_distance_nm < CO_APART_NM:
+            raise ValueError(
+                f"min_distance_nm must be at least {CO_APART_NM} for CO, not {self.min_distance_nm}"
+            )
+        return self
 
     @property
     def material(self) -> str:

@@ -126,7 +126,7 @@ class ProbeDynamics:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._table = _load(path)
+        self._table = read_table(path)
         self._acts: dict[Conditioning, list[list[float]]] = {}
         self._change = _cumulated(self.scan_matrix(1.0))
 
@@ -168,7 +168,15 @@ def _draw(
 
 # Cached: every environment of a process reads the same table.
 @cache
-def _load(path: Path | None) -> TransitionTable:
+def read_table(path: Path | None = None) -> TransitionTable:
+    """Read a table of transitions.
+
+    Args:
+        path: The table (YAML); None for the one of the package.
+
+    Raises:
+        ConfigError: It is missing, incomplete or not made of probabilities.
+    """
     try:
         if path is None:
             shipped = resources.files(__package__) / "transitions.yaml"

@@ -1,4 +1,4 @@
-"""Images of flat molecules by a perfect tip, from the orbitals of their rings."""
+"""Images of molecules by a perfect tip, of flat ones from the orbitals of their rings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ DECAY = 1e10
 """Decay constant k of the vacuum wave functions, 1/m: the current falls as exp(-2 k z)."""
 
 APPARENT_HEIGHT = 2.0e-10
-"""Greatest apparent height of a molecule above the terrace, m."""
+"""Greatest apparent height of a flat molecule above the terrace, m."""
+
+DEPRESSION = 0.3e-10
+"""Depth of the dark spot that carbon monoxide is to a metal tip, m."""
+
+_DEPRESSION_WIDTH = 0.2e-9
 
 Orbital = Literal["homo", "lumo"]
 
@@ -65,8 +70,16 @@ class Atoms(NamedTuple):
 
 
 def atoms(molecule: Molecule) -> Atoms:
-    """Return the atoms of a molecule that lies flat, its centre at the origin."""
-    return _phthalocyanine() if molecule == "MgPc" else _dianhydride()
+    """Return the atoms of a molecule that lies flat, its centre at the origin.
+
+    Raises:
+        ValueError: It stands upright, without a pi system that a tip could see from above.
+    """
+    places = {"MgPc": _phthalocyanine, "PTCDA": _dianhydride, "HBC": _hexabenzocoronene}
+    if molecule not in places:
+        raise ValueError(f"{molecule} does not lie flat: only {', '.join(places)} have a picture "
+                         "of orbitals")  # fmt: skip
+    return places[molecule]()
 
 
 def _phthalocyanine() -> Atoms:
@@ -102,6 +115,20 @@ _PERYLENE = (
     (0.71, 1.23, 0.0), (1.42, 0.0, 0.0), (1.42, 2.46, 0.0), (2.84, 2.46, 0.0), (2.84, 0.0, 0.0),
     (3.55, 1.23, 0.0), (4.97, 1.23, 0.0), (5.58, 2.29, _CARBONYL_O), (5.68, 0.0, _BRIDGING_O),
 )  # fmt: skip
+
+
+def _hexabenzocoronene() -> Atoms:
+    """Place the atoms of hexa-peri-hexabenzocoronene: thirteen hexagons, 42 carbon atoms."""
+    # One hexagon in the middle, six beside it, and six in the bays between those.
+    beside = np.exp(1j * np.pi / 3 * np.arange(6))
+    middles = np.sqrt(3) * np.concatenate([[0], beside, beside * (1 + beside[1])])
+    # Neighbouring hexagons share corners: each is kept once.
+    corners = (middles[:, None] + beside * np.exp(0.5j * np.pi)).ravel()
+    place = np.unique(np.round([corners.real, corners.imag], 6), axis=1).T
+    return Atoms(place * _CARBON_BOND, np.zeros(len(place)), len(place))
+
+
+_CARBON_BOND = 1.42 * _ANGSTROM
 
 
 def orbitals(molecule: Molecule = "MgPc") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -148,13 +175,17 @@ def density(
 
 @cache
 def template(orbital: Orbital, molecule: Molecule = "MgPc") -> Template:
-    """Return the picture of a molecule, scaled to `APPARENT_HEIGHT`."""
+    """Return the picture of a molecule: a flat one scaled to `APPARENT_HEIGHT`, or a dark spot."""
     count = round(_REACH / _PITCH)
     axis = np.arange(-count, count + 1) * _PITCH
     x, y = np.meshgrid(axis, axis)
-    rho = density(orbital, x, y, molecule)
+    if molecule == "CO":
+        # Upright, without an orbital near the Fermi level: it hides the metal's own states.
+        rho, height = np.exp(-(x**2 + y**2) / (2 * _DEPRESSION_WIDTH**2)), -DEPRESSION
+    else:
+        rho, height = density(orbital, x, y, molecule), APPARENT_HEIGHT
     # It fades out before the border: otherwise a molecule would stand on a visible square.
     rho *= np.clip((_REACH - np.hypot(x, y)) / (0.2 * _REACH), 0, 1)
-    rho *= np.expm1(2 * DECAY * APPARENT_HEIGHT) / rho.max()
+    rho *= np.expm1(2 * DECAY * height) / rho.max()
     # Not made read-only: such arrays are of another type to the compiler.
     return Template(rho.astype(np.float32), _PITCH)

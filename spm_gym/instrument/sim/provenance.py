@@ -43,6 +43,10 @@ QPLUS = "a qPlus STM at 4 K, fit to 983 intervals between images"
 
 NUMBERS = (
     Number("molecule", "MgPc", _DOCUMENTED, PAPER),
+    Number("height of a flat molecule", "200 pm", _ASSUMED, "of MgPc, and taken for the others"),
+    Number("bonds of hexabenzocoronene", "142 pm", _DOCUMENTED, "those of graphene"),
+    Number("dark spot of carbon monoxide", "30 pm deep, 0.47 nm wide", _ASSUMED,
+           "invented; metal tips are known to see a dip of some tens of pm"),
     Number("mode", "current", _ASSUMED, "constant current of s waves; the paper has 'linear'"),
     Number("white_noise_pm", "2.0", _ASSUMED, "a quiet instrument"),
     Number("line_noise_pm", "1.2", _ASSUMED, "a quiet instrument"),
