@@ -52,7 +52,7 @@ METRICS = (
 """Scalars whose last values stand beside the hyper-parameters."""
 
 _ALWAYS = ("seed", "run.microscope", "env.ground_truth", "env.good_above", "env.max_steps",
-           "env.plane", "env.preview_lines", "agent.belief.prior", "simulator.mode",
+           "env.plane", "env.preview_lines", "simulator.mode",
            "simulator.tip_change_rate")  # fmt: skip
 _PROMINENT = ("seed", "run.microscope", "operation.policy")
 _SIDE = 256
@@ -65,6 +65,7 @@ def hyper_parameters(config: Config, kind: RunKind) -> dict[str, bool | float | 
     """Settings that are a single value and matter to a kind of run, by their dotted names."""
     tree = config.model_dump(mode="json")
     names = [*_ALWAYS, *(f"{kind}.{name}" for name in tree[kind])]
+    names += ["agent.belief.prior"] if kind == "agent" else []
     found = ((name, _leaf(tree, name)) for name in names)
     return {name: value for name, value in found if isinstance(value, bool | int | float | str)}
 

@@ -15,11 +15,16 @@ from spm_gym.plain_state import StateError, array_of, restored
 
 Floats = NDArray[np.float64]
 
-UNKNOWN = 0.1
+# Both from a search on simulated agents: with less on what is unknown, an action that did nothing
+# when it was first tried is hardly drawn again.
+UNKNOWN = 0.5
 """Weight of all transitions of a row together, if nothing is known of an action."""
 
-NOTHING_HAPPENS = 1.0
-"""Weight of staying in the class, if nothing is known: most acts leave the probe as it is."""
+NOTHING_HAPPENS = 0.3
+"""Weight of staying in the class, if nothing is known: many acts leave the probe as it is."""
+
+DOUBT = 0.1
+"""Weight of all transitions of a row together, beside those of a table of another world."""
 
 _ROUNDING = 1e-6
 
@@ -67,7 +72,7 @@ def table_prior(table: Floats, actions: int, classes: int, strength: float) -> F
     if not ((table >= 0).all() and (np.abs(table.sum(axis=2) - 1) <= _ROUNDING).all()):
         raise BeliefError("every row of a table of transitions must be probabilities that sum to 1")
     # A trace of doubt, or what the table calls impossible could never be learned.
-    return strength * table + UNKNOWN / classes
+    return strength * table + DOUBT / classes
 
 
 def carried_over(weights: Floats, most: float) -> Floats:

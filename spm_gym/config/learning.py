@@ -141,11 +141,13 @@ class BeliefConfig(Section):
 
     recogniser: Path | None = None
     prior: Literal["none", "simulator"] | Path = "none"
-    table_strength: Positive = 3.0
+    # With half of it 300 actions of learning make an agent worse whose table is right, and better
+    # no more where it is wrong.
+    table_strength: Positive = 6.0
     # The tip of another day was another one, and the sample perhaps, too: thirty observations of
     # today outweigh whatever was learned on them.
     run_strength: Positive = 30.0
-    random_actions: Annotated[int, Field(ge=0)] = 100
+    random_actions: Annotated[int, Field(ge=0)] = 200
     greedy_until: Annotated[int, Field(ge=0)] = 500
     random_share: Fraction = 0.05
     learn_every: Count = 25

@@ -64,7 +64,7 @@ def test_print_config_shows_what_would_be_in_force(capsys: pytest.CaptureFixture
     ("arguments", "words"),
     [
         (["--set", "agent.stepz=1"], ["agent.stepz", "did you mean 'steps'"]),
-        (["--steps", "0"], ["agent.steps", "0", "greater than or equal to 1"]),
+        (["--steps", "-1"], ["agent.steps", "-1", "greater than or equal to 0"]),
         (["--config", "none.yaml"], ["none.yaml"]),
         (
             ["--env", "real", "--set", "real.nanonis.ports=[1,2]"],

@@ -126,14 +126,14 @@ def test_an_image_is_diagnosed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a: counted.append(name) or function(*a))
 
-    count(observation, "read_scans")
+    count(observation, "readings_of")
     count(image_handlers, "diagnose")
     settings = ("operation.scans=8", "operation.condition_after=1")
     with lab(tmp_path, Verdicts(GOOD, BAD, BAD, BAD, GOOD), *settings) as it:
         it.until(State.CLASSIFY)
-        assert counted == ["diagnose", "read_scans"]
+        assert counted == ["diagnose", "readings_of"]
         it.runner.run()
-        assert counted.count("read_scans") == 8
+        assert counted.count("readings_of") == 8
         [(partial,)] = it.rows("SELECT COUNT(*) FROM scans WHERE fraction < 1")
         assert counted.count("diagnose") == partial
         assert it.rows("SELECT outcome FROM episodes") == [("good",)]

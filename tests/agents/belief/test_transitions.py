@@ -20,7 +20,7 @@ def test_without_episodes_the_mean_is_the_prior() -> None:
     assert learned.learn(8) == []
     mean = learned.mean()
     assert mean.sum(axis=2) == pytest.approx(1)
-    assert mean[3, 4, 4] == pytest.approx((1 + 0.1 / 16) / 1.1)
+    assert mean[3, 4, 4] == pytest.approx((0.3 + 0.5 / 16) / 0.8)
     assert learned.start() == pytest.approx(1 / 16)
 
 
