@@ -112,5 +112,6 @@ def why_not(agent: Agent, config: Config) -> str | None:
         return None
     return (
         f"it was trained with images of {given} px and {count} actions, the settings have "
-        f"env.pixels = {config.env.pixels} and {len(names)}: give those it was trained with"
+        f"env.pixels = {config.env.pixels} and {len(names)} env.actions: give those it was trained "
+        "with"
     )

@@ -140,4 +140,4 @@ def test_an_agent_is_not_evaluated_with_other_actions(
     for edit in (two_actions, one_more):
         run = edited(tmp_path / NAME, tmp_path / edit.__name__, edit, TRAINING)
         assert main(["evaluate", "--run", str(run), "--episodes", "1"]) == 2
-        assert "env.actions" in capsys.readouterr().err.replace("actions: give", "env.actions")
+        assert "env.actions" in capsys.readouterr().err

@@ -154,12 +154,12 @@ def test_what_does_not_fit_is_refused_in_a_line(capsys: pytest.CaptureFixture[st
     assert "pulse +2.5 V" in text
 
     network = NetworkConfig(channels=(2,), pooled_sets=1, stem_stride=2, hidden=())
-    for pixels, classes in ((32, 16), (64, 5)):
+    for pixels, classes, word in ((32, 16, "32 x 32 px"), (64, 5, "5 classes")):
         other = Recogniser(VGG(network, classes, pixels), np.full(classes, 1 / classes), "")
         other.save(Path("other.safetensors"))
         text = refused([*nothing, "--set", "agent.belief.recogniser=other.safetensors"], capsys)
         assert "agent.belief.recogniser" in text
-        assert f"{pixels} px" in text
+        assert word in text
     text = refused([*nothing, "--set", "agent.belief.recogniser=nowhere"], capsys)
     assert "agent.belief.recogniser" in text
 

@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Transitio
     taught: list[Transition] = []
     with lab(run, Verdicts(*VERDICTS), *SETTINGS) as it:
         (run / "config.yaml").write_text(it.config.to_yaml())
-        it.policy.learn = taught.append  # type: ignore[method-assign]
+        it.policy.learn = lambda step, _: taught.append(step)  # type: ignore[method-assign]
         it.runner.run()
         assert it.labels().count("conditioning") == 7
     return run, taught
