@@ -90,7 +90,7 @@ def shares(walk: Walk) -> str:
     """Where the time of a walk goes, in words."""
     parts: dict[str, tuple[ModuleType, str]] = {
         "simulator": (vector, "scan_all"),
-        "imaging": (observation, "read_scans"),
+        "imaging": (observation, "readings_of"),
         "classifier": (observation, "classify_all"),
     }
     clocks = {name: Clock(getattr(*place)) for name, place in parts.items()}
