@@ -6,10 +6,12 @@ late, for most tests need none.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -126,6 +128,15 @@ def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
         finally:
             it.should_exit = True
             thread.join()
+            _let_go_of_connections()
+
+
+def _let_go_of_connections() -> None:
+    # A connection that the browser opens while the server goes is accepted by its event loop, and
+    # closed by nobody. It is collected here, or some later test would be blamed for it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def overflow(page: Page) -> int:
