@@ -142,10 +142,9 @@ class BeliefPolicy:
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from the state that `get_state` gave."""
         kept = restored(_BeliefPolicyState, state)
+        belief = None if kept.belief is None else np.array(kept.belief, np.float64)
+        self._memory = None if belief is None else self.agent.memory(belief, kept.action)
         self._chosen_in = kept.episode
-        self._memory = (
-            None if kept.belief is None else BeliefState(np.array(kept.belief), kept.action)
-        )
         self.agent.exploration_state = kept.exploration
 
 

@@ -147,6 +147,22 @@ class BeliefAgent:
             return correct(self.transitions.start(), found)
         return update(state.belief, self._mean[state.action], found)
 
+    def memory(self, belief: Floats, action: int) -> BeliefState:
+        """Build the state of `predict` from what was kept of it.
+
+        Raises:
+            StateError: It is no distribution over the classes, or there is no such action.
+        """
+        classes = len(self.recogniser.shares)
+        # Not negated: a comparison with NaN is false.
+        fits = belief.shape == (classes,) and (belief >= 0).all() and abs(belief.sum() - 1) <= 1e-6
+        if not (fits and 0 <= action < len(self.actions)):
+            raise StateError(
+                f"a kept belief is one over {classes} classes, after one of {len(self.actions)} "
+                f"actions, not {belief.tolist()} after {action}"
+            )
+        return BeliefState(belief, action)
+
     def forecast(self, belief: Floats) -> Forecast:
         """Say what is believed (S,) and what each action is expected to lead to."""
         return Forecast(

@@ -129,6 +129,8 @@ class BeliefTraining:
             StateError: It is something else.
         """
         kept = restored(_TrainingState, state)
+        if kept.present is not None and kept.present.belief is not None:
+            self.agent.memory(kept.present.belief, kept.present.action)
         self.env.get_wrapper_attr("set_state")(kept.env)
         # What an environment cannot be put back into has changed meanwhile.
         goes_on = kept.env.get("mid_episode", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,12 @@ from agents.classifier import ProbeClassifier
 from spm_gym.assembly.recogniser import load_recogniser
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.shipped_weights import shipped_classifier
-from spm_gym.config import Config, ConfigError
+from spm_gym.config import Config, ConfigError, Fraction
 from spm_gym.datasets.transitions import write_transitions
 from spm_gym.envs.optimum import included_table
 from spm_gym.errors import UsageError
 from spm_gym.instrument.sim.dynamics import CLASS_NAMES, STATES
+from spm_gym.plain_state import StateError, restored
 
 _UNKNOWN_RATES = (0.95, 0.02)
 _TRUTH_RATES = (0.999, 0.001)
@@ -48,16 +50,35 @@ def new_belief_agent(config: Config, rng: np.random.Generator) -> BeliefAgent:
 
 
 def verdict_rates(config: Config) -> VerdictRates:
-    """Find out how often the classifier that ends the episodes is right, from its validation."""
+    """Find out how often the classifier that ends the episodes is right, from its validation.
+
+    Raises:
+        ClassifierError: The classifier cannot be read.
+        ConfigError: What it says of its validation are no rates.
+    """
     if config.env.ground_truth:
         return VerdictRates(*_TRUTH_RATES)
-    summary = ProbeClassifier.load(config.env.classifier or shipped_classifier()).summary
-    validation = summary.get("validation", {})
-    rates = [validation.get(name) for name in ("tpr", "fpr")]
+    path = config.env.classifier or shipped_classifier()
+    validation = ProbeClassifier.load(path).summary.get("validation")
     # One that somebody has made elsewhere may say nothing of itself.
-    known = [_UNKNOWN_RATES[i] if rate is None else float(rate) for i, rate in enumerate(rates)]
+    if validation is None:
+        return VerdictRates(*_UNKNOWN_RATES)
+    try:
+        rates = restored(_Rates, {name: validation[name] for name in ("tpr", "fpr")})
+    except (LookupError, StateError, TypeError) as error:
+        raise ConfigError(
+            f"setting env.classifier = {path}: it does not say how often it is right (tpr and fpr "
+            f"of its validation, from 0 to 1), which the belief agent needs: {error}"
+        ) from error
     low, high = _TRUTH_RATES[::-1]
-    return VerdictRates(*np.clip(known, low, high).tolist())
+    return VerdictRates(*np.clip(rates, low, high).tolist())
+
+
+class _Rates(NamedTuple):
+    """Rates of a classifier, as its file has them."""
+
+    tpr: Fraction
+    fpr: Fraction
 
 
 def _prior(config: Config, names: list[str]) -> NDArray[np.float64] | None:

@@ -140,7 +140,7 @@ class BeliefConfig(Section):
     """
 
     recogniser: Path | None = None
-    prior: Literal["none", "simulator"] | Path = "none"
+    prior: str = "none"
     # With half of it 300 actions of learning make an agent worse whose table is right, and better
     # no more where it is wrong.
     table_strength: Positive = 6.0

@@ -148,6 +148,8 @@ class Conditioning:
             processed.observation.copy(), processed.mask.copy(), episode
         )
         values = decision.values
+        if decision.forecast is not None:
+            values = decision.forecast.actions_to_go
         # Among values that are not numbers, the largest would be chosen by accident.
         if values is not None and not all(map(math.isfinite, values)):
             raise UnclassifiableImage(

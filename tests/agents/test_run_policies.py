@@ -19,6 +19,7 @@ from agents.run_policies import (
     RandomRunPolicy,
 )
 from spm_gym.config import BeliefConfig
+from spm_gym.plain_state import StateError
 from spm_gym.types import Transition
 from tests.support.pointing import ACTIONS, networked, pointed, pointing_agent
 from tests.support.ring_env import ring_agent, ring_image
@@ -126,3 +127,19 @@ def test_a_belief_policy_goes_on_bit_for_bit_from_checkpoint_and_state(
     resumed.set_state(state)
     assert actions + play(resumed, range(cut, 6)) == straight
     np.testing.assert_equal(resumed.agent.get_state(), never_killed.agent.get_state())
+
+
+@pytest.mark.parametrize(
+    ("belief", "action"),
+    [([0.5, 0.5], 0), ([0.2, 0.3, 0.4], 0), ([1.5, -0.5, 0.0], 0), ([0.2, 0.3, 0.5], ACTIONS),
+     ([0.2, 0.3, 0.5], -1)],
+)  # fmt: skip
+def test_a_kept_belief_that_is_none_is_refused_and_changes_nothing(
+    tmp_path: Path, belief: list[float], action: int
+) -> None:
+    policy = belief_policy(tmp_path)
+    policy.choose(pointed(2), MASK, 1)
+    before = policy.get_state()
+    with pytest.raises(StateError, match="belief"):
+        policy.set_state(before | {"belief": belief, "action": action, "episode": 7})
+    assert policy.get_state() == before

@@ -16,7 +16,7 @@ from spm_gym.errors import (
 )
 from spm_gym.instrument.sim.dynamics import HiddenState, Shape
 from spm_gym.runner.states import State
-from spm_gym.types import Decision
+from spm_gym.types import Decision, Forecast
 from tests.support.mishaps import Mishap
 from tests.support.scripted_runs import Verdicts, lab
 
@@ -162,3 +162,15 @@ def test_a_bad_probe_is_really_repaired(tmp_path: Path) -> None:
         assert it.labels()[:10] == ["bad probe"] * 10
         assert it.rows("SELECT outcome FROM episodes")[0] == ("good",)
         assert it.labels().count("good") > 5
+
+
+def test_nothing_is_done_on_a_forecast_that_is_no_number(tmp_path: Path) -> None:
+    nonsense = Forecast((1.0,), (0.5,) * 12, (float("nan"),) * 12)
+    with lab(tmp_path, Verdicts(BAD), "operation.condition_after=2") as it:
+        it.policy.choose = lambda *_: Decision(0, "agent", forecast=nonsense)  # type: ignore[method-assign]
+        outcome = it.runner.run()
+        assert outcome.failed
+        assert outcome.safe
+        assert "not all finite" in outcome.ending
+        assert not it.rows("SELECT * FROM steps")
+        assert not it.rows("SELECT * FROM acts WHERE act IN ('dip', 'pulse', 'stall')")
