@@ -36,8 +36,8 @@ class _BeliefPolicyState:
     """State of a `BeliefPolicy`, without what its agent has learned."""
 
     episode: int
-    belief: list[float] | None
-    action: int
+    likelihoods: list[list[float]]
+    actions: list[int]
     exploration: dict[str, Any]
 
 
@@ -113,7 +113,7 @@ class BeliefPolicy:
             observation, memory, deterministic=not self._learns, action_masks=mask
         )
         self._chosen_in = episode
-        forecast = self.agent.forecast(self._memory.belief)
+        forecast = self.agent.forecast(self._memory, deterministic=not self._learns)
         return Decision(int(action), "agent", forecast=forecast)
 
     def learn(self, transition: Transition, episode: int) -> None:
@@ -134,16 +134,19 @@ class BeliefPolicy:
         memory = self._memory
         return {
             "episode": self._chosen_in,
-            "belief": None if memory is None else memory.belief.tolist(),
-            "action": -1 if memory is None else memory.action,
+            "likelihoods": [] if memory is None else memory.likelihoods.tolist(),
+            "actions": [] if memory is None else memory.actions.tolist(),
             "exploration": self.agent.exploration_state,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from the state that `get_state` gave."""
         kept = restored(_BeliefPolicyState, state)
-        belief = None if kept.belief is None else np.array(kept.belief, np.float64)
-        self._memory = None if belief is None else self.agent.memory(belief, kept.action)
+        memory = None
+        if kept.actions:
+            memory = BeliefState(np.array(kept.likelihoods), np.array(kept.actions, np.int64))
+            self.agent.check_memory(memory)
+        self._memory = memory
         self._chosen_in = kept.episode
         self.agent.exploration_state = kept.exploration
 

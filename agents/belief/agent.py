@@ -14,7 +14,7 @@ from agents.belief.belief import VerdictRates, correct, likelihood, update
 from agents.belief.errors import BeliefError
 from agents.belief.planning import MaskFrequencies, Plan
 from agents.belief.recogniser import Recogniser
-from agents.belief.transitions import LearnedTransitions, uninformed_prior
+from agents.belief.transitions import LearnedTransitions, possible, uninformed_prior
 from spm_gym.action_index import action_index
 from spm_gym.actions_to_go import GOOD
 from spm_gym.config import BeliefConfig
@@ -27,15 +27,29 @@ _ToGo = Annotated[Floats, array_of(np.float64, None, None)]
 
 
 class BeliefState(NamedTuple):
-    """Memory of `BeliefAgent.predict` from one image of an episode to the next.
+    """Memory of `BeliefAgent.predict` from one image of an episode to the next: the episode so far.
 
     Attributes:
-        belief: Over the classes at the last image, (S,).
-        action: Chosen on it.
+        likelihoods: Of its images given each class, (n, S).
+        actions: Chosen on each of them, (n,).
+    """
+
+    likelihoods: Annotated[Floats, array_of(np.float64, None, None)]
+    actions: Annotated[NDArray[np.int64], array_of(np.int64, None)]
+
+
+class _View(NamedTuple):
+    """Thoughts of the agent at an image.
+
+    Attributes:
+        belief: Over the classes, (S,).
+        table: Of transitions that it expects, (A, S, S).
+        plan: On that table.
     """
 
     belief: Floats
-    action: int
+    table: Floats
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,44 +145,42 @@ class BeliefAgent:
                 allowed.
         """
         mask = np.ones(len(self.actions), bool) if action_masks is None else action_masks
-        belief = self.follow(observation, state)
-        action = self._plan.choose(belief, mask) if deterministic else self._explore(belief, mask)
-        return action, BeliefState(belief, action)
+        found = self._likelihood(observation, called_good=False)[None]
+        done = np.empty(0, np.int64) if state is None else state.actions
+        likelihoods = found if state is None else np.concatenate([state.likelihoods, found])
+        view = self._view(likelihoods, done, adapted=deterministic)
+        choose = view.plan.choose if deterministic else self._explore
+        action = choose(view.belief, mask)
+        return action, BeliefState(likelihoods, np.append(done, action))
 
-    def follow(self, observation: NDArray[np.float32], state: BeliefState | None) -> Floats:
-        """Compute the belief (S,) at an image that the classifier has called bad.
-
-        Args:
-            observation: The image, (1, H, W).
-            state: Of the image before; None at the first one of an episode.
-        """
-        found = self._likelihood(observation, called_good=False)
-        if state is None:
-            return correct(self.transitions.start(), found)
-        return update(state.belief, self._mean[state.action], found)
-
-    def memory(self, belief: Floats, action: int) -> BeliefState:
-        """Build the state of `predict` from what was kept of it.
+    def check_memory(self, memory: BeliefState) -> None:
+        """Refuse a memory that this agent cannot have given.
 
         Raises:
-            StateError: It is no distribution over the classes, or there is no such action.
+            StateError: It has not the likelihoods of all classes, or has no such actions.
         """
-        classes = len(self.recogniser.shares)
-        # Not negated: a comparison with NaN is false.
-        fits = belief.shape == (classes,) and (belief >= 0).all() and abs(belief.sum() - 1) <= 1e-6
-        if not (fits and 0 <= action < len(self.actions)):
+        likelihoods, actions = memory
+        images, classes = len(actions), len(self.recogniser.shares)
+        known = images and ((actions >= 0) & (actions < len(self.actions))).all()
+        if not (known and likelihoods.shape == (images, classes) and possible(likelihoods)):
             raise StateError(
-                f"a kept belief is one over {classes} classes, after one of {len(self.actions)} "
-                f"actions, not {belief.tolist()} after {action}"
+                f"a kept episode has likelihoods of {classes} classes for every image, and one of "
+                f"{len(self.actions)} actions after it, not {likelihoods.tolist()} and "
+                f"{actions.tolist()}"
             )
-        return BeliefState(belief, action)
 
-    def forecast(self, belief: Floats) -> Forecast:
-        """Say what is believed (S,) and what each action is expected to lead to."""
+    def forecast(self, state: BeliefState, deterministic: bool = False) -> Forecast:
+        """Say what was believed when the last action was chosen, and where each one might lead.
+
+        Args:
+            state: Given by `predict`.
+            deterministic: As it was for `predict`.
+        """
+        view = self._view(state.likelihoods, state.actions[:-1], adapted=deterministic)
         return Forecast(
-            belief=tuple(belief.tolist()),
-            good=tuple((belief @ self._mean)[:, GOOD].tolist()),
-            actions_to_go=tuple(self._plan.expected(belief).tolist()),
+            belief=tuple(view.belief.tolist()),
+            good=tuple((view.belief @ view.table)[:, GOOD].tolist()),
+            actions_to_go=tuple(view.plan.expected(view.belief).tolist()),
         )
 
     def learn_from(self, transition: Transition) -> None:
@@ -251,6 +263,29 @@ class BeliefAgent:
         self._open, self._skipping = own.open, own.skipping
         self._drawn = None if own.drawn is None else Plan(own.drawn.copy())
         self._mean, self._plan = self.transitions.mean(), Plan(own.plan.copy())
+
+    def _view(self, likelihoods: Floats, done: NDArray[np.int64], adapted: bool) -> _View:
+        """Follow an episode to its last image.
+
+        Args:
+            likelihoods: Of the images, (n + 1, S).
+            done: Actions between them, (n,).
+            adapted: Whether the table includes what this episode has shown. An agent that is asked
+                without learning would otherwise repeat for ever what does not help on this tip;
+                one that explores learns from the episode soon enough.
+        """
+        weights = self.transitions.weights
+        belief = correct(self.transitions.start(), likelihoods[0])
+        for action, found in zip(done.tolist(), likelihoods[1:], strict=True):
+            row = weights[action]
+            step = row / row.sum(axis=1, keepdims=True) if adapted else self._mean[action]
+            belief, expected = update(belief, step, found)
+            if adapted:
+                weights[action] += expected
+        if not (adapted and len(done)):
+            return _View(belief, self._mean, self._plan)
+        table = weights / weights.sum(axis=2, keepdims=True)
+        return _View(belief, table, Plan.of(table, self.masks))
 
     def _explore(self, belief: Floats, mask: BoolArray) -> int:
         if not mask.any():

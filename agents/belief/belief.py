@@ -79,12 +79,21 @@ def correct(predicted: Vector, likelihoods: Vector) -> Vector:
     return np.asarray(joint / total)
 
 
-def update(belief: Vector, step: NDArray[np.float64], likelihoods: Vector) -> Vector:
+def update(
+    belief: Vector, step: NDArray[np.float64], likelihoods: Vector
+) -> tuple[Vector, NDArray[np.float64]]:
     """Predict the classes after an action, then correct by the image that follows it.
 
     Args:
         belief: Before the action, (S,).
         step: Probabilities of the action and the image after it, (S, S).
         likelihoods: Of the image, (S,), see `likelihood`.
+
+    Returns:
+        Belief after the image, (S,), and the expected transitions, (S, S), which sum to 1.
     """
-    return correct(belief @ step, likelihoods)
+    joint = belief[:, None] * step
+    predicted = joint.sum(axis=0)
+    after = correct(predicted, likelihoods)
+    factors = np.divide(after, predicted, out=np.zeros(len(after)), where=predicted > 0)
+    return after, np.asarray(joint * factors)

@@ -42,15 +42,9 @@ class _Present:
 
     observation: Annotated[Image, array_of(np.float32, 1, None, None)]
     mask: Annotated[BoolArray, array_of(np.bool_, None)]
-    belief: Annotated[NDArray[np.float64], array_of(np.float64, None)] | None
-    action: int
+    memory: BeliefState | None
     length: Annotated[int, Field(ge=0)]
     total: float
-
-    @property
-    def memory(self) -> BeliefState | None:
-        """State for the next call of `BeliefAgent.predict`."""
-        return None if self.belief is None else BeliefState(self.belief, self.action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +80,12 @@ class BeliefTraining:
             observation, info = self.env.reset(seed=self._seed)
             # Afterwards the world goes on: the same seed would begin the same one again.
             self._seed = None
-            self._present = _Present(observation, info["action_mask"], None, -1, 0, 0.0)
+            self._present = _Present(observation, info["action_mask"], None, 0, 0.0)
         present = self._present
         action, memory = self.agent.predict(
             present.observation, present.memory, action_masks=present.mask
         )
-        forecast = self.agent.forecast(memory.belief)
+        forecast = self.agent.forecast(memory)
         following, reward, terminated, truncated, info = self.env.step(action)
         transition = Transition(
             present.observation,
@@ -111,9 +105,7 @@ class BeliefTraining:
             end = {"episode": {"l": length, "r": total}, "TimeLimit.truncated": bool(truncated)}
             info = info | end
         else:
-            self._present = _Present(
-                following, info["action_mask"], memory.belief, memory.action, length, total
-            )
+            self._present = _Present(following, info["action_mask"], memory, length, total)
         return TrainingStep(int(action), forecast, following, info, ended)
 
     def get_state(self) -> dict[str, Any]:
@@ -129,8 +121,8 @@ class BeliefTraining:
             StateError: It is something else.
         """
         kept = restored(_TrainingState, state)
-        if kept.present is not None and kept.present.belief is not None:
-            self.agent.memory(kept.present.belief, kept.present.action)
+        if kept.present is not None and kept.present.memory is not None:
+            self.agent.check_memory(kept.present.memory)
         self.env.get_wrapper_attr("set_state")(kept.env)
         # What an environment cannot be put back into has changed meanwhile.
         goes_on = kept.env.get("mid_episode", True)

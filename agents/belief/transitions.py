@@ -124,7 +124,7 @@ class LearnedTransitions:
 
     def _store(self, action: int, likelihoods: Floats) -> None:
         classes = self._prior.shape[1]
-        if likelihoods.shape != (classes,) or not _possible(likelihoods):
+        if likelihoods.shape != (classes,) or not possible(likelihoods):
             raise BeliefError(f"likelihoods of {classes} classes are finite and not negative")
         self._actions.append(action)
         self._likelihoods.append(np.array(likelihoods, np.float64))
@@ -223,7 +223,7 @@ class LearnedTransitions:
         ):
             raise StateError("the stored episodes are of other classes or of another length")
         weights: Sequence[Floats] = (stored.counts, stored.starts, stored.likelihoods)
-        if not (all(map(_possible, weights)) and (stored.prior > 0).all()):
+        if not (all(map(possible, weights)) and (stored.prior > 0).all()):
             raise StateError("the stored weights of transitions are not all possible")
         actions = stored.actions
         # Compiled code reads the table without asking whether there is such a row.
@@ -233,5 +233,6 @@ class LearnedTransitions:
             raise StateError("the stored episodes have impossible actions")
 
 
-def _possible(weights: Floats) -> bool:
+def possible(weights: Floats) -> bool:
+    """Tell whether all are finite and not negative."""
     return bool(np.isfinite(weights).all() and (weights >= 0).all())

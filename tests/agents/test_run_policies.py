@@ -129,17 +129,20 @@ def test_a_belief_policy_goes_on_bit_for_bit_from_checkpoint_and_state(
     np.testing.assert_equal(resumed.agent.get_state(), never_killed.agent.get_state())
 
 
+ROW = [1.0, 0.5, 0.25]
+
+
 @pytest.mark.parametrize(
-    ("belief", "action"),
-    [([0.5, 0.5], 0), ([0.2, 0.3, 0.4], 0), ([1.5, -0.5, 0.0], 0), ([0.2, 0.3, 0.5], ACTIONS),
-     ([0.2, 0.3, 0.5], -1)],
+    ("likelihoods", "actions"),
+    [([ROW[:2]], [0]), ([ROW], [0, 1]), ([[1.5, -0.5, 0.0]], [0]), ([ROW], [ACTIONS]),
+     ([ROW], [-1]), ([[1.0, float("nan"), 0.0]], [0])],
 )  # fmt: skip
-def test_a_kept_belief_that_is_none_is_refused_and_changes_nothing(
-    tmp_path: Path, belief: list[float], action: int
+def test_a_kept_episode_that_is_none_is_refused_and_changes_nothing(
+    tmp_path: Path, likelihoods: list[list[float]], actions: list[int]
 ) -> None:
     policy = belief_policy(tmp_path)
     policy.choose(pointed(2), MASK, 1)
     before = policy.get_state()
-    with pytest.raises(StateError, match="belief"):
-        policy.set_state(before | {"belief": belief, "action": action, "episode": 7})
+    with pytest.raises(StateError, match="likelihoods"):
+        policy.set_state(before | {"likelihoods": likelihoods, "actions": actions, "episode": 7})
     assert policy.get_state() == before

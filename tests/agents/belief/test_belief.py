@@ -32,8 +32,18 @@ def test_only_ratios_of_likelihoods_count(belief: np.ndarray, factor: float) -> 
 
 def test_an_update_is_bayes_rule() -> None:
     step = np.array([[0.9, 0.1], [0.3, 0.7]])
-    found = update(np.array([0.5, 0.5]), step, np.array([0.2, 0.8]))
-    assert found == pytest.approx(np.array([0.6 * 0.2, 0.4 * 0.8]) / (0.6 * 0.2 + 0.4 * 0.8))
+    found, transitions = update(np.array([0.5, 0.5]), step, np.array([0.2, 0.8]))
+    total = 0.6 * 0.2 + 0.4 * 0.8
+    assert found == pytest.approx(np.array([0.6 * 0.2, 0.4 * 0.8]) / total)
+    joint = np.array([[0.45 * 0.2, 0.05 * 0.8], [0.15 * 0.2, 0.35 * 0.8]])
+    assert transitions == pytest.approx(joint / total)
+
+
+def test_an_update_by_an_image_that_nothing_explains_expects_what_was_predicted() -> None:
+    step = np.array([[0.0, 1.0], [0.0, 1.0]])
+    found, transitions = update(np.array([0.5, 0.5]), step, np.array([1.0, 0.0]))
+    assert found.tolist() == [0, 1]
+    assert transitions.tolist() == [[0, 0.5], [0, 0.5]]
 
 
 @pytest.mark.parametrize("impossible", [np.nan, np.inf, -1.0])
