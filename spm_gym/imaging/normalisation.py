@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,28 +20,79 @@ LIMIT = 1.5
 LARGEST_IN_METRES = 1e-3
 
 
-def normalise(levelled: FloatImage) -> NDArray[np.float32]:
+HeightScale = float | Literal["image"]
+"""What becomes the unit of normalised images: a height, m; or "image", twice the spread of the
+heights of each image, for images that have no metres or whose corrugation is not always the same.
+"""
+
+_LEAST_SCALE = 1e-12
+_HIGH = 0.98
+
+
+def normalise(levelled: FloatImage, scale: HeightScale = HALF_MOLECULE) -> NDArray[np.float32]:
     """Map the substrate to -1 and the top of a molecule to +1 (paper, *Preprocessing*).
 
+    By the scale "image" the mean height becomes 0, and two standard deviations 1.
+
     Args:
-        levelled: Heights above the substrate, m, any shape; NaN counts as substrate.
+        levelled: Heights above the substrate, m, any shape; NaN counts as substrate. One image,
+            if the scale is "image".
+        scale: Half the height of what is on the substrate.
 
     Returns:
         The same shape, clipped to [-1.5, 1.5].
     """
     image = np.empty(levelled.shape, dtype=np.float32)
-    normalise_into(np.ascontiguousarray(levelled, dtype=np.float64).ravel(), image.ravel())
+    flat = np.ascontiguousarray(levelled, dtype=np.float64).ravel()
+    normalise_into(flat, image.ravel(), unit_of(scale))
     return image
 
 
+def unit_of(scale: HeightScale) -> float:
+    """Give the scale as `normalise_into` takes it: 0 stands for that of each image."""
+    return 0.0 if scale == "image" else float(scale)
+
+
+def measured_scale(levelled: Iterable[FloatImage]) -> float:
+    """Measure the scale by which images of good probes fill the range.
+
+    Args:
+        levelled: Heights of each image above its substrate, m.
+
+    Returns:
+        Half the height, m, that 98 % of the pixels stay below, in the middle one of the images.
+    """
+    heights = [float(np.nanquantile(image, _HIGH)) for image in levelled]
+    return max(_LEAST_SCALE, float(np.median(heights)) / 2)
+
+
 @compiled
-def normalise_into(levelled: NDArray[np.float64], image: NDArray[np.float32]) -> None:
-    """Fill in a normalised image; both arrays have one dimension."""
+def normalise_into(levelled: NDArray[np.float64], image: NDArray[np.float32], unit: float) -> None:
+    """Fill in a normalised image; both arrays have one dimension; for the unit see `unit_of`."""
+    offset, substrate = 1.0, -1.0
+    if unit == 0:
+        mean, spread = _moments(levelled)
+        unit = 2 * spread if spread > 0 else 1.0
+        offset, substrate = mean / unit, 0.0
     for n in range(levelled.size):
-        value = levelled[n] * (1 / HALF_MOLECULE) - 1
+        value = levelled[n] * (1 / unit) - offset
         value = -LIMIT if value < -LIMIT else value
         value = LIMIT if value > LIMIT else value
-        image[n] = value if value == value else -1.0  # NaN is not equal to itself
+        image[n] = value if value == value else substrate  # NaN is not equal to itself
+
+
+@compiled
+def _moments(heights: NDArray[np.float64]) -> tuple[float, float]:
+    """Compute mean and standard deviation, without NaN; 0 where nothing was scanned."""
+    count, mean, squares = 0, 0.0, 0.0
+    for n in range(heights.size):
+        value = heights[n]
+        if value == value:
+            count += 1
+            before = mean
+            mean += (value - mean) / count
+            squares += (value - before) * (value - mean)
+    return mean, np.sqrt(squares / max(count, 1))
 
 
 @compiled

@@ -18,7 +18,13 @@ from spm_gym.imaging.diagnosis import (
     diagnose_roughness,
     is_uneven,
 )
-from spm_gym.imaging.normalisation import normalise_into, to_metres
+from spm_gym.imaging.normalisation import (
+    HALF_MOLECULE,
+    HeightScale,
+    normalise_into,
+    to_metres,
+    unit_of,
+)
 from spm_gym.imaging.plane import Method, check_shape, fit_plane, subtract
 from spm_gym.imaging.previews import interpolate_lines
 from spm_gym.imaging.robust import FEW_LINES, noise_between_rows
@@ -46,7 +52,9 @@ class Readings:
     squares: tuple[Square, ...]
 
 
-def readings_of(scans: Sequence[Scan], method: Method = "levels") -> Readings:
+def readings_of(
+    scans: Sequence[Scan], method: Method = "levels", scale: HeightScale = HALF_MOLECULE
+) -> Readings:
     """Read scans as `read_scans` does, images and previews with the same number of pixels.
 
     Raises:
@@ -60,7 +68,8 @@ def readings_of(scans: Sequence[Scan], method: Method = "levels") -> Readings:
         [interpolate_lines(z, scan.frame.pixels) for z, scan in zip(single, scans, strict=True)]
     )
     ranges = np.array([scan.z_range_or_nan for scan in scans])
-    return read_scans(heights, ranges, method, [scan.frame.line_step for scan in scans])
+    steps = [scan.frame.line_step for scan in scans]
+    return read_scans(heights, ranges, method, steps, scale)
 
 
 def read_scans(
@@ -68,6 +77,7 @@ def read_scans(
     z_ranges: FloatArray,
     method: Method = "levels",
     line_steps: Sequence[int] | None = None,
+    scale: HeightScale = HALF_MOLECULE,
 ) -> Readings:
     """Diagnose, level and normalise scans and find their clean squares.
 
@@ -79,6 +89,7 @@ def read_scans(
         method: As in `fit_plane`.
         line_steps: Distances of the rows that were recorded (N,); rows between them were
             interpolated. None: every row was.
+        scale: As in `normalise`.
 
     Raises:
         ValueError: The shapes are wrong, or no such method.
@@ -98,7 +109,7 @@ def read_scans(
     squares = np.zeros((len(z), 3), dtype=np.int64)
     ends = z_ranges.astype(np.float64)
     steps = np.ones(len(z), np.int64) if line_steps is None else np.array(line_steps, np.int64)
-    _read(z, ends, steps, USUAL, by_levels, planes, kinds, observations, squares)
+    _read(z, ends, steps, USUAL, by_levels, unit_of(scale), planes, kinds, observations, squares)
     return Readings(
         tuple(DIAGNOSES[kind] for kind in kinds.tolist()),
         observations,
@@ -113,6 +124,7 @@ def _read(
     line_steps: NDArray[np.int64],
     limits: Limits,
     by_levels: bool,
+    unit: float,
     planes: FloatArray,
     kinds: NDArray[np.int64],
     observations: SingleArray,
@@ -126,6 +138,7 @@ def _read(
         line_steps: Distances of the recorded rows (N,).
         limits: Of the diagnoses.
         by_levels: Whether the planes are found here, by levels; otherwise they are given.
+        unit: Of the observations, as in `normalise_into`.
         planes: Offset and slopes (N, 3).
         kinds: Indices into `DIAGNOSES` (N,).
         observations: Normalised images (N, 1, H, W).
@@ -151,7 +164,7 @@ def _read(
         # `level` returns the precision of the scan; both must give the same bits.
         for pixel in range(flat.size):
             flat[pixel] = np.float32(flat[pixel])
-        normalise_into(flat, observations[index].ravel())
+        normalise_into(flat, observations[index].ravel(), unit)
         to_metres(flat)
         # Rows that were interpolated have no noise of their own: with the tolerance of an image
         # without noise hardly a recorded pixel would count as clean.
