@@ -144,7 +144,7 @@ def score(probability: NDArray[np.float32], good: BoolArray, threshold: float) -
     recommended = recommended_threshold(probability, good, threshold)
     tn, fp, fn, tp = confusion_matrix(good, probability > threshold, labels=[False, True]).ravel()
     false_rate, true_rate, _ = roc_curve(good, probability)
-    bins = _reliability(probability, good)
+    bins = reliability_bins(probability, good)
     return Report(
         threshold=threshold,
         true_positives=int(tp),
@@ -152,12 +152,21 @@ def score(probability: NDArray[np.float32], good: BoolArray, threshold: float) -
         true_negatives=int(tn),
         false_negatives=int(fn),
         auc=float(roc_auc_score(good, probability)),
-        calibration_error=sum(b.count * abs(b.probability - b.good) for b in bins) / good.size,
+        calibration_error=_error(bins, good.size),
         recommended=recommended,
         recommended_tpr=float((probability[good] > recommended).mean()),
         roc=(tuple(false_rate.tolist()), tuple(true_rate.tolist())),
         reliability=bins,
     )
+
+
+def calibration_error(probability: NDArray[np.floating[Any]], good: BoolArray) -> float:
+    """Compute the mean distance of probability and share of good images, over tenths of [0, 1]."""
+    return _error(reliability_bins(probability, good), good.size)
+
+
+def _error(bins: tuple[Bin, ...], count: int) -> float:
+    return sum(b.count * abs(b.probability - b.good) for b in bins) / count
 
 
 def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usual: float) -> float:
@@ -179,7 +188,8 @@ def recommended_threshold(probability: NDArray[np.float32], good: BoolArray, usu
     return next((t for t in rounded if barrier <= t < ceiling), barrier)
 
 
-def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin, ...]:
+def reliability_bins(probability: NDArray[np.floating[Any]], good: BoolArray) -> tuple[Bin, ...]:
+    """Divide images by tenths of their probability (N,); tenths without images are left out."""
     # A probability of exactly 1 belongs to the last bin.
     index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     return tuple(
@@ -189,12 +199,26 @@ def _reliability(probability: NDArray[np.float32], good: BoolArray) -> tuple[Bin
     )
 
 
-def plot(report: Report, probability: NDArray[np.float32], good: BoolArray, path: Path) -> None:
-    """Draw ROC curve, reliability and histograms of the probability into one PNG."""
+def plot(
+    report: Report,
+    probability: NDArray[np.float32],
+    before: NDArray[np.float32],
+    good: BoolArray,
+    path: Path,
+) -> None:
+    """Draw ROC curve, reliability and histograms of the probability into one PNG.
+
+    Args:
+        report: Of the calibrated probabilities.
+        probability: They, (N,).
+        before: The same without calibration, (N,).
+        good: Labels (N,).
+        path: File to write.
+    """
     figure = Figure(figsize=(13, 4), layout="constrained")
     roc, reliability, histogram = figure.subplots(1, 3)
     _draw_roc(roc, report)
-    _draw_reliability(reliability, report)
+    _draw_reliability(reliability, report, reliability_bins(before, good))
     for label, members in (("bad", ~good), ("good", good)):
         histogram.hist(
             probability[members], bins=50, range=(0, 1), alpha=0.6, label=label, log=True
@@ -241,9 +265,9 @@ def _draw_roc(axes: Axes, report: Report) -> None:
     axes.legend(loc="lower right")
 
 
-def _draw_reliability(axes: Axes, report: Report) -> None:
+def _draw_reliability(axes: Axes, report: Report, before: tuple[Bin, ...]) -> None:
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    axes.plot(
-        [b.probability for b in report.reliability], [b.good for b in report.reliability], "o-"
-    )
+    for bins, style, label in ((before, "x--", "before"), (report.reliability, "o-", "calibrated")):
+        axes.plot([b.probability for b in bins], [b.good for b in bins], style, label=label)
     axes.set(xlabel="mean probability", ylabel="share of good images")
+    axes.legend()

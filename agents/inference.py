@@ -22,20 +22,17 @@ class Inference:
         network: The network.
         kind: Name of what it is, for messages.
         error: Makes an exception from its message.
-        last: Layers after the output.
 
     Raises:
         Exception: Its weights, or its answer to a known image, are not finite.
     """
 
-    def __init__(
-        self, network: VGG, kind: str, error: Callable[[str], Exception], *last: nn.Module
-    ) -> None:
+    def __init__(self, network: VGG, kind: str, error: Callable[[str], Exception]) -> None:
         self._pixels, self._kind, self._error = network.pixels, kind, error
         self._device = next(network.parameters()).device
         check_finite_output(network.eval(), network.pixels, error)
         # A copy; the network stays as it was trained, to be saved or trained further.
-        self._folded = nn.Sequential(_folded(network.trunk), network.head, *last).eval()
+        self._folded = nn.Sequential(_folded(network.trunk), network.head).eval()
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map normalised images (N, 1, H, W) to outputs (N, ``outputs``)."""

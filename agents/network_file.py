@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import parse_json
 from spm_gym.errors import one_line
 
 
-def write_network(module: nn.Module, about: dict[str, Any], path: Path) -> None:
+def write_network(weights: Mapping[str, Tensor], about: dict[str, Any], path: Path) -> None:
     """Write weights and metadata of JSON values; the file appears whole or not at all."""
-    state = {key: value.contiguous() for key, value in module.state_dict().items()}
+    state = {key: value.contiguous() for key, value in weights.items()}
     with written_whole(path) as beside:
         beside.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 

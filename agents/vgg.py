@@ -45,10 +45,14 @@ class VGG(nn.Module):
         super().__init__()
         self.config = config
         self.pixels = pixels
-        flat = config.channels[-1] * _final_side(config, pixels) ** 2
+        flat = config.channels[-1]
+        side = _final_side(config, pixels)
+        averaging = [nn.AdaptiveAvgPool2d(1)] if config.average_maps else []
+        if not averaging:
+            flat *= side**2
         self.features = config.hidden[-1] if config.hidden else flat
         self.trunk = nn.Sequential(
-            *_convolutions(config), nn.Flatten(), *_fully_connected(config, flat)
+            *_convolutions(config), *averaging, nn.Flatten(), *_fully_connected(config, flat)
         )
         self.head = nn.Linear(self.features, outputs)
         for module in self.modules():

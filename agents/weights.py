@@ -55,7 +55,7 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         "pixels": model.pixels,
         "steps": model.num_timesteps,
     }
-    write_network(model.q_net, about, path)
+    write_network(model.q_net.state_dict(), about, path)
 
 
 def format_of_file(path: Path) -> str:

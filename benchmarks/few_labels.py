@@ -19,7 +19,8 @@ import numpy as np
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_report import score
-from agents.classifier_training import Labelled, train_classifier
+from agents.classifier_training import train_classifier
+from agents.labelled import Labelled
 from spm_gym.assembly.process import limit_threads
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import ClassifierConfig, EnvConfig, load_config
@@ -71,7 +72,7 @@ def images(arguments: argparse.Namespace, good: int, bad: int, seed: int) -> Lab
 
 def show(name: str, classifier: ProbeClassifier, fresh: Labelled, recommended: float) -> None:
     """Print one line with the scores on fresh images."""
-    probability = classifier(fresh.images[:, None])
+    probability = classifier.probability(fresh.images[:, None])
     usual, advised = (score(probability, fresh.good, at) for at in (USUAL, recommended))
     print(
         f"{name:25} AUC {usual.auc:.3f}"

@@ -87,7 +87,7 @@ class Recogniser:
             "settings": self.settings,
             "summary": self.summary,
         }
-        write_network(self.network, about, path)
+        write_network(self.network.state_dict(), about, path)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Recogniser:

@@ -13,21 +13,27 @@ from tqdm import tqdm
 
 from agents import classifier_training
 from agents.classifier import ProbeClassifier
-from agents.classifier_training import Labelled
+from agents.labelled import Labelled, divisions
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import TENSORBOARD
 from spm_gym.assembly.shipped_weights import shipped_classifier
-from spm_gym.config import Config, ConfigError
-from spm_gym.datasets.labelled_folder import LabelledImages, load_folder
+from spm_gym.config import LAB, ClassifierConfig, Config, ConfigError
+from spm_gym.datasets.labelled import load_labelled
+from spm_gym.datasets.labelled_folder import LabelledImages
 from spm_gym.datasets.simulated import prepared_images
+from spm_gym.imaging import normalise
 from spm_gym.imaging.conditions import TrainingConditions, described
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, measured_scale
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.paths import as_typed
 from spm_gym.scale import NM, PA
 
 _Sessions = NDArray[np.str_]
+
+_KNOWN = 0.5
+"""Share of unknown images up to which training begins with the included classifier."""
 
 _OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
@@ -54,44 +60,119 @@ def train_classifier(
         ConfigError: The settings give conditions of simulated images, which the simulator knows.
     """
     prepare_process(config.run.threads)
-    # Before there is a run directory: a folder that cannot be used leaves none behind.
-    simulated = simulated_conditions(config) if data is None else None
-    loaded = None if data is None else load_folder(data, config.env.pixels, config.env.plane)
+    # Before there is a run directory: images that cannot be used leave none behind.
+    scale: HeightScale
+    if data is None:
+        conditions = simulated_conditions(config)
+        settings, start, scale = config.classifier, None, HALF_MOLECULE
+    else:
+        loaded, settings, start = _lab(data, config)
+        conditions = lab_conditions(loaded, config)
+        scale = _scale(loaded, settings)
+        # Here, for it may refuse: nothing of a training that cannot be is to be left.
+        divisions(loaded.good, loaded.session, settings, config.seed)
     with create_run() as run:
-        images, session = _simulated(config) if loaded is None else _of_folder(loaded, config)
-        conditions = simulated if loaded is None else folder_conditions(loaded, config)
-        assert conditions is not None
-        start = None if loaded is None else _start(config)
+        if data is None:
+            images, session = _simulated(config)
+        else:
+            images, session = _labelled(loaded, settings, scale), loaded.session
         with SummaryWriter(str(run / TENSORBOARD)) as writer:
             write_opening(writer, config, "classifier", run)
             trained = classifier_training.train_classifier(
-                images, session, config.classifier, config.env.good_above, config.seed, run,
-                conditions, writer=writer, start=start,
+                images, session, settings, config.env.good_above, config.seed, run, conditions,
+                writer=writer, start=start, height_scale=scale,
             )  # fmt: skip
             write_closing(writer)
         if output is not None:
             trained.save(output)
-    for name, value in described(trained.conditions):
-        print(f"{name:12} {value}")
-    written = output or run / "classifier.safetensors"
-    print(f"trained on {len(images.good)} images: {written}")
-    recommended = trained.summary["validation"]["recommended"]
-    print(f"use it with --set env.classifier={as_typed(written)} env.good_above={recommended:g}")
+    _print_use(trained, len(images.good), output or run / "classifier.safetensors", config)
     return 0
 
 
-def _start(config: Config) -> VGG | None:
-    """Load the network whose trunk training on a folder begins with."""
-    # A few hundred labels do not suffice from scratch (docs/classifier.md, *Few labels*).
-    if not config.classifier.from_shipped:
-        return None
-    network = ProbeClassifier.load(shipped_classifier()).network
-    # Weights fit only the network that they were trained in.
-    if (network.config, network.pixels) != (config.classifier.network, config.env.pixels):
-        print("  begins from scratch: the included classifier is of another network")
-        return None
-    print("  begins with the included classifier (classifier.from_shipped)")
-    return network
+def _print_use(trained: ProbeClassifier, images: int, written: Path, config: Config) -> None:
+    for name, value in described(trained.conditions):
+        print(f"{name:12} {value}")
+    print(f"trained on {images} images: {written}")
+    recommended = trained.summary["validation"]["recommended"]
+    use = [f"env.classifier={as_typed(written)}", f"env.good_above={recommended:g}"]
+    if trained.pixels != config.env.pixels:
+        use.append(f"env.pixels={trained.pixels}")
+    print("use it with --set", *use)
+
+
+def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, VGG | None]:
+    """Read a lab's images, and choose how to train with them."""
+    given = config.classifier
+    pixels = given.pixels or config.env.pixels
+    loaded = load_labelled(data, pixels, config.env.plane)
+    included = ProbeClassifier.load(shipped_classifier())
+    if given.start == "shipped" or (given.start == "auto" and _knows(included, loaded, given)):
+        # Weights fit only the network that they were trained in.
+        if (included.network.config, included.pixels) == (given.network, pixels):
+            print("begins with the included classifier (classifier.start)")
+            _print_contents(loaded, pixels)
+            return loaded, given, included.network
+        if given.start == "shipped":
+            raise ConfigError(
+                "setting classifier.start = shipped: the included classifier is of another network "
+                "(classifier.network, env.pixels)"
+            )
+    if given.start == "auto":
+        print("begins from scratch: the included classifier does not know such images")
+        given = _filled(given, loaded)
+        # As many pixels as all of them have.
+        smallest = min([*loaded.averaged, LAB["pixels"]])
+        unset = not {"pixels", "network"} & config.classifier.model_fields_set
+        if unset and (sum(loaded.averaged.values()) == len(loaded.good) and smallest > pixels):
+            pixels = smallest
+            loaded = load_labelled(data, pixels, config.env.plane)
+    _print_contents(loaded, pixels)
+    return loaded, given, None
+
+
+def _knows(included: ProbeClassifier, loaded: LabelledImages, given: ClassifierConfig) -> bool:
+    """Tell whether the included classifier knows most of the images."""
+    if not loaded.metres or loaded.heights.shape[1] != included.pixels:
+        return False
+    images = np.stack([normalise(z) for z in loaded.heights])[:, None]
+    return bool(included.unknown(images).mean() < _KNOWN)
+
+
+def _filled(given: ClassifierConfig, loaded: LabelledImages) -> ClassifierConfig:
+    """Fill in what suits a lab's images where nothing else was set."""
+    # Crops and rates suit that network, and not any other.
+    if "network" in given.model_fields_set:
+        return given
+    names, counts = np.unique(loaded.session, return_counts=True)
+    lab = dict(LAB)
+    # With too few evenings, or names that are none, single images are divided.
+    if len(names) < LAB["folds"] or (counts == 1).any():
+        lab["split"] = "image"
+    update = {key: value for key, value in lab.items() if key not in given.model_fields_set}
+    return given.model_copy(update=update)
+
+
+def _scale(loaded: LabelledImages, settings: ClassifierConfig) -> HeightScale:
+    """Choose by what the images are normalised.
+
+    Raises:
+        ConfigError: The settings want heights of images that have none.
+    """
+    if settings.height_scale == "image" or not loaded.metres:
+        if settings.height_scale == "measured":
+            raise ConfigError(
+                "setting classifier.height_scale = measured: the images have brightness, and no "
+                "heights in metres; set image"
+            )
+        return "image"
+    if settings.height_scale == "measured":
+        return measured_scale(loaded.heights[loaded.good])
+    return HALF_MOLECULE
+
+
+def _labelled(loaded: LabelledImages, settings: ClassifierConfig, scale: HeightScale) -> Labelled:
+    images = np.stack([normalise(z, scale) for z in loaded.heights])
+    return Labelled(images, loaded.good, loaded.share)
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:
@@ -116,11 +197,12 @@ def simulated_conditions(config: Config) -> TrainingConditions:
     )
 
 
-def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
-    """Describe the conditions of a folder's images: from their files, or else from the settings."""
+def lab_conditions(loaded: LabelledImages, config: Config) -> TrainingConditions:
+    """Describe the conditions of a lab's images: from their files, or else from the settings."""
     given = config.classifier
     setpoint = None if given.setpoint_pA is None else given.setpoint_pA * PA
     width = None if given.image_nm is None else given.image_nm * NM
+    pixels = loaded.heights.shape[1]
     pixel = _range(loaded.width, width, "the size", "image_nm")
     return TrainingConditions(
         given.origin,
@@ -129,7 +211,7 @@ def folder_conditions(loaded: LabelledImages, config: Config) -> TrainingConditi
         # Some controllers write the setpoint with the sign of the current; trained for is its
         # magnitude.
         setpoint=_range(np.abs(loaded.setpoint), setpoint, "the setpoint", "setpoint_pA"),
-        pixel=pixel and (pixel[0] / config.env.pixels, pixel[1] / config.env.pixels),
+        pixel=pixel and (pixel[0] / pixels, pixel[1] / pixels),
     )
 
 
@@ -159,11 +241,6 @@ def _simulated(config: Config) -> tuple[Labelled, _Sessions]:
         )
     images = Labelled(simulated.observations[:, 0], simulated.good)
     return images, np.full(count, "simulated")
-
-
-def _of_folder(loaded: LabelledImages, config: Config) -> tuple[Labelled, _Sessions]:
-    _print_contents(loaded, config.env.pixels)
-    return Labelled(loaded.images, loaded.good), loaded.session
 
 
 def _print_contents(loaded: LabelledImages, pixels: int) -> None:

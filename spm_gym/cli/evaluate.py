@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from spm_gym.assembly.policy_names import (
 )
 from spm_gym.assembly.run_directory import CHECKPOINTS, TRAINING, existing_training, versions
 from spm_gym.atomic_file import written_whole
-from spm_gym.cli import run_command
+from spm_gym.cli import evaluate_classifier, run_command
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
@@ -40,6 +41,8 @@ EPILOG = """policies:
   counting-mask   the same, but it sees the action mask; a policy that is better uses the images
   oracle    the optimum: it reads the simulator's hidden state
   shuffled  the agent, fed images of other episodes (a control: it must lose its skill)
+
+'evaluate.py classifier --help' scores a classifier on labelled images instead.
 
 Runs and checkpoints of others hold data: nothing in them is run; but the settings of a run decide
 which instrument is used (docs/safety.md, "Files from others").
@@ -140,9 +143,15 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of evaluate.py."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["classifier"]:
+        summary = evaluate_classifier.__doc__
+        parser = argparse.ArgumentParser(prog="evaluate.py classifier", description=summary)
+        evaluate_classifier.add_arguments(parser)
+        return run_command(parser, given[1:])
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
     add_arguments(parser)
-    return run_command(parser, arguments)
+    return run_command(parser, given)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -162,7 +171,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
         print(f"{name} is the agent of {other}")
     # Before the first episode: a rule that is made up later proves nothing.
     print(f"the evaluation {rule.text}")
-
     from spm_gym.assembly.evaluation import play
 
     results: Results = {name: [] for name in policies}

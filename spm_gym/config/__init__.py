@@ -18,7 +18,9 @@ from pydantic import BaseModel, Field, ValidationError, create_model, model_vali
 from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
 from spm_gym.config.learning import (
+    LAB,
     AgentConfig,
+    AugmentationConfig,
     BeliefConfig,
     ClassifierConfig,
     NetworkConfig,
@@ -36,9 +38,11 @@ from spm_gym.config.simulator import SimulatorConfig
 from spm_gym.config.yaml_file import excerpt, parse_yaml, plain, read_yaml
 
 __all__ = [
+    "LAB",
     "PAPER_ACTIONS",
     "ActionConfig",
     "AgentConfig",
+    "AugmentationConfig",
     "BeliefConfig",
     "BudgetConfig",
     "ClassifierConfig",

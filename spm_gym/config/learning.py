@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ class NetworkConfig(Section):
         channels: Feature maps of each set of 3x3 convolutions.
         convolutions: Convolutions in each set.
         pooled_sets: How many of the first sets are followed by 2x2 max pooling.
+        average_maps: Whether each of the last feature maps is averaged over the image, which says
+            what is on it and not where.
         stem_stride: Stride of the very first convolution.
         hidden: Units of each fully connected layer before the output.
         norm: Normalisation on every layer but the output.
@@ -28,6 +30,7 @@ class NetworkConfig(Section):
     channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64, 64)
     convolutions: Count = 1
     pooled_sets: Annotated[int, Field(ge=0)] = 4
+    average_maps: bool = False
     stem_stride: Annotated[int, Field(ge=1, le=4)] = 2
     hidden: tuple[Count, ...] = (128,)
     # An agent with batch norm that begins with the classifier's weights learned worse (0.67 against
@@ -45,45 +48,79 @@ class NetworkConfig(Section):
         return self
 
 
+class AugmentationConfig(Section):
+    """Random changes of the images that a classifier learns from.
+
+    Attributes:
+        flips: Whether to mirror them along either axis.
+        crop: Side of the part that is taken, at a random place, as a share of the image's.
+        contrast: Standard deviation of the logarithm of a factor on the heights.
+        line_noise: Most noise from line to line, in units of normalised images.
+        noise: Most noise from pixel to pixel.
+        rotation_deg: Most that they are turned; scan lines then are none any more.
+    """
+
+    flips: bool = True
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    contrast: NonNegative = 0.0
+    line_noise: NonNegative = 0.0
+    noise: NonNegative = 0.0
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+
+
 class ClassifierConfig(Section):
     """Training of the image classifier (paper, *Networks*).
 
     Attributes:
         images: Simulated images to train and validate on.
-        validation_fraction: Share of the images that is kept for validation.
-        split: Whether single images or whole measurement sessions are kept.
+        start: What training on a lab's images begins with: "shipped", the trunk of the included
+            classifier, or "scratch". "auto" takes the included one for images that it knows, and
+            otherwise the settings of `LAB`, from scratch, where no others are given.
+        height_scale: What one unit of normalised images is: "fixed", half the height of MgPc;
+            "measured", half the height of the lab's good images; "image", twice the spread of
+            each image.
+        pixels: Side of the images; None takes `env.pixels`.
+        split: Whether single images or whole measurement sessions are kept for validation.
+        validation_fraction: Share of the images that is kept.
+        folds: Number of parts that are kept in turn; the networks that were trained without each of
+            them are the members of the classifier. None keeps one part and trains one network.
+        patience: Epochs without a lower loss on sessions put aside, after which the best network so
+            far is taken; None trains to the end.
         good_weight: Weight of good images in the loss: multiplies the odds of a good probe.
-        flips: Whether to mirror images at random.
+        average_flips: Whether an answer is the mean over the four mirror images.
         counterexamples: Images without molecules that join the training as bad ones, as a share
             of the training images.
         epochs: None takes ten, and of few images more, until there are two hundred batches.
-        from_shipped: Whether training on a folder begins with the trunk of the included
-            classifier, if that is of the same network.
         refuse_poor: Whether a classifier with bad scores is not written.
         device: A torch device; "auto" takes a GPU if there is one.
-        origin: Of the images of a folder; those of a simulated run are simulated. This and the
+        origin: Of the images of a lab; those of a simulated run are simulated. This and the
             following are written into the classifier, which is refused for other images.
-        material: Sample on the images of a folder, such as "MgPc on Ag(100)".
+        material: Sample on the images of a lab, such as "MgPc on Ag(100)".
         bias_V: Sample bias of images whose files do not contain it.
         setpoint_pA: Current setpoint of images whose files do not contain it.
         image_nm: Side of images whose files do not contain it.
     """
 
     network: NetworkConfig = NetworkConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     images: Count = 40_000
+    start: Literal["auto", "shipped", "scratch"] = "auto"
+    height_scale: Literal["fixed", "measured", "image"] = "fixed"
+    pixels: Count | None = None
     # The paper trains on 76 % of its images and keeps 24 %.
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.24
     split: Literal["image", "session"] = "image"
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    patience: Count | None = None
     epochs: Count | None = None
     batch_size: Count = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 5e-5
     # As in the released script; the paper says 8.
     good_weight: Positive = 3.0
-    flips: bool = True
+    average_flips: bool = False
     # Without them a bare terrace is called good; with half as many, 1 of 249 foreign images was.
     counterexamples: Fraction = 0.2
-    from_shipped: bool = True
     refuse_poor: bool = True
     device: str = "auto"
     origin: Literal["real", "simulated"] = "real"
@@ -91,6 +128,32 @@ class ClassifierConfig(Section):
     bias_V: float | None = None
     setpoint_pA: Positive | None = None
     image_nm: Positive | None = None
+
+    @model_validator(mode="after")
+    def _crops_for_any_side(self) -> ClassifierConfig:
+        if self.augmentation.crop < 1 and not self.network.average_maps:
+            raise ValueError(
+                "augmentation.crop below 1 needs network.average_maps=true: other networks take "
+                "images of one side only"
+            )
+        return self
+
+
+# Measured on real images with people's labels (docs/classifier.md, *Real images*). What is on an
+# image and not where decides, so the maps are averaged; a third of the sides is lost to crops.
+LAB: dict[str, Any] = {
+    "network": NetworkConfig(channels=(16, 32, 64, 96), hidden=(), norm="batch", average_maps=True),
+    "augmentation": AugmentationConfig(crop=5 / 6, contrast=0.15, line_noise=0.08, noise=0.05),
+    "height_scale": "image",
+    "pixels": 96,
+    "split": "session",
+    "folds": 5,
+    "learning_rate": 2e-3,
+    "good_weight": 1.0,
+    "average_flips": True,
+    "counterexamples": 0.0,
+}
+"""Settings for images of a sample that the included classifier does not know."""
 
 
 class RecogniserConfig(Section):

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.datasets.manifest import MANIFEST, NO_FILE, read_listed
-from spm_gym.imaging import level, normalise
+from spm_gym.datasets.manifest import MANIFEST, NO_FILE, Manifest, read_listed
+from spm_gym.imaging import level
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import (
     READERS,
@@ -41,11 +41,14 @@ _TRAILING_NUMBER = re.compile(r"[\W_]*\d*$")
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images with the verdict of a person.
+    """Images with the verdict of people.
 
     Attributes:
-        images: Levelled and normalised, (N, pixels, pixels) float32.
+        heights: Levelled, (N, pixels, pixels) float32, m.
+        metres: Whether they are heights; otherwise only differences within an image mean anything.
         good: Whether the probe was classified good, (N,).
+        share: Of the people who call it good, (N,).
+        raters: How many people have judged it, (N,).
         session: Measurement session of each image, (N,) strings.
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
@@ -55,8 +58,11 @@ class LabelledImages:
         width: Side, m; likewise.
     """
 
-    images: NDArray[np.float32]
+    heights: NDArray[np.float32]
+    metres: bool
     good: BoolArray
+    share: NDArray[np.float32]
+    raters: NDArray[np.int64]
     session: NDArray[np.str_]
     paths: tuple[Path, ...]
     ignored: dict[str, int]
@@ -68,27 +74,40 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image file with its label, by manifest or name; "" for none."""
+    """An image file with its label, by manifest or name; "" for none.
+
+    Attributes:
+        path: Its file.
+        label: The one that training takes.
+        session: When it was measured.
+        votes: Labels of all who labelled it, if they are known.
+    """
 
     path: Path
     label: str
     session: str
+    votes: tuple[str, ...] = ()
 
 
-def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> LabelledImages:
-    """Read, level and normalise the labelled images of a folder.
+def load_folder(
+    folder: Path, pixels: int = 64, plane: Method = "levels", to_train: bool = True
+) -> LabelledImages:
+    """Read and level the labelled images of a folder.
 
-    Levelling an image that is levelled already changes nothing that matters, so the published
-    data set loads as it is. Images with more pixels are averaged over the areas of fewer ones.
+    Levelling an image that is levelled already changes nothing that matters. Images with more
+    pixels are averaged over the areas of fewer ones.
 
     Args:
         folder: Laid out as described above.
         pixels: Side that the images get; they must be square and have as many or more.
         plane: How to find the substrate, as in `spm_gym.imaging.level`.
+        to_train: Whether both classes are needed; otherwise, if there are no labels, all images are
+            read, as bad ones.
 
     Raises:
-        FileFormatError: No images, no labels, only one class, a manifest that makes no sense, or a
-            file that is not there, not in the folder, or as for `read_for_classifier`.
+        FileFormatError: No images, no labels, only one class where both are needed, a manifest
+            that makes no sense, or a file that is not there, not in the folder, or as for
+            `read_for_classifier`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,8 +115,11 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     manifest = folder / MANIFEST
     entries = list(_listed(manifest) if manifest.is_file() else found_images(folder))
     labelled = [entry for entry in entries if entry.label in _TRAINED_ON]
+    if not (to_train or labelled):
+        labelled = entries
     good = np.array([entry.label == "good" for entry in labelled], dtype=np.bool_)
-    _check_classes(folder, entries, good)
+    if to_train or not labelled:
+        _check_classes(folder, entries, good)
     if manifest.is_file():
         _refuse_untrainable(manifest, len(labelled))
     sides = Counter[int]()
@@ -105,15 +127,19 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
     for entry in labelled:
         topography, z = read_for_classifier(entry.path, pixels)
         sides[len(topography.z)] += 1
-        images.append(normalise(level(z, plane)))
+        images.append(level(z, plane).astype(np.float32))
         given.append((topography.bias, topography.setpoint, topography.width))
     # None becomes NaN; nothing tunnels at 0, so that stands for unknown.
     conditions = np.array(given, np.float64)
     conditions[conditions == 0] = np.nan
     bias, setpoint, width = conditions.T
+    share, raters = _votes(labelled)
     return LabelledImages(
-        images=np.stack(images),
+        heights=np.stack(images),
+        metres=True,
         good=good,
+        share=share,
+        raters=raters,
         session=np.array([entry.session for entry in labelled], dtype=np.str_),
         paths=tuple(entry.path for entry in labelled),
         ignored=dict(Counter(e.label for e in entries if e.label not in _TRAINED_ON)),
@@ -122,6 +148,15 @@ def load_folder(folder: Path, pixels: int = 64, plane: Method = "levels") -> Lab
         setpoint=setpoint,
         width=width,
     )
+
+
+def _votes(labelled: list[Entry]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Share of the people who call each image good, and their number."""
+    votes = [[vote for vote in entry.votes if vote in _TRAINED_ON] or [entry.label]
+             for entry in labelled]  # fmt: skip
+    raters = np.array([len(each) for each in votes], np.int64)
+    good = np.array([each.count("good") for each in votes], np.float32)
+    return np.asarray(good / raters, np.float32), raters
 
 
 def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
@@ -196,9 +231,13 @@ def _refuse_untrainable(manifest: Path, labelled: int) -> None:
 
 
 def _listed(manifest: Path) -> Iterator[Entry]:
-    for file, label, session in read_listed(manifest):
+    listed = Manifest.read(manifest)
+    for file, labels in listed.entries.items():
         path = manifest.parent / file
-        yield Entry(path, label, session or _session(path.stem))
+        session = listed.session(file) or _session(path.stem)
+        # What they agreed on afterwards is what all of them think now.
+        votes = () if labels.consensus else tuple(labels.by.values())
+        yield Entry(path, labels.label, session, votes)
 
 
 def found_images(folder: Path) -> Iterator[Entry]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agents.classifier import ProbeClassifier
-from agents.classifier_training import Labelled, fit
+from agents.classifier_fit import fit
+from agents.labelled import Labelled
 from tests.support.blobs import QUICK, blobs
 
 
@@ -21,4 +22,4 @@ def others() -> Labelled:
 
 @pytest.fixture(scope="module")
 def trained(data: Labelled) -> ProbeClassifier:
-    return fit(data, QUICK, seed=0)[0]
+    return ProbeClassifier([fit(data, QUICK, seed=0)[0]])

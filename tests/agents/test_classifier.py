@@ -8,7 +8,7 @@ import torch
 
 from agents.classifier import ClassifierError, ProbeClassifier
 from agents.classifier_report import score
-from agents.classifier_training import Labelled
+from agents.labelled import Labelled
 from tests.support.blobs import PIXELS, classified
 
 

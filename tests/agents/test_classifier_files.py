@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from agents.classifier import ClassifierError, ProbeClassifier
-from agents.classifier_training import Labelled
+from agents.classifier import FORMAT, ClassifierError, ProbeClassifier
+from agents.labelled import Labelled
 from spm_gym.imaging.conditions import TrainingConditions
 from tests.support.blobs import PIXELS, TINY, classified
 
@@ -24,7 +24,17 @@ ABSENT = object()
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"format": "another"}, "'another'"),
     ({"format": "spm-gym probe classifier 1"}, "train it again"),
+    ({"format": "spm-gym probe classifier 2"}, "train it again"),
     ({"summary": "long"}, "summary is a str"),
+    ({"members": 0}, "has 0 networks"),
+    ({"members": 2}, "do not fit"),
+    ({"members": True}, "has True networks"),
+    ({"temperature": 0.0}, "temperature"),
+    ({"temperature": float("nan")}, "temperature"),
+    ({"temperature": "warm"}, "temperature is a str"),
+    ({"height_scale": -1e-10}, "scale"),
+    ({"height_scale": "large"}, "scale"),
+    ({"average_flips": 1}, "average_flips is a int"),
     ({"conditions": None}, "conditions"),
     ({"conditions": CONDITIONS.to_json() | {"bias": [1.0, -1.0]}}, "conditions.bias"),
     ({"conditions": CONDITIONS.to_json() | {"auc": float("nan")}}, "conditions.auc"),
@@ -53,7 +63,8 @@ def test_a_loaded_classifier_is_the_saved_one(
 
 def saved_with(weights: dict[str, torch.Tensor], path: Path, **changes: object) -> None:
     """Save weights with what a classifier says of itself, or with other than that."""
-    about = {"format": "spm-gym probe classifier 2", "pixels": PIXELS, "summary": {}}
+    about: dict[str, object] = {"format": FORMAT, "pixels": PIXELS, "summary": {}, "members": 1}
+    about |= {"temperature": 1.0, "average_flips": False, "height_scale": 1e-10}
     about |= {"conditions": CONDITIONS.to_json()}
     about |= {"network": TINY.model_dump(mode="json"), **changes}
     kept = {name: value for name, value in about.items() if value is not ABSENT}
@@ -85,7 +96,10 @@ def test_weights_without_what_makes_a_classifier_are_one_error_that_names_the_fi
     trained: ProbeClassifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.safetensors"
-    weights = {key: value.contiguous() for key, value in trained.network.state_dict().items()}
+    weights = {
+        f"members.0.{key}": value.contiguous()
+        for key, value in trained.network.state_dict().items()
+    }
     save_file(weights, path)
     refused(path, "lack 'about'")
     save_file(weights, path, {"about": "[]"})

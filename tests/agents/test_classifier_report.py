@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.classifier_report import plot, score
-from agents.classifier_training import Labelled, train_classifier
+from agents.classifier_training import train_classifier
+from agents.labelled import Labelled
 from spm_gym.imaging.conditions import TrainingConditions
 from tests.support.blobs import QUICK
 
@@ -120,5 +121,5 @@ def test_tensorboard_gets_losses_and_the_precision_recall_curve(
 def test_the_picture_is_drawn_for_certain_probabilities(tmp_path: Path) -> None:
     good = np.array([True, False, True])
     probability = good.astype(np.float32)
-    plot(score(probability, good, 0.9), probability, good, tmp_path / "a.png")
+    plot(score(probability, good, 0.9), probability, probability, good, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000

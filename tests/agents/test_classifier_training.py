@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from agents.augmentation import flipped
 from agents.classifier import ClassifierError, ProbeClassifier
-from agents.classifier_training import Labelled, fit, flipped, split, train_classifier
+from agents.classifier_fit import fit
+from agents.classifier_training import train_classifier
 from agents.counterexamples import counterexamples
+from agents.labelled import Labelled, divisions
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig, NetworkConfig
 from spm_gym.imaging.conditions import TrainingConditions
@@ -24,9 +27,13 @@ from tests.support.blobs import PIXELS, QUICK, TINY, classified
 CONDITIONS = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
 
 
+def fitted(data: Labelled, config: ClassifierConfig, seed: int = 0) -> ProbeClassifier:
+    return ProbeClassifier([fit(data, config, seed)[0]])
+
+
 def test_shuffled_labels_teach_nothing(data: Labelled, others: Labelled) -> None:
     shuffled = Labelled(data.images, np.random.default_rng(0).permutation(data.good))
-    classifier, _ = fit(shuffled, QUICK, seed=0)
+    classifier = fitted(shuffled, QUICK)
     assert roc_auc_score(others.good, classified(classifier, others)) == pytest.approx(0.5, abs=0.1)
 
 
@@ -49,10 +56,10 @@ def test_the_seed_decides_and_torch_generator_is_left_alone(
         update={"epochs": 1, "network": TINY.model_copy(update={"dropout": 0.3})}
     )
     torch.manual_seed(5)
-    first = classified(fit(data, config, seed=1)[0], others)
+    first = classified(fitted(data, config, 1), others)
     ignoring_signals = torch.rand(3)
-    again = classified(fit(data, config, seed=1)[0], others)
-    other = classified(fit(data, config, seed=2)[0], others)
+    again = classified(fitted(data, config, 1), others)
+    other = classified(fitted(data, config, 2), others)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     torch.manual_seed(5)
@@ -70,7 +77,7 @@ def test_a_weight_on_good_images_multiplies_the_odds(weight: float) -> None:
         learning_rate=0.03,
         good_weight=weight,
     )
-    classifier, _ = fit(alike, config, seed=0)
+    classifier = fitted(alike, config)
     odds = weight * 1 / 3
     assert classified(classifier, alike) == pytest.approx(odds / (1 + odds), abs=0.02)
 
@@ -104,11 +111,11 @@ def test_a_division_is_complete_and_near_the_fraction(
     session = np.repeat([f"s{number}" for number in range(len(sizes))], sizes)
     good = np.arange(session.size) % 4 == 0
     config = ClassifierConfig.model_validate({"validation_fraction": fraction, "split": by})
-    training, validation = split(good, session, config, seed)
+    [(training, validation)] = divisions(good, session, config, seed)
     assert sorted([*training, *validation]) == list(range(session.size))
     for side in (training, validation):
         assert 0 < good[side].sum() < side.size
-    again = split(good, session, config, seed)
+    [again] = divisions(good, session, config, seed)
     assert np.array_equal(validation, again[1])
     if by == "session":
         assert not set(session[training]) & set(session[validation])
@@ -122,7 +129,7 @@ def test_a_side_without_a_class_is_refused() -> None:
     good = np.arange(40) < 20
     session = np.where(good, "good night", "bad night")
     with pytest.raises(ClassifierError, match=r"split by session leaves .* in 2 sessions"):
-        split(good, session, ClassifierConfig(split="session"), 0)
+        divisions(good, session, ClassifierConfig(split="session"), 0)
 
 
 def test_one_class_cannot_be_fitted() -> None:
@@ -189,7 +196,7 @@ def test_few_labels_are_used_often_enough_to_find_the_good_ones(
     classifier = labelled(few, tmp_path)
     assert len(classifier.summary["history"]) * 5 >= 200  # batches of 32
     validation = classifier.summary["validation"]
-    assert validation["tpr"] > 0.5
+    assert validation["recommended_tpr"] > 0.5
     saved = ProbeClassifier.load(tmp_path / "classifier.safetensors")
     assert saved.summary["validation"]["recommended"] == validation["recommended"]
 
@@ -207,7 +214,7 @@ def test_a_trunk_to_start_with_is_what_training_begins_from(
     started, _ = fit(data, still, seed=9, start=trained.network)
     fresh, _ = fit(data, still, seed=9)
     ours, theirs, other = (
-        dict(each.network.trunk.named_parameters()) for each in (trained, started, fresh)
+        dict(each.trunk.named_parameters()) for each in (trained.network, started, fresh)
     )
     for name, weights in ours.items():
         assert torch.allclose(weights, theirs[name], atol=1e-6)
@@ -244,7 +251,7 @@ def test_counterexamples_teach_that_a_bare_terrace_is_not_good(
             CONDITIONS,
             False,
         )
-        called_good.append((classifier(bare) > 0.9).mean())
+        called_good.append((classifier.probability(bare) > 0.9).mean())
         assert roc_auc_score(data.good, classified(classifier, data)) > 0.98
     assert called_good[0] > 0.1
     assert called_good[1] < 0.02

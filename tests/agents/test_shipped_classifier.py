@@ -33,10 +33,13 @@ def test_it_is_small() -> None:
 @pytest.mark.slow
 def test_it_classifies_unseen_simulated_images() -> None:
     raw = simulated_images(3000, seed=2718281)
-    report = score(ProbeClassifier.load(shipped_classifier())(prepared(raw.z)), raw.good, 0.9)
+    classifier = ProbeClassifier.load(shipped_classifier())
+    report = score(classifier.probability(prepared(raw.z)), raw.good, 0.9)
     assert report.auc >= 0.999
     assert report.tpr >= 0.97
     assert report.fpr <= 0.005
+    assert report.calibration_error <= 0.01
+    assert classifier.unknown(prepared(raw.z))[raw.good].mean() <= 0.01
 
 
 def test_mirror_images_are_classified_alike() -> None:
@@ -84,4 +87,6 @@ def test_no_real_scan_of_something_else_is_called_a_good_image() -> None:
             rows, cols = (range(0, side - 63, 64) for side in coarse.shape)
             crops += [coarse[r : r + 64, c : c + 64] for r in rows for c in cols]
     assert len(crops) > 100
-    assert classifier(prepared(np.stack(crops))).max() <= 0.9
+    images = prepared(np.stack(crops))
+    assert classifier.probability(images).max() <= 0.9
+    assert classifier.unknown(images).mean() >= 0.9

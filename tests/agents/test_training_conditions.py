@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.classifier import ProbeClassifier
-from spm_gym.assembly.classifier_training import folder_conditions, simulated_conditions
+from spm_gym.assembly.classifier_training import lab_conditions, simulated_conditions
 from spm_gym.assembly.pictures.networks import of_weights
 from spm_gym.cli import train
 from spm_gym.config import ConfigError, load_config
@@ -42,7 +42,7 @@ def sxm(name: str, bias: float, feedback: SxmFeedback, size: float = 10e-9) -> P
 
 def conditions(*settings: str) -> TrainingConditions:
     config = load_config(None, list(settings))
-    return folder_conditions(load_folder(Path(), config.env.pixels), config)
+    return lab_conditions(load_folder(Path(), config.env.pixels), config)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.classifier import ProbeClassifier
-from agents.classifier_training import Labelled
+from agents.labelled import Labelled
 from spm_gym.config import ClassifierConfig, NetworkConfig
 
 PIXELS = 24
@@ -33,4 +33,4 @@ def sharp(place: np.ndarray) -> np.ndarray:
 
 
 def classified(classifier: ProbeClassifier, data: Labelled) -> np.ndarray:
-    return classifier(data.images[:, None])
+    return classifier.probability(data.images[:, None])

@@ -1,0 +1,71 @@
+"""Score of a classifier on a lab's labelled images, without training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.classifier import ProbeClassifier
+from agents.classifier_score import summarise_score
+from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.config import Config
+from spm_gym.datasets.labelled import load_labelled
+from spm_gym.imaging import normalise
+from spm_gym.types import BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A classifier's answers to N images, and what they are worth.
+
+    Attributes:
+        summary: See `agents.classifier_score.summarise_score`.
+        images: Normalised, (N, H, H).
+        probability: Of a good probe, (N,), also of unknown images.
+        unknown: Whether each is unlike the training, (N,).
+        good: Labels (N,).
+        names: Of the images.
+    """
+
+    summary: dict[str, Any]
+    images: NDArray[np.float32]
+    probability: NDArray[np.float64]
+    unknown: BoolArray
+    good: BoolArray
+    names: tuple[str, ...]
+
+
+def score_classifier(config: Config, data: Path, threshold: float | None) -> Scored:
+    """Score the classifier of the settings on labelled images.
+
+    Args:
+        config: Its file (`env.classifier`), and how images are levelled.
+        data: Folder of images, or file of arrays; without labels there are no rates.
+        threshold: An image is called good above it; None takes the one that the training
+            recommended.
+
+    Raises:
+        ClassifierError: The classifier cannot be read.
+        FileFormatError: The images cannot be read.
+    """
+    path = config.env.classifier or shipped_classifier()
+    classifier = ProbeClassifier.load(path)
+    loaded = load_labelled(data, classifier.pixels, config.env.plane, to_train=False)
+    # What has no metres can be compared only with itself.
+    scale = classifier.height_scale if loaded.metres else "image"
+    images = np.stack([normalise(z, scale) for z in loaded.heights])
+    if threshold is None:
+        validation = classifier.summary.get("validation", {})
+        threshold = float(validation.get("recommended", config.env.good_above))
+    probability = classifier.probability(images[:, None]).astype(np.float64)
+    unknown = classifier.unknown(images[:, None])
+    summary = summarise_score(probability, unknown, loaded.good, loaded.session, threshold)
+    names = tuple(each.name for each in loaded.paths)
+    return Scored(
+        {"classifier": str(path), "data": str(data), **summary},
+        images, probability, unknown, loaded.good, names,
+    )  # fmt: skip

@@ -1,0 +1,163 @@
+"""Labelled images in one NumPy file, as the classifier's training takes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spm_gym.datasets.labelled_folder import LabelledImages
+from spm_gym.imaging import level
+from spm_gym.imaging.averaging import box_averaged
+from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.plane import Method
+
+ENDING = ".npz"
+_WORDS = {"good": 1, "bad": 0}
+_LEFT_OUT = -1
+
+
+def load_arrays(
+    path: Path, pixels: int, plane: Method = "levels", to_train: bool = True
+) -> LabelledImages:
+    """Read labelled images from an ``.npz`` file.
+
+    Its arrays: ``images`` (N, H, W), heights in metres or, as whole numbers, brightness, which has
+    no metres; ``label`` (N,), "good" or "bad", or 1 and 0; anything else is left out. Optional:
+    ``session`` (N,); ``n`` (N,), how many people have judged; ``agree`` (N,), the share of them who
+    agree with the label; ``bias`` (V), ``setpoint`` (A) and ``width`` (m), one or (N,).
+
+    Args:
+        path: Of the file; nothing in it is run.
+        pixels: Side that the images get; larger ones are averaged.
+        plane: How to find the substrate, as in `spm_gym.imaging.level`; brightness is not levelled.
+        to_train: Whether both classes are needed; otherwise the labels may be missing, and if none
+            is good or bad, all images are read, as bad ones.
+
+    Raises:
+        FileFormatError: It is no such file, or lacks a class that is needed.
+    """
+    arrays = _arrays(path)
+    images = _images(path, arrays, ("images", "label") if to_train else ("images",))
+    count, side = len(images), images.shape[1]
+    label = _labels(path, _per_image(path, arrays, "label", count, ""))
+    chosen = np.flatnonzero(label != _LEFT_OUT)
+    if not (to_train or len(chosen)):
+        chosen = np.arange(count)
+    good = label[chosen] == 1
+    if to_train and not 0 < good.sum() < good.size:
+        raise FileFormatError(
+            f"{path}: good and bad images are needed (found {good.sum()} good and "
+            f"{(~good).sum()} bad of {count}); 'label' says which is which"
+        )
+    if side < pixels:
+        raise FileFormatError(
+            f"{path}: its images have {side} x {side} px, at least {pixels} x {pixels} are needed"
+        )
+    metres = images.dtype.kind == "f"
+    heights = np.stack([_prepared(images[n], pixels, plane if metres else None) for n in chosen])
+    session = _per_image(path, arrays, "session", count, "")[chosen]
+    raters = _numbers(path, arrays, "n", count, 1)[chosen]
+    agree = np.clip(_numbers(path, arrays, "agree", count, 1)[chosen], 0, 1)
+    bias, setpoint, width = (
+        _numbers(path, arrays, name, count, np.nan)[chosen]
+        for name in ("bias", "setpoint", "width")
+    )
+    return LabelledImages(
+        heights=heights,
+        metres=metres,
+        good=good,
+        share=np.where(good, agree, 1 - agree).astype(np.float32),
+        raters=np.maximum(raters, 1).astype(np.int64),
+        session=session.astype(np.str_),
+        paths=tuple(Path(f"{path}#{number}") for number in chosen),
+        ignored=_ignored(arrays.get("label"), label),
+        averaged={} if side == pixels else {side: len(chosen)},
+        bias=bias,
+        setpoint=setpoint,
+        width=width,
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise FileFormatError(f"{path}: it holds one array, not 'images' and 'label'")
+            return {name: file[name] for name in file.files}
+    except FileFormatError:
+        raise
+    except OSError as error:
+        raise FileFormatError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, KeyError) as error:
+        # Pickled objects may run code when they are read; images of different sizes are such.
+        raise FileFormatError(
+            f"{path}: it is not a file of plain arrays of numbers and words (images of one size, "
+            f"no objects): {str(error).splitlines()[0]}"
+        ) from None
+
+
+def _images(path: Path, arrays: dict[str, NDArray[Any]], needed: tuple[str, ...]) -> NDArray[Any]:
+    for name in needed:
+        if name not in arrays:
+            raise FileFormatError(f"{path}: it has no array {name!r}, only {sorted(arrays)}")
+    images = arrays["images"]
+    if (
+        images.ndim != 3
+        or not len(images)
+        or images.shape[1] != images.shape[2]
+        or images.dtype.kind not in "fiu"
+    ):
+        raise FileFormatError(
+            f"{path}: 'images' must be numbers (N, H, H), not {images.dtype} {images.shape}"
+        )
+    return images
+
+
+def _per_image(
+    path: Path, arrays: dict[str, NDArray[Any]], name: str, count: int, otherwise: Any = None
+) -> NDArray[Any]:
+    values = arrays.get(name, np.asarray(otherwise))
+    if values.ndim == 0:
+        values = np.full(count, values)
+    if values.shape != (count,):
+        raise FileFormatError(f"{path}: {name!r} must have {count} values, not {values.shape}")
+    return values
+
+
+def _numbers(
+    path: Path, arrays: dict[str, NDArray[Any]], name: str, count: int, otherwise: float
+) -> NDArray[np.float64]:
+    values = _per_image(path, arrays, name, count, otherwise)
+    if values.dtype.kind not in "fiub":
+        raise FileFormatError(f"{path}: {name!r} must be numbers, not {values.dtype}")
+    return np.asarray(values, np.float64)
+
+
+def _labels(path: Path, given: NDArray[Any]) -> NDArray[np.int64]:
+    """Give 1 for good, 0 for bad, -1 for what is left out."""
+    if given.dtype.kind in "US":
+        words = [str(word).strip().lower() for word in given.astype(np.str_)]
+        return np.array([_WORDS.get(word, _LEFT_OUT) for word in words], np.int64)
+    if given.dtype.kind in "fiub":
+        numbers = np.asarray(given, np.float64)
+        return np.select([numbers == 1, numbers == 0], [1, 0], _LEFT_OUT)
+    raise FileFormatError(
+        f"{path}: 'label' must be the words good and bad, or 1 and 0, not {given.dtype}"
+    )
+
+
+def _ignored(given: NDArray[Any] | None, label: NDArray[np.int64]) -> dict[str, int]:
+    if given is None or given.ndim == 0:
+        return {}
+    return dict(Counter(str(word) for word in given[label == _LEFT_OUT]))
+
+
+def _prepared(image: NDArray[Any], pixels: int, plane: Method | None) -> NDArray[np.float32]:
+    heights = np.where(np.isfinite(image), image, np.nan).astype(np.float64)
+    if len(heights) != pixels:
+        heights = box_averaged(heights, pixels)
+    return np.asarray(heights if plane is None else level(heights, plane), np.float32)
