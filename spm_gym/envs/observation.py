@@ -48,7 +48,7 @@ class ProcessedScan:
         square: Largest clean square, pixels of the observation.
         probability: Probability that the probe is good, by the classifier of images or by that of
             previews; NaN if the image is unlike all that it was trained with.
-        mask: Which actions the clean square allows; read-only.
+        mask: Which actions the clean square allows, or an unknown image; read-only.
     """
 
     scan: Scan
@@ -264,10 +264,13 @@ def _classified(
     sides = [
         square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
     ]
-    masks = allowed_actions(config.actions, np.array(sides))
     # Copied before they are classified: a classifier may write into what it is given.
     observations = [read_only(image) for image in images]
-    probabilities = classify_all([classifiers[row] for row in rows], images).tolist()
+    answers = classify_all([classifiers[row] for row in rows], images)
+    # What cannot be classified is not acted upon: on an unknown image, whose probe may be good,
+    # only that is allowed which needs no clean ground, such as doing nothing.
+    masks = allowed_actions(config.actions, np.where(np.isnan(answers), 0.0, sides))
+    probabilities = answers.tolist()
     outcomes: list[ProcessedScan | UnclassifiableImage] = []
     for k, row in enumerate(rows):
         try:

@@ -68,7 +68,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     ## Episode end
     Terminated when the classifier's probability exceeds 0.9, on a full image; truncated after 100
     steps unless the hundredth succeeded. An unknown image, unlike all that the classifier was
-    trained with, never ends an episode as good: the step costs its -1, and the episode goes on.
+    trained with, never ends an episode as good: the step costs its -1, and the episode goes on. On
+    it only actions are allowed that need no clean ground: doing nothing, which takes another image.
 
     ## Information
     | key | meaning |

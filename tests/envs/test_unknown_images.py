@@ -23,6 +23,7 @@ from spm_gym.config import BudgetConfig, Config, EnvConfig
 from spm_gym.envs.budget import Budget, BudgetSpent
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.plain_state import StateError, from_bytes, to_bytes
+from spm_gym.types import Stall
 from tests.support.scripted_envs import Script, scripted
 
 UNKNOWN, GOOD, BAD = math.nan, 0.95, 0.02
@@ -47,6 +48,19 @@ def previewing(*images: float, previews: list[float], **more: Any) -> ProbeCondi
     )
 
 
+def acts(env: ProbeConditioningEnv) -> list[Any]:
+    """Everything that is done to the probe from now on."""
+    done: list[Any] = []
+    condition = env.instrument.condition
+
+    def noted(act: Any, *where: float) -> None:
+        done.append(act)
+        condition(act, *where)
+
+    env.instrument.condition = noted  # type: ignore[method-assign]
+    return done
+
+
 def test_an_unknown_image_is_neither_good_nor_the_end_and_info_says_so() -> None:
     env = scripted(BAD, UNKNOWN, GOOD)
     _, info = env.reset(seed=0, options=UNDAMAGED)
@@ -62,6 +76,20 @@ def test_an_unknown_image_is_neither_good_nor_the_end_and_info_says_so() -> None
     *_, terminated, _, info = env.step(0)
     assert terminated
     assert (info["unknown"], info["good"]) == (False, True)
+
+
+def test_on_an_unknown_image_nothing_is_done_to_the_probe() -> None:
+    env = scripted(UNKNOWN)
+    done = acts(env)
+    _, info = env.reset(seed=0, options=UNDAMAGED)
+    assert info["clean_side"] > 0
+    allowed = [action.anywhere for action in env.config.actions]
+    assert info["action_mask"].tolist() == env.action_masks().tolist() == allowed
+    for action in range(1, len(allowed)):
+        assert env.step(action)[4]["refused"]
+    assert not done
+    assert not env.step(0)[4]["refused"]
+    assert done == [Stall()]
 
 
 def test_the_last_step_of_an_episode_is_no_success_on_an_unknown_image() -> None:
@@ -87,19 +115,6 @@ def test_no_episode_ends_as_good_on_an_unknown_image(verdicts: list[float], dama
         assert not (terminated and info["unknown"])
         assert reward == (10.0 if terminated else -1.0)
         ended = terminated or truncated
-
-
-def acts(env: ProbeConditioningEnv) -> list[Any]:
-    """Everything that is done to the probe from now on."""
-    done: list[Any] = []
-    condition = env.instrument.condition
-
-    def noted(act: Any, *where: float) -> None:
-        done.append(act)
-        condition(act, *where)
-
-    env.instrument.condition = noted  # type: ignore[method-assign]
-    return done
 
 
 def test_the_damaging_reset_takes_an_unknown_probe_for_neither_good_nor_bad() -> None:
@@ -200,6 +215,7 @@ def test_environments_in_step_do_the_same() -> None:
             assert np.array_equal(observations[n], observation)
             for key in ("unknown", "good", "action", "events"):
                 assert infos[key][n] == info[key]
+            assert np.array_equal(infos["action_mask"][n], info["action_mask"])
             assert np.array_equal(infos["probability"][n], info["probability"], equal_nan=True)
         assert infos["unknown"].dtype == np.bool_
         assert infos["probability"].dtype == np.float64
