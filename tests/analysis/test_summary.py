@@ -207,10 +207,6 @@ BROKEN: dict[str, tuple[Damage, str]] = {
         sql("UPDATE steps SET scan_after = NULL WHERE id = 1"),
         "step row 1: a reward, but no image",
     ),
-    "unknown with a probability": (
-        sql("UPDATE scans SET label = 'unknown', probability = 0.5 WHERE id = 2"),
-        "scan 2: unknown, yet its probability is 0.5",
-    ),
     "step of no episode": (
         sql("UPDATE steps SET episode = 7 WHERE id = 2"),
         "steps row 2: its episode 7 is not among the episodes",

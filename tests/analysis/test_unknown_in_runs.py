@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,10 @@ def test_people_are_asked_about_unknown_images_and_no_export_guesses_their_label
     manifest = (tmp_path / "images" / "manifest.csv").read_text()
     assert "nan" not in manifest
     assert not any(Path(file).name in manifest for file in unknown)
+
+
+def test_an_unknown_image_with_a_probability_is_an_inconsistency(tmp_path: Path) -> None:
+    finished(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db, db:
+        db.execute("UPDATE scans SET probability = 0.5 WHERE id = 4")
+    assert "scan 4: unknown, yet its probability is 0.5" in summarise(tmp_path).inconsistencies
