@@ -15,6 +15,7 @@ from tqdm import tqdm
 from agents.double_dqn import DoubleDQN
 from agents.double_dqn_checkpoint import save_checkpoint
 from agents.training_record import LOG_EVERY, TENSORBOARD_ONLY, TrainingRecord, is_due
+from spm_gym.scale import probability_text
 
 _HISTOGRAM_VALUES = 50_000
 
@@ -42,7 +43,7 @@ class ProgressBar(BaseCallback):
         self._lengths.extend(info["episode"]["l"] for info in infos if "episode" in info)
         postfix = {
             "length": f"{np.mean(self._lengths):.1f}" if self._lengths else "-",
-            "p(good)": f"{infos[0].get('probability', np.nan):.2f}",
+            "p(good)": probability_text(infos[0].get("probability", np.nan)),
             "epsilon": f"{self.model.exploration_rate:.2f}",
             "rate": f"{self.model.policy.optimizer.param_groups[0]['lr']:.1e}",
         }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Image, Logger
 
 from agents.summaries import captioned
+from spm_gym.scale import probability_text
 
 LOG_EVERY = 50
 """Steps between two sets of scalars."""
@@ -46,6 +47,8 @@ class TrainingRecord:
         self._chosen.update(int(action) for action in actions)
         record = self._logger.record_mean
         for info, done in zip(infos, ended, strict=True):
+            if "unknown" in info:
+                record("image/unknown", info["unknown"])
             if "episode" in info:
                 record("episode/length", info["episode"]["l"])
                 record("episode/return", info["episode"]["r"])
@@ -74,10 +77,10 @@ class TrainingRecord:
     def record_image(
         self, image: NDArray[np.float32], space: spaces.Box, step: int, probability: float
     ) -> None:
-        """Record an image (1, H, W) with its probability of a good probe."""
+        """Record an image (1, H, W) with its probability of a good probe; NaN: unknown."""
         low, high = space.low.min(), space.high.max()
         grey = np.clip((image - low) / (high - low), 0, 1)
-        caption = f"step {step}: p = {probability:.3f}"
+        caption = f"step {step}: p = {probability_text(probability)}"
         picture = captioned(np.rint(grey[0] * 255).astype(np.uint8), caption)
         self._logger.record("observation/image", Image(picture, "HW"), exclude=TENSORBOARD_ONLY)
 

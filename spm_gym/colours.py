@@ -36,6 +36,7 @@ LABELS = {
     "good": GOOD,
     "bad probe": BAD,
     "bad sample": _PINK,
+    "unknown": _ORANGE,
     "conditioning": _SKY,
     "preview": _BLUE,
     "unusable": _YELLOW,

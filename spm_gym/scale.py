@@ -1,4 +1,4 @@
-"""Units; round lengths for scale bars and axes; lengths and durations in words."""
+"""Units; round lengths for scale bars and axes; lengths, durations, probabilities in words."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def duration_text(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{seconds / 3600:.1f} h"
+
+
+def probability_text(probability: float) -> str:
+    """Write the answer of a classifier: three digits, or "unknown" for NaN."""
+    return "unknown" if math.isnan(probability) else f"{probability:.3f}"
 
 
 def time_unit(longest: float) -> tuple[str, float]:

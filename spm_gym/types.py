@@ -222,10 +222,14 @@ class Status:
 
 
 class Classifier(Protocol):
-    """Classifies probes from their images."""
+    """Classifies probes from their images, as far as it knows such images."""
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map normalised images (N, 1, H, W) to the probability (N,) that the probe is good."""
+        """Map normalised images (N, 1, H, W) to the probability (N,) that the probe is good.
+
+        NaN stands for an unknown image, unlike all that the classifier was trained with: its probe
+        is neither good nor bad.
+        """
         ...
 
 

@@ -64,6 +64,11 @@ _RULES = (
         "step row {}: a reward, but no image that it was for",
     ),
     (
+        f"SELECT id, probability FROM scans WHERE label = '{Label.UNKNOWN}'"
+        " AND probability IS NOT NULL",
+        "scan {}: unknown, yet its probability is {}",
+    ),
+    (
         "SELECT episode FROM steps GROUP BY episode HAVING COUNT(DISTINCT policy) > 1",
         "episode {}: more than one policy has chosen its actions",
     ),

@@ -80,7 +80,7 @@ class RunMetrics:
         # Open for long, but no transaction: the log of the run is never held back.
         self._db = open_journal(run / JOURNAL)
         self._scan = self._step = self._recovery = 0
-        self._images = self._good = 0
+        self._images = self._good = self._unknown = 0
         self._classified: deque[bool] = deque(maxlen=SHARE_OF)
         self._labels: Counter[str] = Counter()
         self._troubles: Counter[str] = Counter()
@@ -131,7 +131,8 @@ class RunMetrics:
     def _yield(self, row: sqlite3.Row) -> dict[str, float]:
         good = row["label"] == Label.GOOD
         self._good += good
-        values: dict[str, float] = {"yield/good": self._good}
+        self._unknown += row["label"] == Label.UNKNOWN
+        values: dict[str, float] = {"yield/good": self._good, "yield/unknown": self._unknown}
         if row["label"] in CLASSIFIED:
             self._classified.append(good)
             values["yield/good_share"] = sum(self._classified) / len(self._classified)

@@ -25,6 +25,7 @@ class Progress:
         images: Whole scans that were not discarded, previews not counted.
         good: Good images.
         classified: Images outside conditioning that were good or bad by their probe.
+        unknown: Images unlike all that the classifier was trained with.
         recent: Share of good ones among the last `RECENT` classified; None without any.
         conditionings: Episodes started.
         troubles: Met so far.
@@ -39,6 +40,7 @@ class Progress:
     images: int
     good: int
     classified: int
+    unknown: int
     recent: float | None
     conditionings: int
     troubles: int
@@ -68,6 +70,7 @@ def progress(
         images=images,
         good=labels.get(Label.GOOD, 0),
         classified=sum(labels.get(label, 0) for label in CLASSIFIED),
+        unknown=labels.get(Label.UNKNOWN, 0),
         recent=_recent(db),
         conditionings=count_rows(db, "SELECT COUNT(*) FROM episodes"),
         troubles=count_rows(db, "SELECT COUNT(*) FROM recoveries"),

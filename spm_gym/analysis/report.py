@@ -68,6 +68,11 @@ class Overview:
         return self._number(Label.GOOD)
 
     @property
+    def unknown(self) -> int:
+        """Images unlike all that the classifier was trained with."""
+        return self._number(Label.UNKNOWN)
+
+    @property
     def classified(self) -> int:
         """Images outside conditioning that were good or bad by their probe."""
         return sum(map(self._number, CLASSIFIED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,8 @@ class ScanFindings:
         levelled: Heights above the substrate, m; None if it cannot be found.
         normalised: As the networks see it; None if they do not take such images.
         square: The largest clean square.
-        probability: That the probe is good; None if it was not classified.
+        probability: That the probe is good; None if it was not classified, NaN if the classifier
+            does not know such images.
         remarks: Why something is missing.
     """
 
@@ -92,6 +94,11 @@ class ScanFindings:
     square: Square = NO_SQUARE
     probability: float | None = None
     remarks: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the classifier does not know such images."""
+        return self.probability is not None and math.isnan(self.probability)
 
 
 def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConfig) -> ScanFindings:
@@ -185,7 +192,12 @@ def verdict(subject: Subject, findings: ScanFindings, good_above: float) -> str:
 def classification(findings: ScanFindings, good_above: float) -> list[str]:
     """Tell in sentences what is wrong with a scan, and how good its probe is."""
     words = [] if findings.diagnosis is None else [IN_WORDS[findings.diagnosis]]
-    if findings.probability is not None:
+    if findings.unknown:
+        words.append(
+            "Unknown: the image is unlike all that the classifier was trained with, so its probe "
+            "counts as neither good nor bad."
+        )
+    elif findings.probability is not None:
         counts_as = "good" if findings.probability > good_above else "bad"
         words.append(
             f"Probability that the probe is good: {findings.probability:.3f}, which counts as "

@@ -46,6 +46,12 @@ class ScanFacts:
     actions: tuple[ActedOn, ...]
     is_decided_on: bool
 
+    @property
+    def unknown(self) -> bool:
+        """Whether it is an image or preview that its classifier does not know."""
+        # The label of a preview says that it is one; what it came to is the reason.
+        return Label.UNKNOWN in (self.row["label"], self.row["reason"])
+
 
 def scan_facts(
     db: sqlite3.Connection, run_state: RunState | None, number: int | None
@@ -114,9 +120,10 @@ def spread_scans(db: sqlite3.Connection, label: Label, most: int) -> list[sqlite
 
 
 def classified_files(db: sqlite3.Connection, labels: Sequence[Label]) -> list[sqlite3.Row]:
-    """Read ``file`` and ``area`` of the whole images that were classified and have such a label."""
+    """Read ``file`` and ``area`` of the whole images that a classifier saw, by their labels."""
     query = (
-        f"SELECT file, area FROM scans WHERE {IMAGE} AND probability IS NOT NULL"
+        f"SELECT file, area FROM scans WHERE {IMAGE}"
+        f" AND (probability IS NOT NULL OR label = '{Label.UNKNOWN}')"
         f" AND label IN ({', '.join('?' * len(labels))}) ORDER BY id"
     )
     return db.execute(query, tuple(labels)).fetchall()
@@ -129,6 +136,12 @@ def probabilities(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
         " WHERE probability IS NOT NULL ORDER BY id"
     )
     return [(label, elapsed, value) for label, elapsed, value in db.execute(query)]
+
+
+def unknown_times(db: sqlite3.Connection) -> list[float]:
+    """Read the elapsed times (s) of the unknown images, which have no probability."""
+    query = f"SELECT elapsed FROM scans WHERE label = '{Label.UNKNOWN}' ORDER BY id"
+    return [elapsed for (elapsed,) in db.execute(query)]
 
 
 def _nearest(db: sqlite3.Connection, number: int | None) -> sqlite3.Row | None:

@@ -161,8 +161,11 @@ def _doing(
         why = f"The old area is left because of: {leaving}."
         return Activity.MOVES, "Moving to the next approach area", why if leaving else ""
     if run_state.conditioning.episode is not None:
-        return _conditioning(db, run_state, run_state.conditioning.episode)
-    return (*_routine(run_state), _after_trouble(run_state, session))
+        activity, sentence, why = _conditioning(db, run_state, run_state.conditioning.episode)
+    else:
+        activity, sentence = _routine(run_state)
+        why = _after_trouble(run_state, session)
+    return activity, sentence, f"{why} {_unknown(run_state, session)}".strip()
 
 
 def _recovering(
@@ -191,6 +194,16 @@ def _after_trouble(run_state: RunState, session: RunSession) -> str:
     last = f" The last one: {trouble.trouble}." if trouble.trouble else ""
     number = plural(trouble.in_a_row, "trouble")
     return f"{number} since the last usable image.{last}"
+
+
+def _unknown(run_state: RunState, session: RunSession) -> str:
+    number = run_state.imaging.unknown
+    if not number:
+        return ""
+    most = ""
+    if session.settings is not None:
+        most = f"; {session.settings.operation.unknown_after} end the run"
+    return f"Images in a row that the classifier does not know: {number}{most}."
 
 
 def _routine(run_state: RunState) -> tuple[Activity, str]:

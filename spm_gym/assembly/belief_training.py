@@ -27,6 +27,7 @@ from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import one_line
 from spm_gym.instrument.sim.dynamics import CLASS_NAMES
 from spm_gym.plain_state import StateError
+from spm_gym.scale import probability_text
 
 _EXPLORING = 0x62656C
 """Sets the agent's draws apart from those of the environment with the same seed."""
@@ -134,6 +135,6 @@ def _postfix(step: TrainingStep, lengths: deque[int]) -> dict[str, str]:
     belief = np.array(step.forecast.belief)
     return {
         "length": f"{np.mean(lengths):.1f}" if lengths else "-",
-        "p(good)": f"{step.info['probability']:.2f}",
+        "p(good)": probability_text(step.info["probability"]),
         "class": f"{CLASS_NAMES[belief.argmax()]} {belief.max():.2f}",
     }

@@ -312,6 +312,7 @@ class _Progress:
                 "state": run_state.state,
                 "images": images,
                 "good": f"{good / max(1, good + bad):.0%}",
+                **({"unknown": counters["unknown"]} if counters["unknown"] else {}),
                 "conditionings": counters["episodes"],
                 "troubles": counters["recoveries"],
             },

@@ -45,6 +45,8 @@ class OperationConfig(Section):
         learn: Whether the agent goes on learning.
         checkpoint_every: Actions that it learns from between two checkpoints.
         condition_after: Images of a bad probe in a row that start conditioning.
+        unknown_after: Unknown images in a row, unlike all that the classifier was trained with,
+            that end the run: nothing is done on them, and only a person can tell how the tip is.
         require_good_start: Whether the operator vouches for the tip at the start: unless the
             classifier calls two of the first three images good, it cannot classify this sample, and
             the run ends before anything is done to the tip.
@@ -74,6 +76,7 @@ class OperationConfig(Section):
     checkpoint_every: Count = 100
     # Ten in the paper (*Operation*), eleven in the released code.
     condition_after: Count = 10
+    unknown_after: Count = 5
     require_good_start: bool = False
     max_recoveries: Count = 5
     spot_attempts: Count = 2

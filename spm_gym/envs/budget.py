@@ -112,8 +112,8 @@ class Budget:
         self._failed_in_a_row += 1
         self._failures.append(self._clock())
 
-    def observe_damage(self, bad: bool, actions: int) -> None:
-        """Take in whether damaging on purpose has made the probe bad, after so many actions.
+    def observe_damage(self, bad: bool, attempts: int) -> None:
+        """Take in whether damaging on purpose has made the probe bad, after so many attempts.
 
         Raises:
             BudgetSpent: It failed to, too many times in a row.
@@ -122,9 +122,10 @@ class Budget:
         limit = self.config.failed_damage
         if _spent(limit, self._undamaged):
             raise BudgetSpent(
-                f"the classifier does not call the tip bad after {actions} damaging actions, "
+                f"the classifier does not call the tip bad after {attempts} attempts to damage it, "
                 f"{self._undamaged} times in a row (budget.failed_damage = {limit}): it calls good "
-                f"what it cannot classify, or the actions do nothing. {_ADVICE}"
+                "what it cannot classify, does not know such images, or the actions do nothing. "
+                f"{_ADVICE}"
             )
 
     def get_state(self) -> dict[str, Any]:

@@ -6,12 +6,14 @@ training, evaluation and operation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
@@ -25,6 +27,17 @@ _SMALLEST_SIDE = float(np.finfo(np.float64).tiny)
 """An action that needs no clean square of a certain size still needs one clean pixel."""
 
 
+def checked_answer(probability: float) -> float:
+    """Return the answer of a classifier: a probability, or NaN for an unknown image.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not (0 <= probability <= 1 or math.isnan(probability)):
+        raise ValueError(f"the classifier's answer is {probability:g} and no probability")
+    return probability
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessedScan:
     """One usable image, or preview, and everything that was computed from it.
@@ -34,14 +47,14 @@ class ProcessedScan:
         observation: Levelled and normalised image, (1, pixels, pixels); read-only.
         square: Largest clean square, pixels of the observation.
         probability: Probability that the probe is good, by the classifier of images or by that of
-            previews.
-        mask: Which actions the clean square allows; read-only.
+            previews; NaN if the image is unlike all that it was trained with.
+        mask: Which actions the clean square allows, or an unknown image; read-only.
     """
 
     scan: Scan
     observation: Annotated[NDArray[np.float32], array_of(np.float32, 1, None, None)]
     square: Square
-    probability: float
+    probability: Annotated[float, Field(allow_inf_nan=True), AfterValidator(checked_answer)]
     mask: Annotated[BoolArray, array_of(np.bool_, None)]
 
     def __post_init__(self) -> None:
@@ -56,6 +69,11 @@ class ProcessedScan:
     def preview(self) -> bool:
         """Whether it has fewer lines than an image."""
         return self.scan.frame.is_preview
+
+    @property
+    def unknown(self) -> bool:
+        """Whether its classifier does not know such images: the probe is neither good nor bad."""
+        return math.isnan(self.probability)
 
     @property
     def clean_side(self) -> float:
@@ -110,8 +128,8 @@ def image_frame(frame: Frame, config: EnvConfig) -> Generator[Frame, ScanOutcome
 
 
 def may_be_good(preview: ProcessedScan, config: EnvConfig) -> bool:
-    """Whether a full image has to decide about the probe of a preview."""
-    return preview.probability >= config.preview_until
+    """Whether a full image has to decide about the probe of a preview, as about an unknown one."""
+    return preview.unknown or preview.probability >= config.preview_until
 
 
 def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | None:
@@ -221,7 +239,7 @@ def classify_all(
     """Let each classifier classify its own image (1, H, W); one shared by some does it in a batch.
 
     Returns:
-        Probabilities (N,) of a good probe.
+        Probabilities (N,) of a good probe; NaN for unknown images.
     """
     probabilities = np.empty(len(images), np.float32)
     identities = [id(classifier) for classifier in classifiers]
@@ -246,16 +264,25 @@ def _classified(
     sides = [
         square.side * scans[row].frame.pixel for row, square in zip(rows, squares, strict=True)
     ]
-    masks = allowed_actions(config.actions, np.array(sides))
     # Copied before they are classified: a classifier may write into what it is given.
     observations = [read_only(image) for image in images]
-    probabilities = classify_all([classifiers[row] for row in rows], images).tolist()
-    return [
-        ProcessedScan(scans[row], observations[k], squares[k], probabilities[k], masks[k])
-        if 0 <= probabilities[k] <= 1  # false for NaN
-        else UnclassifiableImage(
-            f"the classifier's answer is {probabilities[k]:g} and no probability: nothing is done "
-            "on it; use another classifier (env.classifier)"
-        )
-        for k, row in enumerate(rows)
-    ]
+    answers = classify_all([classifiers[row] for row in rows], images)
+    # What cannot be classified is not acted upon: on an unknown image, whose probe may be good,
+    # only that is allowed which needs no clean ground, such as doing nothing.
+    masks = allowed_actions(config.actions, np.where(np.isnan(answers), 0.0, sides))
+    probabilities = answers.tolist()
+    outcomes: list[ProcessedScan | UnclassifiableImage] = []
+    for k, row in enumerate(rows):
+        try:
+            answer = checked_answer(probabilities[k])
+        except ValueError as error:
+            outcomes.append(
+                UnclassifiableImage(
+                    f"{error}: nothing is done on it; use another classifier (env.classifier)"
+                )
+            )
+        else:
+            outcomes.append(
+                ProcessedScan(scans[row], observations[k], squares[k], answer, masks[k])
+            )
+    return outcomes

@@ -38,7 +38,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     image (or of the image, if no pixel is clean), and sees the next image, taken at another place.
     The episode ends when the classifier calls the probe good.
     With ``env.preview_lines`` a preview of few lines over the whole frame comes first, and a full
-    image of the same frame only if it leaves the probe a probability of being good.
+    image of the same frame only if it leaves the probe a probability of being good, or is unknown.
     Source: Krull et al., Commun. Phys. 3, 54 (2020).
 
     ## Action space
@@ -62,11 +62,14 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     probability falls below 0.1, by at most twenty; if that is not enough, the last of the `events`
     says so. A probe that is that bad already, as after most truncations, is left as it is, and a
     new image is taken at the next region. Here, too, the classifier decides what is bad.
-    `reset(options={"damage": False})` only takes an image.
+    On an unknown image nothing is damaged: it counts as one of the twenty tries, and another image
+    is taken. `reset(options={"damage": False})` only takes an image.
 
     ## Episode end
     Terminated when the classifier's probability exceeds 0.9, on a full image; truncated after 100
-    steps unless the hundredth succeeded.
+    steps unless the hundredth succeeded. An unknown image, unlike all that the classifier was
+    trained with, never ends an episode as good: the step costs its -1, and the episode goes on. On
+    it only actions are allowed that need no clean ground: doing nothing, which takes another image.
 
     ## Information
     | key | meaning |
@@ -74,6 +77,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     | `action_mask` | (12,) bool: actions allowed for the present image |
     | `probability` | that the probe is good, by the classifier of images or that of previews |
     | `good` | whether a full image exceeds the threshold |
+    | `unknown` | whether the image is unlike all that the classifier knows: `probability` is NaN |
     | `preview` | whether the present image is a preview |
     | `x`, `y` | centre of the present image, m, piezo coordinates |
     | `area` | number of changes of the approach area so far |
@@ -89,7 +93,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     Args:
         instrument: The microscope. A simulated one begins again at every seeded reset.
-        classifier: Maps images to the probability of a good probe.
+        classifier: Maps images to the probability of a good probe; NaN for unknown ones.
         config: Settings of the environment; None for the defaults.
         render_mode: None or "rgb_array".
         budget: Limits of trying without success, for a microscope that can be harmed.
@@ -233,7 +237,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         return self._task.uncertain
 
     def is_good(self, processed: ProcessedScan) -> bool:
-        """Whether an image means a good probe; a preview never does."""
+        """Whether an image means a good probe; a preview or an unknown image never does."""
         return self._task.is_good(processed)
 
     def classifier_of(self, scan: Scan) -> Classifier:

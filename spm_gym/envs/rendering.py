@@ -20,7 +20,7 @@ from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.scale import NM, length_text, round_length
+from spm_gym.scale import NM, length_text, probability_text, round_length
 from spm_gym.types import FloatImage, Frame
 
 _BAR_SHARE = 0.3
@@ -28,7 +28,7 @@ _BAR_SHARE = 0.3
 
 def draw_processed_scan(
     processed: ProcessedScan,
-    verdict: str,
+    good: bool,
     regions: RegionMap,
     actions: Collection[str],
     last_act: tuple[str, float, float] | None,
@@ -37,7 +37,7 @@ def draw_processed_scan(
 
     Args:
         processed: The present scan.
-        verdict: Title of the image.
+        good: Whether it means a good probe.
         regions: The map of the approach area.
         actions: Names of the actions of conditioning.
         last_act: Name and place (m) of the last action; it was done on the image before.
@@ -50,10 +50,20 @@ def draw_processed_scan(
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
     _draw_scan(scan_axes, processed)
-    scan_axes.set_title(verdict, fontsize=10)
+    scan_axes.set_title(_verdict(processed, good), fontsize=10)
     _draw_regions(map_axes, processed.scan.frame, regions, actions, last_act)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _verdict(processed: ProcessedScan, good: bool) -> str:
+    if processed.preview:
+        what = f"preview, {processed.scan.frame.lines} lines"
+    elif processed.unknown:
+        return "unlike all that the classifier knows"
+    else:
+        what = "good probe" if good else "bad probe"
+    return f"{what}, p = {probability_text(processed.probability)}"
 
 
 def _draw_scan(axes: Axes, processed: ProcessedScan) -> None:

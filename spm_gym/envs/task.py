@@ -40,6 +40,7 @@ from spm_gym.errors import (
 from spm_gym.imaging import Diagnosis
 from spm_gym.instrument.contract import Instrument, Restartable
 from spm_gym.plain_state import restored
+from spm_gym.scale import probability_text
 from spm_gym.types import Frame
 
 _CONNECTION_ERRORS = (ConnectionLost, TimedOut, BadReply)
@@ -204,7 +205,7 @@ class ConditioningTask:
         self._refused, self.uncertain = refused, uncertain
 
     def is_good(self, processed: ProcessedScan) -> bool:
-        """Whether an image means a good probe; a preview never does."""
+        """Whether an image means a good probe; a preview or an unknown image never does."""
         return not processed.preview and processed.probability > self.config.good_above
 
     def info(self) -> dict[str, Any]:
@@ -215,6 +216,7 @@ class ConditioningTask:
             "action_mask": processed.mask.copy(),
             "probability": processed.probability,
             "good": self.is_good(processed),
+            "unknown": processed.unknown,
             "preview": processed.preview,
             "x": frame.x,
             "y": frame.y,
@@ -234,13 +236,9 @@ class ConditioningTask:
         # matplotlib is slow to import and seldom needed.
         from spm_gym.envs.rendering import draw_processed_scan
 
-        verdict = "good probe" if self.is_good(self.processed) else "bad probe"
-        if self.processed.preview:
-            verdict = f"preview, {self.processed.scan.frame.lines} lines"
-        verdict += f", p = {self.processed.probability:.3f}"
+        good, regions = self.is_good(self.processed), self.navigator.regions
         names = [action.name for action in self.config.actions]
-        regions = self.navigator.regions
-        return draw_processed_scan(self.processed, verdict, regions, names, self.last_act)
+        return draw_processed_scan(self.processed, good, regions, names, self.last_act)
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue, except the random generator."""
@@ -306,16 +304,15 @@ class ConditioningTask:
             if self._bad(processed):
                 return
             choices = np.flatnonzero(self._damaging & processed.mask)
-            # Without a clean place for any of them the next image may show one.
-            if choices.size:
+            # Without a clean place for any of them the next image may show one. Nothing is done on
+            # an unknown image, for its probe may be bad already: the next one may be known.
+            if choices.size and not processed.unknown:
                 self._act(int(rng.choice(choices)), processed)
             yield from self._image_until_usable(rng)
         bad = self._bad(self.present)
         if not bad:
-            tries, probability = self.config.damage_actions, self.present.probability
-            self._events.append(
-                f"not damaged: p = {probability:.3f} after {tries} tries (env.damage_actions)"
-            )
+            tries, p = self.config.damage_actions, probability_text(self.present.probability)
+            self._events.append(f"not damaged: p = {p} after {tries} tries (env.damage_actions)")
         if self.budget is not None:
             self.budget.observe_damage(bad, self.config.damage_actions)
 

@@ -68,7 +68,9 @@ def _fitted(subject: Subject) -> tuple[float, float]:
 
 def _caption(subject: Subject, findings: ScanFindings) -> str:
     size = f"{length_text(subject.width)}  " if subject.width else ""
-    if findings.probability is not None:
+    if findings.unknown:
+        text = "unknown"
+    elif findings.probability is not None:
         text = f"p = {findings.probability:.3f}"
     elif subject.feedback is False:
         text = "feedback off"
@@ -78,6 +80,6 @@ def _caption(subject: Subject, findings: ScanFindings) -> str:
 
 
 def _colour(findings: ScanFindings, good_above: float) -> str:
-    if findings.probability is None:
+    if findings.probability is None or findings.unknown:
         return INK
     return GOOD if findings.probability > good_above else BAD

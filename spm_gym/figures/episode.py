@@ -23,6 +23,7 @@ from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, readings_of
 from spm_gym.journal.reader import read_scan
 from spm_gym.paths import display_name
+from spm_gym.scale import probability_text
 
 _WIDTH, _HEIGHT = 7.2, 4.0
 _IMAGE = (0.02, 0.04, 0.47, 0.47 * _WIDTH / _HEIGHT)
@@ -39,7 +40,7 @@ class Still:
         image: As the networks see it, (lines, pixels).
         width: Of the image, m.
         square: Its largest clean square, in pixels of a line.
-        probability: That the probe is good.
+        probability: That the probe is good; NaN for an unknown image.
         action: Name of what was done next; empty if nothing was.
         values: The agent's, of all actions: those of a double DQN, or of a belief agent minus the
             expected number of actions to go; empty if there are none.
@@ -191,7 +192,7 @@ def _draw_curve(axes: Axes, frames: EpisodeFrames, index: int) -> None:
     )
     axes.axhline(frames.good_above, color=INK, lw=0.8, ls=":")
     axes.set(ylim=(-0.05, 1.08), xlim=(-0.3, max(len(frames.stills) - 0.7, 1)))
-    axes.set_title(f"probability of a good probe: {so_far[-1]:.3f}", fontsize=9)
+    axes.set_title(f"probability of a good probe: {probability_text(so_far[-1])}", fontsize=9)
     axes.set_xlabel("actions", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_yticks([0, 0.5, 1])

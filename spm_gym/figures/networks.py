@@ -14,6 +14,7 @@ from spm_gym.colours import GOOD, INK, OBSERVATION
 from spm_gym.envs.rendering import show_normalised
 from spm_gym.figures.canvas import new_figure, plain
 from spm_gym.imaging.normalisation import LIMIT
+from spm_gym.scale import probability_text
 
 PROBES = tuple(
     f"{shape}, {flags}"
@@ -54,7 +55,8 @@ def draw_verdicts(
         show_normalised(axes, images[place])
         called_good = probability[place] > good_above
         axes.set_title(
-            f"{PROBES[place]}\np = {probability[place]:.3f}{' (good)' if called_good else ''}",
+            f"{PROBES[place]}\np = {probability_text(probability[place])}"
+            f"{' (good)' if called_good else ''}",
             fontsize=8.5, color=GOOD if called_good else INK,
         )  # fmt: skip
     for right in parts[1:]:

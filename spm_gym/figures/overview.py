@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from spm_gym.analysis import report as facts
 from spm_gym.analysis.areas import area_numbers
 from spm_gym.analysis.report import trouble_kinds
-from spm_gym.analysis.scans import probabilities
+from spm_gym.analysis.scans import probabilities, unknown_times
 from spm_gym.analysis.status import run_status
 from spm_gym.colours import ALARM, INK, LABELS, LIGHT, NEUTRAL
 from spm_gym.figures.areas import add_areas
@@ -103,6 +103,13 @@ def _scatter(axes: Axes, db: sqlite3.Connection, good_above: float) -> None:
                 found[:, 0], found[:, 1], size, LABELS[label], marker=marker,
                 linewidths=0.6 if marker == "x" else 0, alpha=0.8, label=text, zorder=3,
             )  # fmt: skip
+    unknown = unknown_times(db)
+    if unknown:
+        # They have no probability: on the upper edge, where no point lies.
+        axes.scatter(
+            unknown, np.ones(len(unknown)), 40, LABELS[Label.UNKNOWN], marker="|",
+            transform=axes.get_xaxis_transform(), label="unknown", clip_on=False, zorder=3,
+        )  # fmt: skip
     axes.axhline(good_above, color=INK, lw=0.8, ls=":", zorder=2)
 
 
@@ -135,6 +142,7 @@ def _counts(run: facts.Overview) -> list[tuple[str, str]]:
         ("images", f"{run.images:,}"),
         ("good images", f"{run.good:,}"),
         ("of the classified ones good", share),
+        *([("unknown images", f"{run.unknown:,}")] if run.unknown else []),
         ("good images per hour", rate),
         ("conditionings", f"{sum(run.episodes.values())}"),
         ("actions in them", f"{run.actions}"),

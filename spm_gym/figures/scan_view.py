@@ -29,6 +29,7 @@ LABELS = {
     Label.GOOD: "good image",
     Label.BAD_PROBE: "bad probe",
     Label.BAD_SAMPLE: "bad sample",
+    Label.UNKNOWN: "unknown",
     Label.CONDITIONING: "after an action",
     Label.PREVIEW: "preview",
     Label.UNUSABLE: "unusable",

@@ -35,6 +35,7 @@ class Label(StrEnum):
     GOOD = "good"
     BAD_PROBE = "bad probe"
     BAD_SAMPLE = "bad sample"
+    UNKNOWN = "unknown"
     DISCARDED = "discarded"
     CONDITIONING = "conditioning"
     PREVIEW = "preview"

@@ -50,7 +50,9 @@ CREATE TABLE scans (               -- every row has its file
     wall REAL NOT NULL,
     elapsed REAL NOT NULL,         -- seconds of operation on the instrument's clock
     probability REAL,              -- that the probe is good, by the classifier; NULL for a preview
+                                   -- and for an unknown image
     preview_probability REAL,      -- the same, by the classifier of previews; NULL for an image
+                                   -- and for an unknown preview, whose reason says "unknown"
     clean_side REAL,
     episode INTEGER
 );

@@ -307,8 +307,8 @@ class Journal:
         """Note the label of a scan."""
         self._update("scans", number, label=label, reason=reason)
 
-    def record_reading(self, number: int, **values: float) -> None:
-        """Note what was read from a scan, by the columns of the table."""
+    def record_reading(self, number: int, **values: float | None) -> None:
+        """Note what was read from a scan, by the columns of the table; None for what is unknown."""
         self._update("scans", number, **values)
 
     def scan(self, number: int) -> Scan:

@@ -14,6 +14,7 @@ from spm_gym.envs.observation import ProcessedScan, process_scan
 from spm_gym.errors import UnclassifiableImage
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.run_state import OpenEpisode, OpenStep, required
+from spm_gym.scale import probability_text
 from spm_gym.types import Decision, Transition
 
 
@@ -52,12 +53,20 @@ class Conditioning:
         """Choose an action and carry it out; returns where, m.
 
         Raises:
-            UnclassifiableImage: The agent has no values to choose by; nothing was done.
+            UnclassifiableImage: The agent has no values to choose by, or the image is unknown;
+                nothing was done.
             InstrumentError: It failed; the next image shows what it did, and it is not repeated.
             ValueError: The answer to what to do is no action; nothing was done.
         """
         episode = self._episode
         processed = self._present(episode)
+        # Only with another classifier than the one that called it bad before the program was
+        # stopped: the runner lets no unknown image come to a decision.
+        if processed.unknown:
+            raise UnclassifiableImage(
+                f"scan {episode.scan}, on which the next action is to be decided, is unlike all "
+                "that the classifier was trained with; use another one (env.classifier)"
+            )
         decision = self._decide(processed, episode.number)
         # Before the journal has it, and the mask is asked: -1 would be the last action.
         action = action_index(decision.action, len(self.env.config.actions))
@@ -217,4 +226,5 @@ class Conditioning:
 
 def _probability(processed: ProcessedScan) -> str:
     # Another classifier's than that of images, so the two are not to be compared to the last digit.
-    return f"{processed.probability:.3f}{' (preview)' if processed.preview else ''}"
+    text = probability_text(processed.probability)
+    return f"{text}{' (preview)' if processed.preview else ''}"

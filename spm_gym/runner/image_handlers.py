@@ -106,7 +106,7 @@ class ImageHandlers:
             self._processed = outcome
             if outcome.preview and may_be_good(outcome, self.env.config):
                 self._record(outcome)
-                self._label(Label.PREVIEW)
+                self._label(Label.PREVIEW, Label.UNKNOWN if outcome.unknown else "")
                 return State.IMAGE
             # Only a usable image ends a trouble: an approach that succeeds and crashes again would
             # otherwise go on for ever.
@@ -127,6 +127,9 @@ class ImageHandlers:
         """Note how the classifier calls the probe; in conditioning that ends the step."""
         processed, scan = self._processed_in_hand(), self._scan_number
         self._record(processed)
+        if processed.unknown:
+            return self._pass_over()
+        self._imaging.unknown = 0
         if self.env.budget is not None:
             self.env.budget.observe_image(self.env.is_good(processed))
         if self._context.run_state.conditioning.episode is None:
@@ -145,6 +148,8 @@ class ImageHandlers:
     def collect(self) -> State:
         """Collect a good image, or start conditioning after enough bad ones."""
         processed = self._processed_in_hand()
+        if processed.unknown:
+            return self.classify()  # with another classifier than before the program was stopped
         good = self.env.is_good(processed)
         self._label(Label.GOOD if good else Label.BAD_PROBE)
         # One bad image may be the fault of the sample; a row of them is that of the probe.
@@ -170,6 +175,29 @@ class ImageHandlers:
             # The image is there and is to be classified; the next command meets what is wrong.
             self._context.add_event("watchdog", f"the current could not be read: {error}")
             return False
+
+    def grant_new_attempts(self) -> None:
+        """Count unknown images from zero, since a person has started the run again."""
+        self._imaging.unknown = 0
+
+    def _pass_over(self) -> State:
+        """Conclude nothing from an unknown image: an action waits for the next one.
+
+        Raises:
+            UnsafeToContinue: There are too many in a row.
+        """
+        self._label(Label.UNKNOWN)
+        self._imaging.unknown += 1
+        most = self._context.config.unknown_after
+        if self._imaging.unknown >= most:
+            raise UnsafeToContinue(
+                f"unknown images in a row: {self._imaging.unknown} (operation.unknown_after = "
+                f"{most}). They are unlike all that the classifier was trained with, so it cannot "
+                "tell how the tip is. If they show the sample as it is to be, label them "
+                "(spm-gym label) and train a classifier with them, or use another one "
+                "(env.classifier)"
+            )
+        return State.CHOOSE
 
     def _check_vouched(self, vouched: list[bool]) -> None:
         """Doubt the classifier, if it calls a tip bad that a person calls good.
@@ -211,7 +239,8 @@ class ImageHandlers:
     def _record(self, processed: ProcessedScan) -> None:
         # In columns apart: another classifier gives that of a preview, and no figure may mix them.
         column = "preview_probability" if processed.preview else "probability"
-        values = {column: processed.probability, "clean_side": processed.clean_side}
+        probability = None if processed.unknown else processed.probability
+        values = {column: probability, "clean_side": processed.clean_side}
         self.journal.record_reading(self._scan_number, **values)
 
     def _store(self, scan: Scan, fraction: float, label: Label | None) -> int:

@@ -92,7 +92,8 @@ class ImagingState:
         images: Images taken, without the partial ones.
         scan: Number of the image in hand.
         over_current: Whether the tip drew too much current after that image.
-        bad_probe: Images of a bad probe in a row.
+        bad_probe: Images of a bad probe in a row; unknown ones between them are passed over.
+        unknown: Unknown images in a row.
         vouched: For the first images, whether the classifier called them good, if the operator
             vouches for the tip; None when that is settled.
     """
@@ -103,6 +104,7 @@ class ImagingState:
     scan: int | None = None
     over_current: bool = False
     bad_probe: int = 0
+    unknown: int = 0
     vouched: list[bool] | None = None
 
 

@@ -221,10 +221,12 @@ class Runner:
         counters = self.run_state.counters
         good, bad = counters["good"], counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""
+        unknown = f", {counters['unknown']} unknown" if counters["unknown"] else ""
         return (
             f"{duration_text(self.run_state.clock.elapsed)}: {self.run_state.imaging.images} "
-            f"images{share}; {counters['episodes']} conditionings with {counters['actions']} "
-            f"actions, {counters['recoveries']} troubles, {counters['areas']} approach areas"
+            f"images{share}{unknown}; {counters['episodes']} conditionings with "
+            f"{counters['actions']} actions, {counters['recoveries']} troubles, "
+            f"{counters['areas']} approach areas"
         )
 
     def _end(self, ending: str, failed: bool) -> Outcome:

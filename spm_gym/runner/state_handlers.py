@@ -117,6 +117,7 @@ class StateHandlers:
         """Go on after the end, which a person has asked for."""
         self.ending.clear()
         self.recovery.grant_new_attempts()
+        self.images.grant_new_attempts()
 
     def adopt_unknown_act(self, state: State, act: str, number: int) -> State:
         """Go on after the program was cut off in the middle of an act, which is not repeated.

@@ -125,7 +125,7 @@ def test_a_classifier_that_calls_every_tip_good_has_it_damaged_once() -> None:
     guard = Guard(build_microscope(config), None, acts.append)
     env = make_env(config, instrument=guard)
     env.classifier = lambda images: np.full(len(images), 0.97, np.float32)
-    with pytest.raises(BudgetSpent, match=r"after 6 damaging actions.*budget\.failed_damage"):
+    with pytest.raises(BudgetSpent, match=r"after 6 attempts.*budget\.failed_damage"):
         env.reset(seed=1)
     assert sum(act["result"] == "done" for act in acts) <= 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -142,6 +143,13 @@ def lab(folder: Path, classifier: Any, *settings: str, **options: Any) -> Iterat
         yield made
     finally:
         made.journal.close()
+
+
+def with_unknown_images(folder: Path) -> Lab:
+    """A run of ten images that conditions from its second bad one to its second good one."""
+    good, bad, unknown = 0.95, 0.02, math.nan
+    verdicts = Verdicts(good, unknown, bad, unknown, bad, unknown, bad, unknown, good)
+    return Lab(folder, verdicts, "operation.condition_after=2", "operation.scans=10")
 
 
 def everything(folder: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ class Image:
         pixels: Its side.
         width: Its extent along x, m; None if the file does not say.
         height: Its extent along y, m.
-        probability: The classifier's, that the probe is good; None without a classifier.
+        probability: The classifier's, that the probe is good; None without a classifier, NaN if it
+            does not know such images.
     """
 
     file: str
@@ -61,9 +63,18 @@ class Image:
     height: float | None
     probability: float | None = None
 
+    @property
+    def answer(self) -> str:
+        """The classifier's answer in words."""
+        if self.probability is None:
+            return "No classifier"
+        if math.isnan(self.probability):
+            return "Classifier: unknown"
+        return f"Classifier: {100 * self.probability:.0f} % good"
+
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Find image files in a folder and below; of a run, the whole images that were classified.
+    """Find image files in a folder and below; of a run, the whole images that a classifier saw.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -78,9 +89,9 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def _of_run(run: Path) -> Iterator[Candidate]:
-    classified = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.CONDITIONING)
+    labels = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.UNKNOWN, Label.CONDITIONING)
     with reading(run) as db:
-        rows = classified_files(db, classified)
+        rows = classified_files(db, labels)
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 
@@ -159,7 +170,8 @@ def in_order(
     Args:
         images: In any.
         order: By name; at random, but always the same; or the most uncertain first, after them
-            those that have a label from before.
+            those that have a label from before. What the classifier does not know is the most
+            uncertain.
         classified_before: Whether a file has one.
     """
     by_name = sorted(images, key=lambda image: image.file)
@@ -173,4 +185,7 @@ def in_order(
 
 
 def _certainty(image: Image) -> float:
-    return 0.0 if image.probability is None else abs(image.probability - 0.5)
+    if image.probability is None:
+        return 0.0
+    # Less than any: what the classifier does not know at all.
+    return -1.0 if math.isnan(image.probability) else abs(image.probability - 0.5)
