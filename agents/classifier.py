@@ -16,9 +16,9 @@ from agents.network_file import read_network, refusing, write_network
 from agents.vgg import VGG
 from spm_gym.config import NetworkConfig
 from spm_gym.imaging.conditions import ClassifierError, TrainingConditions
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, checked_scale
 
 FORMAT = "spm-gym probe classifier 2"
-NORMALISATION = "levelled, clip(z / 1e-10 m - 1, -1.5, 1.5)"
 UNKNOWN_CONDITIONS = TrainingConditions("real")
 """Nothing is known of the training images: a mismatch with all images."""
 
@@ -30,6 +30,7 @@ class ProbeClassifier:
         network: The trained network, as it was in training.
         conditions: Conditions of the images that it was trained with.
         summary: Training and scores, for people; JSON values.
+        height_scale: Unit of its images, as in `spm_gym.imaging.normalise`.
     """
 
     def __init__(
@@ -37,15 +38,18 @@ class ProbeClassifier:
         network: VGG,
         conditions: TrainingConditions = UNKNOWN_CONDITIONS,
         summary: dict[str, Any] | None = None,
+        height_scale: HeightScale = HALF_MOLECULE,
     ) -> None:
         """Take a trained network with one output; it stays on its device.
 
         Raises:
             ClassifierError: Its weights, or its answer to a known image, are not finite.
+            ValueError: There is no such height scale.
         """
         self.network = network.eval()
         self.conditions = conditions
         self.summary = summary or {}
+        self.height_scale = checked_scale(height_scale)
         self._answer = Inference(self.network, "classifier", ClassifierError, nn.Sigmoid())
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,7 +62,7 @@ class ProbeClassifier:
             "format": FORMAT,
             "network": self.network.config.model_dump(mode="json"),
             "pixels": self.network.pixels,
-            "normalisation": NORMALISATION,
+            "height_scale": self.height_scale,
             "conditions": self.conditions.to_json(),
             "summary": self.summary,
             # For people who search for the reason of a difference; nothing reads them.
@@ -84,4 +88,5 @@ class ProbeClassifier:
             network = VGG.of_file(
                 NetworkConfig(**about["network"]), 1, about["pixels"], state, device
             )
-            return cls(network, conditions, summary)
+            # Those of before it was written take images of the fixed one.
+            return cls(network, conditions, summary, about.get("height_scale", HALF_MOLECULE))

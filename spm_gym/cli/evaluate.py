@@ -163,8 +163,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     # Before the first episode: a rule that is made up later proves nothing.
     print(f"the evaluation {rule.text}")
 
+    from spm_gym.assembly.classifier import with_classifier_scale
     from spm_gym.assembly.evaluation import play
 
+    config = with_classifier_scale(config)
     results: Results = {name: [] for name in policies}
     order: list[str] = []
     try:

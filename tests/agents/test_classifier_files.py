@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from agents.classifier import ClassifierError, ProbeClassifier
 from agents.classifier_training import Labelled
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.imaging.conditions import TrainingConditions
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale
 from tests.support.blobs import PIXELS, TINY, classified
 
 CONDITIONS = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
@@ -33,6 +35,13 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"pixels": 2}, "too small"),
     ({"pixels": 64}, "do not fit"),
     ({"pixels": "many"}, "do not fit"),
+    ({"height_scale": "picture"}, "height scale is 'picture'"),
+    ({"height_scale": float("nan")}, "height scale is nan"),
+    ({"height_scale": -1e-10}, "height scale is -1e-10"),
+    ({"height_scale": True}, "height scale is True"),
+    ({"height_scale": 150}, "1 pm to 1 mm, in m"),
+    ({"height_scale": 10**400}, "1 pm to 1 mm, in m"),
+    ({"height_scale": None}, "height scale is None"),
 ]
 """Wrong statements of a file about its classifier, and why each is refused."""
 
@@ -49,6 +58,19 @@ def test_a_loaded_classifier_is_the_saved_one(
     assert loaded.conditions == CONDITIONS
     assert loaded.network.config == TINY
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("scale", [1.5e-10, "image"])
+def test_a_classifier_keeps_its_height_scale(
+    trained: ProbeClassifier, tmp_path: Path, scale: HeightScale
+) -> None:
+    path = tmp_path / "c.safetensors"
+    ProbeClassifier(trained.network, CONDITIONS, None, scale).save(path)
+    assert ProbeClassifier.load(path).height_scale == scale
+
+
+def test_a_file_of_before_there_were_height_scales_has_the_fixed_one() -> None:
+    assert ProbeClassifier.load(shipped_classifier()).height_scale == HALF_MOLECULE
 
 
 def saved_with(weights: dict[str, torch.Tensor], path: Path, **changes: object) -> None:
