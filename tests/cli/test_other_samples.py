@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from agents.belief.recogniser import Recogniser
+from agents.checkpoint import latest_checkpoint
+from agents.weights import read_file
 from spm_gym import cli
 from spm_gym.analysis.scan_findings import Subject, examine
 from spm_gym.analysis.session import last_session
 from spm_gym.assembly.pictures.scans import load_classifier
+from spm_gym.assembly.recogniser import load_recogniser
 from spm_gym.assembly.run_directory import existing_operation
-from spm_gym.config import EnvConfig
+from spm_gym.assembly.shipped_weights import shipped_recogniser
+from spm_gym.config import ConfigError, EnvConfig, load_config
 from spm_gym.datasets.offline import export_episodes
 from spm_gym.figures.episode import recorded_episode
 from spm_gym.imaging import level, normalise
@@ -144,3 +150,40 @@ def test_labelling_classifies_by_the_scale_of_the_classifier(
     assert given == [Preprocessing("levels", pytest.approx(150 * PM))]
     contradiction = ("label", folder, "--classifier", other, "--set", "env.height_scale_pm=image")
     assert "env.height_scale_pm = image: the classifier" in error(capsys, *contradiction)
+
+
+def test_an_agent_or_a_recogniser_of_another_kind_of_scale_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = rescaled_file(tmp_path, "image")
+    settings = ["--env", "sim", "--scans", "2", f"--set=env.classifier={each}"]
+    refusal = error(capsys, "run", *settings)
+    assert "operation.agent" in refusal
+    assert "was trained with images normalised by 100 pm" in refusal
+    assert "env.accept_mismatch: [height_scale]" in refusal
+    assert cli.main(["run", *settings, "--set=env.accept_mismatch=[height_scale]"]) == 0
+    spread = ["env.height_scale_pm=image"]
+    with pytest.raises(ConfigError, match=r"agent.belief.recogniser = .*normalised by 100 pm"):
+        load_recogniser(load_config(None, spread))
+    assert load_recogniser(load_config(None, ["env.height_scale_pm=150"]))
+    shipped = Recogniser.load(shipped_recogniser())
+    path = tmp_path / "recogniser.safetensors"
+    Recogniser(shipped.network, shipped.shares, "", None, "image").save(path)
+    own = [*spread, f"agent.belief.recogniser={path}"]
+    assert load_recogniser(load_config(None, own)).height_scale == "image"
+
+
+def test_training_keeps_the_scale_and_evaluation_compares_its_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    each = rescaled_file(tmp_path, "image")
+    train = ["train", "--config", "smoke.yaml", "--run-dir", "trained", "--output", "a.safetensors"]
+    smoke = Path(__file__).parents[2] / "configs" / "smoke.yaml"
+    Path("smoke.yaml").write_text(smoke.read_text(encoding="utf-8"), encoding="utf-8")
+    threads = torch.get_num_threads()
+    assert cli.main([*train, f"--set=env.classifier={each}"]) == 0
+    torch.set_num_threads(threads)
+    assert read_file(Path("a.safetensors"))[0].height_scale == "image"
+    checkpoint = latest_checkpoint(Path("trained/checkpoints"))
+    words = error(capsys, "evaluate", "--checkpoint", checkpoint, "--config", "smoke.yaml")
+    assert "normalised by the spread of each image" in words
