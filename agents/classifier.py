@@ -18,7 +18,7 @@ from agents.novelty import Novelty
 from agents.vgg import VGG
 from spm_gym.config import NetworkConfig
 from spm_gym.imaging.conditions import ClassifierError, TrainingConditions
-from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, checked_scale
 from spm_gym.types import BoolArray
 
 FORMAT = "spm-gym probe classifier 3"
@@ -38,7 +38,7 @@ class ProbeClassifier:
         temperature: By which their outputs are divided, so that probabilities are calibrated.
         average_flips: Whether an answer is the mean over the four mirror images.
         novelty: Tells which images are unlike all of the training; None knows no such images.
-        height_scale: By which its images are normalised.
+        height_scale: Unit of its images, as in `spm_gym.imaging.normalise`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ProbeClassifier:
         Raises:
             ClassifierError: There is none; they take images of different pixels; weights, or an
                 answer to a known image, are not finite; or the temperature is not above 0.
+            ValueError: There is no such height scale.
         """
         self.networks = tuple(network.eval() for network in networks)
         if len({network.pixels for network in self.networks}) != 1:
@@ -65,10 +66,8 @@ class ProbeClassifier:
             raise ClassifierError(f"its temperature must be a number above 0, not {temperature}")
         self.conditions = conditions
         self.summary = summary or {}
-        if height_scale != "image" and not 0 < height_scale < np.inf:
-            raise ClassifierError(f"its height scale must be a height in m, not {height_scale}")
         self.temperature, self.average_flips, self.novelty = temperature, average_flips, novelty
-        self.height_scale = height_scale
+        self.height_scale = checked_scale(height_scale)
         self._answers = [
             Inference(network, "classifier", ClassifierError) for network in self.networks
         ]
@@ -163,12 +162,9 @@ class ProbeClassifier:
             ]
             known = _below(state, "novelty.")
             novelty = Novelty.restored(known) if known else None
-            scale = about["height_scale"]
-            if scale != "image" and not isinstance(scale, float):
-                raise ClassifierError(f"its height scale is {scale!r}")
             return cls(
                 networks, conditions, summary, about["temperature"], about["average_flips"],
-                novelty, scale,
+                novelty, about["height_scale"],
             )  # fmt: skip
 
 

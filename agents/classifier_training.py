@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +71,76 @@ def train_classifier(
     """
     parts = divisions(data.good, session, config, seed)
     rng = np.random.default_rng([seed, 1])
+    found = _fit_parts(data, session, parts, config, seed, rng, progress, writer, start)
+    good = data.good[found.scored]
+    before, probability = (
+        (0.5 + 0.5 * np.tanh(found.logits / (2 * t))).astype(np.float32)
+        for t in (1.0, found.temperature)
+    )
+    report = score(probability, good, good_above)
+    novelty = Novelty.of(data.images[:, None], np.random.default_rng([seed, 2]))
+    classifier = ProbeClassifier(
+        found.networks,
+        replace(conditions, auc=report.auc, images=report.good + report.bad),
+        temperature=found.temperature,
+        average_flips=config.average_flips,
+        novelty=novelty,
+        height_scale=height_scale,
+    )
+    called_good = _counterexamples_called_good(classifier, good_above, rng)
+    classifier.summary = _summary(data, parts, config, seed, found.histories, report) | {
+        "counterexamples_called_good": called_good,
+        "calibration": _calibration(before, probability, good, found.temperature, good_above),
+    }
+    _write_report(report, probability, before, good, directory, writer, len(found.histories[0]))
+    _print_report(report, classifier.summary)
+    if config.refuse_poor:
+        # After the report is written: it shows what has to be labelled better.
+        _refuse_poor(report, data.good)
+    classifier.save(directory / "classifier.safetensors")
+    return classifier
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Networks, and what each said of the images that were held out from it.
+
+    Attributes:
+        networks: One for each part.
+        histories: Of their training.
+        scored: Indices of the images that were held out.
+        logits: Answers to them.
+        temperature: That calibrates the answers.
+    """
+
+    networks: list[VGG]
+    histories: list[tuple[Epoch, ...]]
+    scored: Indices
+    logits: NDArray[np.float64]
+    temperature: float
+
+
+def _fit_parts(
+    data: Labelled,
+    session: NDArray[np.str_],
+    parts: Sequence[tuple[Indices, Indices]],
+    config: ClassifierConfig,
+    seed: int,
+    rng: np.random.Generator,
+    progress: bool,
+    writer: SummaryWriter | None,
+    start: VGG | None,
+) -> _Fitted:
+    """Fit a network without each of the parts, and ask it about that part."""
     networks, histories = [], []
     logits = np.full(data.good.size, np.nan)
     strange: list[NDArray[np.float64]] = []
-    for number, (training, held_out) in enumerate(parts):
+    for number, part in enumerate(parts):
         network, history = _fit_part(
-            data, session, (training, held_out), number, config, seed, rng, progress, writer, start
+            data, session, part, number, config, seed, rng, progress, writer, start
         )
         member = ProbeClassifier([network], average_flips=config.average_flips)
+        held_out = part[1]
         logits[held_out] = member.logits(data.images[held_out][:, None])
         more = round(config.counterexamples * len(held_out))
         strange.append(member.logits(counterexamples(more, member.pixels, rng)[:, None]))
@@ -86,39 +148,13 @@ def train_classifier(
         histories.append(history)
     # Every image is held out once, or with a single division those of one side.
     scored = np.flatnonzero(~np.isnan(logits))
-    good = data.good[scored]
     # Images without molecules take part: a temperature of labelled ones alone may make what the
     # network does not know more certain than it was.
     temperature = fitted_temperature(
         np.concatenate([logits[scored], *strange]),
-        np.concatenate([good, *(np.zeros(len(each), np.bool_) for each in strange)]),
+        np.concatenate([data.good[scored], *(np.zeros(len(each), np.bool_) for each in strange)]),
     )
-    before, probability = (
-        (0.5 + 0.5 * np.tanh(logits[scored] / (2 * t))).astype(np.float32)
-        for t in (1.0, temperature)
-    )
-    report = score(probability, good, good_above)
-    novelty = Novelty.of(data.images[:, None], np.random.default_rng([seed, 2]))
-    classifier = ProbeClassifier(
-        networks,
-        replace(conditions, auc=report.auc, images=report.good + report.bad),
-        temperature=temperature,
-        average_flips=config.average_flips,
-        novelty=novelty,
-        height_scale=height_scale,
-    )
-    called_good = _counterexamples_called_good(classifier, good_above, rng)
-    classifier.summary = _summary(data, parts, config, seed, histories, report) | {
-        "counterexamples_called_good": called_good,
-        "calibration": _calibration(before, probability, good, temperature, good_above),
-    }
-    _write_report(report, probability, before, good, directory, writer, len(histories[0]))
-    _print_report(report, classifier.summary)
-    if config.refuse_poor:
-        # After the report is written: it shows what has to be labelled better.
-        _refuse_poor(report, data.good)
-    classifier.save(directory / "classifier.safetensors")
-    return classifier
+    return _Fitted(networks, histories, scored, logits[scored], temperature)
 
 
 def _fit_part(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor
@@ -17,6 +17,7 @@ from agents.network_file import write_network
 from agents.vgg import VGG, check_finite_output, check_fit
 from spm_gym.config import AgentConfig, NetworkConfig
 from spm_gym.config.json_file import parse_json
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, checked_scale
 from spm_gym.plain_state import StateError, restored
 
 FORMAT = "spm-gym agent 1"
@@ -36,6 +37,8 @@ class About:
         actions: Names of the actions, in the order of the outputs.
         pixels: Side of the input images.
         steps: Number of actions in training.
+        height_scale: Unit of the input images, as in `spm_gym.imaging.normalise`; the fixed one in
+            files of before it was written.
     """
 
     format: str
@@ -43,9 +46,15 @@ class About:
     actions: tuple[str, ...]
     pixels: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=0)]
+    height_scale: Annotated[HeightScale, AfterValidator(checked_scale)] = HALF_MOLECULE
 
 
-def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
+def save_weights(
+    model: DoubleDQN,
+    actions: Sequence[str],
+    path: Path,
+    height_scale: HeightScale = HALF_MOLECULE,
+) -> None:
     """Write the weights of a trained agent with their metadata; whole or not at all."""
     network = model.config.network
     about = {
@@ -54,6 +63,7 @@ def save_weights(model: DoubleDQN, actions: Sequence[str], path: Path) -> None:
         "actions": list(actions),
         "pixels": model.pixels,
         "steps": model.num_timesteps,
+        "height_scale": height_scale,
     }
     write_network(model.q_net.state_dict(), about, path)
 

@@ -47,6 +47,7 @@ from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, load_config
 from spm_gym.envs.navigation import Navigator
 from spm_gym.imaging import readings_of
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState
 from spm_gym.instrument.sim.images import GOOD_SHARE
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -162,7 +163,7 @@ def take(
         navigator.use_up(frame)
         scans = kinds(microscope, frame, lines, config.env.settle_fraction)
         for kind, scan in scans.items():
-            taken[kind].append(readings_of([scan], config.env.plane).observations[0])
+            taken[kind].append(readings_of([scan], *Preprocessing.of(config.env)).observations[0])
         microscope.scan(frame)
     return taken, states
 

@@ -23,6 +23,7 @@ from spm_gym.cli import main as spm_gym
 from spm_gym.config import EnvConfig
 from spm_gym.figures.canvas import save
 from spm_gym.figures.networks import draw_verdicts
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import reading
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -95,7 +96,7 @@ def done(status: int) -> None:
 def draw_probes(sources: Sources, path: Path) -> None:
     """One image of each class of probes, with the classifier's verdict."""
     classifier = ProbeClassifier.load(shipped_classifier())
-    images = probe_images(classifier.network.pixels)
+    images = probe_images(classifier.network.pixels, Preprocessing())
     save(draw_verdicts(images, classifier(images[:, None]), EnvConfig().good_above), path)
 
 

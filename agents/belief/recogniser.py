@@ -15,6 +15,7 @@ from agents.network_file import read_network, refusing, write_network
 from agents.vgg import VGG
 from spm_gym.actions_to_go import GOOD
 from spm_gym.config import NetworkConfig
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, checked_scale
 
 FORMAT = "spm-gym probe recogniser 1"
 
@@ -29,9 +30,11 @@ class Recogniser:
         shares: Of the classes among the images of its training, (S,).
         settings: Hash of the settings of the simulator that its images come from.
         summary: Training and scores, for people; JSON values.
+        height_scale: Unit of its images, as in `spm_gym.imaging.normalise`.
 
     Raises:
         BeliefError: Its weights or answers are not finite, or the shares are no distribution.
+        ValueError: There is no such height scale.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Recogniser:
         shares: NDArray[np.float64],
         settings: str,
         summary: dict[str, Any] | None = None,
+        height_scale: HeightScale = HALF_MOLECULE,
     ) -> None:
         # Likelihoods are quotients by them.
         if shares.shape != (network.head.out_features,) or not (shares > 0).all():
@@ -51,6 +55,7 @@ class Recogniser:
             raise BeliefError(f"the shares of the classes must sum to 1, not {shares.sum():g}")
         self.network, self.shares, self.settings = network, shares, settings
         self.summary = summary or {}
+        self.height_scale = checked_scale(height_scale)
         self._answer = Inference(network, "recogniser", BeliefError)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,6 +90,7 @@ class Recogniser:
             "pixels": self.network.pixels,
             "shares": self.shares.tolist(),
             "settings": self.settings,
+            "height_scale": self.height_scale,
             "summary": self.summary,
         }
         write_network(self.network.state_dict(), about, path)
@@ -104,4 +110,6 @@ class Recogniser:
             shares = np.array(about["shares"], np.float64)
             config = NetworkConfig(**about["network"])
             network = VGG.of_file(config, shares.size, about["pixels"], state, device)
-            return cls(network, shares, about["settings"], about["summary"])
+            # Those of before it was written take images of the fixed one.
+            scale = about.get("height_scale", HALF_MOLECULE)
+            return cls(network, shares, about["settings"], about["summary"], scale)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
-from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level, normalise
+from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import Topography
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.scale import NM, length_text
 from spm_gym.types import Classifier, FloatImage, Frame, Scan
 
@@ -68,10 +69,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ScanClassifier:
-    """A classifier, and the side of the images it takes, px."""
+    """A classifier, the side of the images it takes, px, and their height scale."""
 
     classify: Classifier
     pixels: int
+    scale: HeightScale = HALF_MOLECULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class ScanFindings:
         probability: That the probe is good; None if it was not classified, NaN if the classifier
             does not know such images.
         remarks: Why something is missing.
+        scale: Height scale by which it was normalised, or would be.
     """
 
     diagnosis: Diagnosis | None = None
@@ -94,6 +97,7 @@ class ScanFindings:
     square: Square = NO_SQUARE
     probability: float | None = None
     remarks: tuple[str, ...] = ()
+    scale: HeightScale = HALF_MOLECULE
 
     @property
     def unknown(self) -> bool:
@@ -109,7 +113,9 @@ def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConf
         classifier: The classifier; None for none.
         config: Says how the substrate is found.
     """
-    plane = config.plane
+    preprocessing = Preprocessing.of(config)
+    if classifier is not None:
+        preprocessing = preprocessing._replace(scale=classifier.scale)
     # Without feedback the heights are where the tip was held, not where the surface is.
     if subject.feedback is False:
         return ScanFindings(remarks=(_FEEDBACK_OFF,))
@@ -118,24 +124,26 @@ def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConf
     if subject.z_range is None and scanned.size and scanned.min() == scanned.max():
         return ScanFindings(remarks=(_ONE_HEIGHT,))
     try:
-        diagnosis, levelled = _diagnosed(subject), level(subject.z, plane)
-        normalised, remarks = _for_network(subject, classifier, plane)
+        diagnosis, levelled = _diagnosed(subject), level(subject.z, preprocessing.method)
+        normalised, remarks = _for_network(subject, classifier, preprocessing)
     except ValueError as error:
         return ScanFindings(remarks=(f"Not levelled: {error}.",))
-    square = largest_clean_square(levelled)
+    found = ScanFindings(
+        diagnosis, levelled, normalised, largest_clean_square(levelled), None, remarks,
+        preprocessing.scale,
+    )  # fmt: skip
     if classifier is None or normalised is None:
-        return ScanFindings(diagnosis, levelled, None, square, remarks=remarks)
+        return found
     # The classifier was trained on whole scans: on a faulty one its probability means nothing.
     if diagnosis is not Diagnosis.FINE:
-        remarks += ("Not classified: only a scan without faults says how the probe is.",)
-        return ScanFindings(diagnosis, levelled, normalised, square, remarks=remarks)
+        faulty = "Not classified: only a scan without faults says how the probe is."
+        return replace(found, remarks=(*remarks, faulty))
     probability = float(classifier.classify(normalised[None, None])[0])
-    remarks += _unusual(subject, config)
-    return ScanFindings(diagnosis, levelled, normalised, square, probability, remarks)
+    return replace(found, probability=probability, remarks=remarks + _unusual(subject, config))
 
 
 def _for_network(
-    subject: Subject, classifier: ScanClassifier | None, plane: Method
+    subject: Subject, classifier: ScanClassifier | None, preprocessing: Preprocessing
 ) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
     """Prepare the image for the classifier, or None if it cannot take it; and remarks on that."""
     if classifier is None:
@@ -145,13 +153,13 @@ def _for_network(
     z, side = subject.z, classifier.pixels
     rows, cols = z.shape
     if rows == cols == side:
-        return normalise(level(z, plane)), ()
+        return preprocessing.image(z), ()
     # Not interpolated: detail that was not measured cannot show a probe.
     if rows != cols or rows < side:
         takes = f"the classifier takes {side} x {side} px, or larger squares"
         return None, (f"Not classified: {takes}; this image has {cols} x {rows}.",)
     remark = f"For the network the image was averaged to {side} x {side} px."
-    return normalise(level(box_averaged(z, side), plane)), (remark,)
+    return preprocessing.image(box_averaged(z, side)), (remark,)
 
 
 def _diagnosed(subject: Subject) -> Diagnosis:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spm_gym.config import Config, ConfigError, EnvConfig, validated
 from spm_gym.config.yaml_file import parse_yaml
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.conditions import IMAGE
 
 # The last ones: a run may have become faster or slower since it started.
@@ -53,9 +53,9 @@ class RunSession:
         return None if self.settings is None else self.settings.env.good_above
 
     @property
-    def method(self) -> Method:
-        """How scans are levelled; as usual, if nobody knows."""
-        return (EnvConfig() if self.settings is None else self.settings.env).plane
+    def preprocessing(self) -> Preprocessing:
+        """How scans are levelled and normalised; as usual, if nobody knows."""
+        return Preprocessing.of(EnvConfig() if self.settings is None else self.settings.env)
 
 
 def last_session(db: sqlite3.Connection) -> RunSession:

@@ -12,13 +12,16 @@ from agents.belief.checkpoint import load_belief_checkpoint
 from agents.checkpoint import MODEL, kind_of, latest_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.double_dqn_checkpoint import load_checkpoint
-from agents.weights import load_weights
+from agents.weights import load_weights, read_file
 from spm_gym.assembly.belief import new_belief_agent
-from spm_gym.assembly.run_directory import CHECKPOINTS
+from spm_gym.assembly.run_directory import CHECKPOINTS, checkpoint_settings
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_recogniser
-from spm_gym.config import Config
+from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
+from spm_gym.imaging.conditions import kind_of_scale_mismatch
+from spm_gym.imaging.normalisation import HeightScale
+from spm_gym.imaging.preprocessing import Preprocessing
 
 Agent = DoubleDQN | BeliefAgent
 
@@ -68,6 +71,7 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
         if path is None:
             raise UsageError(f"setting operation.agent = {given}: there is no checkpoint in it")
         model, extra = read_agent(path, config.agent.device)
+        scale = trained_scale(model, path)
         file = path / MODEL
         # Of another run that number would name a decision of its own journal.
         if own is not None:
@@ -79,8 +83,9 @@ def load_agent(config: Config, env: ProbeConditioningEnv, run: Path | None = Non
     else:
         names = [action.name for action in config.env.actions]
         model, file = load_weights(given, env, config.agent, names, config.seed), given
+        scale = read_file(given)[0].height_scale
     # The number of an action is all that a network knows of it: others would be done in its place.
-    if misfit := why_not(model, config):
+    if misfit := why_not(model, scale, config.model_copy(update={"env": env.config})):
         raise UsageError(f"setting operation.agent = {given}: {misfit}")
     return LoadedAgent(model, file, learned, episode)
 
@@ -98,8 +103,21 @@ def read_agent(checkpoint: Path, device: str = "auto") -> tuple[Agent, dict[str,
     return kept.model, kept.extra
 
 
-def why_not(agent: Agent, config: Config) -> str | None:
+def trained_scale(agent: Agent, checkpoint: Path) -> HeightScale | None:
+    """Find out the height scale that the agent of a checkpoint was trained with; None: unknown."""
+    if isinstance(agent, BeliefAgent):
+        return agent.recogniser.height_scale
+    try:
+        settings = checkpoint_settings(checkpoint)
+    except ConfigError:  # of another version of this program
+        return None
+    return None if settings is None else Preprocessing.of(settings.env).scale
+
+
+def why_not(agent: Agent, scale: HeightScale | None, config: Config) -> str | None:
     """Say in which images or actions an agent differs from the settings; None if in none."""
+    if scale is not None and (why := kind_of_scale_mismatch(scale, config.env)):
+        return f"it {why}; accept it by name (env.accept_mismatch: [height_scale]), or use another"
     names = [action.name for action in config.env.actions]
     if isinstance(agent, BeliefAgent):
         given, count = agent.pixels, len(agent.actions)

@@ -12,7 +12,11 @@ from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging import read_scans
-from spm_gym.imaging.conditions import TrainingConditions, classifier_findings
+from spm_gym.imaging.conditions import (
+    TrainingConditions,
+    classifier_findings,
+    with_height_scale,
+)
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.scale import PA
@@ -50,10 +54,33 @@ def build_classifier(config: Config, microscope: Instrument | None = None) -> Cl
             f"setting env.pixels = {side}: the classifier takes images of {taken} x {taken} px; "
             "name another one (env.classifier)"
         )
+    with_height_scale(config.env, classifier)  # refuses another one
     found = _settings_findings(classifier.conditions, config, microscope)
     if found:
         raise ConfigError(f"the classifier is not for these images: {'; '.join(found)}")
     return classifier
+
+
+def with_classifier_scale(config: Config) -> Config:
+    """Fill in the height scale of the configured classifier, where the settings have none.
+
+    So that a run directory says by itself how its images were normalised, whatever becomes of the
+    file of its classifier.
+
+    Raises:
+        ClassifierError: The classifier cannot be read.
+        ConfigError: It was trained with another height scale than the settings have.
+    """
+    if config.env.ground_truth:
+        return config
+    from agents.classifier import ProbeClassifier  # torch is slow to import
+
+    return scaled(config, ProbeClassifier.load(config.env.classifier or shipped_classifier()))
+
+
+def scaled(config: Config, *classifiers: Classifier) -> Config:
+    """Fill in the height scale of classifiers, as `with_height_scale`."""
+    return config.model_copy(update={"env": with_height_scale(config.env, *classifiers)})
 
 
 def check_classifier(config: Config) -> None:

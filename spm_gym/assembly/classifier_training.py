@@ -26,6 +26,7 @@ from spm_gym.datasets.simulated import prepared_images
 from spm_gym.imaging import normalise
 from spm_gym.imaging.conditions import TrainingConditions, described
 from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, measured_scale
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
 from spm_gym.paths import as_typed
 from spm_gym.scale import NM, PA
@@ -61,10 +62,9 @@ def train_classifier(
     """
     prepare_process(config.run.threads)
     # Before there is a run directory: images that cannot be used leave none behind.
-    scale: HeightScale
     if data is None:
         conditions = simulated_conditions(config)
-        settings, start, scale = config.classifier, None, HALF_MOLECULE
+        settings, start, scale = config.classifier, None, Preprocessing.of(config.env).scale
     else:
         loaded, settings, start = _lab(data, config)
         conditions = lab_conditions(loaded, config)

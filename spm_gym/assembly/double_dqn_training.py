@@ -21,6 +21,7 @@ from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.imaging.preprocessing import Preprocessing
 
 
 class DoubleDQNTrainer:
@@ -96,7 +97,8 @@ def write_weights(config: Config, run: Path, output: Path) -> None:
     newest = latest_checkpoint(run / CHECKPOINTS)
     assert newest is not None, "a finished run has a checkpoint"
     names = [action.name for action in config.env.actions]
-    save_weights(load_checkpoint(newest).model, names, output)
+    scale = Preprocessing.of(config.env).scale
+    save_weights(load_checkpoint(newest).model, names, output, scale)
     print(f"weights: {output}")
 
 

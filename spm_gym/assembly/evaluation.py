@@ -21,7 +21,7 @@ from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
 from agents.stopping import StoppingRule
-from spm_gym.assembly.agent import Agent, read_agent, why_not
+from spm_gym.assembly.agent import Agent, read_agent, trained_scale, why_not
 from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
@@ -112,7 +112,7 @@ def _agent(checkpoint: Path, config: Config) -> Agent:
     """
     model, _ = read_agent(checkpoint)
     # Values are told apart by their place alone: of other actions they would mean something else.
-    if misfit := why_not(model, config):
+    if misfit := why_not(model, trained_scale(model, checkpoint), config):
         raise UsageError(f"{checkpoint}: {misfit} (--config)")
     return model
 

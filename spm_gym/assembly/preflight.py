@@ -6,13 +6,19 @@ so that what is ready for the one is ready for the others.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.assembly.classifier import build_classifier, check_classifier
+from spm_gym.assembly.classifier import (
+    build_classifier,
+    check_classifier,
+    scaled,
+    with_classifier_scale,
+)
 from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
@@ -21,6 +27,8 @@ from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
+from spm_gym.imaging.normalisation import scale_text
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import Finding, Inspection
 
 Purpose = Literal["run", "train", "evaluate"]
@@ -91,12 +99,14 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     try:
         check_classifier(config)
         classifier = build_classifier(config)
+        config = scaled(config, classifier)
         build_preview_classifier(config, classifier)
         conditions = conditions_of(classifier)
     except (InstrumentError, ValueError) as error:
         return [Finding("classifier", f"{whose}: {error}", trouble=True)]
     assert conditions is not None, "the true classifier is refused before"
     trained = ", ".join(f"{name} {value}" for name, value in described(conditions))
+    trained += f", height scale {scale_text(Preprocessing.of(config.env).scale)}"
     accepted = ", ".join(config.env.accept_mismatch)
     note = f"; accepted though it does not fit: {accepted}" if accepted else ""
     found = classifier_findings(
@@ -120,6 +130,8 @@ def _agent(config: Config) -> Finding:
     from spm_gym.assembly.agent import load_agent  # torch is slow to import
 
     whose = "the one in the package" if settings.agent is None else str(settings.agent)
+    with suppress(ValueError):  # what is wrong with the classifier was found before
+        config = with_classifier_scale(config)
     try:
         microscope = build_microscope(config)
         # Whether the agent fits is a matter of shapes: nothing is classified here.

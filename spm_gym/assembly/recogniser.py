@@ -6,6 +6,7 @@ from agents.belief.errors import BeliefError
 from agents.belief.recogniser import Recogniser
 from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, ConfigError
+from spm_gym.imaging.conditions import kind_of_scale_mismatch
 from spm_gym.instrument.sim.dynamics import STATES
 
 
@@ -13,7 +14,8 @@ def load_recogniser(config: Config) -> Recogniser:
     """Load the recogniser of the settings.
 
     Raises:
-        ConfigError: It cannot be read, takes images of other pixels, or knows other classes.
+        ConfigError: It cannot be read, takes images of other pixels or of another kind of
+            height scale, or knows other classes.
     """
     path = config.agent.belief.recogniser or shipped_recogniser()
     try:
@@ -26,6 +28,11 @@ def load_recogniser(config: Config) -> Recogniser:
             f"setting agent.belief.recogniser = {path}: it takes images of {taken} x {taken} px, "
             f"and the settings have env.pixels = {side}; train one of these settings with "
             "'train.py recogniser'"
+        )
+    if why := kind_of_scale_mismatch(recogniser.height_scale, config.env):
+        raise ConfigError(
+            f"setting agent.belief.recogniser = {path}: it {why}; train one of these settings with "
+            "'train.py recogniser', or accept it by name (env.accept_mismatch: [height_scale])"
         )
     if len(recogniser.shares) != STATES:
         raise ConfigError(

@@ -164,4 +164,7 @@ def settings_hash(config: Config) -> str:
     """Hash the settings that decide what the images of a recogniser's training are like."""
     env, recogniser = config.env, config.recogniser
     own = (env.image_nm, env.pixels, env.plane, recogniser.line_steps, recogniser.bent_share)
-    return hashlib.sha256(f"{config.simulator.model_dump_json()} {own}".encode()).hexdigest()
+    text = f"{config.simulator.model_dump_json()} {own}"
+    if env.height_scale_pm is not None:  # so that the hashes of before stay
+        text += f" {env.height_scale_pm}"
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -21,6 +21,7 @@ from spm_gym.atomic_file import written_whole
 from spm_gym.config import Config, ConfigError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.confusion import draw_confusion
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.dynamics import STATES
 from spm_gym.paths import as_typed
 
@@ -42,10 +43,12 @@ def train_recogniser(
         Exit status.
 
     Raises:
-        ConfigError: The lines of a preview do not divide the image.
+        ConfigError: The lines of a preview do not divide the image, or heights are to be bent that
+            are not known.
     """
     prepare_process(config.run.threads)
     _check_line_steps(config)
+    _check_bending(config)
     settings = config.recogniser
     with create_run() as run, SummaryWriter(str(run / TENSORBOARD)) as writer:
         write_opening(writer, config, "recogniser", run)
@@ -61,6 +64,7 @@ def train_recogniser(
             recogniser = fit_recogniser(
                 images, STATES, settings_hash(config), config.seed, settings, note
             )
+        recogniser.height_scale = Preprocessing.of(config.env).scale
         scores = _score(recogniser, config)
         _write_report(recogniser, scores, run)
         write_closing(writer)
@@ -80,6 +84,15 @@ def _check_line_steps(config: Config) -> None:
             raise ConfigError(
                 f"setting recogniser.line_steps: {step} does not divide env.pixels = {pixels}"
             )
+
+
+def _check_bending(config: Config) -> None:
+    if config.env.height_scale_pm == "image" and config.recogniser.bent_share:
+        raise ConfigError(
+            f"setting recogniser.bent_share = {config.recogniser.bent_share}: heights are bent "
+            "above the substrate, which images of env.height_scale_pm = image do not show; set "
+            "recogniser.bent_share=0"
+        )
 
 
 def _score(recogniser: Recogniser, config: Config) -> dict[int, RecogniserScore]:

@@ -125,6 +125,17 @@ def settings_file(run: Path) -> Path | None:
     return next((path for name in _SETTINGS_FILES if (path := run / name).is_file()), None)
 
 
+def checkpoint_settings(checkpoint: Path) -> Config | None:
+    """Read the settings of the run that a checkpoint belongs to; None if it lies elsewhere.
+
+    Raises:
+        ConfigError: This program does not know them.
+    """
+    # Checkpoints are in RUN_DIR/checkpoints/step_...
+    file = settings_file(checkpoint.resolve().parent.parent)
+    return None if file is None else load_config(file)
+
+
 def _existing(path: Path | None, command: str, file: str) -> tuple[Path, Config]:
     if path is None:
         files = list(Path("runs").glob(f"*/{file}"))

@@ -25,7 +25,7 @@ from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import TENSORBOARD
 from spm_gym.config import Config
 from spm_gym.figures.heights import grey_values, png
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.paths import display_name
 from spm_gym.runner.signals import ignoring_signals
 
@@ -121,7 +121,7 @@ class RunTensorBoard:
         for moment in to.metrics:
             to.file.add(_scalars(moment.values), moment.step, moment.wall)
             if moment.picture is not None:
-                image = _image(moment.picture, self._config.env.plane)
+                image = _image(moment.picture, Preprocessing.of(self._config.env))
                 to.file.add(image, moment.step, moment.wall)
             if time.perf_counter() > end:
                 complete = False
@@ -184,8 +184,8 @@ def _scalars(values: dict[str, float]) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
 
 
-def _image(picture: ScanImage, method: Method) -> Summary:
-    pixels = captioned(grey_values(picture.z, method), picture.caption)
+def _image(picture: ScanImage, preprocessing: Preprocessing) -> Summary:
+    pixels = captioned(grey_values(picture.z, preprocessing), picture.caption)
     height, width = pixels.shape
     image = Summary.Image(
         height=height, width=width, colorspace=1, encoded_image_string=png(Image.fromarray(pixels))

@@ -145,8 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of evaluate.py."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["classifier"]:
-        summary = evaluate_classifier.__doc__
-        parser = argparse.ArgumentParser(prog="evaluate.py classifier", description=summary)
+        parser = argparse.ArgumentParser("evaluate.py classifier")
         evaluate_classifier.add_arguments(parser)
         return run_command(parser, given[1:])
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
@@ -169,10 +168,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
         print(f"the agent of {checkpoint}")
     for name, other in others.items():
         print(f"{name} is the agent of {other}")
-    # Before the first episode: a rule that is made up later proves nothing.
-    print(f"the evaluation {rule.text}")
+    print(f"the evaluation {rule.text}")  # before the first episode, or it would prove nothing
+    from spm_gym.assembly.classifier import with_classifier_scale
     from spm_gym.assembly.evaluation import play
 
+    config = with_classifier_scale(config)
     results: Results = {name: [] for name in policies}
     order: list[str] = []
     try:

@@ -59,6 +59,8 @@ def label(arguments: argparse.Namespace) -> int:
     """Read and classify the images, then serve the page."""
     # Here, for they are slow to import, and every command would wait for them.
     from spm_gym.datasets.manifest import EARLIER, labeller_name
+    from spm_gym.imaging.conditions import with_height_scale
+    from spm_gym.imaging.preprocessing import Preprocessing
     from spm_gym.web.labelling.candidates import find_candidates, in_order, read_images
     from spm_gym.web.labelling.desk import Desk
     from spm_gym.web.labelling.labels import Labels
@@ -77,10 +79,11 @@ def label(arguments: argparse.Namespace) -> int:
     if not candidates:
         raise UsageError(f"{folder}: there is no image to label ({', '.join(READERS)})")
     with Labels(folder, candidates) as labels:
-        pixels, plane = config.env.pixels, config.env.plane
         classifier = _classifier(config, arguments.classifier)
+        env = config.env if classifier is None else with_height_scale(config.env, classifier)
+        pixels, preprocessing = env.pixels, Preprocessing.of(env)
         with tqdm(total=len(candidates), desc="reading", unit="image", mininterval=1) as bar:
-            images, refused = read_images(candidates, pixels, plane, classifier, bar.update)
+            images, refused = read_images(candidates, pixels, preprocessing, classifier, bar.update)
         # Training refuses a manifest with rows that it cannot read.
         labels.leave_out(refused)
         reasons = list(refused.values())
@@ -90,7 +93,7 @@ def label(arguments: argparse.Namespace) -> int:
         desk = Desk(in_order(images, arguments.order, labels.labelled_before), labels)
         name = arguments.labeller and desk.known_as(arguments.labeller)
         _warn_of_manifest(folder)
-        setup = Setup(folder, pixels, plane, name, reasons)
+        setup = Setup(folder, pixels, preprocessing, name, reasons)
         return serve_page(
             arguments,
             lambda access: labelling(desk, setup, access),

@@ -108,8 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
     # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
-    from spm_gym.assembly.run import operate  # torch is slow to import
+    # Torch is slow to import.
+    from spm_gym.assembly.classifier import with_classifier_scale
+    from spm_gym.assembly.run import operate
 
+    config = with_classifier_scale(config)
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
@@ -125,6 +128,9 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
+        from spm_gym.assembly.classifier import with_classifier_scale  # torch is slow to import
+
+        config = with_classifier_scale(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config)
         print(f"continuing {folder}")
@@ -198,6 +204,7 @@ def _lasting(config: Config) -> dict[str, str]:
         # change.
         "faults": "null" if config.faults is None else "faults on purpose",
         "env.pixels": str(config.env.pixels),
+        "env.height_scale_pm": str(config.env.height_scale_pm),
         "env.actions": ", ".join(action.name for action in config.env.actions),
     }
 

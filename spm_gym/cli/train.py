@@ -149,6 +149,9 @@ def train(arguments: argparse.Namespace) -> int:
 
         create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
         return train_classifier(config, create, arguments.data, arguments.output)
+    from spm_gym.assembly.classifier import with_classifier_scale
+
+    config = with_classifier_scale(config)
     if arguments.what == "recogniser":
         from spm_gym.assembly.recogniser_training import train_recogniser
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
 from spm_gym.scale import NM
 from spm_gym.types import Conditioning, Dip, Pulse, Stall
 
-Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality"]
+Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality", "height_scale"]
 """Properties in which images may differ from those that a classifier was trained for."""
 
 
@@ -114,6 +114,15 @@ class RegionConfig(Section):
     bad_sample_nm: Positive = 25.0
 
 
+def _height_scale(value: object) -> object:
+    # By itself, for the complaint of a union would name one of its types and not the others.
+    if value in (None, "image"):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 1e9:
+        return float(value)
+    raise ValueError("must be null, image, or a height from 1 to 1e9 pm")
+
+
 class EnvConfig(Section):
     """Images, success and rewards of the episodes (paper, *Environment*).
 
@@ -126,6 +135,9 @@ class EnvConfig(Section):
         preview_until: A full image follows a preview that leaves a good probe at least this
             probability.
         plane: Method that finds the substrate; "ransac" is the paper's.
+        height_scale_pm: Height that becomes the unit of normalised images, half of that of what is
+            on the substrate; "image": twice the spread of the heights of each image; None: that of
+            the classifier, and 100 pm, half of a molecule of MgPc, where there is none.
         ground_truth: Whether the simulator's hidden state says that a probe is good, instead of the
             classifier.
         classifier: File of the classifier; None for the one in the package.
@@ -155,6 +167,9 @@ class EnvConfig(Section):
     preview_until: Fraction = 0.02
     # RANSAC locks on to molecules that cover half of an image, and tilts at step edges.
     plane: Literal["levels", "ransac"] = "levels"
+    height_scale_pm: Annotated[float | Literal["image"] | None, PlainValidator(_height_scale)] = (
+        None
+    )
     ground_truth: bool = False
     classifier: Path | None = None
     accept_mismatch: tuple[Mismatch, ...] = ()

@@ -27,8 +27,8 @@ def load_arrays(
 
     Its arrays: ``images`` (N, H, W), heights in metres or, as whole numbers, brightness, which has
     no metres; ``label`` (N,), "good" or "bad", or 1 and 0; anything else is left out. Optional:
-    ``session`` (N,); ``n`` (N,), how many people have judged; ``agree`` (N,), the share of them who
-    agree with the label; ``bias`` (V), ``setpoint`` (A) and ``width`` (m), one or (N,).
+    ``session`` (N,); ``n`` (N,), how many people have labelled it; ``agree`` (N,), the share of
+    them who agree with the label; ``bias`` (V), ``setpoint`` (A) and ``width`` (m), one or (N,).
 
     Args:
         path: Of the file; nothing in it is run.

@@ -48,7 +48,7 @@ class LabelledImages:
         metres: Whether they are heights; otherwise only differences within an image mean anything.
         good: Whether the probe was classified good, (N,).
         share: Of the people who call it good, (N,).
-        raters: How many people have judged it, (N,).
+        raters: How many people have labelled it, (N,).
         session: Measurement session of each image, (N,) strings.
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).

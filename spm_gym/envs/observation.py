@@ -19,6 +19,7 @@ from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, readings_of
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.plain_state import array_of
 from spm_gym.scale import NM
 from spm_gym.types import BoolArray, Classifier, Frame, Scan, read_only
@@ -202,7 +203,7 @@ def process_scans(
     Returns:
         For each scan the processed one, or why it cannot be used.
     """
-    readings = readings_of(scans, config.plane)
+    readings = readings_of(scans, *Preprocessing.of(config))
     outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
         unclassifiable(scan, classifier, config) or diagnosis
         for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
@@ -227,7 +228,8 @@ def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> Proce
     error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    [processed] = _classified([scan], readings_of([scan], config.plane), [0], [classifier], config)
+    readings = readings_of([scan], *Preprocessing.of(config))
+    [processed] = _classified([scan], readings, [0], [classifier], config)
     if isinstance(processed, UnclassifiableImage):
         raise processed
     return processed

@@ -24,6 +24,7 @@ from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
 from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
+from spm_gym.imaging.conditions import with_height_scale
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
@@ -51,8 +52,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     ## Observation space
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
-    the apparent height of a molecule (2 Å) at +1. A preview has the same shape: the rows between
-    its lines are interpolated.
+    the apparent height of a molecule (2 Å, or `env.height_scale_pm`) at +1. A preview has the same
+    shape: the rows between its lines are interpolated.
 
     ## Rewards
     -1 for every action; +10 *instead* for the one that leads to a good probe.
@@ -94,12 +95,14 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     Args:
         instrument: The microscope. A simulated one begins again at every seeded reset.
         classifier: Maps images to the probability of a good probe; NaN for unknown ones.
-        config: Settings of the environment; None for the defaults.
+        config: Settings of the environment; None for the defaults. A height scale that they leave
+            open is the classifier's.
         render_mode: None or "rgb_array".
         budget: Limits of trying without success, for a microscope that can be harmed.
         preview_classifier: Does the same for previews, which `classifier` was not trained for.
 
     Raises:
+        ConfigError: The classifier was trained with another height scale than they have.
         ValueError: The settings ask for previews, and nothing classifies them.
     """
 
@@ -118,7 +121,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         preview_classifier: Classifier | None = None,
     ) -> None:
         check_render_mode(render_mode)
-        self.config = config or EnvConfig()
+        self.config = with_height_scale(config or EnvConfig(), classifier)
         check_preview_classifiers(self.config, [preview_classifier])
         self.instrument = instrument
         self.classifier = classifier

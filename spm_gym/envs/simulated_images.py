@@ -6,6 +6,7 @@ import numpy as np
 
 from spm_gym.config import Config
 from spm_gym.imaging import Readings, read_scans
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.images import ImagingSession, take
 
 
@@ -18,4 +19,5 @@ def read_session(session: ImagingSession, config: Config) -> Readings:
     """
     images = take(session, config.simulator, config.env.image_nm, config.env.pixels)
     ranges = np.tile(images.z_range, (len(images.z), 1))
-    return read_scans(images.z, ranges, config.env.plane, session.line_steps.tolist())
+    method, scale = Preprocessing.of(config.env)
+    return read_scans(images.z, ranges, method, session.line_steps.tolist(), scale)

@@ -57,7 +57,7 @@ def draw_sheet(
 def _grey(subject: Subject, findings: ScanFindings) -> NDArray[np.uint8]:
     if findings.levelled is None:
         return np.zeros(subject.z.shape, np.uint8)
-    return grey_of_levelled(findings.levelled)
+    return grey_of_levelled(findings.levelled, findings.scale)
 
 
 def _fitted(subject: Subject) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, readings_of
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import read_scan
 from spm_gym.paths import display_name
 from spm_gym.scale import probability_text
@@ -113,7 +114,7 @@ def recorded_episode(
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
     scan = read_scan(run, row)
     # Read again as the environment reads: the journal has the side of the square, not its place.
-    readings = readings_of([scan], config.plane)
+    readings = readings_of([scan], *Preprocessing.of(config))
     known = [row[name] for name in ("probability", "preview_probability") if row[name] is not None]
     # NaN leaves a gap in the curve; 0 would be a verdict.
     probability = known[0] if known else np.nan

@@ -12,8 +12,8 @@ from PIL import Image
 
 from spm_gym.colours import HEIGHT_STOPS, OBSERVATION_STOPS
 from spm_gym.imaging import level, normalise
-from spm_gym.imaging.normalisation import HALF_MOLECULE, LIMIT
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.normalisation import LIMIT, HeightScale, height_of_unit
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.scale import length_text
 from spm_gym.types import FloatImage
 
@@ -30,8 +30,6 @@ _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
 """The colours of `spm_gym.colours.HEIGHTS`, without the library that knows them by name."""
 
-_NETWORK_SPAN = 2 * LIMIT * HALF_MOLECULE
-
 
 class ScanRendering(StrEnum):
     """How a scan is displayed."""
@@ -41,19 +39,21 @@ class ScanRendering(StrEnum):
     NETWORK = "network"
 
 
-def picture(z: FloatImage, kind: ScanRendering, method: Method) -> Image.Image:
+def picture(z: FloatImage, kind: ScanRendering, preprocessing: Preprocessing) -> Image.Image:
     """Draw a scan, as `with_span`."""
-    return with_span(z, kind, method)[0]
+    return with_span(z, kind, preprocessing)[0]
 
 
-def with_span(z: FloatImage, kind: ScanRendering, method: Method) -> tuple[Image.Image, float]:
+def with_span(
+    z: FloatImage, kind: ScanRendering, preprocessing: Preprocessing
+) -> tuple[Image.Image, float]:
     """Draw a scan: heights in colours, transparent where nothing was scanned; else grey.
 
     Args:
         z: Heights (H, W), m; NaN where nothing was scanned.
         kind: Heights as they are or above the substrate; or as the networks see them, to whom what
             was not scanned is substrate.
-        method: How the scan is levelled.
+        preprocessing: How the scan is levelled, and normalised for the networks.
 
     Returns:
         One pixel for every pixel, and the difference between the heights of the darkest and the
@@ -64,28 +64,29 @@ def with_span(z: FloatImage, kind: ScanRendering, method: Method) -> tuple[Image
     """
     if kind is ScanRendering.RAW:
         return _coloured(z)
-    levelled = level(z, method)
+    levelled = level(z, preprocessing.method)
     if kind is ScanRendering.LEVELLED:
         return _coloured(levelled)
-    return network_picture(levelled), _NETWORK_SPAN
+    scale = preprocessing.scale
+    return network_picture(levelled, scale), _network_span(levelled, scale)
 
 
-def network_picture(levelled: FloatImage) -> Image.Image:
+def network_picture(levelled: FloatImage, scale: HeightScale) -> Image.Image:
     """Draw heights above the substrate as the networks see them, grey."""
-    return Image.fromarray(_grey(levelled))
+    return Image.fromarray(_grey(levelled, scale))
 
 
-def grey_values(z: FloatImage, method: Method) -> NDArray[np.uint8]:
+def grey_values(z: FloatImage, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Convert a scan to normalised grey values, black where nothing was scanned."""
     try:
-        return grey_of_levelled(level(z, method))
+        return grey_of_levelled(level(z, preprocessing.method), preprocessing.scale)
     except ValueError:  # hardly anything was
         return np.full(z.shape, _NOT_SCANNED, np.uint8)
 
 
-def grey_of_levelled(levelled: FloatImage) -> NDArray[np.uint8]:
+def grey_of_levelled(levelled: FloatImage, scale: HeightScale) -> NDArray[np.uint8]:
     """Convert heights above the substrate as `grey_values` does."""
-    return np.where(np.isnan(levelled), np.uint8(_NOT_SCANNED), _grey(levelled))
+    return np.where(np.isnan(levelled), np.uint8(_NOT_SCANNED), _grey(levelled, scale))
 
 
 def limits(heights: FloatImage) -> tuple[float, float]:
@@ -98,17 +99,19 @@ def limits(heights: FloatImage) -> tuple[float, float]:
     return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
 
 
-def height_scales(z: FloatImage, method: Method) -> dict[ScanRendering, str]:
+def height_scales(z: FloatImage, preprocessing: Preprocessing) -> dict[ScanRendering, str]:
     """Draw the `height_scale` of every picture of a scan."""
     low, high = limits(z)
     spans = {
         ScanRendering.RAW: high - low,
         ScanRendering.LEVELLED: high - low,
-        ScanRendering.NETWORK: _NETWORK_SPAN,
+        ScanRendering.NETWORK: _network_span(z, preprocessing.scale),
     }
     with suppress(ValueError):  # hardly anything was scanned: displayed raw
-        low, high = limits(level(z, method))
+        levelled = level(z, preprocessing.method)
+        low, high = limits(levelled)
         spans[ScanRendering.LEVELLED] = high - low
+        spans[ScanRendering.NETWORK] = _network_span(levelled, preprocessing.scale)
     return {kind: height_scale(span, kind) for kind, span in spans.items()}
 
 
@@ -144,8 +147,12 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _grey(levelled: FloatImage) -> NDArray[np.uint8]:
-    share = (normalise(levelled) + LIMIT) / (2 * LIMIT)
+def _network_span(levelled: FloatImage, scale: HeightScale) -> float:
+    return 2 * LIMIT * height_of_unit(levelled, scale)
+
+
+def _grey(levelled: FloatImage, scale: HeightScale) -> NDArray[np.uint8]:
+    share = (normalise(levelled, scale) + LIMIT) / (2 * LIMIT)
     grey: NDArray[np.uint8] = np.rint(255 * share).astype(np.uint8)
     return grey
 

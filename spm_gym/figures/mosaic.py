@@ -27,7 +27,7 @@ from spm_gym.analysis.areas import (
 from spm_gym.analysis.scans import spread_scans
 from spm_gym.figures.heights import grey_values
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import Label, read_scan
 from spm_gym.scale import NM, ticks
@@ -49,13 +49,13 @@ class PaintLog:
     """Which files of scans became part of a picture: what a report has to own up to.
 
     Attributes:
-        method: How scans are levelled.
+        preprocessing: How scans are levelled and normalised.
         painted: Images that are in the maps.
         left_out: Images that are not, because there are too many.
         unreadable: What is wrong with files that could not be read.
     """
 
-    method: Method = "levels"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     painted: int = 0
     left_out: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -256,7 +256,7 @@ def _paint(canvas: Canvas, run: Path, row: sqlite3.Row, log: PaintLog) -> None:
 def grey_of(run: Path, row: sqlite3.Row, log: PaintLog) -> NDArray[np.uint8] | None:
     """Read a scan as grey values; None, and an entry in the log, if that fails."""
     try:
-        return grey_values(read_scan(run, row).z, log.method)
+        return grey_values(read_scan(run, row).z, log.preprocessing)
     except FileFormatError as error:
         log.unreadable[row["file"]] = str(error)
         return None

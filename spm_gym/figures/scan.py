@@ -61,7 +61,10 @@ def _draw_normalised(figure: Figure, axes: Axes, subject: Subject, findings: Sca
     drawn = show_image(axes, findings.normalised, subject.width, subject.height, OBSERVATION, ends)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
-    bar.set_ticks([-1, 0, 1], labels=["-1\nsubstrate", "0", "1\nmolecule"])
+    labels = ["-1\nsubstrate", "0", "1\nmolecule"]
+    if findings.scale == "image":
+        labels = ["-1", "0\nmean", "1"]
+    bar.set_ticks([-1, 0, 1], labels=labels)
     bar.ax.tick_params(labelsize=8)
 
 

@@ -19,7 +19,8 @@ from spm_gym.figures.heights import (
 )
 from spm_gym.imaging import level, read_scans, readings_of
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.plane import SMALLEST_SIDE, Method
+from spm_gym.imaging.plane import SMALLEST_SIDE
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import Label, read_frame, read_scan
 from spm_gym.runner.run_state import RunState
 from spm_gym.scale import round_length
@@ -89,7 +90,7 @@ def scan_view(
     run: Path,
     run_state: RunState | None,
     number: int | None,
-    method: Method,
+    preprocessing: Preprocessing,
 ) -> ScanView | None:
     """View the last scan up to a number, or the first one after it; None if there is none.
 
@@ -98,7 +99,7 @@ def scan_view(
         run: The run directory.
         run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
-        method: How the run levels its scans.
+        preprocessing: How the run levels its scans, and normalises them for the networks.
     """
     facts = scan_facts(db, run_state, number)
     if facts is None:
@@ -107,8 +108,8 @@ def scan_view(
     square, problem, scales = None, "", dict[ScanRendering, str]()
     try:
         scan = read_scan(run, row)
-        square = _square(scan, method)
-        scales = height_scales(scan.z, method)
+        square = _square(scan, preprocessing)
+        scales = height_scales(scan.z, preprocessing)
     except (FileFormatError, ValueError) as error:
         problem = str(error)
     frame = read_frame(row)
@@ -120,10 +121,10 @@ def scan_view(
     return ScanView(facts, square, marks, round_length(row["size"] / 4), scales, problem)
 
 
-def _square(scan: Scan, method: Method) -> Box | None:
+def _square(scan: Scan, preprocessing: Preprocessing) -> Box | None:
     """Find the largest clean square as the run has found it."""
     pixels = scan.frame.pixels
-    found = readings_of([scan], method).squares[0]
+    found = readings_of([scan], *preprocessing).squares[0]
     if not found.side:
         return None
     percent = 100 / pixels
@@ -157,7 +158,9 @@ def prepare() -> None:
     level(blank[0])
 
 
-def scan_picture(run: Path, row: sqlite3.Row, kind: ScanRendering, method: Method) -> bytes:
+def scan_picture(
+    run: Path, row: sqlite3.Row, kind: ScanRendering, preprocessing: Preprocessing
+) -> bytes:
     """Draw a scan as PNG, one pixel for every pixel; transparent where nothing was scanned.
 
     Raises:
@@ -165,11 +168,11 @@ def scan_picture(run: Path, row: sqlite3.Row, kind: ScanRendering, method: Metho
     """
     z = read_scan(run, row).z
     try:
-        return png(picture(z, kind, method))
+        return png(picture(z, kind, preprocessing))
     except ValueError:  # hardly anything was scanned: there is nothing to level
         nothing = np.full(z.shape, np.nan)
         return png(
-            network_picture(nothing)
+            network_picture(nothing, preprocessing.scale)
             if kind is ScanRendering.NETWORK
-            else picture(z, ScanRendering.RAW, method)
+            else picture(z, ScanRendering.RAW, preprocessing)
         )

@@ -196,7 +196,7 @@ class Painter:
         if size is None:
             return None
         with self._lock:
-            files = PaintLog(last_session(db).method)
+            files = PaintLog(last_session(db).preprocessing)
             self._areas[number] = Area(_IMAGES_A_SIDE * size / NM, files)
             # Some 50 MB each; the area that was requested least recently goes.
             if len(self._areas) > _MOST_AREAS:

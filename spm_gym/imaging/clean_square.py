@@ -36,8 +36,9 @@ def clean_pixels(image: FloatImage | BoolArray, tolerance: float | None = None) 
     """Mark the pixels that lie in the plane of the substrate.
 
     Args:
-        image: (H, W): heights above the substrate, m; or a normalised image, which is recognised
-            by values of order 1; or a mask of clean pixels, returned unchanged. NaN is not clean.
+        image: (H, W): heights above the substrate, m; or an image normalised by the fixed scale,
+            which is recognised by values of order 1; or a mask of clean pixels, returned unchanged.
+            NaN is not clean.
         tolerance: Largest distance from the plane, m; left out, the larger of 0.1 Å and a
             multiple of the image's noise.
 

@@ -15,11 +15,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from spm_gym.config import Config
+from spm_gym.config import Config, ConfigError, EnvConfig
 from spm_gym.config.environment import Mismatch
 from spm_gym.config.sections import Fraction, Text
 from spm_gym.errors import brief
-from spm_gym.scale import NM
+from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, scale_text
+from spm_gym.imaging.preprocessing import Preprocessing
+from spm_gym.scale import NM, PM
 from spm_gym.types import Classifier, Scan
 
 BIAS_FACTOR = 2.0
@@ -33,6 +35,9 @@ simulator: the image of a molecule stays as sharp as before."""
 PIXEL_FACTOR = 1.15
 """A network distinguishes one tip from two by the size of molecules, which may vary by the error of
 a piezo's calibration, not more. The shipped classifier works well up to here."""
+
+HEIGHT_FACTOR = 1.01
+"""Within this factor two height scales are the same: the z piezo is calibrated no better."""
 
 LEAST_AUC = 0.9
 """Below it, a good image is ranked behind a bad one more than once in ten times."""
@@ -210,6 +215,56 @@ def classifier_findings(
     pixel = env.image_nm * NM / env.pixels
     imaging = ImagingConditions(material, origin, bias, setpoint, pixel)
     return mismatches(conditions, imaging, env.accept_mismatch)
+
+
+def with_height_scale(env: EnvConfig, *classifiers: Classifier) -> EnvConfig:
+    """Fill in the height scale that classifiers were trained with, where the settings have none.
+
+    Raises:
+        ConfigError: One of them was trained with another, and the settings do not accept it.
+    """
+    # The truth needs no images, and a function of somebody's own says nothing of them.
+    scales = dict.fromkeys(getattr(classifier, "height_scale", None) for classifier in classifiers)
+    known: list[HeightScale] = [scale for scale in scales if scale is not None]
+    if env.height_scale_pm is None and known and known[0] != HALF_MOLECULE:
+        scale = "image" if known[0] == "image" else known[0] / PM
+        env = env.model_copy(update={"height_scale_pm": scale})
+    for trained in known:
+        if why := height_scale_mismatch(trained, env):
+            raise ConfigError(
+                f"setting env.height_scale_pm = {env.height_scale_pm}: the classifier {why}; leave "
+                "it to the classifier (null), use another one (env.classifier), or accept it by "
+                "name (env.accept_mismatch: [height_scale])"
+            )
+    return env
+
+
+def height_scale_mismatch(trained: HeightScale, env: EnvConfig) -> str:
+    """Explain that a network was trained with another height scale; "" if not, or if accepted."""
+    here = Preprocessing.of(env).scale
+    if here == "image" or trained == "image":
+        return kind_of_scale_mismatch(trained, env)
+    same = max(here, trained) <= HEIGHT_FACTOR * min(here, trained)
+    return "" if same or "height_scale" in env.accept_mismatch else _other_scale(trained, here)
+
+
+def kind_of_scale_mismatch(trained: HeightScale, env: EnvConfig) -> str:
+    """Explain that a network was trained with another kind of height scale; "" as above.
+
+    Heights in units of what is on the sample are alike on every sample: the substrate is at -1, its
+    top at 1. A network that has to know actions or probes, and not the sample, may take images of
+    any such scale; but not those in units of their own spread, nor the other way round.
+    """
+    here = Preprocessing.of(env).scale
+    same = (here == "image") == (trained == "image")
+    return "" if same or "height_scale" in env.accept_mismatch else _other_scale(trained, here)
+
+
+def _other_scale(trained: HeightScale, here: HeightScale) -> str:
+    return (
+        f"was trained with images normalised by {scale_text(trained)}, and those of these settings "
+        f"are by {scale_text(here)} (env.height_scale_pm)"
+    )
 
 
 def conditions_of(classifier: Classifier) -> TrainingConditions | None:

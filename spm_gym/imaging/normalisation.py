@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.errors import brief
 from spm_gym.jit import compiled
+from spm_gym.scale import length_text
 from spm_gym.types import FloatImage
 
 HALF_MOLECULE = 1e-10
@@ -51,6 +53,32 @@ def normalise(levelled: FloatImage, scale: HeightScale = HALF_MOLECULE) -> NDArr
 def unit_of(scale: HeightScale) -> float:
     """Give the scale as `normalise_into` takes it: 0 stands for that of each image."""
     return 0.0 if scale == "image" else float(scale)
+
+
+def checked_scale(value: object) -> HeightScale:
+    """Take a height scale from a file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if value == "image":
+        return "image"
+    if isinstance(value, int | float) and _LEAST_SCALE <= value < LARGEST_IN_METRES:
+        return float(value)
+    raise ValueError(f"its height scale is {brief(value)}, neither 'image' nor 1 pm to 1 mm, in m")
+
+
+def scale_text(scale: HeightScale) -> str:
+    """Write a height scale in words."""
+    return "the spread of each image" if scale == "image" else length_text(scale)
+
+
+def height_of_unit(levelled: FloatImage, scale: HeightScale) -> float:
+    """Compute the height, m, that is 1 in the normalised image; 0 if an "image" has no spread."""
+    if scale != "image":
+        return scale
+    flat = np.ascontiguousarray(levelled, dtype=np.float64).ravel()
+    return float(2 * _moments(flat)[1])
 
 
 def measured_scale(levelled: Iterable[FloatImage]) -> float:

@@ -158,15 +158,15 @@ class LivePage:
         """Answer with a scan as PNG."""
         kind = request.path_params["kind"]
         with reading(self._run) as db:
-            # In the same transaction: the method of another session would draw the scan
+            # In the same transaction: the settings of another session would draw the scan
             # differently.
             number = _whole(request.path_params["number"])
             row = scan_row(db, number)
-            method = last_session(db).method
+            preprocessing = last_session(db).preprocessing
         if row is None or kind not in {*ScanRendering}:
             return Text("there is no such picture", 404)
         try:
-            image = scan_picture(self._run, row, ScanRendering(kind), method)
+            image = scan_picture(self._run, row, ScanRendering(kind), preprocessing)
         except FileFormatError as error:
             return Text(str(error), 404)
         return Response(image, media_type="image/png", headers=_FOR_EVER)
@@ -226,7 +226,7 @@ class LivePage:
                 "progress": progress(db, run_state, session, under_way),
                 "trouble": last_trouble(db),
                 "failure": last_failure(db),
-                "scan": scan_view(db, self._run, run_state, view.scan, session.method),
+                "scan": scan_view(db, self._run, run_state, view.scan, session.preprocessing),
                 "decision": last_decision(db, session),
                 "map": live_map(db, self._painter, run_state, view.area),
                 "policies": (policies := policy_episodes(db)),

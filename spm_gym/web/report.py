@@ -67,7 +67,7 @@ def render_report(run: Path) -> Page:
     """
     # From a copy: painting takes minutes, and the log of the run would grow meanwhile.
     with snapshot(run) as db:
-        files = PaintLog(last_session(db).method)
+        files = PaintLog(last_session(db).preprocessing)
         context = _context(db, run, files)
     return Page(_template().render(context), files)
 

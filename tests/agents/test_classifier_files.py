@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from agents.classifier import FORMAT, ClassifierError, ProbeClassifier
 from agents.labelled import Labelled
 from spm_gym.imaging.conditions import TrainingConditions
+from spm_gym.imaging.normalisation import HeightScale
 from tests.support.blobs import PIXELS, TINY, classified
 
 CONDITIONS = TrainingConditions("real", "blobs", (-1.0, -0.5), (1e-11, 2e-11), (1e-10, 1e-10))
@@ -32,8 +33,6 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"temperature": 0.0}, "temperature"),
     ({"temperature": float("nan")}, "temperature"),
     ({"temperature": "warm"}, "temperature is a str"),
-    ({"height_scale": -1e-10}, "scale"),
-    ({"height_scale": "large"}, "scale"),
     ({"average_flips": 1}, "average_flips is a int"),
     ({"conditions": None}, "conditions"),
     ({"conditions": CONDITIONS.to_json() | {"bias": [1.0, -1.0]}}, "conditions.bias"),
@@ -43,6 +42,13 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"pixels": 2}, "too small"),
     ({"pixels": 64}, "do not fit"),
     ({"pixels": "many"}, "do not fit"),
+    ({"height_scale": "picture"}, "height scale is 'picture'"),
+    ({"height_scale": float("nan")}, "height scale is nan"),
+    ({"height_scale": -1e-10}, "height scale is -1e-10"),
+    ({"height_scale": True}, "height scale is True"),
+    ({"height_scale": 150}, "1 pm to 1 mm, in m"),
+    ({"height_scale": 10**400}, "1 pm to 1 mm, in m"),
+    ({"height_scale": None}, "height scale is None"),
 ]
 """Wrong statements of a file about its classifier, and why each is refused."""
 
@@ -59,6 +65,15 @@ def test_a_loaded_classifier_is_the_saved_one(
     assert loaded.conditions == CONDITIONS
     assert loaded.network.config == TINY
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("scale", [1.5e-10, "image"])
+def test_a_classifier_keeps_its_height_scale(
+    trained: ProbeClassifier, tmp_path: Path, scale: HeightScale
+) -> None:
+    path = tmp_path / "c.safetensors"
+    ProbeClassifier(trained.networks, CONDITIONS, height_scale=scale).save(path)
+    assert ProbeClassifier.load(path).height_scale == scale
 
 
 def saved_with(weights: dict[str, torch.Tensor], path: Path, **changes: object) -> None:

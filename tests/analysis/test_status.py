@@ -11,6 +11,7 @@ from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import Activity, RunStatus, status_of
 from spm_gym.figures.scan_view import scan_view
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.reader import Label, reading
 from spm_gym.journal.writer import Journal
@@ -31,7 +32,7 @@ def test_a_run_that_has_just_started_says_so(tmp_path: Path) -> None:
         started = status_of(db, None, last_session(db), True, "r")
         assert started.activity is Activity.STARTS
         assert started.sentence == "Getting ready for the first image"
-        assert scan_view(db, run.journal.run, None, None, "levels") is None
+        assert scan_view(db, run.journal.run, None, None, Preprocessing()) is None
         assert last_decision(db, last_session(db)) is None
 
 

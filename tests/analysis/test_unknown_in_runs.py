@@ -26,6 +26,7 @@ from spm_gym.figures.canvas import save
 from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.overview import draw_overview, draw_timeline
 from spm_gym.figures.scan_view import scan_view
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import reading
 from spm_gym.runner.run_state import read_run_state
 from spm_gym.web.labelling.candidates import find_candidates
@@ -77,11 +78,11 @@ def test_pages_and_pictures_say_unknown(tmp_path: Path) -> None:
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
     env = Config().env
     with reading(run) as db:
-        view = scan_view(db, run, None, 4, env.plane)
+        view = scan_view(db, run, None, 4, Preprocessing.of(env))
         assert view is not None
         assert (view.label, view.facts.unknown, view.facts.number) == ("unknown", True, 2)
         for figure in (
-            draw_overview(db, run, env.good_above, PaintLog(env.plane)),
+            draw_overview(db, run, env.good_above, PaintLog(Preprocessing.of(env))),
             draw_timeline(db, run, env.good_above),
         ):
             texts = [text.get_text() for axes in _axes(figure) for text in _legend(axes)]

@@ -44,7 +44,7 @@ def test_show_says_it_in_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scans, "load_classifier", lambda path: UNKNOWN)
+    monkeypatch.setattr(scans, "load_classifier", lambda path, env: UNKNOWN)
     np.save("first.npy", scan(0))
     assert show_command(Path("first.npy")) == 0
     assert "unlike all that the classifier was trained with" in capsys.readouterr().out

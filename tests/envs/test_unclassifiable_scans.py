@@ -25,6 +25,7 @@ from spm_gym.imaging.files import (
     read_heights,
     read_topography,
 )
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.web.labelling.candidates import find_candidates, read_images
 from tests.support.labelling import scan
 from tests.support.scan_files import Header, sxm
@@ -75,7 +76,9 @@ def test_a_scan_at_constant_height_is_neither_diagnosed_nor_classified(
 def test_a_scan_at_constant_height_is_not_labelled_and_teaches_nothing(tmp_path: Path) -> None:
     off(tmp_path / "good_1.sxm", scan(0))
     np.save(tmp_path / "bad_1.npy", scan(1))
-    images, refused = read_images(find_candidates(tmp_path), 64, "levels", None, lambda count: None)
+    images, refused = read_images(
+        find_candidates(tmp_path), 64, Preprocessing(), None, lambda count: None
+    )
     assert [each.file for each in images] == ["bad_1.npy"]
     assert "feedback off" in refused["good_1.sxm"]
     with pytest.raises(NoTopographyError, match=r"good_1.sxm: .*feedback off"):
@@ -107,7 +110,9 @@ def test_pixels_that_are_not_square_are_true_to_scale_and_not_classified(tmp_pat
     side = findings.square.side
     assert f"{side} px, {side * 0.625:.3g} nm x {side * 0.15625:.3g} nm" in words
     assert "not square (625 pm x 156 pm)" in verdict(subject, findings, 0.9)
-    _, refused = read_images(find_candidates(tmp_path), 64, "levels", None, lambda count: None)
+    _, refused = read_images(
+        find_candidates(tmp_path), 64, Preprocessing(), None, lambda count: None
+    )
     assert "its pixels are not square" in refused["good_1.sxm"]
     np.save(tmp_path / "bad_1.npy", scan(1))
     with pytest.raises(FileFormatError, match=r"good_1.sxm: its pixels are not square"):

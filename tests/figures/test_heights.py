@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.colours import HEIGHTS
-from spm_gym.config import load_config
+from spm_gym.config import EnvConfig, load_config
 from spm_gym.figures.heights import (
     ScanRendering,
     grey_values,
@@ -29,6 +30,7 @@ from spm_gym.figures.heights import (
 )
 from spm_gym.figures.tiles import Painter
 from spm_gym.imaging import level, normalise
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import Label
 from spm_gym.scale import length_text
 from spm_gym.types import FloatImage, Frame
@@ -57,17 +59,17 @@ def test_heights_have_the_colours_of_all_other_pictures(kind: ScanRendering) -> 
     heights = z if kind is ScanRendering.RAW else level(z)
     low, high = limits(heights)
     expected = 255 * colormaps[HEIGHTS](np.clip((heights - low) / (high - low), 0, 1))
-    assert np.abs(rgba(picture(z, kind, "levels")) - expected).max() <= 5
+    assert np.abs(rgba(picture(z, kind, Preprocessing())) - expected).max() <= 5
 
 
 def test_the_network_sees_grey_substrate_where_nothing_was_scanned() -> None:
     z = steps(np.random.default_rng(2))
     z[50:] = np.nan
-    painted = rgba(picture(z, ScanRendering.NETWORK, "levels"))
+    painted = rgba(picture(z, ScanRendering.NETWORK, Preprocessing()))
     assert (painted[..., :1] == painted[..., :3]).all()
     assert (painted[..., 3] == 255).all()
     assert np.allclose(painted[..., 0], (normalise(level(z)) + 1.5) * 85, atol=0.51)
-    black = grey_values(z, "levels") == 0
+    black = grey_values(z, Preprocessing()) == 0
     assert np.array_equal(black, np.isnan(z))
 
 
@@ -75,7 +77,7 @@ def test_what_was_not_scanned_is_transparent_and_the_rest_is_not() -> None:
     z = steps(np.random.default_rng(3))
     z[50:] = np.nan
     for kind in (ScanRendering.RAW, ScanRendering.LEVELLED):
-        assert np.array_equal(rgba(picture(z, kind, "levels"))[..., 3] == 0, np.isnan(z))
+        assert np.array_equal(rgba(picture(z, kind, Preprocessing()))[..., 3] == 0, np.isnan(z))
 
 
 def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
@@ -94,7 +96,7 @@ def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
     z = microscope.scan(Frame(0.0, 0.0, 10 * NM, 64)).z
     heights, painted = (
         level(z, "levels"),
-        rgba(picture(z, ScanRendering.LEVELLED, "levels"))[..., :3],
+        rgba(picture(z, ScanRendering.LEVELLED, Preprocessing()))[..., :3],
     )
     molecules = heights > 0.1 * NM
     assert molecules.mean() > 0.05
@@ -107,8 +109,8 @@ def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
 @pytest.mark.parametrize("kind", ScanRendering)
 def test_a_scale_says_how_many_metres_the_colours_span(kind: ScanRendering) -> None:
     z = steps(np.random.default_rng(6))
-    image, span = with_span(z, kind, "levels")
-    assert np.array_equal(rgba(image), rgba(picture(z, kind, "levels")))
+    image, span = with_span(z, kind, Preprocessing())
+    assert np.array_equal(rgba(image), rgba(picture(z, kind, Preprocessing())))
     drawn = ElementTree.fromstring(height_scale(span, kind))
     assert drawn.get("aria-label") == f"dark to bright: {length_text(span)}"
     if kind is ScanRendering.NETWORK:
@@ -121,10 +123,10 @@ def test_a_scale_says_how_many_metres_the_colours_span(kind: ScanRendering) -> N
 def test_what_was_hardly_scanned_has_scales_all_the_same() -> None:
     z = np.full((64, 64), np.nan)
     z[0, 0] = 1 * NM
-    assert height_scales(z, "levels").keys() == {*ScanRendering}
+    assert height_scales(z, Preprocessing()).keys() == {*ScanRendering}
     z = steps(np.random.default_rng(7))
-    for kind, scale in height_scales(z, "levels").items():
-        assert scale == height_scale(with_span(z, kind, "levels")[1], kind)
+    for kind, scale in height_scales(z, Preprocessing()).items():
+        assert scale == height_scale(with_span(z, kind, Preprocessing())[1], kind)
 
 
 def test_the_colours_of_a_scale_are_those_of_the_pictures() -> None:
@@ -140,10 +142,40 @@ def test_levelling_is_the_one_that_is_asked_for() -> None:
     rng = np.random.default_rng(5)
     z = steps(rng)
     z[:, :40] += rng.normal(0, 5e-11, (64, 40))
-    by_levels, by_ransac = (grey_values(z, method) for method in ("levels", "ransac"))
+    by_levels, by_ransac = (
+        grey_values(z, Preprocessing(method)) for method in ("levels", "ransac")
+    )
     assert np.array_equal(by_ransac, (np.rint((normalise(level(z, "ransac")) + 1.5) * 85)))
     assert (by_levels != by_ransac).any()
-    assert not grey_values(np.full((64, 64), np.nan), "ransac").any()
+    assert not grey_values(np.full((64, 64), np.nan), Preprocessing("ransac")).any()
+
+
+@pytest.mark.parametrize("pm", [40, 100, 150, "image"])
+def test_the_networks_image_and_its_scale_are_those_of_the_settings(pm: Any) -> None:
+    z = steps(np.random.default_rng(5))
+    preprocessing = Preprocessing.of(EnvConfig(height_scale_pm=pm))
+    image, span = with_span(z, ScanRendering.NETWORK, preprocessing)
+    normalised = preprocessing.image(z)
+    grey = np.rint(85 * (normalised + 1.5))
+    assert np.array_equal(rgba(image)[..., 0], grey)
+    assert np.array_equal(grey_values(z, preprocessing), grey)
+    # Between two pixels that are not clipped, the heights differ as the scale says.
+    within = np.abs(normalised) < 1.5
+    low = np.argmin(np.where(within, normalised, 9))
+    high = np.argmax(np.where(within, normalised, -9))
+    apart = level(z).flat[high] - level(z).flat[low]
+    share = (normalised.flat[high] - normalised.flat[low]) / 3
+    assert share * span == pytest.approx(apart, rel=1e-4)
+    assert height_scales(z, preprocessing)[ScanRendering.NETWORK] == height_scale(
+        span, ScanRendering.NETWORK
+    )
+
+
+@pytest.mark.parametrize("pm", [None, 150, "image"])
+def test_an_image_without_heights_still_has_a_scale(pm: Any) -> None:
+    preprocessing = Preprocessing.of(EnvConfig(height_scale_pm=pm))
+    for z in (np.full((64, 64), np.nan), np.zeros((64, 64))):
+        assert height_scales(z, preprocessing).keys() == {*ScanRendering}
 
 
 @pytest.mark.parametrize("method", ["levels", "ransac"])
@@ -152,8 +184,8 @@ def test_maps_are_levelled_as_the_run_has_levelled(
 ) -> None:
     methods = set()
 
-    def greys(z: FloatImage, method: str) -> NDArray[np.uint8]:
-        methods.add(method)
+    def greys(z: FloatImage, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        methods.add(preprocessing.method)
         return np.zeros(z.shape, np.uint8)
 
     monkeypatch.setattr("spm_gym.figures.mosaic.grey_values", greys)

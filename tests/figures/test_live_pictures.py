@@ -22,6 +22,7 @@ from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.scan_view import scan_picture, scan_view
 from spm_gym.figures.tiles import TILE_PIXELS, Painter
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import Label, reading
 from spm_gym.runner.run_state import read_run_state
 from spm_gym.scale import round_length
@@ -60,7 +61,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
     run.scan(Label.CONDITIONING, 0.95, episode)
     run.commit()
     with reading(run.journal.run) as db:
-        view = scan_view(db, run.journal.run, read_run_state(db), number, "levels")
+        view = scan_view(db, run.journal.run, read_run_state(db), number, Preprocessing())
         assert view is not None
         assert (view.facts.number, view.facts.before, view.facts.after) == (
             1,
@@ -80,7 +81,7 @@ def test_a_scan_is_shown_with_square_and_marks(run: InventedRun) -> None:
             (number, number),
             (99, number + 1),
         ):
-            near = scan_view(db, run.journal.run, read_run_state(db), asked, "levels")
+            near = scan_view(db, run.journal.run, read_run_state(db), asked, Preprocessing())
             assert near is not None
             assert near.facts.row["id"] == found
 
@@ -98,7 +99,7 @@ def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     run.commit()
     (run.journal.run / "scans" / f"{number:06d}.gsf").write_bytes(b"nothing")
     with reading(run.journal.run) as db:
-        view = scan_view(db, run.journal.run, read_run_state(db), None, "levels")
+        view = scan_view(db, run.journal.run, read_run_state(db), None, Preprocessing())
     assert view is not None
     assert "000001.gsf" in view.problem
 
@@ -111,9 +112,9 @@ def test_pictures_have_the_pixels_of_the_scan(run: InventedRun, kind: ScanRender
     run.commit()
     with reading(run.journal.run) as db:
         row = db.execute("SELECT * FROM scans").fetchone()
-    image = Image.open(io.BytesIO(scan_picture(run.journal.run, row, kind, "levels"))).convert(
-        "RGBA"
-    )
+    image = Image.open(
+        io.BytesIO(scan_picture(run.journal.run, row, kind, Preprocessing()))
+    ).convert("RGBA")
     assert image.size == (64, 64)
     alpha = np.asarray(image)[..., 3]
     assert (alpha[:40] == 255).all()

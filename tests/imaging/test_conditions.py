@@ -22,7 +22,7 @@ from spm_gym.imaging.conditions import (
 )
 from spm_gym.types import Frame, Scan
 
-NAMES = set(get_args(Mismatch))
+NAMES = set(get_args(Mismatch)) - {"height_scale"}  # compared when the classifier is loaded
 TRAINED = TrainingConditions(
     "simulated", "MgPc on Ag(100)", (0.5, 1.0), (20e-12, 25e-12), (1.5e-10, 1.6e-10), 0.97, 100
 )

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spm_gym.imaging.files import FileFormatError, read_topography
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.web.labelling.candidates import find_candidates, read_images
 from tests.support.labelling import scan
 from tests.support.scan_files import Header, gsf, image, sxm
@@ -37,7 +38,9 @@ def test_a_size_that_is_no_length_is_refused(tmp_path: Path, text: str) -> None:
         with pytest.raises(FileFormatError, match=r"a size is a positive number|scans are from"):
             read_topography(path)
         assert show_command(path, "-o", tmp_path / "no.png") == 2
-    images, refused = read_images(find_candidates(tmp_path), 64, "levels", None, lambda count: None)
+    images, refused = read_images(
+        find_candidates(tmp_path), 64, Preprocessing(), None, lambda count: None
+    )
     assert [each.file for each in images] == ["sound.npy"]
     assert len(refused) == 5
 

@@ -18,6 +18,7 @@ from spm_gym.config import Config, load_config
 from spm_gym.datasets.export import ExportError, export_images
 from spm_gym.figures.episode import draw_frames, recorded_episode
 from spm_gym.figures.scan_view import scan_view
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import reading
 from spm_gym.runner.run_state import read_run_state
 from spm_gym.runner.states import State
@@ -117,7 +118,7 @@ def test_a_preview_is_drawn_as_what_it_is(tmp_path: Path) -> None:
     config = load_config(None, list(PREVIEWS)).env
     with reading(tmp_path) as db:
         frames = recorded_episode(db, tmp_path, None, config)
-        view = scan_view(db, tmp_path, None, 5, config.plane)
+        view = scan_view(db, tmp_path, None, 5, Preprocessing.of(config))
         assert view is not None
         assert (view.label, view.facts.number, view.problem) == ("preview", 0, "")
         assert view.square is not None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spm_gym.datasets.manifest import MANIFEST
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.web.access import Access
 from spm_gym.web.labelling.candidates import (
     Candidate,
@@ -73,10 +74,10 @@ def page_for(folder: Path, access: Access = FREE, labeller: str | None = None) -
     """Serve the page, in the order of names; gives its address."""
     found = find_candidates(folder)
     with Labels(folder, found) as labels:
-        images, refused = read_images(found, 64, "levels", None, lambda count: None)
+        images, refused = read_images(found, 64, Preprocessing(), None, lambda count: None)
         labels.leave_out(refused)
         desk = Desk(in_order(images, "name", labels.labelled_before), labels)
-        setup = Setup(folder, 64, "levels", labeller, list(refused.values()))
+        setup = Setup(folder, 64, Preprocessing(), labeller, list(refused.values()))
         with served(labelling(desk, setup, access)) as address:
             yield address
 

@@ -21,6 +21,7 @@ from spm_gym.cli import report as command
 from spm_gym.cli import run_command
 from spm_gym.envs.regions import Mark
 from spm_gym.figures.heights import grey_values
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import JOURNAL, Label, reading
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
@@ -295,12 +296,12 @@ def test_a_sample_is_called_one(run: InventedRun, monkeypatch: pytest.MonkeyPatc
 
 def test_substrate_is_dark_and_molecules_are_bright() -> None:
     tilted = surface(0)
-    grey = grey_values(tilted, "levels")
+    grey = grey_values(tilted, Preprocessing())
     assert 30 < np.median(grey) < 60
     assert grey.max() > 190
-    assert not grey_values(np.full((64, 64), np.nan), "levels").any()
+    assert not grey_values(np.full((64, 64), np.nan), Preprocessing()).any()
     tilted[20:30] = np.nan
-    assert np.array_equal(grey_values(tilted, "levels") == 0, np.isnan(tilted))
+    assert np.array_equal(grey_values(tilted, Preprocessing()) == 0, np.isnan(tilted))
 
 
 def test_the_command_writes_a_whole_page(

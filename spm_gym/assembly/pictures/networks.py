@@ -22,10 +22,10 @@ from agents.weights import load_weights
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.pictures import MOVING, Picture
 from spm_gym.assembly.pictures.run import write_animation
-from spm_gym.assembly.run_directory import settings_file
+from spm_gym.assembly.run_directory import checkpoint_settings
 from spm_gym.assembly.shipped_weights import shipped_agent
 from spm_gym.atomic_file import written_whole
-from spm_gym.config import Config, EnvConfig, load_config
+from spm_gym.config import Config, EnvConfig
 from spm_gym.config.json_file import JsonError, read_json
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.errors import UsageError
@@ -35,9 +35,9 @@ from spm_gym.figures.evaluation import plot_lengths
 from spm_gym.figures.learning_curve import plot_learning_curve
 from spm_gym.figures.networks import PROBES, draw_values, draw_verdicts
 from spm_gym.figures.transitions import draw_transitions
-from spm_gym.imaging import level, normalise
-from spm_gym.imaging.conditions import described
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.conditions import described, with_height_scale
+from spm_gym.imaging.normalisation import scale_text
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.dynamics import CLASS_NAMES
 from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.paths import display_name
@@ -71,11 +71,11 @@ class _Trained:
     history: list[Epoch] = field(default_factory=list)
 
 
-def probe_images(pixels: int, method: Method = "levels") -> NDArray[np.float32]:
+def probe_images(pixels: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Simulate one image of each class of probes, normalised for the networks."""
     # Always the same images: pictures of two networks can then be compared.
     raw = simulated_images(len(PROBES), _SEED, pixels=pixels, states=np.arange(len(PROBES)))
-    return np.stack([normalise(level(z, method)) for z in raw.z])
+    return np.stack([preprocessing.image(z) for z in raw.z])
 
 
 def of_weights(path: Path, env: EnvConfig) -> Picture:
@@ -83,15 +83,16 @@ def of_weights(path: Path, env: EnvConfig) -> Picture:
 
     Args:
         path: The file.
-        env: Says from where on a probe is good, and how images are levelled.
+        env: Says from where on a probe is good, and how images are levelled and normalised.
     """
     kind = weights.format_of_file(path)
     if kind == classifier.FORMAT:
         loaded = ProbeClassifier.load(path)
-        return Picture(path.stem, partial(_write_classifier, loaded, path.name, env))
+        scaled = with_height_scale(env, loaded)
+        return Picture(path.stem, partial(_write_classifier, loaded, path.name, scaled))
     if kind == weights.FORMAT:
         agent = inspection.read_weights(path)
-        return Picture(path.stem, partial(_write_agent, agent, path.name, method=env.plane))
+        return Picture(path.stem, partial(_write_agent, agent, path.name, Preprocessing.of(env)))
     raise UsageError(f"{path} says it is {kind!r}, and neither an agent nor a "
                      "classifier written by this project")  # fmt: skip
 
@@ -107,16 +108,14 @@ def of_checkpoint(path: Path) -> Picture:
         agent = load_belief_checkpoint(path).agent
         return Picture(f"{display_name(path)}_transitions", partial(write_table, agent))
     found = inspection.read_checkpoint(path)
-    # Checkpoints are in RUN_DIR/checkpoints/step_...; weights alone do not name their actions.
-    settings = settings_file(path.resolve().parent.parent)
-    method: Method = "levels"
-    if settings is not None:
-        config = load_config(settings)
-        method = config.env.plane
-        names = tuple(action.name for action in config.env.actions)
+    # Weights alone do not name their actions.
+    config = checkpoint_settings(path)
+    env = EnvConfig() if config is None else config.env
+    if config is not None:
+        names = tuple(action.name for action in env.actions)
         found = AgentNetwork(found.network, names, found.steps)
     name = display_name(path)
-    return Picture(name, partial(_write_agent, found, name, method=method))
+    return Picture(name, partial(_write_agent, found, name, Preprocessing.of(env)))
 
 
 def write_table(agent: BeliefAgent, output: Path) -> None:
@@ -221,13 +220,16 @@ def _still(processed: ProcessedScan, action: str = "", values: Sequence[float] =
 
 
 def _write_classifier(classifier: ProbeClassifier, name: str, env: EnvConfig, output: Path) -> None:
-    images = probe_images(classifier.network.pixels, env.plane)
+    images = probe_images(classifier.network.pixels, Preprocessing.of(env))
     trained = _trained(name, classifier.summary)
     figures = [(text, f"{trained.validation[key]:.5g}") for key, text in _FIGURES.items()
                if key in trained.validation]  # fmt: skip
     if trained.training_images is not None:
         figures.insert(0, ("training images", f"{trained.training_images}"))
-    trained_for = described(classifier.conditions)
+    trained_for = [
+        *described(classifier.conditions),
+        ("height scale", scale_text(classifier.height_scale)),
+    ]
     figures += trained_for
     for text, value in trained_for:
         print(f"{text:12} {value}")
@@ -250,8 +252,10 @@ def _trained(name: str, summary: Any) -> _Trained:
                          f"{error}") from error  # fmt: skip
 
 
-def _write_agent(agent: AgentNetwork, name: str, output: Path, method: Method = "levels") -> None:
-    images = probe_images(agent.network.pixels, method)
+def _write_agent(
+    agent: AgentNetwork, name: str, preprocessing: Preprocessing, output: Path
+) -> None:
+    images = probe_images(agent.network.pixels, preprocessing)
     values = agent.values(images[:, None])
     actions = agent.actions or tuple(f"action {number}" for number in range(values.shape[1]))
     if len(actions) != values.shape[1]:

@@ -25,6 +25,7 @@ from spm_gym.figures.episode import EpisodeFrames, draw_frames, recorded_episode
 from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.overview import draw_overview, draw_timeline
 from spm_gym.figures.scan import draw_scan
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import read_scan, snapshot
 from spm_gym.paths import display_name
 
@@ -42,7 +43,9 @@ def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     if arguments.episode is not None:
         return _episode(run, name, None if arguments.episode == LAST else arguments.episode, env)
     if arguments.scan is not None:
-        classifier = load_classifier(arguments.classifier or env.classifier)
+        # One of another scale than the run's own needs images of its own scale.
+        other = env.model_copy(update={"height_scale_pm": None}) if arguments.classifier else env
+        classifier = load_classifier(arguments.classifier or env.classifier, other)
         draw = partial(_draw_scan, run, arguments.scan, env, classifier)
         return Picture(f"{name}_scan{arguments.scan}", partial(_write, run, env, draw))
     if arguments.classifier is not None:
@@ -67,7 +70,7 @@ def write_animation(frames: EpisodeFrames, output: Path) -> None:
 
 
 def _write(run: Path, env: EnvConfig, draw: Draw, output: Path) -> None:
-    log = PaintLog(env.plane)
+    log = PaintLog(Preprocessing.of(env))
     # From a copy: drawing must not hold back the log of a run at work.
     with snapshot(run) as db:
         save(draw(db, log), output)

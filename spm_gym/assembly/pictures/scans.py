@@ -14,20 +14,24 @@ from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.contact_sheet import MOST, draw_sheet
 from spm_gym.figures.scan import draw_scan
+from spm_gym.imaging.conditions import with_height_scale
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.scale import NM
 
 _MOST_PROBLEMS = 5
 
 
-def load_classifier(path: Path | None) -> ScanClassifier:
+def load_classifier(path: Path | None, env: EnvConfig) -> ScanClassifier:
     """Load the classifier in a file; None: that of the package.
 
     Raises:
         ClassifierError: It cannot be read.
+        ConfigError: It was trained with another height scale than the settings have.
     """
     classifier = ProbeClassifier.load(path or shipped_classifier())
-    return ScanClassifier(classifier, classifier.network.pixels)
+    scale = Preprocessing.of(with_height_scale(env, classifier)).scale
+    return ScanClassifier(classifier, classifier.network.pixels, scale)
 
 
 def of_scans(
@@ -41,7 +45,7 @@ def of_scans(
         size_nm: Width of images whose file does not say it.
         env: The settings.
     """
-    classifier = load_classifier(weights or env.classifier)
+    classifier = load_classifier(weights or env.classifier, env)
     if len(paths) == 1 and paths[0].is_file():
         subject = _read(paths[0], size_nm)
 

@@ -17,7 +17,7 @@ from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
 from spm_gym.imaging import read_scans
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
 from spm_gym.types import UNKNOWN_RANGE, Classifier
 
@@ -99,7 +99,7 @@ def _of_run(run: Path) -> Iterator[Candidate]:
 def read_images(
     candidates: Sequence[Candidate],
     pixels: int,
-    method: Method,
+    preprocessing: Preprocessing,
     classifier: Classifier | None,
     progress: Callable[[int], object],
 ) -> tuple[list[Image], dict[str, str]]:
@@ -108,7 +108,7 @@ def read_images(
     Args:
         candidates: The files.
         pixels: Side of the images that the classifier takes; larger ones are averaged.
-        method: How they are levelled for it.
+        preprocessing: How they are levelled and normalised for it.
         classifier: The classifier; None classifies nothing.
         progress: Takes the number of files that are read.
 
@@ -132,7 +132,9 @@ def read_images(
             read.append(image)
             small.append(heights)
         images += (
-            read if classifier is None or not read else _classified(read, small, method, classifier)
+            read
+            if classifier is None or not read
+            else _classified(read, small, preprocessing, classifier)
         )
         progress(len(batch))
     return images, refused
@@ -150,12 +152,14 @@ def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]
 def _classified(
     images: Sequence[Image],
     heights: Sequence[NDArray[np.float32]],
-    method: Method,
+    preprocessing: Preprocessing,
     classifier: Classifier,
 ) -> list[Image]:
     # Files of scans do not say how far the z piezo reaches.
     unknown = np.tile(UNKNOWN_RANGE, (len(heights), 1))
-    probabilities = classifier(read_scans(np.stack(heights), unknown, method).observations)
+    method, scale = preprocessing
+    readings = read_scans(np.stack(heights), unknown, method, scale=scale)
+    probabilities = classifier(readings.observations)
     return [
         replace(image, probability=float(probability))
         for image, probability in zip(images, probabilities, strict=True)

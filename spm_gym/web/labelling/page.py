@@ -17,7 +17,7 @@ from starlette.routing import Route
 from spm_gym.datasets.manifest import LABELS
 from spm_gym.figures.heights import ScanRendering, height_scale
 from spm_gym.imaging.files import FileFormatError
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.paths import as_typed, display_name
 from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
@@ -44,14 +44,14 @@ class Setup:
     Attributes:
         folder: Of the images.
         pixels: Side of the images that the network takes.
-        method: How images are levelled.
+        preprocessing: How images are levelled, and normalised for the network.
         labeller: Who labels; None: everybody is asked.
         left_out: Why files of the folder cannot be labelled.
     """
 
     folder: Path
     pixels: int
-    method: Method
+    preprocessing: Preprocessing
     labeller: str | None = None
     left_out: Sequence[str] = ()
 
@@ -219,7 +219,8 @@ class _Labelling:
             return Text("no such image", 404)
         kind, version = kind_of(request.query_params), request.query_params.get("version", "")
         try:
-            found = picture_of(image.path, version, kind, self._setup.pixels, self._setup.method)
+            setup = self._setup
+            found = picture_of(image.path, version, kind, setup.pixels, setup.preprocessing)
         except (FileFormatError, ValueError) as error:
             return Text(str(error), 404)
         # The address has the file's version in it, so it never shows another picture.

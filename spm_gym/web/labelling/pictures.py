@@ -11,7 +11,7 @@ from spm_gym.datasets.labelled_folder import read_for_classifier
 from spm_gym.figures.heights import ScanRendering, png, with_span
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import read_heights
-from spm_gym.imaging.plane import Method
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.scale import NM, round_length
 from spm_gym.types import FloatImage
 from spm_gym.web.labelling.candidates import Image
@@ -23,7 +23,7 @@ _KEPT = 96
 # The version is part of the key, so a file that has changed is read again.
 @lru_cache(_KEPT)
 def picture_of(
-    path: Path, version: str, kind: ScanRendering, pixels: int, method: Method
+    path: Path, version: str, kind: ScanRendering, pixels: int, preprocessing: Preprocessing
 ) -> tuple[bytes, float]:
     """Draw an image as PNG, and return the difference between its extreme heights, m.
 
@@ -32,20 +32,20 @@ def picture_of(
         version: Of the file; another one is read again.
         kind: How it is displayed.
         pixels: Side of the images that the network takes.
-        method: How images are levelled.
+        preprocessing: How images are levelled, and normalised for the network.
 
     Raises:
         FileFormatError: It cannot be read.
         ValueError: It cannot be levelled.
     """
     if kind is ScanRendering.NETWORK:
-        image, span = with_span(read_for_classifier(path, pixels)[1], kind, method)
+        image, span = with_span(read_for_classifier(path, pixels)[1], kind, preprocessing)
         return png(image), span
     z: FloatImage = read_heights(path)
     # More pixels than a screen has only make the page slow.
     if min(z.shape) > _LARGEST:
         z = box_averaged(z, _LARGEST)
-    image, span = with_span(z, kind, method)
+    image, span = with_span(z, kind, preprocessing)
     return png(image), span
 
 

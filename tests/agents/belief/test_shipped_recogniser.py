@@ -10,7 +10,7 @@ from agents.belief.recogniser_report import score_recogniser
 from agents.belief.recogniser_training import ClassedImages
 from spm_gym.assembly.recogniser_images import settings_hash
 from spm_gym.assembly.shipped_weights import shipped_recogniser
-from spm_gym.config import Config, load_config
+from spm_gym.config import Config, RecogniserConfig, load_config
 from spm_gym.datasets.simulated import prepared_images
 from spm_gym.instrument.sim.dynamics import STATES
 
@@ -23,7 +23,7 @@ def test_it_is_small_and_knows_every_class() -> None:
 def test_it_was_trained_with_the_default_settings() -> None:
     found = Recogniser.load(shipped_recogniser())
     assert found.settings == settings_hash(Config())
-    assert found.summary["settings"] == Config().recogniser.model_dump(mode="json")
+    assert RecogniserConfig(**found.summary["settings"]) == Config().recogniser
     figures = found.summary["validation"]["16"]
     assert figures["auc"] > 0.996
     assert figures["bad_found"] > 0.978
