@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("fresh_folder")
     [
         (0, []),
         (4, LIVELY),
-        (22, ["env.image_nm=20", "env.accept_mismatch=[pixel]", "env.settle_fraction=0.5"]),
+        (22, ["env.image_nm=11", "env.settle_fraction=0.5"]),
         (1, [*LIVELY, "env.preview_lines=16"]),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_kill_loses_no_label(folder: Path, capsys: pytest.CaptureFixture[str])
     with urllib.request.urlopen(second.address) as response:
         text = response.read().decode()
     assert "4 of 10 labelled" in text
-    assert "% good" in text
+    assert "Classifier: " in text
     assert answer(second.address, "5.npy", labeller="Anna") == 200
     assert second.end(signal.SIGINT) == 0
     assert len(rows(folder)) == 6

@@ -7,6 +7,7 @@ of acts, with the instrument in the safe condition, a status that is not 0 and a
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -74,7 +75,9 @@ _SAFE_TIP = (
 )
 
 MISTAKES: dict[str, Mistake] = {
-    "bare metal": Mistake("does not help", world=("simulator.molecules_per_nm2=0",)),
+    "bare metal": Mistake(
+        "unknown_after|does not call the tip bad", world=("simulator.molecules_per_nm2=0",)
+    ),
     "another molecule": Mistake("does not help", world=("simulator.molecule=PTCDA",)),
     "bias of the other sign": Mistake("bias:", settings=("real.imaging.bias_V=-1",)),
     "0 V": Mistake("bias_V", operator=(_set("Bias.Set", bias=0.0),)),
@@ -154,11 +157,11 @@ def try_mistake(mistake: Mistake, command: str, folder: Path) -> Cell:
     faults = list(unsafe)
     if status == 0:
         faults.append("status 0")
-    if mistake.message not in output:
+    if not re.search(mistake.message, output):
         faults.append(f"said {output.strip().splitlines()[-1:]}")
     if acts > MOST_ACTS:
         faults.append(f"{acts} acts")
-    sentence = next((line for line in output.splitlines() if mistake.message in line), "")
+    sentence = next((line for line in output.splitlines() if re.search(mistake.message, line)), "")
     return Cell(status, sentence, acts, tuple(unsafe), tuple(faults))
 
 

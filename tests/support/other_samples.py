@@ -17,7 +17,13 @@ PM = 1e-12
 def rescaled(scale: HeightScale) -> ProbeClassifier:
     """Give the classifier in the package as if it had been trained with another height scale."""
     shipped = ProbeClassifier.load(shipped_classifier())
-    return ProbeClassifier(shipped.network, shipped.conditions, shipped.summary, scale)
+    return ProbeClassifier(
+        shipped.networks,
+        shipped.conditions,
+        shipped.summary,
+        novelty=shipped.novelty,
+        height_scale=scale,
+    )
 
 
 def rescaled_file(folder: Path, scale: HeightScale = 150 * PM) -> Path:
