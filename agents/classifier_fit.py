@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from agents.augmentation import augmented
 from agents.labelled import Labelled
-from agents.vgg import VGG
+from agents.vgg import VGG, least_pixels
 from spm_gym.config import ClassifierConfig
 from spm_gym.imaging.conditions import ClassifierError
 
@@ -150,6 +150,12 @@ def _check_trainable(training: Labelled, config: ClassifierConfig) -> None:
     good, count = int(training.good.sum()), training.good.size
     if not 0 < good < count:
         raise ClassifierError(f"both good and bad images are needed, not {good} good of {count}")
+    side = round(config.augmentation.crop * training.images.shape[1])
+    if side < least_pixels(config.network):
+        raise ClassifierError(
+            f"classifier.augmentation.crop = {config.augmentation.crop:g} leaves {side} px of an "
+            f"image, and the network needs {least_pixels(config.network)}"
+        )
     if config.network.norm == "batch" and min(config.batch_size, count) < 2:
         raise ClassifierError("batch normalisation needs classifier.batch_size of at least 2")
 

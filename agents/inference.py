@@ -42,7 +42,8 @@ class Inference:
                 f"this {self._kind} takes images (N, 1, {side}, {side}), not {images.shape}"
             )
         # In parts, so that the memory of the convolutions does not grow with N.
-        stacked = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+        # A copy: an empty array counts as contiguous even if it is mirrored, and torch refuses it.
+        stacked = torch.from_numpy(np.array(images, dtype=np.float32, order="C"))
         with torch.inference_mode():
             parts = [
                 self._folded(part.to(self._device)) for part in torch.split(stacked, _LARGEST_BATCH)

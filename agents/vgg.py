@@ -144,17 +144,22 @@ def check_fit(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"its weights {name!r} are not all finite")
 
 
+def least_pixels(config: NetworkConfig) -> int:
+    """Compute the least side of an image of which stride and pooling leave something."""
+    pooled = min(config.pooled_sets, len(config.channels))
+    return int((2**pooled - 1) * config.stem_stride + 1)
+
+
 def _final_side(config: NetworkConfig, pixels: int) -> int:
-    side = (pixels - 1) // config.stem_stride + 1
-    # Each pooling halves the side and drops an odd last row and column.
-    side >>= min(config.pooled_sets, len(config.channels))
-    if side < 1:
+    if pixels < least_pixels(config):
         raise ConfigError(
             f"setting network.pooled_sets = {config.pooled_sets}: an image of {pixels} px is too "
             f"small for a first stride of {config.stem_stride} and so many poolings: at least "
-            f"{(2**config.pooled_sets - 1) * config.stem_stride + 1} px are needed"
+            f"{least_pixels(config)} px are needed"
         )
-    return side
+    side = (pixels - 1) // config.stem_stride + 1
+    # Each pooling halves the side and drops an odd last row and column.
+    return side >> min(config.pooled_sets, len(config.channels))
 
 
 def _convolutions(config: NetworkConfig) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from agents import classifier_training
 from agents.classifier import ProbeClassifier
 from agents.labelled import Labelled, divisions
 from agents.summaries import write_closing, write_opening
-from agents.vgg import VGG
+from agents.vgg import VGG, least_pixels
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import TENSORBOARD
 from spm_gym.assembly.shipped_weights import shipped_classifier
@@ -119,13 +119,13 @@ def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, 
             )
     if given.start == "auto":
         print("begins from scratch: the included classifier does not know such images")
-        given = _filled(given, loaded)
         # As many pixels as all of them have.
         smallest = min([*loaded.averaged, LAB["pixels"]])
         unset = not {"pixels", "network"} & config.classifier.model_fields_set
         if unset and (sum(loaded.averaged.values()) == len(loaded.good) and smallest > pixels):
             pixels = smallest
             loaded = load_labelled(data, pixels, config.env.plane)
+        given = _filled(given, loaded)
     _print_contents(loaded, pixels)
     return loaded, given, None
 
@@ -148,6 +148,9 @@ def _filled(given: ClassifierConfig, loaded: LabelledImages) -> ClassifierConfig
     # With too few evenings, or names that are none, single images are divided.
     if len(names) < LAB["folds"] or (counts == 1).any():
         lab["split"] = "image"
+    augmentation = lab["augmentation"]
+    if round(augmentation.crop * loaded.heights.shape[1]) < least_pixels(lab["network"]):
+        lab["augmentation"] = augmentation.model_copy(update={"crop": 1.0})
     update = {key: value for key, value in lab.items() if key not in given.model_fields_set}
     return given.model_copy(update=update)
 

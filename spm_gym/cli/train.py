@@ -111,9 +111,10 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
     classifier.add_argument(
         "--data",
         type=Path,
-        metavar="DIR",
-        help="train on labelled images (.npy, .sxm, .gsf) instead of simulated ones: labels from "
-        "manifest.csv or from good/ and bad/ folders",
+        metavar="PATH",
+        help="train on labelled images instead of simulated ones: a folder of .npy, .sxm or .gsf "
+        "with labels in manifest.csv or in good/ and bad/ folders, or an .npz file "
+        "(docs/classifier.md)",
     )
     parser.add_argument(
         "--output",

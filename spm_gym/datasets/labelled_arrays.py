@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.datasets.labelled_folder import LabelledImages
+from spm_gym.errors import one_line
 from spm_gym.imaging import level
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import FileFormatError
@@ -84,7 +87,8 @@ def load_arrays(
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of a file that is none, NumPy leaves its own open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if isinstance(file, np.ndarray):
                 raise FileFormatError(f"{path}: it holds one array, not 'images' and 'label'")
             return {name: file[name] for name in file.files}
@@ -92,11 +96,11 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except OSError as error:
         raise FileFormatError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, KeyError) as error:
+    except (ValueError, EOFError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         # Pickled objects may run code when they are read; images of different sizes are such.
         raise FileFormatError(
             f"{path}: it is not a file of plain arrays of numbers and words (images of one size, "
-            f"no objects): {str(error).splitlines()[0]}"
+            f"no objects): {one_line(error)}"
         ) from None
 
 
