@@ -20,7 +20,52 @@ _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 _TINY = 1e-9
 
 
-_Indices = NDArray[np.intp]
+class _Rings(NamedTuple):
+    """Spatial frequencies in groups, one after the other.
+
+    Attributes:
+        order: Indices of all groups.
+        starts: Where each group begins.
+        sizes: Of the groups.
+    """
+
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, groups: list[NDArray[np.intp]]) -> _Rings:
+        sizes = np.array([len(each) for each in groups])
+        return cls(np.concatenate(groups), np.cumsum(sizes) - sizes, sizes)
+
+    def means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Average values (N, M) over each group, (N, groups)."""
+        sums = np.add.reduceat(values[:, self.order], self.starts, axis=1)
+        return np.asarray(sums / self.sizes)
+
+    def highest(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Find the largest value of each group, (N, groups)."""
+        return np.asarray(np.maximum.reduceat(values[:, self.order], self.starts, axis=1))
+
+
+class _Masks(NamedTuple):
+    """Groups of spatial frequencies.
+
+    Attributes:
+        rings: Whose mean is taken.
+        peaks: Whose highest is taken.
+        sharp: Whose highest is compared with the mean.
+        turned: Sectors of rings, of which the strongest is compared with the weakest.
+        rings_turned: Where the sectors of each of these rings begin.
+        window: Of the image, (H, H).
+    """
+
+    rings: _Rings
+    peaks: _Rings
+    sharp: _Rings
+    turned: _Rings
+    rings_turned: NDArray[np.intp]
+    window: NDArray[np.float64]
 
 
 def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -35,43 +80,47 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
     Returns:
         (N, K), whatever H.
     """
+    # Written for single images, which environments ask about one by one: few calls, no loops.
     heights = images[:, 0].astype(np.float64)
-    side = heights.shape[1]
-    window = np.hanning(side)[:, None] * np.hanning(side)
+    masks = _masks(heights.shape[1])
     centred = heights - heights.mean(axis=(1, 2), keepdims=True)
-    amplitude = np.abs(np.fft.fft2(centred * window)).reshape(len(heights), -1)
+    amplitude = np.abs(np.fft.fft2(centred * masks.window)).reshape(len(heights), -1)
     logarithm, power = np.log1p(amplitude), amplitude**2
-    masks = _masks(side)
-    sharp = [power[:, ring] for ring in masks.sharp]
-    turned = [[amplitude[:, sector].mean(axis=1) for sector in sectors] for sectors in masks.turned]
-    found = [
-        *(logarithm[:, ring].mean(axis=1) for ring in masks.rings),
-        *(logarithm[:, ring].max(axis=1) for ring in masks.peaks),
-        *(np.log((each.max(axis=1) + _TINY) / (each.mean(axis=1) + _TINY)) for each in sharp),
-        *(np.log((np.max(each, axis=0) + _TINY) / (np.min(each, axis=0) + _TINY))
-          for each in turned),
-        *np.quantile(heights.reshape(len(heights), -1), _QUANTILES, axis=1),
-        np.diff(heights, axis=1).std(axis=(1, 2)),
-        np.diff(heights, axis=2).std(axis=(1, 2)),
-        np.diff(heights.mean(axis=2), axis=1).std(axis=1),
-    ]  # fmt: skip
-    return np.stack(found, axis=1)
+    sharp = (masks.sharp.highest(power) + _TINY) / (masks.sharp.means(power) + _TINY)
+    sectors = masks.turned.means(amplitude)
+    turned = (np.maximum.reduceat(sectors, masks.rings_turned, axis=1) + _TINY) / (
+        np.minimum.reduceat(sectors, masks.rings_turned, axis=1) + _TINY
+    )
+    differences = np.stack(
+        [
+            np.diff(heights, axis=1).std(axis=(1, 2)),
+            np.diff(heights, axis=2).std(axis=(1, 2)),
+            np.diff(heights.mean(axis=2), axis=1).std(axis=1),
+        ],
+        axis=1,
+    )
+    return np.concatenate(
+        [
+            masks.rings.means(logarithm),
+            masks.peaks.highest(logarithm),
+            np.log(sharp),
+            np.log(turned),
+            _quantiles(heights.reshape(len(heights), -1)),
+            differences,
+        ],
+        axis=1,
+    )
 
 
-class _Masks(NamedTuple):
-    """Indices of spatial frequencies.
-
-    Attributes:
-        rings: Whose mean is taken.
-        peaks: Whose highest is taken.
-        sharp: Whose highest is compared with the mean.
-        turned: Rings divided by direction, of which the strongest is compared with the weakest.
-    """
-
-    rings: list[_Indices]
-    peaks: list[_Indices]
-    sharp: list[_Indices]
-    turned: list[list[_Indices]]
+def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute quantiles (N, Q) of values (N, M); a sort is faster than NumPy's for few values."""
+    places = np.array(_QUANTILES) * (values.shape[1] - 1)
+    below = places.astype(int)
+    above = np.minimum(below + 1, values.shape[1] - 1)
+    ordered = np.sort(values, axis=1)
+    return np.asarray(
+        ordered[:, below] + (places - below) * (ordered[:, above] - ordered[:, below])
+    )
 
 
 @cache
@@ -81,7 +130,7 @@ def _masks(side: int) -> _Masks:
     angle = np.arctan2(frequency[:, None], frequency).ravel() % np.pi
     sector = np.minimum((angle * (_SECTORS / np.pi)).astype(int), _SECTORS - 1)
 
-    def ring(low: float, high: float) -> _Indices:
+    def ring(low: float, high: float) -> NDArray[np.intp]:
         inside = np.flatnonzero((radius >= low) & (radius < high))
         if inside.size:
             return inside
@@ -89,11 +138,15 @@ def _masks(side: int) -> _Masks:
         distance = np.abs(radius - (low + high) / 2)
         return np.flatnonzero(distance <= distance.min())
 
-    turned = [ring(*bounds) for bounds in _TURNED_RINGS]
+    whole = [ring(*bounds) for bounds in _TURNED_RINGS]
+    turned = [[each[sector[each] == number] for number in np.unique(sector[each])]
+              for each in whole]  # fmt: skip
+    sizes = np.array([len(each) for each in turned])
     return _Masks(
-        rings=[ring(*bounds) for bounds in _RINGS],
-        peaks=[ring(*bounds) for bounds in _PEAK_RINGS],
-        sharp=[ring(*bounds) for bounds in _SHARP_RINGS],
-        turned=[[each[sector[each] == number] for number in np.unique(sector[each])]
-                for each in turned],
-    )  # fmt: skip
+        rings=_Rings.of([ring(*bounds) for bounds in _RINGS]),
+        peaks=_Rings.of([ring(*bounds) for bounds in _PEAK_RINGS]),
+        sharp=_Rings.of([ring(*bounds) for bounds in _SHARP_RINGS]),
+        turned=_Rings.of([sectors for each in turned for sectors in each]),
+        rings_turned=np.cumsum(sizes) - sizes,
+        window=np.hanning(side)[:, None] * np.hanning(side),
+    )
