@@ -106,7 +106,7 @@ def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, 
     pixels = given.pixels or config.env.pixels
     loaded = load_labelled(data, pixels, config.env.plane)
     included = ProbeClassifier.load(shipped_classifier())
-    if given.start == "shipped" or (given.start == "auto" and _knows(included, loaded, given)):
+    if given.start == "shipped" or (given.start == "auto" and _knows(included, loaded)):
         # Weights fit only the network that they were trained in.
         if (included.network.config, included.pixels) == (given.network, pixels):
             print("begins with the included classifier (classifier.start)")
@@ -130,7 +130,7 @@ def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, 
     return loaded, given, None
 
 
-def _knows(included: ProbeClassifier, loaded: LabelledImages, given: ClassifierConfig) -> bool:
+def _knows(included: ProbeClassifier, loaded: LabelledImages) -> bool:
     """Tell whether the included classifier knows most of the images."""
     if not loaded.metres or loaded.heights.shape[1] != included.pixels:
         return False
@@ -145,8 +145,8 @@ def _filled(given: ClassifierConfig, loaded: LabelledImages) -> ClassifierConfig
         return given
     names, counts = np.unique(loaded.session, return_counts=True)
     lab = dict(LAB)
-    # With too few evenings, or names that are none, single images are divided.
-    if len(names) < LAB["folds"] or (counts == 1).any():
+    # With too few evenings, or names that are those of files, single images are divided.
+    if len(names) < LAB["folds"] or np.median(counts) == 1:
         lab["split"] = "image"
     augmentation = lab["augmentation"]
     if round(augmentation.crop * loaded.heights.shape[1]) < least_pixels(lab["network"]):

@@ -84,8 +84,8 @@ def test_the_included_classifier_knows_none_of_them(capsys: pytest.CaptureFixtur
     [
         ([], {"label": np.full(48, "good")}, "good and bad images are needed"),
         ([], {"images": np.empty(48, object)}, "no objects"),
-        (["classifier.start=scratch", "classifier.split=session"],
-         {"session": np.array(["alone"] + ["evening"] * 47)}, "'alone' has a single image"),
+        ([], {"session": np.array(["alone", *np.repeat(list("abcde"), 9), "f", "f"])},
+         "'alone' has a single image"),
         (["classifier.start=scratch", "classifier.folds=3", "classifier.split=session"],
          {"session": np.full(48, "evening")}, "at least two sessions"),
         (["classifier.start=scratch", "classifier.height_scale=measured"], {},
