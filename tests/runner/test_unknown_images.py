@@ -11,6 +11,7 @@ import pytest
 from spm_gym.analysis.summary import summarise
 from spm_gym.config import Config, ConfigError, load_config
 from spm_gym.figures.scan_view import scan_view
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import reading
 from spm_gym.runner.states import State
 from tests.support.scripted_runs import Lab, Verdicts, everything, lab, with_unknown_images
@@ -207,7 +208,7 @@ def test_an_unknown_preview_is_followed_by_the_image_of_the_same_frame(tmp_path:
         assert kept == [(64, "bad probe", "", None), preview, image, preview, image, last]
         number = it.rows("SELECT MIN(id) FROM scans WHERE lines = 16")[0][0]
     with reading(tmp_path) as db:
-        view = scan_view(db, tmp_path, None, number, Config().env.plane)
+        view = scan_view(db, tmp_path, None, number, Preprocessing())
         assert view is not None
         assert view.facts.unknown
 

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import Label
 from spm_gym.web.labelling.candidates import Image, find_candidates, in_order, read_images
 from spm_gym.web.labelling.desk import Desk
@@ -61,11 +62,11 @@ def test_what_the_classifier_does_not_know_is_labelled_first() -> None:
 def test_the_labelling_page_says_unknown(tmp_path: Path) -> None:
     folder = ten_scans(tmp_path / "scans")
     found = find_candidates(folder)
-    images, _ = read_images(found, 64, "levels", Verdicts(math.nan), lambda count: None)
+    images, _ = read_images(found, 64, Preprocessing(), Verdicts(math.nan), lambda count: None)
     assert np.isnan([image.probability for image in images]).all()
     with Labels(folder, found) as labels:
         desk = Desk(images, labels)
-        app = labelling(desk, Setup(folder, 64, "levels", "Anna", []), FREE)
+        app = labelling(desk, Setup(folder, 64, Preprocessing(), "Anna", []), FREE)
         with served(app) as address:
             page = answer(address)
     assert "Classifier: unknown" in page
