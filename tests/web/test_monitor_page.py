@@ -85,6 +85,8 @@ def test_news_appear_by_themselves_and_nothing_chosen_is_lost(
     page.locator("#events").scroll_into_view_if_needed()
     page.locator("#kind-of-event").focus()
     wait_for(page, lambda: "approached" not in text_of(page, "#events .log"))
+    # On a busy machine the page may still be settling: what comes late must not count as moved.
+    wait_for(page, lambda: page.evaluate("[...document.images].every(image => image.complete)"))
     before = page.locator("#kind-of-event").bounding_box()
     assert before is not None
     run.scan(Label.GOOD, 0.987)
