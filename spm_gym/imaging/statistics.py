@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import fftfreq, rfft2, rfftfreq
 
 # Spatial frequencies in 64ths per pixel: of an image of 64 pixels, in periods across it.
 _RINGS = tuple(
@@ -84,7 +85,8 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
     heights = images[:, 0].astype(np.float64)
     masks = _masks(heights.shape[1])
     centred = heights - heights.mean(axis=(1, 2), keepdims=True)
-    amplitude = np.abs(np.fft.fft2(centred * masks.window)).reshape(len(heights), -1)
+    # Half of the frequencies: those of a real image are the same in opposite directions.
+    amplitude = np.abs(rfft2(centred * masks.window)).reshape(len(heights), -1)
     logarithm, power = np.log1p(amplitude), amplitude**2
     sharp = (masks.sharp.highest(power) + _TINY) / (masks.sharp.means(power) + _TINY)
     sectors = masks.turned.means(amplitude)
@@ -105,29 +107,28 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
             masks.peaks.highest(logarithm),
             np.log(sharp),
             np.log(turned),
-            _quantiles(heights.reshape(len(heights), -1)),
+            _quantiles(images.reshape(len(images), -1)),
             differences,
         ],
         axis=1,
     )
 
 
-def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute quantiles (N, Q) of values (N, M); a sort is faster than NumPy's for few values."""
     places = np.array(_QUANTILES) * (values.shape[1] - 1)
     below = places.astype(int)
     above = np.minimum(below + 1, values.shape[1] - 1)
     ordered = np.sort(values, axis=1)
-    return np.asarray(
-        ordered[:, below] + (places - below) * (ordered[:, above] - ordered[:, below])
-    )
+    low, high = (ordered[:, place].astype(np.float64) for place in (below, above))
+    return np.asarray(low + (places - below) * (high - low))
 
 
 @cache
 def _masks(side: int) -> _Masks:
-    frequency = np.fft.fftfreq(side) * 64
-    radius = np.hypot(frequency[:, None], frequency).ravel()
-    angle = np.arctan2(frequency[:, None], frequency).ravel() % np.pi
+    row, col = np.meshgrid(64 * fftfreq(side), 64 * rfftfreq(side), indexing="ij")
+    radius = np.hypot(row, col).ravel()
+    angle = np.arctan2(row, col).ravel() % np.pi
     sector = np.minimum((angle * (_SECTORS / np.pi)).astype(int), _SECTORS - 1)
 
     def ring(low: float, high: float) -> NDArray[np.intp]:
