@@ -72,7 +72,8 @@ def divisions(
                 raise ClassifierError(
                     f"split by {config.split} leaves {good[members].sum()} good of {len(members)} "
                     f"images for {side}; both classes are needed ({good.sum()} good of {good.size} "
-                    f"images in {np.unique(session).size} sessions)"
+                    f"images in {np.unique(session).size} sessions; classifier.split, "
+                    "classifier.folds)"
                 )
     return found
 

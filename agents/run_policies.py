@@ -17,7 +17,7 @@ from agents.belief.agent import BeliefAgent, BeliefState
 from agents.belief.checkpoint import save_belief_checkpoint
 from agents.double_dqn import DoubleDQN
 from agents.double_dqn_checkpoint import save_checkpoint
-from spm_gym.plain_state import restore_generator, restored
+from spm_gym.plain_state import StateError, restore_generator, restored
 from spm_gym.types import BoolArray, Decision, Transition
 
 Observation = NDArray[np.float32]
@@ -144,7 +144,11 @@ class BeliefPolicy:
         kept = restored(_BeliefPolicyState, state)
         memory = None
         if kept.actions:
-            memory = BeliefState(np.array(kept.likelihoods), np.array(kept.actions, np.int64))
+            try:
+                likelihoods = np.array(kept.likelihoods, np.float64)
+            except ValueError:
+                raise StateError("the kept likelihoods are of different classes") from None
+            memory = BeliefState(likelihoods, np.array(kept.actions, np.int64))
             self.agent.check_memory(memory)
         self._memory = memory
         self._chosen_in = kept.episode

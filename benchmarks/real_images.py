@@ -5,7 +5,8 @@
 The images are divided into five folds by session; of each fold the others train a network, with the
 settings of `train.py classifier`, and gradient boosting (scikit-learn) on those statistics of the
 image that also tell unknown images: spectrum, heights, noise of lines, directions. Both are asked
-about the same images.
+about the same images. Then the command's whole training, with all sessions but some, is scored on
+those (``--sessions``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,11 +31,16 @@ from agents.calibration import fitted_temperature
 from agents.classifier import ProbeClassifier
 from agents.classifier_fit import fit
 from agents.classifier_report import calibration_error
+from agents.classifier_score import summarise_score
+from agents.classifier_training import train_classifier
 from agents.labelled import Labelled, divisions
 from spm_gym.assembly.process import limit_threads
+from spm_gym.cli.evaluate_classifier import table
 from spm_gym.config import LAB, ClassifierConfig
 from spm_gym.datasets.labelled import load_labelled
+from spm_gym.datasets.labelled_folder import LabelledImages
 from spm_gym.imaging import normalise
+from spm_gym.imaging.conditions import TrainingConditions
 from spm_gym.imaging.statistics import image_statistics
 from spm_gym.types import BoolArray
 
@@ -46,6 +55,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder or .npz of images")
     parser.add_argument("--seed", type=int, default=0, help="of folds and weights; default: 0")
     parser.add_argument("--pixels", type=int, default=LAB["pixels"], help="side of the images")
+    parser.add_argument(
+        "--sessions", type=int, default=8, help="that the whole training does not see; default: 8"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
@@ -56,6 +68,9 @@ def main() -> None:
     print(markdown_table(["", "AUC", "AUC where people agree", "ECE", "seconds a fold"], rows))
     for name in ("network", "boosting"):
         print(name, "AUC of the folds:", *(f"{auc:.3f}" for auc in figures[name]["folds"]))
+    figures["unseen"] = unseen(arguments.data, arguments.pixels, arguments.seed, arguments.sessions)
+    print(table({"classifier": "", "data": "", **figures["unseen"]}))
+    print(f"area where people agree {figures['unseen']['agreed']:.4f}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
@@ -67,8 +82,7 @@ def measure(data: Path, pixels: int, seed: int) -> dict[str, Any]:
     images = np.stack([normalise(z, "image") for z in loaded.heights])
     labelled = Labelled(images, loaded.good, loaded.share)
     statistics = image_statistics(images[:, None])
-    share = np.maximum(loaded.share, 1 - loaded.share)
-    agreed = (loaded.raters >= 2) & (share >= _SURE)
+    agreed = agreement(loaded)
     logits = {name: np.zeros(len(images)) for name in ("network", "boosting")}
     seconds = dict.fromkeys(logits, 0.0)
     parts = divisions(loaded.good, loaded.session, config, seed)
@@ -88,6 +102,35 @@ def measure(data: Path, pixels: int, seed: int) -> dict[str, Any]:
         name: _figures(each, loaded.good, agreed, parts) | {"seconds": seconds[name]}
         for name, each in logits.items()
     }
+
+
+def unseen(data: Path, pixels: int, seed: int, sessions: int) -> dict[str, Any]:
+    """Train as `train.py classifier` does without some sessions, and score on these."""
+    loaded = load_labelled(data, pixels, "levels")
+    images = np.stack([normalise(z, "image") for z in loaded.heights])
+    order = np.random.default_rng(seed).permutation(np.unique(loaded.session))
+    chosen = np.isin(loaded.session, order[:sessions])
+    training = Labelled(images, loaded.good, loaded.share)[np.flatnonzero(~chosen)]
+    config = ClassifierConfig(**LAB, refuse_poor=False)
+    conditions = TrainingConditions("real")
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        classifier = train_classifier(
+            training, loaded.session[~chosen], config, 0.9, seed, Path(folder), conditions, False
+        )
+    fresh, good = images[chosen][:, None], loaded.good[chosen]
+    probability = classifier.probability(fresh).astype(np.float64)
+    sure = agreement(loaded)[chosen]
+    summary = summarise_score(
+        probability, classifier.unknown(fresh), good, loaded.session[chosen],
+        classifier.summary["validation"]["recommended"],
+    )  # fmt: skip
+    return summary | {"agreed": float(roc_auc_score(good[sure], probability[sure]))}
+
+
+def agreement(loaded: LabelledImages) -> BoolArray:
+    """Mark images of which two or more people say the same, (N,)."""
+    share = np.maximum(loaded.share, 1 - loaded.share)
+    return np.asarray((loaded.raters >= 2) & (share >= _SURE))
 
 
 def _figures(

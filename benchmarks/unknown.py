@@ -138,11 +138,11 @@ def compare(
         unknown[name] = lambda images, fitted=fitted, limit=limit: fitted(images) > limit  # type: ignore[misc]
     return {
         score: {
-            **{name: float(tells(images).mean()) for name, images in foreign.items()},
-            **{f"good, {name}": float(tells(images.observations[images.good]).mean())
+            **{name: float(found(images).mean()) for name, images in foreign.items()},
+            **{f"good, {name}": float(found(images.observations[images.good]).mean())
                for name, images in fresh.items()},
         }
-        for score, tells in unknown.items()
+        for score, found in unknown.items()
     }  # fmt: skip
 
 

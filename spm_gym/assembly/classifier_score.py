@@ -59,8 +59,7 @@ def score_classifier(config: Config, data: Path, threshold: float | None) -> Sco
     scale = classifier.height_scale if loaded.metres else "image"
     images = np.stack([normalise(z, scale) for z in loaded.heights])
     if threshold is None:
-        validation = classifier.summary.get("validation", {})
-        threshold = float(validation.get("recommended", config.env.good_above))
+        threshold = recommended(classifier, config)
     probability = classifier.probability(images[:, None]).astype(np.float64)
     unknown = classifier.unknown(images[:, None])
     summary = summarise_score(probability, unknown, loaded.good, loaded.session, threshold)
@@ -69,3 +68,11 @@ def score_classifier(config: Config, data: Path, threshold: float | None) -> Sco
         {"classifier": str(path), "data": str(data), **summary},
         images, probability, unknown, loaded.good, names,
     )  # fmt: skip
+
+
+def recommended(classifier: ProbeClassifier, config: Config) -> float:
+    """Find the threshold that its training recommended; that of the settings, if it has none."""
+    # The summary is for people, and files come from others: it may hold anything.
+    validation = classifier.summary.get("validation")
+    found = validation.get("recommended") if isinstance(validation, dict) else None
+    return float(found) if isinstance(found, float) and 0 <= found <= 1 else config.env.good_above

@@ -10,6 +10,7 @@ from typing import Any
 from spm_gym.atomic_file import written_whole
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import load_config
+from spm_gym.errors import UsageError
 
 _FIGURES = {
     "auc": "area under ROC curve",
@@ -51,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def score(arguments: argparse.Namespace) -> int:
     """Score, print the figures and write what is asked for."""
+    threshold = arguments.threshold
+    # Not negated: a comparison with NaN is false.
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold must be a probability, from 0 to 1, not {threshold:g}")
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
         refuse_unwritable(option, path, arguments.force)
     changes = list(arguments.set)
@@ -60,7 +65,7 @@ def score(arguments: argparse.Namespace) -> int:
 
     from spm_gym.assembly.classifier_score import score_classifier  # torch is slow to import
 
-    scored = score_classifier(config, arguments.data, arguments.threshold)
+    scored = score_classifier(config, arguments.data, threshold)
     print(table(scored.summary))
     if arguments.json is not None:
         # NaN is no JSON: other programs would refuse the whole file.

@@ -11,9 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.datasets.labelled_folder import LabelledImages
+from spm_gym.datasets.labelled_folder import LabelledImages, levelled
 from spm_gym.errors import one_line
-from spm_gym.imaging import level
 from spm_gym.imaging.averaging import box_averaged
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
@@ -61,22 +60,28 @@ def load_arrays(
             f"{path}: its images have {side} x {side} px, at least {pixels} x {pixels} are needed"
         )
     metres = images.dtype.kind == "f"
-    heights = np.stack([_prepared(images[n], pixels, plane if metres else None) for n in chosen])
+    paths = tuple(path.with_name(f"{path.name}#{number}") for number in chosen)
+    method = plane if metres else None
+    heights = [
+        _prepared(path, images[n], pixels, method) for path, n in zip(paths, chosen, strict=True)
+    ]
     session = _per_image(path, arrays, "session", count, "")[chosen]
-    raters = _numbers(path, arrays, "n", count, 1)[chosen]
-    agree = np.clip(_numbers(path, arrays, "agree", count, 1)[chosen], 0, 1)
+    raters, agree = (_numbers(path, arrays, name, count, 1)[chosen] for name in ("n", "agree"))
+    # Not negated: a comparison with NaN is false.
+    if not ((raters >= 1).all() and (agree >= 0).all() and (agree <= 1).all()):
+        raise FileFormatError(f"{path}: 'n' must be 1 or more, and 'agree' from 0 to 1")
     bias, setpoint, width = (
         _numbers(path, arrays, name, count, np.nan)[chosen]
         for name in ("bias", "setpoint", "width")
     )
     return LabelledImages(
-        heights=heights,
+        heights=np.stack(heights),
         metres=metres,
         good=good,
         share=np.where(good, agree, 1 - agree).astype(np.float32),
-        raters=np.maximum(raters, 1).astype(np.int64),
+        raters=raters.astype(np.int64),
         session=session.astype(np.str_),
-        paths=tuple(Path(f"{path}#{number}") for number in chosen),
+        paths=paths,
         ignored=_ignored(arrays.get("label"), label),
         averaged={} if side == pixels else {side: len(chosen)},
         bias=bias,
@@ -160,8 +165,10 @@ def _ignored(given: NDArray[Any] | None, label: NDArray[np.int64]) -> dict[str, 
     return dict(Counter(str(word) for word in given[label == _LEFT_OUT]))
 
 
-def _prepared(image: NDArray[Any], pixels: int, plane: Method | None) -> NDArray[np.float32]:
+def _prepared(
+    path: Path, image: NDArray[Any], pixels: int, plane: Method | None
+) -> NDArray[np.float32]:
     heights = np.where(np.isfinite(image), image, np.nan).astype(np.float64)
     if len(heights) != pixels:
         heights = box_averaged(heights, pixels)
-    return np.asarray(heights if plane is None else level(heights, plane), np.float32)
+    return np.asarray(heights, np.float32) if plane is None else levelled(path, heights, plane)

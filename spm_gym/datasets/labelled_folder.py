@@ -127,7 +127,7 @@ def load_folder(
     for entry in labelled:
         topography, z = read_for_classifier(entry.path, pixels)
         sides[len(topography.z)] += 1
-        images.append(level(z, plane).astype(np.float32))
+        images.append(levelled(entry.path, z, plane))
         given.append((topography.bias, topography.setpoint, topography.width))
     # None becomes NaN; nothing tunnels at 0, so that stands for unknown.
     conditions = np.array(given, np.float64)
@@ -169,6 +169,18 @@ def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:
         f"columns file and label, or by folders or file names that start with good or bad; "
         f"image files end in {', '.join(READERS)}"
     )
+
+
+def levelled(path: Path, z: FloatImage, plane: Method) -> NDArray[np.float32]:
+    """Level the heights (H, W), m, of an image.
+
+    Raises:
+        FileFormatError: Too little of it was scanned; the path is named.
+    """
+    try:
+        return np.asarray(level(z, plane), np.float32)
+    except ValueError as error:
+        raise FileFormatError(f"{path}: {error}") from None
 
 
 def read_for_classifier(path: Path, pixels: int) -> tuple[Topography, FloatImage]:

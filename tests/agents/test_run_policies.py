@@ -135,7 +135,7 @@ ROW = [1.0, 0.5, 0.25]
 @pytest.mark.parametrize(
     ("likelihoods", "actions"),
     [([ROW[:2]], [0]), ([ROW], [0, 1]), ([[1.5, -0.5, 0.0]], [0]), ([ROW], [ACTIONS]),
-     ([ROW], [-1]), ([[1.0, float("nan"), 0.0]], [0])],
+     ([ROW], [-1]), ([ROW, ROW[:2]], [0, 1]), ([[1.0, float("nan"), 0.0]], [0])],
 )  # fmt: skip
 def test_a_kept_episode_that_is_none_is_refused_and_changes_nothing(
     tmp_path: Path, likelihoods: list[list[float]], actions: list[int]

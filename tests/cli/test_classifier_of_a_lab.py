@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents.classifier import ProbeClassifier
+from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.cli import evaluate, train
 
 PIXELS = 32
@@ -105,3 +106,22 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert reason in error
     assert len(error.strip().splitlines()) == 1
     assert [path.name for path in Path().iterdir()] == ["labelled.npz"]
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-0.1", "7", "inf"])
+def test_a_threshold_is_a_probability(threshold: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["classifier", "--data", "gone", f"--threshold={threshold}", "--json", "score.json"]
+    assert evaluate.main(command) == 2
+    assert "--threshold must be a probability" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", [None, [], {"recommended": "high"}, {"recommended": 7.0}])
+def test_what_a_foreign_file_recommends_is_taken_if_it_is_a_probability(said: object) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("noise.npz", images=rng.integers(0, 256, (12, 64, 64)).astype(np.uint8))
+    classifier = ProbeClassifier.load(shipped_classifier())
+    classifier.summary = {"validation": said}
+    classifier.save(Path("mine.safetensors"))
+    command = ["classifier", "--classifier", "mine.safetensors", "--data", "noise.npz"]
+    assert evaluate.main([*command, "--json", "score.json"]) == 0
+    assert json.loads(Path("score.json").read_text())["threshold"] == 0.9

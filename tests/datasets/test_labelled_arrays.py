@@ -85,6 +85,11 @@ def test_to_score_no_labels_are_needed(tmp_path: Path) -> None:
         ({"images": IMAGES[:0], "label": LABELS[:0]}, "must be numbers"),
         ({"session": np.array(["a"])}, "'session' must have 6 values"),
         ({"agree": np.full(6, "yes")}, "'agree' must be numbers"),
+        ({"agree": np.full(6, np.nan)}, "'agree' from 0 to 1"),
+        ({"agree": np.full(6, 1.5)}, "'agree' from 0 to 1"),
+        ({"n": np.full(6, np.nan)}, "'n' must be 1 or more"),
+        ({"images": np.full((6, 16, 16), np.nan)}, "a.npz#0: a plane needs"),
+        ({"images": np.full((6, 16, 16), np.inf)}, "a.npz#0: a plane needs"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
