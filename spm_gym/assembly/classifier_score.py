@@ -27,7 +27,7 @@ class Scored:
         images: Normalised, (N, H, H).
         probability: Of a good probe, (N,), also of unknown images.
         unknown: Whether each is unlike the training, (N,).
-        good: Labels (N,).
+        good: Labels (N,); None if nobody has labelled the images.
         names: Of the images.
     """
 
@@ -35,7 +35,7 @@ class Scored:
     images: NDArray[np.float32]
     probability: NDArray[np.float64]
     unknown: BoolArray
-    good: BoolArray
+    good: BoolArray | None
     names: tuple[str, ...]
 
 
@@ -62,11 +62,12 @@ def score_classifier(config: Config, data: Path, threshold: float | None) -> Sco
         threshold = recommended(classifier, config)
     probability = classifier.probability(images[:, None]).astype(np.float64)
     unknown = classifier.unknown(images[:, None])
-    summary = summarise_score(probability, unknown, loaded.good, loaded.session, threshold)
+    good = loaded.good if loaded.raters.any() else None
+    summary = summarise_score(probability, unknown, good, loaded.session, threshold)
     names = tuple(each.name for each in loaded.paths)
     return Scored(
         {"classifier": str(path), "data": str(data), **summary},
-        images, probability, unknown, loaded.good, names,
+        images, probability, unknown, good, names,
     )  # fmt: skip
 
 

@@ -76,9 +76,10 @@ def score(arguments: argparse.Namespace) -> int:
         from agents.classifier_report import reliability_bins
         from spm_gym.figures.classifier_score import draw_score
 
-        bins = reliability_bins(scored.probability, scored.good)
+        good = scored.good
+        bins = () if good is None else reliability_bins(scored.probability, good)
         figure = draw_score(
-            scored.images, scored.probability, scored.unknown, scored.good, scored.names,
+            scored.images, scored.probability, scored.unknown, good, scored.names,
             [(each.probability, each.good) for each in bins], scored.summary["threshold"],
         )  # fmt: skip
         with written_whole(arguments.plot) as beside:
@@ -88,8 +89,11 @@ def score(arguments: argparse.Namespace) -> int:
 
 def table(summary: dict[str, Any]) -> str:
     """Format a summary for the terminal."""
+    kinds = f"{summary['good']} good and {summary['bad']} bad images"
+    if summary["good"] is None:
+        kinds = f"{summary['images']} images without labels"
     lines = [
-        f"{summary['good']} good and {summary['bad']} bad images, {summary['sessions']} sessions",
+        f"{kinds}, {summary['sessions']} sessions",
         f"{'called good above':22} {summary['threshold']:g}",
     ]
     for name, words in _FIGURES.items():

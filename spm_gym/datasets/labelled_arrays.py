@@ -37,7 +37,7 @@ def load_arrays(
         pixels: Side that the images get; larger ones are averaged.
         plane: How to find the substrate, as in `spm_gym.imaging.level`; brightness is not levelled.
         to_train: Whether both classes are needed; otherwise the labels may be missing, and if none
-            is good or bad, all images are read, as bad ones.
+            is good or bad, all images are read, as labelled by nobody.
 
     Raises:
         FileFormatError: It is no such file, or lacks a class that is needed.
@@ -47,7 +47,8 @@ def load_arrays(
     count, side = len(images), images.shape[1]
     label = _labels(path, _per_image(path, arrays, "label", count, ""))
     chosen = np.flatnonzero(label != _LEFT_OUT)
-    if not (to_train or len(chosen)):
+    labelled = len(chosen) > 0
+    if not (to_train or labelled):
         chosen = np.arange(count)
     good = label[chosen] == 1
     if to_train and not 0 < good.sum() < good.size:
@@ -79,7 +80,7 @@ def load_arrays(
         metres=metres,
         good=good,
         share=np.where(good, agree, 1 - agree).astype(np.float32),
-        raters=raters.astype(np.int64),
+        raters=raters.astype(np.int64) * labelled,
         session=session.astype(np.str_),
         paths=paths,
         ignored=_ignored(arrays.get("label"), label),

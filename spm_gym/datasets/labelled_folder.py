@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ class LabelledImages:
         metres: Whether they are heights; otherwise only differences within an image mean anything.
         good: Whether the probe was classified good, (N,).
         share: Of the people who call it good, (N,).
-        raters: How many people have labelled it, (N,).
+        raters: How many people have labelled it, (N,); 0 without labels, and then `good` says
+            nothing.
         session: Measurement session of each image, (N,) strings.
         paths: Files, in the same order.
         ignored: How many files had no label or another one, by label ("" for none).
@@ -102,7 +103,7 @@ def load_folder(
         pixels: Side that the images get; they must be square and have as many or more.
         plane: How to find the substrate, as in `spm_gym.imaging.level`.
         to_train: Whether both classes are needed; otherwise, if there are no labels, all images are
-            read, as bad ones.
+            read, as labelled by nobody.
 
     Raises:
         FileFormatError: No images, no labels, only one class where both are needed, a manifest
@@ -152,11 +153,14 @@ def load_folder(
 
 def _votes(labelled: list[Entry]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Share of the people who call each image good, and their number."""
-    votes = [[vote for vote in entry.votes if vote in _TRAINED_ON] or [entry.label]
-             for entry in labelled]  # fmt: skip
+
+    def trained_on(words: Iterable[str]) -> list[str]:
+        return [word for word in words if word in _TRAINED_ON]
+
+    votes = [trained_on(entry.votes) or trained_on([entry.label]) for entry in labelled]
     raters = np.array([len(each) for each in votes], np.int64)
     good = np.array([each.count("good") for each in votes], np.float32)
-    return np.asarray(good / raters, np.float32), raters
+    return np.asarray(good / np.maximum(raters, 1), np.float32), raters
 
 
 def _check_classes(folder: Path, entries: list[Entry], good: BoolArray) -> None:

@@ -18,18 +18,18 @@ def draw_score(
     images: NDArray[np.float32],
     probability: NDArray[np.float64],
     unknown: BoolArray,
-    good: BoolArray,
+    good: BoolArray | None,
     names: tuple[str, ...],
     bins: list[tuple[float, float]],
     threshold: float,
 ) -> Figure:
-    """Draw ROC curve, reliability, histogram, and the worst mistakes of either kind.
+    """Draw ROC curve, reliability, histogram, and the images that the labels contradict most.
 
     Args:
         images: Normalised, (N, H, H).
         probability: Of a good probe, (N,).
         unknown: Whether each image is unlike the training, (N,).
-        good: Labels (N,).
+        good: Labels (N,); None without.
         names: Of the images.
         bins: Mean probability and share of good images.
         threshold: An image is called good above it.
@@ -37,40 +37,46 @@ def draw_score(
     figure = new_figure(13, 9, dpi=100)
     above, below = figure.subfigures(2, 1, height_ratios=[1, 1.1], squeeze=False)[:, 0]
     roc, reliability, histogram = above.subplots(1, 3)
-    if 0 < good.sum() < good.size:
+    if good is not None and 0 < good.sum() < good.size:
         roc.plot(*roc_curve(good, probability)[:2])
     roc.plot([0, 1], [0, 1], color="grey", linestyle=":")
     roc.set(xlabel="false-positive rate", ylabel="true-positive rate")
     reliability.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    reliability.plot(*zip(*bins, strict=True), "o-")
+    reliability.plot([mean for mean, _ in bins], [share for _, share in bins], "o-")
     reliability.set(xlabel="mean probability", ylabel="share of good images")
-    for label, members in (
-        ("bad", ~good & ~unknown), ("good", good & ~unknown), ("unknown", unknown)
-    ):  # fmt: skip
+    kinds = {"known": ~unknown} if good is None else {"bad": ~good & ~unknown,
+                                                      "good": good & ~unknown}  # fmt: skip
+    for label, members in (*kinds.items(), ("unknown", unknown)):
         histogram.hist(probability[members], bins=40, range=(0, 1), alpha=0.6, label=label)
     histogram.axvline(threshold, color="black", linestyle=":", label="threshold")
     histogram.set(xlabel="probability of a good probe", ylabel="images", yscale="symlog")
     histogram.legend()
-    _draw_mistakes(below, images, probability, good, names)
+    order = np.argsort(probability)
+    rows = {"all, from the lowest probability": order, "all, from the highest": order[::-1]}
+    if good is not None:
+        rows = {"good ones of the lowest probability": order[good[order]],
+                "bad ones of the highest probability": order[~good[order]][::-1]}  # fmt: skip
+    _draw_images(below, images, probability, unknown, names, rows)
     return figure
 
 
-def _draw_mistakes(
+def _draw_images(
     figure: SubFigure,
     images: NDArray[np.float32],
     probability: NDArray[np.float64],
-    good: BoolArray,
+    unknown: BoolArray,
     names: tuple[str, ...],
+    rows: dict[str, NDArray[np.intp]],
 ) -> None:
-    order = np.argsort(probability)
-    rows = {"good, but held for bad": order[good[order]][:_A_ROW],
-            "bad, but held for good": order[~good[order]][::-1][:_A_ROW]}  # fmt: skip
-    panels = figure.subplots(2, _A_ROW)
+    """Draw the first images of each row with name and probability."""
+    panels = figure.subplots(len(rows), _A_ROW)
     for line, (title, chosen) in zip(panels, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
-        line[0].set_title(title, loc="left", fontsize=9, y=1.22, weight="bold")
+        line[0].text(0, 1.35, title, fontsize=9, weight="bold", transform=line[0].transAxes)
         for axes, number in zip(line, chosen, strict=False):
             show_normalised(axes, images[number])
-            axes.set_xlabel(plain(names[number], 18), fontsize=7)
-            axes.set_title(f"{probability[number]:.3f}", fontsize=8)
+            mark = ", unknown" if unknown[number] else ""
+            axes.set_title(
+                f"{plain(names[number], 20)}\n{probability[number]:.3f}{mark}", fontsize=7
+            )

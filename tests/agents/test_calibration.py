@@ -65,8 +65,17 @@ def test_a_score_has_intervals_over_sessions() -> None:
 
 
 def test_without_labels_a_score_has_shares_only() -> None:
+    probability, unknown = np.array([0.3, 0.9, 0.8, 0.1, 0.2]), np.arange(5) == 2
+    found = summarise_score(probability, unknown, None, np.full(5, ""), 0.5)
+    for name in ("good", "bad", "auc", "ece", "true_positive_rate", "false_positive_rate"):
+        assert found[name] is None
+    assert found["ci95"]["auc"] is None
+    assert (found["unknown_share"], found["good_share"]) == (0.2, 0.2)
+
+
+def test_with_labels_of_one_kind_there_is_no_area() -> None:
     found = summarise_score(
-        np.full(5, 0.3), np.zeros(5, bool), np.zeros(5, bool), np.full(5, ""), 0.5
+        np.full(5, 0.7), np.zeros(5, bool), np.ones(5, bool), np.full(5, ""), 0.5
     )
-    assert found["auc"] is found["ece"] is found["true_positive_rate"] is None
-    assert found["unknown_share"] == found["good_share"] == 0
+    assert found["auc"] is found["ece"] is found["false_positive_rate"] is None
+    assert found["true_positive_rate"] == 1

@@ -71,11 +71,18 @@ def test_train_then_score_on_other_evenings(capsys: pytest.CaptureFixture[str]) 
     assert "--force" in capsys.readouterr().err
 
 
-def test_the_included_classifier_knows_none_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_labels_it_is_said_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 64, 64)).astype(np.uint8)
     np.savez("noise.npz", images=images)
-    assert evaluate.main(["classifier", "--data", "noise.npz", "--json", "score.json"]) == 0
+    files = ["--json", "score.json", "--plot", "score.png"]
+    assert evaluate.main(["classifier", "--data", "noise.npz", *files]) == 0
+    assert "20 images without labels" in capsys.readouterr().out
+    Path("scans").mkdir()
+    for number in range(3):
+        np.save(f"scans/{number}.npy", 1e-12 * images[number])
+    assert evaluate.main(["classifier", "--data", "scans"]) == 0
+    assert "3 images without labels" in capsys.readouterr().out
     found = json.loads(Path("score.json").read_text())
     assert (found["unknown_share"], found["good_share"], found["auc"]) == (1, 0, None)
 

@@ -61,8 +61,7 @@ def test_brightness_is_not_levelled(tmp_path: Path) -> None:
 
 def test_to_score_no_labels_are_needed(tmp_path: Path) -> None:
     loaded = load_labelled(written(tmp_path, label=None), 16, "levels", to_train=False)
-    assert len(loaded.good) == 6
-    assert not loaded.good.any()
+    assert loaded.raters.tolist() == [0] * 6
     loaded = load_labelled(
         written(tmp_path, label=np.full(6, "good")), 16, "levels", to_train=False
     )
