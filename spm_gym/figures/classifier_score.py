@@ -73,7 +73,8 @@ def _draw_images(
     for line, (title, chosen) in zip(panels, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
-        line[0].text(0, 1.35, title, fontsize=9, weight="bold", transform=line[0].transAxes)
+        heading = line[0].text(0, 1.35, title, weight="bold", transform=line[0].transAxes)
+        heading.set_in_layout(False)  # or the first image would be as wide as it
         for axes, number in zip(line, chosen, strict=False):
             show_normalised(axes, images[number])
             mark = ", unknown" if unknown[number] else ""
