@@ -41,7 +41,7 @@ demo: install  ## train both agents, evaluate them against random, blind and ora
 	$(BIN)/python evaluate.py --run runs/demo --against runs/demo-belief --json runs/demo/evaluation.json --plot runs/demo/evaluation.png --force
 
 test: install lint  ## all tests, the slow ones too
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 lint: install  ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spm_gym.assembly.run_directory import TRAINING, existing_operation
 from spm_gym.cli.page import add_address, serve_page
 from spm_gym.errors import UsageError
 from spm_gym.paths import as_typed
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from spm_gym.web.access import Access
 
 PORT = 8765
 _NICE = 10
@@ -44,8 +50,13 @@ def monitor(arguments: argparse.Namespace) -> int:
             f"{as_typed(arguments.run)}"
         )
     run, _ = existing_operation(arguments.run)
-    from spm_gym.web.monitor import monitor as live_page  # its pictures are slow to import
 
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
-    return serve_page(arguments, lambda access: live_page(run, access), f"watching {run}")
+    def live_page(access: Access) -> ASGIApp:
+        from spm_gym.web.monitor import monitor  # its pictures are slow to import
+
+        # Not before it is known that the page can be served: a refused one changes nothing.
+        if hasattr(os, "nice"):
+            os.nice(_NICE)
+        return monitor(run, access)
+
+    return serve_page(arguments, live_page, f"watching {run}")

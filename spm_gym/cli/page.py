@@ -70,8 +70,8 @@ def serve_page(
             f"--host {host} lets other computers reach the page: give a --token as well, for "
             "example that of: python -c 'import secrets; print(secrets.token_urlsafe(12))'"
         )
-    app = make(Access(token, host, acting_is_free))
     with listening(host, arguments.port) as listener:
+        app = make(Access(token, host, acting_is_free))
         address = address_of(listener)
 
         def ready() -> None:
