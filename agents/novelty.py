@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spm_gym.imaging.conditions import ClassifierError
-from spm_gym.imaging.statistics import image_statistics
+from spm_gym.imaging.statistics import image_statistics, whitening_of
 from spm_gym.types import BoolArray
 
 _Array = NDArray[np.float64]
@@ -21,9 +21,6 @@ _KEPT = 4000
 _NEIGHBOURS = 5
 _LEFT_OUT = 0.005
 """Of images of the kind that it was trained with, the share that is called unknown."""
-
-_RIDGE = 1e-2
-"""Added to the variances, of 1 each, or a direction in which they hardly vary would decide."""
 
 _BATCH = 256
 _NAMES = ("mean", "whitening", "bank", "farthest")
@@ -73,11 +70,8 @@ class Novelty:
         if len(kept) < 10 * _NEIGHBOURS:
             return None
         statistics = _statistics(images)
-        mean, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-9
-        scaled = (statistics - mean) / spread
-        covariance = np.cov(scaled.T) + _RIDGE * np.eye(len(mean))
-        whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None]
-        found = cls(mean, whitening, (statistics[kept] - mean) @ whitening, 0.0)
+        mean, matrix = whitening_of(statistics)
+        found = cls(mean, matrix, (statistics[kept] - mean) @ matrix, 0.0)
         found._farthest = float(np.quantile(found.distance(images[others]), 1 - _LEFT_OUT))
         return found
 

@@ -25,7 +25,7 @@ _MOST_REASONS = 5
 EPILOG = """examples:
   spm-gym label my_scans/                              .sxm, .gsf and .npy, also in folders below
   spm-gym label RUN_DIR                                the images of a run of spm-gym run
-  spm-gym label my_scans/ --classifier mine.safetensors    what it is least sure of comes first
+  spm-gym label my_scans/ --classifier mine.safetensors    what it is not sure of comes first
   spm-gym label my_scans/ --host 0.0.0.0 --token T     for phones in the same network
 
 The labels are in manifest.csv in the folder, which spm-gym train classifier --data takes as it is.
@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--order",
-        choices=["uncertain", "name", "random"],
-        default="uncertain",
-        help="which images come first (default: what the classifier is least sure of)",
+        choices=["informative", "name", "random"],
+        default="informative",
+        help="which images come first (default: unlike one another, and not sure or unknown)",
     )
     add_config(parser)
     add_set(parser, "env.pixels=128")
@@ -90,7 +90,8 @@ def label(arguments: argparse.Namespace) -> int:
         _print_reasons("left out", reasons, _MOST_REASONS if images else len(reasons))
         if not images:
             raise UsageError(f"{folder}: there is no image to label among {len(candidates)} files")
-        desk = Desk(in_order(images, arguments.order, labels.labelled_before), labels)
+        in_turn = in_order(images, arguments.order, labels.labelled_before, labels.labelled)
+        desk = Desk(in_turn, labels)
         name = arguments.labeller and desk.known_as(arguments.labeller)
         _warn_of_manifest(folder)
         setup = Setup(folder, pixels, preprocessing, name, reasons)

@@ -20,6 +20,14 @@ _SECTORS = 8
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 _TINY = 1e-9
 
+STATISTICS = (
+    len(_RINGS) + len(_PEAK_RINGS) + len(_SHARP_RINGS) + len(_TURNED_RINGS) + len(_QUANTILES) + 3
+)
+"""How many there are of an image."""
+
+_RIDGE = 1e-2
+"""Added to the variances, of 1 each, or a direction in which they hardly vary would decide."""
+
 
 class _Rings(NamedTuple):
     """Spatial frequencies in groups, one after the other.
@@ -112,6 +120,23 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
         ],
         axis=1,
     )
+
+
+def whitening_of(
+    statistics: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure what makes the distance of two images one of Mahalanobis.
+
+    Args:
+        statistics: By `image_statistics`, finite, (N, K), of two images or more.
+
+    Returns:
+        Their mean (K,), and the matrix (K, K) that maps differences from it to distances.
+    """
+    mean, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-9
+    scaled = (statistics - mean) / spread
+    covariance = np.cov(scaled.T) + _RIDGE * np.eye(len(mean))
+    return mean, np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None]
 
 
 def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float64]:

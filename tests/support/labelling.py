@@ -76,7 +76,7 @@ def page_for(folder: Path, access: Access = FREE, labeller: str | None = None) -
     with Labels(folder, found) as labels:
         images, refused = read_images(found, 64, Preprocessing(), None, lambda count: None)
         labels.leave_out(refused)
-        desk = Desk(in_order(images, "name", labels.labelled_before), labels)
+        desk = Desk(in_order(images, "name", labels.labelled_before, labels.labelled), labels)
         setup = Setup(folder, 64, Preprocessing(), labeller, list(refused.values()))
         with served(labelling(desk, setup, access)) as address:
             yield address

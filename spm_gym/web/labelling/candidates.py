@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +16,18 @@ from spm_gym.datasets.export import session_of
 from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
 from spm_gym.imaging import read_scans
+from spm_gym.imaging.dissimilar import dissimilar_first
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.preprocessing import Preprocessing
+from spm_gym.imaging.statistics import STATISTICS, image_statistics
 from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
 from spm_gym.types import UNKNOWN_RANGE, Classifier
 
-Order = Literal["uncertain", "name", "random"]
+Order = Literal["informative", "name", "random"]
 _BATCH = 256
+
+_SURE = 0.95
+"""Probability of the likelier answer from which the classifier is sure of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Image:
         height: Its extent along y, m.
         probability: The classifier's, that the probe is good; None without a classifier, NaN if it
             does not know such images.
+        statistics: By `image_statistics`, (K,).
     """
 
     file: str
@@ -62,6 +68,9 @@ class Image:
     width: float | None
     height: float | None
     probability: float | None = None
+    statistics: NDArray[np.float64] = field(
+        default_factory=lambda: np.full(STATISTICS, np.nan), compare=False, repr=False
+    )
 
     @property
     def answer(self) -> str:
@@ -103,13 +112,14 @@ def read_images(
     classifier: Classifier | None,
     progress: Callable[[int], object],
 ) -> tuple[list[Image], dict[str, str]]:
-    """Read all files once, and classify them.
+    """Read all files once, measure their statistics, and classify them.
 
     Args:
         candidates: The files.
         pixels: Side of the images that the classifier takes; larger ones are averaged.
         preprocessing: How they are levelled and normalised for it.
-        classifier: The classifier; None classifies nothing.
+        classifier: The classifier; None classifies nothing, and each image is normalised by its own
+            spread: nothing says yet how high the sample is.
         progress: Takes the number of files that are read.
 
     Returns:
@@ -131,11 +141,8 @@ def read_images(
                 continue
             read.append(image)
             small.append(heights)
-        images += (
-            read
-            if classifier is None or not read
-            else _classified(read, small, preprocessing, classifier)
-        )
+        if read:
+            images += _measured(read, small, preprocessing, classifier)
         progress(len(batch))
     return images, refused
 
@@ -149,43 +156,61 @@ def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]
     return image, heights.astype(np.float32)
 
 
-def _classified(
+def _measured(
     images: Sequence[Image],
     heights: Sequence[NDArray[np.float32]],
     preprocessing: Preprocessing,
-    classifier: Classifier,
+    classifier: Classifier | None,
 ) -> list[Image]:
     # Files of scans do not say how far the z piezo reaches.
     unknown = np.tile(UNKNOWN_RANGE, (len(heights), 1))
-    method, scale = preprocessing
-    readings = read_scans(np.stack(heights), unknown, method, scale=scale)
-    probabilities = classifier(readings.observations)
+    scale = "image" if classifier is None else preprocessing.scale
+    observations = read_scans(
+        np.stack(heights), unknown, preprocessing.method, scale=scale
+    ).observations
+    answers = [None] * len(images) if classifier is None else map(float, classifier(observations))
     return [
-        replace(image, probability=float(probability))
-        for image, probability in zip(images, probabilities, strict=True)
+        replace(image, probability=probability, statistics=statistics)
+        for image, probability, statistics in zip(
+            images, answers, image_statistics(observations), strict=True
+        )
     ]
 
 
 def in_order(
-    images: Sequence[Image], order: Order, classified_before: Callable[[str], bool]
+    images: Sequence[Image],
+    order: Order,
+    labelled_before: Callable[[str], bool],
+    labelled: Callable[[str], bool],
 ) -> list[Image]:
     """Put images into the order in which they come.
 
     Args:
         images: In any.
-        order: By name; at random, but always the same; or the most uncertain first, after them
-            those that have a label from before. What the classifier does not know is the most
-            uncertain.
-        classified_before: Whether a file has one.
+        order: By name; at random, but always the same; or the most informative first: those that
+            the classifier does not know or is not sure of, then the others, at the end those that
+            have a label from before; each time those first that are unlike one another.
+        labelled_before: Whether a file has a label from before any that has a name.
+        labelled: Whether it has any: images that resemble it can wait.
     """
     by_name = sorted(images, key=lambda image: image.file)
+    # The same order for all: people who stop half-way have images in common.
+    at_random = [by_name[n] for n in np.random.default_rng(0).permutation(len(by_name))]
     if order == "random":
-        # The same order for all: people who stop half-way have images in common.
-        return [by_name[n] for n in np.random.default_rng(0).permutation(len(by_name))]
+        return at_random
     if order == "name":
         return by_name
-    # Where the classifier is least sure, a label teaches it most.
-    return sorted(by_name, key=lambda image: (classified_before(image.file), _certainty(image)))
+    # Where the classifier is least sure, a label teaches it most; not in the order of the names,
+    # for neighbours in time are often of one place.
+    least_sure = sorted(at_random, key=_certainty)
+    groups: list[list[int]] = [[], [], []]
+    for number, image in enumerate(least_sure):
+        before = labelled_before(image.file)
+        groups[2 if before else _certainty(image) >= _SURE - 0.5].append(number)
+    statistics = np.array([image.statistics for image in least_sure])
+    known = [number for number, image in enumerate(least_sure) if labelled(image.file)]
+    places = dissimilar_first(statistics, groups, known)
+    return [least_sure[place] for place in places]
 
 
 def _certainty(image: Image) -> float:

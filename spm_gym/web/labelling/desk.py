@@ -46,6 +46,15 @@ class LabellingProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingLabel:
+    """A label that training takes, and the measurement session of its image."""
+
+    file: str
+    good: bool
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
 class Disagreement:
     """An image that got several labels."""
 
@@ -185,6 +194,15 @@ class Desk:
     def for_training(self) -> Counter[str]:
         """Count the images of the manifest by the label that training takes."""
         return Counter(entry.label for entry in self._labels.entries.values())
+
+    def training_labels(self) -> list[TrainingLabel]:
+        """List the good and bad images as training takes them."""
+        with self._lock:
+            return [
+                TrainingLabel(file, entry.label == "good", self._labels.session(file))
+                for file, entry in self._labels.entries.items()
+                if file in self.images and entry.label in ("good", "bad")
+            ]
 
     def agreements(self) -> list[Agreement]:
         """Compare every two people who labelled the same images, and everyone with `EARLIER`."""

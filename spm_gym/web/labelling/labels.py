@@ -94,6 +94,14 @@ class Labels:
         """Tell whether a file had a label before any that has a name."""
         return file in self.entries and EARLIER in self.entries[file].by
 
+    def labelled(self, file: str) -> bool:
+        """Tell whether a file has a label by anybody."""
+        return file in self.entries and bool(self.entries[file].by)
+
+    def session(self, file: str) -> str:
+        """Return the measurement session of a listed file, or ""."""
+        return self._manifest.session(file) or self._sessions.get(file, "")
+
     def leave_out(self, files: Iterable[str]) -> None:
         """List none of these files in a manifest that begins."""
         if self._stamp is None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from spm_gym.datasets.label_forecast import FEWEST_LABELS, MORE
 from spm_gym.datasets.manifest import LABELS
 from spm_gym.figures.heights import ScanRendering, height_scale
 from spm_gym.imaging.files import FileFormatError
@@ -21,6 +22,7 @@ from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.paths import as_typed, display_name
 from spm_gym.web.access import Access, fields
 from spm_gym.web.labelling.desk import SKIP, Desk
+from spm_gym.web.labelling.forecasts import Forecaster
 from spm_gym.web.labelling.labels import LabelsError
 from spm_gym.web.labelling.pictures import (
     address_of,
@@ -75,6 +77,7 @@ def labelling(desk: Desk, setup: Setup, access: Access) -> Starlette:
         Route("/undo", _taking(it.undo), methods=["POST"]),
         Route("/again", _taking(it.offer_skipped), methods=["POST"]),
         Route("/done", _answering(it.show_done)),
+        Route("/forecast", _answering(it.show_forecast)),
         Route("/disagreements", _answering(it.show_disagreements)),
         Route("/consensus", _taking(it.take_consensus), methods=["POST"]),
     ]
@@ -117,6 +120,7 @@ class _Labelling:
         self.pages = Pages()
         self._desk = desk
         self._setup = setup
+        self._forecaster = Forecaster(desk)
 
     def show(self, request: Request) -> Response:
         """Answer with the requested image, or the next one."""
@@ -148,6 +152,7 @@ class _Labelling:
             "progress": self._desk.progress(name),
             "last": self._desk.last(name),
             "views": ScanRendering,
+            "more": MORE,
         }
 
     def _image_context(self, name: str, file: str, kind: ScanRendering) -> dict[str, Any]:
@@ -268,6 +273,12 @@ class _Labelling:
             train=f"spm-gym train classifier --data {folder} --output mine.safetensors",
             label=f"spm-gym label {folder} --classifier mine.safetensors",
         )
+
+    def show_forecast(self, request: Request) -> Response:
+        """Answer with the part of a page that says what more labels would bring."""
+        self._desk.refresh()
+        facts = self._forecaster.facts()
+        return self.pages("labelling/forecast.html", facts=facts, fewest=FEWEST_LABELS, more=MORE)
 
     def show_disagreements(self, request: Request) -> Response:
         """Answer with the images that people do not agree on."""
