@@ -32,8 +32,12 @@ from spm_gym.config.json_file import read_json
 from spm_gym.errors import one_line
 from spm_gym.imaging.conditions import TrainingConditions
 
-EVERY_S = 5.0
-"""Epochs of a few images take less time than a checkpoint."""
+REST = 100.0
+"""Training between two checkpoints takes at least so many times as long as to write one: epochs of
+a few images are faster than any disk, and large networks slower to write than to train."""
+
+_FIRST_S = 0.05
+"""Assumed duration of the first one."""
 
 _FINGERPRINT = "fingerprint.json"
 
@@ -47,7 +51,7 @@ class NetworkCheckpoints:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._last = time.monotonic()
+        self._last, self._took = time.monotonic(), _FIRST_S
 
     def keep(self, training: NetworkTraining) -> None:
         """Write a checkpoint after an epoch, if there was none for a while or it is the last.
@@ -56,7 +60,8 @@ class NetworkCheckpoints:
             CheckpointError: There is no space for it.
             OSError: It cannot be written.
         """
-        if not training.is_over and time.monotonic() - self._last < EVERY_S:
+        began = time.monotonic()
+        if not training.is_over and began - self._last < REST * self._took:
             return
 
         def write(folder: Path) -> None:
@@ -68,6 +73,7 @@ class NetworkCheckpoints:
         epochs = len(training.history)
         write_checkpoint(self._directory, "classifier", epochs, training.get_state(), write)
         self._last = time.monotonic()
+        self._took = self._last - began
 
     def restore(self, training: NetworkTraining) -> None:
         """Go on from the newest checkpoint, if there is one.

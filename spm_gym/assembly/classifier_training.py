@@ -76,6 +76,8 @@ def train_classifier(
         scale = _scale(loaded, settings)
         # Here, for it may refuse: nothing of a training that cannot be is to be left.
         divisions(loaded.good, loaded.session, settings, config.seed)
+        # A run may be continued from another folder.
+        settings = settings.model_copy(update={"data": data.absolute()})
     # With what was chosen for these images: read again, it must not be chosen again.
     config = config.model_copy(update={"classifier": settings})
     with create_run(config) as run:

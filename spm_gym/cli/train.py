@@ -210,14 +210,13 @@ def _settings(arguments: argparse.Namespace) -> Config:
     if arguments.prior is not None:
         # Quoted: a folder may have a name that YAML would take for a number or a list.
         overrides.append(f"agent.belief.prior={json.dumps(arguments.prior)}")
-    overrides += _data(arguments)
-    return load_config(arguments.config, overrides)
+    return _with_data(load_config(arguments.config, overrides), arguments)
 
 
-def _data(arguments: argparse.Namespace) -> list[str]:
-    """Give the setting that --data stands for."""
+def _with_data(config: Config, arguments: argparse.Namespace) -> Config:
+    """Take --data into the settings."""
     if arguments.data is None:
-        return []
+        return config
     if arguments.what != "classifier":
         raise UsageError("--data belongs to 'train.py classifier'")
     if not is_text(arguments.data):
@@ -225,15 +224,13 @@ def _data(arguments: argparse.Namespace) -> list[str]:
             f"--data {str(arguments.data)!a}: its name must be UTF-8 text, for the run keeps it in "
             "its settings"
         )
-    # Absolute: a run may be continued from another folder. In letters: YAML takes the two escapes
-    # that JSON has for some of them for two characters.
-    return [f"classifier.data={json.dumps(str(arguments.data.absolute()), ensure_ascii=False)}"]
+    classifier = config.classifier.model_copy(update={"data": arguments.data})
+    return config.model_copy(update={"classifier": classifier})
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
     if arguments.what == "recogniser":
         raise UsageError("the recogniser trains in minutes and cannot be resumed: start it again")
-    data = _data(arguments)
     given = [
         option
         for option, value in {
@@ -253,17 +250,16 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         run, config = existing_classifier(arguments.run_dir)
         if arguments.data and config.classifier.data is None:
             raise UsageError(f"{run} trains on simulated images: leave out --data")
-        file, overrides = CLASSIFIER, data
     else:
         run, config = existing_training(arguments.run_dir)
-        steps = arguments.steps
-        file, overrides = TRAINING, [] if steps is None else [f"agent.steps={steps}"]
     # What was learned on a simulator must not be taken for experience with a microscope.
     if arguments.env not in (None, config.run.microscope):
         raise UsageError(
             f"{run} was a run with --env {config.run.microscope}: resume it without --env"
         )
-    return run, load_config(run / file, overrides)
+    if arguments.steps is not None:
+        config = load_config(run / TRAINING, [f"agent.steps={arguments.steps}"])
+    return run, _with_data(config, arguments)
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:

@@ -80,7 +80,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier_checkpoint, "EVERY_S", 0.0)
+    monkeypatch.setattr(classifier_checkpoint, "REST", 0.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -106,7 +106,7 @@ def test_stopped_after_every_epoch_it_ends_as_if_it_had_not_been(
     with pytest.MonkeyPatch.context() as patch:
         while not (tmp_path / "classifier.safetensors").exists():
             patch.undo()
-            patch.setattr(classifier_checkpoint, "EVERY_S", 0.0)
+            patch.setattr(classifier_checkpoint, "REST", 0.0)
             stop_after(patch, 1)
             try:
                 train(tmp_path)
@@ -119,7 +119,7 @@ def test_stopped_after_every_epoch_it_ends_as_if_it_had_not_been(
 def test_without_time_for_checkpoints_finished_networks_are_kept(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier_checkpoint, "EVERY_S", np.inf)
+    monkeypatch.setattr(classifier_checkpoint, "REST", np.inf)
     stopped(tmp_path, 5)
     folders = list((tmp_path / "checkpoints").glob("network_*/*"))
     assert [path.parent.name for path in folders] == ["network_1"]

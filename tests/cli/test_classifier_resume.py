@@ -37,7 +37,7 @@ from tqdm import tqdm
 from agents import classifier_checkpoint
 from spm_gym.cli import train
 tqdm.monitor_interval = 0  # no thread that a fork would lose
-classifier_checkpoint.EVERY_S = 0.0
+classifier_checkpoint.REST = 0.0
 places, options = sys.argv[1].split(), sys.argv[2:]
 assert train.main([*options, "--run-dir", "whole"]) == 0
 options += ["--run-dir", "killed"]
@@ -131,7 +131,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
         return learn(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier_checkpoint, "EVERY_S", 0.0)
+        patch.setattr(classifier_checkpoint, "REST", 0.0)
         patch.setattr(classifier_fit, "_learn", interrupted)
         assert train.main([*options, "--run-dir", "killed"]) == 130
 
