@@ -90,7 +90,10 @@ class NetworkCheckpoints:
             if meta.step != len(training.history):
                 raise ValueError(f"it is of {len(training.history)} epochs, not of {meta.step}")
         except MISFITS as error:
-            raise CheckpointError(f"{path} does not fit this training: {one_line(error)}") from None
+            raise CheckpointError(
+                f"{path} does not fit this training: {one_line(error)}; remove it to go on from "
+                "the one before, if there is one"
+            ) from None
 
 
 class ClassifierCheckpoints:
