@@ -1,7 +1,7 @@
 """Directories of checkpoints: written whole or not at all, checked when they are read.
 
 A checkpoint is a directory ``step_0001000`` of files in the format safetensors. ``meta.json`` has
-format, kind of agent, step, versions and a SHA-256 of each of them. It is written beside its place,
+format, kind, step, versions and a SHA-256 of each of them. It is written beside its place,
 synchronised to the disk and renamed, so it is whole or absent.
 
 All of it is data: a checkpoint from elsewhere may be nonsense, but no code in it is run.
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,8 +27,8 @@ from safetensors import SafetensorError
 from spm_gym.config.json_file import parse_json
 from spm_gym.plain_state import from_bytes, restored, to_bytes
 
-Kind = Literal["double-dqn", "belief"]
-"""Kinds of agents, as ``agent.kind`` of the settings names them."""
+Kind = Literal["double-dqn", "belief", "classifier"]
+"""Kinds of agents, as ``agent.kind`` of the settings names them, and a network of a classifier."""
 
 FORMAT = "spm-gym checkpoint"
 VERSION = 3
@@ -37,6 +38,7 @@ MODEL, REPLAY, STATE = "model.safetensors", "replay.safetensors", "state.safeten
 _FILES: dict[Kind, frozenset[str]] = {
     "double-dqn": frozenset({MODEL, REPLAY, STATE}),
     "belief": frozenset({MODEL, STATE}),
+    "classifier": frozenset({MODEL, STATE}),
 }
 _META = "meta.json"
 _LARGEST_META, _LARGEST_STATE = 100_000, 500_000_000
@@ -73,8 +75,8 @@ def write_checkpoint(
 
     Args:
         directory: Directory of all checkpoints of the run.
-        kind: Of the agent.
-        step: Environment steps done.
+        kind: Of the agent, or a classifier's network.
+        step: Environment steps done, or epochs.
         state: Everything that is not in the other files, as `spm_gym.plain_state` takes it.
         write: Writes the other files of this kind into the directory that it is given.
 
@@ -88,14 +90,14 @@ def write_checkpoint(
     path = directory / f"step_{step:07d}"
     # Under another name until it is complete: a kill leaves nothing that looks like a checkpoint.
     partial = path.with_name(path.name + _PARTIAL)
-    _remove(partial)
+    remove_whole(partial)
     partial.mkdir(parents=True)
     write(partial)
     (partial / STATE).write_bytes(content)
     _write_meta(partial, kind, step)
     _synchronise(partial)
     if path.exists():
-        _remove(path)
+        remove_whole(path)
     partial.rename(path)
     # The new name is durable only with its directory.
     _fsync(directory)
@@ -114,7 +116,7 @@ def read_state(path: Path) -> Any:
 
 
 def kind_of(path: Path) -> Kind:
-    """Find out of which kind of agent a checkpoint is.
+    """Find out of which kind a checkpoint is.
 
     Raises:
         CheckpointError: It is missing, damaged or foreign.
@@ -127,7 +129,7 @@ def check(path: Path, kind: Kind, without: frozenset[str] = frozenset()) -> Meta
 
     Args:
         path: Of the checkpoint.
-        kind: Of the agent that it is to be of.
+        kind: That it is to be of.
         without: Files that are not needed.
 
     Raises:
@@ -135,7 +137,7 @@ def check(path: Path, kind: Kind, without: frozenset[str] = frozenset()) -> Meta
     """
     known = _read_meta(path)
     if known.kind != kind:
-        raise CheckpointError(f"{path} is a checkpoint of a {known.kind} agent, not of a {kind}")
+        raise CheckpointError(f"{path} is a checkpoint of a {known.kind}, not of a {kind}")
     for name in sorted(_FILES[kind] - without):
         try:
             intact = _digest(path / name) == known.sha256[name]
@@ -152,6 +154,15 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def remove_whole(path: Path) -> None:
+    """Delete a folder; renamed first, so that a kill half-way leaves none that looks whole."""
+    doomed = path.with_name(path.name.removesuffix(_PARTIAL) + ".old" + _PARTIAL)
+    shutil.rmtree(doomed, ignore_errors=True)
+    if path.exists():
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+
 def _checkpoints(directory: Path) -> list[Path]:
     found = [path for path in directory.glob("step_*") if path.name[5:].isdecimal()]
     return sorted(found, key=lambda path: int(path.name[5:]))
@@ -159,19 +170,10 @@ def _checkpoints(directory: Path) -> list[Path]:
 
 def _clean(directory: Path) -> None:
     for path in _checkpoints(directory)[:-KEPT]:
-        _remove(path)
+        remove_whole(path)
     # Remains of kills in the middle of writing or deleting.
     for path in directory.glob(f"step_*{_PARTIAL}"):
         shutil.rmtree(path)
-
-
-def _remove(path: Path) -> None:
-    """Delete a checkpoint; renamed first, so that a kill half-way leaves none that looks whole."""
-    if path.exists():
-        doomed = path.with_name(path.name.removesuffix(_PARTIAL) + ".old" + _PARTIAL)
-        shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
 
 
 def _write_meta(directory: Path, kind: Kind, step: int) -> None:
@@ -237,6 +239,8 @@ def _synchronise(directory: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
+    if sys.platform == "win32":
+        return  # it opens no folders, and writes out only what is open for writing
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

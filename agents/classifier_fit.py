@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from agents.augmentation import augmented
+from agents.classifier_checkpoint import NetworkCheckpoints
 from agents.labelled import Labelled
+from agents.network_training import Epoch, NetworkTraining
 from agents.vgg import VGG, least_pixels
 from spm_gym.config import ClassifierConfig
 from spm_gym.imaging.conditions import ClassifierError
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _LARGEST_BATCH = 512
-_EPOCHS = 10
-_BATCHES = 200
-"""After a tenth of them every image of a small folder is still called bad."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """Averages over one pass through the training images.
-
-    Attributes:
-        loss: Weighted cross entropy of the training images, each before its gradient step.
-        validation_loss: That of the validation images after the epoch; None without them.
-    """
-
-    loss: float
-    validation_loss: float | None = None
 
 
 def fit(
@@ -52,6 +37,7 @@ def fit(
     start: VGG | None = None,
     stopping: Labelled | None = None,
     name: str = "classifier",
+    checkpoints: NetworkCheckpoints | None = None,
 ) -> tuple[VGG, tuple[Epoch, ...]]:
     """Train a network; the same arguments give the same weights on the same machine.
 
@@ -65,83 +51,57 @@ def fit(
         start: Gives the initial trunk.
         stopping: Images whose loss tells when to stop; None trains for all epochs.
         name: Of the network, for bar and writer.
+        checkpoints: From the newest of which it goes on; None begins, and keeps none.
 
     Raises:
         ClassifierError: A class is missing, batches are too small, or training diverged.
     """
     _check_trainable(training, config)
-    rng = np.random.default_rng(seed)
     device = _device(config.device)
-    network = VGG(
-        config.network, 1, training.images.shape[1], torch.Generator().manual_seed(seed)
-    ).to(device)
-    if start is not None:
-        network.trunk.load_state_dict(start.trunk.state_dict())
-    optimiser = torch.optim.Adam(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    # Down to zero along a cosine: a threshold needs probabilities that mean what they say.
-    batches = max(1, len(training.good) // config.batch_size)
-    epochs = config.epochs or max(_EPOCHS, math.ceil(_BATCHES / batches))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * batches)
-    history = []
-    best = _Best(config.patience)
-    bar = tqdm(range(epochs), desc=name, unit="epoch", disable=not progress)
+    ours = NetworkTraining(config, seed, training.images, start, device)
     # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for epoch in bar:
-            shuffled = _batches(training, batches, config, rng, device)
-            loss = _learn(network, shuffled, optimiser, schedule, config)
-            history.append(Epoch(loss, _validate(network, validation, config)))
-            bar.set_postfix(loss=f"{history[-1].loss:.4f}")
-            if writer is not None:
-                _log(writer, name, epoch, history[-1])
-            if stopping is not None and best.passed(network, _validate(network, stopping, config)):
-                break
-    if best.weights is not None:
-        network.load_state_dict(best.weights)
-    if not math.isfinite(history[-1].loss):
-        raise ClassifierError(
-            "training diverged, for its loss is not finite: lower classifier.learning_rate"
-        )
-    return network.eval(), tuple(history)
-
-
-class _Best:
-    """The weights of the lowest loss so far."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.weights: dict[str, Tensor] | None = None
-        self._patience, self._lowest, self._since = patience, math.inf, 0
-
-    def passed(self, network: VGG, loss: float | None) -> bool:
-        """Note the loss after an epoch; tell whether the last good one is too long ago."""
-        if self._patience is None or loss is None:
-            return False
-        if loss < self._lowest:
-            self._lowest, self._since = loss, 0
-            self.weights = copy.deepcopy(network.state_dict())
-            return False
-        self._since += 1
-        return self._since >= self._patience
+        if checkpoints is not None:
+            checkpoints.restore(ours)
+        done = len(ours.history)
+        if writer is not None:
+            for number, epoch in enumerate(ours.history):
+                _log(writer, name, number, epoch)
+        bar = tqdm(total=ours.epochs, initial=done, desc=name, unit="epoch", disable=not progress)
+        with bar:
+            while not ours.is_over:
+                shuffled = _batches(training, ours.batches, config, ours.rng, device)
+                loss = _learn(ours, shuffled, config)
+                epoch = Epoch(loss, _validate(ours.network, validation, config))
+                ours.note(epoch, _validate(ours.network, stopping, config))
+                bar.set_postfix(loss=f"{loss:.4f}")
+                bar.update()
+                if writer is not None:
+                    _log(writer, name, len(ours.history) - 1, epoch)
+                if not math.isfinite(loss):
+                    raise ClassifierError(
+                        "training diverged, for its loss is not finite: lower "
+                        "classifier.learning_rate"
+                    )
+                if checkpoints is not None:
+                    checkpoints.keep(ours)
+    return ours.trained(), tuple(ours.history)
 
 
 def _learn(
-    network: VGG,
+    ours: NetworkTraining,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
     config: ClassifierConfig,
 ) -> float:
     """Learn from every batch once; returns the mean loss."""
     losses = []
     for images, share, weight in batches:
-        loss = _loss(network(images), share, weight, config)
-        optimiser.zero_grad()
+        loss = _loss(ours.network(images), share, weight, config)
+        ours.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+        ours.optimiser.step()
+        ours.schedule.step()
         losses.append(loss.item())
     return float(np.mean(losses))
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from agents.calibration import fitted_temperature, label_sets
 from agents.classifier import ProbeClassifier
-from agents.classifier_fit import Epoch, fit
+from agents.classifier_checkpoint import ClassifierCheckpoints
+from agents.classifier_fit import fit
 from agents.classifier_report import (
     LEAST_FOUND,
     MOST_FALSE,
@@ -24,6 +25,7 @@ from agents.classifier_report import (
 )
 from agents.counterexamples import counterexamples
 from agents.labelled import Indices, Labelled, divisions
+from agents.network_training import Epoch
 from agents.novelty import Novelty
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig
@@ -33,6 +35,9 @@ from spm_gym.types import BoolArray
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+CLASSIFIER_FILE, REPORT_FILE = "classifier.safetensors", "report.json"
+"""Files that a training leaves, the classifier only if it is good enough."""
 
 _NEW_COUNTEREXAMPLES = 500
 _FEW = 30
@@ -50,6 +55,7 @@ def train_classifier(
     writer: SummaryWriter | None = None,
     start: VGG | None = None,
     height_scale: HeightScale = HALF_MOLECULE,
+    checkpoints: ClassifierCheckpoints | None = None,
 ) -> ProbeClassifier:
     """Divide, fit, calibrate and score; write classifier and report; print the report.
 
@@ -65,13 +71,15 @@ def train_classifier(
         writer: Takes losses, figures and curves.
         start: Gives the initial trunk.
         height_scale: By which the images are normalised.
+        checkpoints: From which the networks go on, removed at the end; None keeps none.
 
     Raises:
         ClassifierError: It scores badly, and the settings refuse such a one: it is not written.
     """
     parts = divisions(data.good, session, config, seed)
     rng = np.random.default_rng([seed, 1])
-    found = _fit_parts(data, session, parts, config, seed, rng, progress, writer, start)
+    members = _Members(data, session, config, seed, rng, progress, writer, start, checkpoints)
+    found = members.fit(parts)
     good = data.good[found.scored]
     before, probability = (
         (0.5 + 0.5 * np.tanh(found.logits / (2 * t))).astype(np.float32)
@@ -94,10 +102,14 @@ def train_classifier(
     }
     _write_report(report, probability, before, good, directory, writer, len(found.histories[0]))
     _print_report(report, classifier.summary)
-    if config.refuse_poor:
-        # After the report is written: it shows what has to be labelled better.
-        _refuse_poor(report, data.good)
-    classifier.save(directory / "classifier.safetensors")
+    why = _poor(report) if config.refuse_poor else ""
+    if not why:
+        classifier.save(directory / CLASSIFIER_FILE)
+    # Before they are removed, whatever they led to is on the disk.
+    if checkpoints is not None:
+        checkpoints.remove()
+    if why:
+        raise _refusal(report, data.good, why)
     return classifier
 
 
@@ -120,69 +132,83 @@ class _Fitted:
     temperature: float
 
 
-def _fit_parts(
-    data: Labelled,
-    session: NDArray[np.str_],
-    parts: Sequence[tuple[Indices, Indices]],
-    config: ClassifierConfig,
-    seed: int,
-    rng: np.random.Generator,
-    progress: bool,
-    writer: SummaryWriter | None,
-    start: VGG | None,
-) -> _Fitted:
-    """Fit a network without each of the parts, and ask it about that part."""
-    networks, histories = [], []
-    logits = np.full(data.good.size, np.nan)
-    strange: list[NDArray[np.float64]] = []
-    for number, part in enumerate(parts):
-        network, history = _fit_part(
-            data, session, part, number, config, seed, rng, progress, writer, start
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Fits the networks of a classifier, each without a part of the images.
+
+    Attributes:
+        data: All labelled images.
+        session: Of each image.
+        config: How to train.
+        seed: Of the first network; each further one has the next.
+        rng: Of the images without molecules.
+        progress: Whether to show progress bars.
+        writer: Takes the losses.
+        start: Gives the initial trunks.
+        checkpoints: From which the networks go on.
+    """
+
+    data: Labelled
+    session: NDArray[np.str_]
+    config: ClassifierConfig
+    seed: int
+    rng: np.random.Generator
+    progress: bool
+    writer: SummaryWriter | None
+    start: VGG | None
+    checkpoints: ClassifierCheckpoints | None
+
+    def fit(self, parts: Sequence[tuple[Indices, Indices]]) -> _Fitted:
+        """Fit a network without each of the parts, and ask it about that part."""
+        data, config = self.data, self.config
+        networks, histories = [], []
+        logits = np.full(data.good.size, np.nan)
+        strange: list[NDArray[np.float64]] = []
+        # After a kill this begins at the beginning: networks that are finished come from their
+        # checkpoints, and what is drawn between them is drawn again.
+        for number, part in enumerate(parts):
+            network, history = self._fit_one(part, number)
+            member = ProbeClassifier([network], average_flips=config.average_flips)
+            held_out = part[1]
+            logits[held_out] = member.logits(data.images[held_out][:, None])
+            more = round(config.counterexamples * len(held_out))
+            strange.append(member.logits(counterexamples(more, member.pixels, self.rng)[:, None]))
+            networks.append(network)
+            histories.append(history)
+        # Every image is held out once, or with a single division those of one side.
+        scored = np.flatnonzero(~np.isnan(logits))
+        # Images without molecules take part: a temperature of labelled ones alone may make what the
+        # network does not know more certain than it was.
+        bad = [np.zeros(len(each), np.bool_) for each in strange]
+        temperature = fitted_temperature(
+            np.concatenate([logits[scored], *strange]), np.concatenate([data.good[scored], *bad])
         )
-        member = ProbeClassifier([network], average_flips=config.average_flips)
-        held_out = part[1]
-        logits[held_out] = member.logits(data.images[held_out][:, None])
-        more = round(config.counterexamples * len(held_out))
-        strange.append(member.logits(counterexamples(more, member.pixels, rng)[:, None]))
-        networks.append(network)
-        histories.append(history)
-    # Every image is held out once, or with a single division those of one side.
-    scored = np.flatnonzero(~np.isnan(logits))
-    # Images without molecules take part: a temperature of labelled ones alone may make what the
-    # network does not know more certain than it was.
-    temperature = fitted_temperature(
-        np.concatenate([logits[scored], *strange]),
-        np.concatenate([data.good[scored], *(np.zeros(len(each), np.bool_) for each in strange)]),
-    )
-    return _Fitted(networks, histories, scored, logits[scored], temperature)
+        return _Fitted(networks, histories, scored, logits[scored], temperature)
 
-
-def _fit_part(
-    data: Labelled,
-    session: NDArray[np.str_],
-    part: tuple[Indices, Indices],
-    number: int,
-    config: ClassifierConfig,
-    seed: int,
-    rng: np.random.Generator,
-    progress: bool,
-    writer: SummaryWriter | None,
-    start: VGG | None,
-) -> tuple[VGG, tuple[Epoch, ...]]:
-    """Fit one network without the held-out part of the images."""
-    training, held_out = part
-    stopping = None
-    if config.patience is not None:
-        # Of the training side: images that decide when to stop are no fair test any more.
-        once = config.model_copy(update={"folds": None})
-        [(kept, aside)] = divisions(data.good[training], session[training], once, seed + number)
-        stopping, training = data[training[aside]], training[kept]
-    # In training only: the scores are those on images of the kind that people label.
-    extended = _with_counterexamples(data[training], config.counterexamples, rng)
-    name = "classifier" if config.folds is None else f"classifier {number + 1}"
-    return fit(
-        extended, config, seed + number, data[held_out], progress, writer, start, stopping, name
-    )
+    def _fit_one(self, part: tuple[Indices, Indices], number: int) -> tuple[VGG, tuple[Epoch, ...]]:
+        """Fit one network without the held-out part of the images."""
+        data, config, seed = self.data, self.config, self.seed + number
+        training, held_out = part
+        stopping = None
+        if config.patience is not None:
+            # Of the training side: images that decide when to stop are no fair test any more.
+            once = config.model_copy(update={"folds": None})
+            [(kept, aside)] = divisions(data.good[training], self.session[training], once, seed)
+            stopping, training = data[training[aside]], training[kept]
+        # In training only: the scores are those on images of the kind that people label.
+        extended = _with_counterexamples(data[training], config.counterexamples, self.rng)
+        return fit(
+            extended,
+            config,
+            seed,
+            data[held_out],
+            self.progress,
+            self.writer,
+            self.start,
+            stopping,
+            "classifier" if config.folds is None else f"classifier {number + 1}",
+            None if self.checkpoints is None else self.checkpoints.of_network(number),
+        )
 
 
 def _calibration(
@@ -213,7 +239,7 @@ def _write_report(
     epochs: int,
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    report.save(directory / "report.json")
+    report.save(directory / REPORT_FILE)
     plot(report, probability, before, good, directory / PICTURE)
     if writer is not None:
         log_report(writer, report, probability, good, directory, epochs)
@@ -242,14 +268,13 @@ def _print_report(report: Report, summary: dict[str, Any]) -> None:
         )
 
 
-def _refuse_poor(report: Report, good: BoolArray) -> None:
-    if why := _poor(report):
-        raise ClassifierError(
-            f"the classifier is not written, for on its {report.good} good and {report.bad} bad "
-            f"validation images {why}: label more and surer, above all of the rarer kind "
-            f"({good.sum()} of {good.size} are good), or take it all the same "
-            "(classifier.refuse_poor=false)"
-        )
+def _refusal(report: Report, good: BoolArray, why: str) -> ClassifierError:
+    return ClassifierError(
+        f"the classifier is not written, for on its {report.good} good and {report.bad} bad "
+        f"validation images {why}: label more and surer, above all of the rarer kind "
+        f"({good.sum()} of {good.size} are good), or take it all the same "
+        "(classifier.refuse_poor=false)"
+    )
 
 
 def _poor(report: Report) -> str:
@@ -301,7 +326,8 @@ def _summary(
         "seed": seed,
         "training_images": len(training),
         "training_good": int(data.good[training].sum()),
-        "settings": config.model_dump(mode="json"),
+        # Where the images lay concerns nobody who is given the classifier.
+        "settings": config.model_dump(mode="json", exclude={"data"}),
         "history": [asdict(epoch) for epoch in histories[0]],
         "validation": report.figures(),
     }

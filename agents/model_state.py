@@ -17,19 +17,17 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import Tensor
 
 from agents.double_dqn import DoubleDQN
+from agents.torch_state import Generator, below, moments, restore_optimiser
 from agents.vgg import VGG, check_fit
 from spm_gym.config import AgentConfig, Fraction
 from spm_gym.plain_state import StateError, array_of, restored
 
 _POLICY, _OPTIMISER = "policy.", "optimiser."
 _NETWORK = f"{_POLICY}q_net.q_net."
-# Of Adam, beside the number of its steps.
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Count = Annotated[int, Field(ge=0)]
 Bounds = Annotated[NDArray[np.float32], array_of(np.float32, 1, None, None, finite=False)]
 Images = Annotated[NDArray[np.float32], array_of(np.float32, None, 1, None, None)]
-Generator = Annotated[NDArray[np.uint8], array_of(np.uint8, None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,7 @@ def get_state(model: DoubleDQN) -> dict[str, Any]:
 def tensors(model: DoubleDQN) -> dict[str, Tensor]:
     """Weights of both networks, and moments of the optimiser."""
     found = {_POLICY + name: value for name, value in model.policy.state_dict().items()}
-    for number, moments in model.policy.optimizer.state_dict()["state"].items():
-        found |= {f"{_OPTIMISER}{number}.{name}": value for name, value in moments.items()}
+    found |= {_OPTIMISER + name: value for name, value in moments(model.policy.optimizer).items()}
     return {name: value.detach().cpu().contiguous() for name, value in found.items()}
 
 
@@ -123,7 +120,7 @@ def network(state: ModelState, tensors: Mapping[str, Tensor]) -> VGG:
     Raises:
         ValueError: The tensors are not those of such a network.
     """
-    weights = _below(_NETWORK, tensors)
+    weights = below(_NETWORK, tensors)
     return VGG.of_file(state.config.network, state.actions, state.pixels, weights)
 
 
@@ -159,10 +156,10 @@ def build(
         if state.observations is not None and state.observations.shape != expected:
             raise StateError(f"its last images are {state.observations.shape}, not {expected}")
     model._setup_model()
-    weights = _below(_POLICY, tensors)
+    weights = below(_POLICY, tensors)
     check_fit(model.policy, weights)
     model.policy.load_state_dict(weights)
-    _restore_optimiser(model.policy.optimizer, state.learning_rate, _below(_OPTIMISER, tensors))
+    restore_optimiser(model.policy.optimizer, state.learning_rate, below(_OPTIMISER, tensors))
     model.replay_buffer.set_state(state.replay, replay)
     model.num_timesteps = state.steps
     model._n_updates = state.updates
@@ -195,39 +192,3 @@ def read_state(values: Any) -> ModelState:
         StateError: It is something else.
     """
     return restored(ModelState, values)
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _restore_optimiser(
-    optimiser: torch.optim.Optimizer, learning_rate: float, moments: Mapping[str, Tensor]
-) -> None:
-    state = optimiser.state_dict()
-    parameters = [each for group in optimiser.param_groups for each in group["params"]]
-    expected = {
-        f"{number}.{name}": (parameter if name in _MOMENTS else torch.zeros(()))
-        for number, parameter in enumerate(parameters)
-        for name in ("step", *_MOMENTS)
-    }
-    # None at all before the first gradient step.
-    if moments.keys() not in (expected.keys(), set()):
-        raise StateError("its moments are not those of the optimiser")
-    for name, value in moments.items():
-        like = expected[name]
-        if (value.shape, value.dtype) != (like.shape, like.dtype):
-            raise StateError(f"the moment {name} is {tuple(value.shape)} of {value.dtype}")
-        if not torch.isfinite(value).all() or (not name.endswith("exp_avg") and (value < 0).any()):
-            raise StateError(f"the moment {name} is not finite, or negative")
-        number, _, kind = name.partition(".")
-        # Laid out in memory like its parameter: the optimiser steps through both alike.
-        kept = torch.empty_like(like).copy_(value)
-        state["state"].setdefault(int(number), {})[kind] = kept
-    for group in state["param_groups"]:
-        group["lr"] = learning_rate
-    optimiser.load_state_dict(state)

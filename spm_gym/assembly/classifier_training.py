@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,28 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents import classifier_training
+from agents.checkpoint import remove_whole
 from agents.classifier import ProbeClassifier
+from agents.classifier_checkpoint import ClassifierCheckpoints, fingerprint
+from agents.classifier_training import CLASSIFIER_FILE, REPORT_FILE
 from agents.labelled import Labelled, divisions
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG, least_pixels
 from spm_gym.assembly.process import prepare_process
-from spm_gym.assembly.run_directory import TENSORBOARD
+from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
 from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.atomic_file import remove_leftovers
 from spm_gym.config import LAB, ClassifierConfig, Config, ConfigError
 from spm_gym.datasets.labelled import load_labelled
 from spm_gym.datasets.labelled_folder import LabelledImages
 from spm_gym.datasets.simulated import prepared_images
+from spm_gym.errors import UsageError
 from spm_gym.imaging import normalise
 from spm_gym.imaging.conditions import TrainingConditions, described
 from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, measured_scale
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.sim.running_scan import BIAS, SETPOINT
+from spm_gym.journal.run_lock import locked_run
 from spm_gym.paths import as_typed
 from spm_gym.scale import NM, PA
 
@@ -41,17 +47,15 @@ _OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
 
 def train_classifier(
     config: Config,
-    create_run: Callable[[], AbstractContextManager[Path]],
-    data: Path | None,
+    create_run: Callable[[Config], AbstractContextManager[Path]],
     output: Path | None,
 ) -> int:
-    """Train on simulated images, or on a folder of labelled ones.
+    """Train on simulated images, or on labelled ones.
 
     Args:
         config: Settings of the run.
-        create_run: Makes the run directory, which gets the classifier and its report, and keeps it
-            from others.
-        data: Folder of labelled images; None for simulated ones.
+        create_run: Makes the run directory for the settings in force; it gets the classifier and
+            its report, and is kept from others.
         output: Where else to write the classifier.
 
     Returns:
@@ -61,6 +65,7 @@ def train_classifier(
         ConfigError: The settings give conditions of simulated images, which the simulator knows.
     """
     prepare_process(config.run.threads)
+    data = config.classifier.data
     # Before there is a run directory: images that cannot be used leave none behind.
     if data is None:
         conditions = simulated_conditions(config)
@@ -71,22 +76,67 @@ def train_classifier(
         scale = _scale(loaded, settings)
         # Here, for it may refuse: nothing of a training that cannot be is to be left.
         divisions(loaded.good, loaded.session, settings, config.seed)
-    with create_run() as run:
+        # A run may be continued from another folder.
+        settings = settings.model_copy(update={"data": data.absolute()})
+    # With what was chosen for these images: read again, it must not be chosen again.
+    config = config.model_copy(update={"classifier": settings})
+    with create_run(config) as run:
         if data is None:
             images, session = _simulated(config)
         else:
             images, session = _labelled(loaded, settings, scale), loaded.session
-        with SummaryWriter(str(run / TENSORBOARD)) as writer:
+        # Before TensorBoard's: what it has stays if other images are refused.
+        checkpoints = ClassifierCheckpoints(
+            run / CHECKPOINTS,
+            fingerprint(images, session, conditions, settings, config.seed, start),
+        )
+        # A training that goes on writes everything once more, and what a kill has left is void.
+        with SummaryWriter(str(run / TENSORBOARD), purge_step=0) as writer:
             write_opening(writer, config, "classifier", run)
             trained = classifier_training.train_classifier(
                 images, session, settings, config.env.good_above, config.seed, run, conditions,
-                writer=writer, start=start, height_scale=scale,
+                writer=writer, start=start, height_scale=scale, checkpoints=checkpoints,
             )  # fmt: skip
             write_closing(writer)
         if output is not None:
             trained.save(output)
-    _print_use(trained, len(images.good), output or run / "classifier.safetensors", config)
+    _print_use(trained, len(images.good), output or run / CLASSIFIER_FILE, config)
     return 0
+
+
+def resume_classifier(config: Config, run: Path, output: Path | None) -> int:
+    """Go on with a training that was killed, to the end that it would have come to.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+        output: Where else to write the classifier.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        CheckpointError: What was kept is damaged, or of other images or settings.
+        UsageError: It has ended, and its classifier was refused.
+    """
+    with locked_run(run):
+        remove_leftovers(run)
+        classifier = run / CLASSIFIER_FILE
+        kept = run / CHECKPOINTS
+        written = classifier.is_file()
+        if not written and (kept.is_dir() or not (run / REPORT_FILE).is_file()):
+            print(f"continuing {run}")
+            return train_classifier(config, lambda in_force: nullcontext(run), output)
+        remove_whole(kept)  # the kill may have come before they were gone
+        if not written:
+            raise UsageError(
+                f"{run} has finished, and its classifier was refused for its scores, which are in "
+                f"{REPORT_FILE}: train again in another run directory"
+            )
+        if output is not None:
+            ProbeClassifier.load(classifier).save(output)
+        print(f"{run} has finished: {output or classifier}")
+        return 0
 
 
 def _print_use(trained: ProbeClassifier, images: int, written: Path, config: Config) -> None:
@@ -111,7 +161,7 @@ def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, 
         if (included.network.config, included.pixels) == (given.network, pixels):
             print("begins with the included classifier (classifier.start)")
             _print_contents(loaded, pixels)
-            return loaded, given, included.network
+            return loaded, given.model_copy(update={"start": "shipped"}), included.network
         if given.start == "shipped":
             raise ConfigError(
                 "setting classifier.start = shipped: the included classifier is of another network "
@@ -127,7 +177,7 @@ def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, 
             loaded = load_labelled(data, pixels, config.env.plane)
         given = _filled(given, loaded)
     _print_contents(loaded, pixels)
-    return loaded, given, None
+    return loaded, given.model_copy(update={"start": "scratch", "pixels": pixels}), None
 
 
 def _knows(included: ProbeClassifier, loaded: LabelledImages) -> bool:

@@ -115,6 +115,11 @@ def existing_training(path: Path | None) -> tuple[Path, Config]:
     return _existing(path, "train", TRAINING)
 
 
+def existing_classifier(path: Path | None) -> tuple[Path, Config]:
+    """Find a training of a classifier; as `existing_training`."""
+    return _existing(path, "train classifier", CLASSIFIER)
+
+
 def existing_operation(path: Path | None) -> tuple[Path, Config]:
     """Find a run of ``spm-gym run``; as `existing_training`."""
     return _existing(path, "run", SETTINGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from spm_gym.assembly.run_directory import (
     RECOGNISER,
     TENSORBOARD,
     TRAINING,
+    existing_classifier,
     existing_training,
     new_run,
 )
@@ -46,6 +48,7 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+  python train.py classifier --resume               continue its newest training after a kill
   python train.py recogniser                        which of the sixteen classes a probe is of
 
 A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
@@ -114,7 +117,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="train on labelled images instead of simulated ones: a folder of .npy, .sxm or .gsf "
         "with labels in manifest.csv or in good/ and bad/ folders, or an .npz file "
-        "(docs/classifier.md)",
+        "(docs/classifier.md); sets classifier.data; with --resume: where they lie now",
     )
     parser.add_argument(
         "--output",
@@ -136,20 +139,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train what the command line asks for."""
-    if arguments.resume:
-        run, config = _resumed(arguments)
-    else:
-        config = _settings(arguments)
+    run, config = _resumed(arguments) if arguments.resume else (None, _settings(arguments))
     # Before anything is refused: the settings show why something is.
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return 0
     _refuse_impossible(arguments, config)
     if arguments.what == "classifier":
-        from spm_gym.assembly.classifier_training import train_classifier
+        from spm_gym.assembly.classifier_training import resume_classifier, train_classifier
 
-        create = partial(new_run, arguments.run_dir, config, "classifier", CLASSIFIER)
-        return train_classifier(config, create, arguments.data, arguments.output)
+        if run is not None:
+            return resume_classifier(config, run, arguments.output)
+
+        def create_run(in_force: Config) -> AbstractContextManager[Path]:
+            return new_run(arguments.run_dir, in_force, "classifier", CLASSIFIER)
+
+        return train_classifier(config, create_run, arguments.output)
     from spm_gym.assembly.classifier import with_classifier_scale
 
     config = with_classifier_scale(config)
@@ -163,7 +168,7 @@ def train(arguments: argparse.Namespace) -> int:
     from spm_gym.assembly.double_dqn_training import write_weights
     from spm_gym.assembly.training import resume_agent, train_agent
 
-    if arguments.resume:
+    if run is not None:
         with locked_run(run):
             remove_leftovers(run)
             print(f"continuing {run}")
@@ -205,10 +210,27 @@ def _settings(arguments: argparse.Namespace) -> Config:
     if arguments.prior is not None:
         # Quoted: a folder may have a name that YAML would take for a number or a list.
         overrides.append(f"agent.belief.prior={json.dumps(arguments.prior)}")
-    return load_config(arguments.config, overrides)
+    return _with_data(load_config(arguments.config, overrides), arguments)
+
+
+def _with_data(config: Config, arguments: argparse.Namespace) -> Config:
+    """Take --data into the settings."""
+    if arguments.data is None:
+        return config
+    if arguments.what != "classifier":
+        raise UsageError("--data belongs to 'train.py classifier'")
+    if not is_text(arguments.data):
+        raise UsageError(
+            f"--data {str(arguments.data)!a}: its name must be UTF-8 text, for the run keeps it in "
+            "its settings"
+        )
+    classifier = config.classifier.model_copy(update={"data": arguments.data})
+    return config.model_copy(update={"classifier": classifier})
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
+    if arguments.what == "recogniser":
+        raise UsageError("the recogniser trains in minutes and cannot be resumed: start it again")
     given = [
         option
         for option, value in {
@@ -218,12 +240,18 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
             "--reproducible": arguments.reproducible,
             "--agent": arguments.agent,
             "--prior": arguments.prior,
+            "--steps": None if arguments.what == "agent" else arguments.steps,
         }.items()
-        if value
+        if value is not None and value is not False and value != []
     ]
     if given:
         raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
-    run, config = existing_training(arguments.run_dir)
+    if arguments.what == "classifier":
+        run, config = existing_classifier(arguments.run_dir)
+        if arguments.data and config.classifier.data is None:
+            raise UsageError(f"{run} trains on simulated images: leave out --data")
+    else:
+        run, config = existing_training(arguments.run_dir)
     # What was learned on a simulator must not be taken for experience with a microscope.
     if arguments.env not in (None, config.run.microscope):
         raise UsageError(
@@ -231,7 +259,7 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         )
     if arguments.steps is not None:
         config = load_config(run / TRAINING, [f"agent.steps={arguments.steps}"])
-    return run, config
+    return run, _with_data(config, arguments)
 
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
@@ -239,7 +267,8 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError(
             "--dry-run goes with a new run and --env real: nothing else sends commands"
         )
-    if arguments.fresh_area and not (config.run.microscope == "real" and arguments.resume):
+    moved = arguments.what == "agent" and config.run.microscope == "real" and arguments.resume
+    if arguments.fresh_area and not moved:
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
     if arguments.run_dir is not None and not is_text(arguments.run_dir):
         raise UsageError(
@@ -253,12 +282,6 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
             "--output belongs to the double DQN: what a belief agent has learned is its run "
             "directory, which 'evaluate.py --run' and 'spm-gym run --agent' take"
         )
-    if arguments.what != "classifier" and arguments.data:
-        raise UsageError("--data belongs to 'train.py classifier'")
     if arguments.dry_run and arguments.output:
         raise UsageError("--dry-run keeps nothing: leave out --output")
     refuse_unwritable("--output", arguments.output, arguments.force)
-    if arguments.what != "agent" and arguments.resume:
-        raise UsageError(
-            f"the {arguments.what} trains in minutes and cannot be resumed: start it again"
-        )

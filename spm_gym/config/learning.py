@@ -72,6 +72,7 @@ class ClassifierConfig(Section):
     """Training of the image classifier (paper, *Networks*).
 
     Attributes:
+        data: Labelled images to train on, a folder or an ``.npz`` file; None simulates them.
         images: Simulated images to train and validate on.
         start: What training on a lab's images begins with: "shipped", the trunk of the included
             classifier, or "scratch". "auto" takes the included one for images that it knows, and
@@ -103,6 +104,7 @@ class ClassifierConfig(Section):
 
     network: NetworkConfig = NetworkConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
+    data: Path | None = None
     images: Count = 40_000
     start: Literal["auto", "shipped", "scratch"] = "auto"
     height_scale: Literal["fixed", "measured", "image"] = "fixed"

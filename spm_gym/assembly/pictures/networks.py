@@ -16,8 +16,8 @@ from agents.belief.agent import BeliefAgent
 from agents.belief.checkpoint import load_belief_checkpoint
 from agents.checkpoint import kind_of, latest_checkpoint
 from agents.classifier import ProbeClassifier
-from agents.classifier_fit import Epoch
 from agents.inspection import AgentNetwork
+from agents.network_training import Epoch
 from agents.weights import load_weights
 from spm_gym.assembly.environment import make_env
 from spm_gym.assembly.pictures import MOVING, Picture
