@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from spm_gym.types import BoolArray
 
@@ -32,6 +32,31 @@ def fitted_temperature(logits: _Array, good: BoolArray) -> float:
 
     found = minimize_scalar(loss, bounds=_RANGE, method="bounded")
     return math.exp(float(found.x))
+
+
+def fitted_mixture(first: _Array, second: _Array, good: BoolArray) -> tuple[float, float]:
+    """Find how the outputs (N,) of two networks for held-out images give calibrated logits.
+
+    Args:
+        first: Outputs of one network.
+        second: Outputs of another one.
+        good: Labels (N,).
+
+    Returns:
+        Temperature and weight of the highest likelihood, for logits
+        ``(first + weight * second) / temperature``: a temperature scaling of two outputs in place
+        of one. The weight is not negative: neither may contradict what it has learned.
+    """
+    sign = np.where(good, 1.0, -1.0)
+
+    def loss(factors: _Array) -> float:
+        logits = factors[0] * first + factors[1] * second
+        return float(np.logaddexp(0, -sign * logits).mean())
+
+    smallest, largest = (math.exp(each) for each in _RANGE)
+    found = minimize(loss, (0.5, 0.5), bounds=[(smallest, largest), (0, largest)])
+    one, other = (float(each) for each in found.x)
+    return 1 / one, other / one
 
 
 class LabelSets(NamedTuple):

@@ -157,7 +157,7 @@ def fingerprint(
     trunk = {} if start is None else start.trunk.state_dict()
     return {
         "images": _hash(data.images),
-        "labels": _hash(data.good, data.share, data.weight),
+        "labels": _hash(data.good, data.share, data.weight, data.raters),
         "sessions": _hash_text(json.dumps(session.tolist())),
         "imaging conditions": _hash_text(json.dumps(conditions.to_json())),
         "settings": _hash_text(f"{settings} {seed}"),

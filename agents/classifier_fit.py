@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from agents.augmentation import augmented
 from agents.classifier_checkpoint import NetworkCheckpoints
+from agents.classifier_loss import weighted_loss
 from agents.labelled import Labelled
 from agents.network_training import Epoch, NetworkTraining
 from agents.vgg import VGG, least_pixels
@@ -97,7 +97,7 @@ def _learn(
     """Learn from every batch once; returns the mean loss."""
     losses = []
     for images, share, weight in batches:
-        loss = _loss(ours.network(images), share, weight, config)
+        loss = weighted_loss(ours.network(images).squeeze(1), share, weight, config.good_weight)
         ours.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         ours.optimiser.step()
@@ -146,12 +146,6 @@ def _batches(
         yield images, share, weight
 
 
-def _loss(logits: Tensor, share: Tensor, weight: Tensor, config: ClassifierConfig) -> Tensor:
-    # The weight multiplies the odds that the network learns; good images are the rarer ones.
-    odds = torch.tensor(config.good_weight, device=logits.device)
-    return binary_cross_entropy_with_logits(logits.squeeze(1), share, weight, pos_weight=odds)
-
-
 def _validate(network: VGG, data: Labelled | None, config: ClassifierConfig) -> float | None:
     if data is None:
         return None
@@ -161,7 +155,8 @@ def _validate(network: VGG, data: Labelled | None, config: ClassifierConfig) -> 
     network.eval()
     with torch.inference_mode():
         losses = [
-            _loss(network(images), share, weight, config).item() * len(share)
+            weighted_loss(network(images).squeeze(1), share, weight, config.good_weight).item()
+            * len(share)
             for images, share, weight in _batches(
                 data, -(-data.good.size // _LARGEST_BATCH), None, rng, device
             )

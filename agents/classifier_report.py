@@ -25,6 +25,8 @@ MOST_FALSE = 0.01
 """One false positive in a hundred images ends about one episode in ten too early."""
 LEAST_FOUND = 0.5
 """Of the good images; a classifier that finds fewer has good probes conditioned until ruined."""
+LEAST_AGREED = 30
+"""Images of either kind on which people agree, so that rates are measured on these alone."""
 _FOUND = 0.8
 _BINS = 10
 
@@ -56,6 +58,9 @@ class Report:
         false_negatives: Good images called bad.
         auc: Area under the ROC curve.
         calibration_error: Mean distance of probability and share of good images, over the bins.
+        agreed: Number of good and of bad images that several people call the same, if these are
+            enough to measure what follows on; None if it is measured on all.
+        agreed_auc: Area under the ROC curve on those; None likewise.
         recommended: Threshold to use, see `recommended_threshold`.
         recommended_tpr: Share of good images that are called good there.
         roc: False-positive rates, and true-positive rates.
@@ -69,6 +74,8 @@ class Report:
     false_negatives: int
     auc: float
     calibration_error: float
+    agreed: tuple[int, int] | None
+    agreed_auc: float | None
     recommended: float
     recommended_tpr: float
     roc: tuple[tuple[float, ...], tuple[float, ...]]
@@ -83,6 +90,21 @@ class Report:
     def bad(self) -> int:
         """Number of bad images."""
         return self.true_negatives + self.false_positives
+
+    @property
+    def surest(self) -> str:
+        """On which images threshold and refusal are measured, in words."""
+        if self.agreed is None:
+            return f"its {self.good} good and {self.bad} bad validation images "
+        return (
+            f"the {self.agreed[0]} good and {self.agreed[1]} bad validation images on which people "
+            "agree "
+        )
+
+    @property
+    def surest_auc(self) -> float:
+        """Area under the ROC curve on the images with the surest labels."""
+        return self.auc if self.agreed_auc is None else self.agreed_auc
 
     @property
     def accuracy(self) -> float:
@@ -101,12 +123,19 @@ class Report:
 
     def figures(self) -> dict[str, float]:
         """Everything but the curves, by name."""
-        names = ("good", "bad", "threshold", "accuracy", "tpr", "fpr", "auc", "calibration_error",
-                 "recommended", "recommended_tpr")  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        names = ("good", "bad", "threshold", "accuracy", "tpr", "fpr", "auc", "agreed_auc",
+                 "calibration_error", "recommended", "recommended_tpr")  # fmt: skip
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
 
     def table(self) -> str:
         """A few lines for the terminal."""
+        agreed = []
+        if self.agreed is not None:
+            agreed = [
+                f"where people agree    {self.agreed[0]} good, {self.agreed[1]} bad: area "
+                f"{self.agreed_auc:.5f}; the threshold is theirs"
+            ]
         return "\n".join(
             [
                 f"validation images     {self.good} good, {self.bad} bad",
@@ -116,6 +145,7 @@ class Report:
                 f"accuracy              {self.accuracy:.4f}",
                 f"area under ROC curve  {self.auc:.5f}",
                 f"calibration error     {self.calibration_error:.4f}",
+                *agreed,
                 f"recommended threshold {self.recommended:g}, "
                 f"true-positive rate there {self.recommended_tpr:.4f}",
             ]
@@ -128,20 +158,31 @@ class Report:
             beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def score(probability: NDArray[np.float32], good: BoolArray, threshold: float) -> Report:
+def score(
+    probability: NDArray[np.float32],
+    good: BoolArray,
+    threshold: float,
+    agreed: BoolArray | None = None,
+) -> Report:
     """Compare probabilities (N,) with labels (N,).
+
+    Where people do not agree on an image, no classifier can be right about it. So threshold and
+    refusal are measured on those that several people call the same, if there are enough.
 
     Args:
         probability: Of a good probe, by image.
         good: Labels.
         threshold: An image is called good where the probability is greater.
+        agreed: Which images several people call the same, (N,).
 
     Raises:
         ValueError: There are not both good and bad images.
     """
     if not 0 < good.sum() < good.size:
         raise ValueError(f"a score needs good and bad images, not {good.sum()} good of {good.size}")
-    recommended = recommended_threshold(probability, good, threshold)
+    few = agreed is None or min((agreed & good).sum(), (agreed & ~good).sum()) < LEAST_AGREED
+    sure = np.ones(good.size, np.bool_) if agreed is None or few else agreed
+    recommended = recommended_threshold(probability[sure], good[sure], threshold)
     tn, fp, fn, tp = confusion_matrix(good, probability > threshold, labels=[False, True]).ravel()
     false_rate, true_rate, _ = roc_curve(good, probability)
     bins = reliability_bins(probability, good)
@@ -153,8 +194,10 @@ def score(probability: NDArray[np.float32], good: BoolArray, threshold: float) -
         false_negatives=int(fn),
         auc=float(roc_auc_score(good, probability)),
         calibration_error=_error(bins, good.size),
+        agreed=None if few else (int((sure & good).sum()), int((sure & ~good).sum())),
+        agreed_auc=None if few else float(roc_auc_score(good[sure], probability[sure])),
         recommended=recommended,
-        recommended_tpr=float((probability[good] > recommended).mean()),
+        recommended_tpr=float((probability[sure & good] > recommended).mean()),
         roc=(tuple(false_rate.tolist()), tuple(true_rate.tolist())),
         reliability=bins,
     )

@@ -15,7 +15,9 @@ from spm_gym.types import BoolArray
 _RESAMPLES = 1000
 _ENDS = (0.025, 0.975)
 
-Figure = Callable[[NDArray[np.float64], BoolArray, BoolArray], float]
+_SIMULATED = 200
+
+Figure = Callable[[NDArray[np.intp]], float]
 
 
 def summarise_score(
@@ -24,6 +26,7 @@ def summarise_score(
     good: BoolArray | None,
     session: NDArray[np.str_],
     threshold: float,
+    agreed: BoolArray | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compute all figures with 95 % intervals, by a bootstrap over sessions.
@@ -37,29 +40,18 @@ def summarise_score(
         good: Labels (N,); None if nobody has labelled the images.
         session: Of each image, (N,).
         threshold: An image is called good where the probability is greater.
+        agreed: Which images several people call the same, (N,); None if there are none.
         seed: Of the bootstrap.
 
     Returns:
         JSON values: ``images``, ``good``, ``bad``, ``sessions``, ``threshold`` (the numbers of good
-        and bad ones are None without labels); the figures
-        ``auc``, ``ece``, ``true_positive_rate``, ``false_positive_rate``, ``good_share``,
-        ``unknown_share``, each None where it is not defined; and ``ci95``, their intervals.
+        and bad ones are None without labels); the figures ``auc``, ``auc_agreed``, ``ece``,
+        ``true_positive_rate``, ``false_positive_rate``, ``good_share``, ``unknown_share``, each
+        None where it is not defined; ``ci95``, their intervals; and ``ece_calibrated``, the
+        calibration error that calibrated probabilities would show on as many images.
     """
-
-    def called(p: NDArray[np.float64], u: BoolArray) -> BoolArray:
-        return np.asarray((p > threshold) & ~u)
-
-    by_label: dict[str, Figure] = {
-        "auc": lambda p, u, g: float(roc_auc_score(g, p)) if 0 < g.sum() < g.size else np.nan,
-        "ece": lambda p, u, g: calibration_error(p, g) if 0 < g.sum() < g.size else np.nan,
-        "true_positive_rate": lambda p, u, g: _mean(called(p, u)[g]),
-        "false_positive_rate": lambda p, u, g: _mean(called(p, u)[~g]),
-    }
-    shares: dict[str, Figure] = {
-        "good_share": lambda p, u, g: _mean(called(p, u)),
-        "unknown_share": lambda p, u, g: _mean(u),
-    }
     labels = np.zeros(len(probability), np.bool_) if good is None else good
+    by_label, shares = _figures(probability, unknown, labels, threshold, agreed)
     figures = shares if good is None else by_label | shares
     rng = np.random.default_rng(seed)
     names, of_image = np.unique(session, return_inverse=True)
@@ -70,8 +62,9 @@ def summarise_score(
     for _ in range(_RESAMPLES):
         index = np.concatenate([units[n] for n in rng.integers(len(units), size=len(units))])
         for name, figure in figures.items():
-            drawn[name].append(figure(probability[index], unknown[index], labels[index]))
-    values = {name: figure(probability, unknown, labels) for name, figure in figures.items()}
+            drawn[name].append(figure(index))
+    everything = np.arange(len(labels))
+    values = {name: figure(everything) for name, figure in figures.items()}
     missing = dict.fromkeys(by_label.keys() - figures.keys())
     return {
         "images": len(labels),
@@ -81,8 +74,47 @@ def summarise_score(
         "threshold": threshold,
         **{name: None if np.isnan(value) else value for name, value in values.items()},
         **missing,
+        "ece_calibrated": None if good is None else _least_error(probability, rng),
         "ci95": {name: _interval(each) for name, each in drawn.items()} | missing,
     }
+
+
+def _figures(
+    probability: NDArray[np.float64],
+    unknown: BoolArray,
+    labels: BoolArray,
+    threshold: float,
+    agreed: BoolArray | None,
+) -> tuple[dict[str, Figure], dict[str, Figure]]:
+    """Give the figures of some of the images by name: those that need labels, and the others."""
+    called = (probability > threshold) & ~unknown
+
+    def area(index: NDArray[np.intp]) -> float:
+        some = labels[index]
+        defined = 0 < some.sum() < some.size
+        return float(roc_auc_score(some, probability[index])) if defined else np.nan
+
+    def error(index: NDArray[np.intp]) -> float:
+        some = labels[index]
+        defined = 0 < some.sum() < some.size
+        return calibration_error(probability[index], some) if defined else np.nan
+
+    return {
+        "auc": area,
+        "auc_agreed": lambda index: np.nan if agreed is None else area(index[agreed[index]]),
+        "ece": error,
+        "true_positive_rate": lambda index: _mean(called[index][labels[index]]),
+        "false_positive_rate": lambda index: _mean(called[index][~labels[index]]),
+    }, {
+        "good_share": lambda index: _mean(called[index]),
+        "unknown_share": lambda index: _mean(unknown[index]),
+    }
+
+
+def _least_error(probability: NDArray[np.float64], rng: np.random.Generator) -> float:
+    # Chance alone makes the share of good images differ from the probability in every bin.
+    labels = rng.random((_SIMULATED, len(probability))) < probability
+    return float(np.mean([calibration_error(probability, each) for each in labels]))
 
 
 def _mean(values: BoolArray) -> float:

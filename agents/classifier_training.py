@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.calibration import fitted_temperature, label_sets
-from agents.classifier import ProbeClassifier
+from agents.calibration import fitted_mixture, fitted_temperature, label_sets
+from agents.classifier import ProbeClassifier, probability_of
 from agents.classifier_checkpoint import ClassifierCheckpoints
 from agents.classifier_fit import fit
 from agents.classifier_report import (
@@ -27,10 +27,12 @@ from agents.counterexamples import counterexamples
 from agents.labelled import Indices, Labelled, divisions
 from agents.network_training import Epoch
 from agents.novelty import Novelty
+from agents.statistics_network import StatisticsNetwork, fit_statistics
 from agents.vgg import VGG
 from spm_gym.config import ClassifierConfig
 from spm_gym.imaging.conditions import LEAST_AUC, ClassifierError, TrainingConditions
 from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale
+from spm_gym.imaging.statistics import image_statistics
 from spm_gym.types import BoolArray
 
 if TYPE_CHECKING:
@@ -81,24 +83,24 @@ def train_classifier(
     members = _Members(data, session, config, seed, rng, progress, writer, start, checkpoints)
     found = members.fit(parts)
     good = data.good[found.scored]
-    before, probability = (
-        (0.5 + 0.5 * np.tanh(found.logits / (2 * t))).astype(np.float32)
-        for t in (1.0, found.temperature)
-    )
-    report = score(probability, good, good_above)
-    novelty = Novelty.of(data.images[:, None], np.random.default_rng([seed, 2]))
+    before, probability = (probability_of(found.logits / t) for t in (1.0, found.temperature))
+    report = score(probability, good, good_above, data.agreed[found.scored])
+    statistics = image_statistics(data.images[:, None])
+    novelty = Novelty.of(statistics, np.random.default_rng([seed, 2]))
     classifier = ProbeClassifier(
         found.networks,
-        replace(conditions, auc=report.auc, images=report.good + report.bad),
+        replace(conditions, auc=report.surest_auc, images=report.good + report.bad),
         temperature=found.temperature,
         average_flips=config.average_flips,
         novelty=novelty,
         height_scale=height_scale,
+        statistics_networks=found.statistics_networks,
+        statistics_weight=found.statistics_weight,
     )
     called_good = _counterexamples_called_good(classifier, good_above, rng)
     classifier.summary = _summary(data, parts, config, seed, found.histories, report) | {
         "counterexamples_called_good": called_good,
-        "calibration": _calibration(before, probability, good, found.temperature, good_above),
+        "calibration": _calibration(before, probability, good, found, good_above),
     }
     _write_report(report, probability, before, good, directory, writer, len(found.histories[0]))
     _print_report(report, classifier.summary)
@@ -119,17 +121,21 @@ class _Fitted:
 
     Attributes:
         networks: One for each part.
+        statistics_networks: One for each part as well, or none.
         histories: Of their training.
         scored: Indices of the images that were held out.
-        logits: Answers to them.
+        logits: Answers to them, not calibrated.
         temperature: That calibrates the answers.
+        statistics_weight: Of the answers of the networks on statistics.
     """
 
     networks: list[VGG]
+    statistics_networks: list[StatisticsNetwork]
     histories: list[tuple[Epoch, ...]]
     scored: Indices
     logits: NDArray[np.float64]
     temperature: float
+    statistics_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,34 +165,56 @@ class _Members:
     checkpoints: ClassifierCheckpoints | None
 
     def fit(self, parts: Sequence[tuple[Indices, Indices]]) -> _Fitted:
-        """Fit a network without each of the parts, and ask it about that part."""
+        """Fit networks without each of the parts, and ask them about that part."""
         data, config = self.data, self.config
-        networks, histories = [], []
-        logits = np.full(data.good.size, np.nan)
+        networks: list[VGG] = []
+        others: list[StatisticsNetwork] = []
+        histories = []
+        # Of the networks, and of those on statistics.
+        outputs = np.full((2, data.good.size), np.nan)
         strange: list[NDArray[np.float64]] = []
         # After a kill this begins at the beginning: networks that are finished come from their
         # checkpoints, and what is drawn between them is drawn again.
         for number, part in enumerate(parts):
-            network, history = self._fit_one(part, number)
-            member = ProbeClassifier([network], average_flips=config.average_flips)
+            network, other, history = self._fit_one(part, number)
             held_out = part[1]
-            logits[held_out] = member.logits(data.images[held_out][:, None])
-            more = round(config.counterexamples * len(held_out))
-            strange.append(member.logits(counterexamples(more, member.pixels, self.rng)[:, None]))
+            more = counterexamples(round(config.counterexamples * len(held_out)),
+                                   network.pixels, self.rng)  # fmt: skip
+            outputs[:, held_out] = self._outputs(network, other, data.images[held_out])
+            strange.append(self._outputs(network, other, more))
             networks.append(network)
+            if other is not None:
+                others.append(other)
             histories.append(history)
         # Every image is held out once, or with a single division those of one side.
-        scored = np.flatnonzero(~np.isnan(logits))
+        scored = np.flatnonzero(~np.isnan(outputs[0]))
         # Images without molecules take part: a temperature of labelled ones alone may make what the
         # network does not know more certain than it was.
-        bad = [np.zeros(len(each), np.bool_) for each in strange]
-        temperature = fitted_temperature(
-            np.concatenate([logits[scored], *strange]), np.concatenate([data.good[scored], *bad])
+        first, second = np.concatenate([outputs[:, scored], *strange], axis=1)
+        good = np.zeros(len(first), np.bool_)
+        good[: len(scored)] = data.good[scored]
+        temperature, weight = (
+            fitted_mixture(first, second, good)
+            if others
+            else (fitted_temperature(first, good), 0.0)
         )
-        return _Fitted(networks, histories, scored, logits[scored], temperature)
+        logits = outputs[0, scored] + weight * outputs[1, scored]
+        return _Fitted(networks, others, histories, scored, logits, temperature, weight)
 
-    def _fit_one(self, part: tuple[Indices, Indices], number: int) -> tuple[VGG, tuple[Epoch, ...]]:
-        """Fit one network without the held-out part of the images."""
+    def _outputs(
+        self, network: VGG, other: StatisticsNetwork | None, images: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Ask both about images (N, H, H); returns (2, N), zeros where there is no second one."""
+        member = ProbeClassifier([network], average_flips=self.config.average_flips)
+        second = np.zeros(len(images))
+        if other is not None:
+            second[:] = other.answer(image_statistics(images[:, None]))
+        return np.stack([member.outputs(images[:, None]), second])
+
+    def _fit_one(
+        self, part: tuple[Indices, Indices], number: int
+    ) -> tuple[VGG, StatisticsNetwork | None, tuple[Epoch, ...]]:
+        """Fit a network, and one on statistics, without the held-out part of the images."""
         data, config, seed = self.data, self.config, self.seed + number
         training, held_out = part
         stopping = None
@@ -197,7 +225,7 @@ class _Members:
             stopping, training = data[training[aside]], training[kept]
         # In training only: the scores are those on images of the kind that people label.
         extended = _with_counterexamples(data[training], config.counterexamples, self.rng)
-        return fit(
+        network, history = fit(
             extended,
             config,
             seed,
@@ -209,20 +237,24 @@ class _Members:
             "classifier" if config.folds is None else f"classifier {number + 1}",
             None if self.checkpoints is None else self.checkpoints.of_network(number),
         )
+        # So small that it is trained again after a kill.
+        other = fit_statistics(extended, config.good_weight, seed) if config.statistics else None
+        return network, other, history
 
 
 def _calibration(
     before: NDArray[np.float32],
     probability: NDArray[np.float32],
     good: BoolArray,
-    temperature: float,
+    found: _Fitted,
     good_above: float,
 ) -> dict[str, Any]:
     """Describe calibration and sets of labels, on the images that were held out."""
     values = probability.astype(float)
     sets = label_sets(values, good)
     return {
-        "temperature": temperature,
+        "temperature": found.temperature,
+        "statistics_weight": found.statistics_weight,
         "error_before": score(before, good, good_above).calibration_error,
         **sets._asdict(),
         "ambiguous": sets.ambiguous(values),
@@ -250,7 +282,8 @@ def _print_report(report: Report, summary: dict[str, Any]) -> None:
     print(report.table())
     print(
         f"before calibration    {calibration['error_before']:.4f}, "
-        f"temperature {calibration['temperature']:.3f}"
+        f"temperature {calibration['temperature']:.3f}, weight of the statistics "
+        f"{calibration['statistics_weight']:.2f}"
     )
     print(
         f"sets of labels        {calibration['coverage']:.0%} of either kind are covered: good "
@@ -270,19 +303,18 @@ def _print_report(report: Report, summary: dict[str, Any]) -> None:
 
 def _refusal(report: Report, good: BoolArray, why: str) -> ClassifierError:
     return ClassifierError(
-        f"the classifier is not written, for on its {report.good} good and {report.bad} bad "
-        f"validation images {why}: label more and surer, above all of the rarer kind "
-        f"({good.sum()} of {good.size} are good), or take it all the same "
+        f"the classifier is not written, for on {report.surest}{why}: label more and surer, above "
+        f"all of the rarer kind ({good.sum()} of {good.size} are good), or take it all the same "
         "(classifier.refuse_poor=false)"
     )
 
 
 def _poor(report: Report) -> str:
     """Say why a classifier is not good enough to be used; empty if it is."""
-    if report.auc < LEAST_AUC:
+    if report.surest_auc < LEAST_AUC:
         return (
-            f"the area under the ROC curve is {report.auc:.3f}, and at least {LEAST_AUC:g} is "
-            "asked for"
+            f"the area under the ROC curve is {report.surest_auc:.3f}, and at least {LEAST_AUC:g} "
+            "is asked for"
         )
     if report.recommended_tpr < LEAST_FOUND:
         return (
@@ -305,11 +337,12 @@ def _with_counterexamples(data: Labelled, share: float, rng: np.random.Generator
     more = counterexamples(round(share * data.good.size), data.images.shape[1], rng)
     if not len(more):
         return data
+    extra = Labelled(more, np.zeros(len(more), np.bool_))
     return Labelled(
-        np.concatenate([data.images, more]),
-        np.concatenate([data.good, np.zeros(len(more), np.bool_)]),
-        np.concatenate([data.share, np.zeros(len(more), np.float32)]),
-        np.concatenate([data.weight, np.ones(len(more), np.float32)]),
+        *(
+            np.concatenate([getattr(each, field.name) for each in (data, extra)])
+            for field in fields(Labelled)
+        )
     )
 
 

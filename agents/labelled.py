@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from spm_gym.types import BoolArray
 Indices = NDArray[np.intp]
 
 _TRIED_DIVISIONS = 200
+_UNANIMOUS = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,14 @@ class Labelled:
         good: Whether the probe was good, (N,).
         share: Of the opinions that call it good, (N,); by default all agree.
         weight: Of each image in the loss, (N,); by default 1.
+        raters: How many people have labelled it, (N,); by default 1.
     """
 
     images: NDArray[np.float32]
     good: BoolArray
     share: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
     weight: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
+    raters: NDArray[np.int64] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         count, *shape = self.images.shape
@@ -44,9 +47,17 @@ class Labelled:
             object.__setattr__(self, "share", self.good.astype(np.float32))
         if self.weight is None:
             object.__setattr__(self, "weight", np.ones(count, np.float32))
+        if self.raters is None:
+            object.__setattr__(self, "raters", np.ones(count, np.int64))
 
     def __getitem__(self, index: Indices) -> Labelled:
-        return Labelled(self.images[index], self.good[index], self.share[index], self.weight[index])
+        return Labelled(*(getattr(self, each.name)[index] for each in fields(self)))
+
+    @property
+    def agreed(self) -> BoolArray:
+        """Which images two or more people have labelled, all of them the same, (N,)."""
+        unanimous = np.maximum(self.share, 1 - self.share) >= _UNANIMOUS
+        return np.asarray((self.raters >= 2) & unanimous)
 
 
 def divisions(

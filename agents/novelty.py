@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spm_gym.imaging.conditions import ClassifierError
-from spm_gym.imaging.statistics import image_statistics, whitening_of
+from spm_gym.imaging.statistics import STATISTICS, whitening_of
 from spm_gym.types import BoolArray
 
 _Array = NDArray[np.float64]
@@ -44,9 +44,8 @@ class Novelty:
     """
 
     def __init__(self, mean: _Array, whitening: _Array, bank: _Array, farthest: float) -> None:
-        size = len(image_statistics(np.zeros((1, 1, 64, 64), np.float32))[0])
-        fits = mean.shape == (size,) and whitening.shape == (size, size)
-        if not (fits and bank.ndim == 2 and bank.shape[1] == size and len(bank) >= _NEIGHBOURS):
+        fits = mean.shape == (STATISTICS,) and whitening.shape == (STATISTICS, STATISTICS)
+        if not (fits and bank.shape[1:] == (STATISTICS,) and len(bank) >= _NEIGHBOURS):
             raise ClassifierError(
                 f"what it compares images with does not fit: {mean.shape}, {whitening.shape}, "
                 f"{bank.shape}"
@@ -57,27 +56,26 @@ class Novelty:
         self._farthest = farthest
 
     @classmethod
-    def of(cls, images: NDArray[np.float32], rng: np.random.Generator) -> Novelty | None:
-        """Learn from training images (N, 1, H, H); None if there are too few to compare with.
+    def of(cls, statistics: _Array, rng: np.random.Generator) -> Novelty | None:
+        """Learn from training images; None if there are too few to compare with.
 
         Args:
-            images: Of good and of bad probes.
+            statistics: Of images of good and of bad probes, (N, K).
             rng: Draws which of them are kept.
         """
-        chosen = rng.permutation(len(images))
+        chosen = rng.permutation(len(statistics))
         # The limit is that of images that are not kept: each kept one is its own neighbour.
-        kept, others = np.split(chosen, [min(_KEPT, len(images) * 2 // 3)])
+        kept, others = np.split(chosen, [min(_KEPT, len(statistics) * 2 // 3)])
         if len(kept) < 10 * _NEIGHBOURS:
             return None
-        statistics = _statistics(images)
         mean, matrix = whitening_of(statistics)
         found = cls(mean, matrix, (statistics[kept] - mean) @ matrix, 0.0)
-        found._farthest = float(np.quantile(found.distance(images[others]), 1 - _LEFT_OUT))
+        found._farthest = float(np.quantile(found.distance(statistics[others]), 1 - _LEFT_OUT))
         return found
 
-    def distance(self, images: NDArray[np.float32]) -> _Array:
-        """Compute the distance (N,) to the fifth nearest of the kept images."""
-        points = (_statistics(images) - self._mean) @ self._whitening
+    def distance(self, statistics: _Array) -> _Array:
+        """Compute the distance (N,) of images to the fifth nearest of the kept ones."""
+        points = (statistics - self._mean) @ self._whitening
         squares = (self._bank**2).sum(axis=1)
         found = np.empty(len(points))
         for begin in range(0, len(points), _BATCH):
@@ -87,10 +85,10 @@ class Novelty:
             found[begin : begin + _BATCH] = np.sqrt(np.maximum(nearest, 0))
         return found
 
-    def unknown(self, images: NDArray[np.float32]) -> BoolArray:
-        """Tell which images (N, 1, H, H) are unlike all training images."""
+    def unknown(self, statistics: _Array) -> BoolArray:
+        """Tell which images are unlike all training images, from their statistics (N, K)."""
         # Not "farther than": a distance that is NaN is no reason to trust an image.
-        return np.asarray(~(self.distance(images) <= self._farthest))
+        return np.asarray(~(self.distance(statistics) <= self._farthest))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give what `restored` takes."""
@@ -112,9 +110,3 @@ class Novelty:
             tensors[name].cpu().numpy().astype(np.float64) for name in _NAMES
         )
         return cls(mean, whitening, bank, float(farthest))
-
-
-def _statistics(images: NDArray[np.float32]) -> _Array:
-    # In parts: the spectra of thousands of images at once would fill the memory.
-    parts = [images[begin : begin + _BATCH] for begin in range(0, max(1, len(images)), _BATCH)]
-    return np.concatenate([image_statistics(part) for part in parts])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spm_gym.config import ConfigError, NetworkConfig
@@ -99,6 +101,12 @@ class VGG(nn.Module):
         return outputs
 
 
+def extreme_image(pixels: int) -> NDArray[np.float32]:
+    """Make an image (1, 1, pixels, pixels) with all heights that images can have."""
+    heights = np.linspace(-1.5, 1.5, pixels**2, dtype=np.float32)
+    return heights.reshape(1, 1, pixels, pixels)
+
+
 def check_finite_output(module: nn.Module, pixels: int, error: Callable[[str], Exception]) -> None:
     """Check that weights and the answer to a known image are finite.
 
@@ -114,10 +122,10 @@ def check_finite_output(module: nn.Module, pixels: int, error: Callable[[str], E
         if not torch.isfinite(values).all():
             raise error(f"its weights {name} are not all finite numbers")
     first = next(module.parameters())
-    # Finite weights can still overflow; this image has all heights that images can have.
-    known = torch.linspace(-1.5, 1.5, pixels**2, device=first.device, dtype=first.dtype)
+    # Finite weights can still overflow.
+    known = torch.from_numpy(extreme_image(pixels)).to(first.device, first.dtype)
     with torch.inference_mode():
-        answer = module(known.reshape(1, 1, pixels, pixels))
+        answer = module(known)
     if not torch.isfinite(answer).all():
         raise error(f"its answer to a known image is {answer.flatten().tolist()[:4]}, not finite")
 

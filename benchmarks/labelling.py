@@ -59,8 +59,7 @@ def main() -> None:
     limit_threads(1)
     loaded = load_labelled(arguments.data, arguments.pixels, "levels")
     images = np.stack([normalise(z, "image") for z in loaded.heights])[:, None]
-    parts = [images[n : n + 256] for n in range(0, len(images), 256)]
-    statistics = np.concatenate([image_statistics(part) for part in parts])
+    statistics = image_statistics(images)
     data = Labelled(statistics, loaded.good, loaded.session)
     print(f"{len(images)} images of {len(np.unique(data.session))} sessions\n")
     print(orders_table(data, arguments.repeats))

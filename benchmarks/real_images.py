@@ -3,10 +3,11 @@
     python benchmarks/real_images.py --data images.npz
 
 The images are divided into five folds by session; of each fold the others train a network, with the
-settings of `train.py classifier`, and gradient boosting (scikit-learn) on those statistics of the
-image that also tell unknown images: spectrum, heights, noise of lines, directions. Both are asked
-about the same images. Then the command's whole training, with all sessions but some, is scored on
-those (``--sessions``).
+settings of `train.py classifier`, the small network on statistics of the image that goes with it
+(spectrum, heights, noise of lines, directions), and gradient boosting (scikit-learn) on the same
+statistics. All are asked about the same images; "both" is the sum of the two networks, with the
+weight that suits the other folds. Then the command's whole training, with all sessions but some, is
+scored on those (``--sessions``).
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from agents.calibration import fitted_temperature
+from agents.calibration import fitted_mixture, fitted_temperature
 from agents.classifier import ProbeClassifier
 from agents.classifier_fit import fit
 from agents.classifier_report import calibration_error
 from agents.classifier_score import summarise_score
 from agents.classifier_training import train_classifier
 from agents.labelled import Labelled, divisions
+from agents.statistics_network import fit_statistics
 from spm_gym.assembly.process import limit_threads
 from spm_gym.cli.evaluate_classifier import table
 from spm_gym.config import LAB, ClassifierConfig
 from spm_gym.datasets.labelled import load_labelled
-from spm_gym.datasets.labelled_folder import LabelledImages
 from spm_gym.imaging import normalise
 from spm_gym.imaging.conditions import TrainingConditions
 from spm_gym.imaging.statistics import image_statistics
 from spm_gym.types import BoolArray
 
-_SURE = 0.99
+NAMES = ("network", "statistics", "both", "boosting")
 
 
 def main() -> None:
@@ -64,13 +65,12 @@ def main() -> None:
     limit_threads(arguments.threads)
     figures = measure(arguments.data, arguments.pixels, arguments.seed)
     rows = [[name, *(f"{figures[name][key]:.3f}" for key in ("auc", "agreed", "ece", "seconds"))]
-            for name in ("network", "boosting")]  # fmt: skip
+            for name in NAMES]  # fmt: skip
     print(markdown_table(["", "AUC", "AUC where people agree", "ECE", "seconds a fold"], rows))
-    for name in ("network", "boosting"):
+    for name in NAMES:
         print(name, "AUC of the folds:", *(f"{auc:.3f}" for auc in figures[name]["folds"]))
     figures["unseen"] = unseen(arguments.data, arguments.pixels, arguments.seed, arguments.sessions)
     print(table({"classifier": "", "data": "", **figures["unseen"]}))
-    print(f"area where people agree {figures['unseen']['agreed']:.4f}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
@@ -80,26 +80,35 @@ def measure(data: Path, pixels: int, seed: int) -> dict[str, Any]:
     loaded = load_labelled(data, pixels, "levels")
     config = ClassifierConfig(**LAB)
     images = np.stack([normalise(z, "image") for z in loaded.heights])
-    labelled = Labelled(images, loaded.good, loaded.share)
+    labelled = Labelled(images, loaded.good, loaded.share, raters=loaded.raters)
     statistics = image_statistics(images[:, None])
-    agreed = agreement(loaded)
-    logits = {name: np.zeros(len(images)) for name in ("network", "boosting")}
+    logits = {name: np.zeros(len(images)) for name in NAMES}
     seconds = dict.fromkeys(logits, 0.0)
     parts = divisions(loaded.good, loaded.session, config, seed)
     for number, (training, held_out) in enumerate(tqdm(parts, unit="fold")):
-        begin = time.monotonic()
+        times = [time.monotonic()]
         network, _ = fit(labelled[training], config, seed + number)
-        member = ProbeClassifier([network], average_flips=True)
-        logits["network"][held_out] = member.logits(images[held_out][:, None])
-        middle = time.monotonic()
+        member = ProbeClassifier([network], average_flips=config.average_flips)
+        logits["network"][held_out] = member.outputs(images[held_out][:, None])
+        times.append(time.monotonic())
+        other = fit_statistics(labelled[training], config.good_weight, seed + number)
+        logits["statistics"][held_out] = other.answer(statistics[held_out])
+        times.append(time.monotonic())
         boosting = HistGradientBoostingClassifier(
             max_iter=200, learning_rate=0.05, random_state=seed
         ).fit(statistics[training], loaded.good[training])
         logits["boosting"][held_out] = boosting.decision_function(statistics[held_out])
-        seconds["network"] += (middle - begin) / len(parts)
-        seconds["boosting"] += (time.monotonic() - middle) / len(parts)
+        times.append(time.monotonic())
+        for name, spent in zip(("network", "statistics", "boosting"), np.diff(times), strict=True):
+            seconds[name] += spent / len(parts)
+    seconds["both"] = seconds["network"] + seconds["statistics"]
+    for training, held_out in parts:
+        # The weight of the other folds: that of these images would flatter.
+        outputs = logits["network"], logits["statistics"]
+        _, weight = fitted_mixture(*(each[training] for each in outputs), loaded.good[training])
+        logits["both"][held_out] = outputs[0][held_out] + weight * outputs[1][held_out]
     return {
-        name: _figures(each, loaded.good, agreed, parts) | {"seconds": seconds[name]}
+        name: _figures(each, loaded.good, labelled.agreed, parts) | {"seconds": seconds[name]}
         for name, each in logits.items()
     }
 
@@ -110,8 +119,9 @@ def unseen(data: Path, pixels: int, seed: int, sessions: int) -> dict[str, Any]:
     images = np.stack([normalise(z, "image") for z in loaded.heights])
     order = np.random.default_rng(seed).permutation(np.unique(loaded.session))
     chosen = np.isin(loaded.session, order[:sessions])
-    training = Labelled(images, loaded.good, loaded.share)[np.flatnonzero(~chosen)]
-    config = ClassifierConfig(**LAB, refuse_poor=False)
+    labelled = Labelled(images, loaded.good, loaded.share, raters=loaded.raters)
+    training = labelled[np.flatnonzero(~chosen)]
+    config = ClassifierConfig(**LAB)
     conditions = TrainingConditions("real")
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         classifier = train_classifier(
@@ -119,18 +129,10 @@ def unseen(data: Path, pixels: int, seed: int, sessions: int) -> dict[str, Any]:
         )
     fresh, good = images[chosen][:, None], loaded.good[chosen]
     probability = classifier.probability(fresh).astype(np.float64)
-    sure = agreement(loaded)[chosen]
-    summary = summarise_score(
+    return summarise_score(
         probability, classifier.unknown(fresh), good, loaded.session[chosen],
-        classifier.summary["validation"]["recommended"],
+        classifier.summary["validation"]["recommended"], labelled.agreed[chosen],
     )  # fmt: skip
-    return summary | {"agreed": float(roc_auc_score(good[sure], probability[sure]))}
-
-
-def agreement(loaded: LabelledImages) -> BoolArray:
-    """Mark images of which two or more people say the same, (N,)."""
-    share = np.maximum(loaded.share, 1 - loaded.share)
-    return np.asarray((loaded.raters >= 2) & (share >= _SURE))
 
 
 def _figures(

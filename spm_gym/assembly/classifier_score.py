@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from agents.classifier import ProbeClassifier
 from agents.classifier_score import summarise_score
+from agents.labelled import Labelled
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config
 from spm_gym.datasets.labelled import load_labelled
@@ -63,7 +64,10 @@ def score_classifier(config: Config, data: Path, threshold: float | None) -> Sco
     probability = classifier.probability(images[:, None]).astype(np.float64)
     unknown = classifier.unknown(images[:, None])
     good = loaded.good if loaded.raters.any() else None
-    summary = summarise_score(probability, unknown, good, loaded.session, threshold)
+    agreed = Labelled(images, loaded.good, loaded.share, raters=loaded.raters).agreed
+    summary = summarise_score(
+        probability, unknown, good, loaded.session, threshold, agreed if agreed.any() else None
+    )
     names = tuple(each.name for each in loaded.paths)
     return Scored(
         {"classifier": str(path), "data": str(data), **summary},

@@ -225,7 +225,9 @@ def _scale(loaded: LabelledImages, settings: ClassifierConfig) -> HeightScale:
 
 def _labelled(loaded: LabelledImages, settings: ClassifierConfig, scale: HeightScale) -> Labelled:
     images = np.stack([normalise(z, scale) for z in loaded.heights])
-    return Labelled(images, loaded.good, loaded.share)
+    # More opinions say more of an image; the mean stays, and with it the size of the steps.
+    weight = loaded.raters.astype(np.float32) ** settings.rater_weight
+    return Labelled(images, loaded.good, loaded.share, weight / weight.mean(), loaded.raters)
 
 
 def simulated_conditions(config: Config) -> TrainingConditions:

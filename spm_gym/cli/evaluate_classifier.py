@@ -14,6 +14,7 @@ from spm_gym.errors import UsageError
 
 _FIGURES = {
     "auc": "area under ROC curve",
+    "auc_agreed": "where people agree",
     "ece": "calibration error",
     "true_positive_rate": "true-positive rate",
     "false_positive_rate": "false-positive rate",
@@ -102,5 +103,8 @@ def table(summary: dict[str, Any]) -> str:
             lines.append(f"{words:22} -")
         else:
             low, high = interval or (value, value)
-            lines.append(f"{words:22} {value:.4f}  ({low:.4f} .. {high:.4f})")
+            line = f"{words:22} {value:.4f}  ({low:.4f} .. {high:.4f})"
+            if name == "ece":
+                line += f", {summary['ece_calibrated']:.4f} of calibrated ones"
+            lines.append(line)
     return "\n".join(lines)

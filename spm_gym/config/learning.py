@@ -88,7 +88,11 @@ class ClassifierConfig(Section):
         patience: Epochs without a lower loss on sessions put aside, after which the best network so
             far is taken; None trains to the end.
         good_weight: Weight of good images in the loss: multiplies the odds of a good probe.
+        rater_weight: Power of the number of people who labelled an image, by which it weighs: with
+            0 all images count the same, with 1 all opinions.
         average_flips: Whether an answer is the mean over the four mirror images.
+        statistics: Whether each network gets a small one on statistics of the image beside it, with
+            a weight that is fitted to held-out images.
         counterexamples: Images without molecules that join the training as bad ones, as a share
             of the training images.
         epochs: None takes ten, and of few images more, until there are two hundred batches.
@@ -120,7 +124,9 @@ class ClassifierConfig(Section):
     weight_decay: NonNegative = 5e-5
     # As in the released script; the paper says 8.
     good_weight: Positive = 3.0
+    rater_weight: NonNegative = 0.0
     average_flips: bool = False
+    statistics: bool = False
     # Without them a bare terrace is called good; with half as many, 1 of 249 foreign images was.
     counterexamples: Fraction = 0.2
     refuse_poor: bool = True
@@ -153,6 +159,7 @@ LAB: dict[str, Any] = {
     "learning_rate": 2e-3,
     "good_weight": 1.0,
     "average_flips": True,
+    "statistics": True,
     "counterexamples": 0.0,
 }
 """Settings for images of a sample that the included classifier does not know."""

@@ -19,6 +19,7 @@ _TURNED_RINGS = ((2, 6), (6, 15), (15, 32))
 _SECTORS = 8
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 _TINY = 1e-9
+_BATCH = 256
 
 STATISTICS = (
     len(_RINGS) + len(_PEAK_RINGS) + len(_SHARP_RINGS) + len(_TURNED_RINGS) + len(_QUANTILES) + 3
@@ -89,6 +90,14 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
     Returns:
         (N, K), whatever H.
     """
+    if not len(images):
+        return np.empty((0, STATISTICS))
+    # In parts: the spectra of thousands of images at once would fill the memory.
+    parts = [_measured(part) for part in np.split(images, range(_BATCH, len(images), _BATCH))]
+    return np.concatenate(parts)
+
+
+def _measured(images: NDArray[np.float32]) -> NDArray[np.float64]:
     # Written for single images, which environments ask about one by one: few calls, no loops.
     heights = images[:, 0].astype(np.float64)
     masks = _masks(heights.shape[1])

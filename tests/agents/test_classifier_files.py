@@ -25,7 +25,7 @@ ABSENT = object()
 WRONG: list[tuple[dict[str, object], str]] = [
     ({"format": "another"}, "'another'"),
     ({"format": "spm-gym probe classifier 1"}, "train it again"),
-    ({"format": "spm-gym probe classifier 2"}, "train it again"),
+    ({"format": "spm-gym probe classifier 3"}, "train it again"),
     ({"summary": "long"}, "summary is a str"),
     ({"members": 0}, "has 0 networks"),
     ({"members": 2}, "do not fit"),
@@ -33,6 +33,11 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"temperature": 0.0}, "temperature"),
     ({"temperature": float("nan")}, "temperature"),
     ({"temperature": "warm"}, "temperature is a str"),
+    ({"statistics_members": -1}, "has -1 networks"),
+    ({"statistics_members": 1}, "'layers.0.bias' is missing"),
+    ({"statistics_weight": -0.5}, "0 or more, not -0.5"),
+    ({"statistics_weight": float("inf")}, "0 or more, not inf"),
+    ({"statistics_weight": 1}, "statistics_weight is a int"),
     ({"average_flips": 1}, "average_flips is a int"),
     ({"conditions": None}, "conditions"),
     ({"conditions": CONDITIONS.to_json() | {"bias": [1.0, -1.0]}}, "conditions.bias"),
@@ -80,6 +85,7 @@ def saved_with(weights: dict[str, torch.Tensor], path: Path, **changes: object) 
     """Save weights with what a classifier says of itself, or with other than that."""
     about: dict[str, object] = {"format": FORMAT, "pixels": PIXELS, "summary": {}, "members": 1}
     about |= {"temperature": 1.0, "average_flips": False, "height_scale": 1e-10}
+    about |= {"statistics_members": 0, "statistics_weight": 0.0}
     about |= {"conditions": CONDITIONS.to_json()}
     about |= {"network": TINY.model_dump(mode="json"), **changes}
     kept = {name: value for name, value in about.items() if value is not ABSENT}

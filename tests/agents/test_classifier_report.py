@@ -49,6 +49,24 @@ def test_probabilities_that_mean_what_they_say_have_no_calibration_error(seed: i
     assert score(probability**3, honest, 0.9).calibration_error > 0.1
 
 
+def test_threshold_and_refusal_are_measured_where_people_agree() -> None:
+    rng = np.random.default_rng(0)
+    probability = np.concatenate(
+        [np.linspace(0, 0.5, 100), np.linspace(0.6, 1, 100), rng.random(200)]
+    )
+    good = np.concatenate([np.arange(200) >= 100, rng.random(200) < 0.5])
+    agreed = np.arange(400) < 200
+    report = score(probability.astype(np.float32), good, 0.9, agreed)
+    assert report.auc < 0.9
+    assert (report.agreed, report.agreed_auc, report.surest_auc) == ((100, 100), 1.0, 1.0)
+    assert report.recommended_tpr == 1
+    assert "where people agree    100 good, 100 bad" in report.table()
+    # A few images say too little.
+    few = score(probability.astype(np.float32), good, 0.9, agreed & (np.arange(400) % 4 == 0))
+    assert (few.agreed, few.surest_auc) == (None, few.auc)
+    assert "people agree" not in few.table()
+
+
 def test_one_class_cannot_be_scored() -> None:
     with pytest.raises(ValueError, match="0 good of 3"):
         score(np.zeros(3, np.float32), np.zeros(3, bool), 0.9)

@@ -16,7 +16,7 @@ from tests.support.blobs import PIXELS, blobs
 
 @pytest.fixture(scope="module")
 def novelty(data: Labelled) -> Novelty:
-    found = Novelty.of(data.images[:, None], np.random.default_rng(0))
+    found = Novelty.of(image_statistics(data.images[:, None]), np.random.default_rng(0))
     assert found is not None
     return found
 
@@ -31,17 +31,18 @@ def lattice(count: int) -> np.ndarray:
 def test_images_like_the_training_are_known_and_others_are_not(
     novelty: Novelty, others: Labelled
 ) -> None:
-    assert novelty.unknown(others.images[:, None]).mean() < 0.03
+    assert novelty.unknown(image_statistics(others.images[:, None])).mean() < 0.03
     for strange in (
         lattice(50),
         np.random.default_rng(2).normal(0, 1, (50, 1, PIXELS, PIXELS)).astype(np.float32),
         np.full((5, 1, PIXELS, PIXELS), -1, np.float32),
     ):
-        assert novelty.unknown(strange).mean() > 0.95
+        assert novelty.unknown(image_statistics(strange)).mean() > 0.95
 
 
 def test_an_image_that_is_no_number_is_unknown(novelty: Novelty) -> None:
-    assert novelty.unknown(np.full((1, 1, PIXELS, PIXELS), np.nan, np.float32)).all()
+    nothing = np.full((1, 1, PIXELS, PIXELS), np.nan, np.float32)
+    assert novelty.unknown(image_statistics(nothing)).all()
 
 
 def test_unknown_images_have_no_probability_and_a_file_keeps_that(
@@ -51,7 +52,7 @@ def test_unknown_images_have_no_probability_and_a_file_keeps_that(
     images = np.concatenate([others.images[:20, None], lattice(5)])
     answer = classifier(images)
     assert np.isnan(answer[20:]).all()
-    assert np.array_equal(np.isnan(answer), novelty.unknown(images))
+    assert np.array_equal(np.isnan(answer), novelty.unknown(image_statistics(images)))
     known = ~np.isnan(answer)
     assert np.array_equal(answer[known], classifier.probability(images)[known])
     classifier.save(tmp_path / "c.safetensors")
@@ -60,7 +61,7 @@ def test_unknown_images_have_no_probability_and_a_file_keeps_that(
 
 
 def test_few_images_are_no_ground_to_call_others_unknown() -> None:
-    few = blobs(30, seed=3).images[:, None]
+    few = image_statistics(blobs(30, seed=3).images[:, None])
     assert Novelty.of(few, np.random.default_rng(0)) is None
 
 

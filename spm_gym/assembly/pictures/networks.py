@@ -229,6 +229,8 @@ def _write_classifier(classifier: ProbeClassifier, name: str, env: EnvConfig, ou
     trained_for = [
         *described(classifier.conditions),
         ("height scale", scale_text(classifier.height_scale)),
+        ("networks", _members(classifier)),
+        ("temperature", f"{classifier.temperature:.3g}"),
     ]
     figures += trained_for
     for text, value in trained_for:
@@ -237,6 +239,16 @@ def _write_classifier(classifier: ProbeClassifier, name: str, env: EnvConfig, ou
     save(
         draw_verdicts(images, classifier(images[:, None]), env.good_above, name, figures, losses),
         output,
+    )
+
+
+def _members(classifier: ProbeClassifier) -> str:
+    count = str(len(classifier.networks))
+    if not classifier.statistics_networks:
+        return count
+    return (
+        f"{count}, and {len(classifier.statistics_networks)} on statistics of the image "
+        f"(weight {classifier.statistics_weight:.2g})"
     )
 
 
