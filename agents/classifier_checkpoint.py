@@ -40,6 +40,7 @@ _FIRST_S = 0.05
 """Assumed duration of the first one."""
 
 _FINGERPRINT = "fingerprint.json"
+_PRETRAINED = "pretrained"
 
 
 class NetworkCheckpoints:
@@ -112,7 +113,8 @@ class ClassifierCheckpoints:
         self._directory = directory
         path = directory / _FINGERPRINT
         directory.mkdir(parents=True, exist_ok=True)
-        if not any(directory.glob("network_*")) and not path.exists():
+        networks = sorted([*directory.glob("network_*"), *directory.glob(_PRETRAINED)])
+        if not networks and not path.exists():
             with written_whole(path) as beside:
                 beside.write_text(json.dumps(dict(fingerprint)) + "\n", encoding="utf-8")
             return
@@ -130,13 +132,18 @@ class ClassifierCheckpoints:
                     "that it began with, or train again in another run directory"
                 )
         # All of them now, and not when their turn comes: nothing has been written yet.
-        for network in sorted(directory.glob("network_*")):
+        for network in networks:
             if (newest := latest_checkpoint(network)) is not None:
                 check(newest, "classifier")
 
     def of_network(self, number: int) -> NetworkCheckpoints:
         """Give those of one network, by its number from 0."""
         return NetworkCheckpoints(self._directory / f"network_{number + 1}")
+
+    @property
+    def of_pretraining(self) -> Path:
+        """Directory of the one of a network that has learned without labels."""
+        return self._directory / _PRETRAINED
 
     def remove(self) -> None:
         """Delete all of them."""
@@ -150,10 +157,11 @@ def fingerprint(
     config: ClassifierConfig,
     seed: int,
     start: VGG | None,
+    unlabelled: NDArray[np.float32] | None = None,
 ) -> dict[str, str]:
     """Hash everything that decides what a training gives, by its name in the plural."""
     # Where the images lie and what computes may change; the images themselves may not.
-    settings = config.model_dump_json(exclude={"data", "device"})
+    settings = config.model_dump_json(exclude={"data", "unlabelled", "device"})
     trunk = {} if start is None else start.trunk.state_dict()
     return {
         "images": _hash(data.images),
@@ -162,6 +170,7 @@ def fingerprint(
         "imaging conditions": _hash_text(json.dumps(conditions.to_json())),
         "settings": _hash_text(f"{settings} {seed}"),
         "initial weights": _hash(*(each.cpu().numpy() for each in trunk.values())),
+        "unlabelled images": _hash(*([] if unlabelled is None else [unlabelled])),
     }
 
 

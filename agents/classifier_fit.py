@@ -56,8 +56,11 @@ def fit(
     Raises:
         ClassifierError: A class is missing, batches are too small, or training diverged.
     """
-    _check_trainable(training, config)
-    device = _device(config.device)
+    good, count = int(training.good.sum()), training.good.size
+    if not 0 < good < count:
+        raise ClassifierError(f"both good and bad images are needed, not {good} good of {count}")
+    check_network(config, training.images.shape[1], count)
+    device = device_of(config.device)
     ours = NetworkTraining(config, seed, training.images, start, device)
     # Dropout draws from torch's global generator: seeded here, and restored for the caller.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -106,11 +109,13 @@ def _learn(
     return float(np.mean(losses))
 
 
-def _check_trainable(training: Labelled, config: ClassifierConfig) -> None:
-    good, count = int(training.good.sum()), training.good.size
-    if not 0 < good < count:
-        raise ClassifierError(f"both good and bad images are needed, not {good} good of {count}")
-    side = round(config.augmentation.crop * training.images.shape[1])
+def check_network(config: ClassifierConfig, pixels: int, count: int) -> None:
+    """Check that a network can learn from so many images of so many pixels a side.
+
+    Raises:
+        ClassifierError: It cannot.
+    """
+    side = round(config.augmentation.crop * pixels)
     if side < least_pixels(config.network):
         raise ClassifierError(
             f"classifier.augmentation.crop = {config.augmentation.crop:g} leaves {side} px of an "
@@ -120,7 +125,8 @@ def _check_trainable(training: Labelled, config: ClassifierConfig) -> None:
         raise ClassifierError("batch normalisation needs classifier.batch_size of at least 2")
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Choose a device by its name, or a GPU if there is one by "auto"."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

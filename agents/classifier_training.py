@@ -360,7 +360,7 @@ def _summary(
         "training_images": len(training),
         "training_good": int(data.good[training].sum()),
         # Where the images lay concerns nobody who is given the classifier.
-        "settings": config.model_dump(mode="json", exclude={"data"}),
+        "settings": config.model_dump(mode="json", exclude={"data", "unlabelled"}),
         "history": [asdict(epoch) for epoch in histories[0]],
         "validation": report.figures(),
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,15 @@ from agents.classifier import ProbeClassifier
 from agents.classifier_checkpoint import ClassifierCheckpoints, fingerprint
 from agents.classifier_training import CLASSIFIER_FILE, REPORT_FILE
 from agents.labelled import Labelled, divisions
+from agents.pretraining import pretrain
 from agents.summaries import write_closing, write_opening
 from agents.vgg import VGG, least_pixels
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD
 from spm_gym.assembly.shipped_weights import shipped_classifier
+from spm_gym.assembly.unlabelled import unlabelled_images
 from spm_gym.atomic_file import remove_leftovers
-from spm_gym.config import LAB, ClassifierConfig, Config, ConfigError
+from spm_gym.config import LAB, LAB_PRETRAINED, ClassifierConfig, Config, ConfigError
 from spm_gym.datasets.labelled import load_labelled
 from spm_gym.datasets.labelled_folder import LabelledImages
 from spm_gym.datasets.simulated import prepared_images
@@ -42,7 +45,7 @@ _Sessions = NDArray[np.str_]
 _KNOWN = 0.5
 """Share of unknown images up to which training begins with the included classifier."""
 
-_OF_FOLDERS = ("material", "bias_V", "setpoint_pA", "image_nm")
+_OF_FOLDERS = ("unlabelled", "material", "bias_V", "setpoint_pA", "image_nm")
 
 
 def train_classifier(
@@ -68,18 +71,17 @@ def train_classifier(
     data = config.classifier.data
     # Before there is a run directory: images that cannot be used leave none behind.
     if data is None:
-        conditions = simulated_conditions(config)
+        conditions, further = simulated_conditions(config), None
         settings, start, scale = config.classifier, None, Preprocessing.of(config.env).scale
     else:
         loaded, settings, start = _lab(data, config)
         conditions = lab_conditions(loaded, config)
         scale = _scale(loaded, settings)
+        further = unlabelled_images(data, loaded, settings, scale, config.env.plane)
         # Here, for it may refuse: nothing of a training that cannot be is to be left.
         divisions(loaded.good, loaded.session, settings, config.seed)
-        # A run may be continued from another folder.
-        settings = settings.model_copy(update={"data": data.absolute()})
     # With what was chosen for these images: read again, it must not be chosen again.
-    config = config.model_copy(update={"classifier": settings})
+    config = config.model_copy(update={"classifier": _with_whole_paths(settings)})
     with create_run(config) as run:
         if data is None:
             images, session = _simulated(config)
@@ -88,11 +90,16 @@ def train_classifier(
         # Before TensorBoard's: what it has stays if other images are refused.
         checkpoints = ClassifierCheckpoints(
             run / CHECKPOINTS,
-            fingerprint(images, session, conditions, settings, config.seed, start),
+            fingerprint(images, session, conditions, settings, config.seed, start, further),
         )
         # A training that goes on writes everything once more, and what a kill has left is void.
         with SummaryWriter(str(run / TENSORBOARD), purge_step=0) as writer:
             write_opening(writer, config, "classifier", run)
+            if further is not None:
+                start = pretrain(
+                    np.concatenate([images.images, further]), settings, config.seed, True, writer,
+                    checkpoints.of_pretraining,
+                )  # fmt: skip
             trained = classifier_training.train_classifier(
                 images, session, settings, config.env.good_above, config.seed, run, conditions,
                 writer=writer, start=start, height_scale=scale, checkpoints=checkpoints,
@@ -152,32 +159,55 @@ def _print_use(trained: ProbeClassifier, images: int, written: Path, config: Con
 
 def _lab(data: Path, config: Config) -> tuple[LabelledImages, ClassifierConfig, VGG | None]:
     """Read a lab's images, and choose how to train with them."""
-    given = config.classifier
+    given, start = config.classifier, config.classifier.start
+    if given.unlabelled is not None:
+        if start in ("shipped", "scratch"):
+            raise ConfigError(
+                f"setting classifier.start = {start}: classifier.unlabelled (--unlabelled) is for "
+                "pretraining; leave it out, or set classifier.start=pretrained"
+            )
+        start = "pretrained"
     pixels = given.pixels or config.env.pixels
     loaded = load_labelled(data, pixels, config.env.plane)
     included = ProbeClassifier.load(shipped_classifier())
-    if given.start == "shipped" or (given.start == "auto" and _knows(included, loaded)):
+    if start == "shipped" or (start == "auto" and _knows(included, loaded)):
         # Weights fit only the network that they were trained in.
         if (included.network.config, included.pixels) == (given.network, pixels):
             print("begins with the included classifier (classifier.start)")
             _print_contents(loaded, pixels)
             return loaded, given.model_copy(update={"start": "shipped"}), included.network
-        if given.start == "shipped":
+        if start == "shipped":
             raise ConfigError(
                 "setting classifier.start = shipped: the included classifier is of another network "
                 "(classifier.network, env.pixels)"
             )
-    if given.start == "auto":
-        print("begins from scratch: the included classifier does not know such images")
+    if start != "scratch":
         # As many pixels as all of them have.
         smallest = min([*loaded.averaged, LAB["pixels"]])
-        unset = not {"pixels", "network"} & config.classifier.model_fields_set
+        unset = not {"pixels", "network"} & given.model_fields_set
         if unset and (sum(loaded.averaged.values()) == len(loaded.good) and smallest > pixels):
             pixels = smallest
             loaded = load_labelled(data, pixels, config.env.plane)
-        given = _filled(given, loaded)
+        if start == "auto":
+            # Beside networks on statistics pretraining adds nothing that could be measured
+            # (docs/classifier.md, *Pretraining*), so nobody waits for it who has not asked.
+            start = "scratch"
+            print("begins from scratch: the included classifier does not know such images")
+        given = _filled(given, loaded, LAB if start == "scratch" else LAB_PRETRAINED)
+    if start == "pretrained":
+        print("begins with a network that learns without labels first (classifier.start)")
     _print_contents(loaded, pixels)
-    return loaded, given.model_copy(update={"start": "scratch", "pixels": pixels}), None
+    return loaded, given.model_copy(update={"start": start, "pixels": pixels}), None
+
+
+def _with_whole_paths(settings: ClassifierConfig) -> ClassifierConfig:
+    """Name images so that a run may be continued from another folder."""
+    paths = {
+        name: path.absolute()
+        for name in ("data", "unlabelled")
+        if (path := getattr(settings, name)) is not None
+    }
+    return settings.model_copy(update=paths)
 
 
 def _knows(included: ProbeClassifier, loaded: LabelledImages) -> bool:
@@ -188,13 +218,15 @@ def _knows(included: ProbeClassifier, loaded: LabelledImages) -> bool:
     return bool(included.unknown(images).mean() < _KNOWN)
 
 
-def _filled(given: ClassifierConfig, loaded: LabelledImages) -> ClassifierConfig:
+def _filled(
+    given: ClassifierConfig, loaded: LabelledImages, suited: Mapping[str, Any]
+) -> ClassifierConfig:
     """Fill in what suits a lab's images where nothing else was set."""
     # Crops and rates suit that network, and not any other.
     if "network" in given.model_fields_set:
         return given
     names, counts = np.unique(loaded.session, return_counts=True)
-    lab = dict(LAB)
+    lab = dict(suited)
     # With too few evenings, or names that are those of files, single images are divided.
     if len(names) < LAB["folds"] or np.median(counts) == 1:
         lab["split"] = "image"
@@ -234,8 +266,12 @@ def simulated_conditions(config: Config) -> TrainingConditions:
     """Describe the conditions of the simulator's images.
 
     Raises:
-        ConfigError: The settings give conditions of images in a folder.
+        ConfigError: The settings give conditions of images in a folder, or pretrain on such.
     """
+    if config.classifier.start == "pretrained":
+        raise ConfigError(
+            "setting classifier.start = pretrained is for images in a folder (--data)"
+        )
     given = [key for key in _OF_FOLDERS if getattr(config.classifier, key) is not None]
     if given:
         raise ConfigError(

@@ -48,12 +48,16 @@ EPILOG = """examples:
   python train.py --env real --config configs/real.yaml     on an instrument; see docs/lab.md
   python train.py classifier                        the classifier, on simulated images
   python train.py classifier --data my_images/      the classifier, on labelled images of yours
+  python train.py classifier --data my_images/ --unlabelled archive/
+                                                    ... after learning from unlabelled scans
   python train.py classifier --resume               continue its newest training after a kill
   python train.py recogniser                        which of the sixteen classes a probe is of
 
 A run of somebody else that is continued holds data: nothing in it is run; but its settings decide
 which instrument is used (docs/safety.md, "Files from others").
 """
+
+_WITHOUT = {"data": "simulated", "unlabelled": "no further"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +122,14 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         help="train on labelled images instead of simulated ones: a folder of .npy, .sxm or .gsf "
         "with labels in manifest.csv or in good/ and bad/ folders, or an .npz file "
         "(docs/classifier.md); sets classifier.data; with --resume: where they lie now",
+    )
+    classifier.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="PATH",
+        help="with --data: further scans of the lab, a folder or .npz likewise, from which the "
+        "network learns before it sees a label; sets classifier.unlabelled; with --resume: where "
+        "they lie now",
     )
     parser.add_argument(
         "--output",
@@ -214,18 +226,21 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 
 def _with_data(config: Config, arguments: argparse.Namespace) -> Config:
-    """Take --data into the settings."""
-    if arguments.data is None:
-        return config
-    if arguments.what != "classifier":
-        raise UsageError("--data belongs to 'train.py classifier'")
-    if not is_text(arguments.data):
-        raise UsageError(
-            f"--data {str(arguments.data)!a}: its name must be UTF-8 text, for the run keeps it in "
-            "its settings"
-        )
-    classifier = config.classifier.model_copy(update={"data": arguments.data})
-    return config.model_copy(update={"classifier": classifier})
+    """Take --data and --unlabelled into the settings."""
+    given = {
+        name: path
+        for name in ("data", "unlabelled")
+        if (path := getattr(arguments, name)) is not None
+    }
+    for name, path in given.items():
+        if arguments.what != "classifier":
+            raise UsageError(f"--{name} belongs to 'train.py classifier'")
+        if not is_text(path):
+            raise UsageError(
+                f"--{name} {str(path)!a}: its name must be UTF-8 text, for the run keeps it in its "
+                "settings"
+            )
+    return config.model_copy(update={"classifier": config.classifier.model_copy(update=given)})
 
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
@@ -248,8 +263,9 @@ def _resumed(arguments: argparse.Namespace) -> tuple[Path, Config]:
         raise UsageError(f"--resume continues with the run's own settings: leave out {given[0]}")
     if arguments.what == "classifier":
         run, config = existing_classifier(arguments.run_dir)
-        if arguments.data and config.classifier.data is None:
-            raise UsageError(f"{run} trains on simulated images: leave out --data")
+        for name in ("data", "unlabelled"):
+            if getattr(arguments, name) and getattr(config.classifier, name) is None:
+                raise UsageError(f"{run} trains on {_WITHOUT[name]} images: leave out --{name}")
     else:
         run, config = existing_training(arguments.run_dir)
     # What was learned on a simulator must not be taken for experience with a microscope.

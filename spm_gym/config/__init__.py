@@ -19,6 +19,7 @@ from spm_gym.config.drivers import named_in, real_config
 from spm_gym.config.environment import PAPER_ACTIONS, ActionConfig, EnvConfig, RegionConfig
 from spm_gym.config.learning import (
     LAB,
+    LAB_PRETRAINED,
     AgentConfig,
     AugmentationConfig,
     BeliefConfig,
@@ -39,6 +40,7 @@ from spm_gym.config.yaml_file import excerpt, parse_yaml, plain, read_yaml
 
 __all__ = [
     "LAB",
+    "LAB_PRETRAINED",
     "PAPER_ACTIONS",
     "ActionConfig",
     "AgentConfig",

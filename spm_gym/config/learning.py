@@ -73,10 +73,16 @@ class ClassifierConfig(Section):
 
     Attributes:
         data: Labelled images to train on, a folder or an ``.npz`` file; None simulates them.
+        unlabelled: Further scans to pretrain on, likewise, whatever their labels.
         images: Simulated images to train and validate on.
         start: What training on a lab's images begins with: "shipped", the trunk of the included
-            classifier, or "scratch". "auto" takes the included one for images that it knows, and
-            otherwise the settings of `LAB`, from scratch, where no others are given.
+            classifier; "pretrained", one that has learned from all images without their labels; or
+            "scratch". "auto" takes the included one for images that it knows, one that is
+            pretrained if `unlabelled` is given, and otherwise "scratch". It fills in the settings
+            of `LAB` where no others are given, and so does "pretrained".
+        pretraining_epochs: Passes of pretraining through all images; None takes ten, and of few
+            images more, until there are 1,300 batches.
+        pretraining_rate: Learning rate of pretraining.
         height_scale: What one unit of normalised images is: "fixed", half the height of MgPc;
             "measured", half the height of the lab's good images; "image", twice the spread of
             each image.
@@ -109,8 +115,11 @@ class ClassifierConfig(Section):
     network: NetworkConfig = NetworkConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     data: Path | None = None
+    unlabelled: Path | None = None
     images: Count = 40_000
-    start: Literal["auto", "shipped", "scratch"] = "auto"
+    start: Literal["auto", "shipped", "pretrained", "scratch"] = "auto"
+    pretraining_epochs: Count | None = None
+    pretraining_rate: Positive = 2e-3
     height_scale: Literal["fixed", "measured", "image"] = "fixed"
     pixels: Count | None = None
     # The paper trains on 76 % of its images and keeps 24 %.
@@ -162,7 +171,12 @@ LAB: dict[str, Any] = {
     "statistics": True,
     "counterexamples": 0.0,
 }
-"""Settings for images of a sample that the included classifier does not know."""
+"""Settings for images of a sample that the included classifier does not know, from scratch."""
+
+# A network that begins with features must not lose them: with the rate of one from scratch 300
+# labels are worth hardly more than from scratch (docs/classifier.md, *Pretraining*).
+LAB_PRETRAINED: dict[str, Any] = LAB | {"learning_rate": 5e-4}
+"""The same for a network that is pretrained."""
 
 
 class RecogniserConfig(Section):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,6 +20,9 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.plane import Method
 
 ENDING = ".npz"
+Unread = tuple[Path, Callable[[], NDArray[np.float32]]]
+"""Path of an image, and what reads and levels it."""
+
 _WORDS = {"good": 1, "bad": 0}
 _LEFT_OUT = -1
 
@@ -56,12 +61,9 @@ def load_arrays(
             f"{path}: good and bad images are needed (found {good.sum()} good and "
             f"{(~good).sum()} bad of {count}); 'label' says which is which"
         )
-    if side < pixels:
-        raise FileFormatError(
-            f"{path}: its images have {side} x {side} px, at least {pixels} x {pixels} are needed"
-        )
+    _refuse_small(path, side, pixels)
     metres = images.dtype.kind == "f"
-    paths = tuple(path.with_name(f"{path.name}#{number}") for number in chosen)
+    paths = tuple(_path(path, number) for number in chosen)
     method = plane if metres else None
     heights = [
         _prepared(path, images[n], pixels, method) for path, n in zip(paths, chosen, strict=True)
@@ -89,6 +91,38 @@ def load_arrays(
         setpoint=setpoint,
         width=width,
     )
+
+
+def read_arrays(path: Path, pixels: int, plane: Method) -> tuple[bool, Iterator[Unread]]:
+    """Give all images of an ``.npz`` file, whatever their labels.
+
+    Returns:
+        Whether they are heights in metres, and each with the path that `load_arrays` names it by;
+        to level it raises `FileFormatError` if too little of it was scanned.
+
+    Raises:
+        FileFormatError: It is no such file.
+    """
+    images = _images(path, _arrays(path), ("images",))
+    _refuse_small(path, images.shape[1], pixels)
+    metres = images.dtype.kind == "f"
+    method = plane if metres else None
+    named = ((_path(path, number), image) for number, image in enumerate(images))
+    return metres, (
+        (file, partial(_prepared, file, image, pixels, method)) for file, image in named
+    )
+
+
+def _path(path: Path, number: int | np.intp) -> Path:
+    """Name an image of a file as if it were a file."""
+    return path.with_name(f"{path.name}#{number}")
+
+
+def _refuse_small(path: Path, side: int, pixels: int) -> None:
+    if side < pixels:
+        raise FileFormatError(
+            f"{path}: its images have {side} x {side} px, at least {pixels} x {pixels} are needed"
+        )
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

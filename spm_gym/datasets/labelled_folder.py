@@ -256,17 +256,22 @@ def _listed(manifest: Path) -> Iterator[Entry]:
         yield Entry(path, labels.label, session, votes)
 
 
+def image_files(folder: Path) -> Iterator[Path]:
+    """Find image files in a folder and below, in the order of their names."""
+    # Sorted, or a seed would divide the same folder differently on another disk.
+    for path in sorted(folder.rglob("*")):
+        hidden = path.name.startswith(".")
+        if not hidden and path.suffix.lower() in READERS and path.is_file():
+            yield path
+
+
 def found_images(folder: Path) -> Iterator[Entry]:
     """Find image files in a folder and below, with the labels of file and folder names.
 
     Raises:
         FileFormatError: A name says both good and bad.
     """
-    # Sorted, or a seed would divide the same folder differently on another disk.
-    for path in sorted(folder.rglob("*")):
-        hidden = path.name.startswith(".")
-        if hidden or path.suffix.lower() not in READERS or not path.is_file():
-            continue
+    for path in image_files(folder):
         parents = path.relative_to(folder).parent.parts
         sessions = [part for part in parents if not _LABEL.search(part)]
         yield Entry(path, _label(path, parents), "/".join(sessions) or _session(path.stem))
