@@ -35,14 +35,13 @@ from spm_gym.datasets.labelled import load_labelled
 from spm_gym.datasets.simulated import PreparedImages, prepared_images
 from spm_gym.imaging import level, normalise
 from spm_gym.imaging.files import READERS, read_topography
-from spm_gym.imaging.statistics import image_statistics
+from spm_gym.imaging.statistics import image_statistics, whitening_of
 
 _Images = NDArray[np.float32]
 _Array = NDArray[np.float64]
 _Score = Callable[[_Images], _Array]
 
 _LIMIT = 0.995
-_RIDGE = 1e-2
 _NEIGHBOURS = 5
 _KEPT = 4000
 
@@ -131,8 +130,7 @@ def compare(
     """Share that each score calls unknown, by kind of images."""
     training, limits = (simulated(8000, seed + 100 + n).observations for n in (0, 1))
     # Of the classifier as it is included, with the limit of its own file.
-    assert classifier.novelty is not None
-    unknown = {"included": classifier.novelty.unknown}
+    unknown = {"included": classifier.unknown}
     for name, fitted in scores(classifier.network, training).items():
         limit = np.quantile(fitted(limits), _LIMIT)
         unknown[name] = lambda images, fitted=fitted, limit=limit: fitted(images) > limit  # type: ignore[misc]
@@ -179,10 +177,8 @@ def layers(network: VGG, images: _Images) -> tuple[_Array, _Array]:
 
 def whitening(values: _Array) -> Callable[[_Array], _Array]:
     """Learn to scale differences by the covariance of values (N, K)."""
-    mean, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
-    covariance = np.cov(((values - mean) / spread).T) + _RIDGE * np.eye(len(mean))
-    matrix = np.linalg.cholesky(np.linalg.inv(covariance))
-    return lambda others: np.asarray((others - mean) / spread @ matrix)
+    mean, matrix = whitening_of(values)
+    return lambda others: np.asarray((others - mean) @ matrix)
 
 
 def mahalanobis(measure: Callable[[_Images], _Array], values: _Array) -> _Score:
@@ -205,7 +201,7 @@ def renew(classifier: ProbeClassifier, path: Path) -> None:
     """Write a classifier with the images that it compares others with taken again."""
     seed = classifier.summary["seed"]
     images = simulated(12_000, seed).observations
-    classifier.novelty = Novelty.of(images, np.random.default_rng([seed, 2]))
+    classifier.novelty = Novelty.of(image_statistics(images), np.random.default_rng([seed, 2]))
     classifier.save(path)
 
 

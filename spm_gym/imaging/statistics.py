@@ -18,11 +18,19 @@ _SHARP_RINGS = ((2, 5), (5, 10), (10, 20))
 _TURNED_RINGS = ((2, 6), (6, 15), (15, 32))
 _SECTORS = 8
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+_LINES = (0.1, 0.5, 0.9, 1.0)
+_LEAST_CHANGE = 1e-3
 _TINY = 1e-9
 _BATCH = 256
 
 STATISTICS = (
-    len(_RINGS) + len(_PEAK_RINGS) + len(_SHARP_RINGS) + len(_TURNED_RINGS) + len(_QUANTILES) + 3
+    len(_RINGS)
+    + len(_PEAK_RINGS)
+    + len(_SHARP_RINGS)
+    + len(_TURNED_RINGS)
+    + len(_QUANTILES)
+    + len(_LINES)
+    + 3
 )
 """How many there are of an image."""
 
@@ -82,7 +90,8 @@ def image_statistics(images: NDArray[np.float32]) -> NDArray[np.float64]:
     """Measure spectrum, distribution of heights, noise of lines and preferred directions.
 
     A lattice shows in peaks of the spectrum, steps and dimer rows in a preferred direction, another
-    corrugation in the quantiles, a bad feedback in the differences from row to row.
+    corrugation in the quantiles, a bad feedback and changes of the tip in the differences from line
+    to line.
 
     Args:
         images: Normalised, (N, 1, H, H).
@@ -110,9 +119,11 @@ def _measured(images: NDArray[np.float32]) -> NDArray[np.float64]:
     turned = (np.maximum.reduceat(sectors, masks.rings_turned, axis=1) + _TINY) / (
         np.minimum.reduceat(sectors, masks.rings_turned, axis=1) + _TINY
     )
+    from_line_to_line = np.diff(heights, axis=1)
+    changes = np.abs(from_line_to_line).mean(axis=2)
     differences = np.stack(
         [
-            np.diff(heights, axis=1).std(axis=(1, 2)),
+            from_line_to_line.std(axis=(1, 2)),
             np.diff(heights, axis=2).std(axis=(1, 2)),
             np.diff(heights.mean(axis=2), axis=1).std(axis=1),
         ],
@@ -124,7 +135,9 @@ def _measured(images: NDArray[np.float32]) -> NDArray[np.float64]:
             masks.peaks.highest(logarithm),
             np.log(sharp),
             np.log(turned),
-            _quantiles(images.reshape(len(images), -1)),
+            _quantiles(images.reshape(len(images), -1), _QUANTILES),
+            # A tip that changes shows in few lines, a bad feedback in all of them.
+            np.log(_quantiles(changes, _LINES) + _LEAST_CHANGE),
             differences,
         ],
         axis=1,
@@ -148,9 +161,9 @@ def whitening_of(
     return mean, np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None]
 
 
-def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _quantiles(values: NDArray[np.floating], quantiles: tuple[float, ...]) -> NDArray[np.float64]:
     """Compute quantiles (N, Q) of values (N, M); a sort is faster than NumPy's for few values."""
-    places = np.array(_QUANTILES) * (values.shape[1] - 1)
+    places = np.array(quantiles) * (values.shape[1] - 1)
     below = places.astype(int)
     above = np.minimum(below + 1, values.shape[1] - 1)
     ordered = np.sort(values, axis=1)

@@ -10,7 +10,7 @@ import pytest
 from agents.classifier import ClassifierError, ProbeClassifier
 from agents.labelled import Labelled
 from agents.novelty import Novelty
-from spm_gym.imaging.statistics import image_statistics
+from spm_gym.imaging.statistics import STATISTICS, image_statistics
 from tests.support.blobs import PIXELS, blobs
 
 
@@ -78,7 +78,7 @@ def test_statistics_of_any_size_are_as_many_and_finite(side: int) -> None:
     images = np.random.default_rng(0).normal(0, 1, (3, 1, side, side)).astype(np.float32)
     images[0] = 0
     found = image_statistics(images)
-    assert found.shape == (3, 31)
+    assert found.shape == (3, STATISTICS)
     assert np.isfinite(found).all()
     one_by_one = [image_statistics(images[n : n + 1])[0] for n in range(3)]
     assert found == pytest.approx(np.stack(one_by_one))
