@@ -227,9 +227,9 @@ class BeliefConfig(Section):
 
     recogniser: Path | None = None
     prior: str = "none"
-    # With half of it 300 actions of learning make an agent worse whose table is right, and better
-    # no more where it is wrong.
-    table_strength: Positive = 6.0
+    # With six observations 1,500 actions of learning make an agent worse whose recogniser has never
+    # met such images; where the table is wrong, 20 are unlearned almost as fast (docs/belief.md).
+    table_strength: Positive = 20.0
     # The tip of another day was another one, and the sample perhaps, too: thirty observations of
     # today outweigh whatever was learned on them.
     run_strength: Positive = 30.0
