@@ -61,6 +61,10 @@ POLICIES = {
 """Policies of an evaluation."""
 
 
+RUNS = (_BLUE, _VERMILION, _GREEN, _PINK, _ORANGE, _SKY, _BLACK)
+"""Runs beside one another, in turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Theme:
     """Colours of a chart on a light or on a dark page."""

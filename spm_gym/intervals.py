@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import gammaincinv, stdtrit
 
 FEWEST = 10
 """Episodes that an interval of lengths takes: with fewer, it would be a guess."""
@@ -16,6 +16,7 @@ Interval = tuple[float, float]
 
 _QUANTILE = 0.975
 _NORMAL_QUANTILE = 1.96
+_MOST_BLOCKS = 20
 _SYMMETRIC = 1e-6
 """Skewness below which the correction would divide by almost nothing."""
 
@@ -53,6 +54,68 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     middle = share + square / (2 * trials)
     half = _NORMAL_QUANTILE * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     return (middle - half) / (1 + square / trials), (middle + half) / (1 + square / trials)
+
+
+def poisson_interval(events: int, exposure: float) -> Interval:
+    """Compute the interval of a rate of events that do not cause one another (Poisson).
+
+    Source: F. Garwood, *Biometrika* 28, 437 (1936). It has a width where nothing has happened.
+
+    Args:
+        events: How many there were.
+        exposure: The time in which they happened, more than 0; the rate is in its unit.
+    """
+    # The probabilities of at least, and of at most, so many events are incomplete gamma functions.
+    low = float(gammaincinv(events, 1 - _QUANTILE)) if events else 0.0
+    return low / exposure, float(gammaincinv(events + 1, _QUANTILE)) / exposure
+
+
+def blocks_interval(times: Sequence[float], duration: float) -> Interval | None:
+    """Compute the interval of a rate of events that come in stretches, such as good images.
+
+    The time is cut into equal blocks, whose rates are nearly independent if no stretch without an
+    event is longer than a block (batch means).
+    Source: A. M. Law, *Simulation Modeling and Analysis*, chapter on output of a single system.
+
+    Args:
+        times: Of the events, ascending, from 0 to ``duration``.
+        duration: More than 0; the rate is in its unit.
+
+    Returns:
+        None if fewer than `FEWEST` such blocks fit in, or if all have the same number of events.
+    """
+    longest = float(np.max(np.diff(np.r_[0.0, times, duration])))
+    # More blocks would hardly make the interval narrower, and be less independent.
+    blocks = min(_MOST_BLOCKS, int(duration / longest))
+    if blocks < FEWEST:
+        return None
+    width = duration / blocks
+    # An event at the very end would lie in a block of its own.
+    places = np.minimum((np.asarray(times) / width).astype(int), blocks - 1)
+    return price_interval((np.bincount(places, minlength=blocks) / width).tolist())
+
+
+def ratio_interval(value: float, own: Interval, base: float, base_own: Interval) -> Interval:
+    """Compute the interval of a ratio of two independent figures from the interval of each.
+
+    Neither has to be symmetric; of symmetric ones it is Fieller's. It is infinite above if the
+    second figure may be zero.
+    Source: A. Donner and G. Y. Zou, *Stat. Methods Med. Res.* 21, 347 (2012).
+
+    Args:
+        value: The first figure, 0 or more.
+        own: Its interval, which is not below 0.
+        base: The figure that it is divided by, more than 0.
+        base_own: The interval of that, not below 0 either.
+    """
+    product = value * base
+    low, high = (bound * (2 * value - bound) for bound in own)
+    base_low, base_high = (bound * (2 * base - bound) for bound in base_own)
+    # The textbook's lower end times its conjugate: that one is 0/0 where the base is half as large
+    # as its upper end. A root of rounding errors is one of zero.
+    lower = product + math.sqrt(max(product**2 - low * base_high, 0.0))
+    upper = product + math.sqrt(max(product**2 - high * base_low, 0.0))
+    return low / lower if lower else 0.0, upper / base_low if base_low > 0 else math.inf
 
 
 def length_interval(lengths: Sequence[int]) -> Interval | None:

@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from spm_gym.cli import (
         ask,
         check,
+        compare,
         deepspm_server,
         evaluate,
         export,
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "ask": ask,
         "stop": stop,
         "report": report,
+        "compare": compare,
         "show": show,
         "journal": journal,
         "export": export,
