@@ -28,7 +28,7 @@ from spm_gym.cli import main, train
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import Label, reading
-from tests.support.command_runs import LIVELY
+from tests.support.command_runs import LIVELY, lab_training
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "metrics.md"
@@ -76,8 +76,9 @@ def train_agents() -> None:
     assert train.main([*belief, "--set", "run.image_every=50"]) == 0
 
 
-def train_classifier() -> None:
-    assert train.main(["classifier", "--config", SMOKE, "--run-dir", "run"]) == 0
+def train_classifiers() -> None:
+    assert train.main(["classifier", "--config", SMOKE, "--run-dir", "run/simulated"]) == 0
+    assert train.main([*lab_training("lab.npz"), "--run-dir", "run/lab"]) == 0
 
 
 def train_recogniser() -> None:
@@ -95,12 +96,13 @@ def operate_with_troubles() -> None:
     [
         ("agent", train_agents),
         ("operation", operate_with_troubles),
-        ("classifier", train_classifier),
+        ("classifier", train_classifiers),
         ("recogniser", train_recogniser),
     ],
 )
-def test_the_glossary_has_what_is_written_and_nothing_else(kind: str, go: object) -> None:
-    assert callable(go)
+def test_the_glossary_has_what_is_written_and_nothing_else(
+    kind: str, go: Callable[[], None]
+) -> None:
     go()
     of_settings = {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG,
                    metadata.SESSION_END_INFO_TAG}  # fmt: skip

@@ -35,7 +35,7 @@ from tests.support.system_calls import untraceable
 from tests.support.waiting import PROGRAM_S
 
 ROOT = Path(__file__).parents[2]
-KILLS = 12
+KILLS = 8
 AT_CALLS = 5
 BAD = 0.0
 

@@ -300,14 +300,14 @@ def test_what_an_operator_withdraws_stays_withdrawn(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
-def test_86_hours_with_faults_lose_nothing_and_take_no_more_memory() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "operation.py"), "soak", "--hours", "86"]
+def test_two_days_with_faults_lose_nothing_and_take_no_more_memory() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "operation.py"), "soak", "--hours", "48"]
     subprocess.run([*command, "--first-seed", "86", "--json", "soak.json"], check=True,
                    env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     (found,) = json.loads(Path("soak.json").read_text())
     assert found["consistent"], found["inconsistencies"]
-    assert found["hours"] >= 86
-    assert found["images"] > 10_000
+    assert found["hours"] >= 48
+    assert found["images"] > 6_000
     assert found["recoveries"]["by_result"] == {"recovered": found["recoveries"]["total"]}
-    assert found["recoveries"]["total"] > 50
+    assert found["recoveries"]["total"] > 30
     assert found["growth"] < 0.05
