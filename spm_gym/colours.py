@@ -37,6 +37,7 @@ LABELS = {
     "bad probe": BAD,
     "bad sample": _PINK,
     "unknown": _ORANGE,
+    "unclassified": "#9a7fd1",
     "conditioning": _SKY,
     "preview": _BLUE,
     "unusable": _YELLOW,
