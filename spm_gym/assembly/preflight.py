@@ -81,9 +81,9 @@ def _missing(config: Config) -> list[Finding]:
 
 def _survey(purpose: Purpose) -> Finding:
     if purpose == "run":
-        return Finding("survey", f"{SURVEY} (operation.conditioning = false)")
+        return Finding("run", f"a {SURVEY} (operation.conditioning = false)")
     return Finding(
-        "survey",
+        "conditioning",
         f"operation.conditioning = false allows no pulse and no dip, and '{purpose}' needs them",
         trouble=True,
     )
