@@ -37,6 +37,8 @@ LABELS = {
     "bad probe": BAD,
     "bad sample": _PINK,
     "unknown": _ORANGE,
+    # One colour for two: a run either conditions or is a survey, so no picture has both.
+    "unclassified": _SKY,
     "conditioning": _SKY,
     "preview": _BLUE,
     "unusable": _YELLOW,

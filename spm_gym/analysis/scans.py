@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spm_gym.analysis.queries import single
@@ -119,14 +118,17 @@ def spread_scans(db: sqlite3.Connection, label: Label, most: int) -> list[sqlite
     ]
 
 
-def classified_files(db: sqlite3.Connection, labels: Sequence[Label]) -> list[sqlite3.Row]:
-    """Read ``file`` and ``area`` of the whole images that a classifier saw, by their labels."""
+def usable_files(db: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Read ``file`` and ``area`` of the whole images that show a probe.
+
+    That are those that a classifier saw, and those of a survey, which none has seen.
+    """
+    unclassified = f"'{Label.UNKNOWN}', '{Label.UNCLASSIFIED}'"
     query = (
-        f"SELECT file, area FROM scans WHERE {IMAGE}"
-        f" AND (probability IS NOT NULL OR label = '{Label.UNKNOWN}')"
-        f" AND label IN ({', '.join('?' * len(labels))}) ORDER BY id"
+        f"SELECT file, area FROM scans WHERE {IMAGE} AND label IS NOT NULL"
+        f" AND (probability IS NOT NULL OR label IN ({unclassified})) ORDER BY id"
     )
-    return db.execute(query, tuple(labels)).fetchall()
+    return db.execute(query).fetchall()
 
 
 def probabilities(db: sqlite3.Connection) -> list[tuple[str, float, float]]:

@@ -48,6 +48,11 @@ class RunSession:
     pace: Pace | None
 
     @property
+    def survey(self) -> bool:
+        """Whether it takes images only, and neither classifies nor conditions."""
+        return self.settings is not None and not self.settings.operation.conditioning
+
+    @property
     def good_above(self) -> float | None:
         """A probe counts as good above this probability, if that is known."""
         return None if self.settings is None else self.settings.env.good_above

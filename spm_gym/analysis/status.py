@@ -163,7 +163,7 @@ def _doing(
     if run_state.conditioning.episode is not None:
         activity, sentence, why = _conditioning(db, run_state, run_state.conditioning.episode)
     else:
-        activity, sentence = _routine(run_state)
+        activity, sentence = _routine(run_state, session)
         why = _after_trouble(run_state, session)
     return activity, sentence, f"{why} {_unknown(run_state, session)}".strip()
 
@@ -206,7 +206,7 @@ def _unknown(run_state: RunState, session: RunSession) -> str:
     return f"Images in a row that the classifier does not know: {number}{most}."
 
 
-def _routine(run_state: RunState) -> tuple[Activity, str]:
+def _routine(run_state: RunState, session: RunSession) -> tuple[Activity, str]:
     state, number, frame = run_state.state, run_state.imaging.images + 1, run_state.place.frame
     place = _place(None if frame is None else (frame.x, frame.y))
     if state == State.PARTIAL:
@@ -214,7 +214,8 @@ def _routine(run_state: RunState) -> tuple[Activity, str]:
     if state == State.IMAGE:
         return Activity.IMAGES, f"Taking image {number}{place}"
     if state in (State.DIAGNOSE, State.CLASSIFY, State.COLLECT):
-        return Activity.IMAGES, f"Classifying image {number - 1}"
+        doing = "Examining" if session.survey else "Classifying"
+        return Activity.IMAGES, f"{doing} image {number - 1}"
     if state == State.APPROACH:
         return Activity.IMAGES, "Approaching the surface"
     if state == State.SETTLE:

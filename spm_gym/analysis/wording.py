@@ -1,10 +1,13 @@
-"""Numbers in words."""
+"""Numbers in words, and sentences that several views have in common."""
 
 from __future__ import annotations
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
              "tenth")  # fmt: skip
 _CARDINALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+SURVEY = "survey: images only, no pulse and no dip; nothing is classified"
+"""What a run without conditioning is, as every view says it."""
 
 
 def ordinal(number: int) -> str:

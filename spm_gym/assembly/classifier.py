@@ -90,12 +90,28 @@ def check_classifier(config: Config) -> None:
         ConfigError: It needs the simulator, or takes other images.
         ClassifierError: It cannot be read.
     """
-    pixels = config.env.pixels
     # A forward pass, since a network that is loaded may still not take images of this size.
-    # Reading, too, so that nothing is compiled for half a minute with the tip in contact.
+    build_classifier(config)(read_blank(config)[None])
+
+
+def read_blank(config: Config) -> NDArray[np.float32]:
+    """Read an empty image of these settings and return it, (1, pixels, pixels).
+
+    So that nothing is compiled for half a minute with the tip in contact.
+    """
+    pixels = config.env.pixels
     blank = np.zeros((1, pixels, pixels), np.float32)
     read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
-    build_classifier(config)(blank[None])
+    return blank
+
+
+def no_classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Stand in for the classifier of a survey, which has none and asks none.
+
+    Raises:
+        AssertionError: Something asks all the same: a fault of this program.
+    """
+    raise AssertionError("a survey classifies nothing")
 
 
 def configured_imaging(config: Config) -> tuple[float, float]:

@@ -69,7 +69,8 @@ def connect_microscope(
     check_limits(config)
     # The guard is put here, not in the drivers: one from another package is limited like ours.
     instrument = find_driver(config.real).connect(config.real, context or DriverContext())
-    return Guard(instrument, config.real.limits, record, history)
+    conditioning = config.operation.conditioning
+    return Guard(instrument, config.real.limits, record, history, conditioning=conditioning)
 
 
 def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from spm_gym.assembly.classifier import check_classifier
+from spm_gym.assembly.classifier import check_classifier, read_blank
 from spm_gym.assembly.drivers import (
     capabilities,
     check_limits,
@@ -50,8 +50,11 @@ def microscope(
     able = capabilities(real)
     # Before anything is asked of the microscope: what the settings alone get wrong.
     check_limits(config)
-    check_previews(config)
-    check_classifier(config)
+    if purpose == "run" and not config.operation.conditioning:
+        read_blank(config)
+    else:
+        check_previews(config)
+        check_classifier(config)
     if dry_run:
         instrument: Instrument = rehearse_microscope(config, print)
     elif journal is None:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.analysis.wording import SURVEY
 from spm_gym.assembly.classifier import (
     build_classifier,
     check_classifier,
@@ -47,12 +48,10 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
         InstrumentError: The microscope does not answer.
     """
     inspection = find_driver(config.real).preflight(config.real, config.env, kept)
-    findings = [
-        *inspection.findings,
-        *_unable(config),
-        _limits(config),
-        *_classifier(config, inspection),
-    ]
+    findings = [*inspection.findings, *_missing(config), _limits(config)]
+    if not config.operation.conditioning:
+        return [*findings, _survey(purpose)]
+    findings += [*_previews(config), *_classifier(config, inspection)]
     if purpose == "run":
         findings.append(_agent(config))
     return findings
@@ -72,17 +71,30 @@ def refuse_troubles(findings: list[Finding]) -> None:
         )
 
 
-def _unable(config: Config) -> list[Finding]:
+def _missing(config: Config) -> list[Finding]:
     """List what the driver cannot do: nothing that it cannot is to be promised."""
-    found = [
+    return [
         Finding(name.replace("_", " "), f"{config.real.driver} {what}")
         for name, what in capabilities(config.real).missing().items()
     ]
+
+
+def _survey(purpose: Purpose) -> Finding:
+    if purpose == "run":
+        return Finding("run", f"a {SURVEY} (operation.conditioning = false)")
+    return Finding(
+        "conditioning",
+        f"operation.conditioning = false allows no pulse and no dip, and '{purpose}' needs them",
+        trouble=True,
+    )
+
+
+def _previews(config: Config) -> list[Finding]:
     try:
         check_previews(config)
     except ConfigError as error:
-        found.append(Finding("previews", str(error), trouble=True))
-    return found
+        return [Finding("previews", str(error), trouble=True)]
+    return []
 
 
 def _limits(config: Config) -> Finding:

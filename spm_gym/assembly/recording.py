@@ -56,7 +56,9 @@ def recorded_microscope(
 
 def session_record(config: Config, weights: Path | None, resumed: bool) -> SessionRecord:
     """Collect the hashes and versions that decide what a session does."""
-    if config.env.ground_truth:
+    if not config.operation.conditioning:
+        classifier = ""
+    elif config.env.ground_truth:
         classifier = "truth"
     else:
         classifier = _sha256(config.env.classifier or shipped_classifier())

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from agents.belief.agent import BeliefAgent
 from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import LoadedAgent, load_agent
-from spm_gym.assembly.classifier import build_classifier
+from spm_gym.assembly.classifier import build_classifier, no_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.previews import build_preview_classifier
@@ -54,7 +54,7 @@ class Lab(NamedTuple):
     Attributes:
         instrument: The microscope, with a record of its acts.
         simulated: The same, if it exists in software only.
-        classifier: Of its images.
+        classifier: Of its images; in a survey, one that refuses to be asked.
         clock: The instrument's clock, s.
         control: What others ask for.
     """
@@ -110,7 +110,7 @@ def operate(
     finally:
         # After the shutdown: a mail server may take its time, the tip may not wait for it.
         notifier.close()
-    return _status(outcome, run)
+    return _status(outcome, run, survey=not settings.conditioning)
 
 
 def _is_real(config: Config) -> bool:
@@ -127,7 +127,9 @@ def _prepare(
     """Build environment and policy, as they were left if the run goes on; note the session."""
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
-    previews = build_preview_classifier(config, lab.classifier)
+    survey = not config.operation.conditioning
+    # Previews are taken in conditioning only.
+    previews = no_classifier if survey else build_preview_classifier(config, lab.classifier)
     env = ProbeConditioningEnv(
         lab.instrument, lab.classifier, config.env, budget=budget, preview_classifier=previews
     )
@@ -176,7 +178,7 @@ def _run(
     return outcome
 
 
-def _status(outcome: Outcome, run: Path) -> int:
+def _status(outcome: Outcome, run: Path, survey: bool) -> int:
     """Print what can be done next, and return the exit status.
 
     Raises:
@@ -187,6 +189,8 @@ def _status(outcome: Outcome, run: Path) -> int:
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
     print_line(f"  what happened   spm-gym report {as_typed(run)}")
+    if survey:
+        print_line(f"  label them      spm-gym label {as_typed(run)}")
     print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     # What a shell gives for Ctrl-C, so that scripts can tell it from a run that gave up.
     if outcome.interrupted:
@@ -202,17 +206,27 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         abort = control.must_interrupt
         with microscope(config, run, "run", journal=journal, abort=abort) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, build_classifier(config), steady_clock(), control)
+            yield Lab(instrument, None, _classifier(config), steady_clock(), control)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
     if config.faults is not None:
         simulated = FaultyMicroscope(bare, config.faults, config.seed)
     # Without limits, for nothing can break; but with the same record of acts as a real microscope.
-    guarded = Guard(simulated, None, journal.record_act, journal.acts())
-    classifier = build_classifier(config, bare)
+    guarded = Guard(
+        simulated,
+        None,
+        journal.record_act,
+        journal.acts(),
+        conditioning=config.operation.conditioning,
+    )
+    classifier = _classifier(config, bare)
     # The clock of the microscope without its faults: it answers while the connection is broken.
     yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)
+
+
+def _classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
+    return build_classifier(config, microscope) if config.operation.conditioning else no_classifier
 
 
 def _refuse_withdrawn(config: Config, instrument: Instrument) -> None:
@@ -230,7 +244,8 @@ def _policy(
     """Build the policy; also the last decision it has learned from, and the file of its weights."""
     settings = config.operation
     random = RandomRunPolicy(np.random.default_rng(_own_stream(config.seed)))
-    if settings.policy == "random":
+    # In a survey nobody chooses anything, and a lab may have no agent for its sample.
+    if settings.policy == "random" or not settings.conditioning:
         return random, 0, None
     loaded = load_agent(config, env, run)
     agent = _agent_policy(loaded, run / CHECKPOINTS, settings.learn)
@@ -283,9 +298,10 @@ class _Progress:
     def __init__(self, config: Config) -> None:
         settings = config.operation
         self._by_hours = settings.scans is None
+        self._survey = not settings.conditioning
         self._started = False
         self._bar = tqdm(
-            desc="operation",
+            desc="survey" if self._survey else "operation",
             total=settings.hours if self._by_hours else settings.scans,
             unit="h" if self._by_hours else "image",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} {unit} [{remaining}"
@@ -306,18 +322,15 @@ class _Progress:
         """Update the line."""
         images, counters = run_state.imaging.images, run_state.counters
         done = run_state.clock.elapsed / 3600 if self._by_hours else images
-        good, bad = counters["good"], counters["bad probe"]
-        self._bar.set_postfix(
-            {
-                "state": run_state.state,
-                "images": images,
-                "good": f"{good / max(1, good + bad):.0%}",
-                **({"unknown": counters["unknown"]} if counters["unknown"] else {}),
-                "conditionings": counters["episodes"],
-                "troubles": counters["recoveries"],
-            },
-            refresh=False,
-        )
+        figures: dict[str, object] = {"state": run_state.state, "images": images}
+        if not self._survey:
+            good, bad = counters["good"], counters["bad probe"]
+            figures["good"] = f"{good / max(1, good + bad):.0%}"
+            if counters["unknown"]:
+                figures["unknown"] = counters["unknown"]
+            figures["conditionings"] = counters["episodes"]
+        figures["troubles"] = counters["recoveries"]
+        self._bar.set_postfix(figures, refresh=False)
         limit = self._bar.total
         # The last transition may go beyond the bound, and a bar beyond its end loses its scale.
         reached = done if limit is None else min(done, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import cast
 
+from spm_gym.analysis.wording import SURVEY
 from spm_gym.assembly.drivers import capabilities, connect_microscope
 from spm_gym.assembly.preflight import preflight
 from spm_gym.cli.options import add_config, add_set
@@ -75,14 +76,17 @@ def _plan(config: Config) -> str:
     env, real, budget = config.env, config.real, config.budget
     limits = ", ".join(_bound(name, value) for name, value in real.limits)
     budgets = ", ".join(_bound(name, value) for name, value in budget)
-    actions = ", ".join(action.name for action in env.actions)
+    if config.operation.conditioning:
+        actions = f"choose from: {', '.join(action.name for action in env.actions)}"
+    else:
+        actions = f"be a {SURVEY}"
     return (
         f"limits (real.limits): {limits}\n"
         f"without success (budget): {budgets}\n"
         f"a run would: scan {env.image_nm:g} nm images of {env.pixels} x {env.pixels} pixels "
         f"within {env.regions.area_nm:g} nm, at {real.imaging.speed_nm_per_s:g} nm/s; training and "
         f"evaluation damage the probe at every reset: {'yes' if env.damage else 'no'}\n"
-        f"  choose from: {actions}\n"
+        f"  {actions}\n"
         f"  at its end, however it ends: {_end(config)}"
     )
 

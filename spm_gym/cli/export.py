@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spm_gym.assembly.run_directory import existing_operation
 from spm_gym.cli.options import add_force, refuse_unwritable
-from spm_gym.datasets.export import export_images
+from spm_gym.datasets.export import Whose, export_images
 from spm_gym.datasets.offline import DATASET, export_episodes
 from spm_gym.errors import UsageError
 from spm_gym.paths import as_typed
@@ -20,12 +20,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classifier",
         type=Path,
         metavar="FOLDER",
-        help="copy the images of good and bad probes, as 'train.py classifier --data' takes them",
+        help="copy the images of good and bad probes, as 'train.py classifier --data' takes them, "
+        "with the labels that people gave (spm-gym label RUN_DIR)",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=["people", "classifier"],
+        help="with --classifier: whose labels; 'classifier': the opinions of the run's own "
+        "classifier, which a new one would only learn to repeat (default: people)",
     )
     parser.add_argument(
         "--conditioning",
         action="store_true",
-        help="with --classifier: those between conditioning actions too, if classified clearly",
+        help="with --labels classifier: those between conditioning actions too, if classified "
+        "clearly",
     )
     parser.add_argument(
         "--offline",
@@ -53,8 +61,14 @@ def export(arguments: argparse.Namespace) -> int:
             "name what to make: --classifier FOLDER, --offline FOLDER, --transitions FILE"
         )
     refuse_unwritable("--transitions", transitions, arguments.force)
-    if arguments.conditioning and images is None:
-        raise UsageError("--conditioning goes with --classifier")
+    if arguments.labels and images is None:
+        raise UsageError("--labels goes with --classifier")
+    whose: Whose = arguments.labels or "people"
+    if arguments.conditioning and (images is None or whose != "classifier"):
+        raise UsageError(
+            "--conditioning goes with --classifier and --labels classifier: people's labels are "
+            "taken wherever they gave one"
+        )
     if transitions is not None:
         from spm_gym.assembly.belief import export_transitions  # torch is slow to import
 
@@ -64,7 +78,8 @@ def export(arguments: argparse.Namespace) -> int:
         return 0
     run, config = existing_operation(arguments.run)
     if images is not None:
-        print(f"{images}: {export_images(run, images, config.env, arguments.conditioning)}")
+        exported = export_images(run, images, config.env, whose, arguments.conditioning)
+        print(f"{images}: {exported}")
         print(f"  train on it     python train.py classifier --data {as_typed(images)}")
     if episodes is not None:
         print(f"{episodes}: {export_episodes(run, episodes, config)}")

@@ -43,6 +43,7 @@ EPILOG = """examples:
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       random choice instead of the agent, to compare
   spm-gym run --policy interleaved                  both in turn: what is the agent worth here?
+  spm-gym run --no-conditioning --scans 200         a survey: images only, to label them afterwards
 
 agents and run directories of others hold data: nothing in them is run; but the settings of a run
 that goes on decide what is done, and to which instrument (docs/safety.md, "Files from others")
@@ -74,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
+    )
+    parser.add_argument(
+        "--no-conditioning",
+        dest="conditioning",
+        action="store_const",
+        const=False,
+        help="a survey, sets operation.conditioning to false: images only, never a pulse or dip, "
+        "to fill a folder to label; needs neither classifier nor agent",
     )
     parser.add_argument(
         "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
@@ -108,19 +117,18 @@ def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
     # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
-    # Torch is slow to import.
-    from spm_gym.assembly.classifier import with_classifier_scale
-    from spm_gym.assembly.run import operate
+    from spm_gym.assembly.run import operate  # torch is slow to import
 
-    config = with_classifier_scale(config)
+    config = _scaled(config)
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    for name in ("config", "set", "env", "seed", "agent", "policy", "faults"):
+    for name in ("config", "set", "env", "seed", "agent", "policy", "conditioning", "faults"):
         if getattr(arguments, name) not in (None, []):
-            raise UsageError(f"--resume continues with the run's own settings: leave out --{name}")
+            option = f"--{'no-' * (name == 'conditioning')}{name}"
+            raise UsageError(f"--resume continues with the run's own settings: leave out {option}")
     folder, _ = existing_operation(arguments.run_dir)
     with locked_run(folder):
         remove_leftovers(folder)
@@ -128,9 +136,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
-        from spm_gym.assembly.classifier import with_classifier_scale  # torch is slow to import
-
-        config = with_classifier_scale(config)
+        config = _scaled(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config)
         print(f"continuing {folder}")
@@ -144,6 +150,15 @@ def _resume(arguments: argparse.Namespace) -> int:
         )
 
 
+def _scaled(config: Config) -> Config:
+    """Fill in the height scale of the classifier; a survey has none."""
+    if not config.operation.conditioning:
+        return config
+    from spm_gym.assembly.classifier import with_classifier_scale  # torch is slow to import
+
+    return with_classifier_scale(config)
+
+
 def _settings(arguments: argparse.Namespace) -> Config:
     overrides = [*arguments.set, *_given(arguments)]
     if arguments.faults is not None:
@@ -153,12 +168,13 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 def _given(arguments: argparse.Namespace) -> list[str]:
     """Write options that stand for settings as ``key=value``."""
-    settings: dict[str, str | int | float | Path | None] = {
+    settings: dict[str, str | bool | int | float | Path | None] = {
         "run.microscope": arguments.env,
         "operation.hours": arguments.hours,
         "operation.scans": arguments.scans,
         "operation.agent": arguments.agent,
         "operation.policy": arguments.policy,
+        "operation.conditioning": arguments.conditioning,
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
@@ -200,6 +216,8 @@ def _lasting(config: Config) -> dict[str, str]:
     return {
         "run.microscope": config.run.microscope,
         "operation.policy": config.operation.policy,
+        # A survey has promised that the probe is never conditioned.
+        "operation.conditioning": str(config.operation.conditioning).lower(),
         # Whether there are any decides what the state of the microscope holds; their rates may
         # change.
         "faults": "null" if config.faults is None else "faults on purpose",
@@ -211,6 +229,11 @@ def _lasting(config: Config) -> dict[str, str]:
 
 def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
     real = config.run.microscope == "real"
+    if not config.operation.conditioning and (arguments.agent or arguments.policy):
+        raise UsageError(
+            "--agent and --policy choose actions, and a survey (--no-conditioning, "
+            "operation.conditioning = false) does none: leave them out"
+        )
     if real and config.faults is not None:
         raise UsageError("--faults goes with --env sim; a virtual Nanonis has faults of its own")
     if real and arguments.time_scale:

@@ -39,6 +39,9 @@ class OperationConfig(Section):
     Attributes:
         hours: Time on the instrument's clock after which the run ends; None sets no bound.
         scans: Images after which it ends, partial ones not counted; None sets no bound.
+        conditioning: Whether the probe may be conditioned. Without, a run is a survey: images only,
+            which nothing classifies and which need neither classifier nor agent; the guard refuses
+            every pulse and dip, also that after a crash.
         policy: What chooses the actions: the agent, random choice, or both in turn, episode by
             episode.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
@@ -70,6 +73,7 @@ class OperationConfig(Section):
 
     hours: Positive | None = None
     scans: Count | None = None
+    conditioning: bool = True
     policy: Literal["agent", "random", "interleaved"] = "agent"
     agent: Path | None = None
     learn: bool = True
@@ -91,6 +95,16 @@ class OperationConfig(Section):
     retry_s: NonNegative = 10.0
     notify: Path | None = None
     notify_every_s: NonNegative = 600.0
+
+    @model_validator(mode="after")
+    def _survey_needs_no_good_start(self) -> OperationConfig:
+        # The operator's word would be compared with nothing, and the check seem to have passed.
+        if self.require_good_start and not self.conditioning:
+            raise ValueError(
+                "require_good_start compares the operator's word with a classifier, and a survey "
+                "(conditioning = false) has none: leave it out"
+            )
+        return self
 
 
 class ScheduledFault(Section):

@@ -8,20 +8,29 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import EnvConfig
-from spm_gym.datasets.manifest import MANIFEST
+from spm_gym.datasets.manifest import MANIFEST, Manifest
 from spm_gym.datasets.manifest_table import harmless_session
 from spm_gym.imaging.files import FileFormatError, read_heights
 from spm_gym.journal.reader import Label, reading, scan_file, scan_path
 from spm_gym.journal.rows import scans_to_export
-from spm_gym.paths import display_name
+from spm_gym.paths import as_typed, display_name
 
-_COLUMNS = ("file", "label", "session", "probability", "scan", "area")
+Whose = Literal["people", "classifier"]
+
+_COLUMNS = ("file", "label", "session", "label from", "probability", "scan", "area")
 _IMAGES = "images"
+_SAID_BY: dict[Whose, str] = {
+    "people": "by the labels that people gave",
+    "classifier": "by the opinions of the run's own classifier, which no person has confirmed",
+}
+_NEVER_LABELLED = (Label.DISCARDED, Label.PREVIEW, Label.UNUSABLE)
+"""Scans that the labelling page does not offer."""
 
 
 class ExportError(ValueError):
@@ -57,7 +66,7 @@ def make_empty(folder: Path) -> None:
 
 
 def export_images(
-    run: Path, folder: Path, config: EnvConfig, conditioning: bool = False
+    run: Path, folder: Path, config: EnvConfig, whose: Whose = "people", conditioning: bool = False
 ) -> Exported:
     """Copy the images of good and of bad probes, with a manifest that `load_folder` takes.
 
@@ -67,29 +76,30 @@ def export_images(
         run: The run directory; the run may be at work.
         folder: Where to; made if need be.
         config: Settings of the run.
-        conditioning: Whether to take the images between conditioning actions as well that were
-            classified clearly: above ``good_above`` or below ``damage_below``.
+        whose: Whose labels: those that people gave on the labelling page, or the opinions of the
+            run's own classifier. The manifest says it of every image.
+        conditioning: Whether to take the classifier's opinions on images between conditioning
+            actions as well, where they are clear: above ``good_above`` or below ``damage_below``.
 
     Raises:
         JournalError: There is no journal.
+        FileFormatError: The labels that people gave cannot be read.
         ExportError: The folder is not empty, or there are not both good and bad images.
     """
     # Read at one moment: the run may go on while files are copied.
     with reading(run) as db:
         scans = scans_to_export(db)
-    labelled, left_out = _divide(scans, config, conditioning)
-    found = Counter(label for _, label in labelled)
-    if not (found["good"] and found["bad"]):
-        raise ExportError(
-            f"{run} has {found['good']} images of a good probe and {found['bad']} of a bad one: "
-            "a classifier needs both"
-        )
+    if whose == "people":
+        labelled, left_out = _by_people(run, scans)
+    else:
+        labelled, left_out = _by_classifier(scans, config, conditioning)
+    _refuse_one_sided(run, whose, Counter(label for _, label in labelled))
     # Only now: a run that cannot be exported leaves no folder behind.
     make_empty(folder)
     entries = []
     for scan, label in tqdm(labelled, desc="images", unit="image", mininterval=1):
         try:
-            entries.append(_copied(run, scan, label, folder))
+            entries.append(_copied(run, scan, label, folder) | {"label from": whose})
         except FileFormatError:
             left_out["damaged files"] += 1
     with (
@@ -101,7 +111,9 @@ def export_images(
         writer.writeheader()
         writer.writerows(entries)
     written = Counter(entry["label"] for entry in entries)
-    return Exported(f"{written['good']} good and {written['bad']} bad images", left_out)
+    return Exported(
+        f"{written['good']} good and {written['bad']} bad images, {_SAID_BY[whose]}", left_out
+    )
 
 
 def session_of(run: Path, area: int) -> str:
@@ -109,10 +121,41 @@ def session_of(run: Path, area: int) -> str:
     return harmless_session(f"{display_name(run)} area {area}")
 
 
-def _divide(
+def _by_people(
+    run: Path, scans: list[sqlite3.Row]
+) -> tuple[list[tuple[sqlite3.Row, str]], Counter[str]]:
+    """Pair scans with the labels that people gave, and count the others.
+
+    Raises:
+        ExportError: Nobody has labelled the run.
+        FileFormatError: The manifest makes no sense.
+    """
+    manifest = run / MANIFEST
+    listed = Manifest.read(manifest).entries if manifest.is_file() else {}
+    given = {file: entry.label for file, entry in listed.items() if entry.label}
+    if not given:
+        raise ExportError(
+            f"nobody has labelled images of {run}: label them with 'spm-gym label {as_typed(run)}'"
+            " (--labels classifier exports the opinions of the run's classifier instead)"
+        )
+    labelled, left_out = [], Counter[str]()
+    for scan in scans:
+        label = given.get(scan["file"], "")
+        if label in ("good", "bad"):
+            labelled.append((scan, label))
+        elif label:
+            left_out[f"labelled {label}"] += 1
+        elif scan["label"] in _NEVER_LABELLED:
+            left_out[scan["label"]] += 1
+        else:
+            left_out["not labelled"] += 1
+    return labelled, left_out
+
+
+def _by_classifier(
     scans: list[sqlite3.Row], config: EnvConfig, conditioning: bool
 ) -> tuple[list[tuple[sqlite3.Row, str]], Counter[str]]:
-    """Pair scans with their labels in the dataset, and count those that get none."""
+    """Pair scans with the classifier's opinions, and count those on which it has none."""
     labelled, left_out = [], Counter[str]()
     for scan in scans:
         label = _label(scan, config, conditioning)
@@ -121,6 +164,16 @@ def _divide(
         else:
             left_out[scan["label"] or "undecided"] += 1
     return labelled, left_out
+
+
+def _refuse_one_sided(run: Path, whose: Whose, found: Counter[str]) -> None:
+    if found["good"] and found["bad"]:
+        return
+    more = f"; label more with 'spm-gym label {as_typed(run)}'" if whose == "people" else ""
+    raise ExportError(
+        f"{run} has {found['good']} images of a good probe and {found['bad']} of a bad one, "
+        f"{_SAID_BY[whose]}: a classifier needs both{more}"
+    )
 
 
 def _label(scan: sqlite3.Row, config: EnvConfig, conditioning: bool) -> str:
@@ -144,7 +197,7 @@ def _copied(run: Path, scan: sqlite3.Row, label: str, folder: Path) -> dict[str,
         "label": label,
         "session": session_of(run, scan["area"]),
         # Nine digits bring back every float32, and no classifier has more.
-        "probability": f"{scan['probability']:.9g}",
+        "probability": "" if scan["probability"] is None else f"{scan['probability']:.9g}",
         "scan": str(scan["id"]),
         "area": str(scan["area"]),
     }

@@ -31,6 +31,7 @@ LABELS = {
     Label.BAD_PROBE: "bad probe",
     Label.BAD_SAMPLE: "bad sample",
     Label.UNKNOWN: "unknown",
+    Label.UNCLASSIFIED: "of a survey, not classified",
     Label.CONDITIONING: "after an action",
     Label.PREVIEW: "preview",
     Label.UNUSABLE: "unusable",

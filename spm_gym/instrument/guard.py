@@ -41,6 +41,8 @@ class Guard:
         record: Called with the intents and results.
         history: Earlier records, so that budgets outlive the program.
         clock: Seconds since the start of the computer, for budgets by time.
+        conditioning: Whether the probe may be conditioned at all; False refuses every pulse, dip
+            and stall, whatever the limits allow.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Guard:
         history: Iterable[dict[str, Any]] = (),
         # Not the time of day: setting that must neither give actions back nor take them away.
         clock: Callable[[], float] = time.monotonic,
+        conditioning: bool = True,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
         self._record = record
         self._clock = clock
+        self._conditioning = conditioning
         self._started = clock()
         self._acts = 0
         self._in_area = 0
@@ -93,10 +97,17 @@ class Guard:
         """Condition the probe.
 
         Raises:
-            LimitExceeded: Place or action is out of bounds, or a budget is spent.
+            LimitExceeded: Nothing may be conditioned, place or action is out of bounds, or a
+                budget is spent.
             ValueError: The action is not one, or a parameter is not a number.
         """
         validate_act(action, x, y)
+        # Here too, although a survey asks for none: the last place before the wire.
+        if not self._conditioning:
+            raise LimitExceeded(
+                f"{type(action).__name__.lower()} refused: the probe is not to be conditioned "
+                "(operation.conditioning = false)"
+            )
         if self.limits is not None:
             check_place(x, y, self.limits)
             check_action(action, self.limits)

@@ -36,6 +36,7 @@ class Label(StrEnum):
     BAD_PROBE = "bad probe"
     BAD_SAMPLE = "bad sample"
     UNKNOWN = "unknown"
+    UNCLASSIFIED = "unclassified"
     DISCARDED = "discarded"
     CONDITIONING = "conditioning"
     PREVIEW = "preview"

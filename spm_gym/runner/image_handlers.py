@@ -101,20 +101,43 @@ class ImageHandlers:
 
     def diagnose(self) -> State:
         """Decide whether the image or preview is usable, and whether an image follows a preview."""
+        if not self._context.config.conditioning:
+            return self._survey()
         outcome = self._read_outcome()
-        if isinstance(outcome, ProcessedScan) and not self._imaging.over_current:
-            self._processed = outcome
-            if outcome.preview and may_be_good(outcome, self.env.config):
-                self._record(outcome)
-                self._label(Label.PREVIEW, Label.UNKNOWN if outcome.unknown else "")
-                return State.IMAGE
-            # Only a usable image ends a trouble: an approach that succeeds and crashes again would
-            # otherwise go on for ever.
-            self.recovery.succeed()
-            self.areas.finish_frame()
-            return State.CLASSIFY
-        # Heights of a tip in contact can look fine: then the current alone shows the crash.
-        diagnosis = Diagnosis.CRASH if isinstance(outcome, ProcessedScan) else outcome
+        if not isinstance(outcome, ProcessedScan):
+            return self._leave_out(outcome)
+        if self._imaging.over_current:
+            return self._leave_out(Diagnosis.CRASH)
+        self._processed = outcome
+        if outcome.preview and may_be_good(outcome, self.env.config):
+            self._record(outcome)
+            self._label(Label.PREVIEW, Label.UNKNOWN if outcome.unknown else "")
+            return State.IMAGE
+        self._finish_usable()
+        return State.CLASSIFY
+
+    def _survey(self) -> State:
+        """Keep a usable image without a verdict: nothing may follow from it but the next one."""
+        diagnosis = diagnose(self._scan_in_hand())
+        if diagnosis is not Diagnosis.FINE:
+            return self._leave_out(diagnosis)
+        if self._imaging.over_current:
+            return self._leave_out(Diagnosis.CRASH)
+        self._label(Label.UNCLASSIFIED)
+        self._finish_usable()
+        return State.CHOOSE
+
+    def _finish_usable(self) -> None:
+        # Only a usable image ends a trouble: an approach that succeeds and crashes again would
+        # otherwise go on for ever.
+        self.recovery.succeed()
+        self.areas.finish_frame()
+
+    def _leave_out(self, diagnosis: Diagnosis) -> State:
+        """Label an image that is not usable; rough sample is avoided, all else is a trouble.
+
+        The heights of a tip in contact can look fine: then the current alone has shown a crash.
+        """
         if diagnosis is Diagnosis.ROUGH:
             self._label(Label.BAD_SAMPLE, diagnosis)
             self.areas.reject_frame()

@@ -79,8 +79,10 @@ class Recovery:
         if kind == CRASH:
             # Only noted: it is done by the next state, so that a kill in between does not lose it.
             trouble.retract_due = True
-            # Where the tip has crashed: anywhere else the cleaning would spoil fresh sample.
-            self._areas.clean_later(spot if config.clean_action is not None else None)
+            # Where the tip has crashed: anywhere else the cleaning would spoil fresh sample. In a
+            # survey the tip stays as the crash has left it, for cleaning is a pulse.
+            cleans = config.conditioning and config.clean_action is not None
+            self._areas.clean_later(spot if cleans else None)
         # After a crash at once, for the surface is spoilt; else at the second trouble, since the
         # first may have been the tip's.
         if spot is not None and (kind == CRASH or trouble.at_frame >= config.spot_attempts):

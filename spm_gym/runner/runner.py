@@ -219,6 +219,12 @@ class Runner:
     def summary(self) -> str:
         """Sum up the run so far in a sentence."""
         counters = self.run_state.counters
+        if not self.config.conditioning:
+            return (
+                f"{duration_text(self.run_state.clock.elapsed)}: a survey of "
+                f"{self.run_state.imaging.images} images, nothing conditioned; "
+                f"{counters['recoveries']} troubles, {counters['areas']} approach areas"
+            )
         good, bad = counters["good"], counters["bad probe"]
         share = f", {good / (good + bad):.0%} of the classified ones good" if good + bad else ""
         unknown = f", {counters['unknown']} unknown" if counters["unknown"] else ""

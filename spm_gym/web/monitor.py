@@ -28,6 +28,7 @@ from spm_gym.analysis.scans import scan_at, scan_row
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import status_of
+from spm_gym.analysis.wording import SURVEY
 from spm_gym.figures.area_map import live_map
 from spm_gym.figures.heights import ScanRendering
 from spm_gym.figures.scan_view import prepare, scan_picture, scan_view
@@ -221,6 +222,7 @@ class LivePage:
                 "now": now,
                 "view": view,
                 "session": session,
+                "survey": SURVEY,
                 "run_status": status,
                 "instrument": instrument(db, run_state, at_work),
                 "progress": progress(db, run_state, session, under_way),

@@ -19,6 +19,7 @@ from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.policies import AGENT, policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
+from spm_gym.analysis.wording import SURVEY
 from spm_gym.atomic_file import written_whole
 from spm_gym.figures.mosaic import PaintLog, area_maps, examples
 from spm_gym.figures.report_charts import (
@@ -85,6 +86,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
         "run_status": run_status(db, run),
+        "survey": SURVEY if last_session(db).survey else "",
         "overview": overview,
         "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
         "colours": colours.LABELS,

@@ -51,7 +51,7 @@ def test_a_run_whose_name_is_a_formula_is_exported_without_one(tmp_path: Path, n
         run.scan(Label.GOOD, 0.99)
         run.scan(Label.BAD_PROBE, 0.01)
         run.commit()
-    export_images(tmp_path / name, tmp_path / "set", EnvConfig())
+    export_images(tmp_path / name, tmp_path / "set", EnvConfig(), "classifier")
     assert calculated((tmp_path / "set" / MANIFEST).read_bytes()) == []
     assert load_folder(tmp_path / "set").good.tolist() == [True, False]
 
@@ -67,7 +67,7 @@ def test_what_a_journal_calls_a_file_is_no_formula_in_an_export(tmp_path: Path) 
                 "UPDATE scans SET file = ? WHERE id = ?", (f"scans/{name}", number)
             )
         run.journal.keep()
-    export_images(tmp_path / "run", tmp_path / "set", EnvConfig())
+    export_images(tmp_path / "run", tmp_path / "set", EnvConfig(), "classifier")
     assert calculated((tmp_path / "set" / MANIFEST).read_bytes()) == []
 
 

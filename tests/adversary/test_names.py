@@ -114,7 +114,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["show", "--area", "0"],
         ["show", "--episode"],
         ["show", "--scan", "2"],
-        ["export", "--classifier", "images"],
+        ["export", "--classifier", "images", "--labels", "classifier"],
         ["export", "--offline", "episodes"],
     ],
 )

@@ -107,6 +107,7 @@ def test_figures_of_a_run(finished: Path) -> None:
         "bad probe": 2,
         "bad sample": 0,
         "unknown": 0,
+        "unclassified": 0,
         "discarded": 8,
         "conditioning": 2,
         "preview": 0,

@@ -117,7 +117,7 @@ def test_people_are_asked_about_unknown_images_and_no_export_guesses_their_label
     with reading(run) as db:
         unknown = {file for (file,) in db.execute("SELECT file FROM scans WHERE label = 'unknown'")}
     assert unknown < {candidate.file for candidate in find_candidates(run)}
-    exported = export_images(run, tmp_path / "images", Config().env, conditioning=True)
+    exported = export_images(run, tmp_path / "images", Config().env, "classifier", True)
     assert exported.left_out["unknown"] == 4
     manifest = (tmp_path / "images" / "manifest.csv").read_text()
     assert "nan" not in manifest

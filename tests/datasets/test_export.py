@@ -27,6 +27,7 @@ from tests.support.scripted_runs import Verdicts, lab
 ROOT = Path(__file__).parents[2]
 GOOD, BAD, UNCLEAR = 0.95, 0.02, 0.5
 VERDICTS = (GOOD, BAD, BAD, UNCLEAR, BAD, GOOD, GOOD, BAD, BAD, UNCLEAR, BAD, BAD, BAD, BAD, BAD)
+OPINIONS = "by the opinions of the run's own classifier, which no person has confirmed"
 SETTINGS = ("env.max_steps=3", "operation.condition_after=2", "operation.scans=14")
 
 
@@ -82,11 +83,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return error
 
 
-# --- images for the classifier --------------------------------------------------------------------
+# --- images with the opinions of the classifier ---------------------------------------------------
 
 
 def test_the_training_of_the_classifier_loads_what_is_exported(run: Path, tmp_path: Path) -> None:
-    exported = export_images(run, tmp_path / "set", settings(run).env)
+    exported = export_images(run, tmp_path / "set", settings(run).env, "classifier")
     loaded = load_folder(tmp_path / "set")
     labels = rows(
         run, "SELECT id, label FROM scans WHERE label IN ('good', 'bad probe') ORDER BY id"
@@ -94,20 +95,23 @@ def test_the_training_of_the_classifier_loads_what_is_exported(run: Path, tmp_pa
     assert [path.name for path in loaded.paths] == [Path(scan_file(n)).name for n, _ in labels]
     assert loaded.good.tolist() == [label == "good" for _, label in labels]
     assert loaded.ignored == {}
-    assert str(exported) == ("2 good and 5 bad images; left out: 14 discarded, 7 conditioning")
+    assert (
+        str(exported)
+        == f"2 good and 5 bad images, {OPINIONS}; left out: 14 discarded, 7 conditioning"
+    )
     for path, (number, _) in zip(loaded.paths, labels, strict=True):
         assert path.read_bytes() == (run / scan_file(number)).read_bytes()
 
 
 def test_an_area_is_a_session(run: Path, tmp_path: Path) -> None:
-    export_images(run, tmp_path / "set", settings(run).env)
+    export_images(run, tmp_path / "set", settings(run).env, "classifier")
     assert load_folder(tmp_path / "set").session.tolist() == ["monday area 0"] * 6 + [
         "monday area 1"
     ]
 
 
 def test_the_manifest_says_where_an_image_comes_from(run: Path, tmp_path: Path) -> None:
-    export_images(run, tmp_path / "set", settings(run).env)
+    export_images(run, tmp_path / "set", settings(run).env, "classifier")
     with (tmp_path / "set" / "manifest.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
     assert first.pop("probability") == f"{np.float32(GOOD):.9g}"
@@ -115,28 +119,32 @@ def test_the_manifest_says_where_an_image_comes_from(run: Path, tmp_path: Path) 
         "file": "images/000002.gsf",
         "label": "good",
         "session": "monday area 0",
+        "label from": "classifier",
         "scan": "2",
         "area": "0",
     }
 
 
 def test_conditioning_adds_what_was_classified_clearly(run: Path, tmp_path: Path) -> None:
-    exported = export_images(run, tmp_path / "set", settings(run).env, conditioning=True)
+    exported = export_images(run, tmp_path / "set", settings(run).env, "classifier", True)
     assert load_folder(tmp_path / "set").good.sum() == 2 + 1
-    assert str(exported) == "3 good and 9 bad images; left out: 14 discarded, 2 conditioning"
+    assert (
+        str(exported)
+        == f"3 good and 9 bad images, {OPINIONS}; left out: 14 discarded, 2 conditioning"
+    )
 
 
 @pytest.mark.parametrize("label", ["bad sample", "unusable", "discarded", None])
 def test_only_classified_images_are_taken(run: Path, tmp_path: Path, label: str | None) -> None:
     sql(run, f"UPDATE scans SET label = {'NULL' if label is None else repr(label)} WHERE id = 4")
-    exported = export_images(run, tmp_path / "set", settings(run).env, conditioning=True)
+    exported = export_images(run, tmp_path / "set", settings(run).env, "classifier", True)
     assert not (tmp_path / "set" / "images" / "000004.gsf").exists()
     assert exported.left_out[label or "undecided"] == 1 + 14 * (label == "discarded")
 
 
 def test_a_damaged_image_is_left_out_and_said(run: Path, tmp_path: Path) -> None:
     (run / scan_file(4)).write_bytes(b"Gwyddion Simple Field 1.0\n")
-    exported = export_images(run, tmp_path / "set", settings(run).env)
+    exported = export_images(run, tmp_path / "set", settings(run).env, "classifier")
     assert load_folder(tmp_path / "set").good.size == 6
     assert "1 damaged file" in str(exported)
 
@@ -144,32 +152,20 @@ def test_a_damaged_image_is_left_out_and_said(run: Path, tmp_path: Path) -> None
 def test_both_classes_are_needed(run: Path, tmp_path: Path) -> None:
     sql(run, "UPDATE scans SET label = 'good' WHERE label = 'bad probe'")
     with pytest.raises(ExportError, match="7 images of a good probe and 0 of a bad one"):
-        export_images(run, tmp_path / "set", settings(run).env)
+        export_images(run, tmp_path / "set", settings(run).env, "classifier")
     assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.parametrize("option", ["--classifier", "--offline"])
-def test_nothing_is_written_into_a_folder_that_is_in_use(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
-) -> None:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    (folder / "thesis.tex").write_text("years of work")
-    error = refused(capsys, run, option, folder)
-    assert "not empty" in error
-    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
-    assert "not empty" in refused(capsys, run, option, folder / "thesis.tex")
 
 
 def test_an_empty_folder_will_do(run: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    export_images(run, tmp_path / "set", settings(run).env)
+    export_images(run, tmp_path / "set", settings(run).env, "classifier")
     assert load_folder(tmp_path / "set").good.size == 7
 
 
 @pytest.mark.slow
 def test_the_classifier_is_really_trained_on_it(run: Path, tmp_path: Path) -> None:
-    assert cli.main(["export", str(run), "--classifier", str(tmp_path / "set")]) == 0
+    arguments = ["--classifier", str(tmp_path / "set"), "--labels", "classifier"]
+    assert cli.main(["export", str(run), *arguments]) == 0
     command = [sys.executable, str(ROOT / "train.py"), "classifier"]
     command += ["--config", str(ROOT / "configs" / "smoke.yaml"), "--set"]
     command += ["classifier.epochs=1", "classifier.validation_fraction=0.3"]
@@ -334,6 +330,14 @@ def test_without_a_finished_episode_there_is_no_dataset(run: Path, tmp_path: Pat
     assert not (tmp_path / "set").exists()
 
 
+def test_nothing_is_written_into_a_folder_that_is_in_use(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert "not empty" in refused(capsys, run, "--offline", tmp_path)
+    assert "not empty" in refused(capsys, run, "--offline", tmp_path / "thesis.tex")
+
+
 def test_no_dataset_appears_if_an_image_is_damaged(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,10 +370,11 @@ def test_both_at_once_and_what_to_do_with_them(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, episodes = tmp_path / "images", tmp_path / "episodes"
-    arguments = ["--classifier", images, "--offline", episodes, "--conditioning"]
+    arguments = ["--classifier", images, "--labels", "classifier", "--conditioning"]
+    arguments += ["--offline", episodes]
     assert cli.main(["export", str(run), *map(str, arguments)]) == 0
     out = capsys.readouterr().out
-    assert f"{images}: 3 good and 9 bad images; left out: 14 discarded, 2 conditioning" in out
+    assert f"{images}: 3 good and 9 bad images, {OPINIONS}; left out: 14 discarded, 2" in out
     assert f"{episodes}: 2 episodes with 6 steps" in out
     assert f"python train.py classifier --data {images}" in out
     assert f"MINARI_DATASETS_PATH={episodes}" in out
@@ -380,8 +385,11 @@ def test_what_cannot_be_asked_for(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "--classifier FOLDER, --offline FOLDER" in refused(capsys, run)
-    conditioning = refused(capsys, run, "--offline", tmp_path / "set", "--conditioning")
-    assert "--conditioning goes with --classifier" in conditioning
+    labels = refused(capsys, run, "--offline", tmp_path / "set", "--labels", "people")
+    assert "--labels goes with --classifier" in labels
+    for option in ("--offline", "--classifier"):
+        conditioning = refused(capsys, run, option, tmp_path / "set", "--conditioning")
+        assert "--conditioning goes with --classifier and --labels classifier" in conditioning
     no_run = refused(capsys, tmp_path / "nowhere", "--offline", tmp_path / "set")
     assert "not a run directory" in no_run
     (run / "journal.sqlite").unlink()

@@ -107,10 +107,10 @@ def test_nobody_is_asked_to_label_a_preview_nor_is_one_exported(tmp_path: Path) 
         previews = {file for (file,) in db.execute("SELECT file FROM scans WHERE lines < pixels")}
     assert len(find_candidates(run)) == 5
     assert not previews & {candidate.file for candidate in find_candidates(run)}
-    exported = export_images(run, tmp_path / "images", Config().env, conditioning=True)
+    exported = export_images(run, tmp_path / "images", Config().env, "classifier", True)
     assert exported.left_out["preview"] == 3
     with pytest.raises(ExportError):
-        export_images(run, tmp_path / "images", Config().env)
+        export_images(run, tmp_path / "images", Config().env, "classifier")
 
 
 def test_a_preview_is_drawn_as_what_it_is(tmp_path: Path) -> None:

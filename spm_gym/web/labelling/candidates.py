@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.analysis.scans import classified_files
+from spm_gym.analysis.scans import usable_files
 from spm_gym.datasets.export import session_of
 from spm_gym.datasets.labelled_folder import found_images, read_for_classifier
 from spm_gym.datasets.manifest import unlistable
@@ -20,7 +20,7 @@ from spm_gym.imaging.dissimilar import dissimilar_first
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.imaging.statistics import STATISTICS, image_statistics
-from spm_gym.journal.reader import JOURNAL, Label, reading, scan_path
+from spm_gym.journal.reader import JOURNAL, reading, scan_path
 from spm_gym.types import UNKNOWN_RANGE, Classifier
 
 Order = Literal["informative", "name", "random"]
@@ -83,7 +83,7 @@ class Image:
 
 
 def find_candidates(folder: Path) -> list[Candidate]:
-    """Find image files in a folder and below; of a run, the whole images that a classifier saw.
+    """Find image files in a folder and below; of a run, the whole images that are usable.
 
     Raises:
         FileFormatError: A name says both good and bad.
@@ -98,9 +98,8 @@ def find_candidates(folder: Path) -> list[Candidate]:
 
 
 def _of_run(run: Path) -> Iterator[Candidate]:
-    labels = (Label.GOOD, Label.BAD_PROBE, Label.BAD_SAMPLE, Label.UNKNOWN, Label.CONDITIONING)
     with reading(run) as db:
-        rows = classified_files(db, labels)
+        rows = usable_files(db)
     for row in rows:
         yield Candidate(row["file"], scan_path(run, row["file"]), session_of(run, row["area"]))
 
