@@ -24,7 +24,7 @@ def summary(capsys: pytest.CaptureFixture[str], run: str = "run") -> dict[str, A
 
 
 def lab_training(path: str) -> list[str]:
-    """Write images of a lab, and give the quickest training on them that goes through all stages."""
+    """Write images of a lab, and give the quickest training that goes through all stages."""
     images = np.random.default_rng(0).integers(0, 256, (60, 32, 32)).astype(np.uint8)
     np.savez(path, images=images, label=np.arange(60) % 2)
     settings = ["classifier.start=pretrained", "classifier.pretraining_epochs=1",
