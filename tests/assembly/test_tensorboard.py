@@ -100,9 +100,7 @@ def operate_with_troubles() -> None:
         ("recogniser", train_recogniser),
     ],
 )
-def test_the_glossary_has_what_is_written_and_nothing_else(
-    kind: str, go: Callable[[], None]
-) -> None:
+def test_the_glossary_is_what_is_written(kind: str, go: Callable[[], None]) -> None:
     go()
     of_settings = {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG,
                    metadata.SESSION_END_INFO_TAG}  # fmt: skip
