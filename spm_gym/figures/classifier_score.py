@@ -69,12 +69,12 @@ def _draw_images(
     rows: dict[str, NDArray[np.intp]],
 ) -> None:
     """Draw the first images of each row with name and probability."""
-    panels = figure.subplots(len(rows), _A_ROW)
-    for line, (title, chosen) in zip(panels, rows.items(), strict=True):
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (title, chosen) in zip(parts, rows.items(), strict=True):
+        part.suptitle(title, x=0.01, horizontalalignment="left", weight="bold", fontsize=10)
+        line = part.subplots(1, _A_ROW)
         for axes in line:
             axes.set_axis_off()
-        heading = line[0].text(0, 1.35, title, weight="bold", transform=line[0].transAxes)
-        heading.set_in_layout(False)  # or the first image would be as wide as it
         for axes, number in zip(line, chosen, strict=False):
             show_normalised(axes, images[number])
             mark = ", unknown" if unknown[number] else ""
