@@ -37,8 +37,8 @@ LABELS = {
     "bad probe": BAD,
     "bad sample": _PINK,
     "unknown": _ORANGE,
-    # One colour for two: a run either conditions or is a survey, so no picture has both.
-    "unclassified": _SKY,
+    # Not of Okabe and Ito, whose colours are all given away; a survey has few other labels.
+    "unclassified": "#5e4fa2",
     "conditioning": _SKY,
     "preview": _BLUE,
     "unusable": _YELLOW,

@@ -58,7 +58,7 @@ def test_a_shell_reads_a_path_as_it_is(name: bytes) -> None:
 
 def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> list[str]:
     """Whatever commands are suggested for a run directory."""
-    operate._status(Outcome("over", False, "withdrawn"), run)
+    operate._status(Outcome("over", False, "withdrawn"), run, survey=True)
     train._print_next_steps(run)
     printed = capsys.readouterr().out.splitlines()
     run.mkdir()
@@ -84,7 +84,7 @@ def test_suggested_commands_can_be_pasted(
     monkeypatch.chdir(tmp_path)
     printed = suggestions(Path(name), capsys, tmp_path)
     typed = as_typed(name)
-    options = ("report ", "--run-dir ", "--run ", "--logdir ", "restore ", "--config ")
+    options = ("report ", "label ", "--run-dir ", "--run ", "--logdir ", "restore ", "--config ")
     found = [option for option in options if any(f"{option}{typed}" in line for line in printed)]
     assert found == list(options)
     assert os.path.normpath(shlex.split(typed)[0]) == name

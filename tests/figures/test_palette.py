@@ -39,6 +39,10 @@ def test_every_label_of_an_image_has_a_colour() -> None:
     assert {*Label, UNDECIDED} - {Label.DISCARDED} == {*colours.LABELS}
 
 
+def test_labels_are_told_apart_by_their_colours() -> None:
+    assert len(set(colours.LABELS.values())) == len(colours.LABELS)
+
+
 def test_the_pages_have_the_same_colours() -> None:
     style = (PACKAGE / "web" / "static" / "pages.css").read_text("utf-8")
     variables = dict(re.findall(r"--([\w-]+): (#\w+);", style))
