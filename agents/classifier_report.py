@@ -63,6 +63,7 @@ class Report:
         agreed_auc: Area under the ROC curve on those; None likewise.
         recommended: Threshold to use, see `recommended_threshold`.
         recommended_tpr: Share of good images that are called good there.
+        recommended_on_all: True- and false-positive rate there on all images.
         roc: False-positive rates, and true-positive rates.
         reliability: The bins that hold images.
     """
@@ -78,6 +79,7 @@ class Report:
     agreed_auc: float | None
     recommended: float
     recommended_tpr: float
+    recommended_on_all: tuple[float, float]
     roc: tuple[tuple[float, ...], tuple[float, ...]]
     reliability: tuple[Bin, ...]
 
@@ -100,6 +102,11 @@ class Report:
             f"the {self.agreed[0]} good and {self.agreed[1]} bad validation images on which people "
             "agree "
         )
+
+    @property
+    def surest_images(self) -> int:
+        """Number of the images with the surest labels."""
+        return self.good + self.bad if self.agreed is None else sum(self.agreed)
 
     @property
     def surest_auc(self) -> float:
@@ -134,7 +141,10 @@ class Report:
         if self.agreed is not None:
             agreed = [
                 f"where people agree    {self.agreed[0]} good, {self.agreed[1]} bad: area "
-                f"{self.agreed_auc:.5f}; the threshold is theirs"
+                f"{self.agreed_auc:.5f}; the threshold is theirs",
+                # What passes in operation, where images are as they come.
+                f"there, of all images  true-positive rate {self.recommended_on_all[0]:.4f}, "
+                f"false-positive rate {self.recommended_on_all[1]:.4f}",
             ]
         return "\n".join(
             [
@@ -145,9 +155,9 @@ class Report:
                 f"accuracy              {self.accuracy:.4f}",
                 f"area under ROC curve  {self.auc:.5f}",
                 f"calibration error     {self.calibration_error:.4f}",
-                *agreed,
                 f"recommended threshold {self.recommended:g}, "
                 f"true-positive rate there {self.recommended_tpr:.4f}",
+                *agreed,
             ]
         )
 
@@ -198,6 +208,10 @@ def score(
         agreed_auc=None if few else float(roc_auc_score(good[sure], probability[sure])),
         recommended=recommended,
         recommended_tpr=float((probability[sure & good] > recommended).mean()),
+        recommended_on_all=(
+            float((probability[good] > recommended).mean()),
+            float((probability[~good] > recommended).mean()),
+        ),
         roc=(tuple(false_rate.tolist()), tuple(true_rate.tolist())),
         reliability=bins,
     )

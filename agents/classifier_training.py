@@ -89,7 +89,7 @@ def train_classifier(
     novelty = Novelty.of(statistics, np.random.default_rng([seed, 2]))
     classifier = ProbeClassifier(
         found.networks,
-        replace(conditions, auc=report.surest_auc, images=report.good + report.bad),
+        replace(conditions, auc=report.surest_auc, images=report.surest_images),
         temperature=found.temperature,
         average_flips=config.average_flips,
         novelty=novelty,

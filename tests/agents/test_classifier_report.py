@@ -60,10 +60,14 @@ def test_threshold_and_refusal_are_measured_where_people_agree() -> None:
     assert report.auc < 0.9
     assert (report.agreed, report.agreed_auc, report.surest_auc) == ((100, 100), 1.0, 1.0)
     assert report.recommended_tpr == 1
+    assert report.surest_images == 200
+    # What nobody agrees on passes half of the time, and that is said, too.
+    assert report.recommended_on_all[1] > 0.1
+    assert "there, of all images" in report.table()
     assert "where people agree    100 good, 100 bad" in report.table()
     # A few images say too little.
     few = score(probability.astype(np.float32), good, 0.9, agreed & (np.arange(400) % 4 == 0))
-    assert (few.agreed, few.surest_auc) == (None, few.auc)
+    assert (few.agreed, few.surest_auc, few.surest_images) == (None, few.auc, 400)
     assert "people agree" not in few.table()
 
 
