@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,6 +43,12 @@ class OperationConfig(Section):
         conditioning: Whether the probe may be conditioned. Without, a run is a survey: images only,
             which nothing classifies and which need neither classifier nor agent; the guard refuses
             every pulse and dip, also that after a crash.
+        when_good: What follows a good image outside conditioning: "scan", the next image; "stop",
+            the end, with the tip left at the surface and the operator's settings in force; or
+            anything else, the command line of a program that the tip is handed to, with the
+            operator's settings in force, until it ends.
+        program_s: Longest time of such a program; after that it is terminated, which ends the run.
+        hand_overs: Programs after which the run ends; None sets no bound.
         policy: What chooses the actions: the agent, random choice, or both in turn, episode by
             episode.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
@@ -74,6 +81,9 @@ class OperationConfig(Section):
     hours: Positive | None = None
     scans: Count | None = None
     conditioning: bool = True
+    when_good: str = "scan"
+    program_s: Positive = 3600.0
+    hand_overs: Count | None = None
     policy: Literal["agent", "random", "interleaved"] = "agent"
     agent: Path | None = None
     learn: bool = True
@@ -105,6 +115,28 @@ class OperationConfig(Section):
                 "(conditioning = false) has none: leave it out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _when_good_is_possible(self) -> OperationConfig:
+        if self.when_good != "scan" and not self.conditioning:
+            raise ValueError(
+                "when_good acts on what a classifier says, and a survey (conditioning = false) "
+                "has none: leave it out"
+            )
+        if self.hand_overs is not None and self.program is None:
+            raise ValueError("hand_overs counts programs: when_good has to name one")
+        try:
+            words = shlex.split(self.when_good)
+        except ValueError as error:
+            raise ValueError(f"when_good = {self.when_good!r} is no command: {error}") from error
+        if not words:
+            raise ValueError("when_good is empty: it is scan, stop, or the command of a program")
+        return self
+
+    @property
+    def program(self) -> list[str] | None:
+        """Words of the program that a good tip is handed to; None if it is handed to none."""
+        return None if self.when_good in ("scan", "stop") else shlex.split(self.when_good)
 
 
 class ScheduledFault(Section):

@@ -36,6 +36,7 @@ _MISSING = {
     "abort": "cannot end a scan or an approach early: a pause or a stop waits for it",
     "restore": "keeps no settings of the operator: what it changes stays changed",
     "rehearse": "cannot show commands without sending them: --dry-run is refused",
+    "lend": "cannot hand the tip over: operation.when_good has to be scan",
     "verify_motor": "cannot verify the direction of the coarse motor: --verify-motor is refused",
 }
 
@@ -53,6 +54,9 @@ class Capabilities:
         abort: End a scan or an approach when the run is asked for something else.
         restore: Keep the operator's settings during a run and put them back, also afterwards.
         rehearse: Show commands instead of sending them.
+        lend: Let a program have the tip with the operator's settings in force, and take it back
+            (`Instrument.lend`); and leave it at the surface on closing if
+            `DriverContext.leave_tip` says so.
         verify_motor: Find out that the coarse motor leads away from the sample; the instrument
             then is a `MotorVerifier`.
         reasons: Why something is missing, by its name above; such as the setting that allows it.
@@ -66,6 +70,7 @@ class Capabilities:
     abort: bool = False
     restore: bool = False
     rehearse: bool = False
+    lend: bool = False
     verify_motor: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -120,12 +125,15 @@ class DriverContext:
         notify: Takes sentences for the operator.
         note: Takes sentences for the record, such as what somebody else has changed.
         abort: Is asked during a scan or an approach whether to end it, by `spm_gym.errors.Aborted`.
+        leave_tip: Is asked on closing whether the tip stays at the surface for the operator,
+            whatever ``real.withdraw_on_exit`` says.
     """
 
     kept: Path | None = None
     notify: Callable[[str], None] = print
     note: Callable[[str], None] = print
     abort: Callable[[], bool] = lambda: False
+    leave_tip: Callable[[], bool] = lambda: False
 
 
 class Driver(Protocol):
@@ -148,7 +156,8 @@ class Driver(Protocol):
         """Connect, keep the operator's settings, set bias, setpoint and speed of ``real.imaging``.
 
         Its `close` leaves the safe condition, whatever state the connection is in: scan and motor
-        stopped, the tip withdrawn if ``real.withdraw_on_exit``, the settings put back; and raises
+        stopped, the tip withdrawn if ``real.withdraw_on_exit`` (unless it is to be left, see
+        `DriverContext.leave_tip`), the settings put back; and raises
         if one of them could not be done.
 
         Raises:
