@@ -6,6 +6,7 @@ so that what is ready for the one is ready for the others.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,7 @@ from spm_gym.imaging.conditions import classifier_findings, conditions_of, descr
 from spm_gym.imaging.normalisation import scale_text
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import Finding, Inspection
+from spm_gym.scale import duration_text
 
 Purpose = Literal["run", "train", "evaluate"]
 
@@ -53,7 +55,7 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
         return [*findings, _survey(purpose)]
     findings += [*_previews(config), *_classifier(config, inspection)]
     if purpose == "run":
-        findings.append(_agent(config))
+        findings += [_agent(config), *_when_good(config)]
     return findings
 
 
@@ -95,6 +97,43 @@ def _previews(config: Config) -> list[Finding]:
     except ConfigError as error:
         return [Finding("previews", str(error), trouble=True)]
     return []
+
+
+def check_when_good(config: Config) -> None:
+    """See that there is the program that a good tip is to be handed to, and that it can be.
+
+    Raises:
+        ConfigError: There is not, or it cannot.
+    """
+    settings = config.operation
+    name = f"setting operation.when_good = {settings.when_good!r}"
+    if settings.program is not None and shutil.which(settings.program[0]) is None:
+        raise ConfigError(
+            f"{name}: there is no program {settings.program[0]!r}; it is scan, stop, or the "
+            "command line of a program"
+        )
+    if settings.when_good == "scan" or config.run.microscope != "real":
+        return
+    able = capabilities(config.real)
+    if not able.lend:
+        raise ConfigError(f"{name}: the driver {config.real.driver} {able.why_not('lend')}")
+
+
+def _when_good(config: Config) -> list[Finding]:
+    settings = config.operation
+    try:
+        check_when_good(config)
+    except ConfigError as error:
+        return [Finding("when good", str(error), trouble=True)]
+    if settings.when_good == "scan":
+        return []
+    text = "the run ends, with the tip left at the surface"
+    if settings.program is not None:
+        text = (
+            f"{settings.when_good} has the tip, for {duration_text(settings.program_s)} at most; "
+            "what it does, no limit of real.limits bounds"
+        )
+    return [Finding("when good", text)]
 
 
 def _limits(config: Config) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,13 +20,14 @@ from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier, no_classifier
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.microscope import microscope, print_line
+from spm_gym.assembly.preflight import check_when_good
 from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.assembly.tensorboard import RunTensorBoard
-from spm_gym.config import Config
+from spm_gym.config import Config, OperationConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
@@ -57,6 +59,7 @@ class Lab(NamedTuple):
         classifier: Of its images; in a survey, one that refuses to be asked.
         clock: The instrument's clock, s.
         control: What others ask for.
+        leaves_tip: Set once the tip is to stay at the surface when the instrument is let go of.
     """
 
     instrument: Instrument
@@ -64,6 +67,7 @@ class Lab(NamedTuple):
     classifier: Classifier
     clock: Callable[[], float]
     control: Control
+    leaves_tip: threading.Event
 
 
 def operate(
@@ -86,10 +90,11 @@ def operate(
             directory.
 
     Returns:
-        Exit status: 0 done, 2 given up, 130 interrupted.
+        Exit status: 0 done, 2 given up or, if that was the aim, not good, 130 interrupted.
     """
     prepare_process(config.run.threads)
     settings = config.operation
+    check_when_good(config)
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
@@ -107,10 +112,12 @@ def operate(
                 pace=_pacer(scale, lab.control),
             )
             outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
+            if outcome.good:
+                lab.leaves_tip.set()
     finally:
         # After the shutdown: a mail server may take its time, the tip may not wait for it.
         notifier.close()
-    return _status(outcome, run, survey=not settings.conditioning)
+    return _status(outcome, run, settings)
 
 
 def _is_real(config: Config) -> bool:
@@ -178,7 +185,7 @@ def _run(
     return outcome
 
 
-def _status(outcome: Outcome, run: Path, survey: bool) -> int:
+def _status(outcome: Outcome, run: Path, settings: OperationConfig) -> int:
     """Print what can be done next, and return the exit status.
 
     Raises:
@@ -189,24 +196,28 @@ def _status(outcome: Outcome, run: Path, survey: bool) -> int:
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
     print_line(f"  what happened   spm-gym report {as_typed(run)}")
-    if survey:
+    if not settings.conditioning:
         print_line(f"  label them      spm-gym label {as_typed(run)}")
     print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     # What a shell gives for Ctrl-C, so that scripts can tell it from a run that gave up.
     if outcome.interrupted:
         return 130
-    return 2 if outcome.failed else 0
+    # So that a script does not measure with a tip that is not good.
+    not_yet_good = settings.when_good == "stop" and not outcome.good
+    return 2 if outcome.failed or not_yet_good else 0
 
 
 @contextmanager
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
     # Before the microscope: a request is obeyed from its first command on.
-    control = Control(run, token)
+    control, leaves_tip = Control(run, token), threading.Event()
     if config.run.microscope == "real":
         abort = control.must_interrupt
-        with microscope(config, run, "run", journal=journal, abort=abort) as instrument:
+        with microscope(
+            config, run, "run", journal=journal, abort=abort, leave_tip=leaves_tip.is_set
+        ) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, _classifier(config), steady_clock(), control)
+            yield Lab(instrument, None, _classifier(config), steady_clock(), control, leaves_tip)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
@@ -222,7 +233,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     )
     classifier = _classifier(config, bare)
     # The clock of the microscope without its faults: it answers while the connection is broken.
-    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)
+    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control, leaves_tip)
 
 
 def _classifier(config: Config, microscope: Instrument | None = None) -> Classifier:

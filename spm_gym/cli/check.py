@@ -95,6 +95,8 @@ def _end(config: Config) -> str:
     able = capabilities(config.real)
     if not able.withdraw:
         tip = "leave the tip where it is, for it cannot be withdrawn"
+    elif config.operation.when_good == "stop":
+        tip = "leave a good tip at the surface and withdraw any other"
     elif config.real.withdraw_on_exit:
         tip = "withdraw the tip"
     else:

@@ -43,6 +43,7 @@ EPILOG = """examples:
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       random choice instead of the agent, to compare
   spm-gym run --policy interleaved                  both in turn: what is the agent worth here?
+  spm-gym run --when-good "python spectrum.py"      hand the tip to a program whenever it is good
   spm-gym run --no-conditioning --scans 200         a survey: images only, to label them afterwards
 
 agents and run directories of others hold data: nothing in them is run; but the settings of a run
@@ -77,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
     )
     parser.add_argument(
+        "--when-good",
+        metavar="scan|stop|COMMAND",
+        help="sets operation.when_good: after a good image take the next one; or end, with the tip "
+        "left at the surface; or hand the tip to a program and take it back (docs/operation.md)",
+    )
+    parser.add_argument(
         "--no-conditioning",
         dest="conditioning",
         action="store_const",
@@ -87,6 +94,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
     )
+    _add_simulated(parser)
+    add_token(
+        parser,
+        "obey only requests to pause or stop that come with it (default: anybody who may write "
+        "into the run directory is obeyed)",
+    )
+    add_run_directory(parser, "runs/<date>_run")
+    add_set(parser, "operation.condition_after=5")
+    parser.set_defaults(command=run)
+
+
+def _add_simulated(parser: argparse.ArgumentParser) -> None:
     simulated = parser.add_argument_group("simulated microscope")
     simulated.add_argument(
         "--faults",
@@ -100,14 +119,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="how much faster than real time it works (default: off, as fast as it goes)",
     )
-    add_token(
-        parser,
-        "obey only requests to pause or stop that come with it (default: anybody who may write "
-        "into the run directory is obeyed)",
-    )
-    add_run_directory(parser, "runs/<date>_run")
-    add_set(parser, "operation.condition_after=5")
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -136,6 +147,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
+        _refuse_unasked_program(arguments, folder, config)
         config = _scaled(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config)
@@ -147,6 +159,16 @@ def _resume(arguments: argparse.Namespace) -> int:
 
         return operate(
             config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
+        )
+
+
+def _refuse_unasked_program(arguments: argparse.Namespace, folder: Path, config: Config) -> None:
+    """Start no program that only the run directory names: it may come from somebody else."""
+    if config.operation.program is not None and arguments.when_good is None:
+        raise UsageError(
+            f"{folder / SETTINGS} has a program, operation.when_good = "
+            f"{config.operation.when_good!r}, which is not started unless you name it: give "
+            "--when-good COMMAND, or --when-good scan to go on without"
         )
 
 
@@ -175,6 +197,7 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.agent": arguments.agent,
         "operation.policy": arguments.policy,
         "operation.conditioning": arguments.conditioning,
+        "operation.when_good": arguments.when_good,
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }

@@ -155,7 +155,7 @@ class Guard:
     def lend(self, work: Callable[[], None]) -> None:
         """Let somebody else use the instrument during ``work``; what they do, no limit bounds."""
         # One act with its intent and result, as others: after a kill in the middle of it nobody
-        # knows how far the work has come, and it is not begun a second time.
+        # knows how far the work has come, and it is not started a second time.
         self._act({"act": "hand over"}, lambda: self.instrument.lend(work))
 
     def wait(self, seconds: float) -> None:

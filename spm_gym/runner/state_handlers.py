@@ -23,6 +23,7 @@ from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.ending import Ending
+from spm_gym.runner.hand_over import HandOver
 from spm_gym.runner.image_handlers import ImageHandlers
 from spm_gym.runner.recovery import (
     CONNECTION,
@@ -55,6 +56,7 @@ class StateHandlers:
         self.images = ImageHandlers(
             context, self.areas, self.recovery, self.conditioning, self.ending
         )
+        self.hand_over = HandOver(context)
         self._handlers: dict[State, Callable[[], State]] = {
             State.APPROACH: self._approach,
             State.SETTLE: self._settle,
@@ -66,6 +68,7 @@ class StateHandlers:
             State.CLASSIFY: self.images.classify,
             State.COLLECT: self.images.collect,
             State.CONDITION: self._condition,
+            State.HAND_OVER: self._hand_over,
             State.RECOVER: self._recover,
             State.CHANGE_AREA: self._change_area,
             State.PAUSE: self._pause,
@@ -201,6 +204,10 @@ class StateHandlers:
         place = self.conditioning.act()
         if self.images.draws_over_current():
             raise Trouble(CRASH, "over-current after an action", place)
+        return State.CHOOSE
+
+    def _hand_over(self) -> State:
+        self.hand_over.carry_out(*self.images.good_image())
         return State.CHOOSE
 
     def _recover(self) -> State:
