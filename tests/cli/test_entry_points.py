@@ -365,12 +365,3 @@ def test_over_tcp_nothing_is_sent_for_what_is_no_action_or_no_act() -> None:
         assert {"TipShaper.Start", "Bias.Pulse"}.isdisjoint(sent)
         assert "Scan.Action" in sent
         env.close()
-
-
-def test_help_of_the_command_line_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    out = capsys.readouterr().out
-    for name in ("run", "condition", "compare", "virtual-nanonis", "deepspm-server"):
-        assert f"\n    {name}" in out
