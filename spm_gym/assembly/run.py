@@ -18,7 +18,7 @@ from agents.belief.agent import BeliefAgent
 from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier, no_classifier
-from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.drivers import allowed_acts, capabilities
 from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.preflight import check_when_good
 from spm_gym.assembly.previews import build_preview_classifier
@@ -229,7 +229,7 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         None,
         journal.record_act,
         journal.acts(),
-        conditioning=config.operation.conditioning,
+        allowed=allowed_acts(config),
     )
     classifier = _classifier(config, bare)
     # The clock of the microscope without its faults: it answers while the connection is broken.

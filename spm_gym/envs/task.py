@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.action_index import action_index
-from spm_gym.config import EnvConfig
+from spm_gym.config import ConfigError, EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.navigation import Navigator
 from spm_gym.envs.observation import (
@@ -76,7 +76,8 @@ class ConditioningTask:
         self.processed: ProcessedScan | None = None
         self.last_act: tuple[str, float, float] | None = None
         self.uncertain = False
-        self._damaging = np.array([action.damaging for action in config.actions])
+        damaging = [action.damaging and config.may_choose(action) for action in config.actions]
+        self._damaging = np.array(damaging)
         self._elapsed = 0
         self._events: list[str] = []
         self._chosen: int | None = None
@@ -299,6 +300,11 @@ class ConditioningTask:
         self.last_act = None
 
     def _damage(self, rng: np.random.Generator) -> Imaging:
+        if not self._damaging.any():
+            raise ConfigError(
+                "setting env.allowed_actions has no action that may damage the probe, which every "
+                "reset does: allow one of them, or set env.damage=false"
+            )
         for _ in range(self.config.damage_actions):
             processed = self.present
             if self._bad(processed):
