@@ -104,7 +104,7 @@ def operate(
             Journal(run, RunState.references, _is_real(config)) as journal,
             _lab(config, run, journal, token) as lab,
         ):
-            env, policy = _prepare(config, run, journal, lab, resumed)
+            env, policy = prepare(config, run, journal, lab, resumed)
             hooks = RunnerHooks(
                 clock=lab.clock,
                 notify=lambda kind, text: notifier.send(kind, str(kind), text),
@@ -128,10 +128,18 @@ def _can_withdraw(config: Config) -> bool:
     return not _is_real(config) or capabilities(config.real).withdraw
 
 
-def _prepare(
+def prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
-    """Build environment and policy, as they were left if the run goes on; note the session."""
+    """Build environment and policy, as they were left if the run goes on; note the session.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+        journal: Its journal.
+        lab: Microscope and classifier.
+        resumed: Whether it goes on.
+    """
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     survey = not config.operation.conditioning

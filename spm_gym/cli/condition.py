@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="how much faster than real time a simulated microscope works (default: off)",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show every command instead of sending it"
+    )
     add_token(parser, "obey only requests to pause or stop that come with it")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_run")
     add_set(parser, "operation.condition_after=1")

@@ -35,10 +35,13 @@ _MADE_FIRST = (SCANS, CHECKPOINTS, TENSORBOARD, CONTROL, PROTECTION)
 """What a run makes besides its journal before anything happens. The operator's settings are not
 among them: they are kept only while the instrument does not have them back."""
 
+_DRY_RUN = "--dry-run goes with a new run and --env real: nothing else sends commands"
+
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
   spm-gym run --env sim --hours 86 --faults random  days, with everything going wrong that can
   spm-gym run --env real --config configs/real.yaml --hours 60
+  spm-gym run --env real --config my_lab.yaml --dry-run   what would be sent, and nothing is
   spm-gym run --resume                              go on after a kill, a stop, or a power cut
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       random choice instead of the agent, to compare
@@ -64,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_config(parser)
     add_env(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show every command to the real microscope through the first conditioning, played on "
+        "a simulated tip, instead of sending it",
+    )
     parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
     parser.add_argument("--scans", type=int, metavar="N", help="sets operation.scans")
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
@@ -124,13 +133,21 @@ def _add_simulated(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Operate as the command line asks."""
     if arguments.resume:
+        if arguments.dry_run:
+            raise UsageError(_DRY_RUN)
         return _resume(arguments)
     config = _settings(arguments)
     # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
+    config = _scaled(config)
+    if arguments.dry_run:
+        from spm_gym.assembly.run_rehearsal import rehearse  # torch is slow to import
+
+        rehearse(config)
+        print("dry run: nothing was sent, nothing was kept")
+        return 0
     from spm_gym.assembly.run import operate  # torch is slow to import
 
-    config = _scaled(config)
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
@@ -259,6 +276,8 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         )
     if real and config.faults is not None:
         raise UsageError("--faults goes with --env sim; a virtual Nanonis has faults of its own")
+    if arguments.dry_run and not real:
+        raise UsageError(_DRY_RUN)
     if real and arguments.time_scale:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
     if arguments.fresh_area and not (real and arguments.resume):
