@@ -15,7 +15,7 @@ from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
 from spm_gym.runner.run_state import OpenEpisode, RunState, read_run_state
-from spm_gym.runner.states import State
+from spm_gym.runner.states import ASKED_TO_PAUSE, State
 from spm_gym.scale import duration_text
 
 
@@ -123,9 +123,17 @@ def status_of(
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     # A pause may last for days: it has no entry that could be late.
     if ending.kind is RunEnd.PAUSED:
-        why = "Somebody has asked for it."
+        why = _why_paused(db)
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     return RunStatus(activity, ending.sentence, "", since, late, ending)
+
+
+def _why_paused(db: sqlite3.Connection) -> str:
+    query = "SELECT text FROM events WHERE kind = 'pause' ORDER BY id DESC LIMIT 5"
+    texts = [text.removesuffix(": withdrawing") for (text,) in db.execute(query)]
+    # The newest may be that the tip could not be withdrawn, which the sentence says already.
+    why = next((text for text in texts if not text.startswith("not withdrawn")), ASKED_TO_PAUSE)
+    return "Somebody has asked for it." if why == ASKED_TO_PAUSE else _sentence(why)
 
 
 def _late(run_state: RunState | None, session: RunSession) -> float:

@@ -32,6 +32,7 @@ from spm_gym.imaging.conditions import classifier_findings, conditions_of, descr
 from spm_gym.imaging.normalisation import scale_text
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import Finding, Inspection
+from spm_gym.runner.interlocks import described_interlock
 from spm_gym.scale import duration_text
 
 Purpose = Literal["run", "train", "evaluate"]
@@ -55,7 +56,7 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
         return [*findings, _survey(purpose)]
     findings += [*_previews(config), *_classifier(config, inspection)]
     if purpose == "run":
-        findings += [_agent(config), *_when_good(config)]
+        findings += [_agent(config), *_when_good(config), *_holds(config)]
     return findings
 
 
@@ -117,6 +118,41 @@ def check_when_good(config: Config) -> None:
     able = capabilities(config.real)
     if not able.lend:
         raise ConfigError(f"{name}: the driver {config.real.driver} {able.why_not('lend')}")
+
+
+def check_interlocks(config: Config) -> None:
+    """See that the driver of the settings can read the signals of interlocks.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not config.operation.interlocks:
+        return
+    if config.run.microscope != "real":
+        raise ConfigError(
+            "setting operation.interlocks: a simulated microscope has no such signals; they go "
+            "with --env real"
+        )
+    able = capabilities(config.real)
+    if not able.signals:
+        raise ConfigError(
+            f"setting operation.interlocks: the driver {config.real.driver} "
+            f"{able.why_not('signals')}"
+        )
+
+
+def _holds(config: Config) -> list[Finding]:
+    """Say what may pause or end a run besides people."""
+    settings = config.operation
+    try:
+        check_interlocks(config)
+    except ConfigError as error:
+        return [Finding("interlocks", str(error), trouble=True)]
+    findings = [Finding("interlock", described_interlock(each)) for each in settings.interlocks]
+    if settings.quiet_hours:
+        zone = settings.time_zone or "the computer's time"
+        findings.append(Finding("quiet hours", f"{', '.join(settings.quiet_hours)}, {zone}"))
+    return findings
 
 
 def _when_good(config: Config) -> list[Finding]:

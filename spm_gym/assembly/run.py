@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier, no_classifier
 from spm_gym.assembly.drivers import allowed_acts, capabilities
 from spm_gym.assembly.microscope import microscope, print_line
-from spm_gym.assembly.preflight import check_when_good
+from spm_gym.assembly.preflight import check_interlocks, check_when_good
 from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
@@ -33,6 +33,7 @@ from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument, Restartable
+from spm_gym.instrument.driver import SignalReader
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -41,8 +42,11 @@ from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.control import Control
+from spm_gym.runner.interlocks import Interlocks
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.policy import RunPolicy
+from spm_gym.runner.quiet_hours import QuietHours
+from spm_gym.runner.requests import Requests
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Outcome, Runner
 from spm_gym.types import Classifier, Transition
@@ -58,7 +62,7 @@ class Lab(NamedTuple):
         simulated: The same, if it exists in software only.
         classifier: Of its images; in a survey, one that refuses to be asked.
         clock: The instrument's clock, s.
-        control: What others ask for.
+        requests: What the run is asked for.
         leaves_tip: Set once the tip is to stay at the surface when the instrument is let go of.
     """
 
@@ -66,7 +70,7 @@ class Lab(NamedTuple):
     simulated: Restartable | None
     classifier: Classifier
     clock: Callable[[], float]
-    control: Control
+    requests: Requests
     leaves_tip: threading.Event
 
 
@@ -95,6 +99,7 @@ def operate(
     prepare_process(config.run.threads)
     settings = config.operation
     check_when_good(config)
+    check_interlocks(config)
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
@@ -108,8 +113,10 @@ def operate(
             hooks = RunnerHooks(
                 clock=lab.clock,
                 notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                requests=lab.control.asked,
-                pace=_pacer(scale, lab.control),
+                requests=lab.requests.asked,
+                why_paused=lab.requests.why_paused,
+                failure=lab.requests.failure,
+                pace=_pacer(scale, lab.requests),
             )
             outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
             if outcome.good:
@@ -218,14 +225,18 @@ def _status(outcome: Outcome, run: Path, settings: OperationConfig) -> int:
 @contextmanager
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
     # Before the microscope: a request is obeyed from its first command on.
-    control, leaves_tip = Control(run, token), threading.Event()
+    # An event, for the driver asks when it is closed, after the runner has ended.
+    interlocks, leaves_tip = Interlocks(config.operation.interlocks), threading.Event()
+    quiet = QuietHours(config.operation.quiet_hours, config.operation.time_zone)
+    requests = Requests(Control(run, token), interlocks, quiet)
     if config.run.microscope == "real":
-        abort = control.must_interrupt
+        abort = requests.must_interrupt
         with microscope(
             config, run, "run", journal=journal, abort=abort, leave_tip=leaves_tip.is_set
         ) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, _classifier(config), steady_clock(), control, leaves_tip)
+            _begin_interlocks(config, interlocks, instrument)
+            yield Lab(instrument, None, _classifier(config), steady_clock(), requests, leaves_tip)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
@@ -241,7 +252,15 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     )
     classifier = _classifier(config, bare)
     # The clock of the microscope without its faults: it answers while the connection is broken.
-    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control, leaves_tip)
+    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, requests, leaves_tip)
+
+
+def _begin_interlocks(config: Config, interlocks: Interlocks, instrument: Instrument) -> None:
+    names = [each.signal for each in config.operation.interlocks]
+    if names:
+        assert isinstance(instrument, Guard)
+        reader = cast(SignalReader, instrument.instrument)
+        interlocks.begin(lambda: reader.read_signals(names))
 
 
 def _classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
@@ -360,12 +379,12 @@ class _Progress:
             self._bar.update(reached - self._bar.n)
 
 
-def _pacer(scale: float, control: Control) -> Callable[[float], None]:
+def _pacer(scale: float, requests: Requests) -> Callable[[float], None]:
     """Make a function that lets time pass as on an instrument, unless something is asked for."""
 
     def pace(seconds: float) -> None:
         end = time.monotonic() + seconds / scale
-        while (left := end - time.monotonic()) > 0 and not control.must_interrupt():
+        while (left := end - time.monotonic()) > 0 and not requests.must_interrupt():
             time.sleep(min(left, _ASK_EVERY_S))
 
     return pace if scale else lambda seconds: None

@@ -20,6 +20,9 @@ from spm_gym.journal.writer import Journal
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.control import Control
+from spm_gym.runner.interlocks import Interlocks
+from spm_gym.runner.quiet_hours import QuietHours
+from spm_gym.runner.requests import Requests
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Runner
 
@@ -46,6 +49,7 @@ def rehearse(config: Config) -> None:
             f"# played: one image of a bad tip starts the conditioning (in the run "
             f"{config.operation.condition_after}), {_ACTIONS} actions make it good"
         )
+    # A program of the lab would find no controller, and nobody learns from invented images.
     played = {"when_good": "scan", "hand_overs": None, "condition_after": 1, "learn": False,
               "hours": None, "scans": 1 if survey else _ACTIONS + 1, "notify": None}  # fmt: skip
     operation = config.operation.model_copy(update=played)
@@ -56,7 +60,8 @@ def rehearse(config: Config) -> None:
             Journal(run, RunState.references, durable=False) as journal,
             microscope(config, run, "run", dry_run=True) as instrument,
         ):
-            lab = Lab(instrument, None, _Played(), steady_clock(), Control(run), threading.Event())
+            requests = Requests(Control(run), Interlocks(()), QuietHours((), None))
+            lab = Lab(instrument, None, _Played(), steady_clock(), requests, threading.Event())
             env, policy = prepare(config, run, journal, lab, resumed=False)
             told = _Headings(run)
             Runner(

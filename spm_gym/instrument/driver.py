@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +37,7 @@ _MISSING = {
     "restore": "keeps no settings of the operator: what it changes stays changed",
     "rehearse": "cannot show commands without sending them: --dry-run is refused",
     "lend": "cannot hand the tip over: operation.when_good has to be scan",
+    "signals": "reads no signals by their names: operation.interlocks is refused",
     "verify_motor": "cannot verify the direction of the coarse motor: --verify-motor is refused",
 }
 
@@ -57,6 +58,7 @@ class Capabilities:
         lend: Let a program have the tip with the operator's settings in force, and take it back
             (`Instrument.lend`); and leave it at the surface on closing if
             `DriverContext.leave_tip` says so.
+        signals: Read signals by their names; the instrument then is a `SignalReader`.
         verify_motor: Find out that the coarse motor leads away from the sample; the instrument
             then is a `MotorVerifier`.
         reasons: Why something is missing, by its name above; such as the setting that allows it.
@@ -71,6 +73,7 @@ class Capabilities:
     restore: bool = False
     rehearse: bool = False
     lend: bool = False
+    signals: bool = False
     verify_motor: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -206,6 +209,18 @@ class Driver(Protocol):
             InstrumentError: It cannot be reached, or the safe condition not be had.
         """
         raise CommandFailed(f"this driver {_MISSING['restore']}")
+
+
+class SignalReader(Instrument, Protocol):
+    """An instrument that reads signals by their names."""
+
+    def read_signals(self, names: Sequence[str]) -> list[float]:
+        """Read the present values, in the units of the signals; moves nothing.
+
+        Raises:
+            InstrumentError: There is none of such a name, or any other failure.
+        """
+        ...
 
 
 class MotorVerifier(Instrument, Protocol):

@@ -35,6 +35,7 @@ class Ending:
 
     def leave_good(self) -> State:
         """End because the probe is good: the tip stays at the surface."""
+        # Kept with the run, for whether the tip may stay is decided after the last transition.
         self._ending.reason, self._ending.good = GOOD_PROBE, True
         return State.STOP
 

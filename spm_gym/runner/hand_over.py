@@ -16,7 +16,7 @@ from spm_gym.journal.reader import scan_file
 from spm_gym.journal.run_lock import lock_of_program
 from spm_gym.paths import as_typed
 from spm_gym.runner.context import RunnerContext
-from spm_gym.runner.control import Request
+from spm_gym.runner.control import INTERRUPTING
 from spm_gym.runner.run_state import required
 from spm_gym.runner.signals import ignoring_signals
 from spm_gym.scale import duration_text
@@ -63,6 +63,7 @@ class HandOver:
         }
         # It is for those who ask the run for something, not for its programs.
         environment.pop("SPM_GYM_TOKEN", None)
+        # One file for every image, so that a night's programs do not mix their words.
         output = self._run / PROGRAMS / f"{scan:06d}.log"
         output.parent.mkdir(exist_ok=True)
         began = time.monotonic()
@@ -121,11 +122,12 @@ class HandOver:
         return False
 
     def _is_asked_for_something(self) -> bool:
-        return self._context.hooks.requests() in (Request.PAUSE, Request.STOP)
+        return self._context.hooks.requests() in INTERRUPTING
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:
     """Ask a program and all that it has started to end; kill what does not."""
+    # It may hold the tip over the surface with the feedback off: first it is asked, then killed.
     if program.poll() is None:
         _signal(program, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

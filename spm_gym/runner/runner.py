@@ -193,6 +193,8 @@ class Runner:
         if not touches_instrument(state):
             return None
         request = self._hooks.requests()
+        if request is Request.STOP and (failure := self._hooks.failure()):
+            return self.handlers.fail(failure)
         if request is Request.STOP:
             self._asked_to_stop = True
             return self.handlers.ending.stop(ASKED_TO_STOP)

@@ -37,7 +37,8 @@ from enum import StrEnum
 
 ASKED_TO_STOP = "asked to stop"
 INTERRUPTED = "interrupted"
-"""Reasons of an end by which its kind is recognised later; all others are free text."""
+ASKED_TO_PAUSE = "asked to pause"
+"""Reasons of an end or a pause by which its kind is recognised later; others are free text."""
 
 
 class State(StrEnum):

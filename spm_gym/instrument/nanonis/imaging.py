@@ -65,6 +65,7 @@ class Imaging:
         self.set_after_approach()
         acts.watch_tip(self._controller, self._config.nanonis.shaping)
         check_safe_tip_in_force(self._controller, self._config)
+        # With our mark in the comment, by which other runs know that the controller is taken.
         self._scanner.prepare(self._owned.marked(before.properties["comment"]))
         self._watch.adopt()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from spm_gym.config import RealConfig
@@ -15,11 +15,7 @@ from spm_gym.instrument.nanonis.approach import AutoApproach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.imaging import Imaging
-from spm_gym.instrument.nanonis.in_force import (
-    Watch,
-    check_before_changes,
-    check_safe_tip_in_force,
-)
+from spm_gym.instrument.nanonis.in_force import Watch, check_before_changes, check_safe_tip_in_force
 from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership, in_use
 from spm_gym.instrument.nanonis.reading import (
     ask_release,
@@ -31,6 +27,7 @@ from spm_gym.instrument.nanonis.reading import (
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
 from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, refuse_unsafe, shut_down
+from spm_gym.instrument.nanonis.signals import SignalTable
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -77,6 +74,7 @@ class NanonisInstrument:
         self._in_force = Watch(main, config, context.note)
         self._scanner = Scanner(main, config, context.abort)
         self._imaging = Imaging(main, config, self._in_force, self._scanner, self._owned, sleep)
+        self._signals = SignalTable(main)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
@@ -231,6 +229,10 @@ class NanonisInstrument:
         lift_tip(self._main, self._z_range, self.config.nanonis.withdraw_timeout_s)
         self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
 
+    def read_signals(self, names: Sequence[str]) -> list[float]:
+        """Read signals by their names, in their own units; see `SignalTable.read`."""
+        return self._signals.read(names)
+
     def verify_motor(self) -> None:
         """Find out with single steps that ``coarse.retract`` leads away; leaves the tip withdrawn.
 
@@ -269,9 +271,7 @@ class NanonisInstrument:
 
         Raises:
             ContactLost: The tip is not at the surface, before or after.
-            TipCrashed: It is in the surface.
-            LimitExceeded: The work has left a bias or a setpoint beyond the limits; the operator's
-                are restored.
+            LimitExceeded: The work has left bias or setpoint beyond the limits; they are restored.
             UnsafeToContinue: Another run has taken the controller over.
             InstrumentError: Any other failure; what the work raises is raised as well.
         """
