@@ -25,6 +25,7 @@ from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
+from spm_gym.assembly.sample import find_used_area
 from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.assembly.tensorboard import RunTensorBoard
 from spm_gym.config import Config, OperationConfig
@@ -191,6 +192,7 @@ def _run(
                 seed=config.seed,
                 may_stay=_is_real(config) and not config.real.withdraw_on_exit,
                 can_withdraw=_can_withdraw(config),
+                used_area=find_used_area(config, run),
             )
             if fresh_area:
                 runner.handlers.areas.enter_unknown()

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_env(parser)
     parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
+    parser.add_argument("--sample", metavar="NAME", help="sets operation.sample: as in spm-gym run")
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
     parser.add_argument(
         "--agent", type=Path, metavar="PATH", help="sets operation.agent: as in spm-gym run"

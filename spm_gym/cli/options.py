@@ -43,7 +43,8 @@ def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--fresh-area",
         action="store_true",
-        help="with --resume: the microscope was moved to a fresh approach area by hand",
+        help="with --resume, or a run's --sample: the microscope was moved to a fresh approach "
+        "area by hand",
     )
 
 

@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
     )
     parser.add_argument(
+        "--sample",
+        metavar="NAME",
+        help="sets operation.sample: the map of used places goes on from the last run with this "
+        "name in the same folder",
+    )
+    parser.add_argument(
         "--when-good",
         metavar="scan|stop|COMMAND",
         help="sets operation.when_good: after a good image take the next one; or end, with the tip "
@@ -149,11 +155,27 @@ def run(arguments: argparse.Namespace) -> int:
     from spm_gym.assembly.run import operate  # torch is slow to import
 
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
-        return operate(config, folder, arguments.time_scale, token=arguments.token)
+        return operate(
+            config,
+            folder,
+            arguments.time_scale,
+            fresh_area=arguments.fresh_area,
+            token=arguments.token,
+        )
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    for name in ("config", "set", "env", "seed", "agent", "policy", "conditioning", "faults"):
+    for name in (
+        "config",
+        "set",
+        "env",
+        "seed",
+        "agent",
+        "policy",
+        "sample",
+        "conditioning",
+        "faults",
+    ):
         if getattr(arguments, name) not in (None, []):
             option = f"--{'no-' * (name == 'conditioning')}{name}"
             raise UsageError(f"--resume continues with the run's own settings: leave out {option}")
@@ -213,6 +235,7 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.scans": arguments.scans,
         "operation.agent": arguments.agent,
         "operation.policy": arguments.policy,
+        "operation.sample": arguments.sample,
         "operation.conditioning": arguments.conditioning,
         "operation.when_good": arguments.when_good,
         "operation.notify": arguments.notify,
@@ -278,9 +301,11 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--faults goes with --env sim; a virtual Nanonis has faults of its own")
     if arguments.dry_run and not real:
         raise UsageError(_DRY_RUN)
+    if config.operation.sample is not None and not real:
+        raise UsageError("--sample goes with --env real: every simulated run has a new sample")
     if real and arguments.time_scale:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
-    if arguments.fresh_area and not (real and arguments.resume):
-        raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    if arguments.fresh_area and not (real and (arguments.resume or config.operation.sample)):
+        raise UsageError("--fresh-area goes with --resume or --sample, and with --env real")
     if config.env.ground_truth and real:
         raise UsageError("setting env.ground_truth = True: only the simulator knows the truth")

@@ -80,6 +80,8 @@ class OperationConfig(Section):
     Attributes:
         hours: Time on the instrument's clock after which the run ends; None sets no bound.
         scans: Images after which it ends, partial ones not counted; None sets no bound.
+        sample: Name of the sample: a new run goes on where the newest one with this name, in the
+            same folder, has ended, and leaves alone what that has used up. None: a fresh map.
         conditioning: Whether the probe may be conditioned. Without, a run is a survey: images only,
             which nothing classifies and which need neither classifier nor agent; the guard refuses
             every pulse and dip, also that after a crash.
@@ -124,6 +126,7 @@ class OperationConfig(Section):
 
     hours: Positive | None = None
     scans: Count | None = None
+    sample: Text | None = None
     conditioning: bool = True
     # The paper's runs go on scanning: their images are the measurement.
     when_good: str = "scan"

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.config.json_file import parse_json
+from spm_gym.envs.regions import Mark
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.plain_state import StateError, restored
 from spm_gym.types import Frame, Scan
 
 JOURNAL = "journal.sqlite"
@@ -177,6 +179,20 @@ def read_state(db: sqlite3.Connection) -> Any:
         return None if row is None else parse_json(row[0])
     except (TypeError, ValueError) as error:
         raise JournalError(f"the state of the runner in the journal is damaged: {error}") from error
+
+
+def read_marks(db: sqlite3.Connection, area: int) -> list[Mark]:
+    """Read the blocked places of an area, in the order in which they were blocked.
+
+    Raises:
+        JournalError: One is none.
+    """
+    columns = "x, y, radius, reason"
+    rows = db.execute(f"SELECT {columns} FROM marks WHERE area = ? ORDER BY id", (area,))
+    try:
+        return restored(list[Mark], [dict(row) for row in rows])
+    except StateError as error:
+        raise JournalError(f"the journal is damaged: a blocked place: {error}") from None
 
 
 def has_started(run: Path) -> bool:

@@ -27,6 +27,7 @@ from spm_gym.journal.reader import (
     JournalError,
     Label,
     open_journal,
+    read_marks,
     read_scan,
     scan_file,
 )
@@ -37,7 +38,7 @@ from spm_gym.journal.recovered import (
     scans_beyond,
     set_aside_scans,
 )
-from spm_gym.plain_state import StateError, from_bytes, restored, to_bytes
+from spm_gym.plain_state import from_bytes, to_bytes
 from spm_gym.types import Scan
 
 
@@ -242,19 +243,8 @@ class Journal:
         self._insert("marks", area=area, x=mark.x, y=mark.y, radius=mark.radius, reason=mark.reason)
 
     def marks(self, area: int) -> list[Mark]:
-        """Read the blocked places of an area, in the order in which they were blocked.
-
-        Raises:
-            JournalError: One is none.
-        """
-        columns = "x, y, radius, reason"
-        rows = self._db.execute(f"SELECT {columns} FROM marks WHERE area = ? ORDER BY id", (area,))
-        try:
-            return restored(list[Mark], [dict(row) for row in rows])
-        except StateError as error:
-            raise JournalError(
-                f"{self.run / JOURNAL} is damaged: a blocked place: {error}"
-            ) from None
+        """Read the blocked places of an area; see `read_marks`."""
+        return read_marks(self._db, area)
 
     def add_scan(
         self,

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from spm_gym.envs.regions import area_direction
+from dataclasses import dataclass
+
+from spm_gym.envs.regions import Mark, area_direction
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.run_state import required
 from spm_gym.scale import NM
 from spm_gym.types import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class UsedArea:
+    """An approach area that an earlier run on the same sample has left the tip in.
+
+    Attributes:
+        run: The run.
+        area: Number of the area.
+        coarse: Its position, in coarse moves.
+        last_region: As in `Navigator`.
+        marks: Places in it that are blocked.
+    """
+
+    run: str
+    area: int
+    coarse: tuple[int, int]
+    last_region: tuple[float, float] | None
+    marks: tuple[Mark, ...]
 
 
 class Areas:
@@ -27,6 +48,18 @@ class Areas:
     def begin(self) -> None:
         """Note the first area."""
         self._note(certain=True, reason="start")
+
+    def continue_from(self, used: UsedArea) -> None:
+        """Begin where an earlier run on the same sample has ended, with what it has used up.
+
+        The areas that it has left before are behind it on the spiral: none of them comes again.
+        """
+        place = self._place
+        place.area, place.coarse, place.last_region = used.area, used.coarse, used.last_region
+        self._note(certain=True, reason=f"goes on where {used.run} has ended")
+        for mark in used.marks:
+            self._context.journal.add_mark(used.area, mark)
+        self.restore_map()
 
     def leave(self, reason: str) -> None:
         """Have the present area left before the next image."""

@@ -16,6 +16,7 @@ from spm_gym.instrument.contract import Restartable
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
+from spm_gym.runner.areas import UsedArea
 from spm_gym.runner.context import RunnerContext, RunnerHooks
 from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind, summary_due
@@ -78,6 +79,7 @@ class Runner:
         may_stay: Whether the tip may stay at the surface at the end, unless the run has failed or
             somebody has asked for the end.
         can_withdraw: Whether the instrument can withdraw the tip at all.
+        used_area: Where an earlier run on the same sample has ended; None begins a fresh map.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Runner:
         seed: int = 0,
         may_stay: bool = False,
         can_withdraw: bool = True,
+        used_area: UsedArea | None = None,
     ) -> None:
         self.env = env
         self.config = config
@@ -109,7 +112,7 @@ class Runner:
                 RunnerContext(env, config, journal, policy, hooks, self._rng, self.run_state)
             )
             if kept is None:
-                self._start()
+                self._start(used_area)
             else:
                 self._resume(kept[1])
         except StateError as error:
@@ -306,11 +309,14 @@ class Runner:
         instrument = None if self._simulated is None else self._simulated.get_state()
         self.journal.commit(self.run_state.to_json(), instrument)
 
-    def _start(self) -> None:
+    def _start(self, used_area: UsedArea | None) -> None:
         self.run_state.clock.now = self._hooks.clock()
         if self.config.require_good_start:
             self.handlers.images.expect_good_start()
-        self.handlers.areas.begin()
+        if used_area is None:
+            self.handlers.areas.begin()
+        else:
+            self.handlers.areas.continue_from(used_area)
         self._commit()
 
     def _resume(self, instrument_state: Any) -> None:

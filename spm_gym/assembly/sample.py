@@ -1,0 +1,71 @@
+"""The places of a sample that earlier runs have used up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spm_gym.assembly.run_directory import SETTINGS
+from spm_gym.config import Config, ConfigError
+from spm_gym.config.yaml_file import read_yaml
+from spm_gym.errors import UsageError
+from spm_gym.journal.reader import JournalError, read_marks, reading
+from spm_gym.journal.run_lock import is_run_locked
+from spm_gym.paths import display_name
+from spm_gym.runner.areas import UsedArea
+from spm_gym.runner.run_state import read_run_state
+
+
+def find_used_area(config: Config, run: Path) -> UsedArea | None:
+    """Find where the newest earlier run on the sample of the settings has ended.
+
+    Args:
+        config: Settings of the run that is to begin.
+        run: Its directory; earlier ones lie beside it.
+
+    Raises:
+        UsageError: A run on this sample is at work, or its journal cannot be read.
+    """
+    sample = config.operation.sample
+    if sample is None:
+        return None
+    earlier = [
+        folder
+        for file in sorted(run.absolute().parent.glob(f"*/{SETTINGS}"))
+        if (folder := file.parent) != run.absolute() and _sample(file) == sample
+    ]
+    found: list[tuple[float, UsedArea]] = []
+    for folder in earlier:
+        if is_run_locked(folder):
+            raise UsageError(f"{folder} is at work on the sample {sample!r}: stop it first")
+        try:
+            found += _end_of(folder)
+        except JournalError as error:
+            raise UsageError(
+                f"{folder}, an earlier run on the sample {sample!r}, cannot be read, so nobody "
+                f"knows what it has used up: {error}; name another sample (operation.sample)"
+            ) from error
+    # The newest has gone furthest on the spiral, and begun where those before it have ended.
+    return max(found, key=lambda each: each[0])[1] if found else None
+
+
+def _sample(settings: Path) -> object:
+    try:
+        tree = read_yaml(settings)
+        return tree["operation"]["sample"]
+    except (ConfigError, KeyError, TypeError):
+        return None  # of another program, or older than the setting
+
+
+def _end_of(run: Path) -> list[tuple[float, UsedArea]]:
+    """Give when a run has begun last, and where it has ended; nothing if it did nothing."""
+    with reading(run) as db:
+        state = read_run_state(db)
+        if state is None:
+            return []
+        place = state.place
+        (began,) = db.execute("SELECT COALESCE(MAX(wall), 0) FROM sessions").fetchone()
+        used = UsedArea(
+            display_name(run), place.area, place.coarse, place.last_region,
+            tuple(read_marks(db, place.area)),
+        )  # fmt: skip
+    return [(began, used)]
