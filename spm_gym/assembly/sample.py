@@ -44,7 +44,7 @@ def find_used_area(config: Config, run: Path) -> UsedArea | None:
                 f"{folder}, an earlier run on the sample {sample!r}, cannot be read, so nobody "
                 f"knows what it has used up: {error}; name another sample (operation.sample)"
             ) from error
-    # The newest has gone furthest on the spiral, and begun where those before it have ended.
+    # The newest is furthest on the spiral, and started where those before it had ended.
     return max(found, key=lambda each: each[0])[1] if found else None
 
 
@@ -57,15 +57,15 @@ def _sample(settings: Path) -> object:
 
 
 def _end_of(run: Path) -> list[tuple[float, UsedArea]]:
-    """Give when a run has begun last, and where it has ended; nothing if it did nothing."""
+    """Give when a run was started last, and where it ended; nothing if it did nothing."""
     with reading(run) as db:
         state = read_run_state(db)
         if state is None:
             return []
         place = state.place
-        (began,) = db.execute("SELECT COALESCE(MAX(wall), 0) FROM sessions").fetchone()
+        (started,) = db.execute("SELECT COALESCE(MAX(wall), 0) FROM sessions").fetchone()
         used = UsedArea(
             display_name(run), place.area, place.coarse, place.last_region,
             tuple(read_marks(db, place.area)),
         )  # fmt: skip
-    return [(began, used)]
+    return [(started, used)]

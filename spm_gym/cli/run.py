@@ -86,6 +86,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
     )
+    _add_purpose(parser)
+    parser.add_argument(
+        "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
+    )
+    _add_simulated(parser)
+    add_token(
+        parser,
+        "obey only requests to pause or stop that come with it (default: anybody who may write "
+        "into the run directory is obeyed)",
+    )
+    add_run_directory(parser, "runs/<date>_run")
+    add_set(parser, "operation.condition_after=5")
+    parser.set_defaults(command=run)
+
+
+def _add_purpose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample",
         metavar="NAME",
@@ -106,18 +122,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a survey, sets operation.conditioning to false: images only, never a pulse or dip, "
         "to fill a folder to label; needs neither classifier nor agent",
     )
-    parser.add_argument(
-        "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
-    )
-    _add_simulated(parser)
-    add_token(
-        parser,
-        "obey only requests to pause or stop that come with it (default: anybody who may write "
-        "into the run directory is obeyed)",
-    )
-    add_run_directory(parser, "runs/<date>_run")
-    add_set(parser, "operation.condition_after=5")
-    parser.set_defaults(command=run)
 
 
 def _add_simulated(parser: argparse.ArgumentParser) -> None:
