@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Literal
@@ -108,8 +109,9 @@ def check_limits(config: Config) -> None:
     """
     env = config.env
     # The image at the corner of the area reaches furthest; its limits are those of all others.
-    furthest = (env.regions.area_nm - env.image_nm) / 2 * NM
-    frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels)
+    furthest = (env.regions.area_nm - env.extent_nm) / 2 * NM
+    angle = math.radians(env.angle_deg)
+    frame = Frame(furthest, furthest, env.image_nm * NM, env.pixels, angle)
     check_frame(frame, config.real.limits)
     if env.preview_lines is not None:
         check_frame(replace(frame, lines=env.preview_lines), config.real.limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,6 +128,7 @@ class EnvConfig(Section):
     """Images, success and rewards of the episodes (paper, *Environment*).
 
     Attributes:
+        angle_deg: Rotation of the scan frame, counter-clockwise.
         creep_wait_s: Pause after a coarse move for the piezos to settle.
         settle_fraction: Share of the lines that is scanned and discarded before every image that no
             preview comes before.
@@ -161,6 +163,7 @@ class EnvConfig(Section):
     # 64 pixels are the paper's, 10 nm the released code's.
     image_nm: Positive = 10.0
     pixels: Annotated[int, Field(ge=8, le=1024)] = 64
+    angle_deg: Annotated[float, Field(gt=-180, le=180)] = 0.0
     # About 120 s (paper, *Instrument and scanning*); the released code does not wait. How much of
     # an image is thrown away the paper leaves open.
     creep_wait_s: NonNegative = 120.0
@@ -193,6 +196,13 @@ class EnvConfig(Section):
     actions: tuple[ActionConfig, ...] = PAPER_ACTIONS
     allowed_actions: tuple[str, ...] | None = None
 
+    @property
+    def extent_nm(self) -> float:
+        """Extent of an image along x and y: more than its side, if it is rotated."""
+        angle = math.radians(self.angle_deg)
+        # A right angle rotates by a cosine of 6e-17: that is none.
+        return self.image_nm * round(abs(math.cos(angle)) + abs(math.sin(angle)), 12)
+
     def may_choose(self, action: ActionConfig) -> bool:
         """Tell whether the settings allow an action at all, whatever the image shows."""
         return self.allowed_actions is None or action.name in self.allowed_actions
@@ -218,8 +228,11 @@ class EnvConfig(Section):
         # Journals, files of weights and the map of blocked places tell actions by their names.
         if len({action.name for action in self.actions}) != len(self.actions):
             raise ValueError("action names must differ")
-        if self.regions.area_nm < self.image_nm:
-            raise ValueError("regions.area_nm must be at least image_nm")
+        if self.regions.area_nm < self.extent_nm:
+            raise ValueError(
+                f"regions.area_nm must be at least {self.extent_nm:g}, the extent of an image of "
+                f"image_nm = {self.image_nm:g} at angle_deg = {self.angle_deg:g}"
+            )
         return self
 
     @model_validator(mode="after")

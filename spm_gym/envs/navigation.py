@@ -48,7 +48,7 @@ class Navigator:
     def enter_area(self, number: int) -> None:
         """Start an approach area with an empty map."""
         self.area = number
-        self.regions = RegionMap(self.config.regions, self.config.image_nm * NM)
+        self.regions = RegionMap(self.config.regions, self.config.extent_nm * NM)
         self.last_region: tuple[float, float] | None = None
         self.bad_sample = 0
 
@@ -63,7 +63,9 @@ class Navigator:
         if region is None:
             return None
         self.last_region = region
-        return Frame(*region, size=self.config.image_nm * NM, pixels=self.config.pixels)
+        config = self.config
+        angle = math.radians(config.angle_deg)
+        return Frame(*region, size=config.image_nm * NM, pixels=config.pixels, angle=angle)
 
     def change_area(self) -> None:
         """Move to the next approach area by the coarse motor; the piezos creep afterwards.
