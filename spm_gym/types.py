@@ -125,6 +125,7 @@ class Scan:
         setpoint: Tunnelling current held by the feedback, A.
         started: Seconds on the instrument's clock.
         path: File of the raw scan, if one was written.
+        channels: Other images that were recorded with it.
     """
 
     frame: Frame
@@ -135,6 +136,7 @@ class Scan:
     setpoint: float = 25e-12
     started: float = 0.0
     path: Path | None = None
+    channels: tuple[Channel, ...] = ()
 
     @property
     def z_range_or_nan(self) -> tuple[float, float]:
@@ -149,6 +151,27 @@ class Scan:
     def __reduce__(self) -> tuple[Any, ...]:
         # Unpickled arrays are writeable; the constructor makes the heights read-only again.
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Another image of a scan: of another signal, or of the way back.
+
+    Attributes:
+        name: Of the signal, with its unit.
+        backward: Whether it was recorded on the way back.
+        values: (lines, pixels) float32, in that unit, as the controller has them. Read-only.
+    """
+
+    name: str
+    backward: bool
+    values: FloatImage
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", read_only(self.values))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.backward, self.values)
 
 
 @dataclass(frozen=True, slots=True)

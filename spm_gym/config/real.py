@@ -153,6 +153,8 @@ class NanonisConfig(DriverSettings):
             that of imaging.
         withdraw_timeout_s: Longest withdrawal.
         channel: Name of the signal that holds the tip height.
+        record: Names of further signals whose images are kept with every whole image.
+        record_backward: Whether the images of the way back are kept as well.
         autosave: Whether the controller saves every finished scan as a .sxm file of its own.
     """
 
@@ -166,6 +168,8 @@ class NanonisConfig(DriverSettings):
     approach_setpoint_pA: Positive | None = None
     withdraw_timeout_s: Seconds = 60.0
     channel: str = "Z (m)"
+    record: tuple[str, ...] = ()
+    record_backward: bool = False
     autosave: bool = False
     shaping: ShapingConfig = ShapingConfig()
     coarse: CoarseConfig = CoarseConfig()

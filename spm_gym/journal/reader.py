@@ -17,10 +17,11 @@ from spm_gym.envs.regions import Mark
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.plain_state import StateError, restored
-from spm_gym.types import Frame, Scan
+from spm_gym.types import Channel, Frame, Scan
 
 JOURNAL = "journal.sqlite"
 SCANS = "scans"
+CHANNELS = "channels"
 VERSION = 1
 _SCAN_FILE = re.compile(rf"{SCANS}/[0-9]{{6,12}}\.gsf")
 SAFE_END, UNSAFE_END = "end", "unsafe end"
@@ -213,6 +214,13 @@ def has_started(run: Path) -> bool:
 def scan_file(number: int) -> str:
     """Return the path of a scan, relative to the run directory."""
     return f"{SCANS}/{number:06d}.gsf"
+
+
+def channel_file(number: int, channel: Channel) -> str:
+    """Return the path of another image of a scan, relative to the run directory."""
+    # Names of signals are the operator's, and may hold anything.
+    name = re.sub(r"[^a-z0-9]+", "_", channel.name.lower()).strip("_") or "signal"
+    return f"{CHANNELS}/{number:06d}_{name}_{'backward' if channel.backward else 'forward'}.gsf"
 
 
 def scan_path(run: Path, file: str) -> Path:

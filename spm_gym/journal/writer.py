@@ -22,10 +22,12 @@ from spm_gym.config.json_file import parse_json
 from spm_gym.envs.regions import Mark
 from spm_gym.imaging.files import write_gsf
 from spm_gym.journal.reader import (
+    CHANNELS,
     JOURNAL,
     SCANS,
     JournalError,
     Label,
+    channel_file,
     open_journal,
     read_marks,
     read_scan,
@@ -266,6 +268,10 @@ class Journal:
         file = scan_file(last + 1)
         (self.run / SCANS).mkdir(exist_ok=True)
         # The file first: a kill in between leaves one to be deleted, never a row without heights.
+        for channel in scan.channels:
+            (self.run / CHANNELS).mkdir(exist_ok=True)
+            beside = self.run / channel_file(last + 1, channel)
+            write_gsf(beside, scan, synchronise=self._durable, channel=channel)
         write_gsf(self.run / file, scan, synchronise=self._durable)
         frame = scan.frame
         z_low, z_high = scan.z_range or (None, None)
@@ -362,8 +368,12 @@ class Journal:
         if scans_beyond(self.run, last + 1):
             set_aside_scans(self.run, last)
         (self.run / scan_file(last + 1)).unlink(missing_ok=True)
-        for half_written in (self.run / SCANS).glob(".[0-9]*-[0-9]*.gsf"):
-            half_written.unlink()
+        # Its other images as well, or they would pass for those of the scan that takes its number.
+        for other in (self.run / CHANNELS).glob(f"{last + 1:06d}_*.gsf"):
+            other.unlink()
+        for folder in (SCANS, CHANNELS):
+            for half_written in (self.run / folder).glob(".[0-9]*-[0-9]*.gsf"):
+                half_written.unlink()
 
     def _insert(self, table: str, **values: Any) -> int:
         names = ", ".join(values)

@@ -22,7 +22,7 @@ from spm_gym.imaging.files.text import (
     size,
 )
 from spm_gym.imaging.files.topography import FileFormatError, Topography
-from spm_gym.types import Scan
+from spm_gym.types import Channel, Scan
 
 _MAGIC = b"Gwyddion Simple Field 1.0"
 _LONGEST_HEADER = 2**20
@@ -103,8 +103,23 @@ def _sizes(header: Mapping[str, str]) -> tuple[float | None, float | None]:
     return size("XReal", header["XReal"], metre), size("YReal", header["YReal"], metre)
 
 
-def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
+def _title_and_unit(channel: Channel) -> tuple[str, str]:
+    """Split the name of a signal, such as "Current (A)", for the title and unit of its field."""
+    name, _, unit = channel.name.rpartition("(")
+    way = "backward" if channel.backward else "forward"
+    return f"{name.strip() or channel.name} {way}", unit.rstrip(") ") if name else ""
+
+
+def write_gsf(
+    path: Path, scan: Scan, synchronise: bool = True, channel: Channel | None = None
+) -> None:
     """Write raw heights (float32) and how they were taken as a Gwyddion Simple Field.
+
+    Args:
+        path: The file.
+        scan: Whose heights are written.
+        synchronise: Whether it outlasts a power cut.
+        channel: One of its other images, to be written instead of the heights.
 
     ``XOffset`` and ``YOffset`` are the lower left corner of the frame before its rotation. The
     file appears whole or not at all; if it is synchronised, this holds after a power cut too.
@@ -112,7 +127,8 @@ def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
     Raises:
         ValueError: The heights are not a 2-D array.
     """
-    heights = np.asarray(scan.z, dtype="<f4")
+    heights = np.asarray(scan.z if channel is None else channel.values, dtype="<f4")
+    title, unit = ("Z", "m") if channel is None else _title_and_unit(channel)
     if heights.ndim != 2:
         raise ValueError(f"{path}: heights are (rows, columns), not {heights.shape}")
     frame = scan.frame
@@ -123,9 +139,9 @@ def write_gsf(path: Path, scan: Scan, synchronise: bool = True) -> None:
         "YReal": float(frame.size),
         "XOffset": float(frame.x - frame.size / 2),
         "YOffset": float(frame.y - frame.size / 2),
-        "Title": "Z",
+        "Title": title,
         "XYUnits": "m",
-        "ZUnits": "m",
+        "ZUnits": unit,
         "Angle": float(frame.angle),
         "Bias": float(scan.bias),
         "Setpoint": float(scan.setpoint),

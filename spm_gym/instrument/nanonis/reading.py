@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from spm_gym.config.real import NanonisConfig
@@ -144,14 +145,7 @@ def height_channel(controller: Controller, channel: str) -> int:
     Raises:
         InstrumentError: There is no such signal, or it is no height.
     """
-    # Older scans count the 24 slots of the Signals Manager, newer ones the list of 128 signals.
-    slots = controller.release < RT_INDEXES_SINCE
-    names = controller.call("Signals.InSlotsGet" if slots else "Signals.NamesGet")["names"]
-    if channel not in names:
-        raise InstrumentError(
-            f"setting real.nanonis.channel = {channel!r}: the controller has no such signal; "
-            f"it has {', '.join(name for name in names if name)}"
-        )
+    index = channel_index(signal_names(controller), channel, "real.nanonis.channel")
     # The unit stands at the end of a signal's name. Lateral positions have it too, but no scan
     # records them.
     if not channel.strip().endswith(_HEIGHT_UNIT) or channel.strip()[:1] in ("X", "Y"):
@@ -159,7 +153,29 @@ def height_channel(controller: Controller, channel: str) -> int:
             f"setting real.nanonis.channel = {channel!r}: this is no height of the tip in metres; "
             "the usual one is 'Z (m)'"
         )
-    return int(names.index(channel))
+    return index
+
+
+def signal_names(controller: Controller) -> list[str]:
+    """Names of the signals in the order in which the scan commands of this release count them."""
+    # Older scans count the 24 slots of the Signals Manager, newer ones the list of 128 signals.
+    slots = controller.release < RT_INDEXES_SINCE
+    asked = "Signals.InSlotsGet" if slots else "Signals.NamesGet"
+    return [str(name) for name in controller.call(asked)["names"]]
+
+
+def channel_index(names: Sequence[str], channel: str, setting: str) -> int:
+    """Find a signal that a setting names.
+
+    Raises:
+        InstrumentError: There is no such signal.
+    """
+    if channel not in names:
+        raise InstrumentError(
+            f"setting {setting} = {channel!r}: the controller has no such signal; "
+            f"it has {', '.join(name for name in names if name)}"
+        )
+    return names.index(channel)
 
 
 def retracted(z: float, z_range: tuple[float, float]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from spm_gym.errors import (
 )
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.reading import (
+    channel_index,
     height_channel,
     out_of_reach,
     read_bias,
@@ -27,14 +28,15 @@ from spm_gym.instrument.nanonis.reading import (
     read_setpoint,
     read_z,
     retracted,
+    signal_names,
 )
 from spm_gym.instrument.nanonis.settings import properties_to_set
 from spm_gym.instrument.unscanned import unscanned_as_nan
 from spm_gym.scale import NM
-from spm_gym.types import Frame, Scan
+from spm_gym.types import Channel, Frame, Scan
 
 DOWN = 0
-_FORWARD = 1
+_BACKWARD, _FORWARD = 0, 1
 _START, _STOP = 0, 1
 _PATIENCE = 1.5
 _ASK_EVERY_S = 1.0
@@ -84,11 +86,16 @@ class Scanner:
             InstrumentError: There is no such signal.
         """
         call = self._controller.call
-        self._channel = height_channel(self._controller, self._config.nanonis.channel)
+        own = self._config.nanonis
+        self._channel = height_channel(self._controller, own.channel)
+        names = signal_names(self._controller)
+        self._further = {
+            name: channel_index(names, name, "real.nanonis.record") for name in own.record
+        }
         # Added to the operator's channels, which he may want in the files that are saved.
         recorded = (int(index) for index in call("Scan.BufferGet")["channel_indexes"])
-        self._channels = sorted({*recorded, self._channel})
-        autosave = 1 if self._config.nanonis.autosave else 3
+        self._channels = sorted({*recorded, self._channel, *self._further.values()})
+        autosave = 1 if own.autosave else 3
         changes = properties_to_set(
             self._controller.release, call("Scan.PropsGet"), comment=comment,
             continuous=2, bouncy=2, autosave=autosave,
@@ -129,9 +136,15 @@ class Scanner:
         self._record(lines, lines == frame.lines, z_range)
         z = np.full(frame.shape, np.nan, dtype=np.float32)
         if lines:
-            z[:lines] = self._grab(frame.shape)[:lines]
+            own = self._config.nanonis.channel
+            z[:lines] = unscanned_as_nan(self._grab(self._channel, own, _FORWARD, frame.shape))[
+                :lines
+            ]
         bias, setpoint = read_bias(self._controller), read_setpoint(self._controller)
-        return Scan(frame, z, z_range, bias, setpoint, started)
+        # Partial images and previews are looked at and forgotten.
+        whole = lines == frame.pixels
+        channels = tuple(self._grab_others(frame.shape)) if whole else ()
+        return Scan(frame, z, z_range, bias, setpoint, started, channels=channels)
 
     def _set_buffer(self, frame: Frame) -> None:
         call = self._controller.call
@@ -219,18 +232,31 @@ class Scanner:
         z = read_z(self._controller)
         return retracted(z, z_range) or out_of_reach(z, z_range)
 
-    def _grab(self, shape: tuple[int, int]) -> NDArray[np.float32]:
+    def _grab_others(self, shape: tuple[int, int]) -> Iterator[Channel]:
+        """Read the further images of the settings, as the controller has them."""
+        own = self._config.nanonis
+        wanted = [(name, index, _FORWARD) for name, index in self._further.items()]
+        if own.record_backward:
+            both = {own.channel: self._channel, **self._further}
+            wanted += [(name, index, _BACKWARD) for name, index in both.items()]
+        for name, index, direction in wanted:
+            values = self._grab(index, name, direction, shape)
+            yield Channel(name, direction == _BACKWARD, values)
+
+    def _grab(
+        self, channel: int, expected: str, direction: int, shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
         grabbed = self._controller.call(
-            "Scan.FrameDataGrab", channel_index=self._channel, direction=_FORWARD
+            "Scan.FrameDataGrab", channel_index=channel, direction=direction
         )
         data: NDArray[np.float32] = grabbed["data"].astype(np.float32)
         name = grabbed["channel_name"]
         # The index counts differently in other releases: the name tells what was really grabbed.
-        if name != self._config.nanonis.channel or data.shape != shape:
+        if name != expected or data.shape != shape:
             raise BadReply(
                 f"Scan.FrameDataGrab: {data.shape} pixels of {name!r} instead of "
-                f"{shape} of {self._config.nanonis.channel!r}"
+                f"{shape} of {expected!r}"
             )
         if grabbed["scan_direction"] != DOWN:
             raise BadReply("Scan.FrameDataGrab: an image scanned upwards; somebody else scans")
-        return unscanned_as_nan(data)
+        return data
