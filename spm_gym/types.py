@@ -136,7 +136,7 @@ class Scan:
     setpoint: float = 25e-12
     started: float = 0.0
     path: Path | None = None
-    channels: tuple[Channel, ...] = ()
+    channels: tuple[RecordedImage, ...] = ()
 
     @property
     def z_range_or_nan(self) -> tuple[float, float]:
@@ -154,7 +154,7 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class RecordedImage:
     """Another image of a scan: of another signal, or of the way back.
 
     Attributes:

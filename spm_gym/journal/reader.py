@@ -17,7 +17,7 @@ from spm_gym.envs.regions import Mark
 from spm_gym.imaging.files import FileFormatError, read_gsf_scan
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.plain_state import StateError, restored
-from spm_gym.types import Channel, Frame, Scan
+from spm_gym.types import Frame, RecordedImage, Scan
 
 JOURNAL = "journal.sqlite"
 SCANS = "scans"
@@ -216,7 +216,7 @@ def scan_file(number: int) -> str:
     return f"{SCANS}/{number:06d}.gsf"
 
 
-def channel_file(number: int, channel: Channel) -> str:
+def channel_file(number: int, channel: RecordedImage) -> str:
     """Return the path of another image of a scan, relative to the run directory."""
     # Names of signals are the operator's, and may hold anything.
     name = re.sub(r"[^a-z0-9]+", "_", channel.name.lower()).strip("_") or "signal"

@@ -22,7 +22,7 @@ from spm_gym.imaging.files.text import (
     size,
 )
 from spm_gym.imaging.files.topography import FileFormatError, Topography
-from spm_gym.types import Channel, Scan
+from spm_gym.types import RecordedImage, Scan
 
 _MAGIC = b"Gwyddion Simple Field 1.0"
 _LONGEST_HEADER = 2**20
@@ -103,15 +103,15 @@ def _sizes(header: Mapping[str, str]) -> tuple[float | None, float | None]:
     return size("XReal", header["XReal"], metre), size("YReal", header["YReal"], metre)
 
 
-def _title_and_unit(channel: Channel) -> tuple[str, str]:
+def _title_and_unit(channel: RecordedImage) -> tuple[str, str]:
     """Split the name of a signal, such as "Current (A)", for the title and unit of its field."""
     name, _, unit = channel.name.rpartition("(")
-    way = "backward" if channel.backward else "forward"
-    return f"{name.strip() or channel.name} {way}", unit.rstrip(") ") if name else ""
+    direction = "backward" if channel.backward else "forward"
+    return f"{name.strip() or channel.name} {direction}", unit.rstrip(") ") if name else ""
 
 
 def write_gsf(
-    path: Path, scan: Scan, synchronise: bool = True, channel: Channel | None = None
+    path: Path, scan: Scan, synchronise: bool = True, channel: RecordedImage | None = None
 ) -> None:
     """Write raw heights (float32) and how they were taken as a Gwyddion Simple Field.
 

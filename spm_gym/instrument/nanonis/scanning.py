@@ -33,7 +33,7 @@ from spm_gym.instrument.nanonis.reading import (
 from spm_gym.instrument.nanonis.settings import properties_to_set
 from spm_gym.instrument.unscanned import unscanned_as_nan
 from spm_gym.scale import NM
-from spm_gym.types import Channel, Frame, Scan
+from spm_gym.types import Frame, RecordedImage, Scan
 
 DOWN = 0
 _BACKWARD, _FORWARD = 0, 1
@@ -232,16 +232,16 @@ class Scanner:
         z = read_z(self._controller)
         return retracted(z, z_range) or out_of_reach(z, z_range)
 
-    def _grab_others(self, shape: tuple[int, int]) -> Iterator[Channel]:
+    def _grab_others(self, shape: tuple[int, int]) -> Iterator[RecordedImage]:
         """Read the further images of the settings, as the controller has them."""
         own = self._config.nanonis
-        wanted = [(name, index, _FORWARD) for name, index in self._further.items()]
+        asked_for = [(name, index, _FORWARD) for name, index in self._further.items()]
         if own.record_backward:
             both = {own.channel: self._channel, **self._further}
-            wanted += [(name, index, _BACKWARD) for name, index in both.items()]
-        for name, index, direction in wanted:
+            asked_for += [(name, index, _BACKWARD) for name, index in both.items()]
+        for name, index, direction in asked_for:
             values = self._grab(index, name, direction, shape)
-            yield Channel(name, direction == _BACKWARD, values)
+            yield RecordedImage(name, direction == _BACKWARD, values)
 
     def _grab(
         self, channel: int, expected: str, direction: int, shape: tuple[int, int]
