@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_impossible(arguments, config)
     from spm_gym.assembly.run import operate  # torch is slow to import
 
-    config = _scaled(config)
+    config = _fitted(config)
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
@@ -136,7 +136,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
-        config = _scaled(config)
+        config = _fitted(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config)
         print(f"continuing {folder}")
@@ -150,13 +150,13 @@ def _resume(arguments: argparse.Namespace) -> int:
         )
 
 
-def _scaled(config: Config) -> Config:
-    """Fill in the height scale of the classifier; a survey has none."""
+def _fitted(config: Config) -> Config:
+    """Fill in what the classifier says of images; a survey has none."""
     if not config.operation.conditioning:
         return config
-    from spm_gym.assembly.classifier import with_classifier_scale  # torch is slow to import
+    from spm_gym.assembly.classifier import fitted_to_classifier  # torch is slow to import
 
-    return with_classifier_scale(config)
+    return fitted_to_classifier(config)
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
@@ -222,6 +222,8 @@ def _lasting(config: Config) -> dict[str, str]:
         # change.
         "faults": "null" if config.faults is None else "faults on purpose",
         "env.pixels": str(config.env.pixels),
+        "env.observation_pixels": str(config.env.observation_pixels),
+        "env.observation_nm": str(config.env.observation_nm),
         "env.height_scale_pm": str(config.env.height_scale_pm),
         "env.actions": ", ".join(action.name for action in config.env.actions),
     }

@@ -167,9 +167,11 @@ def train(arguments: argparse.Namespace) -> int:
             return new_run(arguments.run_dir, in_force, "classifier", CLASSIFIER)
 
         return train_classifier(config, create_run, arguments.output)
-    from spm_gym.assembly.classifier import with_classifier_scale
+    from spm_gym.assembly.classifier import fitted_to_classifier, with_classifier_scale
 
-    config = with_classifier_scale(config)
+    # A recogniser learns images of the settings' own size.
+    prepared = with_classifier_scale if arguments.what == "recogniser" else fitted_to_classifier
+    config = prepared(config)
     if arguments.what == "recogniser":
         from spm_gym.assembly.recogniser_training import train_recogniser
 

@@ -28,6 +28,7 @@ _BAR_SHARE = 0.3
 
 def draw_processed_scan(
     processed: ProcessedScan,
+    image: NDArray[np.float32],
     good: bool,
     regions: RegionMap,
     actions: Collection[str],
@@ -37,6 +38,7 @@ def draw_processed_scan(
 
     Args:
         processed: The present scan.
+        image: All of it, normalised, (pixels, pixels).
         good: Whether it means a good probe.
         regions: The map of the approach area.
         actions: Names of the actions of conditioning.
@@ -49,7 +51,7 @@ def draw_processed_scan(
     figure = Figure(figsize=(8.4, 4.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
-    _draw_scan(scan_axes, processed)
+    _draw_scan(scan_axes, processed, image)
     scan_axes.set_title(_verdict(processed, good), fontsize=10)
     _draw_regions(map_axes, processed.scan.frame, regions, actions, last_act)
     canvas.draw()
@@ -66,9 +68,9 @@ def _verdict(processed: ProcessedScan, good: bool) -> str:
     return f"{what}, p = {probability_text(processed.probability)}"
 
 
-def _draw_scan(axes: Axes, processed: ProcessedScan) -> None:
+def _draw_scan(axes: Axes, processed: ProcessedScan, image: NDArray[np.float32]) -> None:
     frame = processed.scan.frame
-    show_normalised(axes, processed.observation[0], frame.size)
+    show_normalised(axes, image, frame.size)
     shape = frame.pixels, frame.pixels
     add_square(axes, processed.square, shape)
     add_action(axes, processed.square, shape)

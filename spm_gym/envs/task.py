@@ -22,6 +22,7 @@ from spm_gym.envs.observation import (
     ProcessedScan,
     image_frame,
     validate_processed_scan,
+    whole_image,
 )
 from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
@@ -238,7 +239,8 @@ class ConditioningTask:
 
         good, regions = self.is_good(self.processed), self.navigator.regions
         names = [action.name for action in self.config.actions]
-        return draw_processed_scan(self.processed, good, regions, names, self.last_act)
+        image = whole_image(self.processed, self.config)
+        return draw_processed_scan(self.processed, image, good, regions, names, self.last_act)
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue, except the random generator."""
