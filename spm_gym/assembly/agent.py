@@ -20,7 +20,7 @@ from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
 from spm_gym.imaging.conditions import kind_of_scale_mismatch
-from spm_gym.imaging.image_size import observation_settings
+from spm_gym.imaging.image_size import averaging_hint, observation_settings
 from spm_gym.imaging.normalisation import HeightScale
 from spm_gym.imaging.preprocessing import Preprocessing
 
@@ -133,5 +133,5 @@ def why_not(agent: Agent, scale: HeightScale | None, config: Config) -> str | No
     return (
         f"it was trained with images of {given} px and {count} actions, the settings have "
         f"observations of {side} px ({observation_settings(config.env)}) and {len(names)} "
-        f"env.actions: give those it was trained with"
+        f"env.actions: give those it was trained with{averaging_hint(config.env, given)}"
     )

@@ -7,7 +7,7 @@ from agents.belief.recogniser import Recogniser
 from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.conditions import kind_of_scale_mismatch
-from spm_gym.imaging.image_size import observation_settings
+from spm_gym.imaging.image_size import averaging_hint, observation_settings
 from spm_gym.instrument.sim.dynamics import STATES
 
 
@@ -29,8 +29,7 @@ def load_recogniser(config: Config) -> Recogniser:
             f"setting agent.belief.recogniser = {path}: it takes images of {taken} x {taken} px, "
             f"and the settings have observations of {side} px "
             f"({observation_settings(config.env)}); train one of these settings with "
-            "'train.py recogniser', or average larger images to as many "
-            f"(env.observation_pixels = {taken})"
+            f"'train.py recogniser'{averaging_hint(config.env, taken)}"
         )
     if why := kind_of_scale_mismatch(recogniser.height_scale, config.env):
         raise ConfigError(

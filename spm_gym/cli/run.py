@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,10 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
-        config = _fitted(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
-        _refuse_edited(folder, config)
+        _refuse_edited(folder, config, _lasting)
+        config = _fitted(config)
+        _refuse_edited(folder, config, _filled_in)
         print(f"continuing {folder}")
         # What was given with --resume holds from now on, also after the next kill.
         if changed:
@@ -195,7 +197,9 @@ def _faults(given: str) -> Any:
     return tree
 
 
-def _refuse_edited(folder: Path, config: Config) -> None:
+def _refuse_edited(
+    folder: Path, config: Config, lasting: Callable[[Config], dict[str, str]]
+) -> None:
     """See that the settings, which may have been edited, go with what the run has left behind."""
     if not has_started(folder):
         return
@@ -203,7 +207,7 @@ def _refuse_edited(folder: Path, config: Config) -> None:
         noted = last_session(db).settings
     if noted is None:
         return
-    was, are = _lasting(noted), _lasting(config)
+    was, are = lasting(noted), lasting(config)
     for key in (key for key in was if was[key] != are[key]):
         raise UsageError(
             f"{folder / SETTINGS} has {key} = {are[key]}, and the run has worked with "
@@ -222,10 +226,15 @@ def _lasting(config: Config) -> dict[str, str]:
         # change.
         "faults": "null" if config.faults is None else "faults on purpose",
         "env.pixels": str(config.env.pixels),
-        "env.observation_pixels": str(config.env.observation_pixels),
-        "env.observation_nm": str(config.env.observation_nm),
-        "env.height_scale_pm": str(config.env.height_scale_pm),
         "env.actions": ", ".join(action.name for action in config.env.actions),
+    }
+
+
+def _filled_in(config: Config) -> dict[str, str]:
+    """Pick those that the classifier fills in."""
+    return {
+        f"env.{name}": str(getattr(config.env, name))
+        for name in ("observation_pixels", "observation_nm", "height_scale_pm")
     }
 
 

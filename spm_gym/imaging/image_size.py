@@ -100,6 +100,13 @@ def observation_settings(env: EnvConfig) -> str:
     return text
 
 
+def averaging_hint(env: EnvConfig, side: int) -> str:
+    """Say how a network of fewer pixels could take the images; "" if a classifier decides that."""
+    if not env.ground_truth or side >= env.observed[1]:
+        return ""
+    return f", or average images to as many (env.observation_pixels = {side})"
+
+
 def reduction_text(env: EnvConfig) -> str:
     """Say what the networks get of images; "" if nothing is."""
     part, side = env.observed

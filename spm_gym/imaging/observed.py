@@ -38,8 +38,8 @@ def read_observed(scans: Sequence[Scan], env: EnvConfig) -> Readings:
     if part == side == env.pixels:
         return readings_of(scans, *preprocessing)
     whole = readings_of(scans, *preprocessing)
-    # Of single fine pixels so many exceed the tolerance by their noise that hardly a square
-    # survives: the ground is read in the networks' pixels.
+    # In the networks' pixels: an unstable tip spoils so many of finer ones that hardly a square
+    # would survive, however clean the ground is.
     ground = readings_of([_averaged(scan, ground_pixels(env)) for scan in scans], *preprocessing)
     observed = ground
     if part < env.pixels:

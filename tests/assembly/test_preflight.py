@@ -41,7 +41,7 @@ def test_check_looks_and_changes_nothing(
      ("real.nanonis.channel='X (m)'", "no height"),
      ("real.imaging.setpoint_pA=500", "setpoint:"),
      ("real.imaging.bias_V=-1", "bias:"),
-     ("env.pixels=128", "classifier")],
+     ("env.image_nm=20", "classifier")],
 )  # fmt: skip
 def test_check_finds_what_a_run_would_die_of(
     ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]
