@@ -5,7 +5,13 @@ from __future__ import annotations
 from spm_gym.config import ConfigError, EnvConfig
 from spm_gym.config.environment import LEAST_PREVIEW_LINES
 from spm_gym.imaging.conditions import conditions_of, range_text, with_height_scale
-from spm_gym.imaging.image_size import TakenImages, fitting_part, fitting_sizes, ground_pixels
+from spm_gym.imaging.image_size import (
+    TakenImages,
+    fitting_part,
+    fitting_sizes,
+    ground_pixels,
+    observation_settings,
+)
 from spm_gym.scale import NM
 from spm_gym.types import Classifier
 
@@ -38,20 +44,21 @@ def with_observation(env: EnvConfig, *classifiers: Classifier) -> EnvConfig:
 
 def _with_part(env: EnvConfig, taken: TakenImages) -> EnvConfig:
     part, side = env.observed
-    if taken.side == side:
+    if taken.side == env.pixels == side:
         return env
-    if env.observation_pixels is not None:
+    too_small = env.observation_nm is not None and part < taken.side
+    if too_small or env.observation_pixels not in (None, taken.side):
         raise ConfigError(
-            f"setting env.observation_pixels = {side}: the classifier takes images of {taken.side} "
-            f"x {taken.side} px; leave it to the classifier (null), or use another one "
-            "(env.classifier)"
+            f"settings {observation_settings(env)}: the classifier takes images of {taken.side} x "
+            f"{taken.side} px, not of {side}; leave the observation to it (null), or use another "
+            "one (env.classifier)"
         )
     fitting: int | None = part
     if env.observation_nm is None:
         fitting = fitting_part(env.image_nm * NM, part, taken)
-        if fitting is None and "pixel" in env.accept_mismatch:
+        if fitting is None and part >= taken.side and "pixel" in env.accept_mismatch:
             fitting = part
-    if fitting is None or fitting < taken.side:
+    if fitting is None:
         pixel = "" if taken.pixel is None else f" at {range_text('pixel', taken.pixel)}"
         raise ConfigError(
             f"setting env.pixels = {env.pixels} with env.image_nm = {env.image_nm:g}: the "

@@ -76,6 +76,8 @@ def fitting_part(size: float, pixels: int, taken: TakenImages) -> int | None:
 
 def fitting_sizes(env: EnvConfig, taken: TakenImages) -> str:
     """Say which sizes of images near those of the settings would fit a network."""
+    if env.observation_nm is not None:
+        return "what would fit: the part that the classifier asks for (env.observation_nm = null)"
     low, high = taken.trusted
     size, largest = env.image_nm * NM, math.inf if taken.pixel is None else taken.pixel[1]
     found = []

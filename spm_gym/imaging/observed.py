@@ -31,12 +31,17 @@ def read_observed(scans: Sequence[Scan], env: EnvConfig) -> Readings:
         observations (N, 1, side, side); clean squares of the whole scans, in their pixels.
 
     Raises:
-        ValueError: The pixels differ.
+        ValueError: The pixels differ, or are not those of the settings where the observation is
+            not the whole image as it is.
     """
     preprocessing = Preprocessing.of(env)
     part, side = env.observed
     if part == side == env.pixels:
         return readings_of(scans, *preprocessing)
+    # Squares of other images would lie elsewhere, and an action be done there.
+    if any(scan.frame.pixels != env.pixels for scan in scans):
+        given = sorted({scan.frame.pixels for scan in scans})
+        raise ValueError(f"scans of env.pixels = {env.pixels} are needed, not of {given}")
     whole = readings_of(scans, *preprocessing)
     # In the networks' pixels: an unstable tip spoils so many of finer ones that hardly a square
     # would survive, however clean the ground is.

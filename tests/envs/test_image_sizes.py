@@ -204,6 +204,14 @@ def test_a_fault_in_the_observed_middle_alone_is_a_fault(classifier: ProbeClassi
     assert read_observed([faulty], env).diagnoses == (Diagnosis.ROUGH,)
 
 
+def test_scans_of_other_pixels_are_not_read_as_if_they_had_those_of_the_settings(
+    classifier: ProbeClassifier,
+) -> None:
+    env = fitted(env_of(128), classifier)
+    with pytest.raises(ValueError, match=r"env.pixels = 128 .*64"):
+        process_scan(scanned(Frame(0, 0, 10 * NM, 64), 1), bad, env)
+
+
 def test_previews_give_what_those_of_the_trained_size_give(classifier: ProbeClassifier) -> None:
     few = env_of(preview_lines=16)
     for pixels, image_nm in [(128, 10.0), (256, 10.0), (256, 20.0)]:

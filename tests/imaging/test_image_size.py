@@ -85,6 +85,8 @@ def test_the_sizes_that_are_said_to_fit_do_fit(image_nm: float, pixels: int) -> 
         ("pixels=128 observation_pixels=32", "env.observation_pixels = 32.*64 x 64 px"),
         ("pixels=128 image_nm=20 preview_lines=8", "env.preview_lines = 8.*16, 32, 64 are allowed"),
         ("pixels=256 preview_lines=128", "env.preview_lines = 128.* 8, 16, 32 are allowed"),
+        ("pixels=32 observation_nm=5 accept_mismatch=[pixel]", "observation_nm = 5: .*, not of 16"),
+        ("pixels=128 observation_nm=4", "env.pixels = 128, env.observation_nm = 4: .*64 x 64 px"),
         ("pixels=64 observation_pixels=65", "65 pixels cannot be made of the 64 x 64"),
         ("pixels=64 observation_nm=1", "allowed: 8 to 6|6 pixels cannot be made"),
         ("image_nm=9 observation_nm=10", "observation_nm = 10 is more than image_nm = 9"),
@@ -121,5 +123,8 @@ def test_the_settings_may_choose_another_part_themselves() -> None:
     env = fitted(chosen, Network(64))
     assert (env.observation_nm, env.observed) == (11, (70, 64))
     assert fitted(env, Network(64)) == env
+    # Where they give the pixels alone, as much of the image is taken as without.
+    given = EnvConfig(pixels=128, image_nm=20, observation_pixels=64)
+    assert fitted(given, Network(64)).observation_nm == 10
     assert reduction_text(env) == "the middle 11 nm, averages over 64 x 64 px"
     assert reduction_text(EnvConfig()) == ""
