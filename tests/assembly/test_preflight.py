@@ -30,6 +30,13 @@ def test_check_looks_and_changes_nothing(
     assert str(before) == str(after)
 
 
+def test_check_says_what_the_networks_get_of_larger_images(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--set", on(ports), "env.pixels=256", "env.image_nm=20"]) == 0
+    assert "gets the middle 10 nm, averages over 64 x 64 px" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("setting", "word"),
     [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),

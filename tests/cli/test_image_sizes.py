@@ -94,11 +94,10 @@ def test_scans_and_episodes_of_a_run_are_shown(
     assert Path("episode.gif").stat().st_size > 0
 
 
-@pytest.mark.parametrize("settings", [["env.pixels=128"], [*LARGE, "env.preview_lines=16"]])
-def test_a_virtual_nanonis_is_run_at_other_sizes(settings: list[str]) -> None:
+def test_a_virtual_nanonis_is_run_at_other_sizes() -> None:
     with virtual_nanonis("--seed", "3") as ports:
         given = [on(ports), "env.creep_wait_s=0", "operation.condition_after=1",
-                 "real.limits.actions_per_hour=null", *settings]  # fmt: skip
+                 "real.limits.actions_per_hour=null", *LARGE, "env.preview_lines=16"]  # fmt: skip
         command = ["run", "--env", "real", "--scans", "6", "--run-dir", "run", "--set", *given]
         assert cli.main(command) == 0
         assert is_safe(ports)
