@@ -65,7 +65,7 @@ class InstrumentContract:
         """Capabilities of the driver; to be overridden where they are fewer than all."""
         return Capabilities(
             status=True, withdraw=True, retract=True, coarse_motion=True, previews=True,
-            abort=True, restore=True, rehearse=True, verify_motor=True,
+            abort=True, restore=True, rehearse=True, lend=True, signals=True, verify_motor=True,
         )  # fmt: skip
 
     @pytest.fixture

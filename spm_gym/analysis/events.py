@@ -52,6 +52,11 @@ def last_event_number(db: sqlite3.Connection) -> int:
     return count_rows(db, "SELECT COALESCE(MAX(id), 0) FROM events")
 
 
+def events_after(db: sqlite3.Connection, number: int) -> list[sqlite3.Row]:
+    """Read the events that are newer than one, oldest first."""
+    return db.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (number,)).fetchall()
+
+
 def last_trouble(db: sqlite3.Connection) -> sqlite3.Row | None:
     """Read the newest event that is a trouble."""
     return _single(db, "SELECT * FROM events WHERE kind = 'trouble' ORDER BY id DESC LIMIT 1")

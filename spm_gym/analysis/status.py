@@ -15,7 +15,8 @@ from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import as_typed
 from spm_gym.runner.run_state import OpenEpisode, RunState, read_run_state
-from spm_gym.runner.states import State
+from spm_gym.runner.states import ASKED_TO_PAUSE, State
+from spm_gym.scale import duration_text
 
 
 class Activity(StrEnum):
@@ -26,6 +27,7 @@ class Activity(StrEnum):
     CONDITIONS = "conditions"
     RECOVERS = "recovers"
     MOVES = "moves"
+    HANDS_OVER = "hands over"
     PAUSED = "paused"
     ENDED = "ended"
     FAILED = "failed"
@@ -111,7 +113,7 @@ def status_of(
         run: Its directory.
     """
     ending = ending_of(db, run_state, session, at_work)
-    since, late = single(db, _LAST_ENTRY), _late(session)
+    since, late = single(db, _LAST_ENTRY), _late(run_state, session)
     if ending.kind is RunEnd.RUNNING:
         return RunStatus(*_doing(db, run_state, session), since, late, ending)
     activity = _ACTIVITIES[ending.kind]
@@ -121,14 +123,25 @@ def status_of(
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     # A pause may last for days: it has no entry that could be late.
     if ending.kind is RunEnd.PAUSED:
-        why = "Somebody has asked for it."
+        why = _why_paused(db)
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     return RunStatus(activity, ending.sentence, "", since, late, ending)
 
 
-def _late(session: RunSession) -> float:
+def _why_paused(db: sqlite3.Connection) -> str:
+    query = "SELECT text FROM events WHERE kind = 'pause' ORDER BY id DESC LIMIT 5"
+    texts = [text.removesuffix(": withdrawing") for (text,) in db.execute(query)]
+    # The newest may be that the tip could not be withdrawn, which the sentence says already.
+    why = next((text for text in texts if not text.startswith("not withdrawn")), ASKED_TO_PAUSE)
+    return "Somebody has asked for it." if why == ASKED_TO_PAUSE else _sentence(why)
+
+
+def _late(run_state: RunState | None, session: RunSession) -> float:
     # Large images of many pixels take longer than any fixed time.
-    return max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
+    late = max(_LATE_S, _SLOW_IMAGES * session.pace.image_s if session.pace else 0.0)
+    if run_state is None or run_state.state is not State.HAND_OVER or session.settings is None:
+        return late
+    return late + session.settings.operation.program_s
 
 
 def _how_to_go_on(ending: RunEnding, run: str) -> str:
@@ -157,6 +170,8 @@ def _doing(
     # Before conditioning, which a trouble interrupts: people want to know of the trouble.
     if run_state.recovery.trouble and state in _RECOVERING:
         return _recovering(db, run_state, session)
+    if state is State.HAND_OVER:
+        return Activity.HANDS_OVER, "A program has the tip", _program(session)
     if state is State.CHANGE_AREA:
         why = f"The old area is left because of: {leaving}."
         return Activity.MOVES, "Moving to the next approach area", why if leaving else ""
@@ -166,6 +181,13 @@ def _doing(
         activity, sentence = _routine(run_state, session)
         why = _after_trouble(run_state, session)
     return activity, sentence, f"{why} {_unknown(run_state, session)}".strip()
+
+
+def _program(session: RunSession) -> str:
+    if session.settings is None:
+        return ""
+    settings = session.settings.operation
+    return f"{settings.when_good}, for {duration_text(settings.program_s)} at most."
 
 
 def _recovering(

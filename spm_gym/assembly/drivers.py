@@ -21,7 +21,7 @@ from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.scale import NM
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.rehearsal import Rehearsal
-from spm_gym.types import Frame
+from spm_gym.types import Conditioning, Frame
 
 
 def find_driver(real: RealConfig) -> Driver:
@@ -69,8 +69,7 @@ def connect_microscope(
     check_limits(config)
     # The guard is put here, not in the drivers: one from another package is limited like ours.
     instrument = find_driver(config.real).connect(config.real, context or DriverContext())
-    conditioning = config.operation.conditioning
-    return Guard(instrument, config.real.limits, record, history, conditioning=conditioning)
+    return Guard(instrument, config.real.limits, record, history, allowed=allowed_acts(config))
 
 
 def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
@@ -88,7 +87,17 @@ def rehearse_microscope(config: Config, show: Callable[[str], None]) -> Guard:
     simulated = build_microscope(config, world_seed(config.seed))
     instrument = find_driver(config.real).rehearse(config.real, simulated, show)
     # Limits hold in a rehearsal as well, or it would show commands that are never sent.
-    return Guard(instrument, config.real.limits)
+    return Guard(instrument, config.real.limits, allowed=allowed_acts(config))
+
+
+def allowed_acts(config: Config) -> tuple[Conditioning, ...] | None:
+    """List the pulses, dips and stalls that the settings allow; None for all within the limits."""
+    env = config.env
+    if not config.operation.conditioning:
+        return ()
+    if env.allowed_actions is None:
+        return None
+    return tuple(action.conditioning for action in env.actions if env.may_choose(action))
 
 
 def check_limits(config: Config) -> None:
@@ -105,7 +114,7 @@ def check_limits(config: Config) -> None:
     if env.preview_lines is not None:
         check_frame(replace(frame, lines=env.preview_lines), config.real.limits)
     # All of them now: a run shall not end at midnight with an action that it was never allowed.
-    for action in config.env.actions:
+    for action in filter(config.env.may_choose, config.env.actions):
         try:
             check_action(action.conditioning, config.real.limits)
         except LimitExceeded as error:

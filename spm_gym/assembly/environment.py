@@ -8,6 +8,7 @@ from pathlib import Path
 from gymnasium.vector import AutoresetMode
 
 from spm_gym.assembly.classifier import GroundTruth, build_classifier, fitted_settings
+from spm_gym.assembly.drivers import allowed_acts
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, load_config
@@ -49,7 +50,7 @@ def make_env(
     # Only software can be started again; everything else can be harmed, and gets limits and budget.
     simulated = isinstance(microscope, Restartable)
     if guard and not simulated and not (isinstance(microscope, Guard) and microscope.limits):
-        microscope = Guard(microscope, config.real.limits)
+        microscope = Guard(microscope, config.real.limits, allowed=allowed_acts(config))
     if not simulated:
         check_previews(config)
     budget = None if simulated else Budget(config.budget)

@@ -32,6 +32,7 @@ def microscope(
     dry_run: bool = False,
     journal: Journal | None = None,
     abort: Callable[[], bool] = lambda: False,
+    leave_tip: Callable[[], bool] = lambda: False,
 ) -> Iterator[Instrument]:
     """Give the configured microscope; leave it in the safe condition, however the block ends.
 
@@ -42,6 +43,7 @@ def microscope(
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         journal: Records the acts; None for a simulated microscope and a dry run, which do none.
         abort: Is asked during a scan or an approach whether to stop it.
+        leave_tip: Is asked at the end whether a tip that may be withdrawn stays at the surface.
     """
     if config.run.microscope == "sim":
         yield build_microscope(config)
@@ -63,7 +65,7 @@ def microscope(
         # By a connection of its own, before the driver changes its first setting: a command that is
         # refused finds the microscope as it was.
         refuse_troubles(preflight(config, purpose, run / SETTINGS_BEFORE))
-        instrument = _connect(config, run, journal, abort)
+        instrument = _connect(config, run, journal, abort, leave_tip)
     try:
         if not able.coarse_motion:
             print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
@@ -83,12 +85,18 @@ def microscope(
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
 
 
-def _connect(config: Config, run: Path, journal: Journal, abort: Callable[[], bool]) -> Instrument:
+def _connect(
+    config: Config,
+    run: Path,
+    journal: Journal,
+    abort: Callable[[], bool],
+    leave_tip: Callable[[], bool],
+) -> Instrument:
     def note(text: str) -> None:
         print_line(f"instrument: {text}")
         journal.add_event(time.time(), "instrument", text)
 
-    context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort)
+    context = DriverContext(run / SETTINGS_BEFORE, print_line, note, abort, leave_tip)
     return connect_microscope(config, context, journal.record_act, journal.acts())
 
 

@@ -6,6 +6,7 @@ so that what is ready for the one is ready for the others.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,8 @@ from spm_gym.imaging.image_size import reduction_text
 from spm_gym.imaging.normalisation import scale_text
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import Finding, Inspection
+from spm_gym.runner.interlocks import described_interlock
+from spm_gym.scale import duration_text
 
 Purpose = Literal["run", "train", "evaluate"]
 
@@ -54,7 +57,7 @@ def preflight(config: Config, purpose: Purpose, kept: Path | None = None) -> lis
         return [*findings, _survey(purpose)]
     findings += [*_previews(config), *_classifier(config, inspection)]
     if purpose == "run":
-        findings.append(_agent(config))
+        findings += [_agent(config), *_when_good(config), *_holds(config)]
     return findings
 
 
@@ -96,6 +99,78 @@ def _previews(config: Config) -> list[Finding]:
     except ConfigError as error:
         return [Finding("previews", str(error), trouble=True)]
     return []
+
+
+def check_when_good(config: Config) -> None:
+    """See that there is the program that a good tip is to be handed to, and that it can be.
+
+    Raises:
+        ConfigError: There is not, or it cannot.
+    """
+    settings = config.operation
+    name = f"setting operation.when_good = {settings.when_good!r}"
+    if settings.program is not None and shutil.which(settings.program[0]) is None:
+        raise ConfigError(
+            f"{name}: there is no program {settings.program[0]!r}; it is scan, stop, or the "
+            "command line of a program"
+        )
+    if settings.when_good == "scan" or config.run.microscope != "real":
+        return
+    able = capabilities(config.real)
+    if not able.lend:
+        raise ConfigError(f"{name}: the driver {config.real.driver} {able.why_not('lend')}")
+
+
+def check_interlocks(config: Config) -> None:
+    """See that the driver of the settings can read the signals of interlocks.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not config.operation.interlocks:
+        return
+    if config.run.microscope != "real":
+        raise ConfigError(
+            "setting operation.interlocks: a simulated microscope has no such signals; they go "
+            "with --env real"
+        )
+    able = capabilities(config.real)
+    if not able.signals:
+        raise ConfigError(
+            f"setting operation.interlocks: the driver {config.real.driver} "
+            f"{able.why_not('signals')}"
+        )
+
+
+def _holds(config: Config) -> list[Finding]:
+    """Say what may pause or end a run besides people."""
+    settings = config.operation
+    try:
+        check_interlocks(config)
+    except ConfigError as error:
+        return [Finding("interlocks", str(error), trouble=True)]
+    findings = [Finding("interlock", described_interlock(each)) for each in settings.interlocks]
+    if settings.quiet_hours:
+        zone = settings.time_zone or "the computer's time"
+        findings.append(Finding("quiet hours", f"{', '.join(settings.quiet_hours)}, {zone}"))
+    return findings
+
+
+def _when_good(config: Config) -> list[Finding]:
+    settings = config.operation
+    try:
+        check_when_good(config)
+    except ConfigError as error:
+        return [Finding("when good", str(error), trouble=True)]
+    if settings.when_good == "scan":
+        return []
+    text = "the run ends, with the tip left at the surface"
+    if settings.program is not None:
+        text = (
+            f"{settings.when_good} has the tip, for {duration_text(settings.program_s)} at most; "
+            "what it does, no limit of real.limits bounds"
+        )
+    return [Finding("when good", text)]
 
 
 def _limits(config: Config) -> Finding:

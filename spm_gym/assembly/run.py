@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -17,20 +18,22 @@ from agents.belief.agent import BeliefAgent
 from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier, no_classifier
-from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.drivers import allowed_acts, capabilities
 from spm_gym.assembly.microscope import microscope, print_line
+from spm_gym.assembly.preflight import check_interlocks, check_when_good
 from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
 from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.assembly.tensorboard import RunTensorBoard
-from spm_gym.config import Config
+from spm_gym.config import Config, OperationConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.observation import process_scan
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.contract import Instrument, Restartable
+from spm_gym.instrument.driver import SignalReader
 from spm_gym.instrument.faults import FaultyMicroscope
 from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -39,8 +42,11 @@ from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.context import RunnerHooks
 from spm_gym.runner.control import Control
+from spm_gym.runner.interlocks import Interlocks
 from spm_gym.runner.notify import Notifier
 from spm_gym.runner.policy import RunPolicy
+from spm_gym.runner.quiet_hours import QuietHours
+from spm_gym.runner.requests import Requests
 from spm_gym.runner.run_state import RunState
 from spm_gym.runner.runner import Outcome, Runner
 from spm_gym.types import Classifier, Transition
@@ -56,14 +62,16 @@ class Lab(NamedTuple):
         simulated: The same, if it exists in software only.
         classifier: Of its images; in a survey, one that refuses to be asked.
         clock: The instrument's clock, s.
-        control: What others ask for.
+        requests: What the run is asked for.
+        leaves_tip: Set once the tip is to stay at the surface when the instrument is let go of.
     """
 
     instrument: Instrument
     simulated: Restartable | None
     classifier: Classifier
     clock: Callable[[], float]
-    control: Control
+    requests: Requests
+    leaves_tip: threading.Event
 
 
 def operate(
@@ -86,10 +94,12 @@ def operate(
             directory.
 
     Returns:
-        Exit status: 0 done, 2 given up, 130 interrupted.
+        Exit status: 0 done, 2 given up or, if that was the aim, not good, 130 interrupted.
     """
     prepare_process(config.run.threads)
     settings = config.operation
+    check_when_good(config)
+    check_interlocks(config)
     notifier = Notifier(settings.notify, settings.notify_every_s, display_name(run), print_line)
     try:
         with (
@@ -99,18 +109,22 @@ def operate(
             Journal(run, RunState.references, _is_real(config)) as journal,
             _lab(config, run, journal, token) as lab,
         ):
-            env, policy = _prepare(config, run, journal, lab, resumed)
+            env, policy = prepare(config, run, journal, lab, resumed)
             hooks = RunnerHooks(
                 clock=lab.clock,
                 notify=lambda kind, text: notifier.send(kind, str(kind), text),
-                requests=lab.control.asked,
-                pace=_pacer(scale, lab.control),
+                requests=lab.requests.asked,
+                why_paused=lab.requests.why_paused,
+                failure=lab.requests.failure,
+                pace=_pacer(scale, lab.requests),
             )
             outcome = _run(config, run, journal, lab, env, policy, hooks, fresh_area)
+            if outcome.good:
+                lab.leaves_tip.set()
     finally:
         # After the shutdown: a mail server may take its time, the tip may not wait for it.
         notifier.close()
-    return _status(outcome, run, survey=not settings.conditioning)
+    return _status(outcome, run, settings)
 
 
 def _is_real(config: Config) -> bool:
@@ -121,10 +135,18 @@ def _can_withdraw(config: Config) -> bool:
     return not _is_real(config) or capabilities(config.real).withdraw
 
 
-def _prepare(
+def prepare(
     config: Config, run: Path, journal: Journal, lab: Lab, resumed: bool
 ) -> tuple[ProbeConditioningEnv, RunPolicy]:
-    """Build environment and policy, as they were left if the run goes on; note the session."""
+    """Build environment and policy, as they were left if the run goes on; note the session.
+
+    Args:
+        config: Settings of the run.
+        run: Its directory.
+        journal: Its journal.
+        lab: Microscope and classifier.
+        resumed: Whether it goes on.
+    """
     # Nobody can set the one clock; on the other a simulated night is as long as a real one.
     budget = Budget(config.budget, time.monotonic if _is_real(config) else lab.clock)
     survey = not config.operation.conditioning
@@ -178,7 +200,7 @@ def _run(
     return outcome
 
 
-def _status(outcome: Outcome, run: Path, survey: bool) -> int:
+def _status(outcome: Outcome, run: Path, settings: OperationConfig) -> int:
     """Print what can be done next, and return the exit status.
 
     Raises:
@@ -189,24 +211,32 @@ def _status(outcome: Outcome, run: Path, survey: bool) -> int:
             f"THE TIP IS NOT WITHDRAWN, look at the instrument: {outcome.trouble}"
         )
     print_line(f"  what happened   spm-gym report {as_typed(run)}")
-    if survey:
+    if not settings.conditioning:
         print_line(f"  label them      spm-gym label {as_typed(run)}")
     print_line(f"  go on           spm-gym run --resume --run-dir {as_typed(run)}")
     # What a shell gives for Ctrl-C, so that scripts can tell it from a run that gave up.
     if outcome.interrupted:
         return 130
-    return 2 if outcome.failed else 0
+    # So that a script does not measure with a tip that is not good.
+    not_yet_good = settings.when_good == "stop" and not outcome.good
+    return 2 if outcome.failed or not_yet_good else 0
 
 
 @contextmanager
 def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iterator[Lab]:
     # Before the microscope: a request is obeyed from its first command on.
-    control = Control(run, token)
+    # An event, for the driver asks when it is closed, after the runner has ended.
+    interlocks, leaves_tip = Interlocks(config.operation.interlocks), threading.Event()
+    quiet = QuietHours(config.operation.quiet_hours, config.operation.time_zone)
+    requests = Requests(Control(run, token), interlocks, quiet)
     if config.run.microscope == "real":
-        abort = control.must_interrupt
-        with microscope(config, run, "run", journal=journal, abort=abort) as instrument:
+        abort = requests.must_interrupt
+        with microscope(
+            config, run, "run", journal=journal, abort=abort, leave_tip=leaves_tip.is_set
+        ) as instrument:
             _refuse_withdrawn(config, instrument)
-            yield Lab(instrument, None, _classifier(config), steady_clock(), control)
+            _begin_interlocks(config, interlocks, instrument)
+            yield Lab(instrument, None, _classifier(config), steady_clock(), requests, leaves_tip)
         return
     bare = build_microscope(config, world_seed(config.seed))
     simulated: SimulatedMicroscope | FaultyMicroscope = bare
@@ -218,11 +248,19 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
         None,
         journal.record_act,
         journal.acts(),
-        conditioning=config.operation.conditioning,
+        allowed=allowed_acts(config),
     )
     classifier = _classifier(config, bare)
     # The clock of the microscope without its faults: it answers while the connection is broken.
-    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, control)
+    yield Lab(guarded, simulated, classifier, lambda: bare.status().time, requests, leaves_tip)
+
+
+def _begin_interlocks(config: Config, interlocks: Interlocks, instrument: Instrument) -> None:
+    names = [each.signal for each in config.operation.interlocks]
+    if names:
+        assert isinstance(instrument, Guard)
+        reader = cast(SignalReader, instrument.instrument)
+        interlocks.begin(lambda: reader.read_signals(names))
 
 
 def _classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
@@ -341,12 +379,12 @@ class _Progress:
             self._bar.update(reached - self._bar.n)
 
 
-def _pacer(scale: float, control: Control) -> Callable[[float], None]:
+def _pacer(scale: float, requests: Requests) -> Callable[[float], None]:
     """Make a function that lets time pass as on an instrument, unless something is asked for."""
 
     def pace(seconds: float) -> None:
         end = time.monotonic() + seconds / scale
-        while (left := end - time.monotonic()) > 0 and not control.must_interrupt():
+        while (left := end - time.monotonic()) > 0 and not requests.must_interrupt():
             time.sleep(min(left, _ASK_EVERY_S))
 
     return pace if scale else lambda seconds: None

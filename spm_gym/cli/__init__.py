@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,9 @@ from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.runner.signals import is_interrupt
 
 Command = Callable[[argparse.Namespace], int]
+_COMMANDS = ("run", "condition", "monitor", "ask", "stop", "report", "compare", "show", "journal",
+             "export", "label", "train", "evaluate", "check", "restore", "virtual-nanonis",
+             "deepspm-server")  # fmt: skip
 # An error may quote a whole reply of an instrument, or a file.
 _LONGEST_MESSAGE = 2000
 
@@ -75,51 +79,17 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script."""
-    # Here, not above: train and evaluate import this module, and need none of the others.
-    from spm_gym.cli import (
-        ask,
-        check,
-        compare,
-        deepspm_server,
-        evaluate,
-        export,
-        journal,
-        label,
-        monitor,
-        report,
-        restore,
-        run,
-        show,
-        stop,
-        train,
-        virtual_nanonis,
-    )
-
     parser = argparse.ArgumentParser(
         prog="spm-gym", description="Let a scanning-probe microscope condition its own probe."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    modules = {
-        "run": run,
-        "monitor": monitor,
-        "ask": ask,
-        "stop": stop,
-        "report": report,
-        "compare": compare,
-        "show": show,
-        "journal": journal,
-        "export": export,
-        "label": label,
-        "train": train,
-        "evaluate": evaluate,
-        "check": check,
-        "restore": restore,
-        "virtual-nanonis": virtual_nanonis,
-        "deepspm-server": deepspm_server,
-    }
-    for name, module in modules.items():
+    for name in _COMMANDS:
+        # Here, not above: train and evaluate import this module, and need none of the others.
+        module = import_module(f"spm_gym.cli.{name.replace('-', '_')}")
         # The first line of a module says what its command does; it is written nowhere else.
         summary = (module.__doc__ or "").partition("\n")[0]
-        options: Any = {"help": summary, "description": summary}
+        # argparse takes a per cent sign in either for the beginning of a placeholder.
+        text = summary.replace("%", "%%")
+        options: Any = {"help": text, "description": text}
         module.add_arguments(commands.add_parser(name, **options))
     return run_command(parser, arguments)

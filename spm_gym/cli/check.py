@@ -77,7 +77,9 @@ def _plan(config: Config) -> str:
     limits = ", ".join(_bound(name, value) for name, value in real.limits)
     budgets = ", ".join(_bound(name, value) for name, value in budget)
     if config.operation.conditioning:
-        actions = f"choose from: {', '.join(action.name for action in env.actions)}"
+        actions = (
+            f"choose from: {', '.join(each.name for each in env.actions if env.may_choose(each))}"
+        )
     else:
         actions = f"be a {SURVEY}"
     return (
@@ -95,6 +97,8 @@ def _end(config: Config) -> str:
     able = capabilities(config.real)
     if not able.withdraw:
         tip = "leave the tip where it is, for it cannot be withdrawn"
+    elif config.operation.when_good == "stop":
+        tip = "leave a good tip at the surface and withdraw any other"
     elif config.real.withdraw_on_exit:
         tip = "withdraw the tip"
     else:

@@ -36,14 +36,18 @@ _MADE_FIRST = (SCANS, CHECKPOINTS, TENSORBOARD, CONTROL, PROTECTION)
 """What a run makes besides its journal before anything happens. The operator's settings are not
 among them: they are kept only while the instrument does not have them back."""
 
+_DRY_RUN = "--dry-run goes with a new run and --env real: nothing else sends commands"
+
 EPILOG = """examples:
   spm-gym run --env sim --hours 12                  half a day on the simulator, in some seconds
   spm-gym run --env sim --hours 86 --faults random  days, with everything going wrong that can
   spm-gym run --env real --config configs/real.yaml --hours 60
+  spm-gym run --env real --config my_lab.yaml --dry-run   what would be sent, and nothing is
   spm-gym run --resume                              go on after a kill, a stop, or a power cut
   spm-gym run --resume --run-dir DIR --hours 100    go on, and for longer
   spm-gym run --policy random                       random choice instead of the agent, to compare
   spm-gym run --policy interleaved                  both in turn: what is the agent worth here?
+  spm-gym run --when-good "python spectrum.py"      hand the tip to a program whenever it is good
   spm-gym run --no-conditioning --scans 200         a survey: images only, to label them afterwards
 
 agents and run directories of others hold data: nothing in them is run; but the settings of a run
@@ -64,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add_config(parser)
     add_env(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show every command to the real microscope through the first conditioning, played on "
+        "a simulated tip, instead of sending it",
+    )
     parser.add_argument("--hours", type=float, metavar="H", help="sets operation.hours")
     parser.add_argument("--scans", type=int, metavar="N", help="sets operation.scans")
     parser.add_argument("--seed", type=int, metavar="S", help="sets seed")
@@ -78,6 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=["agent", "random", "interleaved"], help="sets operation.policy"
     )
     parser.add_argument(
+        "--when-good",
+        metavar="scan|stop|COMMAND",
+        help="sets operation.when_good: after a good image take the next one; or end, with the tip "
+        "left at the surface; or hand the tip to a program and take it back (docs/operation.md)",
+    )
+    parser.add_argument(
         "--no-conditioning",
         dest="conditioning",
         action="store_const",
@@ -88,6 +104,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--notify", type=Path, metavar="FILE", help="sets operation.notify: whom to notify"
     )
+    _add_simulated(parser)
+    add_token(
+        parser,
+        "obey only requests to pause or stop that come with it (default: anybody who may write "
+        "into the run directory is obeyed)",
+    )
+    add_run_directory(parser, "runs/<date>_run")
+    add_set(parser, "operation.condition_after=5")
+    parser.set_defaults(command=run)
+
+
+def _add_simulated(parser: argparse.ArgumentParser) -> None:
     simulated = parser.add_argument_group("simulated microscope")
     simulated.add_argument(
         "--faults",
@@ -101,26 +129,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="how much faster than real time it works (default: off, as fast as it goes)",
     )
-    add_token(
-        parser,
-        "obey only requests to pause or stop that come with it (default: anybody who may write "
-        "into the run directory is obeyed)",
-    )
-    add_run_directory(parser, "runs/<date>_run")
-    add_set(parser, "operation.condition_after=5")
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Operate as the command line asks."""
     if arguments.resume:
+        if arguments.dry_run:
+            raise UsageError(_DRY_RUN)
         return _resume(arguments)
     config = _settings(arguments)
     # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
+    config = _fitted(config)
+    if arguments.dry_run:
+        from spm_gym.assembly.run_rehearsal import rehearse  # torch is slow to import
+
+        rehearse(config)
+        print("dry run: nothing was sent, nothing was kept")
+        return 0
     from spm_gym.assembly.run import operate  # torch is slow to import
 
-    config = _fitted(config)
     with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
@@ -137,6 +165,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         changed = _given(arguments)
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
+        _refuse_unasked_program(arguments, folder, config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
         _refuse_edited(folder, config, _lasting)
         config = _fitted(config)
@@ -149,6 +178,16 @@ def _resume(arguments: argparse.Namespace) -> int:
 
         return operate(
             config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
+        )
+
+
+def _refuse_unasked_program(arguments: argparse.Namespace, folder: Path, config: Config) -> None:
+    """Start no program that only the run directory names: it may come from somebody else."""
+    if config.operation.program is not None and arguments.when_good is None:
+        raise UsageError(
+            f"{folder / SETTINGS} has a program, operation.when_good = "
+            f"{config.operation.when_good!r}, which is not started unless you name it: give "
+            "--when-good COMMAND, or --when-good scan to go on without"
         )
 
 
@@ -177,6 +216,7 @@ def _given(arguments: argparse.Namespace) -> list[str]:
         "operation.agent": arguments.agent,
         "operation.policy": arguments.policy,
         "operation.conditioning": arguments.conditioning,
+        "operation.when_good": arguments.when_good,
         "operation.notify": arguments.notify,
         "seed": arguments.seed,
     }
@@ -247,6 +287,8 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         )
     if real and config.faults is not None:
         raise UsageError("--faults goes with --env sim; a virtual Nanonis has faults of its own")
+    if arguments.dry_run and not real:
+        raise UsageError(_DRY_RUN)
     if real and arguments.time_scale:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
     if arguments.fresh_area and not (real and arguments.resume):

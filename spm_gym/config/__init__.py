@@ -102,10 +102,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _cleans_with_what_there_is(self) -> Config:
         # Otherwise the first crash, perhaps days later, would be the first to ask for it.
-        clean, names = self.operation.clean_action, [action.name for action in self.env.actions]
-        if clean is not None and clean not in names:
+        clean, env = self.operation.clean_action, self.env
+        # A survey cleans nothing.
+        if clean is None or not self.operation.conditioning:
+            return self
+        allowed = [action.name for action in env.actions if env.may_choose(action)]
+        if clean not in allowed:
+            where = "env.actions" if env.allowed_actions is None else "env.allowed_actions"
             raise ValueError(
-                f"operation.clean_action = {clean!r} is not one of env.actions: {', '.join(names)}"
+                f"operation.clean_action = {clean!r} is not one of {where}: {', '.join(allowed)}; "
+                "null cleans nothing after a crash"
             )
         return self
 

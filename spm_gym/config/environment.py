@@ -168,6 +168,9 @@ class EnvConfig(Section):
         success_replaces_step: Whether the last action pays the success alone, or both rewards.
         max_steps: Actions after which an episode is cut off.
         max_attempts: Most unusable images in a row.
+        actions: Of which one is chosen; agents are trained for these, in this order.
+        allowed_actions: Names of those that may be done; None for all. The others are masked, and
+            the guard refuses them: an agent that has learned all of them goes on without.
     """
 
     # 64 pixels are the paper's, 10 nm the released code's.
@@ -204,12 +207,30 @@ class EnvConfig(Section):
     max_attempts: Count = 10
     regions: RegionConfig = RegionConfig()
     actions: tuple[ActionConfig, ...] = PAPER_ACTIONS
+    allowed_actions: tuple[str, ...] | None = None
+
+    def may_choose(self, action: ActionConfig) -> bool:
+        """Tell whether the settings allow an action at all, whatever the image shows."""
+        return self.allowed_actions is None or action.name in self.allowed_actions
 
     @model_validator(mode="after")
     def _playable(self) -> EnvConfig:
         # Otherwise an image without a clean pixel would leave the agent without any action.
-        if not any(action.anywhere for action in self.actions):
+        anywhere = [action for action in self.actions if action.anywhere]
+        if not anywhere:
             raise ValueError("at least one action must be allowed anywhere")
+        names = [action.name for action in self.actions]
+        for name in self.allowed_actions or ():
+            if name not in names:
+                raise ValueError(
+                    f"allowed_actions has {name!r}, which is none of the actions: "
+                    f"{', '.join(names)}"
+                )
+        if not any(map(self.may_choose, anywhere)):
+            raise ValueError(
+                "allowed_actions needs one that may be done anywhere, also where nothing is clean: "
+                f"add {' or '.join(repr(action.name) for action in anywhere)}"
+            )
         # Journals, files of weights and the map of blocked places tell actions by their names.
         if len({action.name for action in self.actions}) != len(self.actions):
             raise ValueError("action names must differ")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
-from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section, Text
 
 
 class BudgetConfig(Section):
@@ -33,6 +35,45 @@ class BudgetConfig(Section):
     failed_damage: Count | None = 1
 
 
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+
+
+class InterlockConfig(Section):
+    """Limits of a signal of the controller, beyond which a run pauses or ends.
+
+    Attributes:
+        signal: Its name, as the controller has it, with the unit.
+        min: Smallest value, in that unit; None sets no bound.
+        max: Largest value; None sets no bound.
+        rate_s: The limits are for the change per second, over so long, and not for the value; None
+            for the value.
+        then: "pause" withdraws and waits, "stop" ends the run like a failure.
+        resume_after_s: Time within the limits after which a pause ends by itself; None waits for a
+            person (`spm-gym ask resume`).
+    """
+
+    signal: Text
+    min: float | None = None
+    max: float | None = None
+    rate_s: Positive | None = None
+    then: Literal["pause", "stop"] = "pause"
+    resume_after_s: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> InterlockConfig:
+        if self.min is None and self.max is None:
+            raise ValueError(f"the interlock on {self.signal!r} needs min, max, or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(
+                f"the interlock on {self.signal!r} has min = {self.min:g} above max = {self.max:g}"
+            )
+        if self.then == "stop" and self.resume_after_s is not None:
+            raise ValueError(
+                f"the interlock on {self.signal!r} ends the run, which resume_after_s does not undo"
+            )
+        return self
+
+
 class OperationConfig(Section):
     """How the microscope is operated without anybody watching (paper, *Operation*).
 
@@ -42,6 +83,12 @@ class OperationConfig(Section):
         conditioning: Whether the probe may be conditioned. Without, a run is a survey: images only,
             which nothing classifies and which need neither classifier nor agent; the guard refuses
             every pulse and dip, also that after a crash.
+        when_good: What follows a good image outside conditioning: "scan", the next image; "stop",
+            the end, with the tip left at the surface and the operator's settings in force; or
+            anything else, the command line of a program that the tip is handed to, with the
+            operator's settings in force, until it ends.
+        program_s: Longest time of such a program; after that it is terminated, which ends the run.
+        hand_overs: Programs after which the run ends; None sets no bound.
         policy: What chooses the actions: the agent, random choice, or both in turn, episode by
             episode.
         agent: Run directory or checkpoint of a trained agent; None for the one in the package.
@@ -66,6 +113,10 @@ class OperationConfig(Section):
             and dips are over by then.
         confirm_s: Pause before an over-current is believed.
         retry_s: Pause after the first failure to reconnect; it doubles with every further one.
+        interlocks: Signals of the controller, with limits, that pause or end a run.
+        quiet_hours: Times of the day, such as "22:00-06:30", in which a run pauses: the tip is
+            withdrawn.
+        time_zone: Of the quiet hours, such as "Europe/Berlin"; None for the computer's.
         notify: File of addresses for notifications (a configuration of apprise); it may hold
             passwords and is never copied. None for none.
         notify_every_s: Notifications of one kind come at most so often.
@@ -74,6 +125,11 @@ class OperationConfig(Section):
     hours: Positive | None = None
     scans: Count | None = None
     conditioning: bool = True
+    # The paper's runs go on scanning: their images are the measurement.
+    when_good: str = "scan"
+    # A map of spectra takes hours, but a script that hangs should not cost the whole night.
+    program_s: Positive = 3600.0
+    hand_overs: Count | None = None
     policy: Literal["agent", "random", "interleaved"] = "agent"
     agent: Path | None = None
     learn: bool = True
@@ -93,6 +149,10 @@ class OperationConfig(Section):
     over_current_nA: Positive = 5.0
     confirm_s: NonNegative = 2.5
     retry_s: NonNegative = 10.0
+    # None by default: which signals tell of trouble depends on how a lab has wired its controller.
+    interlocks: tuple[InterlockConfig, ...] = ()
+    quiet_hours: tuple[Annotated[str, Field(pattern=f"^{_CLOCK}-{_CLOCK}$")], ...] = ()
+    time_zone: str | None = None
     notify: Path | None = None
     notify_every_s: NonNegative = 600.0
 
@@ -105,6 +165,43 @@ class OperationConfig(Section):
                 "(conditioning = false) has none: leave it out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _when_good_is_possible(self) -> OperationConfig:
+        if self.when_good != "scan" and not self.conditioning:
+            raise ValueError(
+                "when_good acts on what a classifier says, and a survey (conditioning = false) "
+                "has none: leave it out"
+            )
+        if self.hand_overs is not None and self.program is None:
+            raise ValueError("hand_overs counts programs: when_good has to name one")
+        try:
+            words = shlex.split(self.when_good)
+        except ValueError as error:
+            raise ValueError(f"when_good = {self.when_good!r} is no command: {error}") from error
+        if not words:
+            raise ValueError("when_good is empty: it is scan, stop, or the command of a program")
+        return self
+
+    @model_validator(mode="after")
+    def _times_exist(self) -> OperationConfig:
+        if self.time_zone is not None:
+            try:
+                ZoneInfo(self.time_zone)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise ValueError(
+                    f"time_zone = {self.time_zone!r} is none that this computer knows; they look "
+                    "like Europe/Berlin"
+                ) from error
+        for hours in self.quiet_hours:
+            if hours[:5] == hours[6:]:
+                raise ValueError(f"quiet_hours has {hours!r}, which begins when it ends")
+        return self
+
+    @property
+    def program(self) -> list[str] | None:
+        """Words of the program that a good tip is handed to; None if it is handed to none."""
+        return None if self.when_good in ("scan", "stop") else shlex.split(self.when_good)
 
 
 class ScheduledFault(Section):

@@ -166,7 +166,7 @@ def _episode(
 ) -> dict[str, Any]:
     """Fill the fields of Minari's episode buffer."""
     scans_used = [scans[part[0]["scan"]], *(scans[step["scan_after"]] for step in part)]
-    last_mask = allowed_actions(config.actions, scans_used[-1]["clean_side"])
+    last_mask = allowed_actions(config, scans_used[-1]["clean_side"])
     terminated = [bool(step["terminated"]) for step in part]
     truncated = [bool(step["truncated"]) for step in part]
     # A part that was cut off by a restart has no end of its own; Minari needs one.

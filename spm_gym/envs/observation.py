@@ -156,20 +156,22 @@ def next_frame(imaging: Imaging, outcome: ScanOutcome | None = None) -> Frame | 
         return None
 
 
-def allowed_actions(
-    actions: Sequence[ActionConfig], side: float | NDArray[np.float64]
-) -> BoolArray:
+def allowed_actions(config: EnvConfig, side: float | NDArray[np.float64]) -> BoolArray:
     """Decide which actions a clean square of this side (m) allows; side 0 means no clean pixel.
 
     Returns:
         (A,), or (N, A) for N sides.
     """
-    # The margin of 1e-9 keeps a square of whole pixels that is exactly as large as required.
-    needed = [
-        0.0 if action.anywhere else max(action.clean_nm * NM * (1 - 1e-9), _SMALLEST_SIDE)
-        for action in actions
-    ]
+    needed = [_smallest_side(action, config.may_choose(action)) for action in config.actions]
     return np.asarray(np.asarray(side)[..., None] >= np.array(needed))
+
+
+def _smallest_side(action: ActionConfig, may_be_chosen: bool) -> float:
+    if not may_be_chosen:
+        return math.nan  # which no square is as large as
+    # The margin of 1e-9 keeps a square of whole pixels that is exactly as large as required.
+    needed = max(action.clean_nm * NM * (1 - 1e-9), _SMALLEST_SIDE)
+    return 0.0 if action.anywhere else needed
 
 
 def unclassifiable(
@@ -283,7 +285,7 @@ def _classified(
     answers = classify_all([classifiers[row] for row in rows], images)
     # What cannot be classified is not acted upon: on an unknown image, whose probe may be good,
     # only that is allowed which needs no clean ground, such as doing nothing.
-    masks = allowed_actions(config.actions, np.where(np.isnan(answers), 0.0, sides))
+    masks = allowed_actions(config, np.where(np.isnan(answers), 0.0, sides))
     probabilities = answers.tolist()
     outcomes: list[ProcessedScan | UnclassifiableImage] = []
     for k, row in enumerate(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spm_gym.config import ActionConfig, Config
+from spm_gym.config import Config, EnvConfig
 from spm_gym.envs.hidden_process import (
     HiddenProcess,
     hidden_process,
@@ -23,12 +23,12 @@ from spm_gym.types import BoolArray
 IMAGES_PER_STATE = 100
 
 
-def mask_levels(actions: tuple[ActionConfig, ...]) -> BoolArray:
+def mask_levels(config: EnvConfig) -> BoolArray:
     """List all different action masks, (L, A), from no clean pixel to the largest square."""
     # A side of 1e-6 nm stands for a single clean pixel, which some actions need at least.
-    needed = sorted({action.clean_nm for action in actions if not action.anywhere} | {0.0})
+    needed = sorted({action.clean_nm for action in config.actions if not action.anywhere} | {0.0})
     sides = [0.0, *(max(side, 1e-6) * NM for side in needed)]
-    return np.unique(np.stack([allowed_actions(actions, side) for side in sides]), axis=0)
+    return np.unique(np.stack([allowed_actions(config, side) for side in sides]), axis=0)
 
 
 def level_of(mask: BoolArray, levels: BoolArray) -> int:
@@ -49,7 +49,7 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
     """
     # All classes equally often: the share of a class does not matter for what follows from it.
     states = np.tile(np.arange(STATES), images_per_state)
-    levels = mask_levels(config.env.actions)
+    levels = mask_levels(config.env)
     counts = np.zeros((STATES, len(levels)))
     pixel = config.env.image_nm * NM / config.env.pixels
     # Actions are chosen on previews, if there are any: the image of a good probe ends the episode.
@@ -57,7 +57,7 @@ def measure_masks(config: Config, images_per_state: int, seed: int) -> NDArray[n
     for session in sessions(len(states), seed, states, np.full(len(states), step)):
         readings = read_session(session, config)
         sides = np.array([square.side for square in readings.squares], float) * pixel
-        masks = allowed_actions(config.env.actions, sides)
+        masks = allowed_actions(config.env, sides)
         for mask, state in zip(masks, session.states, strict=True):
             counts[state, level_of(mask, levels)] += 1
     return counts / images_per_state
@@ -76,7 +76,7 @@ def reference_process(
         ProbeDynamics(config.simulator.transitions),
         _tip_change_rates(config),
         measure_masks(config, images_per_state, seed),
-        mask_levels(config.env.actions),
+        mask_levels(config.env),
         config.env.damage_actions,
     )
 

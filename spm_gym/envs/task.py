@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spm_gym.action_index import action_index
-from spm_gym.config import EnvConfig
+from spm_gym.config import ConfigError, EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.navigation import Navigator
 from spm_gym.envs.observation import (
@@ -22,7 +22,6 @@ from spm_gym.envs.observation import (
     ProcessedScan,
     image_frame,
     validate_processed_scan,
-    whole_image,
 )
 from spm_gym.envs.task_state import TaskState
 from spm_gym.errors import (
@@ -77,7 +76,8 @@ class ConditioningTask:
         self.processed: ProcessedScan | None = None
         self.last_act: tuple[str, float, float] | None = None
         self.uncertain = False
-        self._damaging = np.array([action.damaging for action in config.actions])
+        damaging = [action.damaging and config.may_choose(action) for action in config.actions]
+        self._damaging = np.array(damaging)
         self._elapsed = 0
         self._events: list[str] = []
         self._chosen: int | None = None
@@ -238,9 +238,7 @@ class ConditioningTask:
         from spm_gym.envs.rendering import draw_processed_scan
 
         good, regions = self.is_good(self.processed), self.navigator.regions
-        names = [action.name for action in self.config.actions]
-        image = whole_image(self.processed, self.config)
-        return draw_processed_scan(self.processed, image, good, regions, names, self.last_act)
+        return draw_processed_scan(self.processed, good, regions, self.config, self.last_act)
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue, except the random generator."""
@@ -301,6 +299,11 @@ class ConditioningTask:
         self.last_act = None
 
     def _damage(self, rng: np.random.Generator) -> Imaging:
+        if not self._damaging.any():
+            raise ConfigError(
+                "setting env.allowed_actions has no action that may damage the probe, which every "
+                "reset does: allow one of them, or set env.damage=false"
+            )
         for _ in range(self.config.damage_actions):
             processed = self.present
             if self._bad(processed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Status
@@ -48,6 +49,14 @@ class Instrument(Protocol):
 
         The piezos creep afterwards, and the caller must wait. Any error except `OutcomeUnknown`
         means that nothing was moved sideways.
+        """
+        ...
+
+    def lend(self, work: Callable[[], None]) -> None:
+        """Let somebody else use the instrument during ``work``, and take it back after it.
+
+        The tip stays at the surface, the operator's settings are in force, and no connection is
+        held meanwhile. Whatever the work raises is raised after the instrument was taken back.
         """
         ...
 

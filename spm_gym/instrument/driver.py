@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,8 @@ _MISSING = {
     "abort": "cannot end a scan or an approach early: a pause or a stop waits for it",
     "restore": "keeps no settings of the operator: what it changes stays changed",
     "rehearse": "cannot show commands without sending them: --dry-run is refused",
+    "lend": "cannot hand the tip over: operation.when_good has to be scan",
+    "signals": "reads no signals by their names: operation.interlocks is refused",
     "verify_motor": "cannot verify the direction of the coarse motor: --verify-motor is refused",
 }
 
@@ -53,6 +55,10 @@ class Capabilities:
         abort: End a scan or an approach when the run is asked for something else.
         restore: Keep the operator's settings during a run and put them back, also afterwards.
         rehearse: Show commands instead of sending them.
+        lend: Let a program have the tip with the operator's settings in force, and take it back
+            (`Instrument.lend`); and leave it at the surface on closing if
+            `DriverContext.leave_tip` says so.
+        signals: Read signals by their names; the instrument then is a `SignalReader`.
         verify_motor: Find out that the coarse motor leads away from the sample; the instrument
             then is a `MotorVerifier`.
         reasons: Why something is missing, by its name above; such as the setting that allows it.
@@ -66,6 +72,8 @@ class Capabilities:
     abort: bool = False
     restore: bool = False
     rehearse: bool = False
+    lend: bool = False
+    signals: bool = False
     verify_motor: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -120,12 +128,15 @@ class DriverContext:
         notify: Takes sentences for the operator.
         note: Takes sentences for the record, such as what somebody else has changed.
         abort: Is asked during a scan or an approach whether to end it, by `spm_gym.errors.Aborted`.
+        leave_tip: Is asked on closing whether the tip stays at the surface for the operator,
+            whatever ``real.withdraw_on_exit`` says.
     """
 
     kept: Path | None = None
     notify: Callable[[str], None] = print
     note: Callable[[str], None] = print
     abort: Callable[[], bool] = lambda: False
+    leave_tip: Callable[[], bool] = lambda: False
 
 
 class Driver(Protocol):
@@ -148,7 +159,8 @@ class Driver(Protocol):
         """Connect, keep the operator's settings, set bias, setpoint and speed of ``real.imaging``.
 
         Its `close` leaves the safe condition, whatever state the connection is in: scan and motor
-        stopped, the tip withdrawn if ``real.withdraw_on_exit``, the settings put back; and raises
+        stopped, the tip withdrawn if ``real.withdraw_on_exit`` (unless it is to be left, see
+        `DriverContext.leave_tip`), the settings put back; and raises
         if one of them could not be done.
 
         Raises:
@@ -197,6 +209,18 @@ class Driver(Protocol):
             InstrumentError: It cannot be reached, or the safe condition not be had.
         """
         raise CommandFailed(f"this driver {_MISSING['restore']}")
+
+
+class SignalReader(Instrument, Protocol):
+    """An instrument that reads signals by their names."""
+
+    def read_signals(self, names: Sequence[str]) -> list[float]:
+        """Read the present values, in the units of the signals; moves nothing.
+
+        Raises:
+            InstrumentError: There is none of such a name, or any other failure.
+        """
+        ...
 
 
 class MotorVerifier(Instrument, Protocol):

@@ -135,6 +135,15 @@ class FaultyMicroscope:
         """Move to the neighbouring approach area; raises what `condition` does."""
         self._act("the coarse move", lambda: self.microscope.move_area(direction))
 
+    def lend(self, work: Callable[[], None]) -> None:
+        """Let ``work`` be done; nothing goes wrong on purpose meanwhile.
+
+        Raises:
+            ConnectionLost: The connection is broken.
+        """
+        self._check_connection()
+        self.microscope.lend(work)
+
     def wait(self, seconds: float) -> None:
         """Let the clock run, connected or not."""
         self.microscope.wait(seconds)

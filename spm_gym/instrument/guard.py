@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from spm_gym.config.real import LimitsConfig
@@ -41,8 +41,8 @@ class Guard:
         record: Called with the intents and results.
         history: Earlier records, so that budgets outlive the program.
         clock: Seconds since the start of the computer, for budgets by time.
-        conditioning: Whether the probe may be conditioned at all; False refuses every pulse, dip
-            and stall, whatever the limits allow.
+        allowed: Pulses, dips and stalls that may be done; None for all within the limits, empty
+            for none at all, as in a survey.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Guard:
         history: Iterable[dict[str, Any]] = (),
         # Not the time of day: setting that must neither give actions back nor take them away.
         clock: Callable[[], float] = time.monotonic,
-        conditioning: bool = True,
+        allowed: Collection[Conditioning] | None = None,
     ) -> None:
         self.instrument = instrument
         self.limits = limits
         self._record = record
         self._clock = clock
-        self._conditioning = conditioning
+        self._allowed = allowed
         self._started = clock()
         self._acts = 0
         self._in_area = 0
@@ -97,17 +97,19 @@ class Guard:
         """Condition the probe.
 
         Raises:
-            LimitExceeded: Nothing may be conditioned, place or action is out of bounds, or a
-                budget is spent.
+            LimitExceeded: The action is not allowed, it or the place is out of bounds, or a budget
+                is spent.
             ValueError: The action is not one, or a parameter is not a number.
         """
         validate_act(action, x, y)
-        # Here too, although a survey asks for none: the last place before the wire.
-        if not self._conditioning:
-            raise LimitExceeded(
-                f"{type(action).__name__.lower()} refused: the probe is not to be conditioned "
-                "(operation.conditioning = false)"
+        # Here too, although masks and surveys leave them out: the last place before the wire.
+        if self._allowed is not None and action not in self._allowed:
+            why = (
+                f"{action} is not one of env.allowed_actions"
+                if self._allowed
+                else "the probe is not to be conditioned (operation.conditioning = false)"
             )
+            raise LimitExceeded(f"{type(action).__name__.lower()} refused: {why}")
         if self.limits is not None:
             check_place(x, y, self.limits)
             check_action(action, self.limits)
@@ -151,6 +153,12 @@ class Guard:
         entry = {"act": "move area", "direction": direction.value}
         self._act(entry, lambda: self.instrument.move_area(direction))
         self._in_area = 0
+
+    def lend(self, work: Callable[[], None]) -> None:
+        """Let somebody else use the instrument during ``work``; what they do, no limit bounds."""
+        # One act with its intent and result, as others: after a kill in the middle of it nobody
+        # knows how far the work has come, and it is not started a second time.
+        self._act({"act": "hand over"}, lambda: self.instrument.lend(work))
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -15,6 +15,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = "lock"
+PROGRAM_LOCK = "program_lock"
+"""Held by a program that a run has handed the tip to, also after the run was killed."""
 
 
 class RunLocked(ValueError):
@@ -49,10 +51,27 @@ def locked_run(run: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def lock_of_program(run: Path) -> Iterator[BinaryIO]:
+    """Open and lock the file by which a program that is handed the tip keeps the run locked.
+
+    A process that inherits the file holds the lock as long as it lives. It may be written who that
+    is. Windows lets nobody inherit a lock: there it goes with the run.
+    """
+    with (run / PROGRAM_LOCK).open("wb", buffering=0) as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file
+
+
 def is_run_locked(run: Path) -> bool:
     """Check whether a program of this computer is at work on a run; changes nothing there."""
+    return _is_file_locked(run / LOCK) or _is_file_locked(run / PROGRAM_LOCK)
+
+
+def _is_file_locked(path: Path) -> bool:
     try:
-        with (run / LOCK).open("rb") as file:
+        with path.open("rb") as file:
             return _is_locked(file)
     except OSError:  # nobody has ever been there, or nobody may read it
         return False
@@ -76,8 +95,10 @@ def _is_locked(file: BinaryIO) -> bool:
 
 
 def _in_use(run: Path) -> RunLocked:
+    # The program outlives the run that has started it, if that is killed.
+    holder = PROGRAM_LOCK if _is_file_locked(run / PROGRAM_LOCK) else LOCK
     try:
-        number = (run / LOCK).read_text(encoding="ascii", errors="replace").strip()
+        number = (run / holder).read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         number = ""
     who = f" (process {number})" if number.isascii() and number.isdigit() else ""

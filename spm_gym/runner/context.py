@@ -15,6 +15,7 @@ from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
+from spm_gym.runner.states import ASKED_TO_PAUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class RunnerHooks:
             evenly: the hours of the run are counted on it.
         notify: Takes the kind of a notification and its text.
         requests: Gives what the run is asked for from outside.
+        why_paused: Gives the reason of a request to pause.
+        failure: Gives the reason of a request to stop that is a failure; "" if a person asks.
         pace: Takes how many seconds every transition took on the instrument's clock.
         watch: Takes the state of the run after every transition.
         sleep: Lets time pass while the run is paused.
@@ -34,6 +37,8 @@ class RunnerHooks:
     clock: Callable[[], float]
     notify: Callable[[NotificationKind, str], None] = lambda kind, text: None
     requests: Callable[[], Request | None] = lambda: None
+    why_paused: Callable[[], str] = lambda: ASKED_TO_PAUSE
+    failure: Callable[[], str] = lambda: ""
     pace: Callable[[float], None] = lambda seconds: None
     watch: Callable[[RunState], None] = lambda run_state: None
     sleep: Callable[[float], None] = time.sleep

@@ -42,6 +42,10 @@ class Request(StrEnum):
     STOP = "stop"
 
 
+INTERRUPTING = (Request.PAUSE, Request.STOP)
+"""Requests for which a scan, an approach or a wait under way is stopped."""
+
+
 class WrongToken(ValueError):
     """The run was started with a token, and this is not it."""
 
@@ -100,9 +104,12 @@ class Control:
         self._standing = Request(written.word) if written.word in {*Request} else Request.STOP
         return self._standing
 
-    def must_interrupt(self) -> bool:
-        """Decide whether a scan under way is to be stopped."""
-        return self.asked() in (Request.PAUSE, Request.STOP)
+    def written_at(self) -> int:
+        """Tell when the last request was written, ns, to know it from the one before; 0: never."""
+        try:
+            return self._file.stat().st_mtime_ns
+        except OSError:
+            return 0
 
 
 def asked_of(run: Path, token: str | None = None) -> str:

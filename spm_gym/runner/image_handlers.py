@@ -180,12 +180,23 @@ class ImageHandlers:
         if self._imaging.vouched is not None:
             self._check_vouched([*self._imaging.vouched, good])
         # While the operator's word is being compared with the classifier's nothing is conditioned.
-        if good or self._imaging.vouched is not None:
+        if self._imaging.vouched is not None:
             return State.CHOOSE
+        if good:
+            return self._after_good()
         if self._imaging.bad_probe < self._context.config.condition_after:
             return State.CHOOSE
         self.conditioning.begin(processed, self._scan_number)
         return State.CONDITION
+
+    def good_image(self) -> tuple[int, ProcessedScan]:
+        """Return number and content of the good image in hand."""
+        return self._scan_number, self._processed_in_hand()
+
+    def _after_good(self) -> State:
+        if self._context.config.when_good == "stop":
+            return self.ending.leave_good()
+        return State.CHOOSE if self._context.config.program is None else State.HAND_OVER
 
     def draws_over_current(self) -> bool:
         """Check whether the tip draws more current than imaging ever does."""

@@ -30,6 +30,7 @@ class NotificationKind(StrEnum):
     """Subjects of notifications."""
 
     STOP = "stop"
+    PAUSE = "pause"
     RECOVERY_FAILED = "recovery failed"
     AREA_CHANGE = "area change"
     DAILY_SUMMARY = "daily summary"

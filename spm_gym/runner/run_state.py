@@ -183,16 +183,29 @@ class ConditioningState:
 
 
 @dataclass(slots=True)
+class HandOverState:
+    """Hand-overs so far; written by `HandOver`.
+
+    Attributes:
+        programs: Programs that have had the tip and came to their end.
+    """
+
+    programs: int = 0
+
+
+@dataclass(slots=True)
 class EndingState:
     """The end of the run; written by `Ending`.
 
     Attributes:
         reason: Why the run has ended, or is to end.
         failed: Whether that is a failure.
+        good: Whether it has ended because the probe is good.
     """
 
     reason: str = ""
     failed: bool = False
+    good: bool = False
 
 
 @dataclass(slots=True)
@@ -225,6 +238,7 @@ class RunState:
     imaging: ImagingState = field(default_factory=ImagingState)
     recovery: RecoveryState = field(default_factory=RecoveryState)
     conditioning: ConditioningState = field(default_factory=ConditioningState)
+    hand_overs: HandOverState = field(default_factory=HandOverState)
     ending: EndingState = field(default_factory=EndingState)
     kept: KeptState = field(default_factory=KeptState)
 

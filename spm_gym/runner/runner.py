@@ -43,6 +43,7 @@ class Outcome:
         where: Where the tip is, in words.
         trouble: Why it is not where it is to be: withdrawn, unless it may stay.
         interrupted: Whether it ended in the middle of a transition, by Ctrl-C or the like.
+        good: Whether it ended because the probe is good, and is left at the surface.
     """
 
     ending: str
@@ -50,6 +51,7 @@ class Outcome:
     where: str
     trouble: str = ""
     interrupted: bool = False
+    good: bool = False
 
     @property
     def safe(self) -> bool:
@@ -191,6 +193,8 @@ class Runner:
         if not touches_instrument(state):
             return None
         request = self._hooks.requests()
+        if request is Request.STOP and (failure := self._hooks.failure()):
+            return self.handlers.fail(failure)
         if request is Request.STOP:
             self._asked_to_stop = True
             return self.handlers.ending.stop(ASKED_TO_STOP)
@@ -243,14 +247,19 @@ class Runner:
             # their intents are committed already.
             with suppress(sqlite3.Error):
                 self.journal.rollback()
+        good = self.run_state.ending.good and not interrupted
+        if good and not self._is_at_surface():
+            good, failed = False, True
+            ending = f"{ending}, but the tip is not at the surface any more"
+            self.handlers.ending.fail(ending)
         # Somebody who asks from outside may not see the instrument: then the tip is withdrawn in
         # any case.
-        may_stay = self._may_stay and not self._asked_to_stop
+        may_stay = good or (self._may_stay and not self._asked_to_stop)
         stays = not failed and (may_stay or not self._can_withdraw)
         trouble = "" if stays else self._withdraw()
         where = "tip left at the surface" if stays else "tip withdrawn"
         where = f"TIP NOT WITHDRAWN: {trouble}" if trouble else where
-        outcome = Outcome(ending, failed, where, trouble, interrupted)
+        outcome = Outcome(ending, failed, where, trouble, interrupted, good)
         text = f"{ending}; {where}. {self.summary()}"
         kind = NotificationKind.RECOVERY_FAILED if failed else NotificationKind.STOP
         self._hooks.notify(kind, text)
@@ -259,6 +268,14 @@ class Runner:
     def _note_end(self, outcome: Outcome) -> None:
         kind = SAFE_END if outcome.safe else UNSAFE_END
         self.journal.add_event(self.run_state.clock.now, kind, f"{outcome.ending}; {outcome.where}")
+
+    def _is_at_surface(self) -> bool:
+        # Read back: the operator relies on it. A driver that cannot tell says what it
+        # was told last.
+        try:
+            return self.env.instrument.status().approached
+        except InstrumentError:
+            return False
 
     def _withdraw(self) -> str:
         instrument = self.env.instrument

@@ -22,8 +22,11 @@ from spm_gym.errors import (
 from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.context import RunnerContext
+from spm_gym.runner.control import INTERRUPTING
 from spm_gym.runner.ending import Ending
+from spm_gym.runner.hand_over import HandOver
 from spm_gym.runner.image_handlers import ImageHandlers
+from spm_gym.runner.notify import NotificationKind
 from spm_gym.runner.recovery import (
     CONNECTION,
     CRASH,
@@ -33,10 +36,11 @@ from spm_gym.runner.recovery import (
     Recovery,
     Trouble,
 )
-from spm_gym.runner.states import State
+from spm_gym.runner.states import ASKED_TO_PAUSE, State
 from spm_gym.scale import NM
 
 _POLL_S = 0.5
+_PIECE_S = 1.0
 _DISCONNECTED = (ConnectionLost, TimedOut, BadReply, OutcomeUnknown)
 
 
@@ -55,6 +59,7 @@ class StateHandlers:
         self.images = ImageHandlers(
             context, self.areas, self.recovery, self.conditioning, self.ending
         )
+        self.hand_over = HandOver(context)
         self._handlers: dict[State, Callable[[], State]] = {
             State.APPROACH: self._approach,
             State.SETTLE: self._settle,
@@ -66,6 +71,7 @@ class StateHandlers:
             State.CLASSIFY: self.images.classify,
             State.COLLECT: self.images.collect,
             State.CONDITION: self._condition,
+            State.HAND_OVER: self._hand_over,
             State.RECOVER: self._recover,
             State.CHANGE_AREA: self._change_area,
             State.PAUSE: self._pause,
@@ -86,7 +92,7 @@ class StateHandlers:
         # From the particular to the general: these two are nothing to recover from, and a tip that
         # somebody has withdrawn is a lost contact that is not simply approached again.
         except (LimitExceeded, UnsafeToContinue) as error:
-            return self._fail(str(error))
+            return self.fail(str(error))
         except TipWithdrawn as error:
             return self._respect_withdrawal(str(error))
         except ContactLost as error:
@@ -100,14 +106,22 @@ class StateHandlers:
 
     def begin_pause(self) -> State:
         """Pause at a request from outside."""
+        why = self._context.hooks.why_paused()
         self._tip.in_contact = True  # for all that is known: a pause withdraws in any case
-        self._context.add_event("pause", "asked to pause: withdrawing")
+        self._context.add_event("pause", f"{why}: withdrawing")
+        if why != ASKED_TO_PAUSE:
+            self._context.hooks.notify(NotificationKind.PAUSE, why)
         return State.PAUSE
 
     def end_pause(self) -> State:
         """Go on at a request from outside."""
         self._context.add_event("pause", "goes on")
         return State.APPROACH
+
+    def fail(self, reason: str) -> State:
+        """Give up."""
+        self.recovery.give_up()
+        return self.ending.fail(reason)
 
     def forget_contact(self) -> None:
         """Take nothing for granted of where the tip is: nobody was at work meanwhile."""
@@ -171,7 +185,13 @@ class StateHandlers:
         return self._resume_work()
 
     def _settle(self) -> State:
-        self.areas.navigator.await_creep()
+        left = self._context.env.config.creep_wait_s
+        while left > 0:
+            # In short pieces, for a request that comes meanwhile is not to wait for the end of it.
+            if self._context.hooks.requests() in INTERRUPTING:
+                raise Aborted("waiting for the piezos to settle")
+            self.instrument.wait(min(left, _PIECE_S))
+            left -= _PIECE_S
         self._tip.settle_due = False
         return self._resume_work()
 
@@ -201,6 +221,10 @@ class StateHandlers:
         place = self.conditioning.act()
         if self.images.draws_over_current():
             raise Trouble(CRASH, "over-current after an action", place)
+        return State.CHOOSE
+
+    def _hand_over(self) -> State:
+        self.hand_over.carry_out(*self.images.good_image())
         return State.CHOOSE
 
     def _recover(self) -> State:
@@ -233,7 +257,7 @@ class StateHandlers:
         self.areas.enter_next(certain=True, reason=place.leaving)
         # A sample that is rough everywhere would use up one area after the other.
         hopeless = self.recovery.note_area_change()
-        return self._fail(hopeless) if hopeless else State.SETTLE
+        return self.fail(hopeless) if hopeless else State.SETTLE
 
     def _pause(self) -> State:
         """Withdraw once, then wait."""
@@ -253,7 +277,7 @@ class StateHandlers:
         """Leave a tip alone that somebody has withdrawn, unless the settings say otherwise."""
         if self.config.approach_withdrawn or not self._tip.in_contact:
             return self._begin_recovery(WITHDRAWN, detail)
-        return self._fail(
+        return self.fail(
             f"{detail} (not by this run, so it is left as it is; to approach again go on with "
             "--resume, or set operation.approach_withdrawn=true)"
         )
@@ -263,12 +287,8 @@ class StateHandlers:
     ) -> State:
         hopeless = self.recovery.note(kind, detail, at)
         if hopeless:
-            return self._fail(hopeless)
+            return self.fail(hopeless)
         # The next image shows what the crash did; learned as the action's effect it would mislead.
         if kind == CRASH:
             self.conditioning.doubt_last_act()
         return State.RECOVER
-
-    def _fail(self, reason: str) -> State:
-        self.recovery.give_up()
-        return self.ending.fail(reason)

@@ -7,6 +7,8 @@ The usual way, one cycle for every image, and conditioning by the same way::
                                |                                               v          v
                                +------------- condition <----------------------+----------+
 
+A good image may also lead to the hand-over of the tip to a program, and then to the next region.
+
 In conditioning with previews, a preview takes the place of the partial image; from its diagnosis
 the run goes on to the image of the same frame, or to the classification without one.
 
@@ -20,8 +22,9 @@ All of it::
     image ->         diagnose, recover, pause, stop
     diagnose ->      choose region, image, classify, recover, stop
     classify ->      choose region, collect, condition, stop
-    collect ->       choose region, condition, stop
+    collect ->       choose region, condition, hand over, stop
     condition ->     choose region, recover, pause, stop
+    hand over ->     choose region, recover, pause, stop
     recover ->       approach, settle, clean, choose region, partial, recover, pause, stop
     change area ->   settle, recover, pause, stop
     pause ->         approach, recover, pause, stop
@@ -34,7 +37,8 @@ from enum import StrEnum
 
 ASKED_TO_STOP = "asked to stop"
 INTERRUPTED = "interrupted"
-"""Reasons of an end by which its kind is recognised later; all others are free text."""
+ASKED_TO_PAUSE = "asked to pause"
+"""Reasons of an end or a pause by which its kind is recognised later; others are free text."""
 
 
 class State(StrEnum):
@@ -50,6 +54,7 @@ class State(StrEnum):
     CLASSIFY = "classify"
     COLLECT = "collect"
     CONDITION = "condition"
+    HAND_OVER = "hand over"
     RECOVER = "recover"
     CHANGE_AREA = "change area"
     PAUSE = "pause"
@@ -69,7 +74,8 @@ _FOLLOWING: dict[State, set[State]] = {
     _S.IMAGE: {_S.DIAGNOSE, _S.RECOVER},
     _S.DIAGNOSE: {_S.CLASSIFY, _S.IMAGE, _S.CHOOSE, _S.RECOVER},
     _S.CLASSIFY: {_S.COLLECT, _S.CONDITION, _S.CHOOSE},
-    _S.COLLECT: {_S.CHOOSE, _S.CONDITION},
+    _S.COLLECT: {_S.CHOOSE, _S.CONDITION, _S.HAND_OVER},
+    _S.HAND_OVER: {_S.CHOOSE, _S.RECOVER},
     _S.CONDITION: {_S.CHOOSE, _S.RECOVER},
     _S.RECOVER: {_S.APPROACH, _S.SETTLE, _S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
     _S.CHANGE_AREA: {_S.SETTLE, _S.RECOVER},

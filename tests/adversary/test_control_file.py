@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from spm_gym.journal.reader import Label
-from spm_gym.runner.control import CONTROL, PROTECTION, CannotAsk, Control, Request, ask, asked_of
+from spm_gym.runner.control import (
+    CONTROL,
+    INTERRUPTING,
+    PROTECTION,
+    CannotAsk,
+    Control,
+    Request,
+    ask,
+    asked_of,
+)
 from spm_gym.runner.states import State
 from spm_gym.web.access import Access
 from spm_gym.web.monitor import monitor
@@ -105,7 +114,7 @@ def test_a_pause_ends_only_when_somebody_who_may_asks_for_it(
         harm(tmp_path / CONTROL)
         for _ in range(3):
             assert it.runner.step() is State.PAUSE
-            assert control.must_interrupt()
+            assert control.asked() in INTERRUPTING
         assert not it.microscope.status().approached
         if (tmp_path / CONTROL).is_dir():
             with pytest.raises(CannotAsk, match="stop the run by Ctrl-C"):
@@ -151,7 +160,7 @@ def test_a_pause_that_was_seen_stands_although_it_is_removed_before_it_is_obeyed
     with lab(tmp_path, Verdicts(0.99), requests=control.asked, sleep=lambda seconds: None) as it:
         it.until(State.IMAGE)
         ask(tmp_path, Request.PAUSE, TOKEN)
-        assert control.must_interrupt()
+        assert control.asked() in INTERRUPTING
         (tmp_path / CONTROL).unlink()
         assert it.runner.step() is State.PAUSE
 

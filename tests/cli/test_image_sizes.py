@@ -16,7 +16,10 @@ from spm_gym.cli import evaluate, train
 from spm_gym.datasets.offline import export_episodes
 from spm_gym.envs.observation import process_scan
 from spm_gym.figures.episode import recorded_episode
+from spm_gym.figures.scan_view import scan_view
+from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import read_scan, reading
+from spm_gym.scale import NM
 from tests.support.controller_runs import is_safe, on
 from tests.support.showing import show_command
 from tests.support.virtual import virtual_nanonis
@@ -63,14 +66,21 @@ def test_the_journal_and_an_export_have_what_the_networks_got(
     with reading(run) as db:
         rows = db.execute("SELECT * FROM scans WHERE probability IS NOT NULL").fetchall()
         frames = recorded_episode(db, run, 1, config.env)
+        first = db.execute("SELECT scan FROM steps ORDER BY id").fetchone()["scan"]
     assert frames.stills[0].image.shape == (128, 128)
     by_number = {row["id"]: process_scan(read_scan(run, row), classifier, config.env)
                  for row in rows}  # fmt: skip
+    with reading(run) as db:
+        for row in rows:
+            view = scan_view(db, run, None, row["id"], Preprocessing.of(config.env), config.env)
+            clean = by_number[row["id"]].clean_side
+            assert (view.square.side / 100 * 20 if view.square else 0) == pytest.approx(clean / NM)
     for row in rows:
         again = by_number[row["id"]]
         assert again.scan.frame.shape == (128, 128)
         assert row["probability"] == pytest.approx(again.probability, abs=1e-6)
         assert row["clean_side"] == pytest.approx(again.clean_side)
+    assert frames.stills[0].square == by_number[first].square
     export_episodes(run, tmp_path / "set", config)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "set"))
     episode = next(iter(minari.load_dataset("probe-conditioning-v0").iterate_episodes()))

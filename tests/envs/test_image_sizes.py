@@ -114,9 +114,7 @@ def test_clean_square_mask_and_place_are_those_of_the_trained_size(
         other = process_scan(scanned(Frame(**place, pixels=pixels), seed, STILL), bad, many)
         assert other.clean_side == pytest.approx(usual.clean_side, abs=pixel)
         assert other.place == pytest.approx(usual.place, abs=pixel)
-        bounds = [
-            allowed_actions(few.actions, usual.clean_side + change) for change in (-pixel, pixel)
-        ]
+        bounds = [allowed_actions(few, usual.clean_side + change) for change in (-pixel, pixel)]
         assert (bounds[0] <= other.mask).all()
         assert (other.mask <= bounds[1]).all()
 

@@ -9,7 +9,7 @@ from scipy import stats
 from agents.baselines import CountingPolicy, MixturePolicy, OraclePolicy, RandomPolicy
 from agents.evaluation import interleave
 from spm_gym.assembly.environment import make_env
-from spm_gym.config import PAPER_ACTIONS, load_config
+from spm_gym.config import EnvConfig, load_config
 from spm_gym.envs.counting import counting_length, counting_plan
 from spm_gym.envs.optimum import level_of, mask_levels, measure_masks, reference_process
 
@@ -17,7 +17,7 @@ TRUTH = load_config(None, ["env.ground_truth=true"])
 
 
 def test_levels_are_the_six_masks_of_the_paper_s_table() -> None:
-    levels = mask_levels(PAPER_ACTIONS)
+    levels = mask_levels(EnvConfig())
     assert sorted(levels.sum(axis=1)) == [1, 6, 8, 10, 11, 12]
     for row, mask in enumerate(levels):
         assert level_of(mask, levels) == row
@@ -26,7 +26,7 @@ def test_levels_are_the_six_masks_of_the_paper_s_table() -> None:
 def test_measured_masks_are_distributions_and_blunt_probes_allow_less() -> None:
     shares = measure_masks(TRUTH, images_per_state=12, seed=0)
     assert np.allclose(shares.sum(axis=1), 1)
-    allowed = mask_levels(PAPER_ACTIONS).sum(axis=1)
+    allowed = mask_levels(EnvConfig()).sum(axis=1)
     mean_allowed = shares @ allowed
     assert mean_allowed[0] > mean_allowed[12:].mean()
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import spm_gym  # noqa: F401  (registers the environment)
 from spm_gym.assembly.environment import make_env
-from spm_gym.config import PAPER_ACTIONS, Config, load_config
+from spm_gym.config import PAPER_ACTIONS, Config, EnvConfig, load_config
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.plain_state import from_bytes, to_bytes
 from tests.support.scripted_envs import play, rollout
@@ -80,8 +80,8 @@ def test_make_vec_works_with_plain_vectorisation() -> None:
     ],
 )  # fmt: skip
 def test_each_clean_square_adds_its_actions(side_nm: float, names: list[str]) -> None:
-    allowed = allowed_actions(PAPER_ACTIONS, side_nm * NM)
-    below = allowed_actions(PAPER_ACTIONS, side_nm * NM * 0.999)
+    allowed = allowed_actions(EnvConfig(), side_nm * NM)
+    below = allowed_actions(EnvConfig(), side_nm * NM * 0.999)
     added = [a.name for a, now, before in zip(PAPER_ACTIONS, allowed, below, strict=True)
              if now and (side_nm < 1 or not before)]  # fmt: skip
     assert added == names

@@ -109,8 +109,7 @@ def test_a_stop_does_not_leave_an_image_unclassified(tmp_path: Path) -> None:
 
 
 def test_a_daily_summary_comes_daily(tmp_path: Path) -> None:
-    with lab(tmp_path, Verdicts(GOOD), "operation.scans=6") as it:
-        it.env.navigator.await_creep = lambda: None  # type: ignore[method-assign]
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=6", "env.creep_wait_s=0") as it:
         for _ in range(8):
             it.runner.step()
         it.microscope.wait(86_400)

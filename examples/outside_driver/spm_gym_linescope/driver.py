@@ -36,6 +36,7 @@ class LinescopeDriver(Driver):
             rehearse=True,
             reasons={
                 "previews": "a linescope's lines lie as close as its pixels",
+                "lend": "a linescope stays with the program that it began with",
                 "verify_motor": "a linescope makes no single steps",
             },
         )

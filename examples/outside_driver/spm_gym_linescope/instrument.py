@@ -13,7 +13,7 @@ import numpy as np
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import RealConfig
 from spm_gym.config.json_file import read_json
-from spm_gym.errors import Aborted, ContactLost, InstrumentError, LimitExceeded
+from spm_gym.errors import Aborted, CommandFailed, ContactLost, InstrumentError, LimitExceeded
 from spm_gym.instrument.driver import DriverContext
 from spm_gym.instrument.limits import check_bias, check_setpoint, check_speed
 from spm_gym.types import Conditioning, Dip, Direction, Frame, Pulse, Scan, Status
@@ -146,6 +146,14 @@ class LinescopeInstrument:
         """Withdraw, step to a fresh approach area, and approach there."""
         request = line("area", direction.value, self._own.steps)
         self._line.ask(request, takes=2 * self._own.approach_s, act=True)
+
+    def lend(self, work: Callable[[], None]) -> None:
+        """Refuse, as the driver says of itself.
+
+        Raises:
+            CommandFailed: Always; nothing was done.
+        """
+        raise CommandFailed("a linescope stays with the program that it began with")
 
     def wait(self, seconds: float) -> None:
         """Sleep."""

@@ -202,6 +202,20 @@ class DeepSPMInstrument:
         """
         self.withdraw()
 
+    def lend(self, work: Callable[[], None]) -> None:
+        """Close the connection, let ``work`` be done, and connect again.
+
+        Raises:
+            ConnectionLost: There is no connection to be had afterwards.
+        """
+        self.close()
+        try:
+            work()
+        finally:
+            # Nobody can ask where the tip is now.
+            self._know(_UNKNOWN_PLACE, approached=self._approached)
+            self.reconnect()
+
     def wait(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)

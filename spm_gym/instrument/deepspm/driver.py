@@ -26,9 +26,9 @@ class DeepSPMDriver(Driver):
     settings: type[DriverSettings] = DeepSPMConfig
 
     def capabilities(self, real: RealConfig) -> Capabilities:
-        """Say what can be done: scans, actions, approach, and changes of the approach area."""
+        """Say what can be done: scans, actions, approach, other areas, hand-overs."""
         why = "its protocol has no such request"
-        return Capabilities(coarse_motion=True, reasons=dict.fromkeys(_UNABLE, why))
+        return Capabilities(coarse_motion=True, lend=True, reasons=dict.fromkeys(_UNABLE, why))
 
     def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
         """Connect; bias and setpoint are taken for what the settings say, not set."""

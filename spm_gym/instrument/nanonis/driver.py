@@ -58,7 +58,8 @@ class NanonisDriver(Driver):
         why = {} if steps else dict.fromkeys(_STEPS, "real.nanonis.coarse.retract is not set")
         return Capabilities(
             status=True, withdraw=True, retract=steps, coarse_motion=steps, previews=True,
-            abort=True, restore=True, rehearse=True, verify_motor=steps, reasons=why,
+            abort=True, restore=True, rehearse=True, lend=True, signals=True,
+            verify_motor=steps, reasons=why,
         )  # fmt: skip
 
     def connect(self, real: RealConfig, context: DriverContext) -> Instrument:

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spm_gym.config import RealConfig
-from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.limits import check_bias, check_place, check_setpoint, check_speed
 from spm_gym.instrument.nanonis.connection import Controller
-from spm_gym.instrument.nanonis.ramp import change_bias
 from spm_gym.instrument.nanonis.reading import (
     holds_tip,
     is_on,
@@ -136,20 +134,6 @@ def check_before_changes(controller: Controller, config: RealConfig) -> None:
     check_limits_in_force(bias, setpoint, config)
 
 
-def restore_bias(
-    controller: Controller, bias: float, limits: LimitsConfig, sleep: Callable[[float], None]
-) -> None:
-    """Restore the bias (V), but not one that no tip at the surface may have, if it is there.
-
-    Raises:
-        LimitExceeded: The tip is at the surface, and this bias would drive it into the sample.
-        InstrumentError: Any other failure.
-    """
-    if holds_tip(controller):
-        check_bias(bias, limits)
-    change_bias(controller, bias, sleep)
-
-
 class Watch:
     """Knows what should be in force, and notices what somebody else has changed.
 
@@ -180,12 +164,7 @@ class Watch:
         Raises:
             LimitExceeded: A value in force lies outside the limits.
         """
-        now = InForce.read(self._controller)
-        changes = [] if self._known is None else self._known.changes_to(now)
-        # Noted once: what somebody has set on purpose is not called a change again.
-        self._known = now
-        for change in changes:
-            self._note(f"somebody has changed the {change}")
+        now, changes = self.note_changes()
         check_limits_in_force(now.bias, now.setpoint, self._config)
         if changes:
             # Speed and frame of the operator are replaced before the first scan.
@@ -193,6 +172,16 @@ class Watch:
             check_speed(now.speed, self._config.limits)
             check_place(abs(x) + width / 2, abs(y) + height / 2, self._config.limits)
         return changes
+
+    def note_changes(self) -> tuple[InForce, list[str]]:
+        """Note what somebody else has changed since the last time; returns it, and all in force."""
+        now = InForce.read(self._controller)
+        changes = [] if self._known is None else self._known.changes_to(now)
+        # Noted once: what somebody has set on purpose is not called a change again.
+        self._known = now
+        for change in changes:
+            self._note(f"somebody has changed the {change}")
+        return now, changes
 
     def expect_frame(self, frame: tuple[float, ...], speed: float) -> None:
         """Know what frame and speed (m/s) this program has just set."""

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from spm_gym.config import RealConfig
 from spm_gym.errors import CommandFailed, InstrumentError, UnsafeToContinue
 from spm_gym.instrument.driver import DriverContext
-from spm_gym.instrument.nanonis import acts
+from spm_gym.instrument.nanonis import acts, lending
 from spm_gym.instrument.nanonis.approach import AutoApproach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
-from spm_gym.instrument.nanonis.in_force import (
-    Watch,
-    check_before_changes,
-    check_safe_tip_in_force,
-    restore_bias,
-)
-from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership
-from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
+from spm_gym.instrument.nanonis.imaging import Imaging
+from spm_gym.instrument.nanonis.in_force import Watch, check_before_changes, check_safe_tip_in_force
+from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership, in_use
 from spm_gym.instrument.nanonis.reading import (
     ask_release,
-    holds_tip,
     is_on,
     read_current,
-    read_setpoint,
     read_status,
     read_z_range,
 )
 from spm_gym.instrument.nanonis.scanning import Scanner, stop_scan
 from spm_gym.instrument.nanonis.settings import Settings
 from spm_gym.instrument.nanonis.shutdown import Step, Trouble, persist, refuse_unsafe, shut_down
+from spm_gym.instrument.nanonis.signals import SignalTable
 from spm_gym.instrument.nanonis.tip import (
     check_contact,
     check_feedback,
@@ -42,7 +36,6 @@ from spm_gym.instrument.nanonis.tip import (
     withdraw_tip,
 )
 from spm_gym.instrument.validation import validate_act, validate_direction, validate_scan
-from spm_gym.scale import PA
 from spm_gym.types import Conditioning, Direction, Frame, Scan, Stall, Status
 
 
@@ -76,13 +69,15 @@ class NanonisInstrument:
         self._keep = context.kept
         self._sleep = sleep
         self._notify = context.notify
+        self._leave_tip = context.leave_tip
         self._owned = Ownership(context.kept)
         self._in_force = Watch(main, config, context.note)
         self._scanner = Scanner(main, config, context.abort)
+        self._imaging = Imaging(main, config, self._in_force, self._scanner, self._owned, sleep)
+        self._signals = SignalTable(main)
         self._before: Settings | None = None
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
-        self._setpoint_due: float | None = None
         self._coarse = CoarseMotion(main, config.nanonis, sleep, context.abort)
         self._landing = AutoApproach(main, self._coarse, config.nanonis, sleep, context.note)
         self._open = False
@@ -101,10 +96,8 @@ class NanonisInstrument:
         if self._keep is not None:
             before.save(self._keep)
         self._before = before
-        if self.config.nanonis.approach_setpoint_pA is not None:
-            # A run that was killed may have left that of the approach.
-            self._setpoint_due = before.setpoint["setpoint"]
-        self._prepare()
+        self._imaging.adopt_setpoint(before.setpoint["setpoint"])
+        self._imaging.prepare(before)
         trouble = self._owned.lost(self._main.call("Scan.PropsGet")["comment"])
         if trouble:
             # It began at the same moment and was a little later: the controller is its own now.
@@ -154,7 +147,7 @@ class NanonisInstrument:
         """
         validate_scan(frame, fraction)
         check_feedback(self._main)
-        self._check_in_force()
+        self._imaging.check()
         scan = self._scanner.scan(frame, fraction, self._z_range)
         self._in_force.expect_frame(*self._scanner.in_force)
         changes = self._in_force.check()
@@ -177,7 +170,7 @@ class NanonisInstrument:
         """
         validate_act(action, x, y)
         check_contact(self._main, self._z_range)
-        self._check_in_force()
+        self._imaging.check()
         move_tip(self._main, x, y)
         check_contact(self._main, self._z_range)
         read_current(self._main)  # nothing is done to a tip whose current nobody can tell
@@ -209,16 +202,12 @@ class NanonisInstrument:
 
     def _approach(self, may_abort: bool) -> None:
         self._landing.check_free(self._z_range)
-        self._check_in_force()
+        self._imaging.check()
         check_safe_tip_in_force(self._main, self.config)
-        approach_pA = self.config.nanonis.approach_setpoint_pA
-        if approach_pA is not None and not holds_tip(self._main):
-            self._setpoint_due = read_setpoint(self._main)
-            change_setpoint(self._main, approach_pA * PA, self._sleep)
-            self._in_force.adopt()
+        self._imaging.set_for_approach()
         self._landing.land(self._z_range, may_abort)
         with outcome_unknown_on_error("the tip is at the surface, at the setpoint for approach"):
-            self._set_setpoint_due()
+            self._imaging.set_after_approach()
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
@@ -240,6 +229,10 @@ class NanonisInstrument:
         lift_tip(self._main, self._z_range, self.config.nanonis.withdraw_timeout_s)
         self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
 
+    def read_signals(self, names: Sequence[str]) -> list[float]:
+        """Read signals by their names, in their own units; see `SignalTable.read`."""
+        return self._signals.read(names)
+
     def verify_motor(self) -> None:
         """Find out with single steps that ``coarse.retract`` leads away; leaves the tip withdrawn.
 
@@ -249,7 +242,7 @@ class NanonisInstrument:
             InstrumentError: The tip is not at the surface, or any other failure.
         """
         self._coarse.check_direction("its direction is to be verified")
-        self._check_in_force()
+        self._imaging.check()
         self._coarse.verify_direction(self.withdraw, self._z_range)
 
     def move_area(self, direction: Direction) -> None:
@@ -264,7 +257,7 @@ class NanonisInstrument:
         """
         validate_direction(direction)
         self._coarse.check_direction("the approach area is used up")
-        self._check_in_force()
+        self._imaging.check()
         self._coarse.verify_direction(self.withdraw, self._z_range)
         self.withdraw()
         move_tip(self._main, 0.0, 0.0)
@@ -272,6 +265,43 @@ class NanonisInstrument:
         with outcome_unknown_on_error("the tip was stepped away"):
             self._coarse.step_sideways(direction)
             self._approach(may_abort=False)
+
+    def lend(self, work: Callable[[], None]) -> None:
+        """Restore the operator's settings, let go of the ports, do ``work``, and take over again.
+
+        Raises:
+            ContactLost: The tip is not at the surface, before or after.
+            LimitExceeded: The work has left bias or setpoint beyond the limits; they are restored.
+            UnsafeToContinue: Another run has taken the controller over.
+            InstrumentError: Any other failure; what the work raises is raised as well.
+        """
+        assert self._before is not None
+        check_contact(self._main, self._z_range)
+        self._imaging.check()
+        lending.hand_over(self._main, self._before, self.config, self._in_force, self._sleep)
+        # A port serves one program, and which one a script will use nobody knows.
+        for controller in (self._main, self._side):
+            controller.close()
+        try:
+            work()
+        finally:
+            self._take_back(self._before)
+
+    def _take_back(self, before: Settings) -> None:
+        trouble = persist(self._connect_both, self.config.nanonis.outage_s, self._sleep)
+        if trouble is not None:
+            raise trouble
+        other = in_use(self._main.call("Scan.PropsGet")["comment"], self._keep)
+        if other:
+            raise UnsafeToContinue(other)
+        lending.take_back(self._main, before, self.config, self._in_force, self._sleep)
+        self._imaging.prepare(before)
+        check_contact(self._main, self._z_range)
+
+    def _connect_both(self) -> None:
+        for controller in (self._main, self._side):
+            controller.close()
+            controller.connect()
 
     def wait(self, seconds: float) -> None:
         """Sleep."""
@@ -315,7 +345,7 @@ class NanonisInstrument:
         if self._before is not None:
             if self._keep is not None:
                 self._keep.unlink(missing_ok=True)
-            tip = "tip withdrawn" if self.config.withdraw_on_exit else "tip left as it is"
+            tip = "tip withdrawn" if self._withdraws() else "tip left as it is"
             self._notify(f"instrument: scan stopped, {tip}, settings restored")
 
     def _make_safe(self, before: Settings) -> list[Trouble]:
@@ -326,31 +356,30 @@ class NanonisInstrument:
             ("scan not stopped", partial(stop_scan, side)),
         ]
         # The tip first, its settings last: a bias that jumps under a tip at the surface spoils it.
-        if self.config.withdraw_on_exit:
+        if self._withdraws():
             seconds = self.config.nanonis.withdraw_timeout_s
             withdraw = partial(withdraw_tip, side, self._z_range, seconds)
             steps.append(("tip not withdrawn", withdraw))
-        bias, limits = before.bias["bias"], self.config.limits
-        steps.append(("bias not restored", partial(restore_bias, side, bias, limits, self._sleep)))
-        steps.extend(before.restore(side, self._sleep))
+        steps.extend(before.restore(side, self.config.limits, self._sleep))
         self._await_act()
         over_side = [(missing, partial(self._on_side, step)) for missing, step in steps]
         return shut_down(over_side, self.config.nanonis.outage_s, self._sleep)
+
+    def _withdraws(self) -> bool:
+        return self.config.withdraw_on_exit and not self._leave_tip()
 
     def _on_side(self, step: Callable[[], object]) -> None:
         self._side.connect()
         step()
 
     def _connect_again(self) -> None:
-        for controller in (self._main, self._side):
-            controller.close()
         self._await_act()
-        self._main.connect()
-        self._side.connect()
+        self._connect_both()
         self._coarse.stop(self._main)
         stop_scan(self._main)
         self._in_force.check()
-        self._prepare()
+        assert self._before is not None
+        self._imaging.prepare(self._before)
 
     def _operators_settings(self) -> Settings:
         if self._keep is not None and self._keep.is_file():
@@ -360,36 +389,6 @@ class NanonisInstrument:
             stop_scan(self._main)
             return Settings.load(self._keep, self._main.release)
         return Settings.read(self._main)
-
-    def _prepare(self) -> None:
-        assert self._before is not None
-        imaging = self.config.imaging
-        if imaging.bias_V is not None:
-            change_bias(self._main, imaging.bias_V, self._sleep)
-        if imaging.setpoint_pA is not None:
-            self._setpoint_due = imaging.setpoint_pA * PA
-        self._set_setpoint_due()
-        acts.watch_tip(self._main, self.config.nanonis.shaping)
-        check_safe_tip_in_force(self._main, self.config)
-        self._scanner.prepare(self._owned.marked(self._before.properties["comment"]))
-        self._in_force.adopt()
-
-    def _set_setpoint_due(self) -> None:
-        """Go back from the setpoint for approach to that of imaging."""
-        if self._setpoint_due is not None:
-            change_setpoint(self._main, self._setpoint_due, self._sleep)
-            self._setpoint_due = None
-            self._in_force.adopt()
-
-    def _check_in_force(self) -> None:
-        """See that what is in force is allowed, and that nobody else drives the controller."""
-        if holds_tip(self._main):
-            self._set_setpoint_due()  # an approach that was cut short may have left its own
-        if self._in_force.check():
-            self._scanner.forget()
-        trouble = self._owned.lost(self._main.call("Scan.PropsGet")["comment"])
-        if trouble:
-            raise UnsafeToContinue(trouble)
 
     def _await_act(self) -> None:
         """Let an act end whose reply never came: no command stops it."""

@@ -37,7 +37,7 @@ DOWN = 0
 _FORWARD = 1
 _START, _STOP = 0, 1
 _PATIENCE = 1.5
-_ASK_EVERY_S = 2.0
+_ASK_EVERY_S = 1.0
 _POLL_S = 30.0
 _SLOWEST_RETRACE = 1e-3
 """Ratio of speeds; less or more is no ratio that anybody scans with."""
@@ -57,7 +57,7 @@ class Scanner:
     Args:
         controller: Carries out the commands.
         config: The settings of the real microscope.
-        abort: Is asked every two seconds whether to stop the scan.
+        abort: Is asked every second whether to stop the scan.
     """
 
     def __init__(

@@ -14,12 +14,14 @@ import numpy as np
 
 from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import read_json
+from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import BadReply, InstrumentError
+from spm_gym.instrument.limits import check_bias
 from spm_gym.instrument.nanonis.commands import RT_INDEXES_SINCE, commands
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.ownership import without_mark
-from spm_gym.instrument.nanonis.ramp import change_setpoint
-from spm_gym.instrument.nanonis.reading import is_on
+from spm_gym.instrument.nanonis.ramp import change_bias, change_setpoint
+from spm_gym.instrument.nanonis.reading import holds_tip, is_on
 from spm_gym.instrument.nanonis.shutdown import Step
 from spm_gym.instrument.nanonis.wire import encode_request
 
@@ -75,11 +77,13 @@ class Settings:
         comment = without_mark(properties["comment"])
         return replace(settings, properties={**properties, "comment": comment})
 
-    def restore(self, controller: Controller, sleep: Callable[[float], None]) -> list[Step]:
-        """Steps that restore all but the bias, each read back; with what is missing otherwise."""
-        setpoint = self.setpoint["setpoint"]
+    def restore(
+        self, controller: Controller, limits: LimitsConfig, sleep: Callable[[float], None]
+    ) -> list[Step]:
+        """Steps that restore everything, each read back; with what is missing otherwise."""
+        bias, setpoint = self.bias["bias"], self.setpoint["setpoint"]
         steps: list[Step] = [
-            # The bias goes before, by `restore_bias`: it may be one that is not to be restored.
+            ("bias not restored", partial(_restore_bias, controller, bias, limits, sleep)),
             ("setpoint not restored", partial(change_setpoint, controller, setpoint, sleep)),
         ]
         for name, setter, values, getter, kept in self._commands():
@@ -160,6 +164,20 @@ class Settings:
                 f"the settings kept in {path} are damaged ({error}): set bias, setpoint and scan "
                 "by hand, and remove the file"
             ) from error
+
+
+def _restore_bias(
+    controller: Controller, bias: float, limits: LimitsConfig, sleep: Callable[[float], None]
+) -> None:
+    """Restore the bias (V), but not one that no tip at the surface may have, if it is there.
+
+    Raises:
+        LimitExceeded: The tip is at the surface, and this bias would drive it into the sample.
+        InstrumentError: Any other failure.
+    """
+    if holds_tip(controller):
+        check_bias(bias, limits)
+    change_bias(controller, bias, sleep)
 
 
 def _restore(

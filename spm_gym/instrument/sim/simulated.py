@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
@@ -281,6 +281,11 @@ class SimulatedMicroscope:
         self._at.state = state
         self._at.probe = draw_probe(state, self._fate)
         self._at.away = False
+
+    def lend(self, work: Callable[[], None]) -> None:
+        """Let ``work`` be done: it cannot reach a microscope in this program's memory."""
+        self._at.check_contact()
+        work()
 
     def wait(self, seconds: float) -> None:
         """Let the clock run, for creep to fade."""
