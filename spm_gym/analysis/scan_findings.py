@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from spm_gym.config import EnvConfig
 from spm_gym.imaging import Diagnosis, Square, diagnose, largest_clean_square, level
-from spm_gym.imaging.averaging import box_averaged
+from spm_gym.imaging.averaging import box_averaged, middle
+from spm_gym.imaging.conditions import conditions_of
 from spm_gym.imaging.files import Topography
+from spm_gym.imaging.image_size import TakenImages, fitting_part
 from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.scale import NM, length_text
@@ -139,7 +141,9 @@ def examine(subject: Subject, classifier: ScanClassifier | None, config: EnvConf
         faulty = "Not classified: only a scan without faults says how the probe is."
         return replace(found, remarks=(*remarks, faulty))
     probability = float(classifier.classify(normalised[None, None])[0])
-    return replace(found, probability=probability, remarks=remarks + _unusual(subject, config))
+    return replace(
+        found, probability=probability, remarks=remarks + _unusual(subject, classifier, config)
+    )
 
 
 def _for_network(
@@ -158,8 +162,22 @@ def _for_network(
     if rows != cols or rows < side:
         takes = f"the classifier takes {side} x {side} px, or larger squares"
         return None, (f"Not classified: {takes}; this image has {cols} x {rows}.",)
-    remark = f"For the network the image was averaged to {side} x {side} px."
-    return preprocessing.image(box_averaged(z, side)), (remark,)
+    part = _observed(subject, classifier)
+    area = "the image"
+    if subject.width is not None and part < rows:
+        area = f"the middle {length_text(subject.width * part / rows)} of the image"
+    verb = "averaged" if side < part else "cut"
+    remark = f"For the network {area} was {verb} to {side} x {side} px."
+    return preprocessing.image(box_averaged(middle(z, part), side)), (remark,)
+
+
+def _observed(subject: Subject, classifier: ScanClassifier) -> int:
+    """Choose the middle part that the classifier gets, pixels; all where nothing fits it."""
+    pixels, conditions = len(subject.z), conditions_of(classifier.classify)
+    if subject.width is None or conditions is None:
+        return pixels
+    taken = TakenImages(classifier.pixels, conditions.pixel)
+    return fitting_part(subject.width, pixels, taken) or pixels
 
 
 def _diagnosed(subject: Subject) -> Diagnosis:
@@ -172,11 +190,15 @@ def _diagnosed(subject: Subject) -> Diagnosis:
     return diagnose(Scan(frame, z, subject.z_range))
 
 
-def _unusual(subject: Subject, config: EnvConfig) -> tuple[str, ...]:
+def _unusual(subject: Subject, classifier: ScanClassifier, config: EnvConfig) -> tuple[str, ...]:
     """Warn if the image is not of the size that the classifier was trained on."""
     usual = config.image_nm * NM
     # Settings do not fit to the last nm; a fifth changes no molecule beyond recognition.
-    if subject.width is None or abs(subject.width - usual) < 0.2 * usual:
+    if (
+        subject.width is None
+        or abs(subject.width - usual) < 0.2 * usual
+        or _observed(subject, classifier) < len(subject.z)
+    ):
         return ()
     return (
         f"Mind that the image is {length_text(subject.width)} wide: if the classifier knows those "

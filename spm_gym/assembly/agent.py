@@ -20,6 +20,7 @@ from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
 from spm_gym.imaging.conditions import kind_of_scale_mismatch
+from spm_gym.imaging.image_size import averaging_hint, observation_settings
 from spm_gym.imaging.normalisation import HeightScale
 from spm_gym.imaging.preprocessing import Preprocessing
 
@@ -126,10 +127,11 @@ def why_not(agent: Agent, scale: HeightScale | None, config: Config) -> str | No
             return f"it has learned the actions {', '.join(agent.actions)}, and no others"
     else:
         given, count = agent.pixels, int(agent.action_space.n)  # type: ignore[attr-defined]
-    if (given, count) == (config.env.pixels, len(names)):
+    side = config.env.observed[1]
+    if (given, count) == (side, len(names)):
         return None
     return (
         f"it was trained with images of {given} px and {count} actions, the settings have "
-        f"env.pixels = {config.env.pixels} and {len(names)} env.actions: give those it was trained "
-        "with"
+        f"observations of {side} px ({observation_settings(config.env)}) and {len(names)} "
+        f"env.actions: give those it was trained with{averaging_hint(config.env, given)}"
     )

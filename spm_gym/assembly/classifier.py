@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from spm_gym.assembly.drivers import capabilities
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
-from spm_gym.imaging import read_scans
 from spm_gym.imaging.conditions import (
     TrainingConditions,
     classifier_findings,
     with_height_scale,
 )
+from spm_gym.imaging.fitting import fitted
+from spm_gym.imaging.observed import read_observed
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.scale import PA
-from spm_gym.types import UNKNOWN_RANGE, Classifier
+from spm_gym.scale import NM, PA
+from spm_gym.types import Classifier, Frame, Scan
 
 
 def build_classifier(config: Config, microscope: Instrument | None = None) -> Classifier:
@@ -48,13 +49,7 @@ def build_classifier(config: Config, microscope: Instrument | None = None) -> Cl
         # With torch's own choice, all cores, classifying is eight times slower on a busy host.
         torch.set_num_threads(config.run.threads)
     classifier = ProbeClassifier.load(config.env.classifier or shipped_classifier())
-    side, taken = config.env.pixels, classifier.network.pixels
-    if side != taken:
-        raise ConfigError(
-            f"setting env.pixels = {side}: the classifier takes images of {taken} x {taken} px; "
-            "name another one (env.classifier)"
-        )
-    with_height_scale(config.env, classifier)  # refuses another one
+    config = fitted_settings(config, classifier)  # refuses another scale or size
     found = _settings_findings(classifier.conditions, config, microscope)
     if found:
         raise ConfigError(f"the classifier is not for these images: {'; '.join(found)}")
@@ -64,23 +59,38 @@ def build_classifier(config: Config, microscope: Instrument | None = None) -> Cl
 def with_classifier_scale(config: Config) -> Config:
     """Fill in the height scale of the configured classifier, where the settings have none.
 
-    So that a run directory says by itself how its images were normalised, whatever becomes of the
-    file of its classifier.
-
     Raises:
         ClassifierError: The classifier cannot be read.
         ConfigError: It was trained with another height scale than the settings have.
     """
+    env = with_height_scale(config.env, *_configured(config))
+    return config.model_copy(update={"env": env})
+
+
+def fitted_to_classifier(config: Config) -> Config:
+    """Fill in height scale and observations for the configured classifier.
+
+    So that a run directory says by itself how its images were prepared, whatever becomes of the
+    file of its classifier.
+
+    Raises:
+        ClassifierError: The classifier cannot be read.
+        ConfigError: It takes no images such as those of the settings.
+    """
+    return fitted_settings(config, *_configured(config))
+
+
+def fitted_settings(config: Config, *classifiers: Classifier) -> Config:
+    """Fill in height scale and observations for classifiers, as `fitted`."""
+    return config.model_copy(update={"env": fitted(config.env, *classifiers)})
+
+
+def _configured(config: Config) -> list[Classifier]:
     if config.env.ground_truth:
-        return config
+        return []
     from agents.classifier import ProbeClassifier  # torch is slow to import
 
-    return scaled(config, ProbeClassifier.load(config.env.classifier or shipped_classifier()))
-
-
-def scaled(config: Config, *classifiers: Classifier) -> Config:
-    """Fill in the height scale of classifiers, as `with_height_scale`."""
-    return config.model_copy(update={"env": with_height_scale(config.env, *classifiers)})
+    return [ProbeClassifier.load(config.env.classifier or shipped_classifier())]
 
 
 def check_classifier(config: Config) -> None:
@@ -90,19 +100,19 @@ def check_classifier(config: Config) -> None:
         ConfigError: It needs the simulator, or takes other images.
         ClassifierError: It cannot be read.
     """
+    classifier = build_classifier(config)
     # A forward pass, since a network that is loaded may still not take images of this size.
-    build_classifier(config)(read_blank(config)[None])
+    classifier(read_blank(fitted_settings(config, classifier))[None])
 
 
 def read_blank(config: Config) -> NDArray[np.float32]:
-    """Read an empty image of these settings and return it, (1, pixels, pixels).
+    """Read an empty image of these settings and return its observation, (1, side, side).
 
     So that nothing is compiled for half a minute with the tip in contact.
     """
-    pixels = config.env.pixels
-    blank = np.zeros((1, pixels, pixels), np.float32)
-    read_scans(blank, np.array([UNKNOWN_RANGE]), config.env.plane)
-    return blank
+    frame = Frame(0.0, 0.0, config.env.image_nm * NM, config.env.pixels)
+    blank = Scan(frame, np.zeros(frame.shape, np.float32))
+    return np.asarray(read_observed([blank], config.env).observations[0])
 
 
 def no_classifier(images: NDArray[np.float32]) -> NDArray[np.float32]:

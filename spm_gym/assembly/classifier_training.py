@@ -152,7 +152,7 @@ def _print_use(trained: ProbeClassifier, images: int, written: Path, config: Con
     print(f"trained on {images} images: {written}")
     recommended = trained.summary["validation"]["recommended"]
     use = [f"env.classifier={as_typed(written)}", f"env.good_above={recommended:g}"]
-    if trained.pixels != config.env.pixels:
+    if trained.pixels > config.env.pixels:
         use.append(f"env.pixels={trained.pixels}")
     print("use it with --set", *use)
 

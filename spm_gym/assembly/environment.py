@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gymnasium.vector import AutoresetMode
 
-from spm_gym.assembly.classifier import GroundTruth, build_classifier, scaled
+from spm_gym.assembly.classifier import GroundTruth, build_classifier, fitted_settings
 from spm_gym.assembly.drivers import allowed_acts
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.simulator import build_microscope
@@ -46,7 +46,7 @@ def make_env(
     config = _settings(config, overrides)
     microscope = build_microscope(config) if instrument is None else instrument
     classifier = build_classifier(config, microscope)
-    config = scaled(config, classifier)
+    config = fitted_settings(config, classifier)
     # Only software can be started again; everything else can be harmed, and gets limits and budget.
     simulated = isinstance(microscope, Restartable)
     if guard and not simulated and not (isinstance(microscope, Guard) and microscope.limits):
@@ -101,7 +101,7 @@ def make_vector_env(
         classifiers = [
             build_classifier(config, microscope) for microscope in microscopes[:1]
         ] * num_envs
-    config = scaled(config, *classifiers)
+    config = fitted_settings(config, *classifiers)
     # One that is shared stays so.
     previews = {id(each): build_preview_classifier(config, each) for each in classifiers}
     return ProbeConditioningVectorEnv(

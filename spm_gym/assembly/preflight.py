@@ -18,8 +18,8 @@ from spm_gym.analysis.wording import SURVEY
 from spm_gym.assembly.classifier import (
     build_classifier,
     check_classifier,
-    scaled,
-    with_classifier_scale,
+    fitted_settings,
+    fitted_to_classifier,
 )
 from spm_gym.assembly.drivers import capabilities, check_limits, find_driver
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
@@ -29,6 +29,7 @@ from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.imaging.conditions import classifier_findings, conditions_of, described
+from spm_gym.imaging.image_size import reduction_text
 from spm_gym.imaging.normalisation import scale_text
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.instrument.driver import Finding, Inspection
@@ -186,7 +187,7 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     try:
         check_classifier(config)
         classifier = build_classifier(config)
-        config = scaled(config, classifier)
+        config = fitted_settings(config, classifier)
         build_preview_classifier(config, classifier)
         conditions = conditions_of(classifier)
     except (InstrumentError, ValueError) as error:
@@ -196,6 +197,8 @@ def _classifier(config: Config, inspection: Inspection) -> list[Finding]:
     trained += f", height scale {scale_text(Preprocessing.of(config.env).scale)}"
     accepted = ", ".join(config.env.accept_mismatch)
     note = f"; accepted though it does not fit: {accepted}" if accepted else ""
+    if reduced := reduction_text(config.env):
+        note += f"; of the images it gets {reduced}"
     found = classifier_findings(
         conditions,
         config,
@@ -218,7 +221,7 @@ def _agent(config: Config) -> Finding:
 
     whose = "the one in the package" if settings.agent is None else str(settings.agent)
     with suppress(ValueError):  # what is wrong with the classifier was found before
-        config = with_classifier_scale(config)
+        config = fitted_to_classifier(config)
     try:
         microscope = build_microscope(config)
         # Whether the agent fits is a matter of shapes: nothing is classified here.
@@ -230,7 +233,7 @@ def _agent(config: Config) -> Finding:
         file = settings.agent or shipped_agent()
         return Finding("agent", f"{file}: {error}", trouble=True)
     learns = "goes on learning" if settings.learn else "stays as it is"
-    pixels = config.env.pixels
+    pixels = config.env.observed[1]
     return Finding("agent", f"{whose}, for {pixels} x {pixels} px; it {learns}")
 
 

@@ -7,6 +7,7 @@ from agents.belief.recogniser import Recogniser
 from spm_gym.assembly.shipped_weights import shipped_recogniser
 from spm_gym.config import Config, ConfigError
 from spm_gym.imaging.conditions import kind_of_scale_mismatch
+from spm_gym.imaging.image_size import averaging_hint, observation_settings
 from spm_gym.instrument.sim.dynamics import STATES
 
 
@@ -22,12 +23,13 @@ def load_recogniser(config: Config) -> Recogniser:
         recogniser = Recogniser.load(path)
     except BeliefError as error:
         raise ConfigError(f"setting agent.belief.recogniser: {error}") from error
-    side, taken = config.env.pixels, recogniser.network.pixels
+    side, taken = config.env.observed[1], recogniser.network.pixels
     if side != taken:
         raise ConfigError(
             f"setting agent.belief.recogniser = {path}: it takes images of {taken} x {taken} px, "
-            f"and the settings have env.pixels = {side}; train one of these settings with "
-            "'train.py recogniser'"
+            f"and the settings have observations of {side} px "
+            f"({observation_settings(config.env)}); train one of these settings with "
+            f"'train.py recogniser'{averaging_hint(config.env, taken)}"
         )
     if why := kind_of_scale_mismatch(recogniser.height_scale, config.env):
         raise ConfigError(

@@ -169,10 +169,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for name, other in others.items():
         print(f"{name} is the agent of {other}")
     print(f"the evaluation {rule.text}")  # before the first episode, or it would prove nothing
-    from spm_gym.assembly.classifier import with_classifier_scale
+    from spm_gym.assembly.classifier import fitted_to_classifier
     from spm_gym.assembly.evaluation import play
 
-    config = with_classifier_scale(config)
+    config = fitted_to_classifier(config)
     results: Results = {name: [] for name in policies}
     order: list[str] = []
     try:

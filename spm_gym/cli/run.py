@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = _settings(arguments)
     # Before there is a run directory that nothing would ever happen in.
     _refuse_impossible(arguments, config)
-    config = _scaled(config)
+    config = _fitted(config)
     if arguments.dry_run:
         from spm_gym.assembly.run_rehearsal import rehearse  # torch is slow to import
 
@@ -191,9 +192,10 @@ def _resume(arguments: argparse.Namespace) -> int:
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
         _refuse_unasked_program(arguments, folder, config)
-        config = _scaled(config)
         # Before anything is loaded: states would be read as those of other actions or pixels.
-        _refuse_edited(folder, config)
+        _refuse_edited(folder, config, _lasting)
+        config = _fitted(config)
+        _refuse_edited(folder, config, _filled_in)
         print(f"continuing {folder}")
         # What was given with --resume holds from now on, also after the next kill.
         if changed:
@@ -215,13 +217,13 @@ def _refuse_unasked_program(arguments: argparse.Namespace, folder: Path, config:
         )
 
 
-def _scaled(config: Config) -> Config:
-    """Fill in the height scale of the classifier; a survey has none."""
+def _fitted(config: Config) -> Config:
+    """Fill in what the classifier says of images; a survey has none."""
     if not config.operation.conditioning:
         return config
-    from spm_gym.assembly.classifier import with_classifier_scale  # torch is slow to import
+    from spm_gym.assembly.classifier import fitted_to_classifier  # torch is slow to import
 
-    return with_classifier_scale(config)
+    return fitted_to_classifier(config)
 
 
 def _settings(arguments: argparse.Namespace) -> Config:
@@ -262,7 +264,9 @@ def _faults(given: str) -> Any:
     return tree
 
 
-def _refuse_edited(folder: Path, config: Config) -> None:
+def _refuse_edited(
+    folder: Path, config: Config, lasting: Callable[[Config], dict[str, str]]
+) -> None:
     """See that the settings, which may have been edited, go with what the run has left behind."""
     if not has_started(folder):
         return
@@ -270,7 +274,7 @@ def _refuse_edited(folder: Path, config: Config) -> None:
         noted = last_session(db).settings
     if noted is None:
         return
-    was, are = _lasting(noted), _lasting(config)
+    was, are = lasting(noted), lasting(config)
     for key in (key for key in was if was[key] != are[key]):
         raise UsageError(
             f"{folder / SETTINGS} has {key} = {are[key]}, and the run has worked with "
@@ -289,8 +293,15 @@ def _lasting(config: Config) -> dict[str, str]:
         # change.
         "faults": "null" if config.faults is None else "faults on purpose",
         "env.pixels": str(config.env.pixels),
-        "env.height_scale_pm": str(config.env.height_scale_pm),
         "env.actions": ", ".join(action.name for action in config.env.actions),
+    }
+
+
+def _filled_in(config: Config) -> dict[str, str]:
+    """Pick those that the classifier fills in."""
+    return {
+        f"env.{name}": str(getattr(config.env, name))
+        for name in ("observation_pixels", "observation_nm", "height_scale_pm")
     }
 
 

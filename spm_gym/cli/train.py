@@ -167,18 +167,13 @@ def train(arguments: argparse.Namespace) -> int:
             return new_run(arguments.run_dir, in_force, "classifier", CLASSIFIER)
 
         return train_classifier(config, create_run, arguments.output)
-    from spm_gym.assembly.classifier import with_classifier_scale
-
-    config = with_classifier_scale(config)
     if arguments.what == "recogniser":
-        from spm_gym.assembly.recogniser_training import train_recogniser
-
-        create = partial(
-            new_run, arguments.run_dir, config, "recogniser", RECOGNISER, [TENSORBOARD]
-        )
-        return train_recogniser(config, create, arguments.output)
+        return _train_recogniser(arguments, config)
+    from spm_gym.assembly.classifier import fitted_to_classifier
     from spm_gym.assembly.double_dqn_training import write_weights
     from spm_gym.assembly.training import resume_agent, train_agent
+
+    config = fitted_to_classifier(config)
 
     if run is not None:
         with locked_run(run):
@@ -199,6 +194,16 @@ def train(arguments: argparse.Namespace) -> int:
         if arguments.output:
             write_weights(config, run, arguments.output)
     return _print_next_steps(run)
+
+
+def _train_recogniser(arguments: argparse.Namespace, config: Config) -> int:
+    from spm_gym.assembly.classifier import with_classifier_scale
+    from spm_gym.assembly.recogniser_training import train_recogniser
+
+    # Its images have the settings' own size, which no classifier has to take.
+    config = with_classifier_scale(config)
+    create = partial(new_run, arguments.run_dir, config, "recogniser", RECOGNISER, [TENSORBOARD])
+    return train_recogniser(config, create, arguments.output)
 
 
 def _print_next_steps(run: Path) -> int:

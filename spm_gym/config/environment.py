@@ -16,6 +16,16 @@ Mismatch = Literal["bias", "setpoint", "pixel", "material", "origin", "quality",
 """Properties in which images may differ from those that a classifier was trained for."""
 
 
+MOST_PIXELS = 1024
+"""Of a line of an image."""
+
+LEAST_OBSERVATION = 8
+"""Pixels of a side."""
+
+LEAST_PREVIEW_LINES = 8
+"""Fewer do not show molecules of 1.4 nm in an image of 10 nm."""
+
+
 class ActionConfig(Section):
     """A conditioning action that the agent may choose.
 
@@ -129,6 +139,11 @@ class EnvConfig(Section):
 
     Attributes:
         angle_deg: Rotation of the scan frame, counter-clockwise.
+        observation_pixels: Side of the observation, the image for classifier and agent, to which
+            larger images are averaged; None: that of the classifier, and `pixels` where there is
+            none.
+        observation_nm: Middle part of the images that becomes the observation; None: as much as
+            suits the classifier, and all where there is none.
         creep_wait_s: Pause after a coarse move for the piezos to settle.
         settle_fraction: Share of the lines that is scanned and discarded before every image that no
             preview comes before.
@@ -162,14 +177,15 @@ class EnvConfig(Section):
 
     # 64 pixels are the paper's, 10 nm the released code's.
     image_nm: Positive = 10.0
-    pixels: Annotated[int, Field(ge=8, le=1024)] = 64
+    pixels: Annotated[int, Field(ge=LEAST_OBSERVATION, le=MOST_PIXELS)] = 64
     angle_deg: Annotated[float, Field(gt=-180, le=180)] = 0.0
+    observation_pixels: Count | None = None
+    observation_nm: Positive | None = None
     # About 120 s (paper, *Instrument and scanning*); the released code does not wait. How much of
     # an image is thrown away the paper leaves open.
     creep_wait_s: NonNegative = 120.0
     settle_fraction: Fraction = 0.25
-    # Fewer than eight lines do not show molecules of 1.4 nm in an image of 10 nm.
-    preview_lines: Annotated[int, Field(ge=8)] | None = None
+    preview_lines: Annotated[int, Field(ge=LEAST_PREVIEW_LINES)] | None = None
     preview_until: Fraction = 0.02
     # RANSAC locks on to molecules that cover half of an image, and tilts at step edges.
     plane: Literal["levels", "ransac"] = "levels"
@@ -235,11 +251,37 @@ class EnvConfig(Section):
             )
         return self
 
+    @property
+    def observed(self) -> tuple[int, int]:
+        """Pixels of an image in the middle that are observed, and those of the observation."""
+        part = self.pixels
+        if self.observation_nm is not None:
+            part = round(self.pixels * self.observation_nm / self.image_nm)
+        return part, self.observation_pixels or part
+
+    @model_validator(mode="after")
+    def _observable(self) -> EnvConfig:
+        if self.observation_nm is not None and self.observation_nm > self.image_nm:
+            raise ValueError(
+                f"observation_nm = {self.observation_nm:g} is more than image_nm = "
+                f"{self.image_nm:g}"
+            )
+        part, side = self.observed
+        # Not interpolated: detail that was not measured cannot show a probe.
+        if not LEAST_OBSERVATION <= side <= part:
+            raise ValueError(
+                f"an observation of {side} pixels cannot be made of the {part} x {part} pixels "
+                f"that observation_nm leaves of the images; allowed: {LEAST_OBSERVATION} to {part}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _previews(self) -> EnvConfig:
         if self.preview_lines is None:
             return self
-        allowed = [lines for lines in range(8, self.pixels) if self.pixels % lines == 0]
+        allowed = [
+            lines for lines in range(LEAST_PREVIEW_LINES, self.pixels) if self.pixels % lines == 0
+        ]
         if self.preview_lines not in allowed:
             numbers = ", ".join(map(str, allowed)) or "none"
             raise ValueError(

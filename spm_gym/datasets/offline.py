@@ -28,8 +28,7 @@ from spm_gym.config import Config, EnvConfig
 from spm_gym.datasets.export import Exported, ExportError, make_empty
 from spm_gym.envs.observation import allowed_actions
 from spm_gym.envs.spaces import spaces
-from spm_gym.imaging import readings_of
-from spm_gym.imaging.preprocessing import Preprocessing
+from spm_gym.imaging.observed import read_observed
 from spm_gym.journal.reader import read_scan, reading
 from spm_gym.journal.rows import (
     config_hashes,
@@ -192,8 +191,7 @@ def _episode(
 
 def _observation(run: Path, scan: sqlite3.Row, config: EnvConfig) -> NDArray[np.float32]:
     # Made again from the heights, bit for bit: the journal keeps no observations.
-    preprocessing = Preprocessing.of(config)
-    [observation] = readings_of([read_scan(run, scan)], *preprocessing).observations
+    [observation] = read_observed([read_scan(run, scan)], config).observations
     return np.asarray(observation)
 
 

@@ -19,6 +19,7 @@ from spm_gym.config import ActionConfig, EnvConfig
 from spm_gym.errors import InstrumentError, UnclassifiableImage, brief
 from spm_gym.imaging import Diagnosis, Readings, Square, readings_of
 from spm_gym.imaging.conditions import conditions_of, scan_mismatches
+from spm_gym.imaging.observed import read_observed
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.plain_state import array_of
 from spm_gym.scale import NM
@@ -45,8 +46,9 @@ class ProcessedScan:
 
     Attributes:
         scan: The raw topography.
-        observation: Levelled and normalised image, (1, pixels, pixels); read-only.
-        square: Largest clean square, pixels of the observation.
+        observation: Levelled and normalised image for the networks, (1, side, side), of all of the
+            scan or of its middle (`EnvConfig.observed`); read-only.
+        square: Largest clean square, pixels of an image of the scan's frame.
         probability: Probability that the probe is good, by the classifier of images or by that of
             previews; NaN if the image is unlike all that it was trained with.
         mask: Which actions the clean square allows, or an unknown image; read-only.
@@ -88,6 +90,14 @@ class ProcessedScan:
         return frame.position(*self.square.centre) if self.square.side else (frame.x, frame.y)
 
 
+def whole_image(processed: ProcessedScan, config: EnvConfig) -> NDArray[np.float32]:
+    """Return the levelled and normalised image of a whole scan, (pixels, pixels), for pictures."""
+    if processed.observation.shape[-1] == processed.scan.frame.pixels:
+        return np.asarray(processed.observation[0])
+    whole = readings_of([processed.scan], *Preprocessing.of(config)).observations
+    return np.asarray(whole[0, 0])
+
+
 def validate_processed_scan(processed: object, config: EnvConfig) -> None:
     """Refuse what is not a processed scan of the size and actions of these settings.
 
@@ -99,7 +109,8 @@ def validate_processed_scan(processed: object, config: EnvConfig) -> None:
             f"a processed scan (spm_gym.envs.observation.ProcessedScan) is needed, not "
             f"{brief(processed)}"
         )
-    shapes = (1, config.pixels, config.pixels), (len(config.actions),)
+    side = config.observed[1]
+    shapes = (1, side, side), (len(config.actions),)
     given = processed.observation.shape, processed.mask.shape
     if given != shapes or processed.mask.dtype != np.bool_:
         raise ValueError(
@@ -170,7 +181,8 @@ def unclassifiable(
     trained = conditions_of(classifier)
     if trained is None:
         return None
-    mismatches = scan_mismatches(trained, scan, config.accept_mismatch)
+    part, side = config.observed
+    mismatches = scan_mismatches(trained, scan, config.accept_mismatch, part / side)
     if not mismatches:
         return None
     return UnclassifiableImage(f"the image is not classified: {'; '.join(mismatches.values())}")
@@ -205,7 +217,7 @@ def process_scans(
     Returns:
         For each scan the processed one, or why it cannot be used.
     """
-    readings = readings_of(scans, *Preprocessing.of(config))
+    readings = read_observed(scans, config)
     outcomes: list[ProcessedScan | Diagnosis | UnclassifiableImage] = [
         unclassifiable(scan, classifier, config) or diagnosis
         for scan, classifier, diagnosis in zip(scans, classifiers, readings.diagnoses, strict=True)
@@ -230,7 +242,7 @@ def process_scan(scan: Scan, classifier: Classifier, config: EnvConfig) -> Proce
     error = unclassifiable(scan, classifier, config)
     if error is not None:
         raise error
-    readings = readings_of([scan], *Preprocessing.of(config))
+    readings = read_observed([scan], config)
     [processed] = _classified([scan], readings, [0], [classifier], config)
     if isinstance(processed, UnclassifiableImage):
         raise processed

@@ -24,7 +24,7 @@ from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
 from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
-from spm_gym.imaging.conditions import with_height_scale
+from spm_gym.imaging.fitting import fitted
 from spm_gym.instrument.contract import Instrument
 from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
@@ -54,6 +54,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     `Box(-1.5, 1.5, (1, 64, 64), float32)`: tip height after plane removal, the substrate at -1,
     the apparent height of a molecule (2 Å, or `env.height_scale_pm`) at +1. A preview has the same
     shape: the rows between its lines are interpolated.
+    Where the classifier takes images of fewer pixels (`env.pixels`) or of a smaller area
+    (`env.image_nm`), the observation is the image averaged to those, or its middle. Clean square,
+    mask and place of an action are those of the whole image.
 
     ## Rewards
     -1 for every action; +10 *instead* for the one that leads to a good probe.
@@ -95,14 +98,15 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
     Args:
         instrument: The microscope. A simulated one begins again at every seeded reset.
         classifier: Maps images to the probability of a good probe; NaN for unknown ones.
-        config: Settings of the environment; None for the defaults. A height scale that they leave
-            open is the classifier's.
+        config: Settings of the environment; None for the defaults. Height scale and size of the
+            observations that they leave open are the classifier's.
         render_mode: None or "rgb_array".
         budget: Limits of trying without success, for a microscope that can be harmed.
         preview_classifier: Does the same for previews, which `classifier` was not trained for.
 
     Raises:
-        ConfigError: The classifier was trained with another height scale than they have.
+        ConfigError: The classifier was trained with another height scale than they have, or takes
+            no images of their size.
         ValueError: The settings ask for previews, and nothing classifies them.
     """
 
@@ -121,7 +125,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         preview_classifier: Classifier | None = None,
     ) -> None:
         check_render_mode(render_mode)
-        self.config = with_height_scale(config or EnvConfig(), classifier)
+        self.config = fitted(config or EnvConfig(), classifier)
         check_preview_classifiers(self.config, [preview_classifier])
         self.instrument = instrument
         self.classifier = classifier

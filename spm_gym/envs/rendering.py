@@ -16,7 +16,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from spm_gym.colours import ACTION, BLOCKED, CLEAN, NOT_SCANNED, OBSERVATION, USED
-from spm_gym.envs.observation import ProcessedScan
+from spm_gym.config import EnvConfig
+from spm_gym.envs.observation import ProcessedScan, whole_image
 from spm_gym.envs.regions import RegionMap, kind_of_mark
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
@@ -30,7 +31,7 @@ def draw_processed_scan(
     processed: ProcessedScan,
     good: bool,
     regions: RegionMap,
-    actions: Collection[str],
+    config: EnvConfig,
     last_act: tuple[str, float, float] | None,
 ) -> NDArray[np.uint8]:
     """Draw the present scan and, beside it, the approach area.
@@ -39,7 +40,7 @@ def draw_processed_scan(
         processed: The present scan.
         good: Whether it means a good probe.
         regions: The map of the approach area.
-        actions: Names of the actions of conditioning.
+        config: Settings of the environment.
         last_act: Name and place (m) of the last action; it was done on the image before.
 
     Returns:
@@ -49,9 +50,10 @@ def draw_processed_scan(
     figure = Figure(figsize=(8.4, 4.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     scan_axes, map_axes = figure.subplots(1, 2)
-    _draw_scan(scan_axes, processed)
+    _draw_scan(scan_axes, processed, whole_image(processed, config))
     scan_axes.set_title(_verdict(processed, good), fontsize=10)
-    _draw_regions(map_axes, processed.scan.frame, regions, actions, last_act)
+    names = [action.name for action in config.actions]
+    _draw_regions(map_axes, processed.scan.frame, regions, names, last_act)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -66,9 +68,9 @@ def _verdict(processed: ProcessedScan, good: bool) -> str:
     return f"{what}, p = {probability_text(processed.probability)}"
 
 
-def _draw_scan(axes: Axes, processed: ProcessedScan) -> None:
+def _draw_scan(axes: Axes, processed: ProcessedScan, image: NDArray[np.float32]) -> None:
     frame = processed.scan.frame
-    show_normalised(axes, processed.observation[0], frame.size)
+    show_normalised(axes, image, frame.size)
     shape = frame.pixels, frame.pixels
     add_square(axes, processed.square, shape)
     add_action(axes, processed.square, shape)

@@ -16,7 +16,8 @@ def spaces(
     config: EnvConfig,
 ) -> tuple[gym.Space[NDArray[np.float32]], gym.Space[np.int64]]:
     """Make the observation space and the action space of one environment."""
-    images = gym.spaces.Box(-LIMIT, LIMIT, (1, config.pixels, config.pixels), np.float32)
+    side = config.observed[1]
+    images = gym.spaces.Box(-LIMIT, LIMIT, (1, side, side), np.float32)
     return images, MaskableDiscrete(len(config.actions))
 
 

@@ -238,8 +238,7 @@ class ConditioningTask:
         from spm_gym.envs.rendering import draw_processed_scan
 
         good, regions = self.is_good(self.processed), self.navigator.regions
-        names = [action.name for action in self.config.actions]
-        return draw_processed_scan(self.processed, good, regions, names, self.last_act)
+        return draw_processed_scan(self.processed, good, regions, self.config, self.last_act)
 
     def get_state(self) -> dict[str, Any]:
         """Collect all that is needed to continue, except the random generator."""

@@ -52,7 +52,7 @@ class TaskState:
             StateError: It does, or it is in mid-episode without an image.
         """
         # Checked before anything is restored: half a state would be worse than none.
-        pixels, actions = config.pixels, len(config.actions)
+        pixels, side, actions = config.pixels, config.observed[1], len(config.actions)
         if self.chosen is not None and self.chosen >= actions:
             raise StateError(f"the kept state has chosen action {self.chosen} of {actions}")
         if self.processed is None:
@@ -66,7 +66,9 @@ class TaskState:
             processed.observation.shape,
             processed.mask.shape,
         )
-        fits = sizes == (pixels, frame.shape, (1, pixels, pixels), (actions,))
+        fits = sizes == (pixels, frame.shape, (1, side, side), (actions,))
         if not fits or frame.lines not in (pixels, config.preview_lines):
-            raise StateError(f"the kept state has an image or a mask of other sizes, {sizes}, than "
-                             f"{pixels} px and {actions} actions")  # fmt: skip
+            raise StateError(
+                f"the kept state has an image or a mask of other sizes, {sizes}, than {pixels} px, "
+                f"observations of {side} px and {actions} actions"
+            )

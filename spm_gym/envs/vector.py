@@ -30,7 +30,7 @@ from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
 from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError, brief
-from spm_gym.imaging.conditions import with_height_scale
+from spm_gym.imaging.fitting import fitted
 from spm_gym.instrument.sim.batch import scan_all
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
@@ -56,14 +56,15 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
     Args:
         microscopes: N of them; they begin again at every seeded reset.
         classifiers: One for each microscope; one that is shared by all classifies in batches.
-        config: Settings of the environment; None for the defaults. A height scale that they leave
-            open is the classifiers'.
+        config: Settings of the environment; None for the defaults. Height scale and size of the
+            observations that they leave open are the classifiers'.
         render_mode: None or "rgb_array".
         autoreset_mode: When an environment whose episode has ended is reset.
         preview_classifiers: Do the same for previews; one for each microscope.
 
     Raises:
-        ConfigError: A classifier was trained with another height scale.
+        ConfigError: A classifier was trained with another height scale, or takes no images of
+            their size.
         ValueError: There is no microscope, a mode is unknown, or nothing classifies previews.
     """
 
@@ -82,7 +83,7 @@ class ProbeConditioningVectorEnv(VectorEnv[Images, NDArray[np.integer[Any]], NDA
                 f"not {len(microscopes)} with {len(classifiers)} classifiers"
             )
         check_render_mode(render_mode)
-        self.config = with_height_scale(config or EnvConfig(), *classifiers)
+        self.config = fitted(config or EnvConfig(), *classifiers)
         self.num_envs = len(microscopes)
         previews = preview_classifiers or [None] * self.num_envs
         check_preview_classifiers(self.config, previews)

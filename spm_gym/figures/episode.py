@@ -21,6 +21,7 @@ from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
 from spm_gym.imaging import Square, readings_of
+from spm_gym.imaging.observed import read_observed
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import read_scan
 from spm_gym.paths import display_name
@@ -119,7 +120,8 @@ def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: Env
     # NaN leaves a gap in the curve; 0 would be a verdict.
     probability = known[0] if known else np.nan
     image = readings.observations[0, 0, scan.frame.rows]
-    still = Still(image, row["size"], readings.squares[0], probability)
+    square = read_observed([scan], config).squares[0]
+    still = Still(image, row["size"], square, probability)
     if step is None:
         return still
     forecast = read_forecast(step["forecast"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spm_gym.analysis.scans import ActedOn, ScanFacts, scan_facts
+from spm_gym.config import EnvConfig
 from spm_gym.figures.heights import (
     ScanRendering,
     height_scales,
@@ -19,6 +20,7 @@ from spm_gym.figures.heights import (
 )
 from spm_gym.imaging import level, read_scans, readings_of
 from spm_gym.imaging.files import FileFormatError
+from spm_gym.imaging.observed import read_observed
 from spm_gym.imaging.plane import SMALLEST_SIDE
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import Label, read_frame, read_scan
@@ -92,6 +94,7 @@ def scan_view(
     run_state: RunState | None,
     number: int | None,
     preprocessing: Preprocessing,
+    env: EnvConfig | None = None,
 ) -> ScanView | None:
     """View the last scan up to a number, or the first one after it; None if there is none.
 
@@ -101,6 +104,7 @@ def scan_view(
         run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
         preprocessing: How the run levels its scans, and normalises them for the networks.
+        env: Its settings, by which squares are found; None where nobody knows them.
     """
     facts = scan_facts(db, run_state, number)
     if facts is None:
@@ -109,7 +113,7 @@ def scan_view(
     square, problem, scales = None, "", dict[ScanRendering, str]()
     try:
         scan = read_scan(run, row)
-        square = _square(scan, preprocessing)
+        square = _square(scan, preprocessing, env)
         scales = height_scales(scan.z, preprocessing)
     except (FileFormatError, ValueError) as error:
         problem = str(error)
@@ -122,10 +126,11 @@ def scan_view(
     return ScanView(facts, square, marks, round_length(row["size"] / 4), scales, problem)
 
 
-def _square(scan: Scan, preprocessing: Preprocessing) -> Box | None:
+def _square(scan: Scan, preprocessing: Preprocessing, env: EnvConfig | None) -> Box | None:
     """Find the largest clean square as the run has found it."""
     pixels = scan.frame.pixels
-    found = readings_of([scan], *preprocessing).squares[0]
+    read = readings_of([scan], *preprocessing) if env is None else read_observed([scan], env)
+    found = read.squares[0]
     if not found.side:
         return None
     percent = 100 / pixels

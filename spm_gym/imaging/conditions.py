@@ -19,9 +19,15 @@ from spm_gym.config import Config, ConfigError, EnvConfig
 from spm_gym.config.environment import Mismatch
 from spm_gym.config.sections import Fraction, Text
 from spm_gym.errors import brief
+from spm_gym.imaging.image_size import (
+    PIXEL_FACTOR,
+    TakenImages,
+    fitting_sizes,
+    observed_pixel,
+)
 from spm_gym.imaging.normalisation import HALF_MOLECULE, HeightScale, scale_text
 from spm_gym.imaging.preprocessing import Preprocessing
-from spm_gym.scale import NM, PM
+from spm_gym.scale import PM
 from spm_gym.types import Classifier, Scan
 
 BIAS_FACTOR = 2.0
@@ -31,10 +37,6 @@ orbital."""
 SETPOINT_FACTOR = 4.0
 """A current four times as large brings the tip 0.07 nm closer, a fifth of the tip's height in the
 simulator: the image of a molecule stays as sharp as before."""
-
-PIXEL_FACTOR = 1.15
-"""A network distinguishes one tip from two by the size of molecules, which may vary by the error of
-a piezo's calibration, not more. The shipped classifier works well up to here."""
 
 HEIGHT_FACTOR = 1.01
 """Within this factor two height scales are the same: the z piezo is calibrated no better."""
@@ -188,10 +190,18 @@ def mismatches(
 
 
 def scan_mismatches(
-    trained: TrainingConditions, scan: Scan, accepted: Collection[str]
+    trained: TrainingConditions, scan: Scan, accepted: Collection[str], averaged: float = 1.0
 ) -> dict[Mismatch, str]:
-    """Compare bias, setpoint and pixel of a scan with those of the training images."""
-    return _with_remedy(_numbers(trained, scan.bias, scan.setpoint, scan.frame.pixel), accepted)
+    """Compare bias, setpoint and pixel of a scan with those of the training images.
+
+    Args:
+        trained: Conditions of the training images.
+        scan: The scan.
+        accepted: As for `mismatches`.
+        averaged: Pixels of the scan in a row that a pixel of the classifier's image is made of.
+    """
+    pixel = scan.frame.pixel * averaged
+    return _with_remedy(_numbers(trained, scan.bias, scan.setpoint, pixel), accepted)
 
 
 def classifier_findings(
@@ -212,9 +222,12 @@ def classifier_findings(
     env, material = config.env, config.env.material
     if material is None and origin == "simulated" and config.run.microscope == "sim":
         material = config.simulator.material
-    pixel = env.image_nm * NM / env.pixels
-    imaging = ImagingConditions(material, origin, bias, setpoint, pixel)
-    return mismatches(conditions, imaging, env.accept_mismatch)
+    imaging = ImagingConditions(material, origin, bias, setpoint, observed_pixel(env))
+    found = mismatches(conditions, imaging, env.accept_mismatch)
+    if "pixel" in found and conditions.pixel is not None:
+        taken = TakenImages(env.observed[1], conditions.pixel)
+        found["pixel"] += f"; {fitting_sizes(env, taken)}"
+    return found
 
 
 def with_height_scale(env: EnvConfig, *classifiers: Classifier) -> EnvConfig:
@@ -279,7 +292,7 @@ def described(conditions: TrainingConditions) -> list[tuple[str, str]]:
         ("trained on", f"{conditions.origin} images"),
         ("material", conditions.material or "unknown"),
     ]
-    found += [(name, _range(name, getattr(conditions, name))) for name in _QUANTITIES]
+    found += [(name, range_text(name, getattr(conditions, name))) for name in _QUANTITIES]
     if conditions.auc is None:
         return [*found, ("validation", "none")]
     return [*found, ("validation", f"AUC {conditions.auc:.4f} of {conditions.images} images")]
@@ -308,11 +321,11 @@ def _number(name: Mismatch, value: float, trained: tuple[float, float] | None) -
     low, high = _trusted(trained, quantity.factor * (1 + _ROUNDING))
     if low <= value <= high:  # false for NaN
         return ""
-    given = "an unknown one" if math.isnan(value) else _range(name, (value, value))
-    trusted = _range(name, _trusted(trained, quantity.factor))
+    given = "an unknown one" if math.isnan(value) else range_text(name, (value, value))
+    trusted = range_text(name, _trusted(trained, quantity.factor))
     return (
         f"the images have {given} (set {quantity.imaging}), the classifier was trained for "
-        f"{_range(name, trained)} and is trusted for {trusted}"
+        f"{range_text(name, trained)} and is trusted for {trusted}"
     )
 
 
@@ -325,7 +338,8 @@ def _trusted(trained: tuple[float, float], factor: float) -> tuple[float, float]
     )
 
 
-def _range(name: str, bounds: tuple[float, float] | None) -> str:
+def range_text(name: str, bounds: tuple[float, float] | None) -> str:
+    """Write numbers of a property of images with their unit."""
     if bounds is None:
         return "unknown"
     quantity = _QUANTITIES[name]  # type: ignore[index]

@@ -12,8 +12,8 @@ from agents.classifier_report import score
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import SimulatorConfig
 from spm_gym.imaging import level, normalise
-from spm_gym.imaging.conditions import PIXEL_FACTOR
 from spm_gym.imaging.files import read_heights
+from spm_gym.imaging.image_size import PIXEL_FACTOR
 from spm_gym.instrument.sim.images import simulated_images
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.types import Frame

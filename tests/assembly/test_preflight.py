@@ -30,6 +30,13 @@ def test_check_looks_and_changes_nothing(
     assert str(before) == str(after)
 
 
+def test_check_says_what_the_networks_get_of_larger_images(
+    ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--set", on(ports), "env.pixels=256", "env.image_nm=20"]) == 0
+    assert "gets the middle 10 nm, averages over 64 x 64 px" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("setting", "word"),
     [("env.regions.area_nm=2000", "smaller than env.regions.area_nm"),
@@ -41,7 +48,7 @@ def test_check_looks_and_changes_nothing(
      ("real.nanonis.channel='X (m)'", "no height"),
      ("real.imaging.setpoint_pA=500", "setpoint:"),
      ("real.imaging.bias_V=-1", "bias:"),
-     ("env.pixels=128", "classifier")],
+     ("env.image_nm=20", "classifier")],
 )  # fmt: skip
 def test_check_finds_what_a_run_would_die_of(
     ports: list[int], setting: str, word: str, capsys: pytest.CaptureFixture[str]

@@ -79,7 +79,7 @@ def test_a_recogniser_of_other_pixels_or_classes_or_a_foreign_file_is_refused(
     tmp_path: Path,
 ) -> None:
     assert load_recogniser(Config()).shares.shape == (STATES,)
-    with pytest.raises(ConfigError, match=r"recogniser = .*64 x 64 px.* env.pixels = 32"):
+    with pytest.raises(ConfigError, match=r"recogniser = .*64 x 64 px.*env.pixels = 32"):
         load_recogniser(load_config(None, ["env.pixels=32"]))
     path = tmp_path / "three.safetensors"
     Recogniser(VGG(TINY, 3, 64), np.full(3, 1 / 3), "").save(path)

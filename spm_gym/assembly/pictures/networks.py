@@ -27,7 +27,8 @@ from spm_gym.assembly.shipped_weights import shipped_agent
 from spm_gym.atomic_file import written_whole
 from spm_gym.config import Config, EnvConfig
 from spm_gym.config.json_file import JsonError, read_json
-from spm_gym.envs.observation import ProcessedScan
+from spm_gym.envs.observation import whole_image
+from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.episode import EpisodeFrames, Still
@@ -194,22 +195,22 @@ def play(config: Config, seed: int) -> EpisodeFrames:
         observation, info = env.reset(seed=seed)
         ended = False
         while not ended:
-            assert env.processed is not None
             # Greedy, to show what the agent has learned, not what it tries.
             action, values = model.decide(observation, info["action_mask"], deterministic=True)
-            stills.append(_still(env.processed, names[action], values.tolist()))
+            stills.append(_still(env, names[action], values.tolist()))
             observation, _, terminated, truncated, info = env.step(action)
             ended = terminated or truncated
-        assert env.processed is not None
-        stills.append(_still(env.processed))
+        stills.append(_still(env))
     finally:
         env.close()
     return EpisodeFrames(f"simulator, seed {seed}", names, config.env.good_above, stills)
 
 
-def _still(processed: ProcessedScan, action: str = "", values: Sequence[float] = ()) -> Still:
+def _still(env: ProbeConditioningEnv, action: str = "", values: Sequence[float] = ()) -> Still:
+    processed = env.processed
+    assert processed is not None, "after a reset"
     return Still(
-        processed.observation[0],
+        whole_image(processed, env.config),
         processed.scan.frame.size,
         processed.square,
         processed.probability,
