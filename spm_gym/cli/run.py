@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.analysis.session import last_session
+from spm_gym.assembly.drivers import log_commands, refuse_without_log
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import (
     CHECKPOINTS,
     SETTINGS,
@@ -120,7 +122,10 @@ def run(arguments: argparse.Namespace) -> int:
     from spm_gym.assembly.run import operate  # torch is slow to import
 
     config = _scaled(config)
-    with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
+    with (
+        new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder,
+        log_commands(arguments.log_commands, config, folder, print_line),
+    ):
         return operate(config, folder, arguments.time_scale, token=arguments.token)
 
 
@@ -145,9 +150,10 @@ def _resume(arguments: argparse.Namespace) -> int:
             write_settings(folder / SETTINGS, config)
         from spm_gym.assembly.run import operate  # torch is slow to import
 
-        return operate(
-            config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
-        )
+        with log_commands(arguments.log_commands, config, folder, print_line):
+            return operate(
+                config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
+            )
 
 
 def _scaled(config: Config) -> Config:
@@ -240,5 +246,6 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
     if arguments.fresh_area and not (real and arguments.resume):
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    refuse_without_log(arguments.log_commands, config)
     if config.env.ground_truth and real:
         raise UsageError("setting env.ground_truth = True: only the simulator knows the truth")
