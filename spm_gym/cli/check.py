@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see "
         "that it leads away from the sample as the settings say; leaves the tip withdrawn",
     )
-    add_log_commands(parser, "the current folder")
+    add_log_commands(parser, "commands.jsonl in the current folder")
     add_config(parser)
     add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.set_defaults(command=check)

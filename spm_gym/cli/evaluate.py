@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_plan(parser)
     _add_learning(parser)
-    add_log_commands(parser, "the run directory of the evaluation")
+    add_log_commands(parser, "commands.jsonl in the run directory of the evaluation")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument(
         "--plot",

@@ -45,7 +45,7 @@ def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
         action="store_true",
         help="with --resume: the microscope was moved to a fresh approach area by hand",
     )
-    add_log_commands(parser, "the run directory")
+    add_log_commands(parser, "commands.jsonl in the run directory")
 
 
 def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -60,7 +60,7 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
     )
 
 
-def add_log_commands(parser: argparse.ArgumentParser, where: str) -> None:
+def add_log_commands(parser: argparse.ArgumentParser, default: str) -> None:
     """Declare ``--log-commands``; given without a file it is ""."""
     parser.add_argument(
         "--log-commands",
@@ -68,7 +68,7 @@ def add_log_commands(parser: argparse.ArgumentParser, where: str) -> None:
         const="",
         metavar="FILE",
         help="log every command to the controller with its answer (JSON lines, at most 20 files of "
-        f"50 MB); default: commands.jsonl in {where}. For example '--log-commands today.jsonl'; "
+        f"50 MB); default: {default}. For example '--log-commands today.jsonl'; "
         "'spm-gym virtual-nanonis --replay today.jsonl' answers from it",
     )
 

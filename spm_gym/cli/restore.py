@@ -18,7 +18,7 @@ from spm_gym.journal.run_lock import locked_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options on a parser."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what the killed run has written")
-    add_log_commands(parser, "the run directory")
+    add_log_commands(parser, "commands.jsonl in the run directory")
     parser.set_defaults(command=restore)
 
 

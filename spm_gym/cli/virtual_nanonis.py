@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from spm_gym.assembly.drivers import COMMANDS
 from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.process import announce_compiling
 from spm_gym.assembly.simulator import compile_simulator, virtual_controller
@@ -25,6 +24,9 @@ from spm_gym.servers.nanonis.faults import Fault, load_faults
 from spm_gym.servers.nanonis.recording import read_log
 from spm_gym.servers.nanonis.replay import Replay
 from spm_gym.servers.nanonis.server import PORTS, VirtualNanonis
+
+_LOG = "virtual-nanonis.jsonl"
+"""Not that of the client, which may well run in the same folder."""
 
 EPILOG = """examples:
   spm-gym virtual-nanonis                           in real time, on the ports of a real one
@@ -87,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer from a log that --log-commands has written, on either side, instead of "
         "simulating; all its parts, in any order",
     )
-    add_log_commands(parser, "the current folder")
+    add_log_commands(parser, _LOG)
     add_config(parser)
     add_set(parser, "simulator.drift_pm_per_s=0")
     defaults = {name: parser.get_default(name) for name in _OF_THE_SIMULATOR}
@@ -213,7 +215,7 @@ def _logged(arguments: argparse.Namespace, by: By) -> AbstractContextManager[Non
     if arguments.log_commands is None:
         return nullcontext()
     endpoint = f"{arguments.host}:{','.join(map(str, _numbers(arguments)))}"
-    file = Path(arguments.log_commands or COMMANDS)
+    file = Path(arguments.log_commands or _LOG)
     return commands_logged(SERVER, file, by, endpoint, print_line)
 
 

@@ -22,6 +22,8 @@ from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
 from queue import SimpleQueue
 
+from filelock import FileLock, Timeout
+
 from spm_gym.errors import UsageError, one_line
 from spm_gym.instrument.nanonis.exchange import (
     FORMAT,
@@ -42,6 +44,7 @@ for _logger in (CLIENT, SERVER):
 PART_BYTES = 50 * 10**6
 PARTS = 20
 _BEGINNING = f'{{"format": "{FORMAT}"'.encode()
+_LONGEST_HEADER = 10_000
 _COLLECT_S = 0.1
 _MOST_WAITING = 10_000
 _LONGEST_FLUSH_S = 10.0
@@ -107,30 +110,36 @@ def commands_logged(
         notify: Takes the sentence that the log has ended early, on whichever thread.
 
     Raises:
-        UsageError: The file is no such log, or has no folder.
+        UsageError: The file is no such log, has no folder, or another program writes it.
     """
-    _refuse_foreign(path)
+    _refuse_foreign(path, by)
     file = _LogFile(path, lambda: to_line(_header(by, endpoint)), notify)
     handler = _Handing(file)
     listener = _Collecting(handler.queue, file)
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    listener.start()
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(logging.NOTSET)
-        # In a thread, for the disk may never answer, and the command shall end all the same.
-        stopping = threading.Thread(target=listener.stop, daemon=True)
-        stopping.start()
-        stopping.join(_LONGEST_FLUSH_S)
-        if stopping.is_alive():
-            file.end(f"the disk has not taken it within {_LONGEST_FLUSH_S:g} s")
-            file.let_go()
-        else:
-            with suppress(OSError):  # what a full disk has not taken, it does not take now
-                file.close()
+    with _locked(path, file):
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        listener.start()
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+            _finish(listener, file)
+
+
+def _finish(listener: QueueListener, file: _LogFile) -> None:
+    """Have the rest written, but not wait for ever."""
+    # In a thread, for the disk may never answer, and the command shall end all the same.
+    stopping = threading.Thread(target=listener.stop, daemon=True)
+    stopping.start()
+    stopping.join(_LONGEST_FLUSH_S)
+    if stopping.is_alive():
+        file.end(f"the disk has not taken it within {_LONGEST_FLUSH_S:g} s")
+        file.let_go()
+    else:
+        with suppress(OSError):  # what a full disk has not taken, it does not take now
+            file.close()
 
 
 class _LogFile(RotatingFileHandler):
@@ -249,7 +258,33 @@ def _is_torn(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def _refuse_foreign(path: Path) -> None:
+@contextmanager
+def _locked(path: Path, file: _LogFile) -> Iterator[None]:
+    """Keep other programs from the file: their lines would come into the middle of ours."""
+    # The system lets go of it however a program ends; a file that is none needs no lock.
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    if not path.exists() or path.is_file():
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            # Also where no file can be made, as in a folder of the system.
+            if Path(lock.lock_file).exists():
+                raise UsageError(
+                    f"--log-commands {path}: another program writes it; name another file"
+                ) from None
+        except OSError:
+            pass  # where no lock can be written, no log can: that is said when it is tried
+    try:
+        yield
+    finally:
+        # A disk that did not take the log is not asked for anything more.
+        if lock.is_locked and not file.ended:
+            with suppress(OSError):
+                Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+
+def _refuse_foreign(path: Path, by: By) -> None:
     """See that no file of another kind is written into, or replaced when the log is rotated."""
     if not path.parent.is_dir():
         raise UsageError(f"--log-commands {path}: there is no folder {path.parent} for it")
@@ -258,16 +293,20 @@ def _refuse_foreign(path: Path) -> None:
     # Rotation renames and removes by number, whatever a file holds.
     parts = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, PARTS))]
     for part in parts:
-        if part.is_file() and not _begins_as_log(part):
+        if part.is_file() and not _begins_as_log(part, by):
             raise UsageError(
-                f"--log-commands {path}: {part} is there, and no log of commands: name another file"
+                f"--log-commands {path}: {part} is there, and no log of commands by the {by}: name "
+                "another file"
             )
 
 
-def _begins_as_log(path: Path) -> bool:
+def _begins_as_log(path: Path, by: By) -> bool:
     try:
         with path.open("rb") as file:
-            beginning = file.read(len(_BEGINNING))
+            line = file.readline(_LONGEST_HEADER)
     except OSError:
         return True  # that it cannot be read is said when it is to be written
-    return _BEGINNING.startswith(beginning)
+    torn = not line.endswith(b"\n")
+    return _BEGINNING.startswith(line[: len(_BEGINNING)]) and (
+        torn or f'"by": "{by}"'.encode() in line
+    )

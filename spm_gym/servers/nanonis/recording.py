@@ -14,6 +14,7 @@ from spm_gym.instrument.nanonis.exchange import Entry, Exchange, LogHeader, from
 from spm_gym.instrument.nanonis.wire import LARGEST_BODY
 
 _LONGEST_LINE = 2 * LARGEST_BODY
+_LONGEST_HEADER = 10_000
 _LONGEST_REASON = 200
 
 
@@ -65,7 +66,8 @@ def _entries(path: Path) -> Iterator[Entry]:
     torn: UsageError | None = None
     with path.open("rb") as file:
         for number in itertools.count(1):
-            line = file.readline(_LONGEST_LINE)
+            # Files of other kinds may have no lines at all.
+            line = file.readline(_LONGEST_LINE if number > 1 else _LONGEST_HEADER)
             if not line:
                 break
             try:

@@ -25,6 +25,7 @@ from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.exchange import Exchange, from_line, to_line
 from spm_gym.instrument.nanonis.wire import HEADER_SIZE, encode_error, encode_reply, encode_request
+from tests.support.recordings import header, written
 from tests.support.scripted_port import ScriptedPort, hang_up, send
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -67,20 +68,20 @@ def test_people_can_read_it() -> None:
 
 
 def test_errors_images_and_numbers_that_are_none_are_readable_and_whole() -> None:
-    def written(name: str, reply: bytes) -> dict[str, Any]:
+    def line_of(name: str, reply: bytes) -> dict[str, Any]:
         exchange = Exchange(NOW, 1, name, 0.0, RELEASE, b"", reply[HEADER_SIZE:])
         assert from_line(to_line(exchange).encode()) == exchange
         line: dict[str, Any] = json.loads(to_line(exchange), parse_constant=pytest.fail)
         return line
 
     image = {"channel_name": "Z (m)", "data": np.full((64, 64), np.nan), "scan_direction": 0}
-    grabbed = written("Scan.FrameDataGrab", encode_reply(COMMANDS["Scan.FrameDataGrab"], image))
+    grabbed = line_of("Scan.FrameDataGrab", encode_reply(COMMANDS["Scan.FrameDataGrab"], image))
     assert grabbed["values"]["data"] == "64 x 64 values"
     assert grabbed["answer"].startswith("zlib:")
     assert len(grabbed["answer"]) < 64 * 64
-    nan = written("Current.Get", encode_reply(COMMANDS["Current.Get"], {"current": np.nan}))
+    nan = line_of("Current.Get", encode_reply(COMMANDS["Current.Get"], {"current": np.nan}))
     assert nan["values"] == {"current": "nan"}
-    failed = written("No.Such", encode_error("No.Such", "it does not exist"))
+    failed = line_of("No.Such", encode_error("No.Such", "it does not exist"))
     assert (failed["error"], failed["status"]) == ("it does not exist", 1)
 
 
@@ -118,8 +119,8 @@ def test_what_was_sent_what_was_answered_and_what_became_of_the_connection(tmp_p
     with logged(path), pytest.raises(ConnectionLost):
         connection.connect()
     assert told == []
-    header, opened, answered, refused, cut_off, closed, second, unreachable = lines(path)
-    assert (header["by"], header["endpoint"]) == ("client", "127.0.0.1:1")
+    first, opened, answered, refused, cut_off, closed, second, unreachable = lines(path)
+    assert (first["by"], first["endpoint"]) == ("client", "127.0.0.1:1")
     assert opened["event"] == "opened"
     assert opened["endpoint"] == f"127.0.0.1:{port.port}"
     assert answered["values"] == {"bias": 0.5}
@@ -128,7 +129,7 @@ def test_what_was_sent_what_was_answered_and_what_became_of_the_connection(tmp_p
     assert "broke: closed by the controller" in cut_off["trouble"]
     assert closed["event"] == "closed"
     assert closed["connection"] == opened["connection"] == cut_off["connection"]
-    assert second["format"] == header["format"]
+    assert second["format"] == first["format"]
     assert unreachable["event"] == "unreachable"
     assert unreachable["because"]
     times = [line["time"] for line in (opened, answered, refused, cut_off, closed)]
@@ -181,7 +182,8 @@ import sys
 from pathlib import Path
 from spm_gym.instrument.nanonis import command_log as log
 
-log._LONGEST_FLUSH_S = 0.05
+log._COLLECT_S = 0.0
+log._LONGEST_FLUSH_S = 0.5
 log._MOST_WAITING = int(sys.argv[2])
 with log.commands_logged(log.CLIENT, Path(sys.argv[1]), "client", "127.0.0.1:1", print):
     for number in range(100):
@@ -194,7 +196,7 @@ with log.commands_logged(log.CLIENT, Path(sys.argv[1]), "client", "127.0.0.1:1",
     ("most_waiting", "order", "why"),
     [
         (10, slice(None), "the disk is too slow"),
-        (1000, slice(None, None, -1), "the disk has not taken it within 0.05 s"),
+        (1000, slice(None, None, -1), "the disk has not taken it within 0.5 s"),
     ],
 )
 def test_a_disk_that_never_answers_holds_up_nothing_not_even_the_end_of_the_program(
@@ -213,7 +215,8 @@ def test_a_disk_that_never_answers_holds_up_nothing_not_even_the_end_of_the_prog
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("notes.txt", "is there, and no log of commands"),
+        ("notes.txt", "notes.txt is there, and no log of commands by the client"),
+        ("theirs", "theirs is there, and no log of commands by the client"),
         ("folder", "is a folder"),
         ("none/log.jsonl", "there is no folder"),
         ("old", "old.3 is there, and no log of commands"),
@@ -221,8 +224,18 @@ def test_a_disk_that_never_answers_holds_up_nothing_not_even_the_end_of_the_prog
 )
 def test_files_of_another_kind_are_left_alone(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
+    written(tmp_path / "theirs", [], header("virtual-nanonis"))
     for other in ("notes.txt", "old.3"):
         (tmp_path / other).write_text("measured on Monday\n")
     with pytest.raises(UsageError, match="--log-commands .*" + words), logged(tmp_path / name):
         pytest.fail("it writes there")
     assert (tmp_path / "notes.txt").read_text() == "measured on Monday\n"
+
+
+def test_two_programs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with logged(path), pytest.raises(UsageError, match="another program writes it"), logged(path):
+        pytest.fail("it writes there, too")
+    with logged(path):
+        ask(1)
+    assert [each.name for each in tmp_path.iterdir()] == ["log.jsonl"]

@@ -11,6 +11,7 @@ import pytest
 from spm_gym.errors import CommandFailed, ConnectionLost
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.exchange import Exchange
+from spm_gym.servers.nanonis.bench import ClientGone
 from spm_gym.servers.nanonis.replay import Replay
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from tests.support.byte_client import Client, request
@@ -85,10 +86,12 @@ def test_an_act_that_is_not_in_the_log_is_an_error() -> None:
 
 
 def test_where_the_controller_did_not_answer_the_connection_ends() -> None:
-    with replaying(exchange("Bias.Get", {}, None), bias(2.0)) as (it, _, _):
+    with replaying(exchange("Bias.Get", {}, None), bias(2.0)) as (it, _, told):
         with pytest.raises(ConnectionLost):
             it.call("Bias.Get")
         it.connect()
+        with pytest.raises(ClientGone, match="has not answered"):
+            Replay([exchange("Bias.Get", {}, None)], told.append).reply("Bias.Get", b"", bool)
         assert [it.call("Bias.Get")["bias"] for _ in range(2)] == [2.0, 2.0]
 
 
