@@ -25,6 +25,7 @@ from spm_gym.instrument.nanonis.commands import commands
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.exchange import Exchange, from_line, to_line
 from spm_gym.instrument.nanonis.wire import HEADER_SIZE, encode_error, encode_reply, encode_request
+from spm_gym.servers.nanonis.recording import read_log
 from tests.support.recordings import header, written
 from tests.support.scripted_port import ScriptedPort, hang_up, send
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -165,6 +166,17 @@ def test_old_parts_are_kept_up_to_a_number(tmp_path: Path, monkeypatch: pytest.M
     assert [part.name for part in parts] == ["log.jsonl", "log.jsonl.1", "log.jsonl.2"]
     assert all(part.stat().st_size <= 2000 + 200 for part in parts)
     assert all(lines(part)[0]["format"] == "spm-gym commands 1" for part in parts)
+
+
+def test_nothing_is_lost_where_one_part_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_log, "PART_BYTES", 2000)
+    with logged(tmp_path / "log.jsonl"):
+        ask(40)
+    parts = list(tmp_path.iterdir())
+    assert len(parts) > 3
+    assert len(read_log(parts).exchanges) == 40
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/proc/commands.jsonl"])
