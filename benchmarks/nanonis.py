@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from spm_gym.assembly.simulator import world_seed
 from spm_gym.config import SimulatorConfig
+from spm_gym.instrument.nanonis.command_log import CLIENT, commands_logged
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
@@ -40,6 +42,18 @@ def timed(call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
     start = perf_counter()
     result = call(*arguments)
     return result, perf_counter() - start
+
+
+def small_commands(connection: Connection) -> tuple[float, float]:
+    """Time one command, s: the medians without and with a log of commands, in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    with TemporaryDirectory() as folder:
+        for number in range(100):
+            log = commands_logged(CLIENT, Path(folder) / "log", "client", "", print)
+            with log if number % 2 else contextlib.nullcontext():
+                took = [timed(connection.call, "Bias.Get")[1] for _ in range(200)]
+            times[number % 2].extend(took)
+    return median(times[0]), median(times[1])
 
 
 def scans(ports: list[int], repeats: int, seed: int) -> tuple[list[float], list[float]]:
@@ -102,9 +116,12 @@ def main() -> None:
     with virtual_nanonis("--seed", str(arguments.seed), "--set", *calm) as ports:
         connection = Connection("127.0.0.1", ports[0])
         connection.connect()
-        commands = [timed(connection.call, "Bias.Get")[1] for _ in range(2000)]
+        plain, logged = small_commands(connection)
         connection.close()
-        print(f"one small command: {median(commands) * 1e6:.0f} us (median of 2000)")
+        print(
+            f"one small command: {plain * 1e6:.0f} us (median of 10000); with a log of commands "
+            f"{logged * 1e6:.0f} us, {logged / plain:.2f} times as long"
+        )
         over_tcp, in_process = scans(ports, arguments.scans, arguments.seed)
         overhead = [(a - b) * 1e3 for a, b in zip(over_tcp, in_process, strict=True)]
         low, high = np.percentile(overhead, [5, 95])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.config import Config, ConfigError, RealConfig
 from spm_gym.config.drivers import load_outside_driver
-from spm_gym.errors import LimitExceeded
+from spm_gym.errors import LimitExceeded, UsageError
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.deepspm.driver import DeepSPMDriver
 from spm_gym.instrument.driver import Capabilities, Driver, DriverContext
@@ -23,6 +25,9 @@ from spm_gym.scale import NM
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.rehearsal import Rehearsal
 from spm_gym.types import Conditioning, Frame
+
+COMMANDS = "commands.jsonl"
+"""Name of a log of commands that was given none."""
 
 
 def find_driver(real: RealConfig) -> Driver:
@@ -99,6 +104,43 @@ def allowed_acts(config: Config) -> tuple[Conditioning, ...] | None:
     if env.allowed_actions is None:
         return None
     return tuple(action.conditioning for action in env.actions if env.may_choose(action))
+
+
+def log_commands(
+    given: str | None, config: Config, folder: Path, notify: Callable[[str], None]
+) -> AbstractContextManager[None]:
+    """Log every command to the real microscope within a block, if that was asked for.
+
+    Args:
+        given: The option's file; "" is ``commands.jsonl`` in the folder, None asks for no log.
+        config: All settings.
+        folder: Of the run.
+        notify: Takes the sentence that the log has ended early, on whichever thread.
+
+    Raises:
+        UsageError: The file is there, and no such log.
+    """
+    if given is None:
+        return nullcontext()
+    file = Path(given) if given else folder / COMMANDS
+    return find_driver(config.real).log_commands(config.real, file, notify)
+
+
+def refuse_without_log(given: str | None, config: Config, dry_run: bool = False) -> None:
+    """Refuse ``--log-commands`` where nothing is sent, or by a driver that keeps no log.
+
+    Raises:
+        UsageError: Names what is in the way.
+    """
+    if given is None:
+        return
+    if config.run.microscope != "real":
+        raise UsageError("--log-commands goes with --env real: a simulated microscope gets none")
+    if dry_run:
+        raise UsageError("--log-commands with --dry-run: nothing is sent; leave one of them out")
+    able = capabilities(config.real)
+    if not able.log_commands:
+        raise UsageError(f"--log-commands: {config.real.driver} {able.why_not('log_commands')}")
 
 
 def check_limits(config: Config) -> None:

@@ -22,7 +22,9 @@ from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
 from agents.stopping import StoppingRule
 from spm_gym.assembly.agent import Agent, read_agent, trained_scale, why_not
+from spm_gym.assembly.drivers import log_commands
 from spm_gym.assembly.environment import make_env, measured
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import recorded_microscope
@@ -51,6 +53,7 @@ def play(
     learn: bool,
     in_turn: bool = False,
     dry_run: bool = False,
+    log: str | None = None,
 ) -> None:
     """Let the policies take turns, with a progress bar.
 
@@ -65,6 +68,7 @@ def play(
         learn: Whether the agent goes on learning at its final epsilon.
         in_turn: Whether every block has the order of ``results`` instead of a random one.
         dry_run: Whether to show the commands to a real microscope instead of sending them.
+        log: File for a log of the commands to a real microscope; see `log_commands`.
     """
     prepare_process(config.run.threads)
     model = None if checkpoint is None else _agent(checkpoint, config)
@@ -75,6 +79,7 @@ def play(
         if real:
             run = stack.enter_context(new_run(None, config, "evaluation", EVALUATION))
             print(f"acts are recorded in {run}")
+            stack.enter_context(log_commands(log, config, run, print_line))
         weights = None if checkpoint is None else checkpoint / MODEL
         instrument = stack.enter_context(
             recorded_microscope(config, run, "evaluate", dry_run, weights)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import cast
 
 from spm_gym.analysis.wording import SURVEY
-from spm_gym.assembly.drivers import capabilities, connect_microscope
+from spm_gym.assembly.drivers import (
+    capabilities,
+    connect_microscope,
+    log_commands,
+    refuse_without_log,
+)
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.preflight import preflight
-from spm_gym.cli.options import add_config, add_set
+from spm_gym.cli.options import add_config, add_log_commands, add_set
 from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.instrument.driver import MotorVerifier
@@ -30,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="THIS MOVES: withdraw the tip and make single steps with the coarse motor, to see "
         "that it leads away from the sample as the settings say; leaves the tip withdrawn",
     )
+    add_log_commands(parser, "commands.jsonl in the current folder")
     add_config(parser)
     add_set(parser, "real.nanonis.host=192.168.1.5")
     parser.set_defaults(command=check)
@@ -41,6 +49,12 @@ def check(arguments: argparse.Namespace) -> int:
     # What cannot be done is said before the microscope is asked anything.
     if arguments.verify_motor:
         _refuse_unverifiable(config)
+    refuse_without_log(arguments.log_commands, config)
+    with log_commands(arguments.log_commands, config, Path(), print_line):
+        return _check(config, arguments)
+
+
+def _check(config: Config, arguments: argparse.Namespace) -> int:
     findings = preflight(config, arguments.purpose)
     for finding in findings:
         print(f"{'!!' if finding.trouble else '  '} {finding.what:22} {finding.text}")

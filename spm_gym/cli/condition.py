@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 
 from spm_gym.cli import run
-from spm_gym.cli.options import add_config, add_env, add_set, add_token, time_scale
+from spm_gym.cli.options import (
+    add_config,
+    add_env,
+    add_log_commands,
+    add_set,
+    add_token,
+    time_scale,
+)
 
 _SETTINGS = ("operation.when_good=stop", "operation.condition_after=2")
 """Who asks for it waits for it: two bad images in a row are enough to begin."""
@@ -50,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="show every command instead of sending it"
     )
     add_token(parser, "obey only requests to pause or stop that come with it")
+    add_log_commands(parser, "commands.jsonl in the run directory")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<date>_run")
     add_set(parser, "operation.condition_after=1")
     absent = ("scans", "policy", "conditioning", "notify", "faults", "when_good")

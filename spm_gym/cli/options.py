@@ -37,7 +37,7 @@ def add_env(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declare ``--run-dir``, ``--resume`` and ``--fresh-area``."""
+    """Declare ``--run-dir``, ``--resume``, ``--fresh-area`` and ``--log-commands``."""
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=f"default: {default}")
     parser.add_argument("--resume", action="store_true", help="continue --run-dir, or the newest")
     parser.add_argument(
@@ -46,6 +46,7 @@ def add_run_directory(parser: argparse.ArgumentParser, default: str) -> None:
         help="with --resume, or a run's --sample: the microscope was moved to a fresh approach "
         "area by hand",
     )
+    add_log_commands(parser, "commands.jsonl in the run directory")
 
 
 def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
@@ -57,6 +58,19 @@ def add_token(parser: argparse.ArgumentParser, purpose: str) -> None:
         default=os.environ.get(_TOKEN_VARIABLE) or None,
         metavar="T",
         help=f"{purpose}; or in the environment as {_TOKEN_VARIABLE}",
+    )
+
+
+def add_log_commands(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare ``--log-commands``; given without a file it is ""."""
+    parser.add_argument(
+        "--log-commands",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="log every command to the controller with its answer (JSON lines, at most 20 files of "
+        f"50 MB); default: {default}. For example '--log-commands today.jsonl'; "
+        "'spm-gym virtual-nanonis --replay today.jsonl' answers from it",
     )
 
 

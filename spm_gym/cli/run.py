@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spm_gym.analysis.session import last_session
+from spm_gym.assembly.drivers import log_commands, refuse_without_log
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import (
     CHECKPOINTS,
     SETTINGS,
@@ -159,7 +161,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from spm_gym.assembly.run import operate  # torch is slow to import
 
-    with new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder:
+    with (
+        new_run(arguments.run_dir, config, "run", made_first=_MADE_FIRST) as folder,
+        log_commands(arguments.log_commands, config, folder, print_line),
+    ):
         return operate(
             config,
             folder,
@@ -202,9 +207,10 @@ def _resume(arguments: argparse.Namespace) -> int:
             write_settings(folder / SETTINGS, config)
         from spm_gym.assembly.run import operate  # torch is slow to import
 
-        return operate(
-            config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
-        )
+        with log_commands(arguments.log_commands, config, folder, print_line):
+            return operate(
+                config, folder, arguments.time_scale, True, arguments.fresh_area, arguments.token
+            )
 
 
 def _refuse_unasked_program(arguments: argparse.Namespace, folder: Path, config: Config) -> None:
@@ -322,5 +328,6 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
         raise UsageError("--time-scale goes with --env sim: a real microscope keeps its own time")
     if arguments.fresh_area and not (real and (arguments.resume or config.operation.sample)):
         raise UsageError("--fresh-area goes with --resume or --sample, and with --env real")
+    refuse_without_log(arguments.log_commands, config, arguments.dry_run)
     if config.env.ground_truth and real:
         raise UsageError("setting env.ground_truth = True: only the simulator knows the truth")

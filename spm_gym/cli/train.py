@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from spm_gym.assembly.drivers import log_commands, refuse_without_log
+from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.run_directory import (
     CLASSIFIER,
     LEARNING_CURVE,
@@ -176,7 +178,7 @@ def train(arguments: argparse.Namespace) -> int:
     config = fitted_to_classifier(config)
 
     if run is not None:
-        with locked_run(run):
+        with locked_run(run), log_commands(arguments.log_commands, config, run, print_line):
             remove_leftovers(run)
             print(f"continuing {run}")
             resume_agent(config, run, arguments.fresh_area)
@@ -190,7 +192,8 @@ def train(arguments: argparse.Namespace) -> int:
         print("dry run: nothing was sent, nothing was kept")
         return 0
     with new_run(arguments.run_dir, config, config.run.microscope, TRAINING) as run:
-        train_agent(config, run)
+        with log_commands(arguments.log_commands, config, run, print_line):
+            train_agent(config, run)
         if arguments.output:
             write_weights(config, run, arguments.output)
     return _print_next_steps(run)
@@ -291,6 +294,9 @@ def _refuse_impossible(arguments: argparse.Namespace, config: Config) -> None:
     moved = arguments.what == "agent" and config.run.microscope == "real" and arguments.resume
     if arguments.fresh_area and not moved:
         raise UsageError("--fresh-area goes with --resume of a run with --env real")
+    if arguments.log_commands is not None and arguments.what != "agent":
+        raise UsageError("--log-commands belongs to training an agent: nothing else sends commands")
+    refuse_without_log(arguments.log_commands, config, arguments.dry_run)
     if arguments.run_dir is not None and not is_text(arguments.run_dir):
         raise UsageError(
             f"--run-dir {str(arguments.run_dir)!a}: its name must be UTF-8 text, for TensorBoard "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +40,7 @@ _MISSING = {
     "lend": "cannot hand the tip over: operation.when_good has to be scan",
     "signals": "reads no signals by their names: operation.interlocks is refused",
     "verify_motor": "cannot verify the direction of the coarse motor: --verify-motor is refused",
+    "log_commands": "keeps no log of its commands: --log-commands is refused",
 }
 
 
@@ -61,6 +63,7 @@ class Capabilities:
         signals: Read signals by their names; the instrument then is a `SignalReader`.
         verify_motor: Find out that the coarse motor leads away from the sample; the instrument
             then is a `MotorVerifier`.
+        log_commands: Log every command that is sent, with its answer.
         reasons: Why something is missing, by its name above; such as the setting that allows it.
     """
 
@@ -75,6 +78,7 @@ class Capabilities:
     lend: bool = False
     signals: bool = False
     verify_motor: bool = False
+    log_commands: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def missing(self) -> dict[str, str]:
@@ -209,6 +213,24 @@ class Driver(Protocol):
             InstrumentError: It cannot be reached, or the safe condition not be had.
         """
         raise CommandFailed(f"this driver {_MISSING['restore']}")
+
+    def log_commands(
+        self, real: RealConfig, file: Path, notify: Callable[[str], None]
+    ) -> AbstractContextManager[None]:
+        """Log every command that this process sends within the block, with its answer.
+
+        A log that cannot be written must neither end nor delay anything but itself.
+
+        Args:
+            real: The settings of the microscope.
+            file: Of the log; goes on if it is there.
+            notify: Takes the sentence that the log has ended early, on whichever thread.
+
+        Raises:
+            CommandFailed: The driver cannot do that.
+            UsageError: The file is there, and no such log.
+        """
+        raise CommandFailed(f"this driver {_MISSING['log_commands']}")
 
 
 class SignalReader(Instrument, Protocol):

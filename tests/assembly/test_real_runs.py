@@ -25,6 +25,7 @@ from spm_gym.instrument.guard import Guard
 from spm_gym.instrument.nanonis.driver import connect
 from spm_gym.journal.reader import JournalError, reading
 from spm_gym.journal.writer import Journal
+from spm_gym.servers.nanonis.recording import read_log
 from spm_gym.types import Dip
 from tests.support.controller_runs import ask, is_safe, on
 from tests.support.trajectories import LIVELY, both, equal
@@ -66,7 +67,7 @@ def test_train_and_evaluate_on_a_nanonis(
     fresh_ports: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--env", "real", "--config", SMOKE, "--set", on(fresh_ports), "--run-dir", "run"]
-    assert train.main([*arguments, "--steps", "60"]) == 0
+    assert train.main([*arguments, "--steps", "60", "--log-commands"]) == 0
     assert "scan stopped, tip withdrawn, settings restored" in capsys.readouterr().out
     assert is_safe(fresh_ports)
     acts = recorded("number", "result")
@@ -75,7 +76,11 @@ def test_train_and_evaluate_on_a_nanonis(
     assert numbers == sorted(set(numbers))
     assert {result for _, result in acts} == {"done"}
     assert not Path("run/settings_before.json").exists()
-    assert evaluate.main(["--run", "run", "--episodes", "2", "--json", "found.json"]) == 0
+    assert logged("run/commands.jsonl") > 1000
+    given = ["--episodes", "2", "--json", "found.json", "--log-commands"]
+    assert evaluate.main(["--run", "run", *given]) == 0
+    [run] = Path("runs").iterdir()
+    assert logged(run / "commands.jsonl") > 100
     out = capsys.readouterr().out
     assert "automatic approach" in out
     policies = json.loads(Path("found.json").read_text())["policies"]
@@ -89,6 +94,13 @@ def test_train_and_evaluate_on_a_nanonis(
     Path("run").rename("runs/trained")
     assert evaluate.main(["--episodes", "1"]) == 0  # the newest run is not the evaluation
     assert is_safe(fresh_ports)
+
+
+def logged(log: str | Path) -> int:
+    """Number of commands in a log, the last of which has left the settings restored."""
+    exchanges = read_log([Path(log)]).exchanges
+    assert exchanges[-1].command == "Scan.PropsGet"
+    return len(exchanges)
 
 
 def keys(file: str) -> dict[str, Any]:
@@ -128,7 +140,8 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     process.communicate()
     assert ask(fresh_ports, "Bias.Get")["bias"] == 1.5
     if how == "restore":
-        assert main(["restore", "run"]) == 0
+        assert main(["restore", "run", "--log-commands"]) == 0
+        assert logged("run/commands.jsonl") > 10
         assert ask(fresh_ports, "Bias.Get")["bias"] == -0.5
         assert is_safe(fresh_ports)
         assert main(["restore", "run"]) == 2

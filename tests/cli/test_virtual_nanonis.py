@@ -84,6 +84,9 @@ def image_of_a_reset(seed: int) -> np.ndarray:
     [
         (["--set", "simulator.crash_rat=1"], ["simulator.crash_rat", "crash_rate"]),
         (["--faults", "none.yaml"], ["cannot read none.yaml"]),
+        (["--replay", "none.jsonl"], ["none.jsonl cannot be used: no such file"]),
+        (["--replay", "none.jsonl", "--time-scale", "9"], ["--time-scale", "--replay"]),
+        (["--log-commands", "none/log.jsonl"], ["--log-commands", "there is no folder none"]),
         (["--without", "Tip"], ["--without: there is no module 'Tip'", "TipShaper"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
 import threading
@@ -17,6 +18,7 @@ from spm_gym.errors import (
     OutcomeUnknown,
     TimedOut,
 )
+from spm_gym.instrument.nanonis.command_log import CLIENT, note_connection, noting
 from spm_gym.instrument.nanonis.commands import RELEASES, commands
 from spm_gym.instrument.nanonis.wire import (
     HEADER_SIZE,
@@ -27,6 +29,9 @@ from spm_gym.instrument.nanonis.wire import (
     decode_reply,
     encode_request,
 )
+
+_NUMBERS = itertools.count(1)
+"""Of connections, in the order in which they are made; for the log of commands."""
 
 
 class Controller(Protocol):
@@ -70,6 +75,7 @@ class Connection:
         self.release = release
         self._socket: socket.socket | None = None
         self._answered = False
+        self._number = 0
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -80,17 +86,20 @@ class Connection:
         """
         if self._socket is not None:
             return
+        self._number = next(_NUMBERS)
         try:
             connected = socket.create_connection((self.host, self.port), self.timeout)
             # Requests are tens of bytes: delayed until they fill a packet, each may take 40 ms.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
+            note_connection(CLIENT, self._number, "unreachable", self._where, str(error))
             raise ConnectionLost(
                 f"cannot reach {self._where}: {error}; is the TCP programming interface switched "
                 "on there, and are real.nanonis.host and real.nanonis.ports right?"
             ) from error
         self._answered = False
         self._socket = connected
+        note_connection(CLIENT, self._number, "opened", self._where)
 
     def close(self) -> None:
         """End the connection; legal twice, and from another thread to end a wait."""
@@ -99,6 +108,7 @@ class Connection:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
             connected.close()
+            note_connection(CLIENT, self._number, "closed", self._where)
 
     def call(self, name: str, *, takes: float = 0.0, act: bool = False, **values: Any) -> Values:
         """Send a command and wait for its reply.
@@ -163,6 +173,13 @@ class Connection:
         return self._socket
 
     def _exchange(
+        self, connected: socket.socket, name: str, request: bytes, timeout: float
+    ) -> bytes:
+        with noting(CLIENT, self._number, name, self.release, request[HEADER_SIZE:]) as noted:
+            noted.answer = self._transfer(connected, name, request, timeout)
+        return noted.answer
+
+    def _transfer(
         self, connected: socket.socket, name: str, request: bytes, timeout: float
     ) -> bytes:
         deadline = time.monotonic() + timeout

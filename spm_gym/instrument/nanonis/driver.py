@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from spm_gym.config import EnvConfig, RealConfig
 from spm_gym.config.real import DriverSettings, NanonisConfig
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.driver import Capabilities, Driver, DriverContext, Inspection
+from spm_gym.instrument.nanonis.command_log import CLIENT, commands_logged
 from spm_gym.instrument.nanonis.commands import RELEASES
 from spm_gym.instrument.nanonis.connection import Connection, Controller
 from spm_gym.instrument.nanonis.instrument import NanonisInstrument
@@ -59,7 +61,7 @@ class NanonisDriver(Driver):
         return Capabilities(
             status=True, withdraw=True, retract=steps, coarse_motion=steps, previews=True,
             abort=True, restore=True, rehearse=True, lend=True, signals=True,
-            verify_motor=steps, reasons=why,
+            verify_motor=steps, log_commands=True, reasons=why,
         )  # fmt: skip
 
     def connect(self, real: RealConfig, context: DriverContext) -> Instrument:
@@ -86,6 +88,14 @@ class NanonisDriver(Driver):
     def restore(self, real: RealConfig, kept: Path, notify: Callable[[str], None]) -> None:
         """Restore; see `restore`."""
         restore(real, kept, notify)
+
+    def log_commands(
+        self, real: RealConfig, file: Path, notify: Callable[[str], None]
+    ) -> AbstractContextManager[None]:
+        """Log; see `commands_logged`."""
+        own = real.nanonis
+        endpoint = f"{own.host}:{','.join(map(str, own.ports))}"
+        return commands_logged(CLIENT, file, "client", endpoint, notify)
 
 
 _STEPS = ("retract", "coarse_motion", "verify_motor")

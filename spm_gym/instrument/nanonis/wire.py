@@ -61,20 +61,25 @@ def encode_request(command: Command, values: Mapping[str, Any]) -> bytes:
     unknown = values.keys() - {field.name for field in command.request}
     if unknown:
         raise WireError(f"{command.name} has no argument {sorted(unknown)[0]!r}")
-    return _frame(command.name, _encode(command, command.request, values, finite=True), 1)
+    return encode_message(command.name, _encode(command, command.request, values, finite=True), 1)
 
 
 def encode_reply(command: Command, values: Mapping[str, Any]) -> bytes:
     """Build the reply of a command that succeeded."""
     body = _encode(command, command.reply, values, finite=False)
-    return _frame(command.name, body + _ERROR_BLOCK.pack(0, 0))
+    return encode_message(command.name, body + _ERROR_BLOCK.pack(0, 0))
 
 
 def encode_error(name: str, text: str, status: int = 1) -> bytes:
     """Build the reply of a command that failed: an error block and no values."""
     # Clients decode texts of errors as UTF-8 or Latin-1: ASCII is both.
     encoded = text.encode("ascii", "replace")
-    return _frame(name, _ERROR_BLOCK.pack(status, len(encoded)) + encoded)
+    return encode_message(name, _ERROR_BLOCK.pack(status, len(encoded)) + encoded)
+
+
+def encode_message(name: str, body: bytes, flag: int = 0) -> bytes:
+    """Put the header before a body."""
+    return _HEADER.pack(name.encode("ascii")[:_NAME_SIZE], len(body), flag, 0) + body
 
 
 def decode_header(data: bytes) -> Header:
@@ -141,10 +146,6 @@ def _failure(body: bytes, start: int) -> ErrorReply | None:
     status, size = _ERROR_BLOCK.unpack_from(body, start)
     text = body[start + _ERROR_BLOCK.size :]
     return ErrorReply(status, text.decode("latin-1")) if status and size == len(text) else None
-
-
-def _frame(name: str, body: bytes, flag: int = 0) -> bytes:
-    return _HEADER.pack(name.encode("ascii")[:_NAME_SIZE], len(body), flag, 0) + body
 
 
 def _encode(

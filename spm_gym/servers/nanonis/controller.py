@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,12 @@ import numpy as np
 
 from spm_gym.errors import InstrumentError
 from spm_gym.instrument.nanonis.commands import Command, commands
+from spm_gym.instrument.nanonis.wire import (
+    WireError,
+    decode_request,
+    encode_error,
+    encode_reply,
+)
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.servers.nanonis.bench import Bench, ClientGone, Handler, Module, Refused
 from spm_gym.servers.nanonis.clock import Clock
@@ -30,6 +37,7 @@ from spm_gym.servers.nanonis.z_controller import ZController
 
 __all__ = ["ClientGone", "Refused", "VirtualController"]
 
+_LOG = logging.getLogger(__name__)
 _REMEMBERED = 10_000
 _DEVICES = 16
 """Number of modulators, of demodulators, and of outputs."""
@@ -153,6 +161,32 @@ class VirtualController:
                 ):
                     self._scanning.pause()
                 self._bench.condition.notify_all()
+
+    def reply(self, name: str, body: bytes, is_gone: Callable[[], bool] = lambda: False) -> bytes:
+        """Carry out a request as it came over the wire, and return the whole message of its reply.
+
+        Args:
+            name: Of the command.
+            body: Of the request.
+            is_gone: As of `execute`.
+
+        Raises:
+            ClientGone: The client has left; what was started goes on.
+        """
+        command = self._commands.get(name)
+        # Errors are an error block alone, without return values: a client finds out by the size.
+        if command is None:
+            return encode_error(name, f"the command {name!r} does not exist")
+        try:
+            values = decode_request(command, body)
+            return encode_reply(command, self.execute(name, values, is_gone))
+        except (Refused, WireError) as error:
+            return encode_error(name, str(error))
+        except ClientGone:
+            raise
+        except Exception as error:
+            _LOG.exception("%s failed", name)
+            return encode_error(name, f"internal error: {error}")
 
     def inject(self, what: Literal["lost contact", "crash"]) -> None:
         """Cause an accident now, if the tip is in contact."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 
+from spm_gym.instrument.nanonis.command_log import SERVER, note_connection, noting
 from spm_gym.instrument.nanonis.commands import Command, commands
 from spm_gym.instrument.nanonis.wire import (
     HEADER_SIZE,
+    ErrorReply,
     Header,
     WireError,
     decode_header,
-    decode_request,
+    decode_reply,
     encode_error,
     encode_reply,
 )
-from spm_gym.servers.nanonis.controller import ClientGone, Refused, VirtualController
+from spm_gym.servers.nanonis.controller import ClientGone, VirtualController
 from spm_gym.servers.nanonis.faults import Fault, FaultInjector, FaultKind
 
 _LARGEST_REQUEST = _MOST_UNREAD = 2**20
@@ -31,6 +34,20 @@ _LOG = logging.getLogger(__name__)
 Due = Mapping[FaultKind, Fault]
 
 
+class Answering(Protocol):
+    """Answers requests: a virtual controller, or a log of one.
+
+    Attributes:
+        release: Of the controller's software.
+    """
+
+    release: int
+
+    def reply(self, name: str, body: bytes, is_gone: Callable[[], bool]) -> bytes:
+        """Return the reply to a request; see `VirtualController.reply`."""
+        ...
+
+
 class _Ended(Exception):
     """The client has left, or its requests cannot be read any more."""
 
@@ -40,6 +57,7 @@ class Conversation:
 
     Args:
         client: Its socket.
+        number: Of the connection; for the log of commands.
         controller: Carries out the commands.
         injector: Decides which faults to inject.
         closing: Set when the server is closed.
@@ -48,11 +66,13 @@ class Conversation:
     def __init__(
         self,
         client: socket.socket,
-        controller: VirtualController,
+        number: int,
+        controller: Answering,
         injector: FaultInjector,
         closing: threading.Event,
     ) -> None:
         self._client = client
+        self._number = number
         self._controller = controller
         self._injector = injector
         self._closing = closing
@@ -61,6 +81,13 @@ class Conversation:
 
     def hold(self) -> None:
         """Answer until the client leaves or sends bytes that are not a request."""
+        host, port = self._client.getsockname()[:2]
+        note_connection(SERVER, self._number, "opened", f"{host}:{port}")
+        because = self._answer_all()
+        note_connection(SERVER, self._number, "closed", f"{host}:{port}", because)
+
+    def _answer_all(self) -> str:
+        """Answer; returns why no more, "" if the client has left between two requests."""
         try:
             # Replies are short; collecting them into larger packets would delay each by 40 ms.
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -72,40 +99,51 @@ class Conversation:
                 header = decode_header(self._receive(HEADER_SIZE))
                 if header.size > _LARGEST_REQUEST:
                     raise WireError(f"a request of {header.size} bytes")
-                self._answer(header, self._receive(header.size))
-        except _Ended:
-            return
+                self._answer(header, self._receive(header.size, header.name))
+        except _Ended as ending:
+            return str(ending)
         except WireError as error:
             # Without a valid header, the next request cannot be found in the stream.
             _LOG.warning("connection closed: %s", error)
+            return str(error)
         except OSError as error:
             _LOG.info("connection lost: %s", error)
+            return str(error)
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, size: int, of: str = "") -> bytes:
         received = self._unread[:size]
         del self._unread[:size]
         while len(received) < size:
             part = self._client.recv(min(size - len(received), 65536))
             if not part:
-                raise _Ended
+                raise _Ended(f"cut off in the middle of a request {of}" if received or of else "")
             received += part
         return bytes(received)
 
     def _answer(self, header: Header, body: bytes) -> None:
         due = self._injector.due(header.name)
-        self._inject(due, "before")
-        reply = self._carry_out(header.name, body, due)
-        self._inject(due, "after")
-        # A client may ask for no reply at all, not even for errors.
-        if header.wants_reply:
-            self._send(reply, due)
+        release, silent = self._controller.release, not header.wants_reply
+        with noting(SERVER, self._number, header.name, release, body, silent) as noted:
+            self._inject(due, "before")
+            reply = self._carry_out(header.name, body, due)
+            self._inject(due, "after")
+            reply = _spoilt(reply, due)
+            # A client may ask for no reply at all, not even for errors.
+            if header.wants_reply:
+                self._send(reply, due)
+            # A replay could not say it: what the client cannot use counts as no answer.
+            if "garbage" in due:
+                noted.trouble = "injected fault: the reply bears another name"
+            else:
+                noted.answer = reply[HEADER_SIZE:]
 
     def _inject(self, due: Due, when: str) -> None:
         for kind, fault in due.items():
             if fault.when != when:
                 continue
             if kind == "drop":
-                raise _Ended
+                raise _Ended("injected fault: the connection is closed")
+            assert isinstance(self._controller, VirtualController), "a replay has no accidents"
             if kind == "stuck_approach":
                 self._controller.let_approach_hang()
             elif kind == "false_landing":
@@ -116,31 +154,16 @@ class Conversation:
                 self._controller.inject("lost contact")
 
     def _carry_out(self, name: str, body: bytes, due: Due) -> bytes:
-        # Errors are an error block alone, without return values: a client finds out by the size. A
-        # refused command leaves the connection open.
         command = self._commands.get(name)
-        if command is None:
-            return encode_error(name, f"the command {name!r} does not exist")
-        if "error" in due:
+        if command is not None and "error" in due:
             return encode_error(name, due["error"].text)
-        if "ignore" in due:
+        if command is not None and "ignore" in due:
             return encode_reply(command, {})
         try:
-            return self._executed(command, body, "nan_frame" in due)
-        except ClientGone:
-            raise _Ended from None
-        except (Refused, WireError) as error:
-            return encode_error(name, str(error))
-        except Exception as error:
-            _LOG.exception("%s failed", name)
-            return encode_error(name, f"internal error: {error}")
-
-    def _executed(self, command: Command, body: bytes, without_data: bool) -> bytes:
-        values = decode_request(command, body)
-        reply = self._controller.execute(command.name, values, self._is_gone)
-        if without_data:
-            reply["data"] = np.full_like(reply["data"], np.nan)
-        return encode_reply(command, reply)
+            reply = self._controller.reply(name, body, self._is_gone)
+        except ClientGone as error:
+            raise _Ended(str(error) or "the client has left") from None
+        return _without_data(reply, command) if command and "nan_frame" in due else reply
 
     def _is_gone(self) -> bool:
         """Check whether the client has left."""
@@ -162,13 +185,6 @@ class Conversation:
         return True  # the server closes, or the client floods it without reading replies
 
     def _send(self, reply: bytes, due: Due) -> None:
-        if "garbage" in due:
-            other = encode_error("Garbage.Get", "")[:32]
-            reply = other + reply[32:]
-        if "short" in due:
-            # The size in the header fits, so that a client finds the fault only in the last field.
-            body = reply[HEADER_SIZE:-1]
-            reply = reply[:32] + len(body).to_bytes(4, "big") + reply[36:HEADER_SIZE] + body
         if "late" in due:
             self._closing.wait(due["late"].seconds)
         if "split" in due:
@@ -178,3 +194,22 @@ class Conversation:
                 self._closing.wait(due["split"].seconds)
             reply = reply[HEADER_SIZE:]
         self._client.sendall(reply)
+
+
+def _spoilt(reply: bytes, due: Due) -> bytes:
+    if "garbage" in due:
+        other = encode_error("Garbage.Get", "")[:32]
+        reply = other + reply[32:]
+    if "short" in due:
+        # The size in the header fits, so that a client finds the fault only in the last field.
+        body = reply[HEADER_SIZE:-1]
+        reply = reply[:32] + len(body).to_bytes(4, "big") + reply[36:HEADER_SIZE] + body
+    return reply
+
+
+def _without_data(reply: bytes, command: Command) -> bytes:
+    try:
+        values = decode_reply(command, reply[HEADER_SIZE:])
+    except ErrorReply:
+        return reply
+    return encode_reply(command, {**values, "data": np.full_like(values["data"], np.nan)})

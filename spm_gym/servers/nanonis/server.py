@@ -1,7 +1,8 @@
-"""TCP interface of the virtual controller: one client per port at a time."""
+"""TCP interface of a virtual controller: one client per port at a time."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import select
 import socket
@@ -10,8 +11,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from types import TracebackType
 
-from spm_gym.servers.nanonis.controller import VirtualController
-from spm_gym.servers.nanonis.conversation import Conversation
+from spm_gym.servers.nanonis.conversation import Answering, Conversation
 from spm_gym.servers.nanonis.faults import Fault, FaultInjector
 
 PORTS = (6501, 6502, 6503, 6504)
@@ -28,7 +28,7 @@ class VirtualNanonis:
         ports: Ports on which it listens.
 
     Args:
-        controller: Carries out the commands.
+        controller: Carries out the commands, or answers from a log.
         ports: Ports to listen on; 0 is any free port.
         host: Address to listen on. The protocol has no passwords.
         faults: Faults to inject.
@@ -39,13 +39,14 @@ class VirtualNanonis:
 
     def __init__(
         self,
-        controller: VirtualController,
+        controller: Answering,
         ports: Iterable[int] = PORTS,
         host: str = "127.0.0.1",
         faults: Iterable[Fault] = (),
     ) -> None:
         self._controller = controller
         self._injector = FaultInjector(faults)
+        self._numbers = itertools.count(1)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._clients: set[socket.socket] = set()
@@ -114,7 +115,9 @@ class VirtualNanonis:
                 self._clients.add(client)
             try:
                 if not self._closing.is_set():
-                    Conversation(client, self._controller, self._injector, self._closing).hold()
+                    Conversation(
+                        client, next(self._numbers), self._controller, self._injector, self._closing
+                    ).hold()
             except Exception:  # a fault of ours must not close the port for the next client
                 _LOG.exception("an internal fault has ended a conversation")
             finally:
