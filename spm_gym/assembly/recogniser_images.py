@@ -6,14 +6,11 @@ import hashlib
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from agents.belief.recogniser_training import ClassedImages
 from spm_gym.config import Config, SimulatorConfig
+from spm_gym.config.simulator import MOST_POWER
 from spm_gym.datasets.simulated import prepared_images
-from spm_gym.imaging.normalisation import LIMIT
-from spm_gym.instrument.sim.dynamics import HiddenState
 
 PER_SETTINGS = 500
 """Images of each draw of the settings; as many as those of one surface."""
@@ -33,6 +30,11 @@ _FACTORS = {
     "drift_pm_per_s": (0.3, 3.0),
 }
 """Lowest and highest factor on each randomised setting."""
+
+# Where only a part of a probe meets a molecule, how high it appears depends on how the probe
+# averages. Whatever it does lies between the mean of the heights and the highest of them, as of a
+# rigid tip; powers are drawn over all of that, from 1 to as good as infinity.
+_POWERS = (1.0, MOST_POWER)
 
 
 def randomised(
@@ -54,48 +56,6 @@ def randomised(
     return simulator.model_copy(update=update)
 
 
-# Heights are normalised ones, of which 2 is a molecule; decay constants are per unit of them.
-_MOLECULE, _CONTRAST = 2.0, (0.55, 0.8)
-_DECAY = (0.7, 1.3)
-_BLUR, _SUBSTRATE = 0.8, 0.05
-
-
-def bend_heights(
-    images: NDArray[np.float32],
-    states: NDArray[np.int64],
-    share: float,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Bend the heights of some images by a concave curve.
-
-    How high something appears that only a part of a probe sees depends on how the probe averages.
-    An average over heights (the paper's simulation) shows h; one over currents, which grow as
-    exp(2 k z) and of which constant current shows the logarithm, shows the same share of a molecule
-    of the height H as ln(1 + (exp(2 k H) - 1) h / H) / 2 k. That is exact for a flat molecule only.
-
-    Args:
-        images: Normalised, (N, 1, H, W).
-        states: Classes of the probes (N,): one that is contaminated shows lower molecules.
-        share: Of the images that are bent.
-        rng: Of the curves.
-
-    Returns:
-        As many images.
-    """
-    chosen = np.flatnonzero(rng.random(len(images)) < share)
-    lowered = [HiddenState.of(state).contaminated for state in states[chosen].tolist()]
-    contrast = np.where(lowered, rng.uniform(*_CONTRAST, len(chosen)), 1.0)
-    top = _MOLECULE * contrast[:, None, None, None]
-    steepness = np.expm1(2 * rng.uniform(*_DECAY, top.shape) * _MOLECULE)
-    # What is added goes by smoothed heights above a threshold: a curve so steep at the substrate
-    # would turn the noise there into hills.
-    above = gaussian_filter(images[chosen] + 1, _BLUR, axes=(2, 3)) - _SUBSTRATE
-    part = np.clip(above / top, 0, 1)
-    bent = images.copy()
-    bent[chosen] += top * (np.log1p(steepness * part) / np.log1p(steepness) - part)
-    return np.clip(bent, -LIMIT, LIMIT)
-
-
 def randomised_images(
     config: Config,
     count: int,
@@ -111,14 +71,17 @@ def randomised_images(
         progress: Called with the number of images finished since the last call.
     """
     rng = np.random.default_rng(seed)
-    # Curves of their own stream: whatever their share, the same images are simulated.
-    (curves,) = rng.spawn(1)
+    # Powers of their own stream: whatever their share, all else that is drawn is the same.
+    (powers,) = rng.spawn(1)
     pixels = config.env.pixels
     line_steps = rng.choice(config.recogniser.line_steps, count)
     images, states = np.empty((count, 1, pixels, pixels), np.float16), np.empty(count, np.int64)
     for number, begin in enumerate(range(0, count, PER_SETTINGS)):
         linear = number % _LINEAR_EVERY == _LINEAR_EVERY - 1
         drawn = randomised(config.simulator, linear, rng)
+        if drawn.mode == "linear" and powers.random() < config.recogniser.bent_share:
+            power = float(np.exp(powers.uniform(*np.log(_POWERS))))
+            drawn = drawn.model_copy(update={"mode": power})
         part = slice(begin, min(begin + PER_SETTINGS, count))
         prepared = prepared_images(
             config.model_copy(update={"simulator": drawn}),
@@ -127,10 +90,7 @@ def randomised_images(
             progress=progress,
             line_steps=line_steps[part],
         )
-        images[part] = bend_heights(
-            prepared.observations, prepared.state, config.recogniser.bent_share, curves
-        )
-        states[part] = prepared.state
+        images[part], states[part] = prepared.observations, prepared.state
     return ClassedImages(images, states)
 
 

@@ -43,12 +43,10 @@ def train_recogniser(
         Exit status.
 
     Raises:
-        ConfigError: The lines of a preview do not divide the image, or heights are to be bent that
-            are not known.
+        ConfigError: The lines of a preview do not divide the image.
     """
     prepare_process(config.run.threads)
     _check_line_steps(config)
-    _check_bending(config)
     settings = config.recogniser
     with create_run() as run, SummaryWriter(str(run / TENSORBOARD)) as writer:
         write_opening(writer, config, "recogniser", run)
@@ -84,15 +82,6 @@ def _check_line_steps(config: Config) -> None:
             raise ConfigError(
                 f"setting recogniser.line_steps: {step} does not divide env.pixels = {pixels}"
             )
-
-
-def _check_bending(config: Config) -> None:
-    if config.env.height_scale_pm == "image" and config.recogniser.bent_share:
-        raise ConfigError(
-            f"setting recogniser.bent_share = {config.recogniser.bent_share}: heights are bent "
-            "above the substrate, which images of env.height_scale_pm = image do not show; set "
-            "recogniser.bent_share=0"
-        )
 
 
 def _score(recogniser: Recogniser, config: Config) -> dict[int, RecogniserScore]:

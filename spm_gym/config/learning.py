@@ -188,8 +188,9 @@ class RecogniserConfig(Section):
             score it on.
         line_steps: Pixels from line to line, of which each training image gets one at random: 1 is
             a full image, more a preview. Divisors of ``env.pixels``.
-        bent_share: Share of the training images whose heights are bent by a random curve, so that
-            other models of imaging than the simulator's are recognised.
+        bent_share: Share of the settings drawn in the mode "linear" whose mean over the heights is
+            bent, that is one of a random power (`SimulatorConfig.mode`), so that other models of
+            imaging than the simulator's are recognised.
         epochs: Passes through the training images.
         learning_rate: The highest, of a one-cycle schedule.
         shift_pixels: Most pixels by which an image is moved along either axis.

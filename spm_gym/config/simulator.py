@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from spm_gym.config.sections import Fraction, NonNegative, Positive, Section
 
@@ -13,6 +13,9 @@ Molecule = Literal["MgPc", "PTCDA", "HBC", "CO"]
 
 CO_APART_NM = 0.6
 """Least distance of two carbon monoxide molecules."""
+
+MOST_POWER = 20.0
+"""Highest power of a mean of heights, for the sake of single precision."""
 
 
 def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -24,6 +27,15 @@ def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
 _RISING = AfterValidator(_rising)
 
 
+def _mode(value: object) -> object:
+    # By itself, for the complaint of a union would name one of its types and not the others.
+    if value in ("current", "linear"):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= MOST_POWER:
+        return float(value)
+    raise ValueError(f"must be current, linear, or a power above 1 and at most {MOST_POWER:g}")
+
+
 class SimulatorConfig(Section):
     """The simulated microscope; `spm_gym.instrument.sim.provenance` says where numbers come from.
 
@@ -31,7 +43,10 @@ class SimulatorConfig(Section):
         molecule: Adsorbate on the Ag(100): magnesium phthalocyanine, a cross, or, to try
             networks on what they do not know, perylene tetracarboxylic dianhydride, a rectangle,
             hexa-peri-hexabenzocoronene, six lobes, or carbon monoxide, a dark spot.
-        mode: Whether the probe's kernel is convolved with the tunnel current or with the heights.
+        mode: What the probe's kernel is convolved with: "current", the tunnel current; "linear",
+            the heights; or a number p, (1 + h / angstrom)^p of the heights h above the lowest one,
+            whose root is then taken: no model of a junction, but something for networks to learn
+            from that lies between the mean of the heights, near 1, and almost the highest, at 20.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
         drift_pm_per_s: Of the sample along either axis.
         z_drift_pm_per_s: Of the sample towards the tip, since the last approach.
@@ -56,7 +71,7 @@ class SimulatorConfig(Section):
     """
 
     molecule: Molecule = "MgPc"
-    mode: Literal["current", "linear"] = "current"
+    mode: Annotated[Literal["current", "linear"] | float, PlainValidator(_mode)] = "current"
     # Above some 3 pm no clean square survives the paper's tolerance of 10 pm.
     white_noise_pm: NonNegative = 2.0
     line_noise_pm: NonNegative = 1.2

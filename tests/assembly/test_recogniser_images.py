@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from spm_gym.assembly.recogniser_images import (
-    bend_heights,
     randomised,
     randomised_images,
     settings_hash,
@@ -31,34 +30,6 @@ def test_settings_vary_about_the_given_ones_log_uniformly() -> None:
     assert {each.terrace_nm for each in drawn} == {base.terrace_nm}
 
 
-def test_curves_raise_what_is_low_and_leave_substrate_and_molecules() -> None:
-    rng = np.random.default_rng(0)
-    hills = np.linspace(-1, 1.5, 32)[:, None].repeat(32, axis=1).astype(np.float32)
-    images = np.stack([np.full((32, 32), -1, np.float32), hills])[:, None].repeat(100, axis=0)
-    clean, contaminated = np.zeros(200, int), np.full(200, 2)
-    bent = bend_heights(images, clean, 1.0, rng)
-    raised = bent[100:] - images[100:]
-    assert np.array_equal(bent[:100], images[:100])
-    assert raised.min() >= 0
-    assert bent.max() <= 1.5
-    # A tenth of the height of a molecule would appear as half of it.
-    assert raised[:, 0, 3].min() > 0.3
-    assert np.abs(raised[:, 0, -5:]).max() < 0.1
-    assert np.diff(bent[100:, 0, :, 0], axis=1).min() > -0.02
-    lower = bend_heights(images, contaminated, 1.0, rng)[100:] - images[100:]
-    assert np.abs(lower[:, 0, -12:]).max() < 0.1
-    changed = np.any(bend_heights(images, clean, 0.5, rng) != images, axis=(1, 2, 3))[100:]
-    assert 0.3 < changed.mean() < 0.7
-    assert np.array_equal(bend_heights(images, clean, 0.0, rng), images)
-
-
-def test_noise_on_the_substrate_is_not_amplified() -> None:
-    rng = np.random.default_rng(1)
-    noise = (-1 + rng.normal(0, 0.03, (50, 1, 32, 32))).astype(np.float32)
-    bent = bend_heights(noise, np.zeros(50, int), 1.0, rng)
-    assert bent.std() < 1.1 * noise.std()
-
-
 def test_the_seed_decides_the_images() -> None:
     counted: list[int] = []
     first = randomised_images(small(), 40, 1, counted.append)
@@ -69,6 +40,35 @@ def test_the_seed_decides_the_images() -> None:
     assert np.array_equal(first.images, again.images)
     assert np.array_equal(first.states, again.states)
     assert not np.array_equal(first.images, other.images)
+
+
+def test_powers_change_heights_of_linear_draws_and_nothing_else() -> None:
+    plain, half, powers = (
+        randomised_images(small("simulator.mode=linear", f"recogniser.bent_share={share}"), 2000, 1)
+        for share in (0, 0.5, 1)
+    )
+    for other in (half, powers):
+        assert np.array_equal(other.states, plain.states)
+        assert np.corrcoef(other.images.ravel(), plain.images.ravel())[0, 1] > 0.8
+    changed = [
+        [
+            bool((each.images[part] != plain.images[part]).any())
+            for part in np.split(np.arange(2000), 4)
+        ]
+        for each in (half, powers)
+    ]
+    assert 0 < sum(changed[0]) < 4
+    assert all(changed[1])
+    assert powers.images.mean() > half.images.mean() > plain.images.mean()
+
+
+def test_powers_leave_draws_in_the_mode_current_alone() -> None:
+    plain, powers = (
+        randomised_images(small(f"recogniser.bent_share={share}"), 2000, 1).images
+        for share in (0, 1)
+    )
+    assert np.array_equal(powers[:1500], plain[:1500])
+    assert not np.array_equal(powers[1500:], plain[1500:])
 
 
 def test_a_hash_tells_settings_apart() -> None:
@@ -84,9 +84,7 @@ def curvature(images: np.ndarray) -> float:
 
 def test_every_number_of_lines_is_among_the_images() -> None:
     full, previews, mixed = (
-        randomised_images(
-            small(f"recogniser.line_steps={steps}", "recogniser.bent_share=0"), 200, 3
-        ).images
+        randomised_images(small(f"recogniser.line_steps={steps}"), 200, 3).images
         for steps in ("[1]", "[8]", "[8, 1]")
     )
     # Between the lines of a preview heights go straight.

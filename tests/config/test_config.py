@@ -17,6 +17,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
     ("override", "words"),
     [
         ("agent.stepz=1", ["agent.stepz", "1", "steps"]),
+        ("simulator.mode=blur", ["simulator.mode", "blur", "current", "linear", "power above 1"]),
+        ("simulator.mode=1", ["simulator.mode", "1", "power above 1", "20"]),
+        ("simulator.mode=true", ["simulator.mode", "True", "power above 1"]),
         ("agents.steps=1", ["agents", "allowed", "agent"]),
         ("agent.steps=-1", ["agent.steps", "-1", "greater"]),
         ("agent.gamma=1.5", ["agent.gamma", "1.5", "less than or equal to 1"]),

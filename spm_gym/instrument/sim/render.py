@@ -12,7 +12,7 @@ from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.convolution import add_apex, blur, reach, whole_current
 from spm_gym.instrument.sim.molecule import DECAY, Template
 from spm_gym.instrument.sim.probe import Probe
-from spm_gym.instrument.sim.scene import Ground, ScanGrid, scene, terrace_level
+from spm_gym.instrument.sim.scene import SPAN, Ground, ScanGrid, scene, terrace_level
 from spm_gym.jit import compiled
 from spm_gym.types import BoolArray
 
@@ -22,6 +22,7 @@ Image = NDArray[np.float32]
 Words = NDArray[np.uint64]
 
 _RIM_WIDTH = 0.7e-9
+_ANGSTROM, _ONE = np.float32(1e-10), np.float32(1)
 _EVEN_BYTES, _ADD_PAIRS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0001000100010001)
 _BYTE, _TOP = np.uint64(8), np.uint64(48)
 _MEAN, _DEVIATION = 8 * 255 / 2, math.sqrt(8 * (256**2 - 1) / 12)
@@ -71,7 +72,7 @@ def scan_lines(
         view: Which lines of which frame.
         probe: As it is during these lines.
         template: Image of a molecule by a perfect tip.
-        config: Strength of the noise, and whether currents or heights are convolved.
+        config: Strength of the noise, and whether currents, heights or their powers are convolved.
         away: In which pixels an unstable probe has its second form (lines, pixels).
         words: Random 64-bit words, for each line those of its pixels and then its own
             (lines, pixels + 1).
@@ -82,7 +83,8 @@ def scan_lines(
     # Constant current holds the sum of the currents through all apexes, each growing as exp(2 k z),
     # so the image is the logarithm of a convolution of exp(2 k z). The paper convolves heights
     # instead ("linear"), which is the limit of small heights.
-    base, met = _convolved(ground, view, probe, template, config.mode == "linear")
+    power = 1.0 if isinstance(config.mode, str) else config.mode
+    base, met = _convolved(ground, view, probe, template, config.mode != "current", power)
     if config.mode == "current":
         np.log(met, out=met)  # four times as fast as in compiled code
         met /= 2 * DECAY
@@ -92,18 +94,24 @@ def scan_lines(
 
 @compiled
 def _convolved(
-    ground: Ground, view: View, probe: Probe, template: Template, linear: bool
+    ground: Ground, view: View, probe: Probe, template: Template, linear: bool, power: float
 ) -> tuple[float, Image]:
-    """Convolve the surface with both forms of the probe.
+    """Convolve the surface with both forms of the probe; heights by the mean of a power.
 
     Returns:
         A height, m, and from there current or height of each form (forms, lines, pixels).
     """
     furthest = max(reach(probe.apexes), reach(probe.other))
     margin = math.ceil(furthest / view.pixel) + 1
-    first, last = _neighbourhood(view, template)
+    # Powers are of heights above the lowest one, which has to be that of the whole frame.
+    first, last = _neighbourhood(view, template) if power == 1 else (0, view.pixels)
     raster = _raster(view, first, last, margin)
     base, field = scene(ground, raster, template, linear)
+    if power != 1:
+        lowest = max(field.min(), field.max() - SPAN)  # the powers of more are too large
+        base += lowest
+        above = np.maximum(field - np.float32(lowest), np.float32(0)) / _ANGSTROM
+        field = (_ONE + above) ** np.float32(power)
     field = field[view.start - first : view.stop - first + 2 * margin]
     current = whole_current(probe.apexes)
     met = np.zeros((1 + len(probe.other), view.stop - view.start, raster.cols), np.float32)
@@ -113,7 +121,10 @@ def _convolved(
         met[1] = met[0]
         add_apex(met[1], field, other, current, view.pixel, margin)
     add_apex(met[0], field, probe.apexes[0], current, view.pixel, margin)
-    return base, met[:, :, : view.pixels].copy()
+    met = met[:, :, : view.pixels].copy()
+    if power != 1:
+        met = (met ** np.float32(1 / power) - _ONE) * _ANGSTROM
+    return base, met
 
 
 @compiled

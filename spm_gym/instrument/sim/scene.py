@@ -24,7 +24,7 @@ _STEP_REACH = 1.2 * NM
 _HILL_REACH = 6.0
 """Widths of a Gaussian hill beyond which it is negligible."""
 
-_SPAN = 4.2 * NM
+SPAN = 4.2 * NM
 """Half of the relief whose currents single precision can represent; deeper pits end there."""
 
 
@@ -103,14 +103,14 @@ def scene(
     # On a single terrace without hills, all currents are equal and need no exponentials.
     if not flat:
         # Currents are relative to this height: exp(2 k z) of debris 2 nm high is 2e17.
-        zero = max(field.min(), field.max() - _SPAN)
+        zero = max(field.min(), field.max() - SPAN)
         base += zero
         last, current = 0.0, 1.0
         for row in range(rows):
             for col in range(cols):
                 height = field[row, col] - zero
                 if not linear and height != last:  # on terraces most are the same
-                    last, current = height, math.exp(2 * DECAY * max(height, -_SPAN))
+                    last, current = height, math.exp(2 * DECAY * max(height, -SPAN))
                 field[row, col] = height if linear else current
     elif not linear:
         field[:] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from spm_gym.config import SimulatorConfig
 from spm_gym.instrument.sim.convolution import convolve, reach
 from spm_gym.instrument.sim.dynamics import STATES, HiddenState
-from spm_gym.instrument.sim.molecule import DECAY
-from spm_gym.instrument.sim.probe import draw_probe
+from spm_gym.instrument.sim.molecule import DECAY, template
+from spm_gym.instrument.sim.probe import Probe, draw_probe, si
+from spm_gym.instrument.sim.render import View, scan_lines
+from spm_gym.instrument.sim.scene import STEP_HEIGHT
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.sim.surface import Surface
 from spm_gym.types import Frame
 
 ANGSTROM = 1e-10
@@ -144,6 +148,69 @@ def test_gaussian_of_a_gaussian_has_the_added_variance() -> None:
     closed = 2 * ANGSTROM * 9 / added * np.exp(-(x**2 + y**2) / (2 * added))
     np.testing.assert_allclose(blurred, closed, atol=2e-4 * ANGSTROM)
     assert np.abs(blurred - inner(surface)).max() > 0.5 * ANGSTROM
+
+
+def at_a_step(
+    mode: Mode | float, start: int = 0, stop: int = 64, mark: float = 0.0
+) -> NDArray[np.float64]:
+    """Lines without noise across a step, by two equal apexes that are 12 pixels apart."""
+    bare = SimulatorConfig(
+        mode=mode, molecules_per_nm2=1e-6, rough_fraction=0, white_noise_pm=0, line_noise_pm=0
+    )
+    sample = Surface(bare, 100e-9, np.random.SeedSequence(0)).ground
+    # The upper terrace begins at y = 0, half way up the frame.
+    ground = sample._replace(
+        cos=0.0, sin=1.0, steps=np.zeros(1), wave=(0.0, 1e-9, 0.0),
+        marks=np.array([[3e-9, 3e-9, 0.5e-9, mark]]),
+    )  # fmt: skip
+    probe = Probe(apexes((0, 0, 0, 0.3), (0, 12, 0, 0.3)), si([]))
+    still, level = np.zeros((64, 2)), np.zeros(2)
+    view = View(0.0, 0.0, 0.0, PIXEL, 64, start, stop, still, 0.0, level)
+    away, words = np.zeros((stop - start, 64), bool), np.zeros((stop - start, 65), np.uint64)
+    return scan_lines(ground, view, probe, template("lumo"), bare, away, words)
+
+
+@pytest.mark.parametrize("power", [1.01, 3.0, 20.0])
+def test_half_of_a_probe_at_a_step_shows_the_mean_of_the_powers(power: float) -> None:
+    z = at_a_step(power)[:, 32] / ANGSTROM
+    step = STEP_HEIGHT / ANGSTROM
+    expected = ((1 + (1 + step) ** power) / 2) ** (1 / power) - 1
+    assert z[5] - z[60] == pytest.approx(step, abs=1e-3)
+    assert z[26] - z[60] == pytest.approx(expected, abs=1e-3)
+    # The mean of the heights would be half of the step.
+    assert expected > step / 2 + 2e-3
+
+
+def test_lines_are_the_same_alone_and_as_part_of_a_frame_with_a_step() -> None:
+    # A hill on the upper terrace: some lines do not reach down to the lower one.
+    whole = at_a_step(4.0, mark=2 * ANGSTROM)
+    for lines in (slice(0, 3), slice(20, 40), slice(63, 64)):
+        part = at_a_step(4.0, lines.start, lines.stop, mark=2 * ANGSTROM)
+        np.testing.assert_allclose(part, whole[lines], atol=1e-5 * ANGSTROM)
+
+
+def test_a_pit_too_deep_for_the_powers_has_a_bottom() -> None:
+    shallow, deep = (at_a_step(20.0, mark=height) for height in (-1e-9, -20e-9))
+    assert np.isfinite(deep).all()
+    assert shallow.min() > deep.min() > -4.5e-9
+    flat = slice(0, 12), slice(0, 12)
+    np.testing.assert_allclose(deep[flat], at_a_step(20.0)[flat], atol=1e-3 * ANGSTROM)
+
+
+@pytest.mark.parametrize("state", [0, 4, 8, 12])
+def test_the_higher_the_power_the_higher_the_image(state: int) -> None:
+    still = {"white_noise_pm": 0, "line_noise_pm": 0, "tip_change_rate": 0}
+
+    def scan(mode: Mode | float) -> NDArray[np.float32]:
+        microscope = SimulatedMicroscope(SimulatorConfig(**still, mode=mode), 850, 3)
+        microscope.set_probe(HiddenState.of(state))
+        return microscope.scan(Frame(0, 0, 10e-9, 64)).z
+
+    images = [scan(mode) for mode in ("linear", 1 + 1e-4, 2.0, 8.0)]
+    assert np.abs(images[1] - images[0]).max() < 1e-3 * ANGSTROM
+    for lower, higher in itertools.pairwise(images[1:]):
+        assert (higher >= lower - 1e-4 * ANGSTROM).all()
+        assert (higher - lower).max() > 0.03 * ANGSTROM
 
 
 def test_reach_covers_offset_and_width() -> None:
