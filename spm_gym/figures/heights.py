@@ -18,13 +18,21 @@ from spm_gym.scale import length_text
 from spm_gym.types import FloatImage
 
 _NOT_SCANNED = 0
-_PERCENTILES = (0.5, 99.5)
+_BULK = (10, 90)
+"""Percentiles between which few heights of a crash lie."""
+
+_PROTRUSION = 4e-10
+"""How far beyond those heights colours follow at least, m: twice a molecule, or two steps of silver."""
+
 _SMALLEST_SPAN = 2e-11
 """Heights that differ less are noise, and do not fill the range of colours, m."""
 
 _HEADROOM = 0.3
 """Of the span of heights, above them: the upper quarter of the colours is white to the eye, and the
 tops of molecules are what a person classifies a probe by."""
+
+_FOOTROOM = 0.05
+"""The same below them: the noise of a substrate reaches a little lower than its lowest four pixels."""
 
 _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
@@ -90,13 +98,37 @@ def grey_of_levelled(levelled: FloatImage, scale: HeightScale) -> NDArray[np.uin
 
 
 def limits(heights: FloatImage) -> tuple[float, float]:
-    """Choose the heights between which colours change: almost all, and some above them."""
+    """Choose the heights between which colours change, so that molecules do not saturate.
+
+    All heights have a colour of their own but those of single pixels and lines and those out of all
+    proportion, and some colours are left above them.
+
+    Args:
+        heights: (H, W), m; NaN where nothing was scanned.
+    """
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
-    # Percentiles, since a single spike would leave all else in one colour.
-    low, high = map(float, np.percentile(scanned, _PERCENTILES))
-    return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
+    # Not by percentiles: a molecule may be less of a wide image than a bad line is of a small one.
+    low, high = _extremes(heights)
+    # What a crash leaves fills many pixels, and would leave all else in one colour.
+    below, above = map(float, np.percentile(scanned, _BULK))
+    reach = max(2 * (above - below), _PROTRUSION)
+    low, high = max(min(low, below), below - reach), min(max(high, above), above + reach)
+    span = high - low
+    low -= _FOOTROOM * span
+    return low, max(high + _HEADROOM * span, low + _SMALLEST_SPAN)
+
+
+def _extremes(heights: FloatImage) -> tuple[float, float]:
+    """Find the lowest and the highest height that fill two by two pixels."""
+    low = high = np.where(np.isfinite(heights), heights, np.nan)
+    for axis in (0, 1):
+        if heights.shape[axis] > 1:
+            each = (slice(None),) * axis
+            before, after = (*each, slice(None, -1)), (*each, slice(1, None))
+            low, high = np.fmax(low[before], low[after]), np.fmin(high[before], high[after])
+    return float(np.nanmin(low)), float(np.nanmax(high))
 
 
 def height_scales(z: FloatImage, preprocessing: Preprocessing) -> dict[ScanRendering, str]:
