@@ -92,6 +92,7 @@ def scan_view(
     run_state: RunState | None,
     number: int | None,
     preprocessing: Preprocessing,
+    usable: bool = False,
 ) -> ScanView | None:
     """View the last scan up to a number, or the first one after it; None if there is none.
 
@@ -101,8 +102,9 @@ def scan_view(
         run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
         preprocessing: How the run levels its scans, and normalises them for the networks.
+        usable: Take the last usable one, if there is any, where no number is given.
     """
-    facts = scan_facts(db, run_state, number)
+    facts = scan_facts(db, run_state, number, usable)
     if facts is None:
         return None
     row = facts.row

@@ -1,6 +1,7 @@
 // The probability of a good probe over the time of operation; bands for what the run did.
 
 const HOUR = 3600;
+const DAY = 24; // in hours, the unit of the axis
 const HEIGHT = 230;
 const LOWEST = -0.14; // room for the troubles below 0
 
@@ -8,9 +9,19 @@ function colour(host, name) {
   return getComputedStyle(host).getPropertyValue(name).trim();
 }
 
+// Round steps in each of the units: seconds and minutes of an hour, hours, days.
+const STEPS = [
+  ...[1, 2, 5, 10, 20, 30].map((seconds) => seconds / HOUR),
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes / 60),
+  ...[1, 2, 3, 6, 12],
+  ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((days) => DAY * days),
+];
+
 function inWords(u, splits) {
-  const minutes = u.scales.x.max - u.scales.x.min < 1;
-  return splits.map((hours) => (minutes ? `${+(60 * hours).toFixed(1)} min` : `${+hours.toFixed(2)} h`));
+  const width = u.scales.x.max - u.scales.x.min;
+  if (width < 2) return splits.map((hours) => `${+(60 * hours).toFixed(2)} min`);
+  if (width < 2 * DAY) return splits.map((hours) => `${+hours.toFixed(2)} h`);
+  return splits.map((hours) => `${+(hours / DAY).toFixed(2)} d`);
 }
 
 // A mark at every point of a series; points on the same pixel are drawn once.
@@ -119,7 +130,7 @@ export class Chart {
         legend: { show: false },
         scales: { x: { time: false, range: (u, low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + 1e-3)]) }, y: { range: [LOWEST, 1.04] } },
         axes: [
-          { ...axis, label: "time of operation", values: inWords, labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
+          { ...axis, label: "time of operation", incrs: STEPS, values: inWords, labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
           { ...axis, size: 36, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (u, splits) => splits.map(String) },
         ],
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
