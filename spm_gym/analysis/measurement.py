@@ -25,11 +25,11 @@ class Measurement:
 
 def measurement(db: sqlite3.Connection) -> Measurement:
     """Read bias and setpoint of all scans."""
-    return Measurement(_spread(db, "bias"), _spread(db, "setpoint"))
-
-
-def _spread(db: sqlite3.Connection, column: str) -> Spread:
-    low, high, scans, known = db.execute(
-        f"SELECT MIN({column}), MAX({column}), COUNT(*), COUNT({column}) FROM scans"
+    scans, *found = db.execute(
+        "SELECT COUNT(*), MIN(bias), MAX(bias), COUNT(bias), MIN(setpoint), MAX(setpoint),"
+        " COUNT(setpoint) FROM scans"
     ).fetchone()
-    return Spread(low, high, scans - known)
+    bias, setpoint = (
+        Spread(low, high, scans - known) for low, high, known in (found[:3], found[3:])
+    )
+    return Measurement(bias, setpoint)

@@ -44,23 +44,20 @@ def trend(db: sqlite3.Connection) -> Trend | None:
         "SELECT z_low, z_high FROM scans WHERE z_low IS NOT NULL AND z_high IS NOT NULL"
         " ORDER BY id DESC LIMIT 1"
     ).fetchone()
+    # Extremes, not means: a jump of a single scan must not be lost among the others.
+    rows = db.execute(
+        "SELECT AVG(elapsed), MIN(z), MAX(z), MIN(current), MAX(current) FROM scans"
+        " GROUP BY CAST(elapsed / ? AS INTEGER) ORDER BY 1",
+        (elapsed / _BINS,),
+    ).fetchall()
     return Trend(
         elapsed,
-        _trace(db, "z", elapsed),
-        _trace(db, "current", elapsed),
+        [(row[0], row[1], row[2]) for row in rows if row[1] is not None],
+        [(row[0], row[3], row[4]) for row in rows if row[3] is not None],
         None if bounds is None else (bounds["z_low"], bounds["z_high"]),
         _last(db, "z"),
         _last(db, "current"),
     )
-
-
-def _trace(db: sqlite3.Connection, column: str, elapsed: float) -> Trace:
-    # Extremes, not means: a jump of a single scan must not be lost among the others.
-    query = (
-        f"SELECT AVG(elapsed), MIN({column}), MAX({column}) FROM scans WHERE {column} IS NOT NULL"
-        " GROUP BY CAST(elapsed / ? AS INTEGER) ORDER BY 1"
-    )
-    return [tuple(row) for row in db.execute(query, (elapsed / _BINS,))]
 
 
 def _last(db: sqlite3.Connection, column: str) -> float | None:

@@ -88,6 +88,8 @@ def trend_chart(found: Trend) -> Chart | None:
             if reach is not None:
                 low_end, high_end = (end / size for end in reach)
                 axes.axhspan(low_end, high_end, color=theme.conditioning, alpha=0.3, lw=0)
+            else:
+                axes.axhline(0, color=theme.grid, lw=0.6)  # a current is read from none on
             axes.set(ylabel=label, xlim=(0, found.elapsed))
             style_axes(axes, theme)
         label_time(grid[-1], found.elapsed)

@@ -138,6 +138,26 @@ def test_after_an_end_by_missing_data_the_last_usable_scan_is_displayed(
     assert text_of(page, "#scan h2") == "Earlier scan"
 
 
+@pytest.mark.parametrize(
+    ("hours", "most", "words"),
+    [
+        (0.05, 6, ["0 min", "0.5 min", "1 min", "1.5 min", "2 min", "2.5 min", "3 min"]),
+        (1.5, 4, ["0 min", "30 min", "60 min", "90 min"]),
+        (12.0, 3, ["0 h", "6 h", "12 h"]),
+        (120.0, 4, ["0 d", "2 d", "4 d"]),
+    ],
+)
+def test_the_chart_counts_minutes_hours_or_days(
+    page: Page, address: str, hours: float, most: int, words: list[str]
+) -> None:
+    page.goto(address)
+    code = """async ([high, most]) => {
+        const chart = await import("/static/chart.js");
+        return chart.inWords(chart.splits(0, high, most), high);
+    }"""
+    assert page.evaluate(code, [hours, most]) == words
+
+
 def top_of(page: Page, selector: str) -> float:
     box = page.locator(selector).bounding_box()
     assert box is not None
