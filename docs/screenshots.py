@@ -60,7 +60,8 @@ def draw_live_page(folder: Path) -> None:
         ):
             doing = page.locator("#sentence").filter(has_text="to see what")
             doing.wait_for(timeout=1e3 * _PATIENCE_S)
-            page.wait_for_function("!document.querySelector('#map').innerText.includes('painted')")
+            # Not by a function, which the page's policy lets be asked only once.
+            page.locator("#map").filter(has_not_text="painted").wait_for()
             page.wait_for_timeout(1000)
             page.screenshot(path=folder / "monitor.png")
             page.set_viewport_size({"width": 390, "height": 1560})

@@ -143,6 +143,12 @@ class Scan:
         """Lowest and highest height that the z piezo reaches, m; NaN if unknown."""
         return self.z_range or UNKNOWN_RANGE
 
+    @property
+    def median_z(self) -> float:
+        """Median of its heights, m; NaN if nothing was scanned."""
+        scanned = self.z[np.isfinite(self.z)]
+        return float(np.median(scanned)) if scanned.size else math.nan
+
     def __post_init__(self) -> None:
         # One scan is levelled, drawn, stored and learned from: none of them may change it for the
         # others.

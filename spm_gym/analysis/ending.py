@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from spm_gym.analysis.session import RunSession, last_session
-from spm_gym.journal.reader import SAFE_END, UNSAFE_END
+from spm_gym.journal.reader import GIVEN_UP, SAFE_END, UNSAFE_END
 from spm_gym.runner.run_state import RunState, read_run_state
 from spm_gym.runner.states import ASKED_TO_STOP, INTERRUPTED, State
 
@@ -73,12 +73,14 @@ class RunEnding:
         reason: As the run has noted it, and where the tip is; "" if it has not ended.
         safe: Whether the tip is where it is to be, by the journal.
         wall: When the run noted its end, seconds since 1970; None if it has not.
+        earlier: That it had given up before somebody resumed it, in a sentence; "" if it had not.
     """
 
     kind: RunEnd
     reason: str = ""
     safe: bool = True
     wall: float | None = None
+    earlier: str = ""
 
     @property
     def failed(self) -> bool:
@@ -91,6 +93,9 @@ class RunEnding:
         text = _SENTENCES[self.kind]
         if self.reason:
             text = f"{text}{', but' if self.kind is RunEnd.PAUSED else ':'} {self.reason}"
+        # A run that gave up and was resumed shall not read as one that went through.
+        if self.earlier and self.kind.over:
+            text = f"{text}. {self.earlier}"
         return text if self.safe else f"{INSPECT}. {text}"
 
     @property
@@ -126,6 +131,29 @@ def ending_of(
         at_work: Whether a program is at work on it.
         after_event: As for `run_ending`.
     """
+    ending = _last_ending(db, run_state, session, at_work, after_event)
+    return replace(ending, earlier=_given_up_before(db, session))
+
+
+def _given_up_before(db: sqlite3.Connection, session: RunSession) -> str:
+    """Name the last time that the run gave up before its last session, and how often it did."""
+    # Noted as it gives up; the session that goes on after it is younger.
+    rows = db.execute(
+        "SELECT text FROM events WHERE kind = ? AND wall < ? ORDER BY id", (GIVEN_UP, session.wall)
+    ).fetchall()
+    if not rows:
+        return ""
+    times = "" if len(rows) == 1 else f" {len(rows)} times, the last time"
+    return f"Before it was resumed it had given up{times}: {rows[-1]['text']}"
+
+
+def _last_ending(
+    db: sqlite3.Connection,
+    run_state: RunState | None,
+    session: RunSession,
+    at_work: bool,
+    after_event: int,
+) -> RunEnding:
     state = None if run_state is None else run_state.state
     # The last event of a session is its end: the runner notes nothing after it.
     event = db.execute("SELECT * FROM events ORDER BY id DESC LIMIT 1").fetchone()

@@ -15,6 +15,13 @@ from spm_gym.runner.states import State
 _KEPT = f"label IS NOT '{Label.DISCARDED}'"
 """Condition for scans that can be displayed: the files of the others tell nothing of the run."""
 
+# What is wrong with a preview its reason says, for its label is always the same.
+_USABLE = (
+    f"z IS NOT NULL AND label IS NOT '{Label.UNUSABLE}'"
+    f" AND (label IS NOT '{Label.PREVIEW}' OR reason IN ('', '{Label.UNKNOWN}'))"
+)
+"""Condition for scans that show something of the sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class ActedOn:
@@ -36,6 +43,7 @@ class ScanFacts:
         after: Scan after it; None if it is the last.
         actions: Done after it.
         is_decided_on: Whether an action is about to be chosen on it.
+        stands_for: Row of the last scan, if that is unusable and this one is the last usable one.
     """
 
     row: sqlite3.Row
@@ -44,6 +52,7 @@ class ScanFacts:
     after: int | None
     actions: tuple[ActedOn, ...]
     is_decided_on: bool
+    stands_for: sqlite3.Row | None = None
 
     @property
     def unknown(self) -> bool:
@@ -53,7 +62,7 @@ class ScanFacts:
 
 
 def scan_facts(
-    db: sqlite3.Connection, run_state: RunState | None, number: int | None
+    db: sqlite3.Connection, run_state: RunState | None, number: int | None, usable: bool = False
 ) -> ScanFacts | None:
     """Find the last scan up to a number, or the first one after it; None if there is none.
 
@@ -61,10 +70,16 @@ def scan_facts(
         db: The journal.
         run_state: State of the run; None before its first transition.
         number: Of the scan; None for the last one.
+        usable: Take the last usable one, if there is any, where no number is given.
     """
     row = _nearest(db, number)
     if row is None:
         return None
+    stands_for = None
+    if usable and number is None:
+        best = _first(db, _USABLE, "DESC", ()) or row
+        if best["id"] != row["id"]:
+            row, stands_for = best, row
     return ScanFacts(
         row=row,
         number=_image_number(db, row),
@@ -72,6 +87,7 @@ def scan_facts(
         after=single(db, f"SELECT MIN(id) FROM scans WHERE id > ? AND {_KEPT}", row["id"]),
         actions=tuple(_actions(db, row)),
         is_decided_on=_rests_on(run_state, row["id"]),
+        stands_for=stands_for,
     )
 
 

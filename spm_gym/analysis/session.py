@@ -58,6 +58,11 @@ class RunSession:
         return None if self.settings is None else self.settings.env.good_above
 
     @property
+    def usable_nm(self) -> float | None:
+        """Side of the part of an approach area that images may lie in, around its middle, nm."""
+        return None if self.settings is None else self.settings.env.regions.area_nm
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """How scans are levelled and normalised; as usual, if nobody knows."""
         return Preprocessing.of(EnvConfig() if self.settings is None else self.settings.env)

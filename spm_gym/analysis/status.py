@@ -115,7 +115,9 @@ def status_of(
     ending = ending_of(db, run_state, session, at_work)
     since, late = single(db, _LAST_ENTRY), _late(run_state, session)
     if ending.kind is RunEnd.RUNNING:
-        return RunStatus(*_doing(db, run_state, session), since, late, ending)
+        activity, sentence, why = _doing(db, run_state, session)
+        why = f"{why} {ending.earlier}{'.' * bool(ending.earlier)}".strip()
+        return RunStatus(activity, sentence, why, since, late, ending)
     activity = _ACTIVITIES[ending.kind]
     if ending.kind.over:
         activity = activity if ending.safe else Activity.FAILED

@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from spm_gym.analysis.scan_findings import ScanFindings, Subject
 from spm_gym.colours import BAD, GOOD, INK, OBSERVATION
 from spm_gym.figures.canvas import new_figure, plain
-from spm_gym.figures.heights import grey_of_levelled
+from spm_gym.figures.heights import grey_of_levelled, network_span
 from spm_gym.figures.scan import aspect
-from spm_gym.scale import length_text
+from spm_gym.scale import length_text, round_length
 
 MOST = 100
 _TILE = 1.5
@@ -24,7 +26,9 @@ _GAP, _TEXT = 0.06, 0.3
 def draw_sheet(
     scans: Sequence[tuple[Subject, ScanFindings]], good_above: float, title: str, left_out: int = 0
 ) -> Figure:
-    """Draw levelled scans side by side, with name, size, and probability if they were classified.
+    """Draw levelled scans side by side, with name, scale bar and height from black to white.
+
+    Those that were classified have their probability as well.
 
     Args:
         scans: At most `MOST`, with what was read from them.
@@ -48,10 +52,22 @@ def draw_sheet(
         width, height = _fitted(subject)
         axes.imshow(_grey(subject, findings), cmap=OBSERVATION, vmin=0, vmax=255,
                     extent=(col, col + width, top - height, top))  # fmt: skip
+        if subject.width is not None:
+            _add_bar(axes, col, top - height, width, subject.width)
         axes.text(col, bottom - 0.02, _caption(subject, findings), va="top", fontsize=7,
                   color=_colour(findings, good_above))  # fmt: skip
     axes.set(xlim=(0, cols), ylim=(-rows * high, 0), aspect="equal")
     return figure
+
+
+def _add_bar(axes: Axes, left: float, bottom: float, drawn: float, width: float) -> None:
+    """Draw a scale bar into a tile: an image that is ``drawn`` wide here, and ``width`` m."""
+    length = round_length(0.4 * width)
+    ends = [left + 0.04, left + 0.04 + drawn * length / width]
+    edge = [withStroke(linewidth=3, foreground="black")]
+    axes.plot(ends, [bottom + 0.06] * 2, color="white", lw=1.8, path_effects=edge)
+    axes.text(ends[0], bottom + 0.09, length_text(length), color="white", fontsize=6,
+              path_effects=edge)  # fmt: skip
 
 
 def _grey(subject: Subject, findings: ScanFindings) -> NDArray[np.uint8]:
@@ -67,7 +83,9 @@ def _fitted(subject: Subject) -> tuple[float, float]:
 
 
 def _caption(subject: Subject, findings: ScanFindings) -> str:
-    size = f"{length_text(subject.width)}  " if subject.width else ""
+    grey = ""
+    if findings.levelled is not None:
+        grey = f"grey {length_text(network_span(findings.levelled, findings.scale))}  "
     if findings.unknown:
         text = "unknown"
     elif findings.probability is not None:
@@ -76,7 +94,7 @@ def _caption(subject: Subject, findings: ScanFindings) -> str:
         text = "feedback off"
     else:
         text = str(findings.diagnosis or "not levelled")
-    return f"{plain(subject.name, 22)}\n{size}{text}"
+    return f"{plain(subject.name, 22)}\n{grey}{text}"
 
 
 def _colour(findings: ScanFindings, good_above: float) -> str:

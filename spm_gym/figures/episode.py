@@ -20,6 +20,7 @@ from spm_gym.colours import ACTION, BAD, GOOD, INK, NEUTRAL
 from spm_gym.config import EnvConfig
 from spm_gym.envs.rendering import add_action, add_scale_bar, add_square, show_normalised
 from spm_gym.figures.canvas import new_figure, pixels_of, plain
+from spm_gym.figures.heights import grey_words
 from spm_gym.imaging import Square, readings_of
 from spm_gym.imaging.observed import read_observed
 from spm_gym.imaging.preprocessing import Preprocessing
@@ -79,6 +80,7 @@ class EpisodeFrames:
         actions: Names of all actions.
         good_above: A probe is good above this probability.
         stills: In their order.
+        grey: What lies between black and white, as `grey_words` says it.
         value: What the values of the actions are, in words.
     """
 
@@ -86,6 +88,7 @@ class EpisodeFrames:
     actions: Sequence[str]
     good_above: float
     stills: Sequence[Still]
+    grey: str
     value: str = "agent's value"
 
 
@@ -109,7 +112,8 @@ def recorded_episode(
     title = f"{display_name(run)}, conditioning {record.number}"
     believes = any(step is not None and step["forecast"] for _, step in record.scans)
     value = "minus the expected actions to go" if believes else "agent's value"
-    return EpisodeFrames(title, record.actions, config.good_above, stills, value)
+    grey = grey_words(Preprocessing.of(config).scale)
+    return EpisodeFrames(title, record.actions, config.good_above, stills, grey, value)
 
 
 def _recorded(run: Path, row: sqlite3.Row, step: sqlite3.Row | None, config: EnvConfig) -> Still:
@@ -152,6 +156,8 @@ def draw_still(frames: EpisodeFrames, index: int, dpi: float = 150) -> Figure:
     figure = new_figure(_WIDTH, _HEIGHT, dpi)
     figure.set_layout_engine("none")  # nothing may move from frame to frame
     _draw_image(figure.add_axes(_IMAGE), still)
+    # Below the image, where nothing of it is hidden.
+    figure.text(_IMAGE[0], 0.012, f"black to white: {frames.grey}", fontsize=7.5)
     with_values = any(each.values for each in frames.stills)
     _draw_curve(figure.add_axes(_CURVE if with_values else _TALL_CURVE), frames, index)
     if with_values and still.values:

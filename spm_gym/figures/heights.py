@@ -18,13 +18,21 @@ from spm_gym.scale import length_text
 from spm_gym.types import FloatImage
 
 _NOT_SCANNED = 0
-_PERCENTILES = (0.5, 99.5)
+_BULK = (10, 90)
+"""Percentiles between which few heights of a crash lie."""
+
+_PROTRUSION = 4e-10
+"""How far colours follow beyond those at least, m: twice a molecule, or two steps of silver."""
+
 _SMALLEST_SPAN = 2e-11
 """Heights that differ less are noise, and do not fill the range of colours, m."""
 
 _HEADROOM = 0.3
 """Of the span of heights, above them: the upper quarter of the colours is white to the eye, and the
 tops of molecules are what a person classifies a probe by."""
+
+_FOOTROOM = 0.05
+"""The same below them: the noise of a substrate reaches lower than its lowest four pixels."""
 
 _RAMP = np.linspace(0, 2, 256)
 _HEIGHTS = np.rint(255 * np.clip(np.stack([_RAMP, _RAMP - 0.5, _RAMP - 1], axis=-1), 0, 1))
@@ -68,7 +76,7 @@ def with_span(
     if kind is ScanRendering.LEVELLED:
         return _coloured(levelled)
     scale = preprocessing.scale
-    return network_picture(levelled, scale), _network_span(levelled, scale)
+    return network_picture(levelled, scale), network_span(levelled, scale)
 
 
 def network_picture(levelled: FloatImage, scale: HeightScale) -> Image.Image:
@@ -89,14 +97,50 @@ def grey_of_levelled(levelled: FloatImage, scale: HeightScale) -> NDArray[np.uin
     return np.where(np.isnan(levelled), np.uint8(_NOT_SCANNED), _grey(levelled, scale))
 
 
+def network_span(levelled: FloatImage, scale: HeightScale) -> float:
+    """Compute the difference between the heights of black and white in a network's image, m."""
+    return 2 * LIMIT * height_of_unit(levelled, scale)
+
+
+def grey_words(scale: HeightScale) -> str:
+    """Say what lies between black and white in `grey_values`, for many scans at once."""
+    if scale == "image":
+        return "six standard deviations of its heights"
+    return length_text(2 * LIMIT * scale)
+
+
 def limits(heights: FloatImage) -> tuple[float, float]:
-    """Choose the heights between which colours change: almost all, and some above them."""
+    """Choose the heights between which colours change, so that molecules do not saturate.
+
+    All heights have a colour of their own but those of single pixels and lines and those out of all
+    proportion, and some colours are left above them.
+
+    Args:
+        heights: (H, W), m; NaN where nothing was scanned.
+    """
     scanned = heights[np.isfinite(heights)]
     if not scanned.size:
         return 0.0, _SMALLEST_SPAN
-    # Percentiles, since a single spike would leave all else in one colour.
-    low, high = map(float, np.percentile(scanned, _PERCENTILES))
-    return low, max(high + _HEADROOM * (high - low), low + _SMALLEST_SPAN)
+    # Not by percentiles: a molecule may be less of a wide image than a bad line is of a small one.
+    low, high = _extremes(heights)
+    # What a crash leaves fills many pixels, and would leave all else in one colour.
+    below, above = map(float, np.percentile(scanned, _BULK))
+    reach = max(2 * (above - below), _PROTRUSION)
+    low, high = max(min(low, below), below - reach), min(max(high, above), above + reach)
+    span = high - low
+    low -= _FOOTROOM * span
+    return low, max(high + _HEADROOM * span, low + _SMALLEST_SPAN)
+
+
+def _extremes(heights: FloatImage) -> tuple[float, float]:
+    """Find the lowest and the highest height that fill two by two pixels."""
+    low = high = np.where(np.isfinite(heights), heights, np.nan)
+    for axis in (0, 1):
+        if heights.shape[axis] > 1:
+            each = (slice(None),) * axis
+            before, after = (*each, slice(None, -1)), (*each, slice(1, None))
+            low, high = np.fmax(low[before], low[after]), np.fmin(high[before], high[after])
+    return float(np.nanmin(low)), float(np.nanmax(high))
 
 
 def height_scales(z: FloatImage, preprocessing: Preprocessing) -> dict[ScanRendering, str]:
@@ -105,13 +149,13 @@ def height_scales(z: FloatImage, preprocessing: Preprocessing) -> dict[ScanRende
     spans = {
         ScanRendering.RAW: high - low,
         ScanRendering.LEVELLED: high - low,
-        ScanRendering.NETWORK: _network_span(z, preprocessing.scale),
+        ScanRendering.NETWORK: network_span(z, preprocessing.scale),
     }
     with suppress(ValueError):  # hardly anything was scanned: displayed raw
         levelled = level(z, preprocessing.method)
         low, high = limits(levelled)
         spans[ScanRendering.LEVELLED] = high - low
-        spans[ScanRendering.NETWORK] = _network_span(levelled, preprocessing.scale)
+        spans[ScanRendering.NETWORK] = network_span(levelled, preprocessing.scale)
     return {kind: height_scale(span, kind) for kind, span in spans.items()}
 
 
@@ -132,6 +176,7 @@ def height_scale(span: float, kind: ScanRendering) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" role="img" '
         f'aria-label="{words}"><defs><linearGradient id="heights">{stops}</linearGradient></defs>'
+        '<rect x="63" y="1" width="36" height="12" rx="1" fill="black" fill-opacity=".8"/>'
         '<rect x="66" y="4" width="30" height="2.5" fill="url(#heights)" stroke="white" '
         'stroke-width=".4"/><text x="96" y="10.5" text-anchor="end" font-size="3.5" '
         'font-weight="600" font-family="system-ui, sans-serif" fill="white" stroke="black" '
@@ -145,10 +190,6 @@ def png(image: Image.Image) -> bytes:
     # More compression costs more time than the few bytes less save on the way to a browser.
     image.save(file, "PNG", compress_level=2)
     return file.getvalue()
-
-
-def _network_span(levelled: FloatImage, scale: HeightScale) -> float:
-    return 2 * LIMIT * height_of_unit(levelled, scale)
 
 
 def _grey(levelled: FloatImage, scale: HeightScale) -> NDArray[np.uint8]:

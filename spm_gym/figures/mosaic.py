@@ -25,12 +25,12 @@ from spm_gym.analysis.areas import (
     images_of_area,
 )
 from spm_gym.analysis.scans import spread_scans
-from spm_gym.figures.heights import grey_values
+from spm_gym.figures.heights import grey_values, grey_words
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.conditions import UNDECIDED
 from spm_gym.journal.reader import Label, read_scan
-from spm_gym.scale import NM, ticks
+from spm_gym.scale import NM, length_text, round_length, ticks
 
 MOST_PAINTED = 40_000
 """Of more images, every n-th is painted."""
@@ -124,10 +124,17 @@ class AreaMap:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One image by itself: its row of ``scans``, and the picture as a data URI."""
+    """One image by itself.
+
+    Attributes:
+        scan: Its row of ``scans``.
+        picture: As a data URI, with a bar in its lower left corner.
+        words: Length of the bar, and what lies between black and white.
+    """
 
     scan: sqlite3.Row
     picture: str
+    words: str
 
 
 def area_maps(db: sqlite3.Connection, run: Path, log: PaintLog) -> Iterator[AreaMap]:
@@ -195,7 +202,20 @@ def examples(db: sqlite3.Connection, run: Path, label: Label, log: PaintLog) -> 
         grey = grey_of(run, row, log)
         if grey is not None:
             size = (EXAMPLE_PIXELS, EXAMPLE_PIXELS)
-            yield Example(row, _uri(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)))
+            image = Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)
+            bar = round_length(row["size"] / 2)
+            _add_bar(image, bar / row["size"])
+            span = grey_words(log.preprocessing.scale)
+            yield Example(row, _uri(image), f"bar {length_text(bar)}, grey {span}")
+
+
+def _add_bar(image: Image.Image, share: float) -> None:
+    """Draw a bar of this share of the width, white within black, so that it shows on any ground."""
+    left, below = 5, image.height - 6
+    right = left + max(1, round(share * image.width))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((left - 1, below - 3, right + 1, below + 1), fill=0)
+    draw.rectangle((left, below - 2, right, below), fill=255)
 
 
 class Canvas:

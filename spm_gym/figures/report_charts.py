@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from spm_gym.analysis.action_effects import Achievement
 from spm_gym.analysis.policies import PolicyEpisodes
 from spm_gym.analysis.report import Moments, Yield
+from spm_gym.analysis.trend import Trend
 from spm_gym.colours import DARK, LIGHT, Theme
 from spm_gym.figures.survival import draw_survival
-from spm_gym.scale import duration_text, round_length, time_unit
+from spm_gym.scale import NM, PA, duration_text, round_length, time_unit
 from spm_gym.survival import Endings
 
 _MOST_BINS = 40
@@ -67,6 +68,34 @@ def yield_chart(good: Yield, marked: Moments) -> Chart:
         f"share of good images within {duration_text(good.window)}, over the time of operation"
     )
     height = 0.7 + sum(heights)
+    return replace(draw((9.4, height), alt, paint), narrow=draw((4.4, height), alt, paint))
+
+
+def trend_chart(found: Trend) -> Chart | None:
+    """Draw height, within what the z piezo reaches, and current; None if neither was ever known."""
+    z = (found.z, "z (nm)", NM, found.z_range)
+    current = (found.current, "current (pA)", PA, None)
+    parts = [part for part in (z, current) if part[0]]
+    if not parts:
+        return None
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        grid = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (trace, label, size, reach) in zip(grid, parts, strict=True):
+            seconds, low, high = np.array(trace, float).T
+            values = np.stack([low, high], axis=1).ravel() / size
+            axes.plot(np.repeat(seconds, 2), values, color=theme.share, lw=1.2)
+            if reach is not None:
+                low_end, high_end = (end / size for end in reach)
+                axes.axhspan(low_end, high_end, color=theme.conditioning, alpha=0.3, lw=0)
+            else:
+                axes.axhline(0, color=theme.grid, lw=0.6)  # a current is read from none on
+            axes.set(ylabel=label, xlim=(0, found.elapsed))
+            style_axes(axes, theme)
+        label_time(grid[-1], found.elapsed)
+
+    alt = f"Height and current over {duration_text(found.elapsed)} of operation"
+    height = 0.7 + 1.5 * len(parts)
     return replace(draw((9.4, height), alt, paint), narrow=draw((4.4, height), alt, paint))
 
 
@@ -221,5 +250,7 @@ def add_legend(axes: Axes, theme: Theme) -> None:
 
 def known_letters(text: str, longest: int = 24) -> str:
     """Reduce text to the letters of the charts' font, and not too long."""
+    # As pages write them: a space that does not break, and a true minus sign.
+    text = text.translate({0xA0: " ", 0x2212: "-"})
     known = "".join(c if c.isprintable() and c <= _LAST_KNOWN_LETTER else "?" for c in text)
     return known if len(known) <= longest else f"{known[: longest - 1]}…"

@@ -10,7 +10,7 @@ from spm_gym.analysis.scan_findings import ScanFindings, Subject, classification
 from spm_gym.colours import HEIGHTS, OBSERVATION
 from spm_gym.envs.rendering import add_scale_bar, add_square, show_image
 from spm_gym.figures.canvas import new_figure, plain
-from spm_gym.figures.heights import limits
+from spm_gym.figures.heights import limits, network_span
 from spm_gym.imaging import Square
 from spm_gym.imaging.normalisation import LIMIT
 from spm_gym.scale import length_text
@@ -59,12 +59,16 @@ def _draw_normalised(figure: Figure, axes: Axes, subject: Subject, findings: Sca
     assert findings.normalised is not None
     ends = -LIMIT, LIMIT
     drawn = show_image(axes, findings.normalised, subject.width, subject.height, OBSERVATION, ends)
+    add_scale_bar(axes, subject.width is not None)
     axes.set_title("as the network sees it", fontsize=10)
     bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.9, aspect=28, pad=0.02)
     labels = ["-1\nsubstrate", "0", "1\nmolecule"]
     if findings.scale == "image":
         labels = ["-1", "0\nmean", "1"]
     bar.set_ticks([-1, 0, 1], labels=labels)
+    if findings.levelled is not None:
+        span = network_span(findings.levelled, findings.scale)
+        bar.set_label(f"black to white: {length_text(span)}", fontsize=8)
     bar.ax.tick_params(labelsize=8)
 
 

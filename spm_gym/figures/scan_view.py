@@ -95,6 +95,7 @@ def scan_view(
     number: int | None,
     preprocessing: Preprocessing,
     env: EnvConfig | None = None,
+    usable: bool = False,
 ) -> ScanView | None:
     """View the last scan up to a number, or the first one after it; None if there is none.
 
@@ -105,8 +106,9 @@ def scan_view(
         number: Of the scan; None for the last one.
         preprocessing: How the run levels its scans, and normalises them for the networks.
         env: Its settings, by which squares are found; None where nobody knows them.
+        usable: Take the last usable one, if there is any, where no number is given.
     """
-    facts = scan_facts(db, run_state, number)
+    facts = scan_facts(db, run_state, number, usable)
     if facts is None:
         return None
     row = facts.row

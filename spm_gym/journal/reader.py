@@ -22,8 +22,11 @@ from spm_gym.types import Frame, RecordedImage, Scan
 JOURNAL = "journal.sqlite"
 SCANS = "scans"
 CHANNELS = "channels"
-VERSION = 1
+VERSION = 2
 _SCAN_FILE = re.compile(rf"{SCANS}/[0-9]{{6,12}}\.gsf")
+GIVEN_UP = "failure"
+"""Kind of the event that says why a run gives up."""
+
 SAFE_END, UNSAFE_END = "end", "unsafe end"
 """Kinds of the last event of a session; after the second one, the instrument needs a person."""
 

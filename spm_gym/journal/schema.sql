@@ -46,6 +46,8 @@ CREATE TABLE scans (               -- every row has its file
     setpoint REAL,
     z_low REAL,
     z_high REAL,
+    z REAL,                        -- median of its heights; NULL if nothing was scanned
+    current REAL,                  -- after it, A; NULL after a partial scan, or if it is not known
     time REAL NOT NULL,
     wall REAL NOT NULL,
     elapsed REAL NOT NULL,         -- seconds of operation on the instrument's clock

@@ -293,6 +293,7 @@ class Journal:
             setpoint=_plain(scan.setpoint),
             z_low=z_low,
             z_high=z_high,
+            z=_plain(scan.median_z),
             time=scan.started,
             wall=time.time(),
             elapsed=elapsed,
@@ -304,8 +305,8 @@ class Journal:
         self._update("scans", number, label=label, reason=reason)
 
     def record_reading(self, number: int, **values: float | None) -> None:
-        """Note what was read from a scan, by the columns of the table; None for what is unknown."""
-        self._update("scans", number, **values)
+        """Note what was read from a scan, by the columns of the table; None or NaN if unknown."""
+        self._update("scans", number, **{name: _plain(value) for name, value in values.items()})
 
     def scan(self, number: int) -> Scan:
         """Read a scan back, to the last bit.

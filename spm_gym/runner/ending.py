@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spm_gym.journal.reader import GIVEN_UP
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.states import State
 
@@ -42,7 +43,7 @@ class Ending:
     def fail(self, reason: str) -> State:
         """Give up."""
         self._ending.reason, self._ending.failed = reason, True
-        self._context.add_event("failure", reason)
+        self._context.add_event(GIVEN_UP, reason)
         return State.STOP
 
     def clear(self) -> None:

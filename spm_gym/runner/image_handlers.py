@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NoReturn
 
@@ -16,7 +17,7 @@ from spm_gym.runner.ending import Ending
 from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery, Trouble
 from spm_gym.runner.run_state import required
 from spm_gym.runner.states import State
-from spm_gym.runner.watchdog import over_current
+from spm_gym.runner.watchdog import lasting_current
 from spm_gym.types import Frame, Scan
 
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
@@ -198,17 +199,23 @@ class ImageHandlers:
             return self.ending.leave_good()
         return State.CHOOSE if self._context.config.program is None else State.HAND_OVER
 
-    def draws_over_current(self) -> bool:
-        """Check whether the tip draws more current than imaging ever does."""
+    def read_current(self) -> float:
+        """Read the current that the tip draws, A; NaN if it cannot be read."""
         config = self._context.config
         try:
-            return over_current(
-                self.env.instrument, config.over_current_nA * 1e-9, config.confirm_s
-            )
+            return lasting_current(self.env.instrument, self._most_current, config.confirm_s)
         except InstrumentError as error:
             # The image is there and is to be classified; the next command meets what is wrong.
             self._context.add_event("watchdog", f"the current could not be read: {error}")
-            return False
+            return math.nan
+
+    def is_over_current(self, current: float) -> bool:
+        """Check whether a current (A) is more than imaging ever draws; NaN is not."""
+        return abs(current) > self._most_current
+
+    @property
+    def _most_current(self) -> float:
+        return self._context.config.over_current_nA * 1e-9
 
     def grant_new_attempts(self) -> None:
         """Count unknown images from zero, since a person has started the run again."""
@@ -267,7 +274,10 @@ class ImageHandlers:
         self._scan = self.areas.navigator.image(frame)
         self._imaging.scan = self._store(self._scan, 1.0, None)
         # Now, while the tip still stands where it may have crashed.
-        self._imaging.over_current = self.draws_over_current()
+        current = self.read_current()
+        self._imaging.over_current = self.is_over_current(current)
+        # Read anyway: the trend on the pages costs the instrument no command.
+        self.journal.record_reading(self._imaging.scan, current=current)
         return State.DIAGNOSE
 
     def _record(self, processed: ProcessedScan) -> None:

@@ -219,7 +219,7 @@ class StateHandlers:
         if self._context.env.budget is not None:
             self._context.env.budget.check_actions()
         place = self.conditioning.act()
-        if self.images.draws_over_current():
+        if self.images.is_over_current(self.images.read_current()):
             raise Trouble(CRASH, "over-current after an action", place)
         return State.CHOOSE
 

@@ -22,17 +22,20 @@ from spm_gym.analysis.decisions import last_decision
 from spm_gym.analysis.events import FIRST_ROWS, event_log, last_failure, last_trouble
 from spm_gym.analysis.instrument_state import instrument
 from spm_gym.analysis.lengths import histograms
+from spm_gym.analysis.measurement import measurement
 from spm_gym.analysis.policies import policy_episodes
 from spm_gym.analysis.progress import progress
 from spm_gym.analysis.scans import scan_at, scan_row
 from spm_gym.analysis.series import series
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import status_of
+from spm_gym.analysis.trend import trend
 from spm_gym.analysis.wording import SURVEY
 from spm_gym.figures.area_map import live_map
-from spm_gym.figures.heights import ScanRendering
+from spm_gym.figures.heights import ScanRendering, grey_words
 from spm_gym.figures.scan_view import prepare, scan_picture, scan_view
 from spm_gym.figures.tiles import Painter
+from spm_gym.figures.trend import small_charts
 from spm_gym.imaging.files import FileFormatError
 from spm_gym.journal.reader import JOURNAL, JournalError, reading
 from spm_gym.journal.run_lock import is_run_locked
@@ -224,6 +227,7 @@ class LivePage:
                 "session": session,
                 "survey": SURVEY,
                 "run_status": status,
+                "measurement": measurement(db),
                 "instrument": instrument(db, run_state, at_work),
                 "progress": progress(db, run_state, session, under_way),
                 "trouble": last_trouble(db),
@@ -235,8 +239,11 @@ class LivePage:
                     view.scan,
                     session.preprocessing,
                     None if session.settings is None else session.settings.env,
+                    status.over,
                 ),
                 "decision": last_decision(db, session),
+                "grey": grey_words(session.preprocessing.scale),
+                "trend": small_charts(trend(db)),
                 "map": live_map(db, self._painter, run_state, view.area),
                 "policies": (policies := policy_episodes(db)),
                 "histograms": histograms(policies),

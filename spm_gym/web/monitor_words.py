@@ -6,21 +6,17 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from spm_gym.scale import duration_text
+from spm_gym.analysis.measurement import Spread
+from spm_gym.scale import duration_text, quantity_text
 
-_PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: ""}
 
-
-def quantity(value: float, unit: str) -> str:
-    """Write a value with the prefix that suits it: 25 pA, −91.4 nm; "unknown" for NaN."""
-    if not math.isfinite(value):
-        return "unknown"
-    rounded = float(f"{value:.2e}")  # before the prefix is chosen: 0.9997 nA are 1 nA
-    power = 0 if rounded == 0 else 3 * math.floor(math.log10(abs(rounded)) / 3 + 1e-9)
-    power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
-    # Unbroken, so that no line ends between a number and its unit.
-    text = f"{rounded / 10.0**power:.4g}\N{NO-BREAK SPACE}{_PREFIXES[power]}{unit}"
-    return text.replace("-", "−")
+def spread(found: Spread, unit: str) -> str:
+    """Write the values of all scans: 1 V; −1 V to 1 V; 1 V, of 3 scans unknown; unknown."""
+    low, high = quantity_text(found.low, unit), quantity_text(found.high, unit)
+    text = low if low == high else f"{low} to {high}"
+    if not found.unknown or found.low is None:
+        return text
+    return f"{text}, of {found.unknown} scan{'s' if found.unknown != 1 else ''} unknown"
 
 
 def percent(share: float | None) -> str:
@@ -60,7 +56,8 @@ def number(value: float) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "quantity": quantity,
+    "quantity": quantity_text,
+    "spread": spread,
     "percent": percent,
     "whole_percent": whole_percent,
     "probability": probability,

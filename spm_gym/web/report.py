@@ -16,21 +16,26 @@ from spm_gym import colours
 from spm_gym.analysis import report as facts
 from spm_gym.analysis.action_effects import achievements
 from spm_gym.analysis.decisions import last_decision
+from spm_gym.analysis.measurement import measurement
 from spm_gym.analysis.policies import AGENT, policy_episodes, saved_actions
 from spm_gym.analysis.session import last_session
 from spm_gym.analysis.status import run_status
+from spm_gym.analysis.trend import trend
 from spm_gym.analysis.wording import SURVEY
 from spm_gym.atomic_file import written_whole
+from spm_gym.figures.heights import grey_words
 from spm_gym.figures.mosaic import PaintLog, area_maps, examples
 from spm_gym.figures.report_charts import (
     actions_chart,
     lengths_chart,
     survival_chart,
+    trend_chart,
     yield_chart,
 )
 from spm_gym.journal.reader import Label, snapshot
 from spm_gym.paths import display_name
 from spm_gym.scale import duration_text, time_unit
+from spm_gym.web.monitor_words import spread
 
 REPORT = "report.html"
 _TEMPLATE = "report.html"
@@ -81,19 +86,26 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
     forecasts = not all(math.isnan(each.expected) for each in achieved)
     lengths = facts.episode_lengths(db)
     policies = policy_episodes(db)
+    trend_found = trend(db)
+    session = last_session(db)
     return {
         "name": display_name(run),
         "made": facts.utc(time.time()),
         "version": metadata.version("spm-gym"),
         "run_status": run_status(db, run),
-        "survey": SURVEY if last_session(db).survey else "",
+        "survey": SURVEY if session.survey else "",
+        "usable_nm": session.usable_nm,
+        "grey": grey_words(session.preprocessing.scale),
         "overview": overview,
+        "measurement": measurement(db),
         "unit": dict(zip(("name", "seconds"), time_unit(overview.elapsed), strict=True)),
         "colours": colours.LABELS,
         "alarm": colours.ALARM,
         "blocked_colours": colours.BLOCKED,
         "window": timeline.window if timeline else None,
         "yield_chart": timeline and yield_chart(timeline, facts.moments(db, overview.elapsed)),
+        "trend": trend_found,
+        "trend_chart": trend_found and trend_chart(trend_found),
         "areas": list(area_maps(db, run, files)),
         "examples": {label: list(examples(db, run, label, files)) for label in _LABELS},
         "episodes": facts.episodes(db),
@@ -105,7 +117,7 @@ def _context(db: sqlite3.Connection, run: Path, files: PaintLog) -> dict[str, An
         "achieved": achieved,
         "forecasts": forecasts,
         # Random choice, which may have had the last one, expects nothing.
-        "last_forecast": last_decision(db, last_session(db), AGENT) if forecasts else None,
+        "last_forecast": last_decision(db, session, AGENT) if forecasts else None,
         "actions_chart": actions_chart(achieved) if achieved else None,
         "acts": facts.acts(db),
         "recoveries": facts.recoveries(db),
@@ -127,7 +139,8 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"utc": facts.utc, "duration": duration_text, "nm": _nm, "known": _known}
+    environment.filters |= {"utc": facts.utc, "duration": duration_text, "nm": _nm, "known": _known,
+                            "spread": spread}  # fmt: skip
     # Not as a page of the server: it has everything in it, and asks for nothing.
     page = resources.files("spm_gym.web") / "templates" / _TEMPLATE
     return environment.from_string(page.read_text(encoding="utf-8"))

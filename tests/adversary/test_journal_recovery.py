@@ -12,7 +12,7 @@ import pytest
 from spm_gym.analysis.summary import summarise
 from spm_gym.assembly.run_directory import write_settings
 from spm_gym.cli import main
-from spm_gym.journal.reader import JournalError, has_started, reading
+from spm_gym.journal.reader import VERSION, JournalError, has_started, reading
 from spm_gym.journal.recovered import UNLISTED
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.run_state import RunState
@@ -59,7 +59,7 @@ def test_a_recovered_journal_goes_on(run: Path) -> None:
     before = scans(run)
     recover(run / "journal.sqlite", "CREATE TABLE lost_and_found(rootpgno, pgno, nfield, id, c0)")
     with lab(run, Verdicts(GOOD)) as it:
-        assert it.rows("PRAGMA user_version") == [(1,)]
+        assert it.rows("PRAGMA user_version") == [(VERSION,)]
         assert it.runner.run_state.imaging.images == 6
         it.until(State.COLLECT)
         it.runner.step()

@@ -20,10 +20,11 @@ from spm_gym.colours import ALARM
 from spm_gym.config import Config, load_config
 from spm_gym.figures.mosaic import PaintLog
 from spm_gym.figures.overview import draw_overview
-from spm_gym.journal.reader import SAFE_END, UNSAFE_END, reading
+from spm_gym.journal.reader import GIVEN_UP, SAFE_END, UNSAFE_END, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.journal.writer import Journal, SessionRecord
 from spm_gym.runner.run_state import RunState
+from spm_gym.runner.states import State
 from spm_gym.web.report import render_report
 from tests.support.invented_runs import InventedRun
 from tests.support.watching import watched
@@ -268,6 +269,41 @@ def answers(*values: bool) -> Callable[[Path], bool]:
 def test_a_run_that_was_killed_before_it_did_anything_needs_nobody(tmp_path: Path) -> None:
     Journal(tmp_path, RunState.references, durable=False).close()
     assert ending_of(tmp_path) == RunEnding(RunEnd.KILLED_AT_ONCE)
+
+
+def test_a_run_that_gave_up_and_was_resumed_does_not_read_as_one_that_went_through(
+    tmp_path: Path,
+) -> None:
+    with InventedRun(tmp_path / "run", SIM.to_yaml()) as run:
+        run.journal.add_event(0.0, GIVEN_UP, "6 troubles in a row")
+        run.journal.add_event(0.0, SAFE_END, f"6 troubles in a row{WITHDRAWN}")
+        run.commit(**FAILED)
+        # Of the last session it is the end itself.
+        run.end()
+        first = ending_of(tmp_path / "run")
+        assert (first.kind, first.earlier) == (RunEnd.GIVEN_UP, "")
+    with Journal(tmp_path / "run", RunState.references, durable=False) as journal:
+        journal.begin_session(SessionRecord(SIM.to_yaml(), "d", "", {}, True), 2)
+        journal.add_event(0.0, SAFE_END, f"60 hours are over{WITHDRAWN}")
+        state = RunState(State.STOP)
+        state.ending.reason = "60 hours are over"
+        journal.commit(state.to_json(), None)
+    ending = ending_of(tmp_path / "run")
+    assert ending.kind is RunEnd.COMPLETED
+    earlier = "Before it was resumed it had given up: 6 troubles in a row"
+    assert ending.sentence == f"Ended: 60 hours are over{WITHDRAWN}. {earlier}"
+    assert f"{ending.sentence}</p>" in render_report(tmp_path / "run").html
+
+
+def test_a_run_at_work_says_that_it_gave_up_before(tmp_path: Path) -> None:
+    with InventedRun(tmp_path, SIM.to_yaml()) as run:
+        for _ in range(2):
+            run.journal.add_event(0.0, GIVEN_UP, "6 troubles in a row")
+        run.journal.begin_session(SessionRecord(SIM.to_yaml(), "d", "", {}, True), 2)
+        run.commit(state="image")
+        with reading(tmp_path) as db:
+            status = run_status(db, tmp_path)
+    assert status.why.endswith("had given up 2 times, the last time: 6 troubles in a row.")
 
 
 def test_an_end_from_before_the_request_to_stop_is_not_its_end(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from spm_gym.analysis.session import last_session
 from spm_gym.analysis.wording import ordinal, plural
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.runner.run_state import read_run_state
-from spm_gym.scale import duration_text
+from spm_gym.scale import duration_text, quantity_text
 from spm_gym.types import Forecast
-from spm_gym.web.monitor_words import percent, quantity, whole_percent
+from spm_gym.web.monitor_words import percent, whole_percent
 from spm_gym.web.report import render_report
 from tests.support.invented_runs import DIP, HOSTILE, PULSE, InventedRun
 
@@ -188,12 +188,12 @@ def test_histograms_of_agent_and_random_share_their_axis(run: InventedRun) -> No
 
 
 def test_numbers_are_written_as_people_do() -> None:
-    assert quantity(25e-12, "A") == "25\N{NO-BREAK SPACE}pA"
-    assert quantity(-9.14e-8, "m") == "−91.4\N{NO-BREAK SPACE}nm"
-    assert quantity(0.0, "A") == "0\N{NO-BREAK SPACE}A"
-    assert quantity(math.nan, "m") == "unknown"
-    assert quantity(0.9997e-9, "A") == "1\N{NO-BREAK SPACE}nA"
-    assert quantity(-999.7e-12, "m") == "−1\N{NO-BREAK SPACE}nm"
+    assert quantity_text(25e-12, "A") == "25\N{NO-BREAK SPACE}pA"
+    assert quantity_text(-9.14e-8, "m") == "−91.4\N{NO-BREAK SPACE}nm"
+    assert quantity_text(0.0, "A") == "0\N{NO-BREAK SPACE}A"
+    assert quantity_text(math.nan, "m") == "unknown"
+    assert quantity_text(0.9997e-9, "A") == "1\N{NO-BREAK SPACE}nA"
+    assert quantity_text(-999.7e-12, "m") == "−1\N{NO-BREAK SPACE}nm"
     assert [duration_text(each) for each in (0, 59.4, 59.6, 3560, 3599, 5400)] == [
         "0 s", "59 s", "1 min", "59 min", "1.0 h", "1.5 h"]  # fmt: skip
     assert [whole_percent(share)[:-2] for share in (0.0, 0.29, 0.996, 1.0)] == [

@@ -34,7 +34,7 @@ def test_it_counts_as_neither_good_nor_bad_in_words_and_pictures() -> None:
     picture = " ".join(draw_scan(subject, findings, 0.9).get_supxlabel().split())
     assert "Unknown: the image is unlike all" in picture
     [caption] = draw_sheet([(subject, findings)], 0.9, "sheet").axes[0].texts
-    assert caption.get_text() == "first\nunknown"
+    assert caption.get_text() == "first\ngrey 300 pm  unknown"
     assert caption.get_color() == INK
     for text in (said, picture, caption.get_text()):
         assert "nan" not in text.lower().split()
@@ -60,6 +60,6 @@ def test_pictures_of_networks_and_episodes_say_it() -> None:
     stills = [
         Still(images[0], 1e-8, Square(0, 0, 8), probability) for probability in (0.1, math.nan)
     ]
-    figure = draw_still(EpisodeFrames("episode", ["stall"], 0.9, stills), 1, 40)
+    figure = draw_still(EpisodeFrames("episode", ["stall"], 0.9, stills, "300 pm"), 1, 40)
     assert any("probability of a good probe: unknown" in axes.get_title() for axes in figure.axes)
     figure.canvas.draw()

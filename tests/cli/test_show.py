@@ -19,6 +19,7 @@ from spm_gym.analysis.scan_findings import ScanClassifier, ScanFindings, Subject
 from spm_gym.assembly.shipped_weights import shipped_agent, shipped_classifier
 from spm_gym.config import AgentConfig, EnvConfig, NetworkConfig
 from spm_gym.figures.canvas import pixels_of
+from spm_gym.figures.contact_sheet import draw_sheet
 from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging import Diagnosis
 from spm_gym.imaging.files import write_gsf
@@ -186,6 +187,21 @@ def test_a_folder_gives_a_contact_sheet(
     assert "unreadable" in printed
     assert "broken.gsf" in printed
     assert show_command(scan, folder / "3.npy", "-o", "two.png") == 0
+
+
+def test_scans_of_a_contact_sheet_have_a_bar_and_the_meaning_of_their_grey(scan: Path) -> None:
+    found = [
+        (subject, examine(subject, classifier(0.98), EnvConfig()))
+        for size in (10 * NM, None)
+        for subject in [Subject("first", read(scan), size, size)]
+    ]
+    (axes,) = draw_sheet(found, 0.9, "night").axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["2 nm", *["first\ngrey 300 pm  p = 0.980"] * 2]
+    (bar,) = axes.lines
+    left, right = bar.get_xdata()
+    image = axes.images[0].get_extent()
+    assert (right - left) / (image[1] - image[0]) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("weights", [shipped_agent(), shipped_classifier()])

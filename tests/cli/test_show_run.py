@@ -138,7 +138,7 @@ def test_a_long_episode_stays_small(run: Path) -> None:
         )
         for _ in range(45)
     ]  # fmt: skip
-    write_animation(EpisodeFrames("long", short.actions, 0.9, noisy), Path("long.gif"))
+    write_animation(EpisodeFrames("long", short.actions, 0.9, noisy, short.grey), Path("long.gif"))
     assert Path("long.gif").stat().st_size < 1_200_000
 
 

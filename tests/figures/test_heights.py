@@ -91,6 +91,58 @@ def test_colours_do_not_blow_up_noise_nor_follow_single_pixels() -> None:
     assert limits(np.full((4, 4), np.nan)) == pytest.approx((0, 2e-11))
 
 
+def molecules_on(terrace: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Put molecules of 4 x 4 pixels, 0.17 nm high, on a terrace; returns where they are."""
+    mask = np.zeros(terrace.shape, bool)
+    for row, col in rng.integers(2, len(terrace) - 6, (number, 2)):
+        mask[row : row + 4, col : col + 4] = True
+    terrace[mask] += 0.17 * NM
+    return mask
+
+
+@pytest.mark.parametrize("number", [1, 3, 60, 300])
+def test_molecules_do_not_saturate_be_they_few_or_many(number: int) -> None:
+    rng = np.random.default_rng(number)
+    z = rng.normal(0, 3e-12, (128, 128))
+    mask = molecules_on(z, number, rng)
+    low, high = limits(z)
+    share = (z[mask] - low) / (high - low)
+    assert (share >= 1).mean() < 0.01
+    # Neither do they drown: most of the colours lie between them and the substrate.
+    assert np.median(share) > 0.5
+
+
+@pytest.mark.parametrize("height", [5 * NM, -5 * NM, 1.0])
+def test_a_spike_or_a_line_does_not_change_the_colours(height: float) -> None:
+    rng = np.random.default_rng(8)
+    z = rng.normal(0, 3e-12, (128, 128))
+    molecules_on(z, 40, rng)
+    spike, line = z.copy(), z.copy()
+    spike[40, 70] += height
+    line[77] += height
+    assert limits(spike) == pytest.approx(limits(z), abs=1e-12)
+    assert limits(line) == pytest.approx(limits(z), abs=2e-12)
+
+
+@pytest.mark.parametrize("depth", [50 * NM, -50 * NM])
+def test_a_crash_does_not_flatten_the_molecules(depth: float) -> None:
+    rng = np.random.default_rng(9)
+    z = rng.normal(0, 3e-12, (128, 128))
+    mask = molecules_on(z, 120, rng)
+    z[60:90, 20:50] += depth  # 5 % of the image
+    mask[60:90, 20:50] = False
+    low, high = limits(z)
+    share = (z - low) / (high - low)
+    assert (share[mask] >= 1).mean() < 0.01
+    assert np.median(share[mask]) - np.median(share) > 0.12  # 30 of 255 colours
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
+def test_images_of_a_line_or_a_few_pixels_have_limits(shape: tuple[int, int]) -> None:
+    low, high = limits(np.linspace(0, 1 * NM, shape[0] * shape[1]).reshape(shape))
+    assert low < high
+
+
 def test_molecules_are_not_white_to_the_eye_and_keep_their_structure() -> None:
     microscope = build_microscope(load_config(None, ["simulator.rough_fraction=0"]), 4)
     z = microscope.scan(Frame(0.0, 0.0, 10 * NM, 64)).z

@@ -94,6 +94,45 @@ def run_y(run: InventedRun, scan: int) -> float:
     return run.journal.scan(scan).frame.y
 
 
+@pytest.mark.parametrize("label", [Label.UNUSABLE, Label.PREVIEW, None])
+def test_a_run_that_ended_on_a_useless_scan_shows_the_last_usable_one(
+    run: InventedRun, label: Label | None
+) -> None:
+    usable = run.scan(Label.GOOD, 0.99)
+    missing = np.full((64, 64), np.nan, np.float32)
+    # Nothing was scanned, or it is known to be faulty.
+    useless = run.scan(label, z=missing if label is None else None)
+    if label is not None:
+        run.journal.label_scan(useless, label, "partial")
+    run.commit()
+    with reading(run.journal.run) as db:
+        views = {
+            (number, over): scan_view(db, run.journal.run, None, number, Preprocessing(), over)
+            for number in (None, useless)
+            for over in (False, True)
+        }
+    numbers = {key: view and view.facts.row["id"] for key, view in views.items()}
+    # One that is asked for by its number is displayed all the same.
+    assert numbers == {
+        (None, False): useless, (None, True): usable, (useless, False): useless,
+        (useless, True): useless,
+    }  # fmt: skip
+    displayed = views[None, True]
+    assert displayed is not None
+    assert displayed.facts.stands_for is not None
+    assert displayed.facts.stands_for["id"] == useless
+    assert displayed.facts.after == useless
+
+
+def test_a_run_without_any_usable_scan_shows_the_last_one(run: InventedRun) -> None:
+    number = run.scan(Label.UNUSABLE)
+    run.commit()
+    with reading(run.journal.run) as db:
+        view = scan_view(db, run.journal.run, None, None, Preprocessing(), usable=True)
+    assert view is not None
+    assert (view.facts.row["id"], view.facts.stands_for) == (number, None)
+
+
 def test_a_damaged_scan_is_told_of(run: InventedRun) -> None:
     number = run.scan(Label.GOOD, 0.99)
     run.commit()

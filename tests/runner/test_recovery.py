@@ -98,11 +98,11 @@ class Current(SimulatedMicroscope):
     [((6e-9, 6e-9), True), ((6e-9, 1e-11), False), ((4e-9, 6e-9), False), ((-6e-9, -7e-9), True)],
 )
 def test_an_over_current_counts_if_it_lasts(currents: tuple[float, ...], crashed: bool) -> None:
-    from spm_gym.runner.watchdog import over_current
+    from spm_gym.runner.watchdog import lasting_current
 
     microscope = Current(*currents)
     microscope.watched = True
-    assert over_current(microscope, 5e-9, 2.5) is crashed
+    assert (abs(lasting_current(microscope, 5e-9, 2.5)) > 5e-9) is crashed
 
 
 def test_the_current_of_a_deliberate_dip_is_no_crash(tmp_path: Path) -> None:

@@ -98,12 +98,13 @@ class InventedRun:
         episode: int | None = None,
         angle: float = 0.0,
         z: Any = None,
+        **measured: Any,
     ) -> int:
         x, y = next(self.places)
         z = self.surfaces[self.scans % len(self.surfaces)] if z is None else z
         self.scans += 1
         number = self.journal.add_scan(
-            Scan(Frame(x, y, 10 * NM, z.shape[0], angle), z),
+            Scan(Frame(x, y, 10 * NM, z.shape[0], angle), z, **measured),
             fraction=0.25 if label is Label.DISCARDED else 1.0,
             area=self.area,
             elapsed=self.elapsed,

@@ -22,7 +22,9 @@ def never(file: str) -> bool:
 
 def test_order() -> None:
     probabilities = {"a": 0.99, "b": 0.53, "c": 0.4, "d": 0.48, "e": 0.5}
-    images = [Image(f, Path(f), 64, None, None, p) for f, p in reversed(probabilities.items())]
+    images = [
+        Image(f, Path(f), 64, None, None, probability=p) for f, p in reversed(probabilities.items())
+    ]
 
     def listed(order: Order, before: str = "") -> str:
         return "".join(image.file for image in in_order(images, order, before.__contains__, never))
@@ -43,7 +45,17 @@ def frames(
     for place, middle in enumerate(rng.normal(size=(places, STATISTICS))):
         for frame in range(frames_of_each):
             file, statistics = f"{place:02d} {frame}", middle + 1e-3 * rng.normal(size=STATISTICS)
-            images.append(Image(file, Path(file), 64, None, None, probability(place), statistics))
+            images.append(
+                Image(
+                    file,
+                    Path(file),
+                    64,
+                    None,
+                    None,
+                    probability=probability(place),
+                    statistics=statistics,
+                )
+            )
     return images
 
 

@@ -14,7 +14,7 @@ import pytest
 from spm_gym.cli import train
 from spm_gym.datasets.manifest import MANIFEST
 from spm_gym.web.access import Access
-from spm_gym.web.labelling.candidates import find_candidates
+from spm_gym.web.labelling.candidates import Image, find_candidates
 from spm_gym.web.labelling.pictures import scale_bar
 from tests.support.browsing import Faults, inaccessible, overflow
 from tests.support.labelling import (
@@ -184,6 +184,10 @@ def test_two_people_and_their_agreement(page: Page, folder: Path) -> None:
         assert "Anna and Ben: the same label on 3 of the 4 images that both labelled (75 %)" in text
         assert "kappa: too few images to tell (4 of 20)" in text
         assert labels_in(folder)["2.npy"] == "disputed"
+        assert "size unknown, bias and setpoint unknown" in text.replace("64 × 64 px, ", "")
+        colours = page.locator(".entries .heights").first
+        colours.scroll_into_view_if_needed()
+        assert colours.evaluate("image => image.decode().then(() => image.clientWidth > 50)")
         consensus = page.get_by_role("form", name="Consensus on 2.npy")
         consensus.get_by_role("button", name="Sample").click()
         page.locator('[aria-pressed="true"]', has_text="Sample").wait_for()
@@ -340,4 +344,5 @@ def test_a_run_shows_its_whole_classified_images(tmp_path: Path, page: Page) -> 
     [(1e-8, 0.2, "2 nm"), (2.5e-8, 0.4, "10 nm"), (3e-9, 1 / 3, "1 nm"), (1e-6, 0.2, "200 nm")],
 )
 def test_scale_bars_are_round(width: float, share: float, words: str) -> None:
-    assert scale_bar(width) == (pytest.approx(share), words)
+    image = Image("a", Path("a"), 64, width, width)
+    assert scale_bar(image) == (pytest.approx(share), words)

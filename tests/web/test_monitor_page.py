@@ -64,6 +64,106 @@ def test_it_fits_and_is_accessible(page: Page, address: str, scheme: Any, width:
     assert planned.evaluate("frame => getComputedStyle(frame).stroke") != "none"
 
 
+def test_on_a_phone_the_scan_comes_first_and_status_and_buttons_are_a_tap_away(
+    page: Page, run: InventedRun
+) -> None:
+    page.set_viewport_size(PHONE)
+    page.emulate_media(reduced_motion="reduce")
+    with watched(run.journal.run, "a token") as address:
+        page.goto(f"{address}?token=a+token")
+        page.wait_for_selector("#scan .picture img")
+        assert top_of(page, "#scan") < 150
+        # All of the picture without scrolling.
+        picture = page.locator("#scan .picture").bounding_box()
+        assert picture is not None
+        assert picture["y"] + picture["height"] < PHONE["height"]
+        assert top_of(page, "#scan") < top_of(page, "#status") < top_of(page, "#decision")
+        strip = page.locator(".strip")
+        assert strip.get_by_text("Taking image 13 at 20, 10 nm").is_visible()
+        page.locator("#events").scroll_into_view_if_needed()
+        assert 0 <= top_of(page, ".strip") < 5
+        strip.get_by_role("link", name="Pause, stop").click()
+        wait_for(page, lambda: 0 < top_of(page, "#control") < PHONE["height"] - 100)
+        assert page.get_by_role("button", name="Stop and withdraw").is_visible()
+        strip.get_by_role("link", name="Taking image 13").click()
+        wait_for(page, lambda: 0 < top_of(page, "#status") < 120)
+        assert not inaccessible(page)
+        page.set_viewport_size({"width": 1400, "height": 900})
+        assert top_of(page, "#status") < top_of(page, "#scan")
+        assert not strip.is_visible()
+        leave(page)
+
+
+def test_what_somebody_has_to_look_at_stays_first_on_a_phone(
+    page: Page, run: InventedRun, address: str
+) -> None:
+    run.journal.add_event(0.0, "unsafe end", "asked to stop; TIP NOT WITHDRAWN: motor off")
+    run.commit(state="stop", ending="asked to stop")
+    run.end()
+    page.set_viewport_size(PHONE)
+    page.goto(address)
+    assert text_of(page, "#sentence").startswith("Look at the instrument")
+    assert top_of(page, "#status") < top_of(page, "#scan")
+    assert not page.locator(".strip").is_visible()
+
+
+def test_height_and_current_have_charts(page: Page, run: InventedRun, address: str) -> None:
+    scan = run.scan(Label.GOOD, 0.9, z_range=(-100 * NM, 100 * NM))
+    run.journal.record_reading(scan, current=25e-12)
+    run.commit()
+    page.goto(address)
+    assert "the band is what the z piezo reaches, −100 nm to 100 nm" in text_of(page, "#trend")
+    assert "Current: 25 pA" in text_of(page, "#trend")
+    for chart in page.locator("#trend svg path").all():
+        box = chart.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+
+
+def test_after_an_end_by_missing_data_the_last_usable_scan_is_displayed(
+    page: Page, run: InventedRun, address: str
+) -> None:
+    number = run.scan(Label.UNUSABLE)
+    run.journal.label_scan(number, Label.UNUSABLE, "partial")
+    run.journal.add_event(0.0, "end", "6 troubles in a row; tip withdrawn")
+    run.commit(state="stop", ending="6 troubles in a row", failed=True)
+    run.end()
+    page.goto(address)
+    assert text_of(page, "#scan h2") == "Last usable scan"
+    said = f"The run ended on scan {number}, which cannot be used (partial). This is scan "
+    assert said in text_of(page, "#scan")
+    assert page.locator("#scan").get_attribute("data-scan") == str(number - 1)
+    page.get_by_role("button", name="Show the one it ended on").click()
+    wait_for(page, lambda: page.locator("#scan").get_attribute("data-scan") == str(number))
+    assert text_of(page, "#scan h2") == "Earlier scan"
+
+
+@pytest.mark.parametrize(
+    ("hours", "most", "words"),
+    [
+        (0.05, 6, ["0 min", "0.5 min", "1 min", "1.5 min", "2 min", "2.5 min", "3 min"]),
+        (1.5, 4, ["0 min", "30 min", "60 min", "90 min"]),
+        (12.0, 3, ["0 h", "6 h", "12 h"]),
+        (120.0, 4, ["0 d", "2 d", "4 d"]),
+    ],
+)
+def test_the_chart_counts_minutes_hours_or_days(
+    page: Page, address: str, hours: float, most: int, words: list[str]
+) -> None:
+    page.goto(address)
+    code = """async ([high, most]) => {
+        const chart = await import("/static/chart.js");
+        return chart.inWords(chart.splits(0, high, most), high);
+    }"""
+    assert page.evaluate(code, [hours, most]) == words
+
+
+def top_of(page: Page, selector: str) -> float:
+    box = page.locator(selector).bounding_box()
+    assert box is not None
+    return box["y"]
+
+
 def test_what_fingers_press_is_large_enough(page: Page, address: str) -> None:
     page.set_viewport_size(PHONE)
     page.goto(address)

@@ -242,7 +242,7 @@ def test_a_report_is_whole_in_narrow_windows(page: Page, run: InventedRun, width
     assert overflow(page) == 0
     assert not inaccessible(page)
     charts = page.locator(".chart img")
-    assert charts.count() == 3
+    assert charts.count() == 4
     for chart in charts.all():
         box = chart.bounding_box()
         assert box is not None

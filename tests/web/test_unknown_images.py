@@ -50,7 +50,7 @@ def test_the_live_page_shows_and_counts_unknown_images(run: InventedRun) -> None
 
 def test_what_the_classifier_does_not_know_is_labelled_first() -> None:
     answers = {"a": 0.5, "b": math.nan, "c": 0.99, "d": math.nan, "e": 0.4}
-    images = [Image(file, Path(file), 64, None, None, p) for file, p in answers.items()]
+    images = [Image(file, Path(file), 64, None, None, probability=p) for file, p in answers.items()]
     for given in (images, images[::-1]):
         ordered = in_order(given, "informative", lambda file: False, lambda file: False)
         listed = "".join(image.file for image in ordered)

@@ -33,6 +33,7 @@ from spm_gym.errors import UsageError
 from spm_gym.figures.canvas import save
 from spm_gym.figures.episode import EpisodeFrames, Still
 from spm_gym.figures.evaluation import plot_lengths
+from spm_gym.figures.heights import grey_words
 from spm_gym.figures.learning_curve import plot_learning_curve
 from spm_gym.figures.networks import PROBES, draw_values, draw_verdicts
 from spm_gym.figures.transitions import draw_transitions
@@ -203,7 +204,8 @@ def play(config: Config, seed: int) -> EpisodeFrames:
         stills.append(_still(env))
     finally:
         env.close()
-    return EpisodeFrames(f"simulator, seed {seed}", names, config.env.good_above, stills)
+    grey = grey_words(Preprocessing.of(config.env).scale)
+    return EpisodeFrames(f"simulator, seed {seed}", names, config.env.good_above, stills, grey)
 
 
 def _still(env: ProbeConditioningEnv, action: str = "", values: Sequence[float] = ()) -> Still:

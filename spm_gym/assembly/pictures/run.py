@@ -28,6 +28,7 @@ from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.journal.reader import read_scan, snapshot
 from spm_gym.paths import display_name
+from spm_gym.scale import tunnelling_text
 
 _DPI = 100
 _FRAMES_IN_FULL = 36
@@ -117,7 +118,7 @@ def _draw_scan(
     preview = f"preview, {scan.frame.lines} lines; " if scan.frame.is_preview else ""
     about = (
         f"{preview}at x = {scan.frame.x * 1e9:.1f} nm, y = {scan.frame.y * 1e9:.1f} nm of "
-        f"approach area {row['area']}; {scan.bias:g} V, {scan.setpoint * 1e12:g} pA; after "
+        f"approach area {row['area']}; {tunnelling_text(scan.bias, scan.setpoint)}; after "
         f"{row['elapsed'] / 3600:.2f} h; filed as {row['label'] or 'undecided'}"
     )
     name = f"{display_name(run)}, scan {number}"

@@ -17,7 +17,7 @@ from spm_gym.figures.scan import draw_scan
 from spm_gym.imaging.conditions import with_height_scale
 from spm_gym.imaging.files import READERS, FileFormatError, read_topography
 from spm_gym.imaging.preprocessing import Preprocessing
-from spm_gym.scale import NM
+from spm_gym.scale import NM, tunnelling_text
 
 _MOST_PROBLEMS = 5
 
@@ -80,7 +80,8 @@ def _read(path: Path, size_nm: float | None) -> Subject:
             raise UsageError(f"{path} says that it is {width * 1e9:g} nm wide: leave out --size-nm")
         width = size_nm * NM
         height = width * found.z.shape[0] / found.z.shape[1]
-    return Subject(path.name, found.z, width, height, feedback=found.feedback)
+    about = tunnelling_text(found.bias, found.setpoint)
+    return Subject(path.name, found.z, width, height, about=about, feedback=found.feedback)
 
 
 def _write_sheet(

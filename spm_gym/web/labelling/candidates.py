@@ -21,6 +21,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.imaging.statistics import STATISTICS, image_statistics
 from spm_gym.journal.reader import JOURNAL, reading, scan_path
+from spm_gym.scale import tunnelling_text
 from spm_gym.types import UNKNOWN_RANGE, Classifier
 
 Order = Literal["informative", "name", "random"]
@@ -57,6 +58,7 @@ class Image:
         pixels: Its side.
         width: Its extent along x, m; None if the file does not say.
         height: Its extent along y, m.
+        measured: Bias and setpoint in words.
         probability: The classifier's, that the probe is good; None without a classifier, NaN if it
             does not know such images.
         statistics: By `image_statistics`, (K,).
@@ -67,6 +69,7 @@ class Image:
     pixels: int
     width: float | None
     height: float | None
+    measured: str = tunnelling_text(None, None)
     probability: float | None = None
     statistics: NDArray[np.float64] = field(
         default_factory=lambda: np.full(STATISTICS, np.nan), compare=False, repr=False
@@ -151,7 +154,8 @@ def _read(candidate: Candidate, pixels: int) -> tuple[Image, NDArray[np.float32]
         raise FileFormatError(f"{str(candidate.path)!a}: {why}")
     topography, heights = read_for_classifier(candidate.path, pixels)
     side, width, height = len(topography.z), topography.width, topography.height
-    image = Image(candidate.file, candidate.path, side, width, height)
+    measured = tunnelling_text(topography.bias, topography.setpoint)
+    image = Image(candidate.file, candidate.path, side, width, height, measured)
     return image, heights.astype(np.float32)
 
 

@@ -21,7 +21,7 @@ from spm_gym.imaging.files import FileFormatError
 from spm_gym.imaging.preprocessing import Preprocessing
 from spm_gym.paths import as_typed, display_name
 from spm_gym.web.access import Access, fields
-from spm_gym.web.labelling.desk import SKIP, Desk
+from spm_gym.web.labelling.desk import SKIP, Desk, Disagreement
 from spm_gym.web.labelling.forecasts import Forecaster
 from spm_gym.web.labelling.labels import LabelsError
 from spm_gym.web.labelling.pictures import (
@@ -163,7 +163,7 @@ class _Labelling:
             "image": image,
             "place": desk.place(file),
             "size": in_words(image),
-            "bar": scale_bar(image.width) if image.width else None,
+            "bar": scale_bar(image),
             "view": kind,
             "own_label": desk.own_label(name, file),
             "urls": {each: address_of(image, each) for each in ScanRendering},
@@ -294,7 +294,7 @@ class _Labelling:
             "labelling/disagreements.html",
             **self._context(name),
             agreements=self._desk.agreements(),
-            entries=[(each, address_of(each.image, ScanRendering.LEVELLED)) for each in listed],
+            entries=[_entry(each) for each in listed],
             count=len(differing),
             with_consensus=len(differing) - len(open_ones),
             hidden=hidden,
@@ -329,6 +329,13 @@ class _Labelling:
         if file not in self._desk.images:
             raise _BadRequest(f"there is no image {file!r} to label")
         return file
+
+
+def _entry(differing: Disagreement) -> tuple[Any, ...]:
+    """Give a disagreement with addresses of its picture and its colours, scale bar and size."""
+    image, kind = differing.image, ScanRendering.LEVELLED
+    addresses = address_of(image, kind), address_of(image, kind, "heights")
+    return differing, *addresses, scale_bar(image), in_words(image)
 
 
 def _elsewhere(partly: bool, path: str) -> Response:

@@ -49,10 +49,15 @@ def picture_of(
     return png(image), span
 
 
-def scale_bar(width: float) -> tuple[float, str]:
-    """Choose a round length of a sixth to two fifths of a width (m): its share, and in words."""
-    length = round_length(0.4 * width)
-    return length / width, f"{length / NM:.4g} nm"
+def scale_bar(image: Image) -> tuple[float, str] | None:
+    """Choose a round length of a sixth to two fifths of the width: its share, and in words.
+
+    None if the width is not known.
+    """
+    if not image.width:
+        return None
+    length = round_length(0.4 * image.width)
+    return length / image.width, f"{length / NM:.4g} nm"
 
 
 def in_words(image: Image) -> str:

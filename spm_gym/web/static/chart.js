@@ -1,16 +1,35 @@
 // The probability of a good probe over the time of operation; bands for what the run did.
 
 const HOUR = 3600;
+const DAY = 24; // in hours, the unit of the axis
 const HEIGHT = 230;
+const ROOM = 70; // of a mark of the axis of time, pixels
 const LOWEST = -0.14; // room for the troubles below 0
 
 function colour(host, name) {
   return getComputedStyle(host).getPropertyValue(name).trim();
 }
 
-function inWords(u, splits) {
-  const minutes = u.scales.x.max - u.scales.x.min < 1;
-  return splits.map((hours) => (minutes ? `${+(60 * hours).toFixed(1)} min` : `${+hours.toFixed(2)} h`));
+// Round steps in each of the units: seconds and minutes of an hour, hours, days.
+const STEPS = [
+  ...[1, 2, 5, 10, 20, 30].map((seconds) => seconds / HOUR),
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes / 60),
+  ...[1, 2, 3, 6, 12],
+  ...[1, 2, 5, 10, 20, 50, 100, 200, 500].map((days) => DAY * days),
+];
+
+// Own marks: those of uPlot are decimals of an hour, which minutes are not.
+export function splits(low, high, most) {
+  const step = STEPS.find((each) => (high - low) / each <= most) ?? STEPS.at(-1);
+  const first = Math.ceil(low / step - 1e-6);
+  const number = Math.max(0, Math.floor(high / step + 1e-6) - first + 1);
+  return Array.from({ length: number }, (_, n) => (first + n) * step);
+}
+
+export function inWords(marks, width) {
+  if (width < 2) return marks.map((hours) => `${+(60 * hours).toFixed(2)} min`);
+  if (width < 2 * DAY) return marks.map((hours) => `${+hours.toFixed(2)} h`);
+  return marks.map((hours) => `${+(hours / DAY).toFixed(2)} d`);
 }
 
 // A mark at every point of a series; points on the same pixel are drawn once.
@@ -119,7 +138,11 @@ export class Chart {
         legend: { show: false },
         scales: { x: { time: false, range: (u, low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + 1e-3)]) }, y: { range: [LOWEST, 1.04] } },
         axes: [
-          { ...axis, label: "time of operation", values: inWords, labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60 },
+          {
+            ...axis, label: "time of operation", labelSize: 18, labelFont: "12px system-ui", size: 28, space: 60,
+            splits: (u, number, low, high) => splits(low, high, u.width / ROOM),
+            values: (u, marks) => inWords(marks, u.scales.x.max - u.scales.x.min),
+          },
           { ...axis, size: 36, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (u, splits) => splits.map(String) },
         ],
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
