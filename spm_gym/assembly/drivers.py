@@ -21,6 +21,7 @@ from spm_gym.instrument.limits import check_action, check_frame
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.driver import NanonisDriver
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
+from spm_gym.instrument.z_window import Window
 from spm_gym.scale import NM
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.rehearsal import Rehearsal
@@ -51,6 +52,16 @@ def capabilities(real: RealConfig) -> Capabilities:
         ConfigError: It is not installed, or cannot be used.
     """
     return find_driver(real).capabilities(real)
+
+
+def kept_window(real: RealConfig) -> Window | None:
+    """Give the window that the z piezo is kept in; None if there is none, or the driver cannot.
+
+    Raises:
+        ConfigError: It is not installed, or cannot be used.
+    """
+    able = capabilities(real)
+    return real.z_window if able.status and able.withdraw else None
 
 
 def connect_microscope(

@@ -8,7 +8,7 @@ from pathlib import Path
 from gymnasium.vector import AutoresetMode
 
 from spm_gym.assembly.classifier import GroundTruth, build_classifier, fitted_settings
-from spm_gym.assembly.drivers import allowed_acts
+from spm_gym.assembly.drivers import allowed_acts, kept_window
 from spm_gym.assembly.previews import build_preview_classifier, check_previews
 from spm_gym.assembly.simulator import build_microscope
 from spm_gym.config import Config, ConfigError, load_config
@@ -55,7 +55,10 @@ def make_env(
         check_previews(config)
     budget = None if simulated else Budget(config.budget)
     previews = build_preview_classifier(config, classifier)
-    return ProbeConditioningEnv(microscope, classifier, config.env, render_mode, budget, previews)
+    window = None if simulated else kept_window(config.real)
+    return ProbeConditioningEnv(
+        microscope, classifier, config.env, render_mode, budget, previews, window
+    )
 
 
 def measured(env: ProbeConditioningEnv) -> ImageEnv:

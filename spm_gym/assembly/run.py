@@ -18,7 +18,7 @@ from agents.belief.agent import BeliefAgent
 from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
 from spm_gym.assembly.agent import LoadedAgent, load_agent
 from spm_gym.assembly.classifier import build_classifier, no_classifier
-from spm_gym.assembly.drivers import allowed_acts, capabilities
+from spm_gym.assembly.drivers import allowed_acts, capabilities, kept_window
 from spm_gym.assembly.microscope import microscope, print_line
 from spm_gym.assembly.preflight import check_interlocks, check_when_good
 from spm_gym.assembly.previews import build_preview_classifier
@@ -193,6 +193,7 @@ def _run(
                 may_stay=_is_real(config) and not config.real.withdraw_on_exit,
                 can_withdraw=_can_withdraw(config),
                 used_area=find_used_area(config, run),
+                z_window=kept_window(config.real) if _is_real(config) else None,
             )
             if fresh_area:
                 runner.handlers.areas.enter_unknown()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from spm_gym.config.sections import Count, NonNegative, Positive, Section
+from spm_gym.config.sections import Count, Fraction, NonNegative, Positive, Section
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Pause = Annotated[float, Field(ge=0, le=86_400)]
@@ -231,11 +231,19 @@ class RealConfig(Section):
         approach_at_start: Whether a run that finds the tip withdrawn starts an automatic approach.
         withdraw_on_exit: Whether the tip is withdrawn at the end of a run, however it ends, if the
             driver can do that.
+        z_window: Least and most extension of the z piezo with the tip at the surface, as shares of
+            its range: 0 is fully retracted, where a surface that comes nearer crashes the tip, 1
+            fully extended, where contact is lost. An approach is to end within, and a surface that
+            drifts out is approached again before the end of the range. The least one should leave
+            room for a step of the coarse motor. None switches both off.
     """
 
     driver: str = "nanonis"
     approach_at_start: bool = True
     withdraw_on_exit: bool = True
+    # Around the 80 % at which the paper begins; a tilted sample moves the extension by some per
+    # cent over an approach area.
+    z_window: tuple[Fraction, Fraction] | None = (0.4, 0.95)
     imaging: ImagingConfig = ImagingConfig()
     limits: LimitsConfig = LimitsConfig()
     nanonis: NanonisConfig = NanonisConfig()
@@ -255,6 +263,11 @@ class RealConfig(Section):
     @model_validator(mode="after")
     def _within_own_limits(self) -> RealConfig:
         limits, imaging = self.limits, self.imaging
+        if self.z_window is not None and not self.z_window[0] < self.z_window[1]:
+            low, high = self.z_window
+            raise ValueError(
+                f"z_window must be [least, most] extension of the z piezo, not [{low:g}, {high:g}]"
+            )
         smallest, largest = limits.bias_V
         if imaging.bias_V is not None and not smallest <= abs(imaging.bias_V) <= largest:
             raise ValueError(

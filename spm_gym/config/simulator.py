@@ -49,7 +49,7 @@ class SimulatorConfig(Section):
             from that lies between the mean of the heights, near 1, and almost the highest, at 20.
         tilt_pm_per_nm: Spread of the sample's tilt along either axis.
         drift_pm_per_s: Of the sample along either axis.
-        z_drift_pm_per_s: Of the sample towards the tip, since the last approach.
+        z_drift_pm_per_s: Of the sample towards the tip, since the last approach; negative: away.
         hysteresis_fraction: Share of a line by which the piezo lags in its middle on the way back.
         creep_fraction: Share of a move by which the piezo is still off right after it; with
             ``creep_time_s`` f in f * ln(1 + t / creep_time_s), by which it goes on after the move.
@@ -78,7 +78,7 @@ class SimulatorConfig(Section):
     # 3 pm from pixel to pixel of the usual image (10 nm, 64 pixels).
     tilt_pm_per_nm: NonNegative = 19.2
     drift_pm_per_s: NonNegative = 1.0
-    z_drift_pm_per_s: NonNegative = 0.0
+    z_drift_pm_per_s: float = 0.0
     hysteresis_fraction: Annotated[float, Field(ge=0, le=0.1)] = 0.01
     creep_fraction: Fraction = 0.02
     creep_time_s: Positive | None = None

@@ -16,6 +16,7 @@ from spm_gym.envs.regions import Mark, RegionMap, area_direction
 from spm_gym.errors import ContactLost, TipWithdrawn, brief
 from spm_gym.instrument.contract import Instrument
 from spm_gym.instrument.validation import validate_act
+from spm_gym.instrument.z_window import Window, end_near, extension_in
 from spm_gym.scale import NM
 from spm_gym.types import Frame, Scan
 
@@ -32,6 +33,7 @@ class Navigator:
         regions: The map of the present area.
         last_region: Centre of the last region in it, m; None before the first.
         bad_sample: Rough images in a row.
+        z_window: Extension of the z piezo to be kept, as ``real.z_window``; None where nobody does.
         on_mark: Called with the number of the area and every place that becomes blocked in it.
 
     Args:
@@ -42,6 +44,7 @@ class Navigator:
     def __init__(self, instrument: Instrument, config: EnvConfig) -> None:
         self.instrument = instrument
         self.config = config
+        self.z_window: Window | None = None
         self.on_mark: Callable[[int, Mark], None] = _ignore_mark
         self.enter_area(0)
 
@@ -88,6 +91,26 @@ class Navigator:
     def await_creep(self) -> None:
         """Wait for the piezos to settle after a coarse move."""
         self.instrument.wait(self.config.creep_wait_s)
+
+    def keep_in_window(self, scan: Scan) -> bool:
+        """Let the tip approach again if an image shows the surface near an end of the z range.
+
+        Not within an episode: an action's place is one of the image before it, and the image that
+        shows what it did comes next.
+
+        Returns:
+            Whether it did.
+        """
+        extended = extension_in(scan)
+        # Nothing is moved because of a height that nobody knows.
+        if self.z_window is None or math.isnan(extended):
+            return False
+        if end_near(extended, self.z_window) is None:
+            return False
+        self.instrument.withdraw()
+        self.instrument.approach()
+        self.await_creep()
+        return True
 
     def settle(self, frame: Frame) -> Scan | None:
         """Scan the partial image that is discarded, so that creep decays before the real one."""

@@ -26,6 +26,7 @@ from spm_gym.envs.task import ConditioningTask
 from spm_gym.errors import InstrumentError
 from spm_gym.imaging.fitting import fitted
 from spm_gym.instrument.contract import Instrument
+from spm_gym.instrument.z_window import Window
 from spm_gym.plain_state import StateError, restore_generator
 from spm_gym.types import BoolArray, Classifier, Frame, Scan
 
@@ -103,6 +104,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: None or "rgb_array".
         budget: Limits of trying without success, for a microscope that can be harmed.
         preview_classifier: Does the same for previews, which `classifier` was not trained for.
+        z_window: Extension of the z piezo outside which a reset lets the tip approach again, as
+            ``real.z_window``; None for a microscope on which nobody keeps it.
 
     Raises:
         ConfigError: The classifier was trained with another height scale than they have, or takes
@@ -123,6 +126,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         render_mode: str | None = None,
         budget: Budget | None = None,
         preview_classifier: Classifier | None = None,
+        z_window: Window | None = None,
     ) -> None:
         check_render_mode(render_mode)
         self.config = fitted(config or EnvConfig(), classifier)
@@ -134,6 +138,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.observation_space, self.action_space = spaces(self.config)
         self._task = ConditioningTask(instrument, self.config, budget)
         self.navigator = self._task.navigator
+        self.navigator.z_window = z_window
         self.budget = budget
 
     def reset(

@@ -111,6 +111,8 @@ class ConditioningTask:
                 self.navigator.enter_area(0)
                 self.processed = None
         self._start_episode()
+        if self.processed is not None and self.navigator.keep_in_window(self.processed.scan):
+            self._events, self.processed = ["approached again: outside the z window"], None
         damage = options.get("damage", self.config.damage)
         if "processed" in options:
             self.processed = options["processed"]
@@ -285,8 +287,7 @@ class ConditioningTask:
         self.instrument.set_state(kept.instrument or {})
         self.processed = kept.processed
         self.last_act = kept.last_act
-        self._elapsed = kept.elapsed
-        self._events = list(kept.events)
+        self._elapsed, self._events = kept.elapsed, list(kept.events)
         self._chosen, self._acted = kept.chosen, kept.acted
         self._refused, self.uncertain = kept.refused, kept.uncertain
 

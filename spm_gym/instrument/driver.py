@@ -27,7 +27,7 @@ back."""
 
 _MISSING = {
     "status": "cannot tell bias, setpoint, current, height, or whether the tip is at the surface: "
-    "what is set there, the settings have to say",
+    "what is set there, the settings have to say, and real.z_window is not kept",
     "withdraw": "cannot withdraw the tip: at the end, on a pause and on a stop it stays where it "
     "is",
     "retract": "cannot step away from the sample: a crash is recovered from without a coarse step, "

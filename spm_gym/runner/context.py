@@ -10,6 +10,7 @@ import numpy as np
 
 from spm_gym.config import OperationConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
+from spm_gym.instrument.z_window import Window
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind
@@ -56,6 +57,8 @@ class RunnerContext:
         hooks: To the world around.
         rng: Breaks ties between regions.
         run_state: Where the run stands.
+        z_window: Least and most extension of the z piezo at the surface, as ``real.z_window``; None
+            for a microscope on which nobody keeps it.
     """
 
     env: ProbeConditioningEnv
@@ -65,6 +68,7 @@ class RunnerContext:
     hooks: RunnerHooks
     rng: np.random.Generator
     run_state: RunState
+    z_window: Window | None = None
 
     def add_event(self, kind: str, text: str) -> None:
         """Note something for people to read."""

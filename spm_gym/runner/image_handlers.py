@@ -18,6 +18,7 @@ from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery
 from spm_gym.runner.run_state import required
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import lasting_current
+from spm_gym.runner.z_window import ZWindow
 from spm_gym.types import Frame, Scan
 
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
@@ -40,6 +41,7 @@ class ImageHandlers:
         recovery: Recovery,
         conditioning: Conditioning,
         ending: Ending,
+        z_window: ZWindow,
     ) -> None:
         self._context = context
         self._imaging = context.run_state.imaging
@@ -47,6 +49,7 @@ class ImageHandlers:
         self.recovery = recovery
         self.conditioning = conditioning
         self.ending = ending
+        self.z_window = z_window
         self.env = context.env
         self.journal = context.journal
         self._scan: Scan | None = None
@@ -59,8 +62,11 @@ class ImageHandlers:
     def choose(self) -> State:
         """Choose the next region, or leave an area that has none."""
         # Not while an action waits for its image, without which nobody would know what it did.
-        if self._context.run_state.between_images and self.ending.is_due():
-            return State.STOP
+        if self._context.run_state.between_images:
+            if self.ending.is_due():
+                return State.STOP
+            if self.z_window.adjustment_due():
+                return State.RECOVER
         if self.env.budget is not None:
             self.env.budget.check_episodes()
         if self.areas.navigator.bad_sample >= self._context.config.max_bad_sample:
@@ -272,6 +278,7 @@ class ImageHandlers:
     def _take(self, frame: Frame) -> State:
         """Take a whole image, or a preview."""
         self._scan = self.areas.navigator.image(frame)
+        self.z_window.observe(self._scan)
         self._imaging.scan = self._store(self._scan, 1.0, None)
         # Now, while the tip still stands where it may have crashed.
         current = self.read_current()

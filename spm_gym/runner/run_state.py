@@ -194,6 +194,21 @@ class HandOverState:
 
 
 @dataclass(slots=True)
+class ZWindowState:
+    """Extension of the z piezo; written by `ZWindow`.
+
+    Attributes:
+        extension: In the last image, a share of its range; None if unknown, or decided upon.
+        due: Whether the tip is to approach again, because that lay outside ``real.z_window``.
+        in_a_row: Images outside it, since the last one within.
+    """
+
+    extension: float | None = None
+    due: bool = False
+    in_a_row: int = 0
+
+
+@dataclass(slots=True)
 class EndingState:
     """The end of the run; written by `Ending`.
 
@@ -239,6 +254,7 @@ class RunState:
     recovery: RecoveryState = field(default_factory=RecoveryState)
     conditioning: ConditioningState = field(default_factory=ConditioningState)
     hand_overs: HandOverState = field(default_factory=HandOverState)
+    z_window: ZWindowState = field(default_factory=ZWindowState)
     ending: EndingState = field(default_factory=EndingState)
     kept: KeptState = field(default_factory=KeptState)
 

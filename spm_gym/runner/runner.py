@@ -13,6 +13,7 @@ from spm_gym.config import OperationConfig
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import Aborted, InstrumentError
 from spm_gym.instrument.contract import Restartable
+from spm_gym.instrument.z_window import Window
 from spm_gym.journal.reader import SAFE_END, UNSAFE_END, JournalError
 from spm_gym.journal.writer import Journal
 from spm_gym.plain_state import StateError, restore_generator
@@ -80,6 +81,7 @@ class Runner:
             somebody has asked for the end.
         can_withdraw: Whether the instrument can withdraw the tip at all.
         used_area: Where an earlier run on the same sample has ended; None begins a fresh map.
+        z_window: As in `RunnerContext`.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Runner:
         may_stay: bool = False,
         can_withdraw: bool = True,
         used_area: UsedArea | None = None,
+        z_window: Window | None = None,
     ) -> None:
         self.env = env
         self.config = config
@@ -109,7 +112,9 @@ class Runner:
         try:
             self.run_state = RunState() if kept is None else RunState.from_json(kept[0])
             self.handlers = StateHandlers(
-                RunnerContext(env, config, journal, policy, hooks, self._rng, self.run_state)
+                RunnerContext(
+                    env, config, journal, policy, hooks, self._rng, self.run_state, z_window
+                )
             )
             if kept is None:
                 self._start(used_area)

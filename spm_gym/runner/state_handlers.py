@@ -37,6 +37,7 @@ from spm_gym.runner.recovery import (
     Trouble,
 )
 from spm_gym.runner.states import ASKED_TO_PAUSE, State
+from spm_gym.runner.z_window import ZWindow
 from spm_gym.scale import NM
 
 _POLL_S = 0.5
@@ -56,8 +57,9 @@ class StateHandlers:
         self.areas = Areas(context)
         self.recovery = Recovery(context, self.areas)
         self.conditioning = Conditioning(context)
+        self.z_window = ZWindow(context)
         self.images = ImageHandlers(
-            context, self.areas, self.recovery, self.conditioning, self.ending
+            context, self.areas, self.recovery, self.conditioning, self.ending, self.z_window
         )
         self.hand_over = HandOver(context)
         self._handlers: dict[State, Callable[[], State]] = {
@@ -132,6 +134,7 @@ class StateHandlers:
         self.ending.clear()
         self.recovery.grant_new_attempts()
         self.images.grant_new_attempts()
+        self.z_window.grant_new_attempts()
 
     def adopt_unknown_act(self, state: State, act: str, number: int) -> State:
         """Go on after the program was cut off in the middle of an act, which is not repeated.
@@ -162,6 +165,7 @@ class StateHandlers:
             self.recovery.forget_retraction()
         if state is State.APPROACH:
             self.recovery.end_trouble()  # the instrument is asked whether it has approached
+            self.z_window.forget()  # and the next image, where
         return State.APPROACH
 
     def _approach(self) -> State:
@@ -179,6 +183,7 @@ class StateHandlers:
         # Before the act: the piezos creep even if its reply never comes.
         self._tip.settle_due = True
         self.instrument.approach()
+        self.z_window.forget()
         self.recovery.end_trouble()
         self._tip.in_contact = True
         self._context.add_event("approach", "approached")
@@ -218,6 +223,9 @@ class StateHandlers:
             return State.STOP
         if self._context.env.budget is not None:
             self._context.env.budget.check_actions()
+        # The place of the action is one of the image before: after an approach it needs another.
+        if self.z_window.adjustment_due():
+            return State.RECOVER
         place = self.conditioning.act()
         if self.images.is_over_current(self.images.read_current()):
             raise Trouble(CRASH, "over-current after an action", place)
@@ -235,6 +243,11 @@ class StateHandlers:
             self.recovery.retract()
             return State.APPROACH
         if self.recovery.out_of_contact:
+            return State.APPROACH
+        if self.z_window.due:
+            # Kept until the approach is over: withdrawn twice, after a kill, does nothing more.
+            self._tip.in_contact = False
+            self.instrument.withdraw()
             return State.APPROACH
         self.recovery.end_trouble()
         if self.instrument.status().approached:
@@ -254,6 +267,7 @@ class StateHandlers:
             self.areas.enter_next(certain=False, reason="outcome of the move unknown")
             raise
         self._tip.in_contact = True
+        self.z_window.forget()
         self.areas.enter_next(certain=True, reason=place.leaving)
         # A sample that is rough everywhere would use up one area after the other.
         hopeless = self.recovery.note_area_change()

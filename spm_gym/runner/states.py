@@ -12,12 +12,15 @@ A good image may also lead to the hand-over of the tip to a program, and then to
 In conditioning with previews, a preview takes the place of the partial image; from its diagnosis
 the run goes on to the image of the same frame, or to the classification without one.
 
+A surface that has drifted out of the z window leads from the choice of a region, or from an action
+that is due, to recovery, which withdraws the tip, and to another approach.
+
 All of it::
 
     approach ->      settle, clean, choose region, partial, recover, pause, stop
     settle ->        clean, choose region, partial, recover, pause, stop
     clean ->         choose region, recover, pause, stop
-    choose region -> partial, change area, pause, stop
+    choose region -> partial, change area, recover, pause, stop
     partial ->       image, diagnose, recover, pause, stop
     image ->         diagnose, recover, pause, stop
     diagnose ->      choose region, image, classify, recover, stop
@@ -69,7 +72,7 @@ _FOLLOWING: dict[State, set[State]] = {
     _S.APPROACH: {_S.SETTLE, _S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
     _S.SETTLE: {_S.CLEAN, _S.PARTIAL, _S.CHOOSE, _S.RECOVER},
     _S.CLEAN: {_S.CHOOSE, _S.RECOVER},
-    _S.CHOOSE: {_S.PARTIAL, _S.CHANGE_AREA},
+    _S.CHOOSE: {_S.PARTIAL, _S.CHANGE_AREA, _S.RECOVER},
     _S.PARTIAL: {_S.IMAGE, _S.DIAGNOSE, _S.RECOVER},
     _S.IMAGE: {_S.DIAGNOSE, _S.RECOVER},
     _S.DIAGNOSE: {_S.CLASSIFY, _S.IMAGE, _S.CHOOSE, _S.RECOVER},

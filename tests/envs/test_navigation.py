@@ -176,3 +176,23 @@ def test_a_tip_that_somebody_has_withdrawn_stays_so_when_the_area_is_used_up() -
         navigator.change_area()
     assert microscope.error is TipWithdrawn
     assert navigator.area == 0
+
+
+@pytest.mark.parametrize("window", [(0.1, 0.95), None])
+def test_between_episodes_a_surface_that_has_drifted_is_approached_again(
+    window: tuple[float, float] | None,
+) -> None:
+    world = SimulatorConfig(z_drift_pm_per_s=400.0, tip_change_rate=0, rough_fraction=0,
+                            contact_loss_rate=0, crash_rate=0)  # fmt: skip
+    microscope = SimulatedMicroscope(world, seed=5)
+    env = ProbeConditioningEnv(microscope, Script(0.05), EnvConfig(), z_window=window)
+    crashes, approached = 0, 0
+    env.reset(seed=0, options={"damage": False})
+    for _ in range(20):
+        for _ in range(2):
+            *_, info = env.step(0)
+            assert "approached again: outside the z window" not in info["events"]
+            crashes += "crash" in info["events"]
+        _, info = env.reset(options={"damage": False})
+        approached += "approached again: outside the z window" in info["events"]
+    assert (crashes > 0, approached > 0) == (window is None, window is not None)

@@ -33,6 +33,7 @@ from spm_gym.instrument.nanonis.reading import (
     retracted,
     touches,
 )
+from spm_gym.instrument.z_window import Window, described, extension, has_room
 from spm_gym.scale import NM
 from spm_gym.types import Direction
 
@@ -114,12 +115,23 @@ class CoarseMotion:
         Raises:
             LimitExceeded: It is not.
         """
-        if self._config.coarse.retract is None:
+        if not self.known:
             raise LimitExceeded(
                 f"{why}, and real.nanonis.coarse.retract does not say whether z+ or z- takes "
                 "the tip away from the sample: nothing was moved; set it, or move the microscope "
                 "by hand and resume with --fresh-area"
             )
+
+    @property
+    def known(self) -> bool:
+        """Whether the settings say which way leads from the sample."""
+        return self._config.coarse.retract is not None
+
+    @property
+    def unverified(self) -> str:
+        """Why no step is made in ``coarse.retract``, in words."""
+        state = "has not been verified yet" if self.known else "is not set"
+        return f"real.nanonis.coarse.retract {state}"
 
     def check_verified(self) -> None:
         """See that the way from the sample was found to be right.
@@ -134,7 +146,10 @@ class CoarseMotion:
             )
 
     def verify_direction(
-        self, withdraw: Callable[[], object], z_range: tuple[float, float]
+        self,
+        withdraw: Callable[[], object],
+        z_range: tuple[float, float],
+        window: Window | None,
     ) -> None:
         """Find out with single steps, once, that ``coarse.retract`` leads away from the sample.
 
@@ -144,9 +159,11 @@ class CoarseMotion:
         Args:
             withdraw: Withdraws the tip.
             z_range: Lowest and highest height that the z piezo reaches, m.
+            window: Extension at which the surface is to be, as ``real.z_window``.
 
         Raises:
-            UnsafeToContinue: It leads to the sample, or nowhere; the tip is withdrawn.
+            UnsafeToContinue: It leads to the sample, or nowhere; the tip is withdrawn. Or the
+                surface is so near that no wrong step would fit below the tip; nothing was stepped.
             ContactLost: The tip is not at the surface; it may be tried again in contact.
             InstrumentError: Any other failure.
         """
@@ -162,6 +179,13 @@ class CoarseMotion:
             raise ContactLost(
                 "the direction of the coarse motor can be verified only with the tip at the "
                 "surface: approach first"
+            )
+        extended = extension(before, z_range)
+        if window is not None and not has_room(extended, window):
+            raise UnsafeToContinue(
+                "the direction of the coarse motor cannot be verified here: "
+                f"{described(extended, window)}, so that a step in the wrong direction would not "
+                "fit below the tip; step away by hand, approach, and resume"
             )
         for steps in range(1, _MOST_TRIAL_STEPS + 1):
             withdraw()

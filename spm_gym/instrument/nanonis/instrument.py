@@ -15,7 +15,7 @@ from spm_gym.instrument.nanonis.approach import AutoApproach
 from spm_gym.instrument.nanonis.coarse import CoarseMotion, outcome_unknown_on_error
 from spm_gym.instrument.nanonis.connection import Controller
 from spm_gym.instrument.nanonis.imaging import Imaging
-from spm_gym.instrument.nanonis.in_force import Watch, check_before_changes, check_safe_tip_in_force
+from spm_gym.instrument.nanonis.in_force import Watch, check_before_changes
 from spm_gym.instrument.nanonis.ownership import ControllerInUse, Ownership, in_use
 from spm_gym.instrument.nanonis.reading import (
     ask_release,
@@ -79,7 +79,7 @@ class NanonisInstrument:
         self._z_range = (0.0, 0.0)
         self._busy_until = 0.0
         self._coarse = CoarseMotion(main, config.nanonis, sleep, context.abort)
-        self._landing = AutoApproach(main, self._coarse, config.nanonis, sleep, context.note)
+        self._landing = AutoApproach(main, self._coarse, self._imaging, config, sleep, context.note)
         self._open = False
 
     def open(self) -> None:
@@ -196,18 +196,10 @@ class NanonisInstrument:
             ContactLost: The approach ended without contact.
             Aborted: It was stopped on request.
             CommandFailed: It did not end; it was stopped.
+            UnsafeToContinue: The surface stays near the retracted end; the tip is withdrawn.
             OutcomeUnknown: It was started, and then the connection lost.
         """
-        self._approach(may_abort=True)
-
-    def _approach(self, may_abort: bool) -> None:
-        self._landing.check_free(self._z_range)
-        self._imaging.check()
-        check_safe_tip_in_force(self._main, self.config)
-        self._imaging.set_for_approach()
-        self._landing.land(self._z_range, may_abort)
-        with outcome_unknown_on_error("the tip is at the surface, at the setpoint for approach"):
-            self._imaging.set_after_approach()
+        self._landing.approach(self._z_range, may_abort=True)
 
     def withdraw(self) -> None:
         """Stop the scan and take the tip to the upper end of the z piezo."""
@@ -243,7 +235,7 @@ class NanonisInstrument:
         """
         self._coarse.check_direction("its direction is to be verified")
         self._imaging.check()
-        self._coarse.verify_direction(self.withdraw, self._z_range)
+        self._coarse.verify_direction(self.withdraw, self._z_range, self.config.z_window)
 
     def move_area(self, direction: Direction) -> None:
         """Withdraw, step away from the sample and sideways, approach.
@@ -258,13 +250,13 @@ class NanonisInstrument:
         validate_direction(direction)
         self._coarse.check_direction("the approach area is used up")
         self._imaging.check()
-        self._coarse.verify_direction(self.withdraw, self._z_range)
+        self._coarse.verify_direction(self.withdraw, self._z_range, self.config.z_window)
         self.withdraw()
         move_tip(self._main, 0.0, 0.0)
         self._coarse.step_away(self.config.nanonis.coarse.retract_steps)
         with outcome_unknown_on_error("the tip was stepped away"):
             self._coarse.step_sideways(direction)
-            self._approach(may_abort=False)
+            self._landing.approach(self._z_range, may_abort=False)
 
     def lend(self, work: Callable[[], None]) -> None:
         """Restore the operator's settings, let go of the ports, do ``work``, and take over again.

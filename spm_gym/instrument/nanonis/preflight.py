@@ -27,9 +27,11 @@ from spm_gym.instrument.nanonis.reading import (
     read_bias,
     read_setpoint,
     read_status,
+    read_z,
     read_z_range,
 )
 from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.instrument.z_window import Window, described, end_near, extension, in_danger
 from spm_gym.scale import NM, PA
 
 
@@ -134,6 +136,8 @@ def _read(
         yield Finding("controller", owner, trouble=True)
     yield Finding("release", f"R{controller.release}")
     yield _status(controller, real.approach_at_start)
+    if real.z_window is not None:
+        yield _z_window(controller, real.z_window)
     yield _range(controller, env)
     yield _finding("height signal", partial(_channel, controller, real.nanonis.channel))
     yield _finding("tip shaper", lambda: _values(call("TipShaper.PropsGet")))
@@ -158,6 +162,27 @@ def _status(controller: Controller, approach: bool) -> Finding:
         f"({status.x / NM:.1f}, {status.y / NM:.1f}) nm, feedback {feedback}"
     )
     return Finding("status", text, trouble=not (status.approached or approach))
+
+
+def _z_window(controller: Controller, window: Window) -> Finding:
+    name = "z window"
+    try:
+        extended = extension(read_z(controller), read_z_range(controller))
+        approached = holds_tip(controller)
+    except InstrumentError as error:
+        return Finding(name, str(error), trouble=True)
+    if not approached:
+        least, most = window
+        return Finding(
+            name, f"an approach is to end with the z piezo {least:.0%} to {most:.0%} extended"
+        )
+    if end_near(extended, window) is None:
+        return Finding(name, f"z piezo {extended:.1%} extended, within real.z_window")
+    if not in_danger(extended, window):
+        return Finding(name, f"{described(extended, window)}: a run would approach again")
+    # Nobody has verified the coarse motor yet, and here a step in the wrong direction would crash.
+    text = f"{described(extended, window)}: step away by hand, and approach"
+    return Finding(name, text, trouble=True)
 
 
 def _range(controller: Controller, env: EnvConfig) -> Finding:

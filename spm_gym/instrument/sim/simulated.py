@@ -30,7 +30,7 @@ from spm_gym.instrument.sim.running_scan import (
     draw_events,
 )
 from spm_gym.instrument.sim.sample import Sample
-from spm_gym.instrument.sim.situation import Kept, Situation
+from spm_gym.instrument.sim.situation import EXTENSION_AFTER_APPROACH, Kept, Situation
 from spm_gym.instrument.sim.surface import Surface
 from spm_gym.instrument.validation import (
     validate_act,
@@ -70,8 +70,7 @@ class SimulatedMicroscope:
     def __init__(self, config: SimulatorConfig, area_nm: float = 850.0, seed: int = 0) -> None:
         self.config = config
         self.reach = area_nm * NM / 2
-        half = config.z_range_nm * NM / 2
-        self.z_range = (-half, half)
+        self.z_range = (-config.z_range_nm * NM / 2, config.z_range_nm * NM / 2)
         self.largest_current = config.preamplifier_nA / 1e9
         self.dynamics = ProbeDynamics(config.transitions)
         self.restart(seed)
@@ -100,6 +99,11 @@ class SimulatedMicroscope:
     def fault(self) -> Literal["", Accident]:
         """Accident that the tip has not recovered from; "" if there is none."""
         return self._at.fault
+
+    @property
+    def extension(self) -> float:
+        """Share of the z range by which the surface lies below the upper end, without its tilt."""
+        return self._at.drifted_extension(self.config.z_drift_pm_per_s * 1e-12, self.z_range)
 
     @property
     def surface(self) -> Surface:
@@ -236,15 +240,15 @@ class SimulatedMicroscope:
         self._check_place(x, y)
         self._move(x, y)
 
-    def approach(self) -> None:
-        """Bring the tip into contact; also finds the surface again after it was lost.
+    def approach(self, extension: float = EXTENSION_AFTER_APPROACH) -> None:
+        """Bring the tip into contact, the z piezo so far extended; finds a lost surface again too.
 
         Raises:
             TipCrashed: Withdraw first.
         """
         if self._at.fault == "crash":
             raise TipCrashed("the tip has crashed into the surface: withdraw before approach")
-        self._at.land(self.reach)
+        self._at.land(self.reach, extension)
 
     def withdraw(self) -> None:
         """Take the tip away from the surface."""

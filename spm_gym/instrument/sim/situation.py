@@ -18,7 +18,7 @@ from spm_gym.instrument.sim.sample import Changed
 
 _FURTHEST = 1e-3
 _LATEST = 1e10
-_EXTENSION_AFTER_APPROACH = 0.8
+EXTENSION_AFTER_APPROACH = 0.8
 """Of the z piezo (paper, Methods)."""
 
 _APPROACH_S = 60.0
@@ -26,6 +26,7 @@ _COARSE_MOVE_S = 30.0
 
 Length = Annotated[float, Field(ge=-_FURTHEST, le=_FURTHEST)]
 Time = Annotated[float, Field(ge=0, le=_LATEST)]
+Extension = Annotated[float, Field(ge=0, le=1)]
 Ended = Annotated[float, AllowInfNan(True), Field(le=_LATEST)]
 """When something ended; minus infinity if it never happened."""
 
@@ -48,6 +49,7 @@ class Situation:
         approached: Whether the feedback holds the tip at the surface.
         shifted: Whether the area was changed since the last approach.
         landed: When the tip was last approached, s.
+        extension: Share of its range by which the z piezo was extended then, without a tilt.
         pulsed: Whether there was a pulse and no shallow dip since.
         fault: Accident that the tip has not recovered from; "" if there is none.
     """
@@ -63,6 +65,7 @@ class Situation:
     approached: bool = True
     shifted: bool = False
     landed: Time = 0.0
+    extension: Extension = EXTENSION_AFTER_APPROACH
     pulsed: bool = False
     fault: Literal["", Accident] = ""
 
@@ -89,9 +92,15 @@ class Situation:
         self.x, self.y = x, y
         return True
 
-    def land(self, reach: float) -> None:
-        """Approach; the xy piezo reaches so far (m) from its centre."""
+    def land(self, reach: float, extension: float) -> None:
+        """Approach.
+
+        Args:
+            reach: How far the xy piezo reaches from its centre, m.
+            extension: Of the z piezo at the surface, a share of its range.
+        """
         self.time += _APPROACH_S
+        self.extension = extension
         self.approached = True
         self.fault = ""
         self.landed = self.time
@@ -137,7 +146,7 @@ class Situation:
             return low if self.fault == "lost contact" else high
         if not self.approached:
             return high
-        surface = high - _EXTENSION_AFTER_APPROACH * (high - low) + slope[0] * x + slope[1] * y
+        surface = high - self.extension * (high - low) + slope[0] * x + slope[1] * y
         return float(min(max(surface, low), high))
 
     def rise(self, time: _Time, drift: float) -> _Time:
@@ -150,6 +159,17 @@ class Situation:
         if not self.approached or self.fault:
             return 0.0 * time
         return drift * (time - self.landed)
+
+    def drifted_extension(self, drift: float, z_range: tuple[float, float]) -> float:
+        """Return the share of the z range by which the surface lies below the upper end, now.
+
+        It may have drifted out of 0 to 1, also while the tip was withdrawn.
+
+        Args:
+            drift: Of the sample along z, m/s.
+            z_range: Of the z piezo, m.
+        """
+        return self.extension - drift * (self.time - self.landed) / (z_range[1] - z_range[0])
 
     def current(self, setpoint: float, largest: float) -> float:
         """Return the current that the preamplifier shows, A.

@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from spm_gym.instrument.sim.situation import EXTENSION_AFTER_APPROACH
 from spm_gym.servers.nanonis.bench import Bench, Handler, Refused
-from spm_gym.servers.nanonis.z_controller import FREE_STEPS, STEP, ZController
+from spm_gym.servers.nanonis.z_controller import STEP, ZController
 
 Retract = Literal["z+", "z-"]
 
@@ -21,6 +22,9 @@ STEPS_PER_AREA = 10
 _APPROACH_S = 60.0
 _APPROACH_STEPS = 6
 """Steps of the coarse motor in an approach after the tip was stepped away."""
+
+_WITHIN_REACH = 0.98
+"""Share of the z range up to which an approach takes a surface for one within reach."""
 
 _SEED = 1
 _CREEP_S = 120.0
@@ -45,6 +49,8 @@ class VirtualCoarseMotion:
         stuck: Whether automatic approaches never end.
         false_landings: How many of the next approaches end far from the surface, as after a spike
             that the motor has coupled into the preamplifier.
+        extension: Share of the z range by which the piezo is extended when the next approach finds
+            the surface; None: where the surface is, or 0.8 if it was out of reach.
 
     Args:
         bench: Shared by all modules.
@@ -71,6 +77,7 @@ class VirtualCoarseMotion:
         self._left = 0
         self.stuck = False
         self.false_landings = 0
+        self.extension: float | None = None
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of the module's commands, by name."""
@@ -109,8 +116,7 @@ class VirtualCoarseMotion:
             elif out_of_reach:
                 self._approach_until = until + _APPROACH_S / _APPROACH_STEPS
             elif self._bench.microscope.fault != "crash":
-                self._bench.microscope.approach()
-                self._z.land()
+                self._z.land(self._landing())
                 self._left = 0
                 if self._creeps and not self._bench.clock.runs:
                     # Clients wait for the creep to fade, but a standing clock does not see it.
@@ -128,6 +134,16 @@ class VirtualCoarseMotion:
         if self._approach_until is None:
             takes = _APPROACH_S / (_APPROACH_STEPS if self._spikes and self._left else 1)
             self._approach_until = math.inf if self.stuck else self._bench.now + takes
+
+    def _landing(self) -> float:
+        """Share of the z range by which the piezo is extended at the end of this approach."""
+        # A controller first lets the piezo extend, and steps only if that finds no surface.
+        there, self.extension = self.extension, None
+        if there is None:
+            there = self._z.extension
+            if not 0 <= there <= _WITHIN_REACH or self._bench.microscope.fault:
+                there = EXTENSION_AFTER_APPROACH
+        return there
 
     def _step_nearer(self) -> bool:
         """Step nearer, if steps are counted; return whether the surface is still out of reach."""
@@ -203,9 +219,9 @@ class VirtualCoarseMotion:
             return
         # Towards the sample a withdrawn tip has room for a few steps; in contact it has none.
         self._z.coarse += away
-        if away > 0:
+        if away > 0 and self._z.extension > 1:
             self._left = _APPROACH_STEPS
-        if away < 0 and (self._z.in_contact or self._z.coarse < -FREE_STEPS):
+        if away < 0 and (self._z.in_contact or self._z.extension < 0):
             self._crash()
         elif away > 0 and self._z.in_contact and not microscope.fault:
             microscope.inject("lost contact")

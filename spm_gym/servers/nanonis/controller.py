@@ -205,6 +205,11 @@ class VirtualController:
         with self._bench.condition:
             self._coarse.false_landings += 1
 
+    def let_approach_land(self, extension: float) -> None:
+        """Make the next automatic approach end with the z piezo extended by this share."""
+        with self._bench.condition:
+            self._coarse.extension = extension
+
     def _check_running(self, name: str) -> None:
         module, _, verb = name.partition(".")
         if verb in _OPENS:

@@ -29,6 +29,9 @@ _LARGEST_REQUEST = _MOST_UNREAD = 2**20
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds, seconds, times: a client whose computer has crashed does not keep a port for ever."""
 
+_LANDINGS: Mapping[FaultKind, float] = {"near_landing": 0.05, "far_landing": 0.97}
+"""Share of the z range by which the piezo is extended at the end of such an approach."""
+
 _LOG = logging.getLogger(__name__)
 
 Due = Mapping[FaultKind, Fault]
@@ -148,6 +151,8 @@ class Conversation:
                 self._controller.let_approach_hang()
             elif kind == "false_landing":
                 self._controller.let_approach_miss()
+            elif kind in _LANDINGS:
+                self._controller.let_approach_land(_LANDINGS[kind])
             elif kind == "crash":
                 self._controller.inject("crash")
             elif kind == "lost_contact":

@@ -16,7 +16,7 @@ from spm_gym.instrument.nanonis.commands import RELEASES, commands
 
 FaultKind = Literal[
     "split", "late", "drop", "error", "ignore", "garbage", "short", "stuck_approach",
-    "false_landing", "crash", "lost_contact", "nan_frame",
+    "false_landing", "near_landing", "far_landing", "crash", "lost_contact", "nan_frame",
 ]  # fmt: skip
 
 
@@ -29,8 +29,9 @@ class Fault(Section):
             "ignore": nothing is carried out either, but the reply reports no error;
             "garbage": a reply under another name; "short": a reply without its last byte;
             "stuck_approach": from here on automatic approaches never end; "false_landing": the
-            next approach ends far from the surface; "crash", "lost_contact": an accident of the
-            tip; "nan_frame": the image holds no data.
+            next approach ends far from the surface; "near_landing", "far_landing": it ends with the
+            z piezo nearly retracted, or nearly extended; "crash", "lost_contact": an accident of
+            the tip; "nan_frame": the image holds no data.
         command: Command at which it is injected.
         nth: Number of this command, counted from 1.
         every: Whether it is injected at all of them, from the nth on.

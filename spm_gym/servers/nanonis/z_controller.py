@@ -20,9 +20,6 @@ DEEPEST = 30e-9
 STEP = 100e-9
 """Step of the coarse z motor, m."""
 
-FREE_STEPS = 2
-"""Steps towards the sample for which a withdrawn tip leaves room."""
-
 _NEVER = 1e-3
 """Slowest rate, as a share of the usual one, so that every motion ends."""
 
@@ -102,6 +99,16 @@ class ZController:
         return self._microscope.status().approached
 
     @property
+    def extension(self) -> float:
+        """Share of the z range by which the surface lies below the upper end, without its tilt.
+
+        Below 0 the tip is in the surface, however far the piezo lifts it; above 1 it is out of
+        reach.
+        """
+        low, high = self._microscope.z_range
+        return self._microscope.extension + self.coarse * STEP / (high - low)
+
+    @property
     def tracking(self) -> bool:
         """Whether the feedback follows the surface."""
         return self.loop and self.in_contact and self._motion is None
@@ -130,9 +137,9 @@ class ZController:
     def current(self) -> float:
         """Tunnelling current, A."""
         limit, bias = self._microscope.largest_current, self._microscope.bias
-        if self.coarse < -FREE_STEPS:
+        if self.extension < 0:
             return math.copysign(limit, bias)  # so deep in that the piezo cannot lift the tip out
-        if not self.in_contact:
+        if not self.in_contact or self.extension > 1:
             return self._spike
         current = abs(self._microscope.status().current)
         if not (self.tracking or self._microscope.fault):
@@ -170,8 +177,8 @@ class ZController:
             return
         self._motion = None
         self._hold(motion.end)
-        if motion.engage and self.coarse <= 0 and not self.in_contact:
-            self._microscope.approach()
+        if motion.engage and 0 <= self.extension <= 1 and not self.in_contact:
+            self.land(self.extension)
 
     def switch(self, on: bool) -> None:
         """Switch the feedback on or off."""
@@ -204,8 +211,9 @@ class ZController:
         rate = self._bench.settings.of("ZCtrl.WithdrawRate")["rate"]
         self._travel(start, self.limits[1], rate, LoopStatus.WITHDRAWING)
 
-    def land(self) -> None:
-        """Take over from an automatic approach that found the surface."""
+    def land(self, extension: float) -> None:
+        """Hold the tip at the surface, the piezo extended by this share of its range."""
+        self._microscope.approach(extension)
         self._motion = None
         self._indentation = 0.0
         self._tripped = False
@@ -254,8 +262,8 @@ class ZController:
     @property
     def _where_feedback_ends(self) -> float:
         """Height to which the piezo extends from far away, m: the surface if it is in reach."""
-        low, high = self.limits
-        return self._coerced(high - 0.8 * (high - low) - self.coarse * STEP)
+        low, high = self._microscope.z_range
+        return self._coerced(high - self.extension * (high - low))
 
     @property
     def _surface(self) -> float:
