@@ -118,7 +118,7 @@ def test_what_a_nanonis_can_do_depends_on_a_setting() -> None:
 def test_what_is_not_claimed_is_missing() -> None:
     assert list(Capabilities().missing()) == [
         "status", "withdraw", "retract", "coarse_motion", "previews", "abort", "restore",
-        "rehearse", "verify_motor", "log_commands",
+        "rehearse", "lend", "signals", "verify_motor", "log_commands",
     ]  # fmt: skip
     assert RealConfig().driver == "nanonis"
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spm_gym.envs import observation
 from spm_gym.errors import (
     CommandFailed,
 )
+from spm_gym.imaging import observed
 from spm_gym.journal.reader import JournalError
 from spm_gym.runner import image_handlers
 from spm_gym.runner.control import Request
@@ -125,7 +125,7 @@ def test_an_image_is_diagnosed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a: counted.append(name) or function(*a))
 
-    count(observation, "readings_of")
+    count(observed, "readings_of")
     count(image_handlers, "diagnose")
     settings = ("operation.scans=8", "operation.condition_after=1")
     with lab(tmp_path, Verdicts(GOOD, BAD, BAD, BAD, GOOD), *settings) as it:

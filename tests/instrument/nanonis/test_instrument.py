@@ -282,7 +282,7 @@ def test_a_long_scan_is_stopped_when_the_tip_has_left_the_surface() -> None:
     with lab(fault, imaging={"speed_nm_per_s": 1.0}) as (instrument, controller):
         scan = instrument.scan(HERE)
         # Seen at the next look, every half minute; waits are short so that a scan can be aborted.
-        assert len(sent(controller, "Scan.WaitEndOfScan")) == 15
+        assert len(sent(controller, "Scan.WaitEndOfScan")) == 30
         assert np.isnan(scan.z[10:]).all()
         assert [v["action"] for _, v in sent(controller, "Scan.Action")] == [0, 1]
 
