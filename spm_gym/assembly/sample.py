@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spm_gym.analysis.session import last_session
 from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.config import Config, ConfigError
 from spm_gym.config.yaml_file import read_yaml
@@ -63,7 +64,7 @@ def _end_of(run: Path) -> list[tuple[float, UsedArea]]:
         if state is None:
             return []
         place = state.place
-        (started,) = db.execute("SELECT COALESCE(MAX(wall), 0) FROM sessions").fetchone()
+        started = last_session(db).wall
         used = UsedArea(
             display_name(run), place.area, place.coarse, place.last_region,
             tuple(read_marks(db, place.area)),

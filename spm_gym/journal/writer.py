@@ -246,7 +246,10 @@ class Journal:
 
     def marks(self, area: int) -> list[Mark]:
         """Read the blocked places of an area; see `read_marks`."""
-        return read_marks(self._db, area)
+        try:
+            return read_marks(self._db, area)
+        except JournalError as error:
+            raise JournalError(f"{self.run / JOURNAL}: {error}") from None
 
     def add_scan(
         self,
@@ -267,7 +270,6 @@ class Journal:
         # The file comes before its row: a kill in between leaves a file too many, not too few.
         file = scan_file(last + 1)
         (self.run / SCANS).mkdir(exist_ok=True)
-        # The file first: a kill in between leaves one to be deleted, never a row without heights.
         for channel in scan.channels:
             (self.run / CHANNELS).mkdir(exist_ok=True)
             beside = self.run / channel_file(last + 1, channel)

@@ -34,6 +34,9 @@ from spm_gym.runner.states import (
 )
 from spm_gym.scale import duration_text
 
+# Each of them waits as long as the driver is patient (`real.nanonis.outage_s`).
+_CONNECTIONS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -287,17 +290,21 @@ class Runner:
 
     def _withdraw(self) -> str:
         instrument = self.env.instrument
-        # Doing it twice does nothing more, unlike other acts; the second time over a new
-        # connection.
-        for _ in range(2):
+        # Doing it twice does nothing more, unlike other acts. The second time is over a new
+        # connection, which may take some attempts.
+        withdrawals = attempts = 0
+        trouble = ""
+        while withdrawals < 2 and attempts < _CONNECTIONS:
+            attempts += 1
             try:
                 instrument.withdraw()
                 return ""
             except Exception as error:  # even the journal's: the tip may be withdrawn all the same
                 trouble = str(error)
-            # An interrupt in the middle of a command has cost the connection.
             with suppress(Exception):
+                # An interrupt in the middle of a command has cost the connection.
                 instrument.reconnect()
+                withdrawals += 1
             with suppress(InstrumentError):
                 # The reply may have been lost, and the tip withdrawn all the same.
                 if not instrument.status().approached:

@@ -17,7 +17,7 @@ import pytest
 from spm_gym.assembly import run as operate
 from spm_gym.assembly.run_directory import TRAINING
 from spm_gym.cli import main, monitor, stop, train
-from spm_gym.config import ConfigError
+from spm_gym.config import ConfigError, OperationConfig
 from spm_gym.journal.writer import SessionRecord
 from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.notify import Notifier
@@ -58,7 +58,8 @@ def test_a_shell_reads_a_path_as_it_is(name: bytes) -> None:
 
 def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> list[str]:
     """Whatever commands are suggested for a run directory."""
-    operate._status(Outcome("over", False, "withdrawn"), run, survey=True)
+    survey = OperationConfig(conditioning=False)
+    operate._status(Outcome("over", False, "withdrawn"), run, survey)
     train._print_next_steps(run)
     printed = capsys.readouterr().out.splitlines()
     run.mkdir()

@@ -287,3 +287,19 @@ def test_a_connection_lost_while_paused_is_repaired_and_the_pause_goes_on(tmp_pa
         assert not it.microscope.status().approached
         requested[0] = Request.RESUME
         it.until(State.COLLECT)
+
+
+def test_at_the_end_a_connection_that_is_hard_to_get_is_tried_until_the_tip_is_up(
+    tmp_path: Path,
+) -> None:
+    gone = ConnectionLost("gone")
+    microscope = Mishap(withdraw=dict.fromkeys(range(1, 7), gone))
+    microscope.reconnect = lambda: microscope._raise("reconnect")  # type: ignore[method-assign]
+    microscope.calls["reconnect"] = dict.fromkeys(range(1, 6), gone)
+    with lab(tmp_path, Verdicts(GOOD), "operation.scans=1", microscope=microscope) as it:
+        it.until(State.STOP)
+        microscope.status = lambda: microscope._raise("status") or Mishap.status(microscope)  # type: ignore[method-assign]
+        microscope.calls["status"] = dict.fromkeys(range(1, 14), gone)
+        outcome = it.runner.run()
+        assert outcome.where == "tip withdrawn"
+    assert microscope.counted["withdraw"] == 7
