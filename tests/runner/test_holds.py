@@ -211,13 +211,17 @@ class Wired(VirtualController):
         return answer
 
 
-@pytest.fixture
-def controller() -> Iterator[tuple[Wired, list[str]]]:
+@pytest.fixture(params=[1])
+def controller(request: pytest.FixtureRequest) -> Iterator[tuple[Wired, list[str]]]:
+    """One whose time passes so much faster than ours, and settings for scans of four seconds."""
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    wired = Wired(SimulatedMicroscope(CALM, seed=2), time_scale=1)
+    wired = Wired(SimulatedMicroscope(CALM, seed=2), time_scale=request.param)
     with VirtualNanonis(wired, [0, 0]) as server:
         ports = f"real.nanonis.ports={list(server.ports)}"
-        yield wired, [ports, "env.creep_wait_s=0", "real.imaging.speed_nm_per_s=400"]
+        yield (
+            wired,
+            [ports, "env.creep_wait_s=0", f"real.imaging.speed_nm_per_s={400 / request.param:g}"],
+        )
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -226,14 +230,16 @@ def with_interlock(controller: Wired, settings: list[str], more: str) -> int:
     interlock = f"operation.interlocks=[{{signal: {SIGNAL}, max: 4.2, {more}}}]"
     options = ["--env", "real", "--run-dir", "run", "--scans", "1"]
     status = main(["run", *options, "--set", interlock, *settings])
-    # A scan is waited for in pieces of a second: one may be under way when the signal crosses.
-    assert controller.until_withdrawn.count("Scan.WaitEndOfScan") <= 1
-    assert controller.until_withdrawn.index("Scan.Action") < 4
+    # Nothing comes between the reading and the stop.
+    stop = controller.until_withdrawn.index("Scan.Action")
+    assert controller.until_withdrawn[stop - 1] == "Signals.ValsGet"
     return status
 
 
 @pytest.mark.usefixtures("fresh_folder")
 class TestOnAController:
+    # An approach takes a minute of the controller's time.
+    @pytest.mark.parametrize("controller", [20], indirect=True)
     def test_an_interlock_pauses_in_mid_scan_and_lets_go_on(
         self, controller: tuple[Wired, list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -249,6 +255,8 @@ class TestOnAController:
         self, controller: tuple[Wired, list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert with_interlock(*controller, "then: stop") == 2
+        # A scan is waited for in pieces of a second: one may be under way when the signal crosses.
+        assert controller[0].until_withdrawn.count("Scan.WaitEndOfScan") <= 1
         found = summary(capsys)
         assert found["ending"] == f"interlock: {SIGNAL} = 4.3, above 4.2; tip withdrawn"
         assert found["ending_kind"] == "given up"
