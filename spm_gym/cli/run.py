@@ -194,6 +194,8 @@ def _resume(arguments: argparse.Namespace) -> int:
         remove_leftovers(folder)
         # Read under the lock: another program may just have changed the settings.
         changed = _given(arguments)
+        if arguments.when_good in ("scan", "stop"):
+            changed.append("operation.hand_overs=null")  # which counts programs
         config = load_config(folder / SETTINGS, changed)
         _refuse_impossible(arguments, config)
         _refuse_unasked_program(arguments, folder, config)

@@ -293,10 +293,12 @@ def test_a_run_directory_of_somebody_else_starts_no_program(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     trap = "touch sprung"
-    assert main(["run", "--run-dir", "run", "--scans", "1"]) == 0
+    count = ["--when-good", "true", "--set", "operation.hand_overs=5"]
+    assert main(["run", "--run-dir", "run", "--scans", "1", *count]) == 0
     settings = Path("run/config.yaml")
-    assert "when_good: scan" in settings.read_text()
-    settings.write_text(settings.read_text().replace("when_good: scan", f"when_good: {trap}"))
+    own = "when_good: 'true'"
+    assert own in settings.read_text()
+    settings.write_text(settings.read_text().replace(own, f"when_good: {trap}"))
     assert main(["run", "--resume", "--run-dir", "run", "--scans", "2"]) == 2
     assert "is not started unless you name it" in capsys.readouterr().err
     assert main(["run", "--resume", "--run-dir", "run", "--scans", "2", "--when-good", "scan"]) == 0
