@@ -107,7 +107,9 @@ def test_a_run_that_ended_on_a_useless_scan_shows_the_last_usable_one(
     run.commit()
     with reading(run.journal.run) as db:
         views = {
-            (number, over): scan_view(db, run.journal.run, None, number, Preprocessing(), over)
+            (number, over): scan_view(
+                db, run.journal.run, None, number, Preprocessing(), usable=over
+            )
             for number in (None, useless)
             for over in (False, True)
         }
