@@ -75,10 +75,10 @@ class EpisodeRecorder(EnvObserver):
             self._state = RunState() if kept is None else RunState.from_json(kept[0])
         except StateError as error:
             raise JournalError(f"{journal.run} cannot go on: {error}") from error
-        self._cut_off = self._take_up(resumed=kept is not None)
+        self._take_up(resumed=kept is not None)
 
-    def _take_up(self, resumed: bool) -> str:
-        """Close what a killed session has left open; returns the act that it was cut off in."""
+    def _take_up(self, resumed: bool) -> None:
+        """Close what a killed session has left open."""
         # Before anything is scanned: the next scan takes the number of the orphan.
         self._journal.remove_orphan()
         unknown = self._journal.give_up_unfinished()
@@ -88,7 +88,7 @@ class EpisodeRecorder(EnvObserver):
             self._journal.add_event(time.time(), "unknown outcome", text)
         if not resumed:
             self._journal.keep()
-            return act
+            return
         state = self._state
         state.clock.now = self._clock()
         if unknown is not None and act in _ON_PROBE and state.state is State.CONDITION:
@@ -96,10 +96,12 @@ class EpisodeRecorder(EnvObserver):
             step = self._journal.last_step()["id"]
             self._journal.end_step(step, act=unknown["number"], uncertain=True)
             state.conditioning.actions += 1
+        if act == "move area":
+            # Kept with the state: a start that fails must not forget it.
+            state.place.leaving = "killed during the move"
         self._close_open("failed")
         state.state, state.tip.in_contact, state.ending = State.CHOOSE, False, EndingState()
         self._commit()
-        return act
 
     def follow(self, env: ProbeConditioningEnv, steps: int) -> None:
         """Record an environment from now on, whose tip is at the surface.
@@ -124,8 +126,8 @@ class EpisodeRecorder(EnvObserver):
         else:
             # A checkpoint is older than the journal: places were used since then.
             areas.restore_map()
-        if self._cut_off == "move area":
-            areas.enter_next(certain=False, reason="killed during the move")
+        if state.place.leaving:
+            areas.enter_next(certain=False, reason=state.place.leaving)
         state.state = State.CHOOSE
         self._commit()
 

@@ -133,7 +133,7 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
     # Nothing would come of it: only the runner knows how to go on after a pause.
     if request is not Request.STOP and (command := last_command(run)) not in ("", "run"):
         raise CannotAsk(
-            f"{run} is of '{command}', which can be stopped but not paused: ask it to stop, and "
+            f"{run} is at work for '{command}', which can be stopped but not paused: stop it, and "
             "resume a training with python train.py --resume"
         )
     key = _checked_key(run, token)

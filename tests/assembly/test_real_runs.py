@@ -179,8 +179,9 @@ def test_settings_that_a_killed_run_could_not_restore_are_restored_later(
     assert summary.blocked_places > killed.blocked_places
     assert summary.acts_under_way <= 1
     acts = recorded("number", "session")
-    numbers = [number for number, _ in acts if number is not None]  # reconnecting has none
-    assert numbers == list(range(1, len(numbers) + 1))
+    # Reconnecting has none, and an act that was interrupted before its intent leaves a gap.
+    numbers = [number for number, _ in acts if number is not None]
+    assert numbers == sorted(set(numbers))
     assert {session for _, session in acts} == {1, 2}
     with reading(Path("run")) as db:
         assert [tuple(row) for row in db.execute("SELECT resumed FROM sessions")] == [(0,), (1,)]
