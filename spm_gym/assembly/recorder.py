@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.run_policies import RandomRunPolicy
+from spm_gym.assembly.scan_labels import scan_label
 from spm_gym.config import Config
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.envs.observer import EnvObserver
@@ -75,6 +76,7 @@ class EpisodeRecorder(EnvObserver):
             self._state = RunState() if kept is None else RunState.from_json(kept[0])
         except StateError as error:
             raise JournalError(f"{journal.run} cannot go on: {error}") from error
+        self._state.clock.now = self._clock()
         self._take_up(resumed=kept is not None)
 
     def _take_up(self, resumed: bool) -> None:
@@ -90,7 +92,6 @@ class EpisodeRecorder(EnvObserver):
             self._journal.keep()
             return
         state = self._state
-        state.clock.now = self._clock()
         if unknown is not None and act in _ON_PROBE and state.state is State.CONDITION:
             # Its step was committed with the intent, and the count of steps after the act.
             step = self._journal.last_step()["id"]
@@ -156,9 +157,8 @@ class EpisodeRecorder(EnvObserver):
         self, scan: Scan, outcome: ProcessedScan | Diagnosis | UnclassifiableImage
     ) -> None:
         """Keep an image or a preview with its label, and what was read from it."""
-        label, reason = _label(outcome)
         preview = scan.frame.is_preview
-        number = self._keep(scan, 1.0, Label.PREVIEW if preview else label, reason)
+        number = self._keep(scan, 1.0, *scan_label(scan, outcome))
         self._state.imaging.images += not preview
         if isinstance(outcome, ProcessedScan):
             column = "preview_probability" if preview else "probability"
@@ -382,17 +382,6 @@ class EpisodeRecorder(EnvObserver):
         if self._areas is not None:
             self._areas.keep_map()
         self._journal.commit(self._state.to_json(), None)
-
-
-def _label(outcome: ProcessedScan | Diagnosis | UnclassifiableImage) -> tuple[Label, str]:
-    if isinstance(outcome, ProcessedScan):
-        unknown = outcome.unknown
-        # As in a run: what a preview came to is its reason, its label says that it is one.
-        reason = str(Label.UNKNOWN) if unknown and outcome.preview else ""
-        return Label.UNKNOWN if unknown else Label.CONDITIONING, reason
-    if isinstance(outcome, Diagnosis):
-        return (Label.BAD_SAMPLE if outcome is Diagnosis.ROUGH else Label.UNUSABLE), outcome.value
-    return Label.UNUSABLE, "not classified"
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from spm_gym.analysis.summary import summarise
 from spm_gym.cli import main, train
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import reading
+from spm_gym.runner.control import Request, ask
 from spm_gym.servers.nanonis.controller import VirtualController
 from spm_gym.servers.nanonis.server import VirtualNanonis
 from tests.support.controller_runs import is_safe, on
@@ -30,22 +31,22 @@ TOKEN = "correct horse"
 pytestmark = pytest.mark.usefixtures("fresh_folder")
 
 
-class EndlessScan(VirtualController):
-    """From the n-th wait for a scan on, none ends; the first of these waits calls a function.
+class Interrupted(VirtualController):
+    """Calls a function at the n-th command of a name; no wait for a scan is successful after that.
 
     Attributes:
         afterwards: Commands that were carried out after that.
     """
 
-    def __init__(self, number: int, call: Callable[[], None]) -> None:
+    def __init__(self, name: str, number: int, call: Callable[[], None]) -> None:
         super().__init__(SimulatedMicroscope(CALM, seed=2), time_scale=0)
-        self._left, self._call = number, call
+        self._name, self._left, self._call = name, number, call
         self.afterwards: list[str] = []
 
     def execute(
         self, name: str, values: Mapping[str, Any], is_gone: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
-        if self._left > 0 and name == "Scan.WaitEndOfScan":
+        if self._left > 0 and name == self._name:
             self._left -= 1
             if self._left == 0:
                 self._call()
@@ -86,7 +87,7 @@ def test_a_stop_in_the_middle_of_a_scan_ends_a_training() -> None:
             assert "can be stopped but not paused" in answer(f"{address}control", "pause")
             answer(f"{address}control", "stop")
 
-    controller = EndlessScan(500, stop)
+    controller = Interrupted("Scan.WaitEndOfScan", 500, stop)
     with VirtualNanonis(controller, ports=(0, 0)) as server:
         ports = list(server.ports)
         arguments = ["--env", "real", "--config", SMOKE, "--set", on(ports), "--run-dir", "run"]
@@ -110,6 +111,25 @@ def test_a_stop_in_the_middle_of_a_scan_ends_a_training() -> None:
     finished = summary.actions["total"]
     kept = max(int(each.name.removeprefix("step_")) for each in Path("run/checkpoints").iterdir())
     assert kept in (finished, finished - 1)
+
+
+def test_a_stop_during_the_first_approach_ends_a_training_that_can_go_on() -> None:
+    controller = Interrupted("AutoApproach.OnOffSet", 1, lambda: ask(RUN, Request.STOP))
+    controller.execute("ZCtrl.Withdraw", {"wait": 1, "timeout": -1})
+    with VirtualNanonis(controller, ports=(0, 0)) as server:
+        ports = list(server.ports)
+        arguments = ["--env", "real", "--config", SMOKE, "--set", on(ports), "--run-dir", "run"]
+        assert train.main([*arguments, "--steps", "3"]) == 130
+        assert "Scan.Action 0" not in controller.afterwards
+        assert is_safe(ports)
+    assert status().sentence == "Ended: asked to stop; tip withdrawn"
+    assert summarise(RUN).hours < 1
+    another = VirtualController(SimulatedMicroscope(CALM, seed=2), time_scale=0)
+    with VirtualNanonis(another, ports=(ports[0], ports[1])):
+        assert train.main(["--resume", "--run-dir", "run"]) == 0
+    summary = summarise(RUN)
+    assert summary.consistent, summary.inconsistencies
+    assert (summary.actions["total"], summary.sessions, summary.resumes) == (3, 2, 1)
 
 
 def test_a_training_on_the_simulator_has_no_record_and_says_so(
