@@ -90,9 +90,8 @@ def play(
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         # Streams of their own: how many numbers one policy draws changes nothing for the others.
-        world, *own_seeds, turn_seed = np.random.SeedSequence([_EVALUATION, seed]).spawn(
-            2 + len(results)
-        )
+        seeds = np.random.SeedSequence([_EVALUATION, seed])
+        world, *own_seeds, turn_seed = seeds.spawn(2 + len(results))
         policies: dict[str, Policy] = {
             name: further[name]
             if name in further
@@ -100,8 +99,7 @@ def play(
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
         if recorder is not None:
-            recorder.follow(env, steps=0)
-            policies = _announced(policies, recorder)
+            policies = _recorded(policies, recorder, env)
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
         # One episode each (paper, *Double DQN*): the hours, the area and the tip are the same for
@@ -115,7 +113,10 @@ def play(
                 break
 
 
-def _announced(policies: Mapping[str, Policy], recorder: EpisodeRecorder) -> dict[str, Policy]:
+def _recorded(
+    policies: Mapping[str, Policy], recorder: EpisodeRecorder, env: ProbeConditioningEnv
+) -> dict[str, Policy]:
+    recorder.follow(env, steps=0)
     return {name: _AnnouncedPolicy(name, policy, recorder) for name, policy in policies.items()}
 
 
@@ -150,6 +151,7 @@ def _expectation(
         return Expectation(tuple(map(float, policy.q_values(observation))))
     if isinstance(policy, BeliefAgent):
         return Expectation(forecast=policy.forecast(state, deterministic))
+    # A shuffled agent as well: its values are those of another image than the one that is noted.
     return Expectation()
 
 

@@ -112,6 +112,7 @@ class EpisodeRecorder(EnvObserver):
             steps: Done so far, as the agent counts them.
         """
         state, rng = self._state, np.random.default_rng()
+        # Connecting and loading are no time of operation.
         state.clock.now = self._clock()
         state.tip.in_contact, state.training.steps = True, steps
         self._env, env.observer = env, self
@@ -161,6 +162,7 @@ class EpisodeRecorder(EnvObserver):
         number = self._keep(scan, 1.0, *scan_label(scan, outcome))
         self._state.imaging.images += not preview
         if isinstance(outcome, ProcessedScan):
+            # In columns apart: they are answers of two classifiers.
             column = "preview_probability" if preview else "probability"
             probability = None if outcome.unknown else outcome.probability
             values = {column: probability, "clean_side": outcome.clean_side}
@@ -181,12 +183,14 @@ class EpisodeRecorder(EnvObserver):
         self._check_asked()
         env, conditioning = self._required_env(), self._state.conditioning
         processed = required(env.processed, "an image")
+        # Not with the reset: one that no decision follows is no episode.
         if conditioning.episode is None:
             self._begin_episode()
         episode = required(conditioning.episode, "an episode")
         # In this state alone the intent of an act may bring a step that is not counted yet.
         self._state.place.frame, self._state.state = None, State.CONDITION
         self._commit()
+        # Now, for an agent that learns meanwhile expects something else after the act.
         values, forecast = self.expectation(processed.observation)
         # JSON has no NaN, and readers would stumble over it.
         if values is not None and not all(map(math.isfinite, values)):
@@ -253,6 +257,8 @@ class EpisodeRecorder(EnvObserver):
             with ignoring_signals():
                 reason = ASKED_TO_STOP if isinstance(error, Aborted) else _reason(error)
                 stays = not can_withdraw or (may_stay and not isinstance(error, Aborted))
+                # An error of the instrument comes between two entries; anything else may come
+                # in the middle of one, whose rows do not fit the state.
                 if isinstance(error, InstrumentError):
                     failed = not isinstance(error, Aborted)
                     self._end(instrument, EndingState(reason, failed), stays)

@@ -138,6 +138,7 @@ def existing_record(path: Path | None) -> tuple[Path, Config]:
     """
     if path is None:
         files = [each for name in _OF_EPISODES for each in Path("runs").glob(f"*/{name}")]
+        # A training on the simulator keeps none: it must not hide the run that is looked for.
         files = [each for each in files if (each.parent / JOURNAL).is_file()]
         files += Path("runs").glob(f"*/{SETTINGS}")
         if not files:

@@ -216,6 +216,7 @@ def has_started(run: Path) -> bool:
 
 def last_command(run: Path) -> str:
     """Read which command was started last in a run directory; "" if nobody knows."""
+    # A journal that is damaged, or not there yet, is reported by those who need what is in it.
     with contextlib.suppress(JournalError, sqlite3.Error), reading(run) as db:
         row = db.execute("SELECT command FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
         return "" if row is None else str(row["command"])
