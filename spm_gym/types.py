@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,6 +303,18 @@ class Transition:
     terminated: bool
     truncated: bool
     uncertain: bool = False
+
+
+class Expectation(NamedTuple):
+    """Expectations of a policy before it acts, if it has any.
+
+    Attributes:
+        values: Of all actions; None of a policy that has none.
+        forecast: Of the belief agent; None of any other policy.
+    """
+
+    values: tuple[float, ...] | None = None
+    forecast: Forecast | None = None
 
 
 PolicyName = Literal["agent", "random"]

@@ -62,6 +62,9 @@ class BeliefTraining:
         agent: The agent.
         env: The environment, with ``info["action_mask"]``, ``get_state()`` and ``set_state()``.
         seed: Of the first reset.
+
+    Attributes:
+        forecast: Of the last action, or of the one under way.
     """
 
     def __init__(self, agent: BeliefAgent, env: gym.Env[Image, np.int64], seed: int | None) -> None:
@@ -69,6 +72,7 @@ class BeliefTraining:
         self.env = env
         self._seed = seed
         self._present: _Present | None = None
+        self.forecast: Forecast | None = None
 
     def step(self) -> TrainingStep:
         """Choose an action, carry it out and learn from it; begin an episode where none runs.
@@ -85,7 +89,8 @@ class BeliefTraining:
         action, memory = self.agent.predict(
             present.observation, present.memory, action_masks=present.mask
         )
-        forecast = self.agent.forecast(memory)
+        # Before the action: a record of it has what was expected.
+        self.forecast = forecast = self.agent.forecast(memory)
         following, reward, terminated, truncated, info = self.env.step(action)
         transition = Transition(
             present.observation,

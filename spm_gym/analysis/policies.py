@@ -15,6 +15,7 @@ from spm_gym.intervals import (
     length_interval,
     price_interval,
 )
+from spm_gym.journal.conditions import FINISHED
 from spm_gym.survival import Endings, logrank_p
 
 AGENT, RANDOM = "agent", "random"
@@ -109,7 +110,7 @@ def policy_episodes(db: sqlite3.Connection) -> dict[str, PolicyEpisodes]:
     for row in db.execute(
         "SELECT id, actions, elapsed_end - elapsed AS seconds, outcome = 'good' AS good,"
         f" {EPISODE_POLICY} AS policy FROM episodes"
-        " WHERE outcome IS NOT NULL AND policy IS NOT NULL ORDER BY id"
+        f" WHERE {FINISHED} AND policy IS NOT NULL ORDER BY id"
     ):
         found.setdefault(row["policy"], []).append(row)
     return {

@@ -64,7 +64,8 @@ def progress(
     labels = dict(map(tuple, db.execute("SELECT label, COUNT(*) FROM scans GROUP BY label")))
     images = count_rows(db, f"SELECT COUNT(*) FROM scans WHERE {IMAGE}")
     elapsed = 0.0 if run_state is None else run_state.clock.elapsed
-    share, bound, left_s = _bound(session, elapsed, images)
+    steps = 0 if run_state is None else run_state.training.steps
+    share, bound, left_s = _bound(session, elapsed, images, steps)
     return Progress(
         elapsed=elapsed,
         images=images,
@@ -83,7 +84,7 @@ def progress(
 
 
 def _bound(
-    session: RunSession, elapsed: float, images: int
+    session: RunSession, elapsed: float, images: int, steps: int
 ) -> tuple[float | None, str, float | None]:
     """Return the share that is over, its bound, and seconds until the end by the nearer bound.
 
@@ -92,6 +93,8 @@ def _bound(
     if session.settings is None:
         return None, "", None
     settings, pace = session.settings.operation, session.pace
+    if session.command != "run":
+        return _bound_of_training(session, session.settings.agent.steps, images, steps)
     bounds: list[tuple[float, str, float | None]] = []
     if settings.hours is not None:
         whole = 3600 * settings.hours
@@ -105,6 +108,19 @@ def _bound(
     # A bound without a known end sorts by its share, the largest first.
     share, bound, left = min(bounds, key=lambda each: -each[0] if each[2] is None else each[2])
     return min(share, 1.0), bound, None if left is None else max(left, 0.0)
+
+
+def _bound_of_training(
+    session: RunSession, most: int, images: int, steps: int
+) -> tuple[float | None, str, float | None]:
+    # Nobody knows how long the episodes of an evaluation will be.
+    if session.command != "train":
+        return None, "", None
+    left = None
+    if session.pace is not None and steps:
+        # Resets and troubles take images as well: at the same share as so far.
+        left = max(most - steps, 0) * session.pace.image_s * images / steps
+    return min(steps / most, 1.0), f"{most} steps", left
 
 
 def _recent(db: sqlite3.Connection) -> float | None:

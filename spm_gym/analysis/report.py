@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from spm_gym.analysis.policies import EPISODE_POLICY
 from spm_gym.analysis.queries import single
-from spm_gym.journal.conditions import CLASSIFIED, CLASSIFIED_SQL, IMAGE, UNCERTAIN, UNDECIDED
+from spm_gym.journal.conditions import (
+    CLASSIFIED,
+    CLASSIFIED_SQL,
+    FINISHED,
+    IMAGE,
+    UNCERTAIN,
+    UNDECIDED,
+)
 from spm_gym.journal.reader import Label
 from spm_gym.runner.run_state import read_run_state
 
@@ -181,7 +188,7 @@ def episode_lengths(db: sqlite3.Connection) -> dict[str, dict[int, int]]:
     """Count finished episodes by outcome and number of actions."""
     lengths: dict[str, dict[int, int]] = {}
     for outcome, actions, number in db.execute(
-        "SELECT outcome, actions, COUNT(*) FROM episodes WHERE outcome IS NOT NULL GROUP BY 1, 2"
+        f"SELECT outcome, actions, COUNT(*) FROM episodes WHERE {FINISHED} GROUP BY 1, 2"
     ):
         lengths.setdefault(outcome, {})[actions] = number
     return lengths

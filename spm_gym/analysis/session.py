@@ -40,12 +40,14 @@ class RunSession:
         wall: When, seconds since 1970.
         settings: In force; None if this program does not read them.
         pace: None if too little has been done so far.
+        command: That was started: run, train or evaluate.
     """
 
     number: int
     wall: float
     settings: Config | None
     pace: Pace | None
+    command: str = "run"
 
     @property
     def survey(self) -> bool:
@@ -70,10 +72,11 @@ class RunSession:
 
 def last_session(db: sqlite3.Connection) -> RunSession:
     """Read the last start of the program."""
-    row = db.execute("SELECT id, wall, config FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
+    row = db.execute("SELECT * FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
         return RunSession(0, 0.0, None, None)
-    return RunSession(row["id"], row["wall"], _settings(row["config"]), _pace(db, row["id"]))
+    number, settings, pace = row["id"], _settings(row["config"]), _pace(db, row["id"])
+    return RunSession(number, row["wall"], settings, pace, row["command"])
 
 
 # Every answer of the live page asks for them, and they change only with the session.

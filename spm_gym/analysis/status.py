@@ -74,7 +74,11 @@ _LATE_S = 600.0
 """Creeping piezos and patient reconnecting take minutes without an entry."""
 
 _SLOW_IMAGES = 5
-_RESUME = "Go on with: spm-gym run --resume --run-dir {}"
+_RESUME = {
+    "run": "Go on with: spm-gym run --resume --run-dir {}",
+    "train": "Go on with: python train.py --resume --run-dir {}",
+    "evaluate": "An evaluation is not resumed: repeat it with python evaluate.py",
+}
 _RESTORE = (
     "; or withdraw the tip and restore the operator's settings with: spm-gym restore {}. Until one "
     "of them is done, no other run is let onto the controller."
@@ -121,7 +125,7 @@ def status_of(
     activity = _ACTIVITIES[ending.kind]
     if ending.kind.over:
         activity = activity if ending.safe else Activity.FAILED
-        why = _how_to_go_on(ending, run)
+        why = how_to_go_on(session, ending, run)
         return RunStatus(activity, ending.sentence, why, since, None, ending)
     # A pause may last for days: it has no entry that could be late.
     if ending.kind is RunEnd.PAUSED:
@@ -146,10 +150,10 @@ def _late(run_state: RunState | None, session: RunSession) -> float:
     return late + session.settings.operation.program_s
 
 
-def _how_to_go_on(ending: RunEnding, run: str) -> str:
-    """Name what leaves the instrument as it is to be left, after nothing else has."""
+def how_to_go_on(session: RunSession, ending: RunEnding, run: str) -> str:
+    """Name what goes on, or leaves the instrument as it is to be left after nothing else has."""
     name = as_typed(run)
-    text = _RESUME.format(name)
+    text = _RESUME.get(session.command, _RESUME["run"]).format(name)
     # A driver keeps the operator's settings in this file until they are restored.
     if (Path(run) / SETTINGS_BEFORE).is_file():
         text += _RESTORE.format(name)
@@ -169,6 +173,8 @@ def _doing(
             f"Ending: {ending}",
             "The tip is withdrawn before the end, where the driver can.",
         )
+    if session.command != "run":
+        return _training(db, run_state, session)
     # Before conditioning, which a trouble interrupts: people want to know of the trouble.
     if run_state.recovery.trouble and state in _RECOVERING:
         return _recovering(db, run_state, session)
@@ -183,6 +189,31 @@ def _doing(
         activity, sentence = _routine(run_state, session)
         why = _after_trouble(run_state, session)
     return activity, sentence, f"{why} {_unknown(run_state, session)}".strip()
+
+
+def _training(
+    db: sqlite3.Connection, run_state: RunState, session: RunSession
+) -> tuple[Activity, str, str]:
+    """Describe a training or an evaluation, which does one thing only: episode after episode."""
+    done, state, trouble = run_state.training.steps, run_state.state, run_state.recovery.trouble
+    what = "Training" if session.command == "train" else "Evaluation"
+    most = ""
+    if session.command == "train" and session.settings is not None:
+        most = f" of {session.settings.agent.steps}"
+    if (episode := run_state.conditioning.episode) is None:
+        number = run_state.conditioning.episodes + 1
+        sentence = f"{what}: {done}{most} steps done, preparing episode {number}"
+    else:
+        sentence = f"{what}: step {done + 1}{most}, episode {episode.number}"
+    if trouble:
+        return Activity.RECOVERS, f"{sentence}: recovering from {trouble}", _troubles(run_state)
+    step = db.execute("SELECT name FROM steps ORDER BY id DESC LIMIT 1").fetchone()
+    if state is State.CONDITION and step is not None:
+        return Activity.CONDITIONS, f"{sentence}: {unbroken(step['name'])}", ""
+    frame = run_state.place.frame
+    if state is State.IMAGE and frame is not None:
+        return Activity.IMAGES, f"{sentence}: taking an image{_place((frame.x, frame.y))}", ""
+    return Activity.IMAGES, sentence, ""
 
 
 def _program(session: RunSession) -> str:

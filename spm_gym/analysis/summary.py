@@ -11,7 +11,7 @@ from spm_gym.analysis.consistency import find_inconsistencies, scan_files
 from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.policies import PolicyEpisodes, policy_episodes
 from spm_gym.analysis.queries import count_rows
-from spm_gym.journal.conditions import IMAGE, UNCERTAIN, UNDECIDED
+from spm_gym.journal.conditions import FINISHED, IMAGE, UNCERTAIN, UNDECIDED
 from spm_gym.journal.reader import JournalError, Label, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.runner.run_state import read_run_state
@@ -39,8 +39,9 @@ class Summary:
         labels: Scans by label; "undecided" are those that have none yet.
         share_good: good / (good + bad probe); None without either.
         good_per_hour: Good images per hour of operation; None at the very start.
-        episodes: Of conditioning: "total", "good", "limit", "under_way", and "mean_actions" of
-            those that are over (None without any).
+        episodes: Of conditioning: "total", "good", "limit", "under_way", in a training or an
+            evaluation "cut off", and "mean_actions" of the good ones and those that reached the
+            limit (None without any).
         policies: Of the episodes that are over, by who chose the actions ("agent", "random"):
             "episodes", "good", "mean_actions" and its "ci95" (None if too few to tell), and
             "mean_seconds" on the instrument's clock with "seconds_ci95".
@@ -148,7 +149,7 @@ def _labels(db: sqlite3.Connection) -> dict[str, int]:
 
 def _episodes(db: sqlite3.Connection) -> dict[str, Any]:
     outcomes = {"good": 0, "limit": 0, UNDER_WAY: 0} | _counts(db, "outcome", "episodes")
-    mean = db.execute("SELECT AVG(actions) FROM episodes WHERE outcome IS NOT NULL").fetchone()[0]
+    mean = db.execute(f"SELECT AVG(actions) FROM episodes WHERE {FINISHED}").fetchone()[0]
     return {"total": sum(outcomes.values()), **outcomes, "mean_actions": mean}
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
@@ -28,6 +29,7 @@ from spm_gym.errors import one_line
 from spm_gym.instrument.sim.dynamics import CLASS_NAMES
 from spm_gym.plain_state import StateError
 from spm_gym.scale import probability_text
+from spm_gym.types import Expectation
 
 _EXPLORING = 0x62656C
 """Sets the agent's draws apart from those of the environment with the same seed."""
@@ -96,6 +98,10 @@ class BeliefTrainer:
         self.keep()
         close_logger(logger)
         write_table(self.agent, self._run / TRANSITIONS)
+
+    def expectation(self, observation: NDArray[np.float32]) -> Expectation:
+        """Give what the agent expected when it chose the action under way."""
+        return Expectation(forecast=self._training.forecast)
 
     def keep(self) -> None:
         """Write a checkpoint."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.monitor import Monitor
 
@@ -22,6 +24,7 @@ from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config, ConfigError
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.imaging.preprocessing import Preprocessing
+from spm_gym.types import Expectation
 
 
 class DoubleDQNTrainer:
@@ -72,6 +75,10 @@ class DoubleDQNTrainer:
         if not self.steps:
             self.keep()
         close_logger(logger)
+
+    def expectation(self, observation: NDArray[np.float32]) -> Expectation:
+        """Give the agent's values of the actions."""
+        return Expectation(tuple(map(float, self.model.q_values(observation))))
 
     def keep(self) -> None:
         """Write a checkpoint."""

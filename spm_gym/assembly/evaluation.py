@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from agents.baselines import (
@@ -17,6 +19,7 @@ from agents.baselines import (
     RandomPolicy,
     ShuffledPolicy,
 )
+from agents.belief.agent import BeliefAgent
 from agents.checkpoint import MODEL
 from agents.double_dqn import DoubleDQN
 from agents.evaluation import Episode, interleave
@@ -27,6 +30,7 @@ from spm_gym.assembly.environment import make_env, measured
 from spm_gym.assembly.microscope import print_line
 from spm_gym.assembly.policy_names import AGENT_POLICIES, SIMULATOR_POLICIES
 from spm_gym.assembly.process import prepare_process
+from spm_gym.assembly.recorder import EpisodeRecorder
 from spm_gym.assembly.recording import recorded_microscope
 from spm_gym.assembly.run_directory import EVALUATION, new_run
 from spm_gym.config import Config
@@ -36,7 +40,7 @@ from spm_gym.envs.optimum import level_of, reference_process
 from spm_gym.envs.probe_conditioning import ProbeConditioningEnv
 from spm_gym.errors import UsageError
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
-from spm_gym.types import Policy, Transition
+from spm_gym.types import BoolArray, Expectation, Policy, Transition
 
 _EVALUATION = 0x6576616C
 """Sets an evaluation's worlds and draws apart from those of a training with the same seed."""
@@ -78,24 +82,24 @@ def play(
         run = Path()
         if real:
             run = stack.enter_context(new_run(None, config, "evaluation", EVALUATION))
-            print(f"acts are recorded in {run}")
+            print(f"everything is recorded in {run}")
             stack.enter_context(log_commands(log, config, run, print_line))
         weights = None if checkpoint is None else checkpoint / MODEL
-        instrument = stack.enter_context(
-            recorded_microscope(config, run, "evaluate", dry_run, weights)
-        )
+        recorded = recorded_microscope(config, run, "evaluate", dry_run, weights)
+        instrument, recorder = stack.enter_context(recorded)
         env = make_env(config, instrument=instrument)
         process = reference_process(config) if SIMULATOR_POLICIES & results.keys() else None
         # Streams of their own: how many numbers one policy draws changes nothing for the others.
-        world, *own_seeds, turn_seed = np.random.SeedSequence([_EVALUATION, seed]).spawn(
-            2 + len(results)
-        )
-        policies = {
+        seeds = np.random.SeedSequence([_EVALUATION, seed])
+        world, *own_seeds, turn_seed = seeds.spawn(2 + len(results))
+        policies: dict[str, Policy] = {
             name: further[name]
             if name in further
             else _policy(name, model, process, env, np.random.default_rng(own_seed))
             for name, own_seed in zip(results, own_seeds, strict=True)
         }
+        if recorder is not None:
+            policies = _recorded(policies, recorder, env)
         learners = {"agent": _learner(model)} if learn and model is not None else {}
         first = int(world.generate_state(1)[0])
         # One episode each (paper, *Double DQN*): the hours, the area and the tip are the same for
@@ -107,6 +111,48 @@ def play(
             order.append(name)
             if rule.met(results, seed):
                 break
+
+
+def _recorded(
+    policies: Mapping[str, Policy], recorder: EpisodeRecorder, env: ProbeConditioningEnv
+) -> dict[str, Policy]:
+    recorder.follow(env, steps=0)
+    return {name: _AnnouncedPolicy(name, policy, recorder) for name, policy in policies.items()}
+
+
+class _AnnouncedPolicy:
+    """A policy of which the record knows its name and its expectations; fulfils `Policy`."""
+
+    def __init__(self, name: str, policy: Policy, recorder: EpisodeRecorder) -> None:
+        self._name, self._policy, self._recorder = name, policy, recorder
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Choose as the policy does."""
+        action, state = self._policy.predict(
+            observation, state, episode_start, deterministic, action_masks
+        )
+        # Computed only when the decision is noted, after its time of the processor was taken.
+        self._recorder.policy = self._name
+        self._recorder.expectation = partial(_expectation, self._policy, state, deterministic)
+        return action, state
+
+
+def _expectation(
+    policy: Policy, state: Any, deterministic: bool, observation: NDArray[np.float32]
+) -> Expectation:
+    if isinstance(policy, DoubleDQN):
+        return Expectation(tuple(map(float, policy.q_values(observation))))
+    if isinstance(policy, BeliefAgent):
+        return Expectation(forecast=policy.forecast(state, deterministic))
+    # A shuffled agent as well: its values are those of another image than the one that is noted.
+    return Expectation()
 
 
 def _agent(checkpoint: Path, config: Config) -> Agent:

@@ -69,12 +69,6 @@ def microscope(
     try:
         if not able.coarse_motion:
             print_line(f"instrument: {real.driver} {able.why_not('coarse_motion')}")
-        # Without a status nobody knows whether the tip is up, and one at the surface stays there.
-        automatic = able.status and real.approach_at_start
-        # A run approaches by itself: that is its first state.
-        if automatic and purpose != "run" and not instrument.status().approached:
-            print("instrument: the tip is withdrawn; automatic approach")
-            instrument.approach()
         yield instrument
     finally:
         with ignoring_signals():
@@ -83,6 +77,15 @@ def microscope(
             instrument.close()
             if not able.withdraw:
                 print_line(f"instrument: connection closed; {real.driver} cannot withdraw the tip")
+
+
+def approach_withdrawn(config: Config, instrument: Instrument) -> None:
+    """Approach, if the tip of a real microscope is withdrawn and the settings say so."""
+    # Without a status nobody knows whether the tip is up, and one at the surface stays there.
+    automatic = capabilities(config.real).status and config.real.approach_at_start
+    if automatic and not instrument.status().approached:
+        print("instrument: the tip is withdrawn; automatic approach")
+        instrument.approach()
 
 
 def _connect(

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from spm_gym.assembly.microscope import microscope
+from spm_gym.assembly.drivers import capabilities
+from spm_gym.assembly.microscope import approach_withdrawn, microscope
 from spm_gym.assembly.preflight import Purpose
+from spm_gym.assembly.recorder import EpisodeRecorder
 from spm_gym.assembly.run_directory import versions
 from spm_gym.assembly.shipped_weights import shipped_classifier
 from spm_gym.config import Config
+from spm_gym.errors import Aborted
 from spm_gym.instrument.contract import Instrument
 from spm_gym.journal.writer import Journal, SessionRecord
+from spm_gym.runner.control import Control, Request
+from spm_gym.runner.run_state import RunState
+
+
+class AskedToStop(KeyboardInterrupt):
+    """Somebody asks a training or an evaluation to stop: the same as Ctrl-C, from outside."""
+
+
+class RecordedMicroscope(NamedTuple):
+    """A microscope, and what keeps the record; None of one that is simulated, or only rehearsed."""
+
+    instrument: Instrument
+    recorder: EpisodeRecorder | None
 
 
 @contextmanager
@@ -26,8 +42,10 @@ def recorded_microscope(
     dry_run: bool = False,
     weights: Path | None = None,
     resumed: bool = False,
-) -> Iterator[Instrument]:
-    """Give the configured microscope; the acts of a real one go into the journal of the run.
+) -> Iterator[RecordedMicroscope]:
+    """Give the configured microscope; what is done on a real one goes into the journal of the run.
+
+    Its acts do by themselves, all else as soon as the recorder follows an environment.
 
     Args:
         config: Settings of the run.
@@ -36,25 +54,42 @@ def recorded_microscope(
         dry_run: Whether to show the commands to a real microscope instead of sending them.
         weights: File that the agent begins with; None if there is none.
         resumed: Whether the run goes on.
+
+    Raises:
+        AskedToStop: Somebody asks for the end; the tip was withdrawn.
     """
     if config.run.microscope == "sim" or dry_run:
         with microscope(config, run, purpose, dry_run) as instrument:
-            yield instrument
+            if dry_run:
+                approach_withdrawn(config, instrument)
+            yield RecordedMicroscope(instrument, None)
         return
-    # Around the microscope, so that the withdrawal at the end is recorded, too.
-    with Journal(run, references=None) as journal:
-        journal.begin_session(session_record(config, weights, resumed), os.getpid())
-        # Before the microscope is touched: an act that a kill has cut off is not repeated, and its
-        # outcome stays unknown whatever comes next.
-        cut_off = journal.give_up_unfinished()
-        if cut_off is not None:
-            text = f"{cut_off['act']}: cut off in the middle of it; not repeated"
-            journal.add_event(time.time(), "unknown outcome", text)
-        with microscope(config, run, purpose, journal=journal) as instrument:
-            yield instrument
+    # Before the microscope: a request is obeyed from its first command on.
+    control = Control(run)
+
+    def stop() -> bool:
+        return control.asked() is Request.STOP
+
+    complete = f"the {'training' if purpose == 'train' else 'evaluation'} is complete"
+    may_stay, can_withdraw = not config.real.withdraw_on_exit, capabilities(config.real).withdraw
+    try:
+        # Around the microscope, so that the withdrawal at the end is recorded, too.
+        with (
+            Journal(run, RunState.references) as journal,
+            microscope(config, run, purpose, journal=journal, abort=stop) as instrument,
+        ):
+            journal.begin_session(session_record(config, weights, resumed, purpose), os.getpid())
+            recorder = EpisodeRecorder(config, journal, stop)
+            with recorder.ending(instrument, complete, may_stay, can_withdraw):
+                approach_withdrawn(config, instrument)
+                yield RecordedMicroscope(instrument, recorder)
+    except Aborted as error:
+        raise AskedToStop from error
 
 
-def session_record(config: Config, weights: Path | None, resumed: bool) -> SessionRecord:
+def session_record(
+    config: Config, weights: Path | None, resumed: bool, command: Purpose = "run"
+) -> SessionRecord:
     """Collect the hashes and versions that decide what a session does."""
     if not config.operation.conditioning:
         classifier = ""
@@ -63,7 +98,7 @@ def session_record(config: Config, weights: Path | None, resumed: bool) -> Sessi
     else:
         classifier = _sha256(config.env.classifier or shipped_classifier())
     agent = "" if weights is None else _sha256(weights)
-    return SessionRecord(config.to_yaml(), classifier, agent, versions(), resumed)
+    return SessionRecord(config.to_yaml(), classifier, agent, versions(), resumed, command)
 
 
 def _sha256(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import platform
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
@@ -16,6 +16,7 @@ from spm_gym.config import Config, load_config
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import JOURNAL, has_started
 from spm_gym.journal.run_lock import LOCK, locked_run
+from spm_gym.paths import as_typed
 
 _JOURNAL_FILES = (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm")
 _PACKAGES = ("spm-gym", "gymnasium", "stable-baselines3", "torch", "numpy", "scikit-learn")
@@ -24,6 +25,7 @@ TRAINING = "training.yaml"
 EVALUATION = "evaluation.yaml"
 CLASSIFIER = "classifier.yaml"
 RECOGNISER = "recogniser.yaml"
+_OF_EPISODES = (TRAINING, EVALUATION)
 _SETTINGS_FILES = (SETTINGS, TRAINING, EVALUATION, CLASSIFIER, RECOGNISER)
 """Of a run of ``spm-gym run``, and of the other commands: by its name it is known which it was."""
 
@@ -125,6 +127,39 @@ def existing_operation(path: Path | None) -> tuple[Path, Config]:
     return _existing(path, "run", SETTINGS)
 
 
+def existing_record(path: Path | None) -> tuple[Path, Config]:
+    """Find a run with a journal: ``spm-gym run``, or training or evaluation on a microscope.
+
+    Args:
+        path: The directory; None takes the newest below ``runs/``.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    if path is None:
+        files = [each for name in _OF_EPISODES for each in Path("runs").glob(f"*/{name}")]
+        # A training on the simulator keeps none: it must not hide the run that is looked for.
+        files = [each for each in files if (each.parent / JOURNAL).is_file()]
+        files += Path("runs").glob(f"*/{SETTINGS}")
+        if not files:
+            raise UsageError("no run below runs/ has a journal: name one")
+        path = _newest(files)
+    file = next((name for name in _OF_EPISODES if (path / name).is_file()), None)
+    if file is None:
+        return existing_operation(path)
+    if not (path / JOURNAL).is_file():
+        raise UsageError(
+            f"{path} has no journal: training keeps one with --env real only; watch it with "
+            f"tensorboard --logdir {as_typed(path)}"
+        )
+    return path, load_config(path / file)
+
+
+def _newest(files: Iterable[Path]) -> Path:
+    # By the time of the settings: names may have been given by hand.
+    return max(files, key=lambda file: file.stat().st_mtime).parent
+
+
 def settings_file(run: Path) -> Path | None:
     """Find the settings of a run of any command; None if the directory is no run's."""
     return next((path for name in _SETTINGS_FILES if (path := run / name).is_file()), None)
@@ -146,8 +181,7 @@ def _existing(path: Path | None, command: str, file: str) -> tuple[Path, Config]
         files = list(Path("runs").glob(f"*/{file}"))
         if not files:
             raise UsageError(f"no run below runs/ is one of 'spm-gym {command}': name one")
-        # By the time of the settings: names may have been given by hand.
-        path = max(files, key=lambda file: file.stat().st_mtime).parent
+        path = _newest(files)
     # A folder that is no run at all is another mistake than a run of another command.
     if settings_file(path) is None:
         raise UsageError(f"{path} is not a run directory: it has no {file}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents.checkpoint import MODEL, latest_checkpoint
 from spm_gym.assembly.belief_training import BeliefTrainer
 from spm_gym.assembly.double_dqn_training import DoubleDQNTrainer
@@ -24,6 +27,7 @@ from spm_gym.errors import InstrumentError, UsageError
 from spm_gym.figures.learning_curve import plot_learning_curve
 from spm_gym.paths import as_typed
 from spm_gym.runner.signals import is_interrupt
+from spm_gym.types import Expectation
 
 
 class Trainer(Protocol):
@@ -36,6 +40,10 @@ class Trainer(Protocol):
 
     def run(self) -> None:
         """Train until there are as many as the settings ask for, and write the last checkpoint."""
+        ...
+
+    def expectation(self, observation: NDArray[np.float32]) -> Expectation:
+        """Give what the agent expects of the action that it has just chosen for an image."""
         ...
 
     def keep(self) -> None:
@@ -89,13 +97,18 @@ def _drive(
     trainer: Trainer | None = None
     weights = None if newest is None else newest / MODEL
     try:
-        with recorded_microscope(config, run, "train", dry_run, weights, resumed) as instrument:
-            env = make_env(config, instrument=instrument)
+        with recorded_microscope(config, run, "train", dry_run, weights, resumed) as recorded:
+            env = make_env(config, instrument=recorded.instrument)
             trainer = _trainer(config, run, env, newest)
             if newest is not None:
                 print(f"from step {trainer.steps} of {config.agent.steps}")
+            if fresh_area:
+                env.enter_fresh_area()
+            if (recorder := recorded.recorder) is not None:
+                recorder.expectation = trainer.expectation
+                recorder.follow(env, trainer.steps)
                 if fresh_area:
-                    env.enter_fresh_area()
+                    recorder.enter_fresh_area()
             trainer.run()
         plot_learning_curve(run / TENSORBOARD, run / LEARNING_CURVE)
         print(f"trained for {trainer.steps} steps: {run}")

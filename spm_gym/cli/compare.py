@@ -93,7 +93,7 @@ def compare(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--plot {arguments.plot}: its name must end in {', '.join(STILL)}")
     for run in runs:
         settings = settings_file(run)
-        # A training at a microscope has a journal too, but neither time of operation nor yield.
+        # A training at a microscope has a journal too, but nothing in it is a yield of images.
         if settings is not None and settings.name != SETTINGS:
             raise UsageError(f"{run} is not a run of 'spm-gym run': it has a {settings.name}")
     campaigns = [read_campaign(run) for run in runs]

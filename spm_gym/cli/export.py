@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spm_gym.assembly.run_directory import existing_operation
+from spm_gym.assembly.run_directory import existing_record
 from spm_gym.cli.options import add_force, refuse_unwritable
 from spm_gym.datasets.export import Whose, export_images
 from spm_gym.datasets.offline import DATASET, export_episodes
@@ -76,7 +76,7 @@ def export(arguments: argparse.Namespace) -> int:
         print(f"{transitions}: {transitions.stat().st_size / 1e3:.0f} kB")
     if images is None and episodes is None:
         return 0
-    run, config = existing_operation(arguments.run)
+    run, config = existing_record(arguments.run)
     if images is not None:
         exported = export_images(run, images, config.env, whose, arguments.conditioning)
         print(f"{images}: {exported}")

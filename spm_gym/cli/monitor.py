@@ -7,10 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spm_gym.assembly.run_directory import TRAINING, existing_operation
+from spm_gym.assembly.run_directory import existing_record
 from spm_gym.cli.page import add_address, serve_page
-from spm_gym.errors import UsageError
-from spm_gym.paths import as_typed
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -27,8 +25,8 @@ EPILOG = """examples:
   spm-gym monitor RUN_DIR --token T                  ... with buttons for pause, resume and stop
   spm-gym monitor RUN_DIR --token T --host 0.0.0.0   ... for phones in the same network
 
-The page only reads the run directory; it can be started and ended at any time, also long after the
-run.
+RUN_DIR is that of spm-gym run, or of train.py or evaluate.py with --env real. The page only reads
+it; it can be started and ended at any time, also long after the run.
 """
 
 
@@ -43,13 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Serve the page."""
-    # Such a run has no journal of operation, but TensorBoard shows all of it.
-    if arguments.run is not None and (arguments.run / TRAINING).is_file():
-        raise UsageError(
-            f"{arguments.run} is a run of train.py: watch it with tensorboard --logdir "
-            f"{as_typed(arguments.run)}"
-        )
-    run, _ = existing_operation(arguments.run)
+    run, _ = existing_record(arguments.run)
 
     def live_page(access: Access) -> ASGIApp:
         from spm_gym.web.monitor import monitor  # its pictures are slow to import

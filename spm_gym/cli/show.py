@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from spm_gym.assembly.pictures import LAST, Picture
-from spm_gym.assembly.run_directory import CHECKPOINTS, EVALUATION, TENSORBOARD, TRAINING
+from spm_gym.assembly.run_directory import CHECKPOINTS, TENSORBOARD, TRAINING
 from spm_gym.atomic_file import remove_leftovers
 from spm_gym.cli.options import add_config, add_force, add_set, refuse_unwritable
 from spm_gym.config import Config, load_config
@@ -23,7 +23,8 @@ EPILOG = """examples:
   spm-gym show RUN_DIR --area 0             one approach area, large, every image in its place
   spm-gym show RUN_DIR --episode 3          an animation of a conditioning (.gif, .webp, .png)
   spm-gym show --episode --seed 4           the same on the simulator, by the agent in the package
-  spm-gym show runs/demo                    a run of train.py: its learning curve
+  spm-gym show runs/demo                    a run of train.py: its learning curve; with --env real
+                                            also --episode, --area, --scan and --what
   spm-gym show runs/demo/evaluation.json    what evaluate.py --json has written
   spm-gym show agent.safetensors            an agent's values; also a checkpoint (step_...)
   spm-gym show runs/belief/checkpoints/step_0000300   what a belief agent has learned of the actions
@@ -140,7 +141,7 @@ def _picture(arguments: argparse.Namespace) -> Picture:
     if not arguments.paths:
         return networks.simulated_episode(config, arguments.seed or 0)
     path: Path = arguments.paths[0]
-    if len(arguments.paths) == 1 and _is_operation(path):
+    if len(arguments.paths) == 1 and _is_operation(path, arguments):
         _refuse(arguments, "a run", ("size_nm", "config", "set"))
         return run.of_run(path, arguments)
     _refuse(arguments, "not a run of spm-gym run", _OF_A_RUN)
@@ -150,10 +151,10 @@ def _picture(arguments: argparse.Namespace) -> Picture:
     return scans.of_scans(arguments.paths, arguments.classifier, arguments.size_nm, config.env)
 
 
-def _is_operation(path: Path) -> bool:
-    """Tell a run of spm-gym run from a training, which keeps its acts in a journal as well."""
-    others = (TRAINING, EVALUATION)
-    return (path / JOURNAL).is_file() and not any((path / file).is_file() for file in others)
+def _is_operation(path: Path, arguments: argparse.Namespace) -> bool:
+    """Check whether a picture is drawn from a journal; a training by default shows its learning."""
+    asked = any(getattr(arguments, option) not in (None, []) for option in _OF_A_RUN)
+    return (path / JOURNAL).is_file() and (asked or not (path / TRAINING).is_file())
 
 
 def _refuse(arguments: argparse.Namespace, what: str, options: tuple[str, ...]) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from spm_gym.analysis.ending import RunEnd, run_ending
 from spm_gym.analysis.events import last_event_number
-from spm_gym.assembly.run_directory import existing_operation
+from spm_gym.analysis.session import last_session
+from spm_gym.analysis.status import how_to_go_on
+from spm_gym.assembly.run_directory import existing_record
 from spm_gym.cli.options import add_token, seconds
 from spm_gym.errors import UsageError
 from spm_gym.journal.reader import reading
 from spm_gym.journal.run_lock import is_run_locked
-from spm_gym.paths import as_typed
 from spm_gym.runner.control import Request, ask
 
 _ASK_EVERY_S = 0.2
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def stop(arguments: argparse.Namespace) -> int:
     """Ask, wait, and print how it ended."""
-    run, _ = existing_operation(arguments.run)
+    run, _ = existing_record(arguments.run)
     if not is_run_locked(run):
         raise UsageError(f"{run} is not at work: there is nothing to stop")
     with reading(run) as db:
@@ -61,11 +62,9 @@ def _print_ending(run: Path, before: int) -> int:
     with reading(run) as db:
         # An end from before the request is that of an earlier session.
         ending = run_ending(db, at_work=False, after_event=before)
+        how = how_to_go_on(last_session(db), ending, str(run))
     if ending.kind in (RunEnd.KILLED, RunEnd.KILLED_AT_ONCE):
-        raise UsageError(
-            f"{ending.terminal_line}: {run} has ended without a word; go on with spm-gym restore "
-            f"{as_typed(run)}, or spm-gym run --resume --run-dir {as_typed(run)}"
-        )
+        raise UsageError(f"{ending.terminal_line}: {run} has ended without a word. {how}")
     # Status 2, so that a script that shuts the laboratory down does not go on.
     if not ending.safe:
         raise UsageError(ending.terminal_line)

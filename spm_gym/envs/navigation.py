@@ -25,6 +25,10 @@ def _ignore_mark(area: int, mark: Mark) -> None:
     """Do nothing; a function with a name, unlike a lambda, can be pickled with the environment."""
 
 
+def _ignore_area() -> None:
+    """Do nothing, as `_ignore_mark`."""
+
+
 class Navigator:
     """Leads the tip through approach areas, region by region.
 
@@ -35,6 +39,8 @@ class Navigator:
         bad_sample: Rough images in a row.
         z_window: Extension of the z piezo to be kept, as ``real.z_window``; None where nobody does.
         on_mark: Called with the number of the area and every place that becomes blocked in it.
+        on_area: Called when the coarse motor has moved to the next area.
+        wait: Lets so many seconds pass.
 
     Args:
         instrument: The microscope.
@@ -46,6 +52,8 @@ class Navigator:
         self.config = config
         self.z_window: Window | None = None
         self.on_mark: Callable[[int, Mark], None] = _ignore_mark
+        self.on_area: Callable[[], None] = _ignore_area
+        self.wait: Callable[[float], None] = instrument.wait
         self.enter_area(0)
 
     def enter_area(self, number: int) -> None:
@@ -87,10 +95,11 @@ class Navigator:
             self.instrument.approach()
             self.instrument.move_area(direction)
         self.enter_area(self.area + 1)
+        self.on_area()
 
     def await_creep(self) -> None:
         """Wait for the piezos to settle after a coarse move."""
-        self.instrument.wait(self.config.creep_wait_s)
+        self.wait(self.config.creep_wait_s)
 
     def keep_in_window(self, scan: Scan) -> bool:
         """Let the tip approach again if an image shows the surface near an end of the z range.

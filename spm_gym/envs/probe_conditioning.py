@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from spm_gym.action_index import action_index
 from spm_gym.config import EnvConfig
 from spm_gym.envs.budget import Budget
 from spm_gym.envs.observation import (
@@ -20,6 +21,7 @@ from spm_gym.envs.observation import (
     process_scans,
     validate_processed_scan,
 )
+from spm_gym.envs.observer import EnvObserver
 from spm_gym.envs.reset_options import validate_options
 from spm_gym.envs.spaces import spaces
 from spm_gym.envs.task import ConditioningTask
@@ -107,6 +109,9 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         z_window: Extension of the z piezo outside which a reset lets the tip approach again, as
             ``real.z_window``; None for a microscope on which nobody keeps it.
 
+    Attributes:
+        observer: Takes notice of every scan, action and step.
+
     Raises:
         ConfigError: The classifier was trained with another height scale than they have, or takes
             no images of their size.
@@ -140,6 +145,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
         self.navigator = self._task.navigator
         self.navigator.z_window = z_window
         self.budget = budget
+        self.observer = EnvObserver()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,7 +180,8 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed, or no usable image could be had.
         """
-        self._image(self._task.step(action, self.np_random))
+        self.act(action)
+        self._image(self._task.image(self.np_random))
         return self.observe(self._task.present)
 
     def act(self, action: np.int64 | int) -> None:
@@ -187,7 +194,11 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             ValueError: There is no such action; nothing was done.
             InstrumentError: The action failed in a way that a further image cannot resolve.
         """
-        self._task.act(action)
+        chosen = action_index(action, len(self._task.present.mask))
+        # Before the act, so that a record has the decision, whatever becomes of it.
+        self.observer.before_act(chosen)
+        self._task.act(chosen)
+        self.observer.after_act()
 
     def observe(
         self, processed: ProcessedScan
@@ -199,6 +210,7 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
             ValueError: The image does not fit the settings.
         """
         reward, terminated, truncated = self._task.observe(processed)
+        self.observer.after_step(reward, terminated, truncated)
         return processed.observation.copy(), reward, terminated, truncated, self._task.info()
 
     def resume_episode(
@@ -303,14 +315,20 @@ class ProbeConditioningEnv(gym.Env[NDArray[np.float32], np.int64]):
 
     def _scan(self, frame: Frame) -> ScanOutcome:
         try:
+            self.observer.before_scan(frame)
             # The piezo creeps after the move; the first lines at a new place would be distorted.
             # A preview bears that, and during it the piezo settles for the image that follows.
             if self.config.preview_lines is None:
-                self.navigator.settle(frame)
+                partial = self.navigator.settle(frame)
+                if partial is not None:
+                    self.observer.after_partial(partial)
             scan = self.navigator.image(frame)
         except InstrumentError as error:
             return error
-        return process_scans([scan], [self.classifier_of(scan)], self.config)[0]
+        [outcome] = process_scans([scan], [self.classifier_of(scan)], self.config)
+        # Before the rules react to it: a crash is in the record before the tip approaches again.
+        self.observer.after_scan(scan, outcome)
+        return outcome
 
 
 def check_preview_classifiers(config: EnvConfig, classifiers: Sequence[Classifier | None]) -> None:

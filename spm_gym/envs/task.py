@@ -119,7 +119,7 @@ class ConditioningTask:
         elif self.processed is None or not damage or self._bad(self.processed):
             # Without damage nothing else would move on: the first observation of the episode
             # would be the last one of the episode before.
-            yield from self._image_until_usable(rng)
+            yield from self.image(rng)
         if damage:
             yield from self._damage(rng)
 
@@ -131,7 +131,25 @@ class ConditioningTask:
             InstrumentError: The action failed, or no usable image could be had.
         """
         self.act(action)
-        yield from self._image_until_usable(rng)
+        yield from self.image(rng)
+
+    def image(self, rng: np.random.Generator) -> Imaging:
+        """Image the next region until an image is usable; blocks bad sample, recovers contact."""
+        retry: Frame | None = None
+        for _ in range(self.config.max_attempts):
+            frame = retry or self._next_frame(rng)
+            outcome = yield from image_frame(frame, self.config)
+            if isinstance(outcome, ProcessedScan):
+                self.navigator.bad_sample = 0
+                self.processed = outcome
+                if self.budget is not None:
+                    self.budget.observe_image(self.is_good(outcome))
+                return
+            retry = frame if self._recover(frame, outcome) else None
+        raise InstrumentError(
+            f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
+            f"the last one: {self._events[-1]}"
+        )
 
     def act(self, action: np.integer[Any] | int) -> None:
         """Carry out an action, or refuse it.
@@ -314,7 +332,7 @@ class ConditioningTask:
             # an unknown image, for its probe may be bad already: the next one may be known.
             if choices.size and not processed.unknown:
                 self._act(int(rng.choice(choices)), processed)
-            yield from self._image_until_usable(rng)
+            yield from self.image(rng)
         bad = self._bad(self.present)
         if not bad:
             tries, p = self.config.damage_actions, probability_text(self.present.probability)
@@ -343,24 +361,6 @@ class ConditioningTask:
                 self.instrument.reconnect()
         else:
             self.uncertain = False
-
-    def _image_until_usable(self, rng: np.random.Generator) -> Imaging:
-        """Image the next region until an image is usable; blocks bad sample, recovers contact."""
-        retry: Frame | None = None
-        for _ in range(self.config.max_attempts):
-            frame = retry or self._next_frame(rng)
-            outcome = yield from image_frame(frame, self.config)
-            if isinstance(outcome, ProcessedScan):
-                self.navigator.bad_sample = 0
-                self.processed = outcome
-                if self.budget is not None:
-                    self.budget.observe_image(self.is_good(outcome))
-                return
-            retry = frame if self._recover(frame, outcome) else None
-        raise InstrumentError(
-            f"no usable image in {self.config.max_attempts} attempts (env.max_attempts); "
-            f"the last one: {self._events[-1]}"
-        )
 
     def _recover(self, frame: Frame, outcome: Diagnosis | InstrumentError) -> bool:
         """Make the next image possible; returns whether it is to be taken at the same place."""

@@ -21,3 +21,6 @@ IMAGE = f"{WHOLE} AND lines = pixels"
 
 UNCERTAIN = "uncertain OR (act IS NULL AND NOT refused AND scan_after IS NOT NULL)"
 """Steps whose action may not have been carried out."""
+
+FINISHED = "outcome IN ('good', 'limit')"
+"""Episodes that came to an end of their own; others are under way, or were cut off."""

@@ -214,6 +214,15 @@ def has_started(run: Path) -> bool:
         return True
 
 
+def last_command(run: Path) -> str:
+    """Read which command was started last in a run directory; "" if nobody knows."""
+    # A journal that is damaged, or not there yet, is reported by those who need what is in it.
+    with contextlib.suppress(JournalError, sqlite3.Error), reading(run) as db:
+        row = db.execute("SELECT command FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
+        return "" if row is None else str(row["command"])
+    return ""
+
+
 def scan_file(number: int) -> str:
     """Return the path of a scan, relative to the run directory."""
     return f"{SCANS}/{number:06d}.gsf"

@@ -22,7 +22,7 @@ UNLISTED = "unlisted"
 """Below the folder of the scans: files that no row of the journal lists."""
 
 
-def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References | None) -> None:
+def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References) -> None:
     """Give a journal without a format number its tables, or take up the ones that it has.
 
     Nothing is ever deleted: what cannot be continued is left as it is.
@@ -30,7 +30,7 @@ def begin_or_take_up(db: sqlite3.Connection, run: Path, references: References |
     Args:
         db: The journal.
         run: The run directory.
-        references: Names the rows that a state refers to; None if no state is kept.
+        references: Names the rows that a state refers to.
 
     Raises:
         JournalError: There are scans, but no rows of them, or the rows make no whole journal.
@@ -102,7 +102,7 @@ def scans_beyond(run: Path, last: int) -> list[Path]:
     return [file for file in files if file.stem.isdecimal() and int(file.stem) > last]
 
 
-def _reasons_against(db: sqlite3.Connection, references: References | None) -> Iterator[str]:
+def _reasons_against(db: sqlite3.Connection, references: References) -> Iterator[str]:
     """Explain why what was recovered is not enough to go on with."""
     if missing := lacking(db):
         yield f"it lacks {', '.join(missing[:5])}"
@@ -110,9 +110,6 @@ def _reasons_against(db: sqlite3.Connection, references: References | None) -> I
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         yield f"it is still damaged ({damage})"
-    # A training goes on from its checkpoint: the journal only has to hold its acts.
-    if references is None:
-        return
     # Without its state the run would begin again in an area whose used places it does not know.
     row = db.execute("SELECT runner FROM state").fetchone()
     if row is None:

@@ -10,7 +10,8 @@ CREATE TABLE sessions (            -- one for every start of the program
     config_sha256 TEXT NOT NULL,
     classifier_sha256 TEXT NOT NULL,
     agent_sha256 TEXT NOT NULL,    -- of the weights it began with; empty without an agent
-    versions TEXT NOT NULL         -- JSON: package -> version
+    versions TEXT NOT NULL,        -- JSON: package -> version
+    command TEXT NOT NULL DEFAULT 'run'  -- run, train, evaluate
 );
 CREATE TABLE areas (               -- approach areas, in the order of their use
     number INTEGER PRIMARY KEY,
@@ -79,7 +80,8 @@ CREATE TABLE episodes (            -- of conditioning
     elapsed REAL NOT NULL,
     first_scan INTEGER NOT NULL,   -- the image that it began with
     actions INTEGER NOT NULL DEFAULT 0,
-    outcome TEXT,                  -- good, limit; NULL while under way
+    outcome TEXT,                  -- good, limit; cut off, if a training or an evaluation
+                                   -- ended in the middle of it; NULL while under way
     time_end REAL,
     elapsed_end REAL
 );

@@ -54,6 +54,7 @@ class SessionRecord:
         agent_sha256: Of the weights that the agent begins with; empty without an agent.
         versions: Of packages.
         resumed: Whether the run goes on.
+        command: That was started: run, train or evaluate.
     """
 
     config: str
@@ -61,6 +62,7 @@ class SessionRecord:
     agent_sha256: str
     versions: dict[str, str]
     resumed: bool
+    command: str = "run"
 
 
 class Journal:
@@ -68,15 +70,14 @@ class Journal:
 
     Args:
         run: The run directory.
-        references: Names the rows that a state refers to, to check a recovered journal by; None if
-            no state is kept, as by a training: then every entry is committed by itself.
+        references: Names the rows that a state refers to, to check a recovered journal by.
         durable: Whether what was committed survives a power cut too, not only a kill.
 
     Raises:
         JournalError: It is not a journal, or one that cannot be continued.
     """
 
-    def __init__(self, run: Path, references: References | None, durable: bool = True) -> None:
+    def __init__(self, run: Path, references: References, durable: bool = True) -> None:
         self.run = run
         self._durable = durable
         run.mkdir(parents=True, exist_ok=True)
@@ -85,8 +86,6 @@ class Journal:
         self._db = open_journal(run / JOURNAL, writing=True)
         try:
             begin_or_take_up(self._db, run, references)
-            if references is None:
-                self._db.isolation_level = None
             # So that pages that read and the run that writes never wait for each other.
             self._db.execute("PRAGMA journal_mode = WAL")
             # Without FULL a power cut may cost the last commits: on a simulator only some time.
@@ -126,6 +125,7 @@ class Journal:
             agent_sha256=session.agent_sha256,
             config=session.config,
             versions=json.dumps(session.versions),
+            command=session.command,
         )
         # By itself, so that a run that is killed at once still says what it was started with.
         self._db.commit()

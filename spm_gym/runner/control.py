@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from spm_gym.atomic_file import written_whole
 from spm_gym.config.json_file import parse_json
+from spm_gym.journal.reader import last_command
 
 CONTROL = "control"
 PROTECTION = "control_protection.json"
@@ -127,8 +128,14 @@ def ask(run: Path, request: Request, token: str | None = None) -> None:
 
     Raises:
         WrongToken: It would not obey.
-        CannotAsk: Nothing can be written there.
+        CannotAsk: Nothing can be written there, or it is no run that could pause.
     """
+    # Nothing would come of it: only the runner knows how to go on after a pause.
+    if request is not Request.STOP and (command := last_command(run)) not in ("", "run"):
+        raise CannotAsk(
+            f"{run} is at work for '{command}', which can be stopped but not paused: stop it, and "
+            "resume a training with python train.py --resume"
+        )
     key = _checked_key(run, token)
     text = str(request)
     if key is not None:

@@ -14,7 +14,7 @@ from spm_gym.runner.areas import Areas
 from spm_gym.runner.conditioning import Conditioning
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.ending import Ending
-from spm_gym.runner.recovery import CRASH, LOST_CONTACT, MISSING_LINES, Recovery, Trouble
+from spm_gym.runner.recovery import TROUBLES, Recovery, Trouble
 from spm_gym.runner.run_state import required
 from spm_gym.runner.states import State
 from spm_gym.runner.watchdog import lasting_current
@@ -24,11 +24,6 @@ from spm_gym.types import Frame, Scan
 _VOUCHED_IMAGES, _VOUCHED_GOOD = 3, 2
 """So many of the first images of a good tip are to be called good: one may be unlucky."""
 _NOT_CLASSIFIED = "not classified"
-_TROUBLES = {
-    Diagnosis.LOST_CONTACT: LOST_CONTACT,
-    Diagnosis.CRASH: CRASH,
-    Diagnosis.PARTIAL: MISSING_LINES,
-}
 
 
 class ImageHandlers:
@@ -273,7 +268,7 @@ class ImageHandlers:
         # A tip that is pulled back leaves the same heights at the end of the z range as a crash.
         if out_of_contact and not self.env.instrument.status().approached:
             raise TipWithdrawn(f"the tip was withdrawn: {where}")
-        raise Trouble(_TROUBLES[diagnosis], where)
+        raise Trouble(TROUBLES[diagnosis], where)
 
     def _take(self, frame: Frame) -> State:
         """Take a whole image, or a preview."""

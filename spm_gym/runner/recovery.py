@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from spm_gym.errors import LimitExceeded, OutcomeUnknown
+from spm_gym.imaging import Diagnosis
 from spm_gym.runner.areas import Areas
 from spm_gym.runner.context import RunnerContext
 
 LOST_CONTACT, CRASH, CONNECTION = "lost contact", "crash", "connection"
 REFUSED, MISSING_LINES, WITHDRAWN = "refused", "missing lines", "withdrawn"
+TROUBLES = {
+    Diagnosis.LOST_CONTACT: LOST_CONTACT,
+    Diagnosis.CRASH: CRASH,
+    Diagnosis.PARTIAL: MISSING_LINES,
+}
+"""Kinds of trouble that an image shows."""
+
 _OUT_OF_CONTACT = (CRASH, LOST_CONTACT, WITHDRAWN)
 
 # Times `retry_s`: a controller that comes back is found within minutes, however long it was away.

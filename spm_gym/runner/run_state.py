@@ -183,6 +183,18 @@ class ConditioningState:
 
 
 @dataclass(slots=True)
+class TrainingState:
+    """Training or evaluation so far; written by `spm_gym.assembly.recorder.EpisodeRecorder`.
+
+    Attributes:
+        steps: Done so far, as the agent counts them: those that a kill has taken from it count
+            when they are done again.
+    """
+
+    steps: int = 0
+
+
+@dataclass(slots=True)
 class HandOverState:
     """Hand-overs so far; written by `HandOver`.
 
@@ -253,6 +265,7 @@ class RunState:
     imaging: ImagingState = field(default_factory=ImagingState)
     recovery: RecoveryState = field(default_factory=RecoveryState)
     conditioning: ConditioningState = field(default_factory=ConditioningState)
+    training: TrainingState = field(default_factory=TrainingState)
     hand_overs: HandOverState = field(default_factory=HandOverState)
     z_window: ZWindowState = field(default_factory=ZWindowState)
     ending: EndingState = field(default_factory=EndingState)

@@ -23,6 +23,7 @@ from spm_gym.runner.control import Request
 from spm_gym.runner.notify import NotificationKind, summary_due
 from spm_gym.runner.policy import RunPolicy
 from spm_gym.runner.run_state import RunState
+from spm_gym.runner.shutdown import where_left, withdraw
 from spm_gym.runner.signals import ignoring_signals, is_interrupt
 from spm_gym.runner.state_handlers import StateHandlers
 from spm_gym.runner.states import (
@@ -33,9 +34,6 @@ from spm_gym.runner.states import (
     touches_instrument,
 )
 from spm_gym.scale import duration_text
-
-# Each of them waits as long as the driver is patient (`real.nanonis.outage_s`).
-_CONNECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +265,9 @@ class Runner:
         # any case.
         may_stay = good or (self._may_stay and not self._asked_to_stop)
         stays = not failed and (may_stay or not self._can_withdraw)
-        trouble = "" if stays else self._withdraw()
-        where = "tip left at the surface" if stays else "tip withdrawn"
-        where = f"TIP NOT WITHDRAWN: {trouble}" if trouble else where
-        outcome = Outcome(ending, failed, where, trouble, interrupted, good)
-        text = f"{ending}; {where}. {self.summary()}"
+        trouble = "" if stays else withdraw(self.env.instrument)
+        outcome = Outcome(ending, failed, where_left(stays, trouble), trouble, interrupted, good)
+        text = f"{ending}; {outcome.where}. {self.summary()}"
         kind = NotificationKind.RECOVERY_FAILED if failed else NotificationKind.STOP
         self._hooks.notify(kind, text)
         return outcome
@@ -287,29 +283,6 @@ class Runner:
             return self.env.instrument.status().approached
         except InstrumentError:
             return False
-
-    def _withdraw(self) -> str:
-        instrument = self.env.instrument
-        # Doing it twice does nothing more, unlike other acts. The second time is over a new
-        # connection, which may take some attempts.
-        withdrawals = attempts = 0
-        trouble = ""
-        while withdrawals < 2 and attempts < _CONNECTIONS:
-            attempts += 1
-            try:
-                instrument.withdraw()
-                return ""
-            except Exception as error:  # even the journal's: the tip may be withdrawn all the same
-                trouble = str(error)
-            with suppress(Exception):
-                # An interrupt in the middle of a command has cost the connection.
-                instrument.reconnect()
-                withdrawals += 1
-            with suppress(InstrumentError):
-                # The reply may have been lost, and the tip withdrawn all the same.
-                if not instrument.status().approached:
-                    return ""
-        return trouble
 
     def _commit(self) -> None:
         kept = self.run_state.kept

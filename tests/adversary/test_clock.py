@@ -18,7 +18,6 @@ from spm_gym.config.real import LimitsConfig
 from spm_gym.errors import LimitExceeded
 from spm_gym.instrument.guard import Guard
 from spm_gym.journal.reader import reading
-from spm_gym.journal.recovered import References
 from spm_gym.journal.writer import Journal
 from spm_gym.runner.clock import steady_clock
 from spm_gym.runner.run_state import RunState
@@ -68,15 +67,12 @@ def test_a_clock_that_is_set_gives_no_action_back_and_takes_none(
 
 
 @pytest.mark.parametrize("step", [1e6, -1e6])
-@pytest.mark.parametrize("references", [None, RunState.references], ids=["train", "run"])
-def test_nor_does_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, references: References | None
-) -> None:
+def test_nor_does_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
     set_to, now, recorder = itertools.count(1.7e9, step), [50_000.0], Recorder()
     monkeypatch.setattr(time, "time", lambda: next(set_to))
 
     def pulse_after_resume() -> bool:
-        with Journal(tmp_path, references) as journal:
+        with Journal(tmp_path, RunState.references) as journal:
             args = (journal.record_act, journal.acts(), lambda: now[0])
             return pulse(Guard(recorder, LIMITS, *args))  # type: ignore[arg-type]
 

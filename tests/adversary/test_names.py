@@ -18,6 +18,7 @@ from spm_gym.assembly import run as operate
 from spm_gym.assembly.run_directory import TRAINING
 from spm_gym.cli import main, monitor, stop, train
 from spm_gym.config import ConfigError, OperationConfig
+from spm_gym.instrument.driver import SETTINGS_BEFORE
 from spm_gym.journal.writer import SessionRecord
 from spm_gym.paths import as_typed, display_name
 from spm_gym.runner.notify import Notifier
@@ -67,14 +68,16 @@ def suggestions(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     with pytest.raises(ValueError, match="tensorboard --logdir") as training:
         monitor.monitor(Namespace(run=run))
     shutil.rmtree(run)
-    with lab(run, Verdicts(0.99)), pytest.raises(ValueError, match="without a word") as killed:
-        stop._print_ending(run, 0)
+    with lab(run, Verdicts(0.99)):
+        (run / SETTINGS_BEFORE).touch()
+        with pytest.raises(ValueError, match="without a word") as killed:
+            stop._print_ending(run, 0)
     notify = run / "notify"
     notify.write_text("")
     with pytest.raises(ConfigError, match="--config") as addresses:
         Notifier(notify, 0.0, "run", print)
     printed += [str(training.value), str(addresses.value).replace("/notify", "")]
-    return [*printed, *str(killed.value).split(", or ")]
+    return [*printed, *str(killed.value).split("; or ")]
 
 
 @pytest.mark.skipif(bash is None, reason="there is no shell here")

@@ -256,7 +256,7 @@ def test_a_relative_folder_is_as_good(
 def test_where_the_dataset_comes_from(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql(run, "INSERT INTO sessions VALUES (1, 0, 0, 0, '', 'c0ffee', 'x', 'y', '{}')")
+    sql(run, "INSERT INTO sessions VALUES (1, 0, 0, 0, '', 'c0ffee', 'x', 'y', '{}', 'run')")
     export_episodes(run, tmp_path / "set", settings(run))
     metadata = load_offline(tmp_path / "set", monkeypatch).storage.metadata
     assert metadata["config_sha256"] == ["c0ffee"]

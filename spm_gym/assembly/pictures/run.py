@@ -15,7 +15,7 @@ from spm_gym.analysis.scan_findings import ScanClassifier, Subject, examine
 from spm_gym.analysis.scans import last_scan_number, scan_row
 from spm_gym.assembly.pictures import LAST, MOVING, Picture
 from spm_gym.assembly.pictures.scans import load_classifier
-from spm_gym.assembly.run_directory import existing_operation
+from spm_gym.assembly.run_directory import existing_record
 from spm_gym.config import EnvConfig
 from spm_gym.errors import UsageError
 from spm_gym.figures.animation import save_animation
@@ -39,7 +39,7 @@ Draw = Callable[[sqlite3.Connection, PaintLog], Figure]
 
 def of_run(run: Path, arguments: argparse.Namespace) -> Picture:
     """Choose the picture of a run that the command line asks for; by default its overview."""
-    _, config = existing_operation(run)
+    _, config = existing_record(run)
     name, env = display_name(run), config.env
     if arguments.episode is not None:
         return _episode(run, name, None if arguments.episode == LAST else arguments.episode, env)
