@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from spm_gym.config.yaml_file import as_yaml
 from spm_gym.imaging.files import read_topography
 from spm_gym.instrument.nanonis.connection import Connection
 from spm_gym.instrument.nanonis.settings import Settings
+from spm_gym.runner import hand_over
 from spm_gym.runner.control import Request
 from spm_gym.runner.runner import Outcome
 from spm_gym.runner.states import State
@@ -81,17 +83,26 @@ def test_a_program_that_fails_ends_the_run_with_the_tip_withdrawn(tmp_path: Path
     assert "ended with status 3; its output is in" in ended.ending
 
 
-def test_one_that_takes_too_long_is_terminated_with_all_that_it_has_started(tmp_path: Path) -> None:
+def test_one_that_takes_too_long_is_terminated_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (open('asked', 'w'), sys.exit(0)))\n"
         "sleeper = 'import time; time.sleep(1000)'\n"
         "child = subprocess.Popen([sys.executable, '-c', sleeper])\n"
-        "open('child', 'w').write(str(child.pid)); time.sleep(1000)"
+        "open('pid', 'w').write(str(child.pid)); os.rename('pid', 'child'); time.sleep(1000)"
     )
-    ended = outcome(tmp_path, python(text), "operation.program_s=2")
+
+    def monotonic() -> float:
+        """Let the time be over once the program is where it is to be found."""
+        return time.monotonic() + 10_000 * Path("child").exists()
+
+    clock = SimpleNamespace(time=time.time, monotonic=monotonic)
+    monkeypatch.setattr(hand_over, "time", clock)
+    ended = outcome(tmp_path, python(text), "operation.program_s=1000")
     assert ended.failed
-    assert "for longer than operation.program_s = 2 and was terminated" in ended.ending
+    assert "for longer than operation.program_s = 1000 and was terminated" in ended.ending
     assert Path("asked").exists()  # in a way that lets it put down what it is about
     child = Path("child").read_text()
     wait_until(lambda: not is_alive(child), "what the program had started outlives it")

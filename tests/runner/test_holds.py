@@ -213,14 +213,14 @@ class Wired(VirtualController):
 
 @pytest.fixture(params=[1])
 def controller(request: pytest.FixtureRequest) -> Iterator[tuple[Wired, list[str]]]:
-    """One whose time passes so much faster than ours, and settings for scans of four seconds."""
+    """One whose time passes so much faster than ours, and settings for scans of six seconds."""
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     wired = Wired(SimulatedMicroscope(CALM, seed=2), time_scale=request.param)
     with VirtualNanonis(wired, [0, 0]) as server:
         ports = f"real.nanonis.ports={list(server.ports)}"
         yield (
             wired,
-            [ports, "env.creep_wait_s=0", f"real.imaging.speed_nm_per_s={400 / request.param:g}"],
+            [ports, "env.creep_wait_s=0", f"real.imaging.speed_nm_per_s={200 / request.param:g}"],
         )
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -239,7 +239,7 @@ def with_interlock(controller: Wired, settings: list[str], more: str) -> int:
 @pytest.mark.usefixtures("fresh_folder")
 class TestOnAController:
     # An approach takes a minute of the controller's time.
-    @pytest.mark.parametrize("controller", [20], indirect=True)
+    @pytest.mark.parametrize("controller", [100], indirect=True)
     def test_an_interlock_pauses_in_mid_scan_and_lets_go_on(
         self, controller: tuple[Wired, list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
