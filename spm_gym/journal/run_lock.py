@@ -57,10 +57,21 @@ def lock_of_program(run: Path) -> Iterator[BinaryIO]:
 
     A process that inherits the file holds the lock as long as it lives. It may be written who that
     is. Windows lets nobody inherit a lock: there it goes with the run.
+
+    Raises:
+        RunLocked: An earlier program has left a process behind that still holds it.
     """
-    with (run / PROGRAM_LOCK).open("wb", buffering=0) as file:
+    with (run / PROGRAM_LOCK).open("ab", buffering=0) as file:
         if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunLocked(
+                    "an earlier program that had the tip has left a process behind, which may "
+                    "still be using it"
+                ) from None
+        # Only now, for it names who holds the lock.
+        file.truncate(0)
         yield file
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from spm_gym.envs.observation import ProcessedScan
 from spm_gym.errors import UnsafeToContinue
 from spm_gym.journal.reader import scan_file
-from spm_gym.journal.run_lock import lock_of_program
+from spm_gym.journal.run_lock import RunLocked, lock_of_program
 from spm_gym.paths import as_typed
 from spm_gym.runner.context import RunnerContext
 from spm_gym.runner.control import INTERRUPTING
@@ -68,7 +68,10 @@ class HandOver:
         output.parent.mkdir(exist_ok=True)
         began = time.monotonic()
         instrument = self._context.env.instrument
-        instrument.lend(lambda: self._run_program(words, environment, output))
+        try:
+            instrument.lend(lambda: self._run_program(words, environment, output))
+        except RunLocked as error:
+            raise UnsafeToContinue(f"operation.when_good: {error}") from error
         self._state.programs += 1
         took = duration_text(time.monotonic() - began)
         self._context.add_event("hand over", f"{words[0]} has had the tip for {took}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -106,6 +108,22 @@ def test_one_that_takes_too_long_is_terminated_with_all_that_it_has_started(
     assert Path("asked").exists()  # in a way that lets it put down what it is about
     child = Path("child").read_text()
     wait_until(lambda: not is_alive(child), "what the program had started outlives it")
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
+def test_a_process_that_a_program_leaves_behind_keeps_the_tip_from_the_next(tmp_path: Path) -> None:
+    text = "sh -c 'setsid sh -c \"echo \\$\\$ > daemon; sleep 1000\" & sleep 0.1'"
+    try:
+        with lab(tmp_path, Verdicts(GOOD), f"operation.when_good={as_yaml(text)}") as it:
+            it.until(State.HAND_OVER)
+            it.runner.step()
+            wait_until(lambda: Path("daemon").exists() and Path("daemon").read_text())
+            ended = it.runner.run()
+            assert not it.microscope.status().approached
+        assert ended.failed
+        assert "has left a process behind" in ended.ending
+    finally:
+        os.kill(int(Path("daemon").read_text()), signal.SIGKILL)
 
 
 def is_alive(process: str) -> bool:
