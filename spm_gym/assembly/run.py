@@ -6,13 +6,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from agents.belief.agent import BeliefAgent
 from agents.run_policies import BeliefPolicy, DoubleDQNPolicy, InterleavedPolicy, RandomRunPolicy
@@ -25,6 +24,7 @@ from spm_gym.assembly.previews import build_preview_classifier
 from spm_gym.assembly.process import prepare_process
 from spm_gym.assembly.recording import session_record
 from spm_gym.assembly.run_directory import CHECKPOINTS
+from spm_gym.assembly.run_progress import RunProgress
 from spm_gym.assembly.sample import find_used_area
 from spm_gym.assembly.simulator import build_microscope, world_seed
 from spm_gym.assembly.tensorboard import RunTensorBoard
@@ -132,6 +132,12 @@ def _is_real(config: Config) -> bool:
     return config.run.microscope == "real"
 
 
+def _may_stay(config: Config) -> bool:
+    # Who asks for a good tip at the surface is not to find one there that is not.
+    withdraws = config.real.withdraw_on_exit or config.operation.when_good == "stop"
+    return _is_real(config) and not withdraws
+
+
 def _can_withdraw(config: Config) -> bool:
     return not _is_real(config) or capabilities(config.real).withdraw
 
@@ -176,7 +182,7 @@ def _run(
 ) -> Outcome:
     """Operate until the end, followed by progress bar and TensorBoard."""
     with RunTensorBoard(run, config) as board:
-        with _Progress(config) as progress:
+        with RunProgress(config) as progress:
 
             def watch(run_state: RunState) -> None:
                 progress.show(run_state)
@@ -190,7 +196,7 @@ def _run(
                 replace(hooks, watch=watch),
                 simulated=lab.simulated,
                 seed=config.seed,
-                may_stay=_is_real(config) and not config.real.withdraw_on_exit,
+                may_stay=_may_stay(config),
                 can_withdraw=_can_withdraw(config),
                 used_area=find_used_area(config, run),
                 z_window=kept_window(config.real) if _is_real(config) else None,
@@ -222,6 +228,8 @@ def _status(outcome: Outcome, run: Path, settings: OperationConfig) -> int:
         return 130
     # So that a script does not measure with a tip that is not good.
     not_yet_good = settings.when_good == "stop" and not outcome.good
+    if not_yet_good and not outcome.failed:
+        print_line(f"THE PROBE IS NOT GOOD: no image has shown a good one; {outcome.where}")
     return 2 if outcome.failed or not_yet_good else 0
 
 
@@ -233,9 +241,13 @@ def _lab(config: Config, run: Path, journal: Journal, token: str | None) -> Iter
     quiet = QuietHours(config.operation.quiet_hours, config.operation.time_zone)
     requests = Requests(Control(run, token), interlocks, quiet)
     if config.run.microscope == "real":
-        abort = requests.must_interrupt
         with microscope(
-            config, run, "run", journal=journal, abort=abort, leave_tip=leaves_tip.is_set
+            config,
+            run,
+            "run",
+            journal=journal,
+            abort=requests.must_interrupt,
+            leave_tip=leaves_tip.is_set,
         ) as instrument:
             _refuse_withdrawn(config, instrument)
             _begin_interlocks(config, interlocks, instrument)
@@ -331,55 +343,6 @@ def _learn_again(
             ),
             step["episode"],
         )
-
-
-class _Progress:
-    """One line: how far the run is, what it does, and how well it goes."""
-
-    def __init__(self, config: Config) -> None:
-        settings = config.operation
-        self._by_hours = settings.scans is None
-        self._survey = not settings.conditioning
-        self._started = False
-        self._bar = tqdm(
-            desc="survey" if self._survey else "operation",
-            total=settings.hours if self._by_hours else settings.scans,
-            unit="h" if self._by_hours else "image",
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total_fmt} {unit} [{remaining}"
-            " left{postfix}]"
-            if settings.hours or settings.scans
-            else "{desc}:{postfix}",
-            mininterval=1,
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._bar.close()
-
-    def show(self, run_state: RunState) -> None:
-        """Update the line."""
-        images, counters = run_state.imaging.images, run_state.counters
-        done = run_state.clock.elapsed / 3600 if self._by_hours else images
-        figures: dict[str, object] = {"state": run_state.state, "images": images}
-        if not self._survey:
-            good, bad = counters["good"], counters["bad probe"]
-            figures["good"] = f"{good / max(1, good + bad):.0%}"
-            if counters["unknown"]:
-                figures["unknown"] = counters["unknown"]
-            figures["conditionings"] = counters["episodes"]
-        figures["troubles"] = counters["recoveries"]
-        self._bar.set_postfix(figures, refresh=False)
-        limit = self._bar.total
-        # The last transition may go beyond the bound, and a bar beyond its end loses its scale.
-        reached = done if limit is None else min(done, limit)
-        if not self._started:  # what earlier sessions have done says nothing about the pace of this
-            self._started = True
-            self._bar.initial = self._bar.n = self._bar.last_print_n = reached
-        with suppress(OSError):  # nobody watches any more
-            self._bar.update(reached - self._bar.n)
 
 
 def _pacer(scale: float, requests: Requests) -> Callable[[float], None]:

@@ -9,7 +9,7 @@ from spm_gym.assembly.run_directory import SETTINGS
 from spm_gym.config import Config, ConfigError
 from spm_gym.config.yaml_file import read_yaml
 from spm_gym.errors import UsageError
-from spm_gym.journal.reader import JournalError, read_marks, reading
+from spm_gym.journal.reader import JournalError, is_in_a_move, read_marks, reading
 from spm_gym.journal.run_lock import is_run_locked
 from spm_gym.paths import display_name
 from spm_gym.runner.areas import UsedArea
@@ -63,6 +63,12 @@ def _end_of(run: Path) -> list[tuple[float, UsedArea]]:
         state = read_run_state(db)
         if state is None:
             return []
+        if is_in_a_move(db):
+            raise UsageError(
+                f"{run}, an earlier run on this sample, was killed in a coarse move, so nobody "
+                "knows in which area the tip is: go on with it once (--resume), or name another "
+                "sample (operation.sample)"
+            )
         place = state.place
         started = last_session(db).wall
         used = UsedArea(

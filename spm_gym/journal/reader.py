@@ -199,6 +199,12 @@ def read_marks(db: sqlite3.Connection, area: int) -> list[Mark]:
         raise JournalError(f"the journal is damaged: a blocked place: {error}") from None
 
 
+def is_in_a_move(db: sqlite3.Connection) -> bool:
+    """Tell whether a coarse move was started whose result nobody has noted."""
+    query = "SELECT 1 FROM acts WHERE act = 'move area' AND result IS NULL"
+    return db.execute(query).fetchone() is not None
+
+
 def has_started(run: Path) -> bool:
     """Check whether anything has happened in a run, or may have where it cannot be read."""
     if not (run / JOURNAL).exists():

@@ -61,6 +61,9 @@ class Control:
     Args:
         run: The run directory; earlier requests in it are forgotten.
         token: What others must know to ask for something; None: who may write there may ask.
+
+    Attributes:
+        requests: How many different ones were obeyed; a file that is gone or forged counts as none.
     """
 
     def __init__(self, run: Path, token: str | None = None) -> None:
@@ -68,6 +71,8 @@ class Control:
         self._key: bytes | None = None
         self._latest = 0
         self._standing: Request | None = None
+        self._identity = 0
+        self.requests = 0
         # Requests to an earlier session must neither stop nor pause this one.
         for file in (self._file, run / PROTECTION):
             try:
@@ -100,17 +105,15 @@ class Control:
             if written.number < self._latest or not written.is_proven(self._key):
                 return self._standing
             self._latest = written.number
+        # Counted once, however often it is read: an old request to resume releases nothing that has
+        # tripped since. A proven number tells requests apart; a file alone is told by its time.
+        identity = written.written_at if self._key is None else written.number
+        self.requests += identity != self._identity
+        self._identity = identity
         # Of what means nothing the safe reading is a stop; with a token, that would let anybody
         # stop it.
         self._standing = Request(written.word) if written.word in {*Request} else Request.STOP
         return self._standing
-
-    def written_at(self) -> int:
-        """Tell when the last request was written, ns, to know it from the one before; 0: never."""
-        try:
-            return self._file.stat().st_mtime_ns
-        except OSError:
-            return 0
 
 
 def asked_of(run: Path, token: str | None = None) -> str:
@@ -161,6 +164,7 @@ class _Written(NamedTuple):
     word: str
     number: int
     proof: str
+    written_at: int
 
     def is_proven(self, key: bytes) -> bool:
         return same_secret(_proof(key, f"{self.word} {self.number}"), self.proof)
@@ -168,28 +172,33 @@ class _Written(NamedTuple):
 
 def _written(file: Path) -> _Written:
     try:
-        text = _read(file)
+        text, written_at = _read(file)
     except OSError:
-        text = ""
+        text, written_at = "", 0
     word, number, proof = (*text.split(), "", "", "")[:3]
     digits = number.isascii() and number.isdigit() and len(number) < _MOST_DIGITS
-    return _Written(word, int(number) if digits else 0, proof)
+    return _Written(word, int(number) if digits else 0, proof, written_at)
 
 
-def _read(file: Path) -> str:
-    """Read a small ordinary file; a pipe in its place would hold up the run for ever."""
+def _read(file: Path) -> tuple[str, int]:
+    """Read a small ordinary file, and when it was written, ns.
+
+    Raises:
+        OSError: It is none: a pipe in its place would hold up the run for ever.
+    """
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(f"{file} is no ordinary file")
-        return os.read(descriptor, _MOST_BYTES).decode("utf-8", "replace")
+        return os.read(descriptor, _MOST_BYTES).decode("utf-8", "replace"), about.st_mtime_ns
     finally:
         os.close(descriptor)
 
 
 def _checked_key(run: Path, token: str | None) -> bytes | None:
     try:
-        public = parse_json(_read(run / PROTECTION))
+        public = parse_json(_read(run / PROTECTION)[0])
         salt, check = bytes.fromhex(public["salt"]), str(public["check"])
     except FileNotFoundError:
         return None

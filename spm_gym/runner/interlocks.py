@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from spm_gym.config.operation import InterlockConfig
-from spm_gym.errors import InstrumentError
+from spm_gym.errors import BadReply, ConnectionLost, InstrumentError, TimedOut
 
 # A scan is waited for in pieces of a second: so each of them ends with a fresh reading.
 _READ_EVERY_S = 0.5
@@ -65,10 +65,13 @@ class Interlocks:
             return
         try:
             values = self._read()
-        except InstrumentError:
+        except (ConnectionLost, TimedOut, BadReply):
             # The next command meets what is wrong with the connection. Nothing is released on a
             # value that nobody has, and nothing new is done without a connection.
             return
+        except InstrumentError:
+            # The controller answers, but not with a value: the run would go on unprotected.
+            values = [math.nan] * len(self._each)
         self._take(values)
 
     def _take(self, values: Sequence[float]) -> None:

@@ -22,17 +22,18 @@ class Requests:
         self._interlocks = interlocks
         self._quiet_hours = quiet_hours
         self._holds = False
-        self._resumed = control.written_at()
+        self._obeyed = control.requests
 
     def asked(self) -> Request | None:
         """Return what the run is asked for at present; None for nothing."""
         person = self._control.asked()
         if person is Request.STOP:
             return person
-        if person is Request.RESUME and self._control.written_at() != self._resumed:
+        if self._control.requests != self._obeyed:
             # Once for every request: an old one must not release what trips later.
-            self._resumed = self._control.written_at()
-            self._interlocks.release()
+            self._obeyed = self._control.requests
+            if person is Request.RESUME:
+                self._interlocks.release()
         self._interlocks.check()
         if self.failure():
             return Request.STOP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_a_killed_and_resumed_run_keeps_the_map_that_it_began_with(settings: lis
     assert run(settings, "two", "--sample", "A", scans=2) == 0
     assert main(["run", "--resume", "--run-dir", "runs/two", "--scans", "4"]) == 0
     assert not images("one") & images("two")
+
+
+def test_a_run_that_was_killed_in_a_coarse_move_has_to_say_first_where_the_tip_is(
+    settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(settings, "one", "--sample", "A", scans=20) == 0
+    with sqlite3.connect("runs/one/journal.sqlite") as db:
+        changed = db.execute(
+            "UPDATE acts SET result = NULL"
+            " WHERE id = (SELECT MAX(id) FROM acts WHERE act = 'move area')"
+        )
+        assert changed.rowcount == 1
+    db.close()
+    assert run(settings, "two", "--sample", "A") == 2
+    assert "was killed in a coarse move" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_refused(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:

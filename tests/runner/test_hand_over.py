@@ -226,11 +226,16 @@ class TestOnAController:
         assert "scan stopped, tip left as it is, settings restored" in capsys.readouterr().out
         assert summary(capsys)["ending"] == "the probe is good; tip left at the surface"
 
-    def test_one_that_does_not_become_good_is_withdrawn_and_says_so(self, ports: list[int]) -> None:
+    @pytest.mark.parametrize("withdraw", ["true", "false"])
+    def test_one_that_does_not_become_good_is_withdrawn_and_says_so(
+        self, ports: list[int], withdraw: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         before = settings_of(ports)
         assert main(["condition", *on(ports), "env.good_above=1.0", "operation.scans=2",
+                     f"real.withdraw_on_exit={withdraw}",
                      "real.imaging.bias_V=1.0"]) == 2  # fmt: skip
         assert settings_of(ports) == {**before, "feedback": 0}
+        assert "THE PROBE IS NOT GOOD" in capsys.readouterr().out
 
     def test_a_spectrum_by_the_vendors_package(
         self, ports: list[int], capsys: pytest.CaptureFixture[str]

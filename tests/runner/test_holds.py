@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from spm_gym.cli import main
 from spm_gym.config import ConfigError, load_config
 from spm_gym.config.operation import InterlockConfig
-from spm_gym.errors import ConnectionLost
+from spm_gym.errors import CommandFailed, ConnectionLost
 from spm_gym.instrument.sim.simulated import SimulatedMicroscope
 from spm_gym.journal.reader import reading
 from spm_gym.runner.control import Control, Request, ask
@@ -131,6 +131,40 @@ def test_what_cannot_be_read_releases_nothing_and_trips_nothing(tmp_path: Path) 
     assert asked.asked() is Request.PAUSE
     after(1, ConnectionLost("gone"), readings)
     assert asked.asked() is Request.PAUSE
+
+
+def test_a_signal_that_the_controller_refuses_to_give_is_beyond_its_limits(tmp_path: Path) -> None:
+    readings = Readings()
+    asked = requests(tmp_path, readings, max=4, resume_after_s=0)
+    after(1, CommandFailed("no such module"), readings)
+    assert asked.asked() is Request.PAUSE
+
+
+@pytest.mark.parametrize("token", [None, "secret"])
+def test_only_a_new_request_to_resume_releases_an_interlock(
+    tmp_path: Path, token: str | None
+) -> None:
+    readings = Readings()
+    interlocks = Interlocks([InterlockConfig(signal=SIGNAL, max=4)], readings.clock)
+    interlocks.begin(readings)
+    asked = Requests(Control(tmp_path, token), interlocks, QuietHours((), None))
+    ask(tmp_path, Request.RESUME, token)
+    assert asked.asked() is Request.RESUME
+    after(1, 5.0, readings)
+    assert asked.asked() is Request.PAUSE
+    after(1, 3.0, readings)
+    file = tmp_path / "control"
+    old = file.read_text()
+    file.unlink()
+    assert asked.asked() is Request.PAUSE, "its file is gone: nobody has asked"
+    file.write_text("")
+    assert asked.asked() is Request.PAUSE
+    if token is not None:
+        for forged in (old, "resume", "resume 99999999999999999999 no-proof"):
+            file.write_text(forged)
+            assert asked.asked() is Request.PAUSE, forged
+    ask(tmp_path, Request.RESUME, token)
+    assert asked.asked() is Request.RESUME
 
 
 def test_a_rate_is_the_slope_over_its_time(tmp_path: Path) -> None:
