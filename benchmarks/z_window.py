@@ -55,7 +55,7 @@ def measure(drift: float, window: str, scans: int, seed: int) -> None:
                     "real.nanonis.coarse.retract=z+", "env.creep_wait_s=0"]  # fmt: skip
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = spm_gym(["run", *options, "--scans", str(scans), "--set", *settings])
+            status = spm_gym(["run", *options, "--set", *settings])
         with reading(run) as db:
             images = "SELECT COUNT(*) FROM scans WHERE label = 'unclassified'"
             (taken,) = db.execute(images).fetchone()
