@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from spm_gym.assembly.run import _Progress
+from spm_gym.assembly.run_progress import RunProgress
 from spm_gym.cli import main
 from spm_gym.config import load_config
 from spm_gym.imaging.files import read_topography
@@ -139,7 +139,7 @@ def test_what_cannot_be_done_is_said_in_a_line_and_leaves_nothing(
 def test_the_time_left_after_a_resume_is_that_of_this_session() -> None:
     config = load_config(None, ["operation.hours=10", "operation.scans=null"])
     run_state = RunState()
-    with _Progress(config) as progress:
+    with RunProgress(config) as progress:
         bar = progress._bar
         for run_state.clock.elapsed in (5 * 3600.0, 5 * 3600.0 + 360.0):
             progress.show(run_state)
